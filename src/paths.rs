@@ -1,0 +1,175 @@
+//! Every path under the data volume and the runtime folder, in one place.
+
+use std::path::{Path, PathBuf};
+
+use crate::names::{EventId, JobName, RepoName, RunId};
+
+/// The two folders an appliance lives in: `data` survives everything, `runtime` is made anew at boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    data: PathBuf,
+    runtime: PathBuf,
+}
+
+/// Names the data folder (default `/var/quire`).
+pub const DATA_VARIABLE: &str = "QUIRE_DATA";
+/// Names the runtime folder (default `/run/quire`).
+pub const RUNTIME_VARIABLE: &str = "QUIRE_RUNTIME";
+
+impl Paths {
+    /// Paths below the given folders.
+    pub fn new(data: impl Into<PathBuf>, runtime: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), runtime: runtime.into() }
+    }
+
+    /// Paths from `QUIRE_DATA` and `QUIRE_RUNTIME`, or those of the image.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let folder = |name, default: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map_or_else(|| default.into(), PathBuf::from);
+        Self::new(folder(DATA_VARIABLE, "/var/quire"), folder(RUNTIME_VARIABLE, "/run/quire"))
+    }
+
+    /// The volume itself.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The runtime folder: generated sshd configuration, key copy, status. Owned by root in the appliance.
+    #[must_use]
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// The SQLite database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.data.join("quire.db")
+    }
+
+    /// The owner's configuration in Fennel.
+    #[must_use]
+    pub fn config_fennel(&self) -> PathBuf {
+        self.data.join("config.fnl")
+    }
+
+    /// The owner's configuration in Lua.
+    #[must_use]
+    pub fn config_lua(&self) -> PathBuf {
+        self.data.join("config.lua")
+    }
+
+    /// Public keys kept in the volume.
+    #[must_use]
+    pub fn authorized_keys(&self) -> PathBuf {
+        self.data.join("authorized_keys")
+    }
+
+    /// Folder of the host keys.
+    #[must_use]
+    pub fn host_keys(&self) -> PathBuf {
+        self.data.join("ssh")
+    }
+
+    /// Folder of all repositories.
+    #[must_use]
+    pub fn repos(&self) -> PathBuf {
+        self.data.join("repos")
+    }
+
+    /// One bare repository.
+    #[must_use]
+    pub fn repo(&self, repo: &RepoName) -> PathBuf {
+        self.repos().join(format!("{repo}.git"))
+    }
+
+    /// Folder of a repository's runs.
+    #[must_use]
+    pub fn repo_runs(&self, repo: &RepoName) -> PathBuf {
+        self.data.join("runs").join(repo.as_str())
+    }
+
+    /// Folder of one run: `run.log`, `jobs/`, and while it lives its workspace where the executor needs one.
+    #[must_use]
+    pub fn run(&self, repo: &RepoName, run: RunId) -> PathBuf {
+        self.repo_runs(repo).join(run.to_string())
+    }
+
+    /// The log of a run's own lines: image build, pull, what quire has to say.
+    #[must_use]
+    pub fn run_log(run_folder: &Path) -> PathBuf {
+        run_folder.join("run.log")
+    }
+
+    /// The log of one step.
+    #[must_use]
+    pub fn step_log(run_folder: &Path, job: &JobName, seq: u32) -> PathBuf {
+        run_folder.join("jobs").join(job.as_str()).join(format!("{seq}.log"))
+    }
+
+    /// A run's workspace on disk (host executor).
+    #[must_use]
+    pub fn workspace(run_folder: &Path) -> PathBuf {
+        run_folder.join("workspace")
+    }
+
+    /// Push events not yet taken.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.data.join("spool")
+    }
+
+    /// One spooled event.
+    #[must_use]
+    pub fn spool_file(&self, event: EventId) -> PathBuf {
+        self.spool().join(format!("{event}.json"))
+    }
+
+    /// Damaged spool files, set aside.
+    #[must_use]
+    pub fn spool_damaged(&self) -> PathBuf {
+        self.spool().join("damaged")
+    }
+
+    /// The database before each migration.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.data.join("backups")
+    }
+
+    /// The event socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.data.join("server.sock")
+    }
+
+    /// What `init` knows of its children, as JSON, replaced atomically.
+    #[must_use]
+    pub fn status(&self) -> PathBuf {
+        self.runtime.join("status.json")
+    }
+
+    /// The copy of all keys that sshd reads.
+    #[must_use]
+    pub fn effective_keys(&self) -> PathBuf {
+        self.runtime.join("authorized_keys")
+    }
+
+    /// The sshd configuration that `init` writes.
+    #[must_use]
+    pub fn sshd_config(&self) -> PathBuf {
+        self.runtime.join("sshd_config")
+    }
+
+    /// The git configuration that every git of the appliance reads as its system configuration.
+    #[must_use]
+    pub fn git_config(&self) -> PathBuf {
+        self.runtime.join("gitconfig")
+    }
+
+    /// Folder of the hook (a link to the quire binary named `post-receive`).
+    #[must_use]
+    pub fn hooks(&self) -> PathBuf {
+        self.runtime.join("hooks")
+    }
+}
