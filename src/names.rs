@@ -305,7 +305,25 @@ mod tests {
         for (text, name) in [("foo", "foo"), ("foo.git", "foo"), ("/foo.git", "foo"), ("work/foo/", "work/foo"), ("a.b-c_d", "a.b-c_d")] {
             assert_eq!(text.parse::<RepoName>().map(|n| n.to_string()), Ok(name.to_owned()));
         }
-        for text in ["", "/", ".git", "..", "a/../b", "../x", "a/b/c", "-x", ".x", "a b", "a\0b", "x.lock", "x.git/y", "x.git.git", "//x", "ä", "a/.x"] {
+        for text in [
+            "",
+            "/",
+            ".git",
+            "..",
+            "a/../b",
+            "../x",
+            "a/b/c",
+            "-x",
+            ".x",
+            "a b",
+            "a\0b",
+            "x.lock",
+            "x.git/y",
+            "x.git.git",
+            "//x",
+            "ä",
+            "a/.x",
+        ] {
             assert!(text.parse::<RepoName>().is_err(), "{text:?}");
         }
         assert!("x".repeat(101).parse::<RepoName>().is_err());
@@ -316,7 +334,16 @@ mod tests {
         for text in ["refs/heads/main", "refs/tags/v1.0", "refs/heads/feature/#1-ü", "refs/heads/a'b\"c$d;e", "refs/notes/x"] {
             assert!(text.parse::<RefName>().is_ok(), "{text:?}");
         }
-        for text in ["main", "refs/heads/", "refs/heads/a..b", "refs/heads/a b", "refs/heads/.a", "refs/heads/a.lock", "refs/heads/a@{1}", "refs/x\n"] {
+        for text in [
+            "main",
+            "refs/heads/",
+            "refs/heads/a..b",
+            "refs/heads/a b",
+            "refs/heads/.a",
+            "refs/heads/a.lock",
+            "refs/heads/a@{1}",
+            "refs/x\n",
+        ] {
             assert!(text.parse::<RefName>().is_err(), "{text:?}");
         }
         let name: RefName = "refs/heads/a/b".parse().unwrap();

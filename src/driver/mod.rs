@@ -1,1 +1,3 @@
-//! (being built)
+//! The driver: a short-lived child process that evaluates a pipeline.
+
+pub mod protocol;

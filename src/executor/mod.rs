@@ -1,1 +1,176 @@
-//! (being built)
+//! How a run's commands are executed. One trait, two implementations (docker, host); a pipeline
+//! cannot tell which it runs under.
+//!
+//! An [`Executor`] starts a [`Workspace`] for a run: the commit's tree, laid out, in a place
+//! where commands can be run. Every started workspace must be stopped; stopping is safe to
+//! repeat, and what a crash leaves behind is found by [`Executor::sweep`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::names::{RepoName, RunId};
+use crate::run::ExecutorKind;
+
+/// The commit's tree as a tar stream. May be asked for more than once.
+pub trait Tree: Send + Sync {
+    /// A new stream of an uncompressed tar archive, without a leading folder.
+    fn archive(&self) -> BoxStream<'static, std::io::Result<Bytes>>;
+
+    /// Whether the tree holds `.quire/Dockerfile`.
+    fn has_dockerfile(&self) -> bool;
+}
+
+/// Which image a run wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// An image by reference, pulled when it is missing.
+    Reference(String),
+    /// Built from the tree's `.quire/Dockerfile`, with the tree as build context.
+    Dockerfile,
+}
+
+/// What a run may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// Memory in bytes.
+    pub memory: u64,
+    /// CPUs, in thousandths.
+    pub milli_cpus: u64,
+    /// Processes.
+    pub pids: u32,
+    /// Whether it gets a network.
+    pub network: bool,
+}
+
+/// What a workspace is started from.
+pub struct StartSpec {
+    /// The run.
+    pub run: RunId,
+    /// Its repository.
+    pub repo: RepoName,
+    /// The image.
+    pub image: ImageSource,
+    /// The tree.
+    pub tree: Arc<dyn Tree>,
+    /// Limits.
+    pub limits: ResourceLimits,
+    /// Variables that every command gets.
+    pub env: Vec<(String, String)>,
+    /// Where the host executor puts the tree.
+    pub workspace: std::path::PathBuf,
+}
+
+/// Which of a command's outputs.
+pub use crate::logs::Stream;
+
+/// Takes output as it comes. Called from one task at a time; a slow sink slows the command, nothing else.
+pub trait OutputSink: Send {
+    /// Some bytes of output, cut anywhere.
+    fn output(&mut self, stream: Stream, bytes: &[u8]);
+}
+
+/// Progress of starting, reported as it happens so that rows and log can show it.
+pub trait StartObserver: Send {
+    /// A line for the run's log (build output, pull progress).
+    fn line(&mut self, stream: Stream, bytes: &[u8]);
+    /// The image build began.
+    fn build_started(&mut self);
+    /// The image build ended; the image is tagged so.
+    fn build_finished(&mut self, tag: &str);
+    /// The container exists under this id. Called before it is started, so that a crash right after finds it in the row.
+    fn container_created(&mut self, id: &str, image: &str);
+    /// The container runs.
+    fn container_started(&mut self);
+}
+
+/// A command to run in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Program and arguments; never empty.
+    pub argv: Vec<String>,
+    /// Added to the run's variables.
+    pub env: Vec<(String, String)>,
+    /// Folder within the workspace, checked to stay in it.
+    pub cwd: Option<String>,
+    /// Fed to standard input, which is then closed.
+    pub stdin: Option<Vec<u8>>,
+    /// Ends the command's whole process tree after this time.
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// With an exit code; 128 + signal where a signal ended it.
+    Exited(i32),
+    /// Its time was up; its process tree is gone.
+    TimedOut,
+    /// It was cancelled; its process tree is gone.
+    Cancelled,
+}
+
+/// A started place for a run's commands.
+pub trait Workspace: Send + Sync {
+    /// Runs one command to its end, output going to `sink` as it comes. Several may run at once.
+    fn run(
+        &self,
+        command: Command,
+        sink: Box<dyn OutputSink>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>>;
+
+    /// Ends everything that runs in it and removes it. Returns only when it is gone. Safe to repeat.
+    fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>>;
+}
+
+/// One way of executing runs.
+pub trait Executor: Send + Sync {
+    /// Which.
+    fn kind(&self) -> ExecutorKind;
+
+    /// Starts a workspace. Where it fails, or `cancel` fires, nothing is left behind.
+    fn start<'a>(
+        &'a self,
+        spec: StartSpec,
+        observer: &'a mut dyn StartObserver,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Box<dyn Workspace>, ExecutorError>>;
+
+    /// Whether runs can be executed now; the error says in one sentence why not.
+    fn probe(&self) -> BoxFuture<'_, Result<(), ExecutorError>>;
+
+    /// Removes everything of this appliance's that belongs to no run in `living`; gives how many things it removed.
+    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<usize, ExecutorError>>;
+}
+
+/// Why an executor could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The engine does not answer or refuses; runs wait.
+    #[error("the Docker engine cannot be reached: {0}")]
+    Unavailable(String),
+    /// The image cannot be had, with the registry's or build's words.
+    #[error("{0}")]
+    Image(String),
+    /// The container ended under the command, with the reason in words.
+    #[error("{0}")]
+    ContainerDied(String),
+    /// The start was cancelled.
+    #[error("the start was cancelled")]
+    Cancelled,
+    /// The command is not one that can be run (empty, NUL byte, folder outside the workspace).
+    #[error("{0}")]
+    Command(String),
+    /// Anything else that went wrong while doing what is named.
+    #[error("{attempt}: {message}")]
+    Other {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What came back.
+        message: String,
+    },
+}
