@@ -14,6 +14,8 @@ pub const MAX_EVENT_BYTES: u64 = 16 << 20;
 pub enum EventType {
     /// Git accepted a push.
     Push,
+    /// quire found a ref that no event mentions (never in a spool file).
+    Reconcile,
 }
 
 /// One ref that a push moved, as git told the hook: the all-zero id means "none".

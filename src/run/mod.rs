@@ -215,6 +215,15 @@ impl Outcome {
             Self::Superseded => RunState::Superseded,
         }
     }
+
+    /// The outcome of a run that was asked to stop and has stopped.
+    #[must_use]
+    pub fn stopped(reason: StopReason) -> Self {
+        match reason {
+            StopReason::Superseded => Self::Superseded,
+            StopReason::Canceled => Self::Failed(FailureKind::Canceled, "canceled while it ran".to_owned()),
+        }
+    }
 }
 
 /// A row of `runs`. Field names are the column names, which are also the JSON keys.

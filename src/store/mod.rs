@@ -1,1 +1,24 @@
-//! (being built)
+//! The database: the only place with SQL. One writer connection, readers beside it (WAL).
+//!
+//! Every state change is one conditional UPDATE with the old state in its WHERE; one that
+//! changes no row is an error. Times that would run backwards (the clock was set back) are
+//! lifted to the time before them, so the CHECK constraints hold whatever the clock does.
+//! Calls are synchronous and short; async code goes through [`Store::call`].
+
+mod error;
+mod events;
+mod jobs;
+mod lists;
+mod migrate;
+mod open;
+mod row;
+mod runs;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use events::{NewRun, Recorded, SeenRef, SupersedeDecision};
+pub use jobs::JobResult;
+pub use lists::{Counts, RepoSummary, RunFilter};
+pub use open::{Journal, Store};

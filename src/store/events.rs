@@ -1,0 +1,257 @@
+//! Push events and the runs they make: one transaction each.
+
+use std::str::FromStr;
+
+use rusqlite::{OptionalExtension, Transaction, named_params, params};
+
+use super::error::{Attempt, StoreError};
+use super::open::Store;
+use super::row;
+use crate::clock::Millis;
+use crate::names::{EventId, ObjectId, RefName, RepoName, RunId};
+use crate::policy::{Replace, Standing};
+use crate::run::event::{EventType, PushEvent};
+use crate::run::{RunState, Trigger};
+
+/// A run to be queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// Its id.
+    pub id: RunId,
+    /// The repository.
+    pub repo: RepoName,
+    /// The ref.
+    pub ref_name: RefName,
+    /// What it is of.
+    pub sha: ObjectId,
+    /// Where the ref stood before.
+    pub previous_sha: Option<ObjectId>,
+    /// Whether history was rewritten.
+    pub forced: bool,
+    /// What made it.
+    pub trigger: Trigger,
+    /// Pipeline source.
+    pub source: String,
+    /// Name of the key that pushed.
+    pub pusher: Option<String>,
+    /// Only this job and its ancestors.
+    pub only_job: Option<String>,
+    /// The run it repeats.
+    pub retry_of: Option<RunId>,
+    /// When the push was accepted.
+    pub pushed_at: Millis,
+}
+
+/// Answers, for the standing runs of a ref, what a new run does to them.
+pub type SupersedeDecision = fn(&[Standing]) -> Vec<Replace>;
+
+/// What recording an event did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whether the event was new; a known one changes nothing.
+    pub is_new: bool,
+    /// The event's runs, in the order of its refs.
+    pub runs: Vec<(RunId, RefName)>,
+    /// Runs that were superseded at once or asked to stop.
+    pub replaced: Vec<RunId>,
+}
+
+/// Where a ref stood when quire last looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRef {
+    /// The ref.
+    pub ref_name: RefName,
+    /// The object.
+    pub sha: ObjectId,
+}
+
+impl Store {
+    /// Records an event with its runs, supersedes what `decide` says, and notes where the refs now stand.
+    /// Taken a second time it changes nothing and gives the runs of the first.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn record_event(&self, event: &PushEvent, runs: &[NewRun], decide: SupersedeDecision) -> Result<Recorded, StoreError> {
+        let now = self.clock().now();
+        self.write(|tx| {
+            if !insert_event(tx, event, now)? {
+                return Ok(Recorded { runs: runs_of(tx, event.id)?, ..Recorded::default() });
+            }
+            let mut recorded = Recorded { is_new: true, ..Recorded::default() };
+            for run in runs {
+                recorded.replaced.extend(insert_replacing(tx, run, Some(event.id), now, decide)?);
+                recorded.runs.push((run.id, run.ref_name.clone()));
+            }
+            note_refs(tx, event)?;
+            Ok(recorded)
+        })
+    }
+
+    /// The runs of an event that is recorded; none when it is not.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn runs_of_event(&self, event: EventId) -> Result<Option<Vec<(RunId, RefName)>>, StoreError> {
+        self.read(|connection| {
+            let known: Option<i64> = connection
+                .query_row("SELECT 1 FROM events WHERE id = ?1", [event.to_string()], |row| row.get(0))
+                .optional()
+                .attempt("look an event up")?;
+            known.map(|_| runs_of(connection, event)).transpose()
+        })
+    }
+
+    /// Where a repository's refs stood when quire last looked.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn seen_refs(&self, repo: &RepoName) -> Result<Vec<SeenRef>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT ref_name, sha FROM seen_refs WHERE repo = ?1").attempt("read refs")?;
+            let rows = statement.query_map([repo.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).attempt("read refs")?;
+            let mut refs = Vec::new();
+            for pair in rows {
+                let (name, sha): (String, String) = pair.attempt("read refs")?;
+                // A row that does not parse cannot be compared; the ref then counts as never seen.
+                if let (Ok(ref_name), Ok(sha)) = (name.parse(), sha.parse()) {
+                    refs.push(SeenRef { ref_name, sha });
+                }
+            }
+            Ok(refs)
+        })
+    }
+}
+
+fn insert_event(tx: &Transaction<'_>, event: &PushEvent, now: Millis) -> Result<bool, StoreError> {
+    let kind = match event.event_type {
+        EventType::Push => "push",
+        EventType::Reconcile => "reconcile",
+    };
+    let options = serde_json::Value::from(event.options.clone()).to_string();
+    let inserted = tx
+        .execute(
+            "INSERT INTO events (id, type, repo, pusher, pushed_at_ms, received_at_ms, options) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (id) DO NOTHING",
+            params![event.id.to_string(), kind, event.repo.as_str(), event.pusher, event.pushed_at.0, now.0, options],
+        )
+        .attempt("record an event")?;
+    if inserted == 0 {
+        return Ok(false);
+    }
+    let mut statement = tx
+        .prepare_cached("INSERT INTO event_refs (event_id, position, ref_name, old_sha, new_sha) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .attempt("record an event")?;
+    for (position, update) in (0_i64..).zip(&event.refs) {
+        let id = |sha: &ObjectId| (!sha.is_zero()).then(|| sha.as_str().to_owned());
+        statement
+            .execute(params![event.id.to_string(), position, update.ref_name.as_str(), id(&update.old_sha), id(&update.new_sha)])
+            .attempt("record an event")?;
+    }
+    Ok(true)
+}
+
+fn note_refs(tx: &Transaction<'_>, event: &PushEvent) -> Result<(), StoreError> {
+    for update in &event.refs {
+        if update.new_sha.is_zero() {
+            tx.execute("DELETE FROM seen_refs WHERE repo = ?1 AND ref_name = ?2", [event.repo.as_str(), update.ref_name.as_str()])
+        } else {
+            tx.execute(
+                "INSERT INTO seen_refs (repo, ref_name, sha) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (repo, ref_name) DO UPDATE SET sha = excluded.sha",
+                [event.repo.as_str(), update.ref_name.as_str(), update.new_sha.as_str()],
+            )
+        }
+        .attempt("note where a ref stands")?;
+    }
+    Ok(())
+}
+
+fn runs_of(connection: &rusqlite::Connection, event: EventId) -> Result<Vec<(RunId, RefName)>, StoreError> {
+    // UUIDv7 ids of one event sort in the order of their making, which is the order of its refs.
+    let mut statement =
+        connection.prepare_cached("SELECT id, ref_name FROM runs WHERE event_id = ?1 ORDER BY id").attempt("read an event's runs")?;
+    let convert = |text: String| row_error(&text);
+    let rows = statement
+        .query_map([event.to_string()], |row| {
+            let (id, name): (String, String) = (row.get(0)?, row.get(1)?);
+            Ok((RunId::from_str(&id).map_err(|_| convert(id))?, RefName::from_str(&name).map_err(|_| convert(name))?))
+        })
+        .attempt("read an event's runs")?;
+    rows.collect::<rusqlite::Result<_>>().attempt("read an event's runs")
+}
+
+fn row_error(text: &str) -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnName(text.to_owned())
+}
+
+/// Inserts a pending run and does to the standing runs of its ref what `decide` says; gives those it touched.
+pub(super) fn insert_replacing(
+    tx: &Transaction<'_>,
+    run: &NewRun,
+    event: Option<EventId>,
+    now: Millis,
+    decide: SupersedeDecision,
+) -> Result<Vec<RunId>, StoreError> {
+    let standing = standing(tx, run)?;
+    insert_run(tx, run, event, now)?;
+    let mut touched = Vec::new();
+    for answer in decide(&standing) {
+        let (old, sql) = match answer {
+            Replace::AtOnce(old) => (
+                old,
+                "UPDATE runs SET state = 'superseded', superseded_by = ?2, finished_at_ms = max(?3, queued_at_ms), message = NULL
+                 WHERE id = ?1 AND state = 'pending'",
+            ),
+            Replace::Stop(old) => (
+                old,
+                "UPDATE runs SET stop_requested = 'superseded', superseded_by = ?2
+                 WHERE id = ?1 AND state = 'active' AND stop_requested IS NULL AND ?3 = ?3",
+            ),
+        };
+        let changed = tx.execute(sql, params![old.to_string(), run.id.to_string(), now.0]).attempt("supersede a run")?;
+        if changed == 0 {
+            return Err(StoreError::IllegalTransition { run: old.to_string(), from: "unknown".into(), to: "superseded" });
+        }
+        touched.push(old);
+    }
+    Ok(touched)
+}
+
+/// Inserts a pending run.
+pub(super) fn insert_run(tx: &Transaction<'_>, run: &NewRun, event: Option<EventId>, now: Millis) -> Result<(), StoreError> {
+    tx.prepare_cached(
+        "INSERT INTO runs (id, repo, ref_name, sha, previous_sha, forced, event_id, \"trigger\", source, pusher, only_job,
+                           retry_of, state, pushed_at_ms, queued_at_ms)
+         VALUES (:id, :repo, :ref, :sha, :previous, :forced, :event, :trigger, :source, :pusher, :only, :retry, 'pending', :pushed, :now)",
+    )
+    .and_then(|mut statement| {
+        statement.execute(named_params! {
+            ":id": run.id.to_string(), ":repo": run.repo.as_str(), ":ref": run.ref_name.as_str(), ":sha": run.sha.as_str(),
+            ":previous": run.previous_sha.as_ref().map(ObjectId::as_str), ":forced": run.forced,
+            ":event": event.map(|id| id.to_string()), ":trigger": run.trigger.as_str(), ":source": run.source,
+            ":pusher": run.pusher, ":only": run.only_job, ":retry": run.retry_of.map(|id| id.to_string()),
+            ":pushed": run.pushed_at.0, ":now": now.0,
+        })
+    })
+    .attempt("queue a run")?;
+    Ok(())
+}
+
+fn standing(tx: &Transaction<'_>, run: &NewRun) -> Result<Vec<Standing>, StoreError> {
+    let mut statement = tx
+        .prepare_cached(
+            "SELECT id, state, stop_requested FROM runs WHERE repo = ?1 AND ref_name = ?2 AND state = 'pending'
+             UNION ALL
+             SELECT id, state, stop_requested FROM runs WHERE repo = ?1 AND ref_name = ?2 AND state = 'active'",
+        )
+        .attempt("read the standing runs of a ref")?;
+    let rows = statement
+        .query_map([run.repo.as_str(), run.ref_name.as_str()], |found| {
+            let state: String = found.get(1)?;
+            let id = row::first(found.get(0))?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            let state = if state == "active" { RunState::Active } else { RunState::Pending };
+            Ok(Standing { id, state, stopping: found.get::<_, Option<String>>(2)?.is_some() })
+        })
+        .attempt("read the standing runs of a ref")?;
+    rows.collect::<rusqlite::Result<_>>().attempt("read the standing runs of a ref")
+}

@@ -1,0 +1,310 @@
+//! The life of a run. Each change is one conditional UPDATE.
+
+use rusqlite::{OptionalExtension, Transaction, named_params, params};
+
+use super::error::{Attempt, StoreError};
+use super::events::{NewRun, insert_run};
+use super::open::Store;
+use super::row::{self, RUN_COLUMNS};
+use crate::names::{RefName, RepoName, RunId};
+use crate::policy;
+use crate::run::{ExecutorKind, FailureKind, Outcome, Run, Trigger};
+
+impl Store {
+    /// Claims the oldest pending run whose ref has no active run.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn claim_next(&self, executor: ExecutorKind) -> Result<Option<Run>, StoreError> {
+        let now = self.clock().now();
+        let sql = format!(
+            "UPDATE runs SET state = 'active', started_at_ms = max(:now, queued_at_ms), executor = :executor, message = NULL
+             WHERE state = 'pending' AND id = (
+               SELECT p.id FROM runs p
+               WHERE p.state = 'pending' AND NOT EXISTS (
+                 SELECT 1 FROM runs a WHERE a.state = 'active' AND a.repo = p.repo AND a.ref_name = p.ref_name)
+               ORDER BY p.queued_at_ms, p.id LIMIT 1)
+             RETURNING {RUN_COLUMNS}"
+        );
+        self.write(|tx| {
+            tx.prepare_cached(&sql)
+                .and_then(|mut statement| {
+                    statement.query_row(named_params! { ":now": now.0, ":executor": executor.as_str() }, row::run).optional()
+                })
+                .attempt("claim a run")
+        })
+    }
+
+    /// The run's container exists; from here on reconciling can find it.
+    ///
+    /// # Errors
+    /// The run is not active.
+    pub fn container_created(&self, run: RunId, container: &str, image: &str) -> Result<(), StoreError> {
+        self.update_active(run, "container", "container_id = ?2, image_tag = ?3", &[&container, &image])
+    }
+
+    /// The run's container runs.
+    ///
+    /// # Errors
+    /// The run is not active.
+    pub fn container_started(&self, run: RunId) -> Result<(), StoreError> {
+        let now = self.clock().now().0;
+        self.update_active(run, "container", "container_started_at_ms = max(?2, started_at_ms)", &[&now])
+    }
+
+    /// The run's container is confirmed gone.
+    ///
+    /// # Errors
+    /// The run is not active.
+    pub fn container_gone(&self, run: RunId) -> Result<(), StoreError> {
+        let now = self.clock().now().0;
+        let stopped =
+            "container_stopped_at_ms = CASE WHEN container_started_at_ms IS NULL THEN NULL ELSE max(?2, container_started_at_ms) END";
+        self.update_active(run, "container", &format!("container_id = NULL, workspace_path = NULL, {stopped}"), &[&now])
+    }
+
+    /// The run's workspace lies here (host executor).
+    ///
+    /// # Errors
+    /// The run is not active.
+    pub fn workspace_made(&self, run: RunId, path: &str) -> Result<(), StoreError> {
+        self.update_active(run, "workspace", "workspace_path = ?2", &[&path])
+    }
+
+    /// The run's image build began.
+    ///
+    /// # Errors
+    /// The run is not active.
+    pub fn build_started(&self, run: RunId) -> Result<(), StoreError> {
+        let now = self.clock().now().0;
+        self.update_active(run, "build", "build_started_at_ms = max(?2, started_at_ms)", &[&now])
+    }
+
+    /// The run's image build ended.
+    ///
+    /// # Errors
+    /// The run is not active.
+    pub fn build_finished(&self, run: RunId, image: &str) -> Result<(), StoreError> {
+        let now = self.clock().now().0;
+        self.update_active(run, "build", "build_finished_at_ms = max(?2, build_started_at_ms), image_tag = ?3", &[&now, &image])
+    }
+
+    fn update_active(&self, run: RunId, to: &'static str, set: &str, values: &[&dyn rusqlite::ToSql]) -> Result<(), StoreError> {
+        let id = run.to_string();
+        let mut all: Vec<&dyn rusqlite::ToSql> = vec![&id];
+        all.extend_from_slice(values);
+        self.write(|tx| {
+            let changed = tx
+                .prepare_cached(&format!("UPDATE runs SET {set} WHERE id = ?1 AND state = 'active'"))
+                .and_then(|mut statement| statement.execute(all.as_slice()))
+                .attempt("update an active run")?;
+            if changed == 1 { Ok(()) } else { Err(illegal(tx, run, to)) }
+        })
+    }
+
+    /// Ends an active run: its jobs and steps that are still open with it.
+    ///
+    /// # Errors
+    /// The run is not active, or its container is not confirmed gone.
+    pub fn finish(&self, run: RunId, outcome: &Outcome) -> Result<(), StoreError> {
+        let now = self.clock().now().0;
+        self.write(|tx| end_active(tx, run, outcome, now))
+    }
+
+    /// Ends an active run that nobody drives any more, and queues it again where policy says so.
+    /// Gives the new run.
+    ///
+    /// # Errors
+    /// The run is not active, or its container is not confirmed gone.
+    pub fn orphan(&self, run: RunId, message: &str, requeue: bool) -> Result<Option<RunId>, StoreError> {
+        let now = self.clock().now();
+        self.write(|tx| {
+            let old = get(tx, run)?;
+            let outcome = match old.stop_requested {
+                // It was to be stopped anyway; what was asked for has happened.
+                Some(reason) => Outcome::stopped(reason),
+                None => Outcome::Failed(FailureKind::Orphaned, message.to_owned()),
+            };
+            end_active(tx, run, &outcome, now.0)?;
+            if !policy::requeue_orphan(old.trigger == Trigger::Orphan, old.stop_requested.is_some(), requeue) {
+                return Ok(None);
+            }
+            let again = again(&old, Trigger::Orphan);
+            insert_run(tx, &again, old.event_id, now)?;
+            Ok(Some(again.id))
+        })
+    }
+
+    /// Cancels a run: a pending one at once, an active one by asking the runner. False when it has ended already.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn request_cancel(&self, run: RunId) -> Result<bool, StoreError> {
+        let now = self.clock().now().0;
+        self.write(|tx| {
+            let id = run.to_string();
+            let at_once = tx
+                .execute(
+                    "UPDATE runs SET state = 'failed', failure_kind = 'canceled', finished_at_ms = max(?2, queued_at_ms),
+                                     stop_requested = 'canceled', message = 'canceled before it started'
+                     WHERE id = ?1 AND state = 'pending'",
+                    params![id, now],
+                )
+                .attempt("cancel a run")?;
+            let asked = tx
+                .execute("UPDATE runs SET stop_requested = 'canceled' WHERE id = ?1 AND state = 'active' AND stop_requested IS NULL", [&id])
+                .attempt("cancel a run")?;
+            Ok(at_once + asked > 0)
+        })
+    }
+
+    /// Queues a new run that repeats an ended one.
+    ///
+    /// # Errors
+    /// There is no such run, or it has not ended.
+    pub fn retry(&self, run: RunId) -> Result<Run, StoreError> {
+        let now = self.clock().now();
+        self.write(|tx| {
+            let old = get(tx, run)?;
+            if !old.state.is_final() {
+                return Err(StoreError::NotEnded { run: run.to_string(), state: old.state });
+            }
+            let again = again(&old, Trigger::Retry);
+            super::events::insert_replacing(tx, &again, None, now, policy::on_new_run)?;
+            get(tx, again.id)
+        })
+    }
+
+    /// Notes on all pending runs why they wait; `None` takes the note away.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn note_waiting(&self, why: Option<&str>) -> Result<Vec<RunId>, StoreError> {
+        self.write(|tx| {
+            let mut statement = tx
+                .prepare_cached("UPDATE runs SET message = ?1 WHERE state = 'pending' AND message IS NOT ?1 RETURNING id")
+                .attempt("note why runs wait")?;
+            let rows = statement.query_map([why], |found| row::first::<RunId>(found.get(0))).attempt("note why runs wait")?;
+            Ok(rows.collect::<rusqlite::Result<Vec<_>>>().attempt("note why runs wait")?.into_iter().flatten().collect())
+        })
+    }
+
+    /// All active runs.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn active_runs(&self) -> Result<Vec<Run>, StoreError> {
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE state = 'active' ORDER BY id");
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&sql).attempt("list active runs")?;
+            let rows = statement.query_map([], row::run).attempt("list active runs")?;
+            rows.collect::<rusqlite::Result<_>>().attempt("list active runs")
+        })
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn run(&self, run: RunId) -> Result<Option<Run>, StoreError> {
+        self.read(|connection| find(connection, run))
+    }
+
+    /// Forgets a repository: its pending runs end, its active ones are asked to stop, ended ones go.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn forget_repo(&self, repo: &RepoName) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let repo = repo.as_str();
+            let attempt = "forget a repository";
+            tx.execute(
+                "UPDATE runs SET stop_requested = 'canceled' WHERE repo = ?1 AND state = 'active' AND stop_requested IS NULL",
+                [repo],
+            )
+            .attempt(attempt)?;
+            tx.execute("DELETE FROM runs WHERE repo = ?1 AND state <> 'active'", [repo]).attempt(attempt)?;
+            tx.execute("DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)", [repo])
+                .attempt(attempt)?;
+            tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo]).attempt(attempt)?;
+            Ok(())
+        })
+    }
+
+    /// The newest run of a ref.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn newest_of_ref(&self, repo: &RepoName, ref_name: &RefName) -> Result<Option<Run>, StoreError> {
+        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE repo = ?1 AND ref_name = ?2 ORDER BY id DESC LIMIT 1");
+        self.read(|connection| {
+            connection
+                .prepare_cached(&sql)
+                .and_then(|mut statement| statement.query_row([repo.as_str(), ref_name.as_str()], row::run).optional())
+                .attempt("read a ref's newest run")
+        })
+    }
+}
+
+/// A new run of the same commit.
+fn again(old: &Run, trigger: Trigger) -> NewRun {
+    NewRun {
+        id: RunId::new(),
+        repo: old.repo.clone(),
+        ref_name: old.ref_name.clone(),
+        sha: old.sha.clone(),
+        previous_sha: old.previous_sha.clone(),
+        forced: old.forced,
+        trigger,
+        source: old.source.clone(),
+        pusher: old.pusher.clone(),
+        only_job: old.only_job.clone(),
+        retry_of: Some(old.id),
+        pushed_at: old.pushed_at_ms,
+    }
+}
+
+fn end_active(tx: &Transaction<'_>, run: RunId, outcome: &Outcome, now: i64) -> Result<(), StoreError> {
+    let (kind, message) = match outcome {
+        Outcome::Failed(kind, message) => (Some(kind.as_str()), Some(message.as_str())),
+        Outcome::Complete | Outcome::Superseded => (None, None),
+    };
+    let id = run.to_string();
+    let changed = tx
+        .execute(
+            "UPDATE runs SET state = ?2, failure_kind = ?3, message = ?4, finished_at_ms = max(?5, started_at_ms)
+             WHERE id = ?1 AND state = 'active'",
+            params![id, outcome.state().as_str(), kind, message, now],
+        )
+        .attempt("end a run")?;
+    if changed == 0 {
+        return Err(illegal(tx, run, outcome.state().as_str()));
+    }
+    tx.execute("UPDATE steps SET finished_at_ms = max(?2, started_at_ms) WHERE run_id = ?1 AND finished_at_ms IS NULL", params![id, now])
+        .attempt("end a run's steps")?;
+    tx.execute(
+        "UPDATE jobs SET state = 'aborted', finished_at_ms = max(?2, started_at_ms) WHERE run_id = ?1 AND state = 'active'",
+        params![id, now],
+    )
+    .attempt("end a run's jobs")?;
+    tx.execute("UPDATE jobs SET state = 'skipped', finished_at_ms = ?2 WHERE run_id = ?1 AND state = 'pending'", params![id, now])
+        .attempt("end a run's jobs")?;
+    Ok(())
+}
+
+fn find(connection: &rusqlite::Connection, run: RunId) -> Result<Option<Run>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1"))
+        .and_then(|mut statement| statement.query_row([run.to_string()], row::run).optional())
+        .attempt("read a run")
+}
+
+fn get(connection: &rusqlite::Connection, run: RunId) -> Result<Run, StoreError> {
+    find(connection, run)?.ok_or_else(|| StoreError::NoSuchRun(run.to_string()))
+}
+
+/// Names the state that stood in the way.
+fn illegal(tx: &Transaction<'_>, run: RunId, to: &'static str) -> StoreError {
+    let from: rusqlite::Result<String> = tx.query_row("SELECT state FROM runs WHERE id = ?1", [run.to_string()], |found| found.get(0));
+    StoreError::IllegalTransition { run: run.to_string(), from: from.unwrap_or_else(|_| "unknown".into()), to }
+}

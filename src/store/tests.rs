@@ -1,0 +1,375 @@
+//! The store against a simple model, over a real SQLite file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::{Clock, Millis};
+use crate::names::{EventId, JobName, RefName, RepoName, RunId};
+use crate::policy;
+use crate::run::event::{EventType, PushEvent, RefUpdate};
+use crate::run::{ExecutorKind, FailureKind, JobState, Outcome, RunState, StopReason, Trigger};
+
+struct Fixture {
+    store: Store,
+    clock: Arc<AtomicI64>,
+    folder: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
+    let store = open(&folder, &clock).unwrap();
+    Fixture { store, clock, folder }
+}
+
+fn open(folder: &tempfile::TempDir, clock: &Arc<AtomicI64>) -> Result<Store, StoreError> {
+    Store::open(&folder.path().join("quire.db"), &folder.path().join("backups"), Journal::Wal, Clock::manual(clock.clone()))
+}
+
+fn repo(name: &str) -> RepoName {
+    name.parse().unwrap()
+}
+
+fn branch(name: &str) -> RefName {
+    format!("refs/heads/{name}").parse().unwrap()
+}
+
+fn push(repo_name: &str, branches: &[&str]) -> (PushEvent, Vec<NewRun>) {
+    let refs: Vec<RefUpdate> = branches
+        .iter()
+        .map(|name| RefUpdate {
+            ref_name: branch(name),
+            old_sha: "0".repeat(40).parse().unwrap(),
+            new_sha: "1".repeat(40).parse().unwrap(),
+        })
+        .collect();
+    let event = PushEvent {
+        id: EventId::new(),
+        event_type: EventType::Push,
+        repo: repo(repo_name),
+        pusher: Some("laptop".into()),
+        pushed_at: Millis(1_600_000_000_000),
+        options: vec![],
+        refs,
+    };
+    let runs = event
+        .refs
+        .iter()
+        .map(|update| NewRun {
+            id: RunId::new(),
+            repo: event.repo.clone(),
+            ref_name: update.ref_name.clone(),
+            sha: update.new_sha.clone(),
+            previous_sha: None,
+            forced: false,
+            trigger: Trigger::Push,
+            source: "quire/push".into(),
+            pusher: event.pusher.clone(),
+            only_job: None,
+            retry_of: None,
+            pushed_at: event.pushed_at,
+        })
+        .collect();
+    (event, runs)
+}
+
+fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
+    let (event, runs) = push(repo_name, branches);
+    store.record_event(&event, &runs, policy::on_new_run).unwrap();
+    runs.iter().map(|run| run.id).collect()
+}
+
+#[test]
+fn an_event_taken_twice_is_taken_once() {
+    let f = fixture();
+    let (event, runs) = push("app", &["main", "next"]);
+    let first = f.store.record_event(&event, &runs, policy::on_new_run).unwrap();
+    assert!(first.is_new && first.runs.len() == 2);
+    let (_, other) = push("app", &["main"]);
+    let second = f.store.record_event(&event, &other, policy::on_new_run).unwrap();
+    assert!(!second.is_new);
+    assert_eq!(second.runs, first.runs);
+    assert_eq!(f.store.list_runs(&RunFilter { limit: 10, ..RunFilter::default() }).unwrap().len(), 2);
+    assert_eq!(f.store.runs_of_event(event.id).unwrap(), Some(first.runs));
+    assert_eq!(f.store.runs_of_event(EventId::new()).unwrap(), None);
+    assert_eq!(f.store.seen_refs(&repo("app")).unwrap().len(), 2);
+}
+
+#[test]
+fn a_newer_push_supersedes_and_waits_for_the_active_run() {
+    let f = fixture();
+    let first = record(&f.store, "app", &["main"])[0];
+    assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, first);
+    let second = record(&f.store, "app", &["main"])[0];
+    let third = record(&f.store, "app", &["main"])[0];
+    let state = |id| f.store.run(id).unwrap().unwrap();
+    assert_eq!(state(second).state, RunState::Superseded);
+    assert_eq!(state(second).superseded_by, Some(third));
+    assert_eq!((state(first).state, state(first).stop_requested), (RunState::Active, Some(StopReason::Superseded)));
+    assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap(), None, "the ref has an active run");
+    f.store.finish(first, &Outcome::Superseded).unwrap();
+    assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, third);
+}
+
+#[test]
+fn a_run_does_not_end_before_its_container_is_gone() {
+    let f = fixture();
+    let run = record(&f.store, "app", &["main"])[0];
+    assert!(f.store.container_created(run, "c1", "debian").is_err(), "it is not active");
+    f.store.claim_next(ExecutorKind::Docker).unwrap();
+    f.store.container_created(run, "c1", "debian").unwrap();
+    f.store.container_started(run).unwrap();
+    assert!(f.store.finish(run, &Outcome::Complete).is_err());
+    f.clock.fetch_sub(3_600_000, Ordering::SeqCst);
+    f.store.container_gone(run).unwrap();
+    f.store.finish(run, &Outcome::Complete).unwrap();
+    let row = f.store.run(run).unwrap().unwrap();
+    assert!(row.finished_at_ms >= row.started_at_ms && row.container_id.is_none());
+    assert!(matches!(f.store.finish(run, &Outcome::Complete), Err(StoreError::IllegalTransition { .. })));
+}
+
+#[test]
+fn an_orphan_is_queued_again_once() {
+    let f = fixture();
+    let run = record(&f.store, "app", &["main"])[0];
+    f.store.claim_next(ExecutorKind::Host).unwrap();
+    let again = f.store.orphan(run, "quire was stopped", true).unwrap().unwrap();
+    assert_eq!(f.store.successor_of(run).unwrap(), Some(again));
+    let row = f.store.run(again).unwrap().unwrap();
+    assert_eq!((row.trigger, row.retry_of, row.state), (Trigger::Orphan, Some(run), RunState::Pending));
+    assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, again);
+    assert_eq!(f.store.orphan(again, "again", true).unwrap(), None);
+    let retried = f.store.retry(run).unwrap();
+    assert_eq!(retried.retry_of, Some(run));
+    assert!(matches!(f.store.retry(retried.id), Err(StoreError::NotEnded { .. })));
+}
+
+#[test]
+fn jobs_and_steps_end_with_their_run() {
+    let f = fixture();
+    let run = record(&f.store, "app", &["main"])[0];
+    let (a, b): (JobName, JobName) = ("a".parse().unwrap(), "b".parse().unwrap());
+    f.store.claim_next(ExecutorKind::Host).unwrap();
+    f.store.register_jobs(run, &[(a.clone(), vec!["quire/push".into()]), (b.clone(), vec!["a".into()])]).unwrap();
+    assert!(f.store.step_started(run, 1, &"c".parse().unwrap(), "true").is_err(), "no such job");
+    f.store.job_started(run, &a).unwrap();
+    assert!(f.store.job_started(run, &a).is_err());
+    f.store.step_started(run, 1, &a, "true").unwrap();
+    f.store.step_ended(run, 1, Some(0)).unwrap();
+    assert!(f.store.step_ended(run, 1, Some(1)).is_err());
+    f.store.step_started(run, 2, &a, "sleep").unwrap();
+    f.store.finish(run, &Outcome::Failed(FailureKind::Timeout, "too long".into())).unwrap();
+    let jobs = f.store.jobs(run).unwrap();
+    assert_eq!((jobs[0].state, jobs[1].state), (JobState::Aborted, JobState::Skipped));
+    assert!(f.store.steps(run).unwrap().iter().all(|step| step.finished_at_ms.is_some()));
+    f.store.forget_repo(&repo("app")).unwrap();
+    assert!(f.store.jobs(run).unwrap().is_empty() && f.store.steps(run).unwrap().is_empty());
+}
+
+#[test]
+fn ids_shorten_to_unique_prefixes() {
+    let f = fixture();
+    let runs = record(&f.store, "app", &["a", "b"]);
+    assert_eq!(f.store.resolve_run(&runs[0].to_string()).unwrap(), runs[0]);
+    assert!(matches!(f.store.resolve_run(&runs[0].to_string()[..6]), Err(StoreError::AmbiguousRun(_))));
+    for hopeless in ["", "zzzz", "%", "0000", &"f".repeat(1_000_000)] {
+        assert!(matches!(f.store.resolve_run(hopeless), Err(StoreError::NoSuchRun(_))), "{hopeless:.10}");
+    }
+}
+
+#[test]
+fn login_links_work_once_and_in_time() {
+    let f = fixture();
+    let now = Millis(f.clock.load(Ordering::SeqCst));
+    f.store.create_login_link("h1", "laptop", now.plus(1000)).unwrap();
+    f.store.create_login_link("h2", "laptop", now.plus(1000)).unwrap();
+    assert_eq!(f.store.take_login_link("h1", now).unwrap().as_deref(), Some("laptop"));
+    assert_eq!(f.store.take_login_link("h1", now).unwrap(), None);
+    assert_eq!(f.store.take_login_link("h2", now.plus(1001)).unwrap(), None);
+    f.store.create_session("s", "laptop", now, now.plus(10)).unwrap();
+    assert_eq!(f.store.session("s", now).unwrap().as_deref(), Some("laptop"));
+    assert_eq!(f.store.session("s", now.plus(11)).unwrap(), None);
+    f.store.delete_session("s").unwrap();
+    assert_eq!(f.store.session("s", now).unwrap(), None);
+}
+
+#[test]
+fn a_newer_or_damaged_database_is_refused_in_words() {
+    let f = fixture();
+    drop(f.store);
+    let path = f.folder.path().join("quire.db");
+    let backups = f.folder.path().join("backups");
+    std::fs::create_dir_all(&backups).unwrap();
+    std::fs::write(backups.join("quire-v0001-x.db"), b"").unwrap();
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    raw.pragma_update(None, "user_version", 999).unwrap();
+    drop(raw);
+    let error = open(&f.folder, &f.clock).unwrap_err();
+    assert!(matches!(&error, StoreError::Newer { found: 999, snapshot: Some(_), .. }), "{error}");
+    assert!(matches!(Store::open_existing(&path, Clock::system()), Err(StoreError::Newer { .. })));
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(Store::open_existing(&path, Clock::system()), Err(StoreError::Open { .. })));
+    std::fs::write(&path, b"this is no database, whatever its name says, and it is long enough").unwrap();
+    let error = open(&f.folder, &f.clock).unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged { last_backup: Some(_), .. }), "{error}");
+}
+
+#[test]
+fn a_torn_page_is_found_at_start() {
+    let f = fixture();
+    for _ in 0..50 {
+        record(&f.store, "app", &["main"]);
+    }
+    drop(f.store);
+    let path = f.folder.path().join("quire.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 2048].fill(0xaa);
+    std::fs::write(&path, bytes).unwrap();
+    assert!(matches!(open(&f.folder, &f.clock), Err(StoreError::Damaged { .. })));
+}
+
+/// What the model knows of a run.
+#[derive(Debug, Clone, PartialEq)]
+struct Model {
+    state: RunState,
+    container: bool,
+    stop: bool,
+    slot: u8,
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Push(u8),
+    Claim,
+    Container(usize),
+    Gone(usize),
+    Finish(usize, u8),
+    Cancel(usize),
+    Orphan(usize),
+    Clock(i64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (0..3_u8).prop_map(Act::Push),
+        3 => Just(Act::Claim),
+        1 => any::<usize>().prop_map(Act::Container),
+        1 => any::<usize>().prop_map(Act::Gone),
+        2 => (any::<usize>(), 0..3_u8).prop_map(|(run, how)| Act::Finish(run, how)),
+        1 => any::<usize>().prop_map(Act::Cancel),
+        1 => any::<usize>().prop_map(Act::Orphan),
+        1 => (-5_000_000..5_000_000_i64).prop_map(Act::Clock),
+    ]
+}
+
+/// Plays an act on the model: whether the store must accept it.
+fn play(f: &Fixture, model: &mut BTreeMap<RunId, Model>, order: &mut Vec<RunId>, act: Act) {
+    let pick = |index: usize| (!order.is_empty()).then(|| order[index % order.len()]);
+    match act {
+        Act::Push(slot) => {
+            let id = record(&f.store, "app", &[&format!("b{slot}")])[0];
+            for run in model.values_mut().filter(|run| run.slot == slot) {
+                match run.state {
+                    RunState::Pending => run.state = RunState::Superseded,
+                    RunState::Active => run.stop = true,
+                    _ => {}
+                }
+            }
+            model.insert(id, Model { state: RunState::Pending, container: false, stop: false, slot });
+            order.push(id);
+        }
+        Act::Claim => {
+            let busy: Vec<u8> = model.values().filter(|run| run.state == RunState::Active).map(|run| run.slot).collect();
+            let free = order.iter().any(|id| model[id].state == RunState::Pending && !busy.contains(&model[id].slot));
+            let claimed = f.store.claim_next(ExecutorKind::Docker).unwrap();
+            assert_eq!(claimed.is_some(), free);
+            if let Some(run) = claimed {
+                let entry = model.get_mut(&run.id).unwrap();
+                assert!(entry.state == RunState::Pending && !busy.contains(&entry.slot));
+                entry.state = RunState::Active;
+            }
+        }
+        Act::Container(index) => {
+            let Some(id) = pick(index) else { return };
+            let entry = model.get_mut(&id).unwrap();
+            let accepted = f.store.container_created(id, "c", "i").is_ok();
+            assert_eq!(accepted, entry.state == RunState::Active);
+            entry.container |= accepted;
+        }
+        Act::Gone(index) => {
+            let Some(id) = pick(index) else { return };
+            let entry = model.get_mut(&id).unwrap();
+            assert_eq!(f.store.container_gone(id).is_ok(), entry.state == RunState::Active);
+            entry.container &= entry.state != RunState::Active;
+        }
+        Act::Finish(index, how) => {
+            let Some(id) = pick(index) else { return };
+            let entry = model.get_mut(&id).unwrap();
+            let outcome = match how {
+                0 => Outcome::Complete,
+                1 => Outcome::Failed(FailureKind::Job, "no".into()),
+                _ => Outcome::Superseded,
+            };
+            let accepted = f.store.finish(id, &outcome).is_ok();
+            assert_eq!(accepted, entry.state == RunState::Active && !entry.container);
+            if accepted {
+                entry.state = outcome.state();
+            }
+        }
+        Act::Cancel(index) => {
+            let Some(id) = pick(index) else { return };
+            let entry = model.get_mut(&id).unwrap();
+            let accepted = f.store.request_cancel(id).unwrap();
+            match entry.state {
+                RunState::Pending => {
+                    assert!(accepted);
+                    entry.state = RunState::Failed;
+                }
+                RunState::Active => {
+                    assert_eq!(accepted, !entry.stop);
+                    entry.stop = true;
+                }
+                _ => assert!(!accepted),
+            }
+        }
+        Act::Orphan(index) => {
+            let Some(id) = pick(index) else { return };
+            let entry = model.get_mut(&id).unwrap();
+            let accepted = f.store.orphan(id, "gone", false).is_ok();
+            assert_eq!(accepted, entry.state == RunState::Active && !entry.container);
+            if accepted {
+                entry.state = f.store.run(id).unwrap().unwrap().state;
+                assert!(entry.state.is_final());
+            }
+        }
+        Act::Clock(by) => {
+            f.clock.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever is asked of the store, in whatever order and with whatever clock, its rows are the model's.
+    #[test]
+    fn random_lives_follow_the_model(acts in proptest::collection::vec(act(), 1..60)) {
+        let f = fixture();
+        let (mut model, mut order) = (BTreeMap::new(), Vec::new());
+        for act in acts {
+            play(&f, &mut model, &mut order, act);
+            for (id, expected) in &model {
+                let row = f.store.run(*id).unwrap().unwrap();
+                prop_assert_eq!(row.state, expected.state);
+                prop_assert_eq!(row.container_id.is_some(), expected.container);
+                prop_assert!(row.finished_at_ms.is_none_or(|end| end >= row.queued_at_ms));
+            }
+        }
+    }
+}
