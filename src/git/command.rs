@@ -1,0 +1,80 @@
+//! How a git process is started: its environment and arguments.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Git;
+use super::error::{GitError, last_words};
+
+impl Git {
+    /// The whole environment of a git process: nothing of ours but `PATH` goes through.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let path = std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        vec![
+            ("PATH", path),
+            ("LC_ALL", "C".into()),
+            ("GIT_CONFIG_SYSTEM", self.paths.git_config().into()),
+            ("GIT_CONFIG_GLOBAL", "/dev/null".into()),
+            ("GIT_TERMINAL_PROMPT", "0".into()),
+            ("GIT_ASKPASS", "/bin/false".into()),
+            // A pushed refs/replace/… must not change what a commit is.
+            ("GIT_NO_REPLACE_OBJECTS", "1".into()),
+        ]
+    }
+
+    /// A git process without a repository; standard input is empty.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts git")]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("git");
+        command.env_clear().envs(self.environment()).stdin(Stdio::null());
+        command
+    }
+
+    /// A git process on a bare repository.
+    pub(super) fn command_in(&self, repo: &Path) -> Command {
+        let mut command = self.command();
+        command.arg("--git-dir").arg(repo);
+        command
+    }
+
+    /// The async flavour of [`Git::command_in`]: ended when it is dropped.
+    pub(super) fn tokio_in(&self, repo: &Path) -> tokio::process::Command {
+        let mut command = tokio::process::Command::from(self.command_in(repo));
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs git on a repository to its end and gives its output, whatever the exit code.
+    pub(super) async fn output<I, A>(&self, repo: &Path, verb: &'static str, args: I) -> Result<std::process::Output, GitError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        self.tokio_in(repo).arg(verb).args(args).output().await.map_err(|source| GitError::Start { verb, source })
+    }
+
+    /// Like [`Git::output`], and any exit code but 0 is an error.
+    pub(super) async fn success<I, A>(&self, repo: &Path, verb: &'static str, args: I) -> Result<Vec<u8>, GitError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        finished(verb, self.output(repo, verb, args).await?)
+    }
+
+    /// Runs git to its end, synchronously; any exit code but 0 is an error.
+    pub(super) fn run(command: &mut Command, verb: &'static str) -> Result<Vec<u8>, GitError> {
+        finished(verb, command.output().map_err(|source| GitError::Start { verb, source })?)
+    }
+}
+
+fn finished(verb: &'static str, output: std::process::Output) -> Result<Vec<u8>, GitError> {
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(GitError::Failed { verb, status: output.status, stderr: last_words(&output.stderr) })
+    }
+}

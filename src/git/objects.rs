@@ -1,0 +1,256 @@
+//! Objects read through one `git cat-file --batch-command` process: for the intake what each of
+//! many commits holds, for the runner the pipeline's files.
+//!
+//! Questions are lines `info NAME` and `contents NAME`; each is answered in order, with
+//! `ID TYPE SIZE` (and the content) or `NAME missing`. Contents are capped while they are read.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use super::error::excerpt;
+use super::{Git, GitError};
+use crate::names::ObjectId;
+
+const VERB: &str = "cat-file";
+/// How much of a commit is looked at for its message.
+const MAX_COMMIT: usize = 64 << 10;
+/// How large the folder's listing may be.
+const MAX_TREE: usize = 1 << 20;
+
+/// What the intake asks about a commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommitFacts {
+    /// Whether it holds `.quire/ci.fnl`.
+    pub fennel: bool,
+    /// Whether it holds `.quire/ci.lua`.
+    pub lua: bool,
+    /// Whether it holds `.quire/Dockerfile`.
+    pub dockerfile: bool,
+    /// The whole message, up to 64 KiB; none where the id names no commit.
+    pub message: Option<String>,
+}
+
+/// One file of the folder `.quire`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipelineFile {
+    /// Its path within the commit: `.quire/ci.fnl`.
+    pub path: String,
+    /// Its content; none where it is larger than the limit, not UTF-8 or not a plain file.
+    pub text: Option<String>,
+}
+
+/// The folder `.quire` of a commit, as far as a pipeline needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PipelineFiles {
+    /// Every `.fnl` and `.lua` file right in it, in the tree's order.
+    pub files: Vec<PipelineFile>,
+    /// Whether it holds a `Dockerfile`.
+    pub dockerfile: bool,
+}
+
+impl PipelineFiles {
+    /// The file with this path.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&PipelineFile> {
+        self.files.iter().find(|file| file.path == path)
+    }
+}
+
+impl Git {
+    /// What each of these commits holds, in their order, by one process for all.
+    pub async fn commit_facts(&self, repo: &Path, ids: &[ObjectId]) -> Result<Vec<CommitFacts>, GitError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut questions = String::with_capacity(ids.len() * 260);
+        for id in ids {
+            questions +=
+                &format!("info {id}:.quire/ci.fnl\ninfo {id}:.quire/ci.lua\ninfo {id}:.quire/Dockerfile\ncontents {id}^{{commit}}\n");
+        }
+        let mut batch = Batch::start(self, repo)?;
+        let (asked, answered) = tokio::join!(batch.questions.ask_last(&questions), async {
+            let mut facts = Vec::with_capacity(ids.len());
+            for _ in ids {
+                facts.push(CommitFacts {
+                    fennel: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
+                    lua: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
+                    dockerfile: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
+                    message: batch.answers.contents(MAX_COMMIT).await?.map(|commit| message_of(&commit.bytes)),
+                });
+            }
+            Ok(facts)
+        });
+        // Where git died, its missing answer says more than our broken pipe.
+        let facts = answered?;
+        asked?;
+        batch.end().await?;
+        Ok(facts)
+    }
+
+    /// The pipeline's files in a commit, each up to `limit` bytes.
+    pub async fn pipeline_files(&self, repo: &Path, id: &ObjectId, limit: usize) -> Result<PipelineFiles, GitError> {
+        let mut batch = Batch::start(self, repo)?;
+        batch.questions.ask(&format!("contents {id}:.quire\n")).await?;
+        let mut found = PipelineFiles::default();
+        let Some(folder) = batch.answers.contents(MAX_TREE).await?.filter(|folder| folder.kind == "tree") else {
+            return Ok(found);
+        };
+        for entry in entries(&folder.bytes, id.as_str().len() / 2) {
+            if entry.name == "Dockerfile" {
+                found.dockerfile = entry.is_file;
+            }
+            if !matches!(entry.name.rsplit_once('.'), Some((stem, "fnl" | "lua")) if !stem.is_empty()) || entry.is_folder {
+                continue;
+            }
+            let mut text = None;
+            if entry.is_file {
+                batch.questions.ask(&format!("contents {}\n", entry.id)).await?;
+                let content = batch.answers.contents(limit).await?;
+                text = content.filter(|content| !content.cut).and_then(|content| String::from_utf8(content.bytes).ok());
+            }
+            found.files.push(PipelineFile { path: format!(".quire/{}", entry.name), text });
+        }
+        batch.questions.ask_last("").await?;
+        batch.end().await?;
+        Ok(found)
+    }
+}
+
+/// The message in a raw commit: what follows the first empty line.
+fn message_of(commit: &[u8]) -> String {
+    let start = commit.windows(2).position(|pair| pair == b"\n\n").map_or(commit.len(), |at| at + 2);
+    String::from_utf8_lossy(&commit[start..]).into_owned()
+}
+
+struct Entry {
+    name: String,
+    id: String,
+    is_file: bool,
+    is_folder: bool,
+}
+
+/// The entries of a raw tree: `MODE NAME\0` and the raw id. A cut-off last one is dropped.
+fn entries(mut tree: &[u8], id_bytes: usize) -> Vec<Entry> {
+    let mut found = Vec::new();
+    while let (Some(space), Some(nul)) = (tree.iter().position(|b| *b == b' '), tree.iter().position(|b| *b == 0)) {
+        let Some(raw) = tree.get(nul + 1..nul + 1 + id_bytes) else { break };
+        if space >= nul {
+            break;
+        }
+        let mode = &tree[..space];
+        if let Ok(name) = std::str::from_utf8(&tree[space + 1..nul]) {
+            found.push(Entry {
+                name: name.to_owned(),
+                id: raw.iter().map(|byte| format!("{byte:02x}")).collect(),
+                is_file: mode.starts_with(b"100"),
+                is_folder: mode == b"40000",
+            });
+        }
+        tree = &tree[nul + 1 + id_bytes..];
+    }
+    found
+}
+
+/// One running `git cat-file`.
+struct Batch {
+    child: Child,
+    questions: Questions,
+    answers: Answers,
+}
+
+impl Batch {
+    fn start(git: &Git, repo: &Path) -> Result<Self, GitError> {
+        let mut command = git.tokio_in(repo);
+        command.args([VERB, "--batch-command"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|source| GitError::Start { verb: VERB, source })?;
+        let questions = Questions(child.stdin.take());
+        let answers = Answers(child.stdout.take().map(BufReader::new));
+        Ok(Self { child, questions, answers })
+    }
+
+    async fn end(mut self) -> Result<(), GitError> {
+        let status = self.child.wait().await.map_err(talk)?;
+        if status.success() { Ok(()) } else { Err(GitError::Failed { verb: VERB, status, stderr: String::new() }) }
+    }
+}
+
+struct Questions(Option<ChildStdin>);
+
+impl Questions {
+    async fn ask(&mut self, lines: &str) -> Result<(), GitError> {
+        match &mut self.0 {
+            Some(pipe) => pipe.write_all(lines.as_bytes()).await.map_err(talk),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks and closes the pipe, upon which git ends.
+    async fn ask_last(&mut self, lines: &str) -> Result<(), GitError> {
+        self.ask(lines).await?;
+        self.0 = None;
+        Ok(())
+    }
+}
+
+struct Header {
+    kind: String,
+    size: u64,
+}
+
+struct Contents {
+    kind: String,
+    bytes: Vec<u8>,
+    /// There was more than the limit.
+    cut: bool,
+}
+
+struct Answers(Option<BufReader<ChildStdout>>);
+
+impl Answers {
+    fn pipe(&mut self) -> Result<&mut BufReader<ChildStdout>, GitError> {
+        self.0.as_mut().ok_or_else(|| unexpected("no pipe"))
+    }
+
+    /// One header line; none where there is no such object.
+    async fn header(&mut self) -> Result<Option<Header>, GitError> {
+        let mut line = Vec::new();
+        let pipe = self.pipe()?;
+        // Long enough for a question echoed back, which is all that is unbounded here.
+        pipe.take(4096).read_until(b'\n', &mut line).await.map_err(talk)?;
+        let line = String::from_utf8_lossy(&line);
+        let Some(line) = line.strip_suffix('\n') else { return Err(unexpected(&line)) };
+        let mut words = line.rsplit(' ');
+        let (last, kind) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        match last.parse() {
+            Ok(size) => Ok(Some(Header { kind: kind.to_owned(), size })),
+            Err(_) if matches!(last, "missing" | "ambiguous") => Ok(None),
+            Err(_) => Err(unexpected(line)),
+        }
+    }
+
+    /// A header and the content after it, of which at most `limit` bytes are kept.
+    async fn contents(&mut self, limit: usize) -> Result<Option<Contents>, GitError> {
+        let Some(header) = self.header().await? else { return Ok(None) };
+        let kept = header.size.min(limit as u64);
+        let mut bytes = Vec::new();
+        let pipe = self.pipe()?;
+        pipe.take(kept).read_to_end(&mut bytes).await.map_err(talk)?;
+        let rest = header.size - kept + 1;
+        let skipped = tokio::io::copy(&mut pipe.take(rest), &mut tokio::io::sink()).await.map_err(talk)?;
+        if bytes.len() as u64 != kept || skipped != rest {
+            return Err(unexpected("it ended in the middle of an object"));
+        }
+        Ok(Some(Contents { kind: header.kind, bytes, cut: header.size > kept }))
+    }
+}
+
+fn talk(source: std::io::Error) -> GitError {
+    GitError::Talk { verb: VERB, source }
+}
+
+fn unexpected(answer: &str) -> GitError {
+    GitError::Unexpected { verb: VERB, answer: excerpt(answer) }
+}
