@@ -45,7 +45,6 @@ CREATE TABLE runs (
   ref_name                TEXT NOT NULL,
   sha                     TEXT NOT NULL,
   previous_sha            TEXT,
-  forced                  INTEGER NOT NULL DEFAULT 0 CHECK (forced IN (0, 1)),
   event_id                TEXT REFERENCES events (id),
   "trigger"               TEXT NOT NULL CHECK ("trigger" IN ('push', 'manual', 'cron', 'retry', 'orphan')),
   source                  TEXT NOT NULL DEFAULT 'quire/push',

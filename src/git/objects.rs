@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::error::excerpt;
 use super::{Git, GitError};
-use crate::names::ObjectId;
+use crate::names::{ObjectId, RefName};
 
 const VERB: &str = "cat-file";
 /// How much of a commit is looked at for its message.
@@ -88,6 +88,26 @@ impl Git {
         asked?;
         batch.end().await?;
         Ok(facts)
+    }
+
+    /// Where these refs stand at this moment, in their order; none for one that is gone.
+    pub async fn refs_now(&self, repo: &Path, names: &[&RefName]) -> Result<Vec<Option<ObjectId>>, GitError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let questions: String = names.iter().map(|name| format!("info {name}\n")).collect();
+        let mut batch = Batch::start(self, repo)?;
+        let (asked, answered) = tokio::join!(batch.questions.ask_last(&questions), async {
+            let mut found = Vec::with_capacity(names.len());
+            for _ in names {
+                found.push(batch.answers.header().await?.and_then(|header| header.id.parse().ok()));
+            }
+            Ok(found)
+        });
+        let found = answered?;
+        asked?;
+        batch.end().await?;
+        Ok(found)
     }
 
     /// The pipeline's files in a commit, each up to `limit` bytes.
@@ -196,6 +216,7 @@ impl Questions {
 }
 
 struct Header {
+    id: String,
     kind: String,
     size: u64,
 }
@@ -223,9 +244,9 @@ impl Answers {
         let line = String::from_utf8_lossy(&line);
         let Some(line) = line.strip_suffix('\n') else { return Err(unexpected(&line)) };
         let mut words = line.rsplit(' ');
-        let (last, kind) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (last, kind, id) = (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
         match last.parse() {
-            Ok(size) => Ok(Some(Header { kind: kind.to_owned(), size })),
+            Ok(size) => Ok(Some(Header { id: id.to_owned(), kind: kind.to_owned(), size })),
             Err(_) if matches!(last, "missing" | "ambiguous") => Ok(None),
             Err(_) => Err(unexpected(line)),
         }

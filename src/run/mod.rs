@@ -239,8 +239,6 @@ pub struct Run {
     pub sha: ObjectId,
     /// Where the ref stood before; none for a new ref.
     pub previous_sha: Option<ObjectId>,
-    /// Whether history was rewritten by the push.
-    pub forced: bool,
     /// The event that made it.
     pub event_id: Option<EventId>,
     /// What made it.

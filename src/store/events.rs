@@ -1,5 +1,6 @@
 //! Push events and the runs they make: one transaction each.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
@@ -10,7 +11,7 @@ use super::row;
 use crate::clock::Millis;
 use crate::names::{EventId, ObjectId, RefName, RepoName, RunId};
 use crate::policy::{Replace, Standing};
-use crate::run::event::{EventType, PushEvent};
+use crate::run::event::{EventType, PushEvent, RefUpdate};
 use crate::run::{RunState, Trigger};
 
 /// A run to be queued.
@@ -26,8 +27,6 @@ pub struct NewRun {
     pub sha: ObjectId,
     /// Where the ref stood before.
     pub previous_sha: Option<ObjectId>,
-    /// Whether history was rewritten.
-    pub forced: bool,
     /// What made it.
     pub trigger: Trigger,
     /// Pipeline source.
@@ -41,6 +40,10 @@ pub struct NewRun {
     /// When the push was accepted.
     pub pushed_at: Millis,
 }
+
+/// Where git says that a ref stands while an event is recorded; none for one that is gone. A ref
+/// that is not in it counts as standing where the event put it.
+pub type RefsNow = BTreeMap<RefName, Option<ObjectId>>;
 
 /// Answers, for the standing runs of a ref, what a new run does to them.
 pub type SupersedeDecision = fn(&[Standing]) -> Vec<Replace>;
@@ -69,20 +72,41 @@ impl Store {
     /// Records an event with its runs, supersedes what `decide` says, and notes where the refs now stand.
     /// Taken a second time it changes nothing and gives the runs of the first.
     ///
+    /// Two hooks of one ref can be heard in the wrong order. An event whose ref has moved on, and whose
+    /// successor is recorded already, makes a run that is superseded from the start, and replaces nothing.
+    /// A push that a comparison of refs was quicker to find makes no second run.
+    ///
     /// # Errors
     /// The database refuses.
-    pub fn record_event(&self, event: &PushEvent, runs: &[NewRun], decide: SupersedeDecision) -> Result<Recorded, StoreError> {
+    pub fn record_event(
+        &self,
+        event: &PushEvent,
+        runs: &[NewRun],
+        refs_now: &RefsNow,
+        decide: SupersedeDecision,
+    ) -> Result<Recorded, StoreError> {
         let now = self.clock().now();
         self.write(|tx| {
             if !insert_event(tx, event, now)? {
                 return Ok(Recorded { runs: runs_of(tx, event.id)?, ..Recorded::default() });
             }
             let mut recorded = Recorded { is_new: true, ..Recorded::default() };
-            for run in runs {
-                recorded.replaced.extend(insert_replacing(tx, run, Some(event.id), now, decide)?);
-                recorded.runs.push((run.id, run.ref_name.clone()));
+            for update in &event.refs {
+                let run = runs.iter().find(|run| run.ref_name == update.ref_name);
+                let seen = seen_ref(tx, &event.repo, &update.ref_name)?;
+                let place = place(update, seen.as_ref(), refs_now, event.event_type);
+                if let Some(run) = run {
+                    match place {
+                        Place::Newest => recorded.replaced.extend(insert_replacing(tx, run, Some(event.id), now, decide)?),
+                        Place::Behind => insert_behind(tx, run, event.id, now)?,
+                        Place::Known => continue,
+                    }
+                    recorded.runs.push((run.id, run.ref_name.clone()));
+                }
+                if place == Place::Newest {
+                    note_ref(tx, &event.repo, update)?;
+                }
             }
-            note_refs(tx, event)?;
             Ok(recorded)
         })
     }
@@ -150,19 +174,57 @@ fn insert_event(tx: &Transaction<'_>, event: &PushEvent, now: Millis) -> Result<
     Ok(true)
 }
 
-fn note_refs(tx: &Transaction<'_>, event: &PushEvent) -> Result<(), StoreError> {
-    for update in &event.refs {
-        if update.new_sha.is_zero() {
-            tx.execute("DELETE FROM seen_refs WHERE repo = ?1 AND ref_name = ?2", [event.repo.as_str(), update.ref_name.as_str()])
-        } else {
-            tx.execute(
-                "INSERT INTO seen_refs (repo, ref_name, sha) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (repo, ref_name) DO UPDATE SET sha = excluded.sha",
-                [event.repo.as_str(), update.ref_name.as_str(), update.new_sha.as_str()],
-            )
-        }
-        .attempt("note where a ref stands")?;
+/// Where an update stands among the recorded ones of its ref.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Newest,
+    Behind,
+    Known,
+}
+
+fn place(update: &RefUpdate, seen: Option<&ObjectId>, refs_now: &RefsNow, event_type: EventType) -> Place {
+    let new = (!update.new_sha.is_zero()).then_some(&update.new_sha);
+    let now = refs_now.get(&update.ref_name).map_or(new, Option::as_ref);
+    if event_type == EventType::Push && new.is_some() && seen == new {
+        Place::Known
+    } else if now != new && now == seen {
+        Place::Behind
+    } else {
+        Place::Newest
     }
+}
+
+fn seen_ref(tx: &Transaction<'_>, repo: &RepoName, ref_name: &RefName) -> Result<Option<ObjectId>, StoreError> {
+    let found = tx
+        .prepare_cached("SELECT sha FROM seen_refs WHERE repo = ?1 AND ref_name = ?2")
+        .and_then(|mut statement| row::first(statement.query_row([repo.as_str(), ref_name.as_str()], |found| found.get(0))));
+    found.attempt("read where a ref stands")
+}
+
+fn note_ref(tx: &Transaction<'_>, repo: &RepoName, update: &RefUpdate) -> Result<(), StoreError> {
+    if update.new_sha.is_zero() {
+        tx.execute("DELETE FROM seen_refs WHERE repo = ?1 AND ref_name = ?2", [repo.as_str(), update.ref_name.as_str()])
+    } else {
+        tx.execute(
+            "INSERT INTO seen_refs (repo, ref_name, sha) VALUES (?1, ?2, ?3)
+             ON CONFLICT (repo, ref_name) DO UPDATE SET sha = excluded.sha",
+            [repo.as_str(), update.ref_name.as_str(), update.new_sha.as_str()],
+        )
+    }
+    .attempt("note where a ref stands")?;
+    Ok(())
+}
+
+/// A run whose ref had moved on before it was recorded.
+fn insert_behind(tx: &Transaction<'_>, run: &NewRun, event: EventId, now: Millis) -> Result<(), StoreError> {
+    insert_run(tx, run, Some(event), now)?;
+    tx.execute(
+        "UPDATE runs SET state = 'superseded', finished_at_ms = queued_at_ms, message = 'a newer push to the same ref was recorded first',
+                superseded_by = (SELECT max(id) FROM runs WHERE repo = ?2 AND ref_name = ?3 AND id <> ?1)
+         WHERE id = ?1 AND state = 'pending'",
+        params![run.id.to_string(), run.repo.as_str(), run.ref_name.as_str()],
+    )
+    .attempt("supersede a run")?;
     Ok(())
 }
 
@@ -220,14 +282,14 @@ pub(super) fn insert_replacing(
 /// Inserts a pending run.
 pub(super) fn insert_run(tx: &Transaction<'_>, run: &NewRun, event: Option<EventId>, now: Millis) -> Result<(), StoreError> {
     tx.prepare_cached(
-        "INSERT INTO runs (id, repo, ref_name, sha, previous_sha, forced, event_id, \"trigger\", source, pusher, only_job,
+        "INSERT INTO runs (id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job,
                            retry_of, state, pushed_at_ms, queued_at_ms)
-         VALUES (:id, :repo, :ref, :sha, :previous, :forced, :event, :trigger, :source, :pusher, :only, :retry, 'pending', :pushed, :now)",
+         VALUES (:id, :repo, :ref, :sha, :previous, :event, :trigger, :source, :pusher, :only, :retry, 'pending', :pushed, :now)",
     )
     .and_then(|mut statement| {
         statement.execute(named_params! {
             ":id": run.id.to_string(), ":repo": run.repo.as_str(), ":ref": run.ref_name.as_str(), ":sha": run.sha.as_str(),
-            ":previous": run.previous_sha.as_ref().map(ObjectId::as_str), ":forced": run.forced,
+            ":previous": run.previous_sha.as_ref().map(ObjectId::as_str),
             ":event": event.map(|id| id.to_string()), ":trigger": run.trigger.as_str(), ":source": run.source,
             ":pusher": run.pusher, ":only": run.only_job, ":retry": run.retry_of.map(|id| id.to_string()),
             ":pushed": run.pushed_at.0, ":now": now.0,

@@ -18,7 +18,7 @@ mod sessions;
 mod tests;
 
 pub use error::StoreError;
-pub use events::{NewRun, Recorded, SeenRef, SupersedeDecision};
+pub use events::{NewRun, Recorded, RefsNow, SeenRef, SupersedeDecision};
 pub use jobs::JobResult;
 pub use lists::{Counts, RepoSummary, RunFilter};
 pub use open::{Journal, Store};

@@ -9,7 +9,7 @@ use crate::clock::Millis;
 use crate::run::{JobRow, Run, StepRow};
 
 /// The columns of [`run`], in any order.
-pub(super) const RUN_COLUMNS: &str = "id, repo, ref_name, sha, previous_sha, forced, event_id, \"trigger\", source, pusher, only_job, \
+pub(super) const RUN_COLUMNS: &str = "id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job, \
      retry_of, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
      finished_at_ms, executor, container_id, image_tag, build_started_at_ms, build_finished_at_ms, container_started_at_ms, \
      container_stopped_at_ms, workspace_path";
@@ -51,7 +51,6 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         ref_name: parsed(row, "ref_name")?,
         sha: parsed(row, "sha")?,
         previous_sha: maybe(row, "previous_sha")?,
-        forced: row.get("forced")?,
         event_id: maybe(row, "event_id")?,
         trigger: parsed(row, "trigger")?,
         source: row.get("source")?,

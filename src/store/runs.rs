@@ -254,7 +254,6 @@ fn again(old: &Run, trigger: Trigger) -> NewRun {
         ref_name: old.ref_name.clone(),
         sha: old.sha.clone(),
         previous_sha: old.previous_sha.clone(),
-        forced: old.forced,
         trigger,
         source: old.source.clone(),
         pusher: old.pusher.clone(),

@@ -38,13 +38,18 @@ fn branch(name: &str) -> RefName {
     format!("refs/heads/{name}").parse().unwrap()
 }
 
+/// Each push goes to a commit of its own.
 fn push(repo_name: &str, branches: &[&str]) -> (PushEvent, Vec<NewRun>) {
+    push_to(repo_name, branches, &RunId::new().to_string().replace('-', ""))
+}
+
+fn push_to(repo_name: &str, branches: &[&str], id: &str) -> (PushEvent, Vec<NewRun>) {
     let refs: Vec<RefUpdate> = branches
         .iter()
         .map(|name| RefUpdate {
             ref_name: branch(name),
             old_sha: "0".repeat(40).parse().unwrap(),
-            new_sha: "1".repeat(40).parse().unwrap(),
+            new_sha: format!("{id:0>40}").parse().unwrap(),
         })
         .collect();
     let event = PushEvent {
@@ -65,7 +70,6 @@ fn push(repo_name: &str, branches: &[&str]) -> (PushEvent, Vec<NewRun>) {
             ref_name: update.ref_name.clone(),
             sha: update.new_sha.clone(),
             previous_sha: None,
-            forced: false,
             trigger: Trigger::Push,
             source: "quire/push".into(),
             pusher: event.pusher.clone(),
@@ -79,7 +83,7 @@ fn push(repo_name: &str, branches: &[&str]) -> (PushEvent, Vec<NewRun>) {
 
 fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
     let (event, runs) = push(repo_name, branches);
-    store.record_event(&event, &runs, policy::on_new_run).unwrap();
+    store.record_event(&event, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
     runs.iter().map(|run| run.id).collect()
 }
 
@@ -87,10 +91,10 @@ fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
 fn an_event_taken_twice_is_taken_once() {
     let f = fixture();
     let (event, runs) = push("app", &["main", "next"]);
-    let first = f.store.record_event(&event, &runs, policy::on_new_run).unwrap();
+    let first = f.store.record_event(&event, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
     assert!(first.is_new && first.runs.len() == 2);
     let (_, other) = push("app", &["main"]);
-    let second = f.store.record_event(&event, &other, policy::on_new_run).unwrap();
+    let second = f.store.record_event(&event, &other, &RefsNow::new(), policy::on_new_run).unwrap();
     assert!(!second.is_new);
     assert_eq!(second.runs, first.runs);
     assert_eq!(f.store.list_runs(&RunFilter { limit: 10, ..RunFilter::default() }).unwrap().len(), 2);
@@ -113,6 +117,28 @@ fn a_newer_push_supersedes_and_waits_for_the_active_run() {
     assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap(), None, "the ref has an active run");
     f.store.finish(first, &Outcome::Superseded).unwrap();
     assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, third);
+}
+
+#[test]
+fn hooks_heard_in_the_wrong_order_do_not_bring_back_an_older_commit() {
+    let f = fixture();
+    let (first, mut first_run) = push_to("app", &["main"], "1");
+    let (second, second_run) = push_to("app", &["main"], "2");
+    let now: RefsNow = [(branch("main"), Some(second.refs[0].new_sha.clone()))].into();
+    f.store.record_event(&second, &second_run, &now, policy::on_new_run).unwrap();
+    f.store.record_event(&first, &first_run, &now, policy::on_new_run).unwrap();
+    let state = |id| f.store.run(id).unwrap().unwrap();
+    assert_eq!(state(second_run[0].id).state, RunState::Pending);
+    assert_eq!((state(first_run[0].id).state, state(first_run[0].id).superseded_by), (RunState::Superseded, Some(second_run[0].id)));
+    assert_eq!(f.store.seen_refs(&repo("app")).unwrap()[0].sha, second.refs[0].new_sha);
+
+    // A push that the comparison of refs found first makes no second run.
+    let mut late = second.clone();
+    late.id = EventId::new();
+    first_run[0].id = RunId::new();
+    first_run[0].sha = second.refs[0].new_sha.clone();
+    let recorded = f.store.record_event(&late, &first_run, &now, policy::on_new_run).unwrap();
+    assert!(recorded.is_new && recorded.runs.is_empty() && f.store.run(first_run[0].id).unwrap().is_none());
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! Refs against what the database has seen: repairs what a hook could not tell (killed, full disk).
+
+use std::collections::BTreeMap;
+
+use super::{Intake, IntakeError};
+use crate::names::{EventId, ObjectId, RefName, RepoName};
+use crate::run::event::{EventType, PushEvent, RefUpdate};
+use crate::store::SeenRef;
+
+/// The object id that stands for "none", as long as the other one.
+fn none_like(id: &ObjectId) -> Option<ObjectId> {
+    "0".repeat(id.as_str().len()).parse().ok()
+}
+
+impl Intake {
+    /// Compares every repository once and records what no event told. Call it after the spool is drained.
+    /// Gives how many refs had to be made up for.
+    pub async fn compare_refs(&self) -> usize {
+        let git = self.0.git.clone();
+        let repos = match tokio::task::spawn_blocking(move || git.list()).await {
+            Ok(Ok(repos)) => repos,
+            Ok(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the repositories cannot be listed");
+                return 0;
+            }
+            Err(_) => return 0,
+        };
+        let mut made_up = 0;
+        for repo in repos {
+            match self.compare(&repo).await {
+                Ok(refs) => made_up += refs,
+                Err(error) => tracing::error!(%repo, error = &error as &dyn std::error::Error, "the refs cannot be compared"),
+            }
+        }
+        made_up
+    }
+
+    async fn compare(&self, repo: &RepoName) -> Result<usize, IntakeError> {
+        let name = repo.clone();
+        let seen = self.0.store.call(move |store| store.seen_refs(&name)).await?;
+        let current = self.0.git.refs(&self.0.paths.repo(repo)).await?;
+        let refs = differences(&seen, &current.refs);
+        if refs.is_empty() {
+            return Ok(0);
+        }
+        let count = refs.len();
+        tracing::warn!(%repo, refs = count, "refs stand where no recorded push put them; their runs are made now");
+        let now = self.0.store.clock().now();
+        let event = PushEvent {
+            id: EventId::new(),
+            event_type: EventType::Reconcile,
+            repo: repo.clone(),
+            pusher: None,
+            pushed_at: now,
+            options: Vec::new(),
+            refs,
+        };
+        self.record(event).await?;
+        Ok(count)
+    }
+}
+
+/// What moved between two pictures of a repository's refs, by name.
+fn differences(seen: &[SeenRef], current: &[(RefName, ObjectId)]) -> Vec<RefUpdate> {
+    let mut before: BTreeMap<&RefName, &ObjectId> = seen.iter().map(|seen| (&seen.ref_name, &seen.sha)).collect();
+    let mut updates = Vec::new();
+    for (ref_name, sha) in current {
+        let old = before.remove(ref_name);
+        if old == Some(sha) {
+            continue;
+        }
+        let Some(none) = none_like(sha) else { continue };
+        updates.push(RefUpdate { ref_name: ref_name.clone(), old_sha: old.cloned().unwrap_or(none), new_sha: sha.clone() });
+    }
+    for (ref_name, sha) in before {
+        let Some(none) = none_like(sha) else { continue };
+        updates.push(RefUpdate { ref_name: ref_name.clone(), old_sha: sha.clone(), new_sha: none });
+    }
+    updates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_moved_and_deleted_refs_differ() {
+        let id = |digit: &str| digit.repeat(40).parse::<ObjectId>().unwrap();
+        let name = |short: &str| format!("refs/heads/{short}").parse::<RefName>().unwrap();
+        let seen = [("same", "1"), ("moved", "1"), ("deleted", "1")].map(|(n, d)| SeenRef { ref_name: name(n), sha: id(d) });
+        let current = [("same", "1"), ("moved", "2"), ("made", "3")].map(|(n, d)| (name(n), id(d)));
+        let found: Vec<_> =
+            differences(&seen, &current).into_iter().map(|u| (u.ref_name.short().to_owned(), u.old_sha, u.new_sha)).collect();
+        assert_eq!(found, [("moved".into(), id("1"), id("2")), ("made".into(), id("0"), id("3")), ("deleted".into(), id("1"), id("0"))]);
+    }
+}
