@@ -1,1 +1,209 @@
-//! (being built)
+//! The runner: claims runs, drives each from its claim to its outcome, and stops those it is asked to.
+//!
+//! ```text
+//! claim ─► prepare (git, driver: is there a valid pipeline?) ─► start workspace ─► play (jobs, steps) ─► tear down ─► outcome
+//!             │ rejected                                          │ image, engine        │ stopped, timed out, died
+//!             └───────────────────────────────────────────────────┴──────────────────────┴──► tear down ─► outcome
+//! ```
+//! One loop is level-triggered on the database: woken or not, it looks for what to stop and what
+//! to claim. A run ends in one place ([`one`]), after its workspace is confirmed gone.
+
+mod one;
+pub mod play;
+pub mod prepare;
+mod reconcile;
+mod record;
+mod step;
+mod tree;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use record::{RecordError, Recorder};
+pub use tree::GitTree;
+
+use crate::executor::{Executor, ResourceLimits};
+use crate::git::Git;
+use crate::live::Live;
+use crate::names::RunId;
+use crate::paths::Paths;
+use crate::queue::Queue;
+use crate::run::{ExecutorKind, Run};
+use crate::secret::Secret;
+use crate::store::{Store, StoreError};
+
+/// The slow poll: what a lost wake-up costs.
+const SLOW_POLL: Duration = Duration::from_secs(2);
+/// How often strays are looked for after the start.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How long a drain waits for runs to reach a durable end.
+const DRAIN_GRACE: Duration = Duration::from_secs(7);
+
+/// Finds a secret's value by name, or says in a sentence why there is none.
+pub type SecretSource = Arc<dyn Fn(&str) -> Result<Secret, String> + Send + Sync>;
+
+/// What the owner decides about runs; replaced as a whole when the configuration is reloaded.
+#[derive(Clone)]
+pub struct RunnerConfig {
+    /// Runs at the same time.
+    pub concurrent_runs: usize,
+    /// Jobs of one run at the same time.
+    pub parallel_jobs: usize,
+    /// Image of a pipeline that names none.
+    pub default_image: String,
+    /// Limit of a run that sets none.
+    pub run_timeout: Duration,
+    /// What a run's container may use.
+    pub limits: ResourceLimits,
+    /// Whether an orphaned run is queued again, once.
+    pub retry_orphaned: bool,
+    /// What the logs of one run may take, in bytes.
+    pub log_cap: u64,
+    /// Where secrets come from.
+    pub secrets: SecretSource,
+}
+
+/// Everything a runner works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Runner(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    queue: Queue,
+    live: Live,
+    paths: Paths,
+    git: Git,
+    executors: Vec<Arc<dyn Executor>>,
+    program: std::path::PathBuf,
+    config: watch::Receiver<Arc<RunnerConfig>>,
+}
+
+/// A run in progress and how to stop it.
+struct InHand {
+    run: RunId,
+    stop: CancellationToken,
+}
+
+/// The runs in progress, by the task that drives each.
+type Running = HashMap<tokio::task::Id, InHand>;
+
+fn ids(running: &Running) -> Vec<RunId> {
+    running.values().map(|in_hand| in_hand.run).collect()
+}
+
+impl Runner {
+    /// A runner. The first of `executors` runs new runs; the others only clean up after a change of configuration.
+    /// `program` is the quire binary, re-executed as driver.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        queue: Queue,
+        live: Live,
+        paths: Paths,
+        executors: Vec<Arc<dyn Executor>>,
+        program: std::path::PathBuf,
+        config: watch::Receiver<Arc<RunnerConfig>>,
+    ) -> Self {
+        let git = Git::new(&paths);
+        Self(Arc::new(Inner { store, queue, live, paths, git, executors, program, config }))
+    }
+
+    /// Claims and drives runs until told to stop, then brings what is in hand to a durable end.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut running = Running::new();
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        let mut sweep_due = tokio::time::Instant::now() + SWEEP_EVERY;
+        while !shutdown.is_cancelled() {
+            self.stop_what_was_asked(&running).await;
+            if let Err(error) = self.claim_what_fits(&mut running, &mut tasks, &shutdown).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "no run can be claimed now");
+            }
+            tokio::select! {
+                () = self.0.queue.woken(SLOW_POLL) => {}
+                Some(ended) = tasks.join_next_with_id() => self.ended(ended, &mut running).await,
+                () = shutdown.cancelled() => {}
+            }
+            if tokio::time::Instant::now() >= sweep_due {
+                self.reconcile(&ids(&running)).await;
+                sweep_due = tokio::time::Instant::now() + SWEEP_EVERY;
+            }
+        }
+        for in_hand in running.values() {
+            in_hand.stop.cancel();
+        }
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
+            tracing::warn!("some runs did not end in time; they are put right at the next start");
+        }
+    }
+
+    /// Forgets a run whose task ended. One that panicked is put right like one that a crash left behind.
+    async fn ended(&self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>, running: &mut Running) {
+        match ended {
+            Ok((task, ())) => {
+                running.remove(&task);
+            }
+            Err(error) => {
+                let run = running.remove(&error.id()).map(|in_hand| in_hand.run.to_string());
+                tracing::error!(run = run.unwrap_or_default(), %error, "internal error: the task of a run broke off");
+                self.reconcile(&ids(running)).await;
+            }
+        }
+    }
+
+    async fn stop_what_was_asked(&self, running: &Running) {
+        if running.is_empty() {
+            return;
+        }
+        match self.0.store.call(|store| store.active_runs()).await {
+            Ok(active) => {
+                let asked = |run: RunId| active.iter().any(|row| row.id == run && row.stop_requested.is_some());
+                for in_hand in running.values().filter(|in_hand| asked(in_hand.run)) {
+                    in_hand.stop.cancel();
+                }
+            }
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the active runs cannot be read"),
+        }
+    }
+
+    async fn claim_what_fits(
+        &self,
+        running: &mut Running,
+        tasks: &mut JoinSet<()>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let Some(executor) = self.0.executors.first().cloned() else { return Ok(()) };
+        let limit = self.0.config.borrow().concurrent_runs.max(1);
+        while running.len() < limit && !shutdown.is_cancelled() {
+            if !self.0.store.call(|store| store.has_claimable()).await? {
+                return Ok(());
+            }
+            if let Err(why) = executor.probe().await {
+                return self.0.queue.note_waiting(Some(format!("waits: {why}"))).await;
+            }
+            let Some(run) = self.0.queue.claim(executor.kind()).await? else { return Ok(()) };
+            crate::fault::point("runner-claimed");
+            let (id, stop) = (run.id, shutdown.child_token());
+            let (runner, executor, shutdown, stopped) = (self.clone(), executor.clone(), shutdown.clone(), stop.clone());
+            let task = tasks.spawn(async move {
+                runner.drive(run, executor, stopped, shutdown).await;
+                runner.0.queue.wake();
+            });
+            running.insert(task.id(), InHand { run: id, stop });
+        }
+        Ok(())
+    }
+
+    fn executor(&self, kind: ExecutorKind) -> Option<&Arc<dyn Executor>> {
+        self.0.executors.iter().find(|executor| executor.kind() == kind)
+    }
+
+    fn run_folder(&self, run: &Run) -> std::path::PathBuf {
+        self.0.paths.run(&run.repo, run.id)
+    }
+}

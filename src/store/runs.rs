@@ -35,6 +35,22 @@ impl Store {
         })
     }
 
+    /// Whether [`Store::claim_next`] would find a run.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn has_claimable(&self) -> Result<bool, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM runs p WHERE p.state = 'pending' AND NOT EXISTS (
+                       SELECT 1 FROM runs a WHERE a.state = 'active' AND a.repo = p.repo AND a.ref_name = p.ref_name))",
+                )
+                .and_then(|mut statement| statement.query_row([], |found| found.get(0)))
+                .attempt("look for a pending run")
+        })
+    }
+
     /// The run's container exists; from here on reconciling can find it.
     ///
     /// # Errors

@@ -1,0 +1,308 @@
+//! One claimed run, from claim to outcome. Its outcome is written in one place, after its
+//! workspace is confirmed gone, and only by the task that drives it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::play::{Scene, executor_failed, play};
+use super::prepare::{self, Prepared, Unprepared, chain};
+use super::record::{Recorder, StoreRecorder};
+use super::tree::GitTree;
+use super::{Runner, RunnerConfig};
+use crate::driver::Driver;
+use crate::executor::{Executor, ExecutorError, ImageSource, StartObserver, StartSpec, Stream, Workspace};
+use crate::logs::{RunLog, StepLog};
+use crate::pipeline::{Input, PipelineImage};
+use crate::run::{FailureKind, Outcome, Run};
+use crate::secret::{Redactor, Secret};
+use crate::store::{Store, StoreError};
+
+/// How long a step that must succeed waits before it is tried again, at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How a driven run came out, before its stop request is looked at.
+enum End {
+    Outcome(Outcome),
+    Stopped,
+}
+
+impl From<Unprepared> for End {
+    fn from(unprepared: Unprepared) -> Self {
+        Self::Outcome(unprepared.outcome)
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> End {
+    End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", chain(error))))
+}
+
+impl Runner {
+    /// Drives a claimed run to its outcome.
+    pub(super) async fn drive(&self, run: Run, executor: Arc<dyn Executor>, stop: CancellationToken, shutdown: CancellationToken) {
+        tracing::info!(run = %run.id, repo = %run.repo, ref_name = %run.ref_name, "run started");
+        let config = self.0.config.borrow().clone();
+        let redactor = Redactor::new(std::iter::empty::<(String, &Secret)>());
+        let folder = self.run_folder(&run);
+        let log = RunLog::create(folder, redactor, config.log_cap, self.0.store.clock().clone(), self.0.live.clone(), run.id);
+        let mut workspace = None;
+        let end = match log {
+            Ok(log) => {
+                let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut workspace).await.unwrap_or_else(|end| end);
+                if let (End::Outcome(Outcome::Failed(_, message)), Ok(mut own)) = (&end, log.own()) {
+                    own.line(Stream::Stderr, &format!("quire: {message}"));
+                    own.finish();
+                }
+                if let Some(error) = log.take_error() {
+                    tracing::error!(run = %run.id, %error, "some of the run's log could not be written");
+                }
+                end
+            }
+            Err(error) => internal(&error),
+        };
+        crate::fault::point("runner-before-teardown");
+        if !self.tear_down(&run, workspace, &shutdown).await {
+            return;
+        }
+        crate::fault::point("runner-before-outcome");
+        self.conclude(&run, end, &config, &shutdown).await;
+        self.0.live.state_changed(run.id);
+    }
+
+    /// Prepares, starts and plays. The workspace is handed out as soon as there is one, so it is torn down on every path.
+    async fn attempt(
+        &self,
+        run: &Run,
+        executor: &dyn Executor,
+        config: &RunnerConfig,
+        log: &RunLog,
+        stop: &CancellationToken,
+        workspace: &mut Option<Arc<dyn Workspace>>,
+    ) -> Result<End, End> {
+        let prepared = stop.run_until_cancelled(self.prepare(run, log));
+        let (prepared, tree) = prepared.await.ok_or(End::Stopped)??;
+        let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
+        let jobs = prepared.schedule.jobs();
+        let rows = jobs.into_iter().map(|id| {
+            let inputs = prepared.pipeline.job(&id).map(|job| job.inputs.iter().map(Input::to_string).collect());
+            (id, inputs.unwrap_or_default())
+        });
+        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| internal(&error))?;
+
+        let spec = self.start_spec(run, config, &prepared, tree);
+        let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
+        let values = prepare::push_values(&self.0.git, &self.0.paths, run);
+        let (started, values) = tokio::join!(executor.start(spec, &mut observer, stop.clone()), values);
+        drop(observer);
+        let started: Arc<dyn Workspace> = match started {
+            Ok(started) => started.into(),
+            Err(ExecutorError::Cancelled) => return Ok(End::Stopped),
+            Err(error) => {
+                let (kind, message) = executor_failed(&error);
+                return Ok(End::Outcome(Outcome::Failed(kind, message)));
+            }
+        };
+        *workspace = Some(started.clone());
+        let mut sources = Map::new();
+        sources.insert(run.source.clone(), Value::Object(values.map_err(|error| internal(&error))?));
+        let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
+        let scene = Scene {
+            recorder: Arc::new(recorder),
+            log: log.clone(),
+            workspace: started,
+            values: sources,
+            secrets: config.secrets.clone(),
+            timeout,
+        };
+        Ok(play(prepared, scene, stop.clone()).await.map_or(End::Stopped, End::Outcome))
+    }
+
+    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree), End> {
+        // The driver starts while git reads.
+        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
+        let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
+        let source = prepare::source(&files)?;
+        let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
+        let prepared = prepared.map_err(|unprepared| {
+            if let Ok(mut own) = log.own() {
+                for diagnostic in &unprepared.diagnostics {
+                    own.line(Stream::Stderr, &explain(diagnostic));
+                }
+                own.finish();
+            }
+            unprepared
+        })?;
+        let tree = GitTree {
+            git: self.0.git.clone(),
+            repo: self.0.paths.repo(&run.repo),
+            sha: run.sha.clone(),
+            dockerfile: files.dockerfile,
+        };
+        Ok((prepared, tree))
+    }
+
+    fn start_spec(&self, run: &Run, config: &RunnerConfig, prepared: &Prepared, tree: GitTree) -> StartSpec {
+        let image = match prepared.pipeline.image() {
+            PipelineImage::Reference(image) => ImageSource::Reference(image.clone()),
+            PipelineImage::Dockerfile => ImageSource::Dockerfile,
+            PipelineImage::Default => ImageSource::Reference(config.default_image.clone()),
+        };
+        StartSpec {
+            run: run.id,
+            repo: run.repo.clone(),
+            image,
+            tree: Arc::new(tree),
+            limits: config.limits.clone(),
+            env: run_env(run, prepared.pipeline.env()),
+            workspace: crate::paths::Paths::workspace(&self.run_folder(run)),
+        }
+    }
+
+    /// Removes the run's workspace, however long the engine takes. False where the appliance stops
+    /// meanwhile: the run stays active, and the next start puts it right.
+    async fn tear_down(&self, run: &Run, workspace: Option<Arc<dyn Workspace>>, shutdown: &CancellationToken) -> bool {
+        if let Some(workspace) = workspace {
+            let mut wait = Duration::from_millis(200);
+            while let Err(error) = workspace.stop().await {
+                tracing::warn!(run = %run.id, %error, "the run's workspace cannot be removed yet");
+                if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                    return false;
+                }
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        }
+        let id = run.id;
+        self.insist(run, shutdown, move |store| store.container_gone(id)).await
+    }
+
+    async fn conclude(&self, run: &Run, end: End, config: &RunnerConfig, shutdown: &CancellationToken) {
+        let id = run.id;
+        let (requeue, outcome) = (config.retry_orphaned, end);
+        match outcome {
+            End::Outcome(outcome) => {
+                tracing::info!(run = %id, outcome = ?outcome, "run ended");
+                self.insist(run, shutdown, move |store| store.finish(id, &outcome)).await;
+            }
+            // Asked to stop, or cut by our own shutdown: the row knows which.
+            End::Stopped => {
+                let message = "quire was stopped while the run was active";
+                self.insist(run, shutdown, move |store| store.orphan(id, message, requeue).map(drop)).await;
+                tracing::info!(run = %id, "run stopped");
+            }
+        }
+    }
+
+    /// Writes to the database until it takes it (a full disk may be emptied) or it cannot any more.
+    async fn insist(
+        &self,
+        run: &Run,
+        shutdown: &CancellationToken,
+        change: impl Fn(&Store) -> Result<(), StoreError> + Clone + Send + 'static,
+    ) -> bool {
+        let mut wait = Duration::from_millis(200);
+        loop {
+            match self.0.store.call(change.clone()).await {
+                Ok(()) => return true,
+                Err(error @ StoreError::IllegalTransition { .. }) => {
+                    tracing::error!(run = %run.id, error = &error as &dyn std::error::Error, "internal error: the run's end does not fit its state");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::error!(run = %run.id, error = &error as &dyn std::error::Error, "the run's end cannot be recorded yet");
+                }
+            }
+            if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return false;
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+}
+
+/// The variables that every command of a run sees.
+fn run_env(run: &Run, pipeline: &[(String, String)]) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = [
+        ("CI", "true"),
+        ("QUIRE_REPO", run.repo.as_str()),
+        ("QUIRE_REF", run.ref_name.as_str()),
+        ("QUIRE_SHA", run.sha.as_str()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    env.push(("QUIRE_RUN".to_owned(), run.id.to_string()));
+    if let Some(branch) = run.ref_name.branch() {
+        env.push(("QUIRE_BRANCH".to_owned(), branch.to_owned()));
+    }
+    if let Some(tag) = run.ref_name.tag() {
+        env.push(("QUIRE_TAG".to_owned(), tag.to_owned()));
+    }
+    env.extend(pipeline.iter().cloned());
+    env
+}
+
+/// A diagnostic as the log shows it: message, the line itself, advice.
+fn explain(diagnostic: &crate::pipeline::Diagnostic) -> String {
+    let mut text = diagnostic.to_string();
+    if let Some(line) = &diagnostic.source_line {
+        let column = diagnostic.place.as_ref().map_or(1, |place| place.column.max(1));
+        text.push_str(&format!("\n    {line}\n    {}^", " ".repeat(column as usize - 1)));
+    }
+    if let Some(hint) = &diagnostic.hint {
+        text.push_str(&format!("\n    {hint}"));
+    }
+    text
+}
+
+/// Writes what happens while a workspace starts to its row and log.
+struct Observer {
+    store: Store,
+    run: crate::names::RunId,
+    live: crate::live::Live,
+    log: Option<StepLog>,
+}
+
+impl Observer {
+    fn record(&self, change: impl FnOnce(&Store) -> Result<(), StoreError>) {
+        if let Err(error) = tokio::task::block_in_place(|| change(&self.store)) {
+            // The container carries the run's id as a label, so reconciling finds it without the row.
+            tracing::error!(run = %self.run, error = &error as &dyn std::error::Error, "a run's progress cannot be recorded");
+        }
+        self.live.state_changed(self.run);
+    }
+}
+
+impl StartObserver for Observer {
+    fn line(&mut self, stream: Stream, bytes: &[u8]) {
+        if let Some(log) = &mut self.log {
+            log.write(stream, bytes);
+        }
+    }
+
+    fn build_started(&mut self) {
+        self.record(|store| store.build_started(self.run));
+    }
+
+    fn build_finished(&mut self, tag: &str) {
+        self.record(|store| store.build_finished(self.run, tag));
+    }
+
+    fn container_created(&mut self, id: &str, image: &str) {
+        self.record(|store| store.container_created(self.run, id, image));
+        crate::fault::point("runner-container-created");
+    }
+
+    fn container_started(&mut self) {
+        self.record(|store| store.container_started(self.run));
+        crate::fault::point("runner-container-started");
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        if let Some(log) = self.log.take() {
+            log.finish();
+        }
+    }
+}

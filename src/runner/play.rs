@@ -1,0 +1,379 @@
+//! Playing a prepared pipeline in a started workspace: which job when, each `sh` it asks for, how
+//! it comes out. One event loop a run; the driver's functions wait in the driver, not here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::prepare::{Prepared, chain};
+use super::record::{RecordError, Recorder};
+use super::step::{self, Output};
+use super::SecretSource;
+use crate::driver::protocol::{FromDriver, JobEnd, ShCommand, ShOptions, ShResult, ToDriver};
+use crate::driver::{DriverError, DriverReceiver, DriverSender};
+use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
+use crate::logs::RunLog;
+use crate::names::JobName;
+use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration};
+use crate::run::{FailureKind, JobState, Outcome};
+use crate::store::JobResult;
+
+/// How often deadlines are looked at and unfinished lines shown.
+const TICK: Duration = Duration::from_millis(100);
+/// How much later than its driver the runner gives a job up: the driver's own words are better.
+const JOB_GRACE: Duration = Duration::from_secs(2);
+/// Commands of one job at the same time; a pipeline awaits each, so more is a driver gone wild.
+const STEPS_PER_RUN: u32 = 1_000_000;
+
+/// Where a pipeline is played.
+pub struct Scene {
+    /// Takes note.
+    pub recorder: Arc<dyn Recorder>,
+    /// Takes the output.
+    pub log: RunLog,
+    /// Runs the commands.
+    pub workspace: Arc<dyn Workspace>,
+    /// What `(jobs SOURCE)` gives, by source.
+    pub values: Map<String, Value>,
+    /// Finds secrets.
+    pub secrets: SecretSource,
+    /// Limit of the whole run.
+    pub timeout: Duration,
+}
+
+/// Why a run ends.
+enum Stop {
+    /// It came out like this.
+    Outcome(Outcome),
+    /// It was asked to stop; who asked knows the outcome.
+    Asked,
+}
+
+impl From<RecordError> for Stop {
+    fn from(error: RecordError) -> Self {
+        Self::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", chain(&error))))
+    }
+}
+
+fn failed(kind: FailureKind, message: impl Into<String>) -> Stop {
+    Stop::Outcome(Outcome::Failed(kind, message.into()))
+}
+
+/// Plays a pipeline to its end. None where `stop` fired: who fired it knows what that means.
+/// The workspace is still there afterwards; commands in it may still be ending.
+pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> Option<Outcome> {
+    let Prepared { pipeline, schedule, driver } = prepared;
+    let (sender, mut receiver) = driver.split();
+    let mut play = Play {
+        deadline: Instant::now() + scene.timeout,
+        pipeline,
+        schedule,
+        scene,
+        sender,
+        jobs: HashMap::new(),
+        outputs: BTreeMap::new(),
+        steps: JoinSet::new(),
+        open: HashMap::new(),
+        seq: 0,
+        messages: Vec::new(),
+    };
+    let end = play.to_the_end(&mut receiver, &stop).await;
+    play.cancel_all();
+    receiver.kill().await;
+    // Each command answers once its process tree is gone, or when the workspace under it is.
+    let _ = tokio::time::timeout(JOB_GRACE, async { while play.steps.join_next().await.is_some() {} }).await;
+    match end {
+        Stop::Outcome(outcome) => Some(outcome),
+        Stop::Asked => None,
+    }
+}
+
+/// A job in progress.
+struct ActiveJob {
+    deadline: Option<Instant>,
+    timeout_ms: Option<u64>,
+    timed_out: bool,
+    cancel: CancellationToken,
+}
+
+/// A step in progress.
+struct OpenStep {
+    seq: u32,
+    job: JobName,
+    output: Output,
+    timeout: Option<Duration>,
+}
+
+type Ended = (u64, Result<CommandEnd, ExecutorError>);
+
+struct Play {
+    pipeline: Pipeline,
+    schedule: Schedule,
+    scene: Scene,
+    sender: DriverSender,
+    jobs: HashMap<JobName, ActiveJob>,
+    outputs: BTreeMap<JobName, Value>,
+    steps: JoinSet<Ended>,
+    open: HashMap<u64, OpenStep>,
+    seq: u32,
+    deadline: Instant,
+    /// Of each job that failed, in that order: why, and whether its time was up.
+    messages: Vec<(JobName, String, bool)>,
+}
+
+impl Play {
+    async fn to_the_end(&mut self, receiver: &mut DriverReceiver, stop: &CancellationToken) -> Stop {
+        match self.events(receiver, stop).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn events(&mut self, receiver: &mut DriverReceiver, stop: &CancellationToken) -> Result<std::convert::Infallible, Stop> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.start_ready().await?;
+        loop {
+            if let Some(verdict) = self.schedule.verdict() {
+                return Err(Stop::Outcome(self.outcome(verdict)));
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Stop::Asked),
+                Some(ended) = self.steps.join_next() => self.step_ended(ended).await?,
+                said = receiver.recv() => self.heard(said).await?,
+                _ = ticks.tick() => self.tick()?,
+            }
+        }
+    }
+
+    /// Starts every job that may start.
+    async fn start_ready(&mut self) -> Result<(), Stop> {
+        for job in self.schedule.ready() {
+            self.scene.recorder.job_started(&job)?;
+            self.schedule.started(&job);
+            self.call(&job).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the driver call a job's function.
+    async fn call(&mut self, job: &JobName) -> Result<(), Stop> {
+        let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
+        let inputs = self.inputs_of(job);
+        let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
+        self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
+        self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms }).await
+    }
+
+    fn inputs_of(&self, job: &JobName) -> Map<String, Value> {
+        let value = |input: &Input| match input {
+            Input::Source(source) => self.scene.values.get(source.as_str()).cloned(),
+            Input::Job(ancestor) => self.outputs.get(ancestor).cloned(),
+        };
+        self.pipeline.ancestors(job).iter().map(|input| (input.to_string(), value(input).unwrap_or(Value::Null))).collect()
+    }
+
+    async fn tell(&mut self, message: ToDriver) -> Result<(), Stop> {
+        self.sender.send(&message).await.map_err(|error| driver_failed(&error))
+    }
+
+    async fn heard(&mut self, said: Result<Option<FromDriver>, DriverError>) -> Result<(), Stop> {
+        match said.map_err(|error| driver_failed(&error))? {
+            Some(FromDriver::Sh { call, job, cmd, opts }) => self.sh(call, &job, cmd, opts).await,
+            Some(FromDriver::Secret { call, job: _, name }) => self.secret(call, &name).await,
+            Some(FromDriver::Log { job, text }) => {
+                if let Ok(mut log) = self.scene.log.own() {
+                    log.line(Stream::Stdout, &format!("{job}: {text}"));
+                    log.finish();
+                }
+                Ok(())
+            }
+            Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end).await,
+            Some(FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
+                Err(failed(FailureKind::Internal, "internal error: the driver registered a pipeline twice"))
+            }
+            None => Err(failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did")),
+        }
+    }
+
+    /// A job wants a command run.
+    async fn sh(&mut self, call: u64, job: &str, cmd: ShCommand, opts: ShOptions) -> Result<(), Stop> {
+        let known = job.parse::<JobName>().ok().filter(|job| self.jobs.contains_key(job));
+        let Some(job) = known.filter(|_| !self.open.contains_key(&call) && self.seq < STEPS_PER_RUN) else {
+            return Err(failed(FailureKind::Internal, "internal error: the driver asked for a command in no job of its"));
+        };
+        let Some(cancel) = self.jobs.get(&job).map(|active| active.cancel.clone()) else { return Ok(()) };
+        self.seq += 1;
+        let seq = self.seq;
+        let shown = self.scene.log.redactor().redact_text(&step::display(&cmd));
+        self.scene.recorder.step_started(seq, &job, &shown)?;
+        let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
+        let output = Output::new(log);
+        let command = step::command(cmd, opts);
+        self.open.insert(call, OpenStep { seq, job, output: output.clone(), timeout: command.timeout });
+        let workspace = self.scene.workspace.clone();
+        self.steps.spawn(async move { (call, workspace.run(command, Box::new(output), cancel).await) });
+        Ok(())
+    }
+
+    async fn step_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) -> Result<(), Stop> {
+        let (call, end) = ended.map_err(|error| failed(FailureKind::Internal, format!("internal error: a step broke off: {error}")))?;
+        let Some(step) = self.open.remove(&call) else { return Ok(()) };
+        let active = self.jobs.get(&step.job);
+        let job_timed_out = active.filter(|active| active.timed_out).and_then(|active| active.timeout_ms);
+        match end {
+            Ok(end) => {
+                let exit = if let CommandEnd::Exited(code) = end { Some(code) } else { None };
+                let error = step::cut_short(&end, step.timeout, job_timed_out);
+                if let Some(error) = &error {
+                    step.output.line(&format!("quire: {error}"));
+                }
+                self.close(&step, exit, error, call).await
+            }
+            Err(ExecutorError::Command(message)) => {
+                step.output.line(&format!("quire: {message}"));
+                self.close(&step, None, Some(message), call).await
+            }
+            Err(error) => {
+                let (kind, message) = executor_failed(&error);
+                step.output.line(&format!("quire: {message}"));
+                step.output.finish(-1, None);
+                self.scene.recorder.step_ended(step.seq, None)?;
+                Err(failed(kind, message))
+            }
+        }
+    }
+
+    /// Records a step's end and tells the driver.
+    async fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
+        let result: ShResult = step.output.finish(exit.unwrap_or(-1), error);
+        self.scene.recorder.step_ended(step.seq, exit)?;
+        if self.jobs.contains_key(&step.job) {
+            self.tell(ToDriver::ShEnded { call, result }).await?;
+        }
+        Ok(())
+    }
+
+    async fn secret(&mut self, call: u64, name: &str) -> Result<(), Stop> {
+        let value = (self.scene.secrets)(name);
+        let value = value.map(|secret| {
+            self.scene.log.redactor().add(name, &secret);
+            if secret.is_too_short() {
+                self.note(&format!("secret `{name}` is shorter than 8 characters, so it is not replaced in the log"));
+            }
+            secret.expose().to_owned()
+        });
+        self.tell(ToDriver::SecretValue { call, value }).await
+    }
+
+    fn note(&self, text: &str) {
+        if let Ok(mut log) = self.scene.log.own() {
+            log.line(Stream::Stderr, &format!("quire: {text}"));
+            log.finish();
+        }
+    }
+
+    async fn job_ended(&mut self, job: &str, end: JobEnd) -> Result<(), Stop> {
+        let Some((job, active)) = job.parse::<JobName>().ok().and_then(|job| self.jobs.remove_entry(&job)) else {
+            return Err(failed(FailureKind::Internal, "internal error: the driver ended a job that does not run"));
+        };
+        active.cancel.cancel();
+        if let JobEnd::Failed { message, .. } = &end
+            && !active.timed_out
+            && self.schedule.retry(&job)
+        {
+            self.note(&format!("job `{job}` failed and is tried again: {message}"));
+            return self.call(&job).await;
+        }
+        let redactor = self.scene.log.redactor().clone();
+        let (state, exit_code, message, output) = match end {
+            JobEnd::Complete { output } => (JobState::Complete, None, None, Some(redactor.redact_json(output))),
+            JobEnd::Skipped => (JobState::Skipped, None, None, None),
+            JobEnd::Failed { message, exit_code, place } => {
+                let message = redactor.redact_text(&message);
+                let message = place.map_or(message.clone(), |place| format!("{place}: {message}"));
+                (JobState::Failed, exit_code, Some(message), None)
+            }
+        };
+        let result = JobResult { state, exit_code, message: message.as_deref(), output: output.as_ref() };
+        self.scene.recorder.job_ended(&job, JobState::Active, &result)?;
+        if let Some(message) = message {
+            self.note(&format!("job `{job}` failed: {message}"));
+            self.messages.push((job.clone(), message, active.timed_out));
+        }
+        if let Some(output) = output {
+            self.outputs.insert(job.clone(), output);
+        }
+        for skipped in self.schedule.ended(&job, state) {
+            let message = format!("`{job}` failed");
+            let result = JobResult { message: Some(&message), ..JobResult::plain(JobState::Skipped) };
+            self.scene.recorder.job_ended(&skipped, JobState::Pending, &result)?;
+        }
+        self.start_ready().await
+    }
+
+    /// Deadlines, and unfinished lines that nobody adds to.
+    fn tick(&mut self) -> Result<(), Stop> {
+        for step in self.open.values() {
+            step.output.tick();
+        }
+        let now = Instant::now();
+        if now >= self.deadline {
+            let limit = u64::try_from(self.scene.timeout.as_millis()).unwrap_or(u64::MAX);
+            return Err(failed(FailureKind::Timeout, format!("the run timed out after {}", format_duration(limit))));
+        }
+        for (job, active) in &mut self.jobs {
+            let Some(deadline) = active.deadline.filter(|deadline| now >= *deadline) else { continue };
+            if !active.timed_out {
+                active.timed_out = true;
+                active.cancel.cancel();
+            } else if now >= deadline + JOB_GRACE && self.open.values().all(|step| step.job != *job) {
+                let message = format!("job `{job}` timed out and its function could not be stopped");
+                return Err(failed(FailureKind::Timeout, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn cancel_all(&mut self) {
+        for active in self.jobs.values() {
+            active.cancel.cancel();
+        }
+    }
+
+    fn outcome(&self, verdict: Verdict) -> Outcome {
+        let Verdict::Failed(jobs) = verdict else { return Outcome::Complete };
+        let Some(first) = jobs.first() else { return Outcome::Complete };
+        let (why, timed_out) =
+            self.messages.iter().find(|(job, ..)| job == first).map_or(("", false), |(_, why, timed_out)| (why.as_str(), *timed_out));
+        let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Job };
+        let more = if jobs.len() > 1 { format!(" (and {} more)", jobs.len() - 1) } else { String::new() };
+        Outcome::Failed(kind, format!("job `{first}` failed: {why}{more}"))
+    }
+}
+
+fn driver_failed(error: &DriverError) -> Stop {
+    failed(FailureKind::Pipeline, chain(error))
+}
+
+fn log_failed(error: &std::io::Error) -> Stop {
+    failed(FailureKind::Internal, format!("the log cannot be written: {error}"))
+}
+
+/// What an executor's error means for the run.
+pub(super) fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
+    let kind = match error {
+        ExecutorError::Unavailable(_) => FailureKind::DockerUnavailable,
+        ExecutorError::Image(_) => FailureKind::Image,
+        ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
+        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::Other { .. } => FailureKind::Internal,
+    };
+    (kind, error.to_string())
+}
+

@@ -1,0 +1,148 @@
+//! From a commit to a checked pipeline: reads `.quire/`, has the driver evaluate it, checks what
+//! was registered, and gathers what `(jobs :quire/push)` gives.
+
+use serde_json::{Map, Value, json};
+
+use crate::driver::protocol::PipelineSource;
+use crate::driver::{Driver, DriverError};
+use crate::git::{Git, GitError, PipelineFiles};
+use crate::names::JobName;
+use crate::paths::Paths;
+use crate::pipeline::{Diagnostic, Language, Pipeline, PipelineText, Schedule};
+use crate::run::{FailureKind, Outcome, Run};
+
+/// The largest pipeline file, in bytes.
+const MAX_SOURCE: usize = 1 << 20;
+/// How many names `files-changed` gives at most.
+const MAX_FILES_CHANGED: usize = 10_000;
+
+/// A pipeline that is ready to be played.
+pub struct Prepared {
+    /// The checked graph.
+    pub pipeline: Pipeline,
+    /// The jobs of this run.
+    pub schedule: Schedule,
+    /// The process that holds their functions.
+    pub driver: Driver,
+}
+
+/// Why there is nothing to play.
+pub struct Unprepared {
+    /// How the run ends.
+    pub outcome: Outcome,
+    /// What its log says, one thing wrong after the other.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Unprepared {
+    fn failed(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Failed(kind, message.into()), diagnostics: Vec::new() }
+    }
+
+    fn rejected(diagnostics: Vec<Diagnostic>) -> Self {
+        let message = match diagnostics.as_slice() {
+            [] => "the pipeline was rejected".to_owned(),
+            [one] => one.to_string(),
+            [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
+        };
+        Self { outcome: Outcome::Failed(FailureKind::Pipeline, message), diagnostics }
+    }
+}
+
+/// The pipeline's source among the files of `.quire`.
+///
+/// # Errors
+/// There is none, there are two, or it is no text of a sane size.
+pub fn source(files: &PipelineFiles) -> Result<PipelineSource, Unprepared> {
+    let main = [(Language::Fennel, ".quire/ci.fnl"), (Language::Lua, ".quire/ci.lua")];
+    let found: Vec<_> = main.iter().filter_map(|(language, path)| Some((*language, files.get(path)?))).collect();
+    let refuse = |message: String| Err(Unprepared::failed(FailureKind::Pipeline, message));
+    let (language, file) = match found.as_slice() {
+        [] => return refuse("the commit has no .quire/ci.fnl and no .quire/ci.lua".to_owned()),
+        [one] => *one,
+        _ => return refuse("the commit has both .quire/ci.fnl and .quire/ci.lua; keep one of them".to_owned()),
+    };
+    let Some(text) = file.text.clone() else {
+        return refuse(format!("{} is not a plain UTF-8 text file of at most {} KiB", file.path, MAX_SOURCE >> 10));
+    };
+    let helpers = files.files.iter().filter(|other| other.path != file.path);
+    let helpers = helpers.filter_map(|other| Some((other.path.clone(), other.text.clone()?))).collect();
+    Ok(PipelineSource { language, file: file.path.clone(), text, helpers })
+}
+
+/// Evaluates and checks a pipeline.
+///
+/// # Errors
+/// It is wrong, or the driver could not do its work; the outcome says which.
+pub async fn prepare(
+    mut driver: Driver,
+    source: PipelineSource,
+    has_dockerfile: bool,
+    starts_from: &str,
+    only: Option<&str>,
+) -> Result<Prepared, Unprepared> {
+    let text = PipelineText { file: source.file.clone(), text: source.text.clone() };
+    let registration = driver.register(source).await.map_err(|error| match error {
+        DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
+        DriverError::Spawn { .. } | DriverError::Io { .. } => {
+            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", chain(&error)))
+        }
+        other => Unprepared::failed(FailureKind::Pipeline, chain(&other)),
+    })?;
+    let pipeline = Pipeline::check(registration, &text, has_dockerfile).map_err(Unprepared::rejected)?;
+    let only = only.map(str::parse::<JobName>).transpose();
+    let schedule = only.map_err(|error| error.to_string()).and_then(|only| {
+        Schedule::new(&pipeline, starts_from, only.as_ref()).map_err(|error| error.to_string())
+    });
+    let schedule = schedule.map_err(|message| Unprepared::failed(FailureKind::Pipeline, message))?;
+    Ok(Prepared { pipeline, schedule, driver })
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// Reads the pipeline's files of a run's commit.
+///
+/// # Errors
+/// Git cannot read them.
+pub async fn files(git: &Git, paths: &Paths, run: &Run) -> Result<PipelineFiles, GitError> {
+    git.pipeline_files(&paths.repo(&run.repo), &run.sha, MAX_SOURCE).await
+}
+
+/// What `(jobs :quire/push)` gives for a run. What does not apply is absent.
+///
+/// # Errors
+/// Git cannot answer.
+pub async fn push_values(git: &Git, paths: &Paths, run: &Run) -> Result<Map<String, Value>, GitError> {
+    let repo = paths.repo(&run.repo);
+    let previous = run.previous_sha.as_ref();
+    let is_ancestor = async {
+        match previous {
+            Some(previous) => git.is_ancestor(&repo, previous, &run.sha).await,
+            None => Ok(true),
+        }
+    };
+    let (message, ancestor) = tokio::try_join!(git.message(&repo, &run.sha), is_ancestor)?;
+    // The old commit of a forced push may be gone by now; then every file counts as changed.
+    let changed = match git.files_changed(&repo, previous, &run.sha, MAX_FILES_CHANGED).await {
+        Ok(changed) => changed,
+        Err(_) => git.files_changed(&repo, None, &run.sha, MAX_FILES_CHANGED).await?,
+    };
+    let values = json!({
+        "sha": run.sha, "ref": run.ref_name, "branch": run.ref_name.branch(), "tag": run.ref_name.tag(),
+        "previous-sha": previous, "pusher": run.pusher, "pushed-at": run.pushed_at_ms.to_string(),
+        "message": message, "files-changed": changed, "forced": !ancestor,
+    });
+    let Value::Object(mut values) = values else { return Ok(Map::new()) };
+    values.retain(|_, value| !value.is_null());
+    Ok(values)
+}

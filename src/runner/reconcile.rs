@@ -1,0 +1,69 @@
+//! Putting right what a crash left behind: at start before anything else runs, and slowly ever
+//! after. Safe to repeat; what cannot be confirmed gone yet stays as it is for the next time.
+
+use super::Runner;
+use crate::executor::ExecutorError;
+use crate::names::RunId;
+use crate::run::{ExecutorKind, Run};
+
+impl Runner {
+    /// Ends every active run that is not in `driven`, once its container is confirmed gone, and removes
+    /// containers, networks and workspaces that belong to no driven run.
+    pub async fn reconcile(&self, driven: &[RunId]) {
+        let active = match self.0.store.call(|store| store.active_runs()).await {
+            Ok(active) => active,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the active runs cannot be read");
+                return;
+            }
+        };
+        let strays: Vec<&Run> = active.iter().filter(|run| !driven.contains(&run.id)).collect();
+        for executor in &self.0.executors {
+            let mine = |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
+            match executor.sweep(driven).await {
+                Ok(removed) => {
+                    if removed > 0 {
+                        tracing::warn!(removed, executor = %executor.kind(), "removed what runs had left behind");
+                    }
+                    for run in strays.iter().filter(mine) {
+                        self.orphan(run).await;
+                    }
+                }
+                Err(error) => {
+                    // Nothing was started for a run without container: it needs no engine to end.
+                    let certain = |run: &&&Run| run.container_id.is_none() && matches!(error, ExecutorError::Unavailable(_));
+                    tracing::warn!(%error, executor = %executor.kind(), "what runs left behind cannot be looked for yet");
+                    for run in strays.iter().filter(mine).filter(certain) {
+                        self.orphan(run).await;
+                    }
+                }
+            }
+        }
+        for run in strays {
+            let kind = run.executor.unwrap_or(ExecutorKind::Docker);
+            if self.executor(kind).is_none() {
+                tracing::warn!(run = %run.id, executor = %kind, "an active run's executor is not configured any more");
+            }
+        }
+    }
+
+    async fn orphan(&self, run: &Run) {
+        let (id, has_container) = (run.id, run.container_id.is_some() || run.workspace_path.is_some());
+        let requeue = self.0.config.borrow().retry_orphaned;
+        let ended = self.0.store.call(move |store| {
+            if has_container {
+                store.container_gone(id)?;
+            }
+            store.orphan(id, "quire stopped or crashed while the run was active", requeue)
+        });
+        match ended.await {
+            Ok(again) => {
+                let again = again.map(|id| id.to_string()).unwrap_or_default();
+                tracing::warn!(run = %id, again, "an active run had nobody to drive it any more");
+                self.0.live.state_changed(id);
+                self.0.queue.wake();
+            }
+            Err(error) => tracing::error!(run = %id, error = &error as &dyn std::error::Error, "an orphaned run cannot be ended yet"),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One `sh` on the runner's side: what it becomes for the executor, where its output goes, and
+//! what the pipeline is told of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+
+use crate::driver::protocol::{ShCommand, ShOptions, ShResult, Text};
+use crate::executor::{Command, CommandEnd, OutputSink, Stream};
+use crate::logs::StepLog;
+use crate::pipeline::format_duration;
+
+/// How much of each output the pipeline itself gets to see, in bytes; the log has all of it.
+pub(super) const CAPTURE_BYTES: usize = 4 << 20;
+
+/// What the executor is asked to run.
+pub(super) fn command(cmd: ShCommand, opts: ShOptions) -> Command {
+    let argv = match cmd {
+        ShCommand::Shell(line) => vec!["sh".to_owned(), "-c".to_owned(), line],
+        ShCommand::Argv(argv) => argv,
+    };
+    Command {
+        argv,
+        env: opts.env,
+        cwd: opts.cwd,
+        stdin: opts.stdin.map(String::into_bytes),
+        timeout: opts.timeout_ms.map(Duration::from_millis),
+    }
+}
+
+/// The command as a person would type it.
+pub(super) fn display(cmd: &ShCommand) -> String {
+    match cmd {
+        ShCommand::Shell(line) => line.clone(),
+        ShCommand::Argv(argv) => shell_words::join(argv),
+    }
+}
+
+/// A step's log and captured output, shared by the executor that fills it and the runner that ticks and reads it.
+#[derive(Clone)]
+pub(super) struct Output(Arc<Mutex<Inner>>);
+
+struct Inner {
+    log: Option<StepLog>,
+    stdout: Capture,
+    stderr: Capture,
+    quiet: bool,
+}
+
+#[derive(Default)]
+struct Capture {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl Capture {
+    fn take(&mut self, bytes: &[u8]) {
+        let room = CAPTURE_BYTES - self.bytes.len();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.cut |= bytes.len() > room;
+    }
+}
+
+impl Output {
+    pub(super) fn new(log: StepLog) -> Self {
+        Self(Arc::new(Mutex::new(Inner { log: Some(log), stdout: Capture::default(), stderr: Capture::default(), quiet: false })))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Called on a timer: an unfinished line that nobody adds to becomes visible.
+    pub(super) fn tick(&self) {
+        self.with(|inner| {
+            if std::mem::replace(&mut inner.quiet, true)
+                && let Some(log) = &mut inner.log
+            {
+                log.idle();
+            }
+        });
+    }
+
+    /// A line of quire's own in the step's log.
+    pub(super) fn line(&self, text: &str) {
+        self.with(|inner| {
+            if let Some(log) = &mut inner.log {
+                log.line(Stream::Stderr, text);
+            }
+        });
+    }
+
+    /// Closes the log and gives what was captured.
+    pub(super) fn finish(&self, exit: i32, error: Option<String>) -> ShResult {
+        self.with(|inner| {
+            let (stdout, stderr) = (std::mem::take(&mut inner.stdout), std::mem::take(&mut inner.stderr));
+            if let Some(mut log) = inner.log.take() {
+                if stdout.cut || stderr.cut {
+                    log.line(
+                        Stream::Stderr,
+                        &format!("quire: the pipeline sees the first {} MiB of this output; the log has all of it", CAPTURE_BYTES >> 20),
+                    );
+                }
+                log.finish();
+            }
+            ShResult { exit, stdout: text(stdout.bytes), stderr: text(stderr.bytes), error }
+        })
+    }
+}
+
+impl OutputSink for Output {
+    fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        self.with(|inner| {
+            inner.quiet = false;
+            if let Some(log) = &mut inner.log {
+                log.write(stream, bytes);
+            }
+            match stream {
+                Stream::Stdout => inner.stdout.take(bytes),
+                Stream::Stderr => inner.stderr.take(bytes),
+            }
+        });
+    }
+}
+
+fn text(bytes: Vec<u8>) -> Text {
+    match String::from_utf8(bytes) {
+        Ok(text) => Text::Plain(text),
+        Err(error) => Text::Encoded { base64: base64::engine::general_purpose::STANDARD.encode(error.as_bytes()) },
+    }
+}
+
+/// Why a command that did not run to its end did not, for the pipeline's author.
+pub(super) fn cut_short(end: &CommandEnd, timeout: Option<Duration>, job_timed_out: Option<u64>) -> Option<String> {
+    match end {
+        CommandEnd::Exited(_) => None,
+        CommandEnd::TimedOut => {
+            let limit = timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+            Some(format!("the command timed out after {}", format_duration(limit)))
+        }
+        CommandEnd::Cancelled => Some(match job_timed_out {
+            Some(limit) => format!("the job timed out after {}", format_duration(limit)),
+            None => "the run was stopped".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_are_bounded() {
+        let mut capture = Capture::default();
+        for _ in 0..9 {
+            capture.take(&vec![b'x'; CAPTURE_BYTES / 8]);
+        }
+        assert!(capture.cut && capture.bytes.len() == CAPTURE_BYTES);
+    }
+
+    #[test]
+    fn commands_read_as_typed() {
+        assert_eq!(display(&ShCommand::Argv(vec!["echo".into(), "a b".into()])), "echo 'a b'");
+        assert_eq!(command(ShCommand::Shell("true".into()), ShOptions::default()).argv, ["sh", "-c", "true"]);
+        assert!(matches!(text(vec![0xff]), Text::Encoded { .. }));
+    }
+}
