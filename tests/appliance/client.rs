@@ -1,0 +1,147 @@
+//! A person with a key: real ssh and git, hermetic, and the repositories they push.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::appliance::{Appliance, PATIENCE};
+use crate::docker::{must, run, text, wait_for};
+
+/// Somebody who connects.
+pub(crate) struct Client {
+    folder: PathBuf,
+    key: PathBuf,
+    port: u16,
+}
+
+/// A run as `run list --json` shows it.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub(crate) struct Run {
+    pub(crate) id: String,
+    pub(crate) sha: String,
+    pub(crate) ref_name: String,
+    pub(crate) state: String,
+    pub(crate) failure_kind: Option<String>,
+}
+
+impl Run {
+    /// Whether nothing more will become of it.
+    pub(crate) fn ended(&self) -> bool {
+        !matches!(self.state.as_str(), "pending" | "active")
+    }
+}
+
+impl Client {
+    /// Makes a key pair with this comment.
+    pub(crate) fn new(appliance: &Appliance, name: &str) -> Self {
+        let folder = appliance.folder.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        let key = folder.join("key");
+        must(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&key));
+        Self { folder, key, port: appliance.ssh_port() }
+    }
+
+    /// The public half, one line.
+    pub(crate) fn public_key(&self) -> String {
+        fs::read_to_string(self.key.with_extension("pub")).unwrap().trim().to_owned()
+    }
+
+    fn ssh_words(&self) -> Vec<String> {
+        let known_hosts = self.folder.join("known_hosts");
+        let options = [
+            "BatchMode=yes".to_owned(),
+            "IdentitiesOnly=yes".to_owned(),
+            "StrictHostKeyChecking=accept-new".to_owned(),
+            format!("UserKnownHostsFile={}", known_hosts.display()),
+            "LogLevel=ERROR".to_owned(),
+            "ConnectTimeout=20".to_owned(),
+        ];
+        let mut words = vec!["ssh".to_owned(), "-F".to_owned(), "none".to_owned(), "-i".to_owned(), self.key.display().to_string()];
+        words.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option]));
+        words
+    }
+
+    /// `ssh git@appliance …`, not yet started.
+    pub(crate) fn ssh_command(&self, arguments: &[&str]) -> Command {
+        let words = self.ssh_words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(["-p", &self.port.to_string(), "git@127.0.0.1"]).args(arguments);
+        command
+    }
+
+    /// `ssh git@appliance …`
+    pub(crate) fn ssh(&self, arguments: &[&str]) -> Output {
+        run(&mut self.ssh_command(arguments))
+    }
+
+    /// `ssh git@appliance …`, which must succeed.
+    pub(crate) fn ssh_ok(&self, arguments: &[&str]) -> String {
+        must(&mut self.ssh_command(arguments))
+    }
+
+    /// A repository's address.
+    pub(crate) fn remote(&self, repo: &str) -> String {
+        format!("ssh://git@127.0.0.1:{}/{repo}", self.port)
+    }
+
+    /// git in a folder, with nothing of this machine's configuration.
+    pub(crate) fn git(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command.current_dir(folder).args(arguments).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &self.folder);
+        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
+        command.env("GIT_SSH_COMMAND", self.ssh_words().join(" ")).env("GIT_SSH_VARIANT", "ssh");
+        for role in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{role}_NAME"), "Test").env(format!("GIT_{role}_EMAIL"), "test@example.org");
+        }
+        command
+    }
+
+    /// A new work tree with these files in one commit on `main`.
+    pub(crate) fn work_tree(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let folder = self.folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        must(&mut self.git(&folder, &["init", "-q", "-b", "main"]));
+        self.commit(&folder, files);
+        folder
+    }
+
+    /// Writes these files and commits them; gives the object id.
+    pub(crate) fn commit(&self, folder: &Path, files: &[(&str, &str)]) -> String {
+        for (path, content) in files {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        must(&mut self.git(folder, &["add", "--all"]));
+        must(&mut self.git(folder, &["commit", "-q", "--allow-empty", "-m", "A change"]));
+        must(&mut self.git(folder, &["rev-parse", "HEAD"])).trim().to_owned()
+    }
+
+    /// Pushes `main`; gives what the person at the terminal reads.
+    pub(crate) fn push(&self, folder: &Path, repo: &str) -> String {
+        let output = run(&mut self.git(folder, &["push", &self.remote(repo), "HEAD:refs/heads/main"]));
+        assert!(output.status.success(), "push: {}", text(&output.stderr));
+        text(&output.stderr)
+    }
+
+    /// All runs of a repository, newest first.
+    pub(crate) fn runs(&self, repo: &str) -> Vec<Run> {
+        let listed = self.ssh_ok(&["run", "list", "--repo", repo, "--json"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap_or_else(|error| panic!("{error}: {listed}"));
+        serde_json::from_value(listed["runs"].clone()).unwrap_or_else(|error| panic!("{error}: {listed}"))
+    }
+
+    /// Waits until every run of a repository has ended and no fewer than `count` are there.
+    pub(crate) fn wait_runs(&self, repo: &str, count: usize) -> Vec<Run> {
+        let settled = || Some(self.runs(repo)).filter(|runs| runs.len() >= count && runs.iter().all(Run::ended));
+        wait_for("the runs to end", 2 * PATIENCE, settled, || format!("{:#?}", self.runs(repo)))
+    }
+
+    /// A run's whole log.
+    pub(crate) fn log(&self, run: &str) -> String {
+        self.ssh_ok(&["run", "logs", run])
+    }
+}

@@ -1,0 +1,52 @@
+//! Who gets in: keys in three ways, and nobody else.
+
+use std::fs;
+
+use crate::appliance::{Appliance, PATIENCE};
+use crate::client::Client;
+use crate::docker::{text, wait_for};
+
+#[test]
+fn keys_from_the_environment_a_mounted_file_and_the_volume_all_work_at_once() {
+    let mut appliance = Appliance::prepare();
+    let [by_environment, by_file, by_volume] = ["environment", "file", "volume"].map(|name| Client::new(&appliance, name));
+    // Quotes as a compose file may leave them.
+    appliance.set("QUIRE_AUTHORIZED_KEYS", &format!("'{}'", by_environment.public_key()));
+    let file = appliance.folder.path().join("mounted_keys");
+    fs::write(&file, by_file.public_key() + "\n").unwrap();
+    // Owned by a stranger of the host: modes and owners must not matter.
+    std::os::unix::fs::chown(&file, Some(4321), Some(4321)).unwrap();
+    appliance.add_to_service(&format!("    volumes:\n      - {}:/etc/quire/authorized_keys:ro", file.display()));
+    appliance.up();
+    by_environment.ssh_ok(&["repo", "list"]);
+    by_file.ssh_ok(&["repo", "list"]);
+
+    let script = format!("echo '{}' >> /var/quire/authorized_keys", by_volume.public_key());
+    appliance.exec(&["sh", "-c", &script]);
+    let let_in = || by_volume.ssh(&["repo", "list"]).status.success().then_some(());
+    wait_for("a key added to the volume to be let in", PATIENCE, let_in, || appliance.log());
+    for name in ["environment", "file", "volume"] {
+        assert!(by_volume.ssh_ok(&["key", "list"]).contains(name));
+    }
+}
+
+#[test]
+fn a_strangers_key_is_refused_and_so_is_every_other_user() {
+    let (appliance, owner) = Appliance::with_client();
+    let stranger = Client::new(&appliance, "stranger");
+    let refused = stranger.ssh(&["repo", "list"]);
+    assert_eq!(refused.status.code(), Some(255), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("Permission denied (publickey)"), "{}", text(&refused.stderr));
+    let root = crate::docker::run(owner.ssh_command(&[]).args(["-l", "root"]));
+    assert_ne!(root.status.code(), Some(0));
+}
+
+#[test]
+fn what_is_not_on_the_list_is_refused_without_a_shell() {
+    let (_appliance, owner) = Appliance::with_client();
+    for command in ["sh", "cat /etc/passwd", "git-upload-pack '../../etc'; id", "$(id)", "git-shell"] {
+        let refused = owner.ssh(&[command]);
+        assert_eq!(refused.status.code(), Some(128), "{command}: {}{}", text(&refused.stdout), text(&refused.stderr));
+        assert!(!text(&refused.stdout).contains("uid="), "{command}");
+    }
+}
