@@ -1,9 +1,20 @@
 //! How a run's commands are executed. One trait, two implementations (docker, host); a pipeline
 //! cannot tell which it runs under.
 //!
+//! What both keep to, beyond the types below:
+//! - A command ends when its first process ends. What it left running lives on until the
+//!   workspace stops; its output is read only a little longer.
+//! - A program that does not exist or cannot be executed is exit code 127 or 126 with a line on
+//!   standard error, as in a shell. A command that makes no sense is an error, and nothing runs.
+//! - A command that is timed out or cancelled takes everything with it that it started.
+//!
 //! An [`Executor`] starts a [`Workspace`] for a run: the commit's tree, laid out, in a place
 //! where commands can be run. Every started workspace must be stopped; stopping is safe to
 //! repeat, and what a crash leaves behind is found by [`Executor::sweep`].
+
+mod command;
+mod docker;
+mod host;
 
 use std::sync::Arc;
 
@@ -15,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::names::{RepoName, RunId};
 use crate::run::ExecutorKind;
 
+pub use docker::{DockerConfig, DockerExecutor};
+pub use host::{HostConfig, HostExecutor};
+
 /// The commit's tree as a tar stream. May be asked for more than once.
 pub trait Tree: Send + Sync {
     /// A new stream of an uncompressed tar archive, without a leading folder.
@@ -22,6 +36,13 @@ pub trait Tree: Send + Sync {
 
     /// Whether the tree holds `.quire/Dockerfile`.
     fn has_dockerfile(&self) -> bool;
+
+    /// A name of the content, the same only for the same content (git's id of the tree). With it
+    /// an image built from this tree once is used again as it is; without it the engine is asked
+    /// to build, and takes what it can from its cache.
+    fn id(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Which image a run wants.
@@ -64,7 +85,6 @@ pub struct StartSpec {
     pub workspace: std::path::PathBuf,
 }
 
-/// Which of a command's outputs.
 pub use crate::logs::Stream;
 
 /// Takes output as it comes. Called from one task at a time; a slow sink slows the command, nothing else.

@@ -1,0 +1,150 @@
+//! The image a run gets: by reference, or built from its tree; and which built ones are kept.
+
+use std::sync::PoisonError;
+
+use sha2::{Digest, Sha256};
+
+use super::{DockerExecutor, Hold, INSTANCE, REPO, fault};
+use crate::docker::{BuildSpec, DockerError, Labels, ListedImage, full_reference};
+use crate::executor::{ExecutorError, ImageSource, StartObserver, StartSpec, Stream};
+use crate::names::RepoName;
+
+/// Where a tree keeps its image's recipe.
+const DOCKERFILE: &str = ".quire/Dockerfile";
+
+/// How many built images of a repository are kept: branches that take turns keep their layers.
+const KEPT: usize = 3;
+
+impl DockerExecutor {
+    /// Gives the image's reference; builds it where the run wants that.
+    pub(super) async fn image_for(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
+        match &spec.image {
+            ImageSource::Reference(reference) if reference.trim().is_empty() => Err(ExecutorError::Image("the image's name is empty".into())),
+            ImageSource::Reference(reference) => Ok(full_reference(reference)),
+            ImageSource::Dockerfile => self.built_image(spec, observer, hold).await,
+        }
+    }
+
+    /// Pulls an image, with a few lines of progress.
+    pub(super) async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
+        observer.line(Stream::Stdout, format!("quire: pulling {image}\n").as_bytes());
+        let mut line = |text: &str| observer.line(Stream::Stdout, format!("{text}\n").as_bytes());
+        match self.engine.pull(image, &mut line).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_unavailable() => Err(fault("pull the image", &error)),
+            Err(error) => Err(ExecutorError::Image(format!("the image {image} cannot be pulled: {}", error.words()))),
+        }
+    }
+
+    async fn built_image(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
+        if !spec.tree.has_dockerfile() {
+            return Err(ExecutorError::Image(format!("there is no {DOCKERFILE} to build an image from")));
+        }
+        let content = spec.tree.id();
+        let tag = image_tag(&self.config.instance, &spec.repo, content.as_deref().unwrap_or(&spec.run.to_string()));
+        // Held before it is looked for, so that the end of another run's build does not remove it in between.
+        hold.image(&tag);
+        if content.is_some() && self.engine.has_image(&tag).await.map_err(|error| fault("look for the image", &error))? {
+            observer.line(Stream::Stdout, format!("quire: using {tag}, built from the same tree before\n").as_bytes());
+            return Ok(tag);
+        }
+        let build = BuildSpec {
+            tag: tag.clone(),
+            dockerfile: DOCKERFILE.to_owned(),
+            labels: self.image_labels(&spec.repo),
+            milli_cpus: spec.limits.milli_cpus,
+            cpu_shares: self.config.cpu_shares,
+        };
+        observer.build_started();
+        let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
+        match self.engine.build(&build, spec.tree.archive(), &mut output).await {
+            Ok(()) => {}
+            Err(error) if error.is_unavailable() => return Err(fault("build the image", &error)),
+            Err(error @ DockerError::Source(_)) => return Err(fault("build the image", &error)),
+            Err(error) => return Err(ExecutorError::Image(format!("the image cannot be built from {DOCKERFILE}: {}", error.words()))),
+        }
+        observer.build_finished(&tag);
+        // Housekeeping: what fails here is tried again after the next build, and does not concern this run.
+        let _ = self.remove_old_images(&spec.repo, &tag).await;
+        Ok(tag)
+    }
+
+    fn image_labels(&self, repo: &RepoName) -> Labels {
+        vec![(INSTANCE.to_owned(), self.config.instance.clone()), (REPO.to_owned(), repo.to_string())]
+    }
+
+    async fn remove_old_images(&self, repo: &RepoName, current: &str) -> Result<(), DockerError> {
+        let images = self.engine.images(&self.image_labels(repo)).await?;
+        let used = self.live.lock().unwrap_or_else(PoisonError::into_inner).images.clone();
+        for name in superfluous(&images, |tag| tag == current || used.iter().any(|u| u == tag)) {
+            self.engine.remove_image(&name).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The names to remove, given images newest first: all of old ones, and of the newest all but one
+/// each; never one that is in use.
+fn superfluous(images: &[ListedImage], in_use: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names = Vec::new();
+    for (age, image) in images.iter().enumerate() {
+        let mut keep_one = age < KEPT && !image.tags.iter().any(|tag| in_use(tag));
+        for tag in image.tags.iter().filter(|tag| !in_use(tag)) {
+            if !std::mem::take(&mut keep_one) {
+                names.push(tag.clone());
+            }
+        }
+        if image.tags.is_empty() {
+            names.push(image.id.clone());
+        }
+    }
+    names
+}
+
+/// A name that docker accepts, with a tag that two different contents, repositories or appliances never share.
+fn image_tag(instance: &str, repo: &RepoName, content: &str) -> String {
+    let mut slug = String::new();
+    for c in repo.as_str().chars().map(|c| c.to_ascii_lowercase()) {
+        // Docker wants separators between letters or digits, one at a time.
+        match c {
+            'a'..='z' | '0'..='9' => slug.push(c),
+            _ if slug.ends_with(|last: char| last.is_ascii_alphanumeric()) => slug.push(if c == '/' { '/' } else { '-' }),
+            '/' => {
+                slug.pop();
+                slug.push('/');
+            }
+            _ => {}
+        }
+    }
+    let slug = slug.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let name = if slug.is_empty() { "repository" } else { slug };
+    let digest = Sha256::digest(format!("{instance}\n{repo}\n{content}"));
+    let tag: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("quire/{name}:{tag}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(id: &str, tags: &[&str]) -> ListedImage {
+        ListedImage { id: id.into(), tags: tags.iter().map(|t| (*t).to_owned()).collect(), created: 0 }
+    }
+
+    #[test]
+    fn tags_are_legal_and_distinct() {
+        let tag = |instance: &str, repo: &str, content: &str| image_tag(instance, &repo.parse().unwrap(), content);
+        for (repo, name) in [("foo", "quire/foo"), ("Work/Foo", "quire/work/foo"), ("a.-_b", "quire/a-b"), ("_", "quire/repository"), ("a_/b", "quire/a/b")] {
+            assert_eq!(tag("i", repo, "c").split_once(':').unwrap().0, name);
+        }
+        let all = [tag("i", "foo", "c"), tag("j", "foo", "c"), tag("i", "Foo", "c"), tag("i", "foo", "d")];
+        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+    }
+
+    #[test]
+    fn old_images_go_and_used_ones_stay() {
+        let images = [listed("5", &["a", "b"]), listed("4", &["c", "d"]), listed("3", &[]), listed("2", &["e", "f"]), listed("1", &["g"])];
+        assert_eq!(superfluous(&images, |tag| tag == "b" || tag == "f"), ["a", "d", "3", "e", "g"]);
+        assert_eq!(superfluous(&images, |_| false), ["b", "d", "3", "e", "f", "g"]);
+    }
+}

@@ -1,0 +1,357 @@
+//! Runs in containers: one container a run, one exec a command, the tree sent in as an archive.
+//!
+//! Invariants: everything made on the engine carries the instance's label, and only what carries
+//! it is ever removed. The container's id is told to the observer before it starts, and `start`
+//! leaves no container behind when it fails, is cancelled, or is dropped.
+//!
+//! The network is one bridge per appliance, made when first needed, on which containers reach the
+//! world but not each other. A bridge per run would keep them apart no better, and costs more
+//! than half as much again as the container's start, and one of the engine's few address ranges.
+
+mod ending;
+mod image;
+mod output;
+mod workspace;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::{Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Workspace};
+use crate::docker::{ContainerSpec, DockerError, Engine, Labels, Timings};
+use crate::names::RunId;
+use crate::run::ExecutorKind;
+use workspace::DockerWorkspace;
+
+/// The label with the appliance's id.
+const INSTANCE: &str = "io.quire.instance";
+/// The label with the run's id.
+const RUN: &str = "io.quire.run";
+/// The label with the repository's name.
+const REPO: &str = "io.quire.repo";
+
+/// The workspace in every container.
+const FOLDER: &str = "/work";
+
+/// Taken away from the engine's default capabilities: raw sockets, device files, the audit log, and giving capabilities on.
+const DROPPED: [&str; 4] = ["NET_RAW", "MKNOD", "AUDIT_WRITE", "SETPCAP"];
+
+/// What the Docker executor needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// The engine, such as `unix:///var/run/docker.sock`.
+    pub endpoint: String,
+    /// The appliance's id: letters, digits and dashes.
+    pub instance: String,
+    /// CPU weight of runs and image builds; a neighbour has 1024.
+    pub cpu_shares: u32,
+    /// Time limits of the engine's answers.
+    pub timings: Timings,
+}
+
+impl DockerConfig {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(endpoint: &str, instance: &str) -> Self {
+        Self { endpoint: endpoint.to_owned(), instance: instance.to_owned(), cpu_shares: 256, timings: Timings::default() }
+    }
+}
+
+/// Executes runs in containers. Cheap to clone.
+#[derive(Clone)]
+pub struct DockerExecutor {
+    engine: Engine,
+    config: Arc<DockerConfig>,
+    live: Arc<Mutex<Live>>,
+}
+
+/// What this process has in hand: a sweep and the removal of old images leave it alone.
+#[derive(Default)]
+struct Live {
+    runs: Vec<RunId>,
+    images: Vec<String>,
+}
+
+impl DockerExecutor {
+    /// An executor on the engine that the configuration names; does not connect yet.
+    #[must_use]
+    pub fn new(config: DockerConfig) -> Self {
+        let engine = Engine::new(&config.endpoint, config.timings.clone());
+        Self { engine, config: Arc::new(config), live: Arc::default() }
+    }
+
+    /// Removes the appliance's network and its images, for when it is taken down for good.
+    ///
+    /// # Errors
+    /// When the engine cannot do it, or a run still uses them.
+    pub async fn remove_everything(&self) -> Result<(), ExecutorError> {
+        let own = self.instance_labels();
+        let attempt = "remove the appliance's network and images";
+        let failed = |error| fault(attempt, &error);
+        for image in self.engine.images(&own).await.map_err(failed)? {
+            for tag in image.tags.iter().chain([&image.id]) {
+                self.engine.remove_image(tag).await.map_err(failed)?;
+            }
+        }
+        for network in self.engine.networks(&own).await.map_err(failed)? {
+            self.engine.remove_network(&network.id).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn instance_labels(&self) -> Labels {
+        vec![(INSTANCE.to_owned(), self.config.instance.clone())]
+    }
+
+    fn labels(&self, spec: &StartSpec) -> Labels {
+        let mut labels = self.instance_labels();
+        labels.push((RUN.to_owned(), spec.run.to_string()));
+        labels.push((REPO.to_owned(), spec.repo.to_string()));
+        labels
+    }
+
+    fn network_name(&self) -> String {
+        format!("quire-{}", self.config.instance)
+    }
+
+    async fn container_spec(&self, spec: &StartSpec, image: &str) -> Result<ContainerSpec, DockerError> {
+        let ResourceLimits { memory, milli_cpus, pids, network } = spec.limits;
+        // The engine refuses more CPUs than it has.
+        let most = self.engine.cpus().await?.saturating_mul(1000);
+        Ok(ContainerSpec {
+            name: format!("quire-{}", spec.run),
+            image: image.to_owned(),
+            // Keeps the container alive. Sleep alone: an image needs no shell for commands that need none.
+            entrypoint: vec!["sleep".to_owned(), "2147483647".to_owned()],
+            env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            folder: FOLDER.to_owned(),
+            labels: self.labels(spec),
+            memory,
+            milli_cpus: milli_cpus.min(most),
+            cpu_shares: self.config.cpu_shares,
+            pids,
+            drop_capabilities: DROPPED.map(str::to_owned).to_vec(),
+            network: if network { self.network_name() } else { "none".to_owned() },
+        })
+    }
+
+    async fn start(
+        &self,
+        spec: StartSpec,
+        observer: &mut dyn StartObserver,
+        cancel: CancellationToken,
+    ) -> Result<Box<dyn Workspace>, ExecutorError> {
+        let hold = Hold::new(&self.live, spec.run);
+        let image = until(&cancel, self.image_for(&spec, observer, &hold)).await??;
+        let container = self.create(&spec, &image, observer, &cancel).await?;
+        let guard = Remains { engine: self.engine.clone(), container: Some(container.clone()) };
+        observer.container_created(&container, &image);
+        let ready = until(&cancel, self.bring_up(&spec, &container)).await;
+        if let Err(error) = ready.and_then(|done| done) {
+            guard.clear().await;
+            return Err(error);
+        }
+        guard.keep();
+        observer.container_started();
+        Ok(Box::new(DockerWorkspace::new(self.engine.clone(), self.config.instance.clone(), spec.run, container, spec.limits.memory, hold)))
+    }
+
+    /// Creates the container; pulls its image first where it turns out to be missing.
+    async fn create(
+        &self,
+        spec: &StartSpec,
+        image: &str,
+        observer: &mut dyn StartObserver,
+        cancel: &CancellationToken,
+    ) -> Result<String, ExecutorError> {
+        if cancel.is_cancelled() {
+            return Err(ExecutorError::Cancelled);
+        }
+        let wanted = self.container_spec(spec, image).await.map_err(start_fault)?;
+        let (mut pulled, mut cleared, mut connected) = (false, false, false);
+        loop {
+            // Not cut by a cancel: the engine would make the container all the same, and nobody would know its id.
+            match self.engine.create_container(&wanted).await {
+                Ok(id) => return Ok(id),
+                Err(error) if !connected && self.lacks_network(spec, &error) => {
+                    connected = true;
+                    self.make_network().await?;
+                }
+                Err(error) if error.is_not_found() && !pulled => {
+                    pulled = true;
+                    until(cancel, self.pull(image, observer)).await??;
+                }
+                Err(DockerError::Conflict { .. }) if !cleared && self.is_own(&wanted.name, spec.run).await => {
+                    cleared = true;
+                    self.engine.remove_container(&wanted.name).await.map_err(start_fault)?;
+                }
+                Err(error @ DockerError::TimedOut { .. }) => {
+                    // It may come into being later; the name is known.
+                    let _ = self.engine.remove_container(&wanted.name).await;
+                    return Err(start_fault(error));
+                }
+                Err(error) if error.is_not_found() => return Err(ExecutorError::Image(error.words())),
+                Err(DockerError::Engine { status: 400, message, .. }) if message.contains("reference format") => {
+                    return Err(ExecutorError::Image(format!("`{image}` is not the name of an image ({message})")));
+                }
+                Err(error) => return Err(start_fault(error)),
+            }
+        }
+    }
+
+    /// Whether a container of this name is what an earlier attempt at the same run left.
+    async fn is_own(&self, name: &str, run: RunId) -> bool {
+        let has = |labels: &Labels, key: &str, value: &str| labels.iter().any(|(k, v)| k == key && v == value);
+        matches!(self.engine.container(name).await, Ok(Some(state))
+            if has(&state.labels, INSTANCE, &self.config.instance) && has(&state.labels, RUN, &run.to_string()))
+    }
+
+    /// Sends the tree in and starts the container.
+    async fn bring_up(&self, spec: &StartSpec, container: &str) -> Result<(), ExecutorError> {
+        // The engine works on one container one call at a time, so doing both at once wins nothing.
+        self.engine.upload(container, FOLDER, output::rooted(spec.tree.archive())).await.map_err(start_fault)?;
+        match self.engine.start_container(container).await {
+            Err(error) if self.lacks_network(spec, &error) => {
+                self.make_network().await?;
+                self.engine.start_container(container).await.map_err(start_fault)
+            }
+            other => other.map_err(start_fault),
+        }
+    }
+
+    /// Whether a start failed since the network is not there: it is made only then, so that no start pays for looking.
+    fn lacks_network(&self, spec: &StartSpec, error: &DockerError) -> bool {
+        spec.limits.network && !error.is_unavailable() && error.words().contains(&self.network_name())
+    }
+
+    async fn make_network(&self) -> Result<(), ExecutorError> {
+        self.engine.ensure_isolated_network(&self.network_name(), &self.instance_labels()).await.map_err(start_fault)
+    }
+
+    async fn sweep(&self, living: &[RunId]) -> Result<usize, ExecutorError> {
+        let attempt = "remove what earlier runs left behind";
+        let mut spared: Vec<String> = living.iter().map(ToString::to_string).collect();
+        let own = self.instance_labels();
+        let listed = self.engine.containers(&own).await.map_err(|e| fault(attempt, &e))?;
+        let networks = self.engine.networks(&own).await.map_err(|e| fault(attempt, &e))?;
+        // Looked at last: what is listed and belongs to this process was entered before.
+        spared.extend(self.live.lock().unwrap_or_else(PoisonError::into_inner).runs.iter().map(ToString::to_string));
+        let run_of = |labels: &Labels| labels.iter().find(|(key, _)| key == RUN).map(|(_, run)| run.clone());
+        let mut removed = 0;
+        for container in listed.iter().filter(|c| run_of(&c.labels).is_none_or(|run| !spared.contains(&run))) {
+            removed += usize::from(self.engine.remove_container(&container.id).await.map_err(|e| fault(attempt, &e))?);
+        }
+        // The appliance's own network bears no run's label, and stays.
+        for network in networks.iter().filter(|n| run_of(&n.labels).is_some_and(|run| !spared.contains(&run))) {
+            removed += usize::from(self.engine.remove_network(&network.id).await.map_err(|e| fault(attempt, &e))?);
+        }
+        Ok(removed)
+    }
+}
+
+impl Executor for DockerExecutor {
+    fn kind(&self) -> ExecutorKind {
+        ExecutorKind::Docker
+    }
+
+    fn start<'a>(
+        &'a self,
+        spec: StartSpec,
+        observer: &'a mut dyn StartObserver,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Box<dyn Workspace>, ExecutorError>> {
+        self.start(spec, observer, cancel).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
+        async { self.engine.ping().await.map_err(|error| ExecutorError::Unavailable(error.chain())) }.boxed()
+    }
+
+    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<usize, ExecutorError>> {
+        self.sweep(living).boxed()
+    }
+}
+
+/// A container that is to go unless it is kept, also where the start is dropped half way.
+struct Remains {
+    engine: Engine,
+    container: Option<String>,
+}
+
+impl Remains {
+    fn keep(mut self) {
+        self.container = None;
+    }
+
+    async fn clear(mut self) {
+        if let Some(container) = &self.container {
+            // A failure here is the sweep's to mend; the start's own error is what counts.
+            let _ = self.engine.remove_container(container).await;
+        }
+        self.container = None;
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        if let (Some(container), Ok(runtime)) = (self.container.take(), tokio::runtime::Handle::try_current()) {
+            let engine = self.engine.clone();
+            runtime.spawn(async move { engine.remove_container(&container).await });
+        }
+    }
+}
+
+/// A run's entry in [`Live`], with the image it uses; gone when dropped.
+struct Hold {
+    live: Arc<Mutex<Live>>,
+    run: RunId,
+    image: Mutex<Option<String>>,
+}
+
+impl Hold {
+    fn new(live: &Arc<Mutex<Live>>, run: RunId) -> Self {
+        live.lock().unwrap_or_else(PoisonError::into_inner).runs.push(run);
+        Self { live: Arc::clone(live), run, image: Mutex::new(None) }
+    }
+
+    fn image(&self, tag: &str) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).images.push(tag.to_owned());
+        *self.image.lock().unwrap_or_else(PoisonError::into_inner) = Some(tag.to_owned());
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = live.runs.iter().position(|run| *run == self.run) {
+            live.runs.swap_remove(at);
+        }
+        let image = self.image.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(at) = image.and_then(|image| live.images.iter().position(|other| *other == image)) {
+            live.images.swap_remove(at);
+        }
+    }
+}
+
+/// Does `work` unless cancelled.
+async fn until<T>(cancel: &CancellationToken, work: impl Future<Output = T>) -> Result<T, ExecutorError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(ExecutorError::Cancelled),
+        done = work => Ok(done),
+    }
+}
+
+fn start_fault(error: DockerError) -> ExecutorError {
+    fault("start the container", &error)
+}
+
+fn fault(attempt: &'static str, error: &DockerError) -> ExecutorError {
+    if error.is_unavailable() {
+        ExecutorError::Unavailable(error.chain())
+    } else {
+        ExecutorError::Other { attempt, message: error.words() }
+    }
+}

@@ -1,0 +1,153 @@
+//! Runs on this very machine: a workspace on disk, commands as child processes, each in a session
+//! of its own. No isolation; the log says so.
+//!
+//! Invariants: a folder given as workspace is the executor's alone; after `stop` neither the
+//! folder nor any process of the run is left (what "of the run" means: [`crate::proc::Family`]).
+
+mod folder;
+mod workspace;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::command::{instance_mark, run_mark};
+use super::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
+use crate::names::RunId;
+use crate::proc::Family;
+use crate::run::ExecutorKind;
+use workspace::HostWorkspace;
+
+/// What the host executor needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The appliance's id, which marks its processes.
+    pub instance: String,
+    /// The folder below which workspaces of runs lie, each as `…/<run id>/workspace`; swept.
+    pub runs: Option<PathBuf>,
+    /// Variables that commands get from quire's own environment. Nothing else of it reaches them.
+    pub inherit: Vec<String>,
+}
+
+impl HostConfig {
+    /// The usual settings.
+    #[must_use]
+    pub fn new(instance: &str, runs: Option<PathBuf>) -> Self {
+        let inherit = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+        Self { instance: instance.to_owned(), runs, inherit: inherit.map(str::to_owned).to_vec() }
+    }
+}
+
+/// Executes runs as child processes.
+pub struct HostExecutor {
+    config: HostConfig,
+    /// Runs that this process has started and not stopped: a sweep leaves them alone.
+    running: Arc<Mutex<Vec<RunId>>>,
+}
+
+impl HostExecutor {
+    /// An executor; does nothing yet.
+    #[must_use]
+    pub fn new(config: HostConfig) -> Self {
+        Self { config, running: Arc::default() }
+    }
+
+    /// The environment that every command starts from.
+    fn base_environment(&self, spec: &StartSpec) -> Vec<(String, String)> {
+        let mut env = vec![("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
+        env.push(("LANG".to_owned(), "C.UTF-8".to_owned()));
+        env.push(("HOME".to_owned(), spec.workspace.to_string_lossy().into_owned()));
+        env.extend(self.config.inherit.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))));
+        env.extend(spec.env.iter().cloned());
+        env
+    }
+
+    async fn start(
+        &self,
+        spec: StartSpec,
+        observer: &mut dyn StartObserver,
+        cancel: CancellationToken,
+    ) -> Result<Box<dyn Workspace>, ExecutorError> {
+        let folder = spec.workspace.clone();
+        let registered = Registered::new(&self.running, spec.run);
+        observer.line(Stream::Stdout, b"quire: running on the host itself, without isolation; image, limits and network settings do not apply\n");
+        folder::fill(&folder, spec.tree.archive(), &cancel).await?;
+        let folder = tokio::fs::canonicalize(&folder).await.map_err(|error| other("lay out the workspace", &error))?;
+        let family = Family { marker: run_mark(&self.config.instance, spec.run), folder: Some(folder.clone()) };
+        let env = self.base_environment(&spec);
+        Ok(Box::new(HostWorkspace::new(self.config.instance.clone(), spec.run, folder, env, family, registered)))
+    }
+
+    async fn sweep(&self, living: &[RunId]) -> Result<usize, ExecutorError> {
+        let mut spared = living.to_vec();
+        spared.extend(self.running.lock().unwrap_or_else(PoisonError::into_inner).iter());
+        let mut removed = 0;
+        for run in Family::marked_values(&instance_mark(&self.config.instance)).into_iter().filter_map(|rest| {
+            // `<run>/<number>.`
+            rest.split('/').next()?.parse::<RunId>().ok()
+        }) {
+            if !spared.contains(&run) {
+                let family = Family { marker: run_mark(&self.config.instance, run), folder: None };
+                let left = family.members().len();
+                family.end().await.map_err(|error| other("end processes that were left behind", &error))?;
+                removed += left;
+            }
+        }
+        if let Some(runs) = &self.config.runs {
+            removed += folder::sweep(runs.clone(), spared).await?;
+        }
+        Ok(removed)
+    }
+}
+
+impl Executor for HostExecutor {
+    fn kind(&self) -> ExecutorKind {
+        ExecutorKind::Host
+    }
+
+    fn start<'a>(
+        &'a self,
+        spec: StartSpec,
+        observer: &'a mut dyn StartObserver,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'a, Result<Box<dyn Workspace>, ExecutorError>> {
+        self.start(spec, observer, cancel).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<usize, ExecutorError>> {
+        self.sweep(living).boxed()
+    }
+}
+
+/// A run's entry among the running ones; gone when dropped.
+struct Registered {
+    running: Arc<Mutex<Vec<RunId>>>,
+    run: RunId,
+}
+
+impl Registered {
+    fn new(running: &Arc<Mutex<Vec<RunId>>>, run: RunId) -> Self {
+        running.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+        Self { running: Arc::clone(running), run }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = running.iter().position(|run| *run == self.run) {
+            running.swap_remove(at);
+        }
+    }
+}
+
+fn other(attempt: &'static str, error: &dyn std::fmt::Display) -> ExecutorError {
+    ExecutorError::Other { attempt, message: error.to_string() }
+}

@@ -1,0 +1,219 @@
+//! Finding and ending every process that a command started, also those that left its session.
+//!
+//! A process is a member when its environment holds the marker; when it shares a session with a
+//! member; when its parent is a member; or, where a folder is given, when it is an orphan that
+//! stands in that folder. To escape, a process must clear its environment, leave its session,
+//! lose its parent and leave the folder, all four.
+//!
+//! Members are stopped before they are killed, and the search is repeated until it finds nothing
+//! new: what is stopped cannot fork, so a fork bomb is ended as well.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::ProcError;
+
+/// What the processes to be ended have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// The beginning of an environment entry, such as `NAME=value`; every command gets it.
+    pub marker: String,
+    /// A folder that is theirs alone.
+    pub folder: Option<PathBuf>,
+}
+
+/// How long killed processes may take to vanish.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Family {
+    /// The living members' pids.
+    #[must_use]
+    pub fn members(&self) -> Vec<i32> {
+        let all = processes();
+        self.among(&all).into_iter().collect()
+    }
+
+    /// What follows `prefix` in the environment entries of all processes that have such an entry.
+    #[must_use]
+    pub fn marked_values(prefix: &str) -> BTreeSet<String> {
+        let rest_of = |p: Process| p.marked(prefix);
+        processes().into_iter().filter_map(rest_of).collect()
+    }
+
+    /// Ends all members; returns when none lives.
+    ///
+    /// # Errors
+    /// [`ProcError::Survivors`] when some cannot be ended (no permission, or stuck in the kernel).
+    pub async fn end(&self) -> Result<(), ProcError> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let members = self.stop_all();
+            if members.is_empty() {
+                return Ok(());
+            }
+            for pid in &members {
+                signal(*pid, Signal::SIGKILL);
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(ProcError::Survivors { left: members.len() });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Stops members until a search finds no new one; gives all that were found.
+    fn stop_all(&self) -> BTreeSet<i32> {
+        let mut stopped = BTreeSet::new();
+        loop {
+            let found = self.among(&processes());
+            let mut new = found.difference(&stopped).copied().peekable();
+            if new.peek().is_none() {
+                return found;
+            }
+            new.for_each(|pid| signal(pid, Signal::SIGSTOP));
+            stopped.extend(found);
+        }
+    }
+
+    fn among(&self, all: &[Process]) -> BTreeSet<i32> {
+        let own = std::process::id().cast_signed();
+        let own_session = all.iter().find(|p| p.pid == own).map(|p| p.session);
+        let adopters = [1, nix::unistd::getppid().as_raw(), own];
+        let eligible = |p: &&Process| p.pid != own && p.pid != 1 && !p.dead;
+        let mut members: BTreeSet<i32> = all
+            .iter()
+            .filter(eligible)
+            .filter(|p| p.has_marker(&self.marker) || (adopters.contains(&p.parent) && p.session != own_session.unwrap_or(0) && self.stands_in_folder(p)))
+            .map(|p| p.pid)
+            .collect();
+        loop {
+            let sessions: BTreeSet<i32> =
+                all.iter().filter(|p| members.contains(&p.pid)).map(|p| p.session).filter(|s| Some(*s) != own_session).collect();
+            let joined: Vec<i32> = all
+                .iter()
+                .filter(eligible)
+                .filter(|p| !members.contains(&p.pid) && (members.contains(&p.parent) || sessions.contains(&p.session)))
+                .map(|p| p.pid)
+                .collect();
+            if joined.is_empty() {
+                return members;
+            }
+            members.extend(joined);
+        }
+    }
+
+    fn stands_in_folder(&self, process: &Process) -> bool {
+        self.folder.as_ref().is_some_and(|folder| {
+            std::fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|cwd| {
+                // The kernel marks a folder that was removed meanwhile.
+                let cwd = cwd.as_os_str().as_bytes();
+                let cwd = cwd.strip_suffix(b" (deleted)").unwrap_or(cwd);
+                std::path::Path::new(std::ffi::OsStr::from_bytes(cwd)).starts_with(folder)
+            })
+        })
+    }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    // A process that is gone, or that belongs to somebody else, shows in the next search.
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// One process as /proc shows it.
+#[derive(Debug, PartialEq, Eq)]
+struct Process {
+    pid: i32,
+    parent: i32,
+    session: i32,
+    dead: bool,
+}
+
+impl Process {
+    /// From the text of `/proc/<pid>/stat`. The second field is the program's name in
+    /// parentheses, and may itself hold blanks and parentheses.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let pid = std::str::from_utf8(&stat[..stat.iter().position(|b| *b == b' ')?]).ok()?.parse().ok()?;
+        let rest = std::str::from_utf8(&stat[stat.iter().rposition(|b| *b == b')')? + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let dead = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        let session = fields.nth(1)?.parse().ok()?;
+        Some(Self { pid, parent, session, dead })
+    }
+
+    fn has_marker(&self, marker: &str) -> bool {
+        self.marked(marker).is_some()
+    }
+
+    /// What follows `prefix` in the first environment entry that begins with it.
+    fn marked(&self, prefix: &str) -> Option<String> {
+        let environ = std::fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
+        let rest = environ.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()))?;
+        Some(String::from_utf8_lossy(rest).into_owned())
+    }
+}
+
+/// Every process that can be seen.
+fn processes() -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().as_bytes().first().is_some_and(u8::is_ascii_digit))
+        .filter_map(|entry| Process::parse(&std::fs::read(entry.path().join("stat")).ok()?))
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Waits until a process is gone or a zombie.
+    pub(in crate::proc) async fn wait_until_gone(pid: i32) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while processes().iter().any(|p| p.pid == pid && !p.dead) {
+            assert!(Instant::now() < deadline, "process {pid} still lives");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[test]
+    fn stat_with_a_strange_name() {
+        let line = b"4242 (a) b (c) S 17 4242 4240 0 -1 4194304 62";
+        assert_eq!(Process::parse(line), Some(Process { pid: 4242, parent: 17, session: 4240, dead: false }));
+        assert_eq!(Process::parse(b"1 (init"), None);
+        assert_eq!(Process::parse(b""), None);
+    }
+
+    #[tokio::test]
+    async fn ends_those_that_left_the_session_and_those_without_marker() {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = format!("QUIRE_TEST_FAMILY={}", uuid::Uuid::now_v7());
+        let script = "setsid sleep 9871 & env -i sleep 9872 & (setsid env -i sleep 9873 &) ; \
+                      echo $$ > ready.tmp; mv ready.tmp ready; wait";
+        let mut command = tokio::process::Command::new("/bin/sh");
+        let (name, value) = marker.split_once('=').unwrap();
+        command.args(["-c", script]).env(name, value).current_dir(folder.path()).kill_on_drop(true);
+        super::super::own_session(&mut command);
+        let mut child = command.spawn().unwrap();
+        let family = Family { marker, folder: Some(folder.path().canonicalize().unwrap()) };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !folder.path().join("ready").exists() || family.members().len() < 4 {
+            assert!(Instant::now() < deadline, "members: {:?}", family.members());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let members = family.members();
+        family.end().await.unwrap();
+        assert_eq!(family.members(), Vec::<i32>::new());
+        assert!(!child.wait().await.unwrap().success());
+        for pid in members {
+            wait_until_gone(pid).await;
+        }
+    }
+}

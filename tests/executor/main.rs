@@ -1,0 +1,10 @@
+//! Both executors against the real thing: child processes, and a Docker engine with
+//! `debian:trixie-slim`. What a pipeline can see is one suite, run against both.
+//!
+//! Without an engine the Docker half fails, unless `QUIRE_SKIP` names `docker`.
+
+mod docker;
+mod engine_away;
+mod host;
+mod suite;
+mod support;

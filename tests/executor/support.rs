@@ -1,0 +1,322 @@
+//! A started executor per test, that leaves nothing behind even where the test panics.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use quire::executor::{
+    Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, HostConfig, HostExecutor, ImageSource, OutputSink,
+    ResourceLimits, StartObserver, StartSpec, Stream, Tree, Workspace,
+};
+use quire::names::RunId;
+use quire::run::ExecutorKind;
+use tokio_util::sync::CancellationToken;
+
+/// The image that every machine of ours has.
+pub(crate) const IMAGE: &str = "debian:trixie-slim";
+
+pub(crate) fn endpoint() -> String {
+    std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
+}
+
+/// Whether `QUIRE_SKIP` names this need.
+pub(crate) fn skipped(need: &str) -> bool {
+    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|item| item == need))
+}
+
+/// A tree made of files.
+#[derive(Clone, Default)]
+pub(crate) struct Files {
+    entries: Vec<(String, Vec<u8>, u32)>,
+    id: Option<String>,
+}
+
+impl Files {
+    pub(crate) fn with(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.entries.push((path.into(), content.into(), 0o644));
+        self
+    }
+
+    pub(crate) fn script(mut self, path: &str, content: &str) -> Self {
+        self.entries.push((path.into(), content.into(), 0o755));
+        self
+    }
+
+    pub(crate) fn id(mut self, id: &str) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    fn tar(&self) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, content, mode) in &self.entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(*mode);
+            header.set_mtime(1_700_000_000);
+            builder.append_data(&mut header, path, content.as_slice()).unwrap();
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, "link", "plain.txt").unwrap();
+        builder.into_inner().unwrap()
+    }
+}
+
+impl Tree for Files {
+    fn archive(&self) -> BoxStream<'static, std::io::Result<Bytes>> {
+        let chunks: Vec<_> = self.tar().chunks(8192).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+        futures_util::stream::iter(chunks).boxed()
+    }
+
+    fn has_dockerfile(&self) -> bool {
+        self.entries.iter().any(|(path, ..)| path == ".quire/Dockerfile")
+    }
+
+    fn id(&self) -> Option<String> {
+        self.id.clone()
+    }
+}
+
+/// A tree whose stream never ends, or ends with an error.
+pub(crate) struct Broken {
+    pub(crate) error: Option<&'static str>,
+}
+
+impl Tree for Broken {
+    fn archive(&self) -> BoxStream<'static, std::io::Result<Bytes>> {
+        let start = futures_util::stream::iter([Ok(Bytes::from(Files::default().with("plain.txt", "x").tar()[..700].to_vec()))]);
+        match self.error {
+            Some(words) => start.chain(futures_util::stream::iter([Err(std::io::Error::other(words))])).boxed(),
+            None => start.chain(futures_util::stream::pending()).boxed(),
+        }
+    }
+
+    fn has_dockerfile(&self) -> bool {
+        false
+    }
+}
+
+/// Everything a command wrote.
+#[derive(Clone, Default)]
+pub(crate) struct Output(Arc<Mutex<(Vec<u8>, Vec<u8>)>>);
+
+impl Output {
+    pub(crate) fn stdout(&self) -> Vec<u8> {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    pub(crate) fn stderr(&self) -> Vec<u8> {
+        self.0.lock().unwrap().1.clone()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout()).into_owned()
+    }
+
+    pub(crate) fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr()).into_owned()
+    }
+}
+
+impl OutputSink for Output {
+    fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        let mut both = self.0.lock().unwrap();
+        match stream {
+            Stream::Stdout => both.0.extend_from_slice(bytes),
+            Stream::Stderr => both.1.extend_from_slice(bytes),
+        }
+    }
+}
+
+/// What a start reported, in order; cancels when it reports `cancel_at`.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) log: Arc<Mutex<String>>,
+    pub(crate) steps: Arc<Mutex<Vec<String>>>,
+    pub(crate) cancel_at: Option<(&'static str, CancellationToken)>,
+}
+
+impl Seen {
+    fn step(&self, name: &str, detail: &str) {
+        self.steps.lock().unwrap().push(format!("{name} {detail}").trim_end().to_owned());
+        if let Some((at, token)) = &self.cancel_at
+            && *at == name
+        {
+            token.cancel();
+        }
+    }
+
+    pub(crate) fn steps(&self) -> Vec<String> {
+        self.steps.lock().unwrap().clone()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl StartObserver for Seen {
+    fn line(&mut self, _: Stream, bytes: &[u8]) {
+        self.log.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+    }
+
+    fn build_started(&mut self) {
+        self.step("build-started", "");
+    }
+
+    fn build_finished(&mut self, tag: &str) {
+        self.step("build-finished", tag);
+    }
+
+    fn container_created(&mut self, id: &str, _: &str) {
+        self.step("created", id);
+    }
+
+    fn container_started(&mut self) {
+        self.step("started", "");
+    }
+}
+
+/// An executor of an appliance that exists for one test.
+pub(crate) struct Fixture {
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) docker: Option<DockerExecutor>,
+    pub(crate) instance: String,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// None where `QUIRE_SKIP` says so.
+    pub(crate) fn docker() -> Option<Self> {
+        let instance = format!("test-{}", RunId::new());
+        Self::docker_with(DockerConfig::new(&endpoint(), &instance))
+    }
+
+    pub(crate) fn docker_with(config: DockerConfig) -> Option<Self> {
+        if skipped("docker") {
+            return None;
+        }
+        let instance = config.instance.clone();
+        let docker = DockerExecutor::new(config);
+        let folder = tempfile::tempdir().unwrap();
+        Some(Self { executor: Arc::new(docker.clone()), docker: Some(docker), instance, folder })
+    }
+
+    pub(crate) fn host() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let instance = format!("test-{}", RunId::new());
+        let executor = HostExecutor::new(HostConfig::new(&instance, Some(folder.path().to_owned())));
+        Self { executor: Arc::new(executor), docker: None, instance, folder }
+    }
+
+    pub(crate) fn is_docker(&self) -> bool {
+        self.executor.kind() == ExecutorKind::Docker
+    }
+
+    pub(crate) fn spec(&self, tree: impl Tree + 'static) -> StartSpec {
+        let run = RunId::new();
+        StartSpec {
+            run,
+            repo: "group/Some.Repo".parse().unwrap(),
+            image: ImageSource::Reference(IMAGE.into()),
+            tree: Arc::new(tree),
+            limits: ResourceLimits { memory: 512 << 20, milli_cpus: 64_000, pids: 256, network: false },
+            env: vec![("GREETING".into(), "hello world".into())],
+            workspace: self.workspace_path(run),
+        }
+    }
+
+    pub(crate) fn workspace_path(&self, run: RunId) -> PathBuf {
+        self.folder.path().join("group/Some.Repo").join(run.to_string()).join("workspace")
+    }
+
+    pub(crate) async fn start_with(&self, spec: StartSpec) -> Result<Box<dyn Workspace>, ExecutorError> {
+        self.executor.start(spec, &mut Seen::default(), CancellationToken::new()).await
+    }
+
+    /// A workspace with a small tree.
+    pub(crate) async fn start(&self) -> Box<dyn Workspace> {
+        self.start_with(self.spec(small_tree())).await.unwrap()
+    }
+
+    /// Containers of this instance.
+    pub(crate) async fn containers(&self) -> Vec<String> {
+        containers_of(&self.instance).await
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let (executor, docker) = (Arc::clone(&self.executor), self.docker.clone());
+        let instance = self.instance.clone();
+        let cleaning = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                // A fresh executor knows of no run in hand.
+                if docker.is_some() {
+                    let fresh = DockerExecutor::new(DockerConfig::new(&endpoint(), &instance));
+                    let _ = fresh.sweep(&[]).await;
+                    let _ = fresh.remove_everything().await;
+                } else {
+                    let _ = executor.sweep(&[]).await;
+                }
+            });
+        });
+        let _ = cleaning.join();
+    }
+}
+
+pub(crate) fn engine() -> quire::docker::Engine {
+    quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default())
+}
+
+pub(crate) async fn containers_of(instance: &str) -> Vec<String> {
+    let label = vec![("io.quire.instance".to_owned(), instance.to_owned())];
+    engine().containers(&label).await.unwrap().into_iter().map(|c| c.id).collect()
+}
+
+pub(crate) fn small_tree() -> Files {
+    Files::default().with("plain.txt", "plain\n").script("bin/tool", "#!/bin/sh\necho tool \"$@\"\n").with("a/deep/er/file", "deep")
+}
+
+pub(crate) fn argv(argv: &[&str]) -> Command {
+    Command { argv: argv.iter().map(|a| (*a).to_owned()).collect(), env: Vec::new(), cwd: None, stdin: None, timeout: None }
+}
+
+pub(crate) fn shell(script: &str) -> Command {
+    argv(&["/bin/sh", "-c", script])
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(workspace: &dyn Workspace, command: Command) -> (Result<CommandEnd, ExecutorError>, Output) {
+    let output = Output::default();
+    let end = workspace.run(command, Box::new(output.clone()), CancellationToken::new()).await;
+    (end, output)
+}
+
+/// Runs a command that must exit so; gives its output.
+pub(crate) async fn run_exit(workspace: &dyn Workspace, command: Command, code: i32) -> Output {
+    let shown = command.argv.join(" ");
+    let (end, output) = run(workspace, command).await;
+    match end {
+        Ok(CommandEnd::Exited(got)) if got == code => output,
+        end => panic!("{shown}: {end:?}, stdout {:?}, stderr {:?}", output.text(), output.error_text()),
+    }
+}
+
+/// Polls until `condition` gives something.
+pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
