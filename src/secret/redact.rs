@@ -3,22 +3,18 @@
 //! Where several forms match, the leftmost wins, and of those the longest, so a secret inside
 //! another shows the outer one's name. A stream holds bytes back only while they could be the
 //! beginning of a secret, and never more than the longest form.
-//!
-//! The search table holds the values in a shape that cannot be wiped; it lives as long as the
-//! run that asked for them.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Secret, forms};
+use super::{MIN_REDACTED_CHARS, Secret, forms};
 
-/// Up to so many bytes of forms the faster, larger search table is worth its memory.
-const DENSE_TABLE_BYTES: usize = 4096;
+/// How many bytes of a text are looked at to rule out that a form begins there. No form is shorter.
+const WINDOW: usize = MIN_REDACTED_CHARS;
 
 /// Replaces the values of secrets by `{{ name }}`. A clone is the same redactor.
 #[derive(Clone, Default)]
@@ -151,97 +147,114 @@ impl RedactStream {
 }
 
 /// All forms of all secrets, ready to search for.
+///
+/// A small set of hashes of the forms' first [`WINDOW`] bytes tells at nearly every place of a text
+/// that no form begins there; elsewhere the sorted forms are searched. That needs one step a byte,
+/// however many secrets there are, takes no time to make, and everything in it can be wiped.
 #[derive(Default)]
 struct Table {
-    /// Absent where there is nothing to find, or where the table could not be made: then nothing is shown.
-    search: Option<AhoCorasick>,
-    /// For each pattern of `search`, what stands in its place.
-    replacements: Vec<Arc<str>>,
-    /// The forms, sorted, to tell whether a tail could become one.
-    sorted: Vec<Zeroizing<String>>,
-    /// Which bytes a form begins with.
-    first: ByteSet,
+    /// In rising order of the forms.
+    forms: Vec<Form>,
+    beginnings: HashSet,
     longest: usize,
+}
+
+/// One form, and what stands in its place.
+struct Form {
+    text: Zeroizing<String>,
+    replacement: Arc<str>,
+}
+
+/// A form found in a text.
+struct Found<'a> {
+    start: usize,
+    end: usize,
+    replacement: &'a str,
 }
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Table of {} forms", self.sorted.len())
+        write!(f, "Table of {} forms", self.forms.len())
     }
 }
 
 impl Table {
     fn new(known: &[(String, Secret)]) -> Self {
-        let mut patterns: Vec<(Zeroizing<String>, Arc<str>)> = Vec::new();
+        let mut forms: Vec<Form> = Vec::new();
         for (name, secret) in known {
             let replacement: Arc<str> = format!("{{{{ {name} }}}}").into();
-            patterns.extend(forms::of(secret.expose()).into_iter().map(|form| (form, replacement.clone())));
+            forms.extend(forms::of(secret.expose()).into_iter().map(|text| Form { text, replacement: replacement.clone() }));
         }
         // Of two secrets with the same form the one named first gives the name.
-        patterns.sort_by(|a, b| a.0.cmp(&b.0));
-        patterns.dedup_by(|later, earlier| later.0 == earlier.0);
-        let (sorted, replacements): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
-        let bytes: usize = sorted.iter().map(|form| form.len()).sum();
-        let kind = if bytes <= DENSE_TABLE_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-        let build = |kind| {
-            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(kind).build(sorted.iter().map(|form| form.as_bytes()))
-        };
-        // The compact table has limits of its own; the last kind has none that memory does not set.
-        let search =
-            if sorted.is_empty() { None } else { build(Some(kind)).or_else(|_| build(Some(AhoCorasickKind::NoncontiguousNFA))).ok() };
-        let mut first = ByteSet::default();
-        sorted.iter().for_each(|form| first.insert(form.as_bytes()[0]));
-        let longest = sorted.iter().map(|form| form.len()).max().unwrap_or(0);
-        Self { search, replacements, sorted, first, longest }
+        forms.sort_by(|a, b| a.text.cmp(&b.text));
+        forms.dedup_by(|later, earlier| later.text == earlier.text);
+        let mut beginnings = HashSet::default();
+        forms.iter().filter_map(|form| form.text.as_bytes().first_chunk()).for_each(|window| beginnings.insert(*window));
+        let longest = forms.iter().map(|form| form.text.len()).max().unwrap_or(0);
+        Self { forms, beginnings, longest }
     }
 
     fn is_empty(&self) -> bool {
-        self.sorted.is_empty()
+        self.forms.is_empty()
+    }
+
+    /// The first form that begins at or after `from`, and of those the longest.
+    fn find(&self, text: &[u8], from: usize) -> Option<Found<'_>> {
+        let mut from = from;
+        loop {
+            let rest = text.get(from..)?;
+            let at =
+                rest.windows(WINDOW).position(|window| window.first_chunk().is_some_and(|window| self.beginnings.contains(*window)))?;
+            let start = from + at;
+            if let Some(form) = self.longest_at(&text[start..]) {
+                return Some(Found { start, end: start + form.text.len(), replacement: &form.replacement });
+            }
+            from = start + 1;
+        }
+    }
+
+    /// The longest form that `text` begins with.
+    fn longest_at(&self, text: &[u8]) -> Option<&Form> {
+        let after = self.forms.partition_point(|form| form.text.as_bytes() <= text);
+        // Of the forms that begin a text the longest is the last in order.
+        let alike = |form: &&Form| form.text.as_bytes()[..WINDOW] == text[..WINDOW];
+        self.forms[..after].iter().rev().take_while(alike).find(|form| text.starts_with(form.text.as_bytes()))
     }
 
     /// Replaces all matches; no more text follows.
     fn replace_all<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
-        self.replace(text, text.len())
+        self.replace(text, |_| text.len()).0
     }
 
     /// Replaces the matches that later text cannot change. Gives what may be shown and from where on to hold back.
     fn replace_ready<'a>(&self, text: &'a [u8]) -> (Cow<'a, [u8]>, usize) {
-        let Some(search) = &self.search else { return (self.replace(text, text.len()), text.len()) };
-        let mut hold = self.possible_start(text, 0);
-        // A match before `hold` cannot become longer: no form goes on beyond the end from there.
-        // One that reaches across `hold` takes that start with it, so the next one counts.
-        for found in search.find_iter(text) {
-            if found.start() >= hold {
-                break;
-            }
-            if found.end() > hold {
-                hold = self.possible_start(text, found.end());
-            }
-        }
-        (self.replace(text, hold), hold)
+        self.replace(text, |from| self.possible_start(text, from))
     }
 
-    /// Replaces matches that begin before `end`, and ends there. No match reaches across `end`.
-    fn replace<'a>(&self, text: &'a [u8], end: usize) -> Cow<'a, [u8]> {
-        let Some(search) = &self.search else {
-            return if self.is_empty() { Cow::Borrowed(&text[..end]) } else { Cow::Owned(Vec::new()) };
-        };
+    /// Replaces the matches that begin before the place that `hold` gives for what lies behind the last match.
+    ///
+    /// Where a form may go on beyond the end of the text, that place is its beginning: so a match before it cannot
+    /// become longer. A match that reaches across it takes that beginning with it, and the next one counts.
+    fn replace<'a>(&self, text: &'a [u8], hold: impl Fn(usize) -> usize) -> (Cow<'a, [u8]>, usize) {
+        if self.is_empty() {
+            return (Cow::Borrowed(text), text.len());
+        }
         let mut shown: Option<Vec<u8>> = None;
-        let mut from = 0;
-        for found in search.find_iter(text) {
-            if found.start() >= end {
-                break;
-            }
+        let (mut from, mut end) = (0, hold(0));
+        while let Some(found) = self.find(text, from).filter(|found| found.start < end) {
             let shown = shown.get_or_insert_with(|| Vec::with_capacity(text.len()));
-            shown.extend_from_slice(&text[from..found.start()]);
-            shown.extend_from_slice(self.replacements[found.pattern().as_usize()].as_bytes());
-            from = found.end();
+            shown.extend_from_slice(&text[from..found.start]);
+            shown.extend_from_slice(found.replacement.as_bytes());
+            from = found.end;
+            if from > end {
+                end = hold(from);
+            }
         }
         match shown {
-            None => Cow::Borrowed(&text[..end]),
+            None => (Cow::Borrowed(&text[..end]), end),
             Some(mut shown) => {
                 shown.extend_from_slice(&text[from..end]);
-                Cow::Owned(shown)
+                (Cow::Owned(shown), end)
             }
         }
     }
@@ -249,27 +262,47 @@ impl Table {
     /// The first place at or after `from` where the rest of the text is the beginning of a form.
     fn possible_start(&self, text: &[u8], from: usize) -> usize {
         let earliest = from.max(text.len().saturating_sub(self.longest.saturating_sub(1)));
-        (earliest..text.len()).find(|&at| self.first.contains(text[at]) && self.is_beginning(&text[at..])).unwrap_or(text.len())
+        let possible = |at: &usize| {
+            let tail = &text[*at..];
+            tail.first_chunk().is_none_or(|window| self.beginnings.contains(*window)) && self.is_beginning(tail)
+        };
+        (earliest..text.len()).find(possible).unwrap_or(text.len())
     }
 
     /// Whether some form begins with `tail` and is longer than it.
     fn is_beginning(&self, tail: &[u8]) -> bool {
-        let at = self.sorted.partition_point(|form| form.as_bytes() <= tail);
-        self.sorted.get(at).is_some_and(|form| form.as_bytes().starts_with(tail))
+        let at = self.forms.partition_point(|form| form.text.as_bytes() <= tail);
+        self.forms.get(at).is_some_and(|form| form.text.as_bytes().starts_with(tail))
     }
 }
 
-/// A set of bytes.
-#[derive(Default)]
-struct ByteSet([u64; 4]);
+/// A set of the hashes of windows: may say yes wrongly, never no.
+struct HashSet(Box<[u64; 1024]>);
 
-impl ByteSet {
-    fn insert(&mut self, byte: u8) {
-        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+impl Default for HashSet {
+    fn default() -> Self {
+        Self(Box::new([0; 1024]))
+    }
+}
+
+impl HashSet {
+    /// Word and bit of a window.
+    #[inline]
+    fn place(window: [u8; WINDOW]) -> (usize, u64) {
+        let hash = u64::from_le_bytes(window).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        // 16 bits: ten for the word, six for the bit.
+        ((hash >> 6) as usize, 1 << (hash & 63))
     }
 
-    fn contains(&self, byte: u8) -> bool {
-        self.0[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
+    fn insert(&mut self, window: [u8; WINDOW]) {
+        let (word, bit) = Self::place(window);
+        self.0[word] |= bit;
+    }
+
+    #[inline]
+    fn contains(&self, window: [u8; WINDOW]) -> bool {
+        let (word, bit) = Self::place(window);
+        self.0[word] & bit != 0
     }
 }
 
