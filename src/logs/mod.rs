@@ -1,13 +1,18 @@
-//! Run logs: one append-only file per step, in the Kubernetes CRI log format.
+//! Run logs: one append-only file per step, and one for the run's own lines, in the Kubernetes
+//! CRI log format.
+//!
+//! [`line`] knows the format, [`writer`] appends, [`reader`] follows a run and reads single files.
+//! The files are the only truth: a follower is woken without data and reads on from its cursor.
+//! Nothing gets past the [redactor](crate::secret) into a file, so what is read needs no redaction.
 
-use serde::{Deserialize, Serialize};
+pub mod cursor;
+pub mod file;
+pub mod line;
+pub mod reader;
+pub mod writer;
 
-/// Which of a command's outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
+pub use cursor::{Cursor, CursorError};
+pub use file::{TextChunks, read_from, tail};
+pub use line::{LogLine, Stream};
+pub use reader::{Batch, LogFollower, StepKey};
+pub use writer::{DEFAULT_CAP_BYTES, RunLog, StepLog};
