@@ -131,6 +131,13 @@ impl Paths {
         self.spool().join("damaged")
     }
 
+    /// Where this file exists, a push to an unknown repository does not create it. `serve` keeps it
+    /// as the configuration says, so that the push path need not load one.
+    #[must_use]
+    pub fn no_push_to_create(&self) -> PathBuf {
+        self.data.join("no-push-to-create")
+    }
+
     /// The database before each migration.
     #[must_use]
     pub fn backups(&self) -> PathBuf {
