@@ -150,6 +150,13 @@ impl Paths {
         self.data.join("server.sock")
     }
 
+    /// Where `serve` listens, as JSON, replaced atomically: `listen` (an address to reach it at from
+    /// within) and `url` (what people type). Commands read it instead of the configuration.
+    #[must_use]
+    pub fn endpoint(&self) -> PathBuf {
+        self.data.join("endpoint.json")
+    }
+
     /// What `init` knows of its children, as JSON, replaced atomically.
     #[must_use]
     pub fn status(&self) -> PathBuf {

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::names::{EventId, RepoName};
 use crate::paths::Paths;
-use crate::run::event::{AnsweredRun, EventType, PushEvent, RefUpdate, SocketAnswer};
+use crate::run::event::{AnsweredRun, EventType, PushEvent, RefUpdate, SocketAnswer, SocketRequest};
 
 /// So many refs go into one event; a larger push makes several. Keeps a file below what is read back.
 const REFS_PER_EVENT: usize = 10_000;
@@ -72,6 +72,11 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
     if event.options.iter().any(|option| option == "ci.wait") {
         runs.iter().for_each(|run| follow(run, &mut voice));
     }
+}
+
+/// Tells `serve` that rows changed behind its back. Best effort: it also looks by itself.
+pub fn wake(paths: &Paths) {
+    let _ = poke::ask(&paths.socket(), &SocketRequest::Wake, std::time::Duration::from_millis(500));
 }
 
 /// Pokes `serve` about a spooled event and gives the runs it answers.
