@@ -131,6 +131,13 @@ impl Paths {
         self.spool().join("damaged")
     }
 
+    /// Where this file exists, a push to an unknown repository does not create it. `serve` keeps it
+    /// as the configuration says, so that the push path need not load one.
+    #[must_use]
+    pub fn no_push_to_create(&self) -> PathBuf {
+        self.data.join("no-push-to-create")
+    }
+
     /// The database before each migration.
     #[must_use]
     pub fn backups(&self) -> PathBuf {
@@ -141,6 +148,13 @@ impl Paths {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.data.join("server.sock")
+    }
+
+    /// Where `serve` listens, as JSON, replaced atomically: `listen` (an address to reach it at from
+    /// within) and `url` (what people type). Commands read it instead of the configuration.
+    #[must_use]
+    pub fn endpoint(&self) -> PathBuf {
+        self.data.join("endpoint.json")
     }
 
     /// What `init` knows of its children, as JSON, replaced atomically.

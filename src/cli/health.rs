@@ -1,0 +1,100 @@
+//! `quire health`: asks the server on this machine how it is. Runs every few seconds, so it
+//! brings no HTTP client and no runtime: one request over a plain socket, with a deadline.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::report::Failure;
+use crate::paths::Paths;
+
+/// How long the exchange may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The largest answer that is read.
+const MAX_ANSWER: u64 = 256 << 10;
+const DEFAULT_PORT: u16 = 3000;
+
+/// Where the server listens, as `serve` wrote it down ([`Paths::endpoint`]).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Endpoint {
+    /// To reach it from within.
+    pub(super) listen: SocketAddr,
+    /// What people type.
+    pub(super) url: String,
+}
+
+/// The server's endpoint; by `QUIRE_HTTP_PORT` or the default port where it has written none.
+pub(super) fn endpoint(paths: &Paths) -> Endpoint {
+    let written = fs::read(paths.endpoint()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    written.unwrap_or_else(|| {
+        let port = std::env::var("QUIRE_HTTP_PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT);
+        Endpoint { listen: SocketAddr::from(([127, 0, 0, 1], port)), url: format!("http://localhost:{port}") }
+    })
+}
+
+/// The health page's answer.
+pub(super) struct Answer {
+    /// The HTTP status.
+    pub(super) code: u16,
+    /// The JSON in it; null where there is none.
+    pub(super) body: serde_json::Value,
+}
+
+impl Answer {
+    /// The overall status in a word.
+    pub(super) fn status(&self) -> &str {
+        self.body.get("status").and_then(serde_json::Value::as_str).unwrap_or("unknown")
+    }
+}
+
+/// `quire health`.
+pub(super) fn health(paths: &Paths) -> ExitCode {
+    let listen = endpoint(paths).listen;
+    match ask(listen) {
+        Ok(answer) if answer.code == 200 => {
+            let _ = writeln!(io::stdout(), "{}", word(answer.status()));
+            ExitCode::SUCCESS
+        }
+        Ok(answer) => Failure::failed(format!("the server at {listen} is {} (HTTP {})", word(answer.status()), answer.code)).print(),
+        Err(error) => Failure::failed(format!("the server at {listen} does not answer: {error}")).print(),
+    }
+}
+
+fn word(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
+/// One `GET /healthz`.
+pub(super) fn ask(listen: SocketAddr) -> io::Result<Answer> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut stream = TcpStream::connect_timeout(&listen, PATIENCE)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n")?;
+    let mut text = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || text.len() as u64 > MAX_ANSWER {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => text.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "that is no HTTP answer"))
+}
+
+fn parse(text: &[u8]) -> Option<Answer> {
+    let end = text.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&text[..end]).ok()?;
+    let code = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { code, body: serde_json::from_slice(&text[end + 4..]).unwrap_or_default() })
+}

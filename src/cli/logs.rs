@@ -1,0 +1,233 @@
+//! `quire run logs`: a run's log as text while it comes, or whole as JSON or YAML.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::follow::{self, Sink, Source, Waiting};
+use super::output::Out;
+use super::report::Failure;
+use super::run::short;
+use crate::logs::{LogLine, Stream};
+use crate::names::{JobName, RunId};
+use crate::run::{JobRow, JobState, Run, StepRow};
+
+/// How a log is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines as they come, a heading where the step changes.
+    Text,
+    /// One document: jobs with their commands, each with exit code, stdout and stderr.
+    Json,
+    /// The same for reading.
+    Yaml,
+}
+
+/// Prints a run's log and gives the run as it was last seen.
+pub(super) fn logs(
+    source: &mut dyn Source,
+    id: RunId,
+    job: Option<&JobName>,
+    follow: bool,
+    format: LogFormat,
+    out: &mut Out<'_>,
+) -> Result<Run, Failure> {
+    if format == LogFormat::Text {
+        return follow::to_end(source, id, follow, &mut Text { out, job, waiting: follow.then(Waiting::default), step: None, open: false });
+    }
+    let mut collected = Collected::default();
+    let run = follow::to_end(source, id, follow, &mut collected)?;
+    let (jobs, steps) = (source.jobs(run.id)?, source.steps(run.id)?);
+    let document = collected.document(&run, &jobs, &steps, job);
+    match format {
+        LogFormat::Yaml => out.raw(yaml(&document).as_bytes())?,
+        _ => out.json(&document)?,
+    }
+    Ok(run)
+}
+
+/// Prints lines as they come.
+struct Text<'a, 'b> {
+    out: &'a mut Out<'b>,
+    job: Option<&'a JobName>,
+    waiting: Option<Waiting>,
+    /// The step of the last line; none inside for the run's own lines.
+    step: Option<Option<u32>>,
+    /// The last line has no end yet.
+    open: bool,
+}
+
+impl Sink for Text<'_, '_> {
+    fn run(&mut self, run: &Run) {
+        if let Some(line) = self.waiting.as_mut().and_then(|waiting| waiting.heard(run)) {
+            follow::say(&line);
+        }
+    }
+
+    fn lines(&mut self, lines: &[LogLine], steps: &[StepRow]) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        for line in lines.iter().filter(|line| self.job.is_none() || line.job.as_ref() == self.job) {
+            if self.step != Some(line.seq) {
+                if std::mem::take(&mut self.open) {
+                    text.push(b'\n');
+                }
+                text.extend(heading(line, steps, self.step.is_none()).into_bytes());
+                self.step = Some(line.seq);
+            }
+            text.extend_from_slice(&line.text);
+            self.open = line.partial;
+            if !line.partial {
+                text.push(b'\n');
+            }
+        }
+        if text.is_empty() { Ok(()) } else { self.out.raw(&text) }
+    }
+
+    fn moved(&mut self, from: &Run, to: RunId) {
+        self.step = None;
+        follow::say(&follow::moved(from, to));
+    }
+}
+
+/// What stands above the lines of a step. The run's own lines need none where they come first.
+fn heading(line: &LogLine, steps: &[StepRow], first: bool) -> String {
+    match (&line.job, line.seq) {
+        (Some(job), Some(seq)) => {
+            let command = steps.iter().find(|step| step.seq == seq).map_or_else(String::new, |step| short(&step.command, 120));
+            let command: String = command.chars().filter(|c| !c.is_control()).collect();
+            format!("── {job} · {command}\n")
+        }
+        _ if first => String::new(),
+        _ => "── run\n".to_owned(),
+    }
+}
+
+/// Gathers a whole log.
+#[derive(Default)]
+struct Collected {
+    /// By step (0 for the run's own lines): standard output and standard error.
+    texts: BTreeMap<u32, [Vec<u8>; 2]>,
+}
+
+impl Sink for Collected {
+    fn run(&mut self, _run: &Run) {}
+
+    fn lines(&mut self, lines: &[LogLine], _steps: &[StepRow]) -> Result<(), Failure> {
+        for line in lines {
+            let texts = self.texts.entry(line.seq.unwrap_or(0)).or_default();
+            let text = &mut texts[usize::from(line.stream == Stream::Stderr)];
+            text.extend_from_slice(&line.text);
+            if !line.partial {
+                text.push(b'\n');
+            }
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, _from: &Run, _to: RunId) {
+        self.texts.clear();
+    }
+}
+
+/// A whole log.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    run: &'a Run,
+    /// What quire itself had to say: image, pull, build.
+    log: String,
+    jobs: Vec<JobLog<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JobLog<'a> {
+    job_id: &'a JobName,
+    state: JobState,
+    message: Option<&'a str>,
+    steps: Vec<StepLog<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepLog<'a> {
+    seq: u32,
+    command: &'a str,
+    exit_code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Collected {
+    fn document<'a>(&mut self, run: &'a Run, jobs: &'a [JobRow], steps: &'a [StepRow], only: Option<&JobName>) -> Document<'a> {
+        let mut take = |seq| {
+            let texts = self.texts.remove(&seq).unwrap_or_default();
+            texts.map(|text| String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        };
+        let log = take(0).concat();
+        let mut job_log = |job: &'a JobRow| {
+            let steps = steps.iter().filter(|step| step.job_id == job.job_id).map(|step| {
+                let [stdout, stderr] = take(step.seq);
+                StepLog { seq: step.seq, command: &step.command, exit_code: step.exit_code, stdout, stderr }
+            });
+            JobLog { job_id: &job.job_id, state: job.state, message: job.message.as_deref(), steps: steps.collect() }
+        };
+        let jobs = jobs.iter().filter(|job| only.is_none_or(|only| job.job_id == *only)).map(&mut job_log).collect();
+        Document { run, log, jobs }
+    }
+}
+
+/// For each job the list of its commands with exit code, stdout and stderr.
+fn yaml(document: &Document<'_>) -> String {
+    let mut text = String::new();
+    for job in &document.jobs {
+        text += &format!("{}:{}\n", quoted(job.job_id.as_str()), if job.steps.is_empty() { " []" } else { "" });
+        for step in &job.steps {
+            let exit = step.exit_code.map_or_else(|| "null".to_owned(), |code| code.to_string());
+            text += &format!("  - command: {}\n    exit: {exit}\n", scalar(step.command));
+            text += &format!("    stdout: {}\n    stderr: {}\n", scalar(&step.stdout), scalar(&step.stderr));
+        }
+    }
+    if text.is_empty() { "{}\n".to_owned() } else { text }
+}
+
+/// A string as YAML: a block where it has lines and nothing that a block cannot hold.
+fn scalar(text: &str) -> String {
+    let odd = |c: char| (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}');
+    let blank_start = text.lines().next().is_none_or(|line| line.is_empty() || line.starts_with([' ', '\t']));
+    let body = text.trim_end_matches('\n');
+    if !body.contains('\n') && text.len() <= body.len() || blank_start || text.contains(odd) {
+        return quoted(text);
+    }
+    let keep = match text.len() - body.len() {
+        0 => "|-",
+        1 => "|",
+        _ => "|+",
+    };
+    let mut block = keep.to_owned();
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+        block.push('\n');
+        if !line.is_empty() {
+            block += "      ";
+            block += line;
+        }
+    }
+    block
+}
+
+/// A string in double quotes; YAML reads JSON's.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted += "\\\"",
+            '\\' => quoted += "\\\\",
+            '\n' => quoted += "\\n",
+            '\t' => quoted += "\\t",
+            '\r' => quoted += "\\r",
+            c if c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}') => quoted += &format!("\\u{:04x}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! The management commands: one parser and one implementation, locally and over SSH.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use super::output::Out;
+use super::report::Failure;
+use super::{key, login, owner, repo, run, status};
+use crate::clock::Clock;
+use crate::paths::Paths;
+use crate::ssh::command::Refusal;
+use crate::store::Store;
+
+/// For those who ask what there is.
+pub(super) const OVERVIEW: [(&str, &str); 9] = [
+    ("repo list | new NAME | rm NAME --yes", "repositories"),
+    ("run list [--repo --ref --state --limit]", "runs, newest first"),
+    ("run show ID", "one run with its jobs and steps"),
+    ("run logs ID [--job J] [--follow]", "its log, live"),
+    ("run wait | cancel | retry ID", "wait for its end, end it, repeat it"),
+    ("key list", "the keys that may connect"),
+    ("login", "a link that signs a browser in"),
+    ("status", "how the appliance is"),
+    ("help", "all of it, with options"),
+];
+
+/// Who gives the command.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Caller {
+    /// The name of the key, where sshd told.
+    pub(super) key: Option<String>,
+    /// Over SSH.
+    pub(super) remote: bool,
+}
+
+impl Caller {
+    /// The key's name; a name for whoever is at the machine itself.
+    pub(super) fn name(&self) -> &str {
+        self.key.as_deref().unwrap_or(if self.remote { "whoever you are" } else { "local" })
+    }
+}
+
+/// A management command.
+#[derive(Subcommand)]
+pub(super) enum Manage {
+    /// Repositories.
+    #[command(subcommand)]
+    Repo(repo::RepoCommand),
+    /// Runs.
+    #[command(subcommand)]
+    Run(run::RunCommand),
+    /// Keys.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Print a one-time link that signs a browser in.
+    Login(Format),
+    /// Show how the appliance is.
+    Status(Format),
+}
+
+impl Manage {
+    fn json(&self) -> bool {
+        match self {
+            Self::Repo(command) => command.json(),
+            Self::Run(command) => command.json(),
+            Self::Key(command) => command.json(),
+            Self::Login(format) | Self::Status(format) => format.json,
+        }
+    }
+}
+
+/// Shared by all commands.
+#[derive(clap::Args, Clone, Copy)]
+pub(super) struct Format {
+    /// Print JSON and nothing else.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What clap parses over SSH.
+#[derive(Parser)]
+#[command(name = "quire", bin_name = "ssh git@host", no_binary_name = true)]
+struct Remote {
+    #[command(subcommand)]
+    command: Manage,
+}
+
+/// What a command works with.
+pub(super) struct Context<'a> {
+    pub(super) paths: &'a Paths,
+    pub(super) caller: &'a Caller,
+    pub(super) clock: Clock,
+}
+
+impl Context<'_> {
+    /// The database, which `serve` keeps.
+    pub(super) fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open_existing(&self.paths.database(), self.clock.clone())?)
+    }
+}
+
+/// Runs a command typed at the machine itself.
+pub(super) fn here(command: Manage) -> ExitCode {
+    let paths = Paths::from_environment();
+    match owner::become_owner(&paths).and_then(|()| carry_out(&paths, command, &Caller::default())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.print(),
+    }
+}
+
+/// Runs a command that came over SSH, already split into words.
+pub(super) fn over_ssh(paths: &Paths, words: &[String], caller: &Caller) -> ExitCode {
+    match Remote::try_parse_from(words) {
+        Ok(remote) => match carry_out(paths, remote.command, caller) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.print(),
+        },
+        // What is not on the list is refused like any other such command.
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Failure::from(Refusal::NotListed).print(),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+fn carry_out(paths: &Paths, command: Manage, caller: &Caller) -> Result<(), Failure> {
+    let context = Context { paths, caller, clock: Clock::system() };
+    let mut stdout = io::stdout();
+    let out = &mut Out::standard(&mut stdout, command.json());
+    match command {
+        Manage::Repo(command) => repo::repo(&context, &command, out),
+        Manage::Run(command) => run::run(&context, &command, out),
+        Manage::Key(command) => key::key(&context, &command, out),
+        Manage::Login(_) => login::login(&context, out),
+        Manage::Status(_) => status::status(&context, out),
+    }
+}

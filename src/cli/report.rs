@@ -1,0 +1,156 @@
+//! Errors as words and exit codes: one sentence of what went wrong, one of what to do.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::git::GitError;
+use crate::names::NameError;
+use crate::ssh::command::Refusal;
+use crate::ssh::session::SessionError;
+use crate::store::StoreError;
+
+/// It was tried and failed.
+pub(super) const FAILED: u8 = 1;
+/// It was asked for wrongly.
+pub(super) const USAGE: u8 = 2;
+/// What it is about does not exist.
+pub(super) const NOT_FOUND: u8 = 3;
+/// It may not be done this way.
+pub(super) const REFUSED: u8 = 128;
+
+/// A command that did not end well.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The exit code.
+    pub(super) code: u8,
+    /// What went wrong; empty where the reader is gone or has been told.
+    message: String,
+    /// What to do about it.
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(FAILED, message)
+    }
+
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(NOT_FOUND, message)
+    }
+
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self::new(REFUSED, message)
+    }
+
+    /// An exit code about which everything is said.
+    pub(super) fn silent(code: u8) -> Self {
+        Self::new(code, "")
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An error with its causes, as one sentence.
+    fn of(code: u8, error: &dyn Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            message.push_str(": ");
+            message.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        Self::new(code, message)
+    }
+
+    /// The text for standard error.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        if !self.message.is_empty() {
+            text = format!("quire: {}\n", printable(&self.message));
+        }
+        if let Some(hint) = &self.hint {
+            text += &format!("quire: {}\n", printable(hint));
+        }
+        text
+    }
+
+    /// Says it on standard error and gives the exit code.
+    pub(super) fn print(&self) -> ExitCode {
+        let _ = io::stderr().write_all(self.text().as_bytes());
+        ExitCode::from(self.code)
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+impl From<GitError> for Failure {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::NoRepository(_) => Self::of(NOT_FOUND, &error).hint("`repo list` shows the repositories there are"),
+            GitError::Start { .. } => Self::of(FAILED, &error).hint("is git installed and in PATH?"),
+            GitError::Talk { .. } | GitError::Failed { .. } | GitError::Unexpected { .. } | GitError::Io { .. } => Self::of(FAILED, &error),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchRun(_) => Self::of(NOT_FOUND, &error).hint("`run list` shows the runs there are"),
+            StoreError::AmbiguousRun(_) => Self::of(USAGE, &error).hint("give more digits of the id; `run list` shows it whole"),
+            StoreError::NotEnded { .. } => Self::of(FAILED, &error).hint("`run cancel` ends it, `run wait` waits for it"),
+            StoreError::Open { .. } => Self::of(FAILED, &error).hint("`quire serve` makes the database when it first starts"),
+            StoreError::Newer { .. } => Self::of(FAILED, &error).hint("use the quire that wrote it, or a newer one"),
+            _ => Self::of(FAILED, &error),
+        }
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        let code = match error {
+            SessionError::Unknown { .. } | SessionError::NoCreate(_) => NOT_FOUND,
+            SessionError::Git(_) | SessionError::Exec(_) => FAILED,
+        };
+        let failure = Self::of(code, &error);
+        match error {
+            SessionError::Unknown { .. } => failure.hint("`repo list` shows the repositories there are"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::of(REFUSED, &refusal)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::of(USAGE, &error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of writing to the person, which is all that commands do with bare I/O.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::silent(FAILED),
+            _ => Self::failed(format!("the output cannot be written: {error}")),
+        }
+    }
+}
