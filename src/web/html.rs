@@ -28,7 +28,7 @@ pub(super) fn repo_path(repo: &RepoName) -> String {
 }
 
 /// The path of a run's page.
-pub(super) fn run_path(run: RunId) -> String {
+pub(super) fn run_path(run: &RunId) -> String {
     format!("/runs/{run}")
 }
 
@@ -74,7 +74,7 @@ pub(super) fn run_state(run: &Run) -> String {
 }
 
 /// A job's state.
-pub(super) fn job_state(state: JobState) -> String {
+pub(super) fn job_state(state: &JobState) -> String {
     state_html(state.as_str(), state.as_str())
 }
 
@@ -83,7 +83,7 @@ pub(super) fn step_sign(word: &str) -> String {
     format!(r#"<span class="s s-{word}">{}</span>"#, sign(word))
 }
 
-/// A single `#` before the title for a tab that nobody looks at: the state as a character.
+/// The state as a character, for the title of a tab that nobody looks at.
 pub(super) fn title_sign(state: RunState) -> &'static str {
     match state {
         RunState::Complete => "✓",
@@ -95,8 +95,8 @@ pub(super) fn title_sign(state: RunState) -> &'static str {
 }
 
 /// A point in time as people say it, the exact one in the tooltip. The script keeps it right.
-pub(super) fn time(at: Millis, now: Millis) -> String {
-    format!(r#"<time datetime="{at}" title="{at}" data-t="{}">{}</time>"#, at.0, ago(now.since(at)))
+pub(super) fn time(at: &Millis, now: &Millis) -> String {
+    format!(r#"<time datetime="{at}" title="{at}" data-t="{}">{}</time>"#, at.0, ago(now.since(*at)))
 }
 
 fn ago(ms: u64) -> String {
@@ -113,21 +113,21 @@ fn ago(ms: u64) -> String {
 
 /// A duration as people say it.
 pub(super) fn duration(ms: u64) -> String {
-    let seconds = ms / 1000;
+    let seconds = (ms + 500) / 1000;
     match ms {
         0..950 => format!("{ms} ms"),
         950..9_950 => format!("{}.{} s", (ms + 50) / 1000, (ms + 50) % 1000 / 100),
-        9_950..60_000 => format!("{seconds} s"),
-        60_000..3_600_000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        9_950..59_500 => format!("{seconds} s"),
+        59_500..3_599_500 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }
 }
 
 /// How long something took, or has been going on; the script lets the latter count.
-pub(super) fn took(start: Option<Millis>, end: Option<Millis>, now: Millis) -> String {
+pub(super) fn took(start: &Option<Millis>, end: &Option<Millis>, now: &Millis) -> String {
     match (start, end) {
-        (Some(start), Some(end)) => duration(end.since(start)),
-        (Some(start), None) => format!(r#"<span data-since="{}">{}</span>"#, start.0, duration(now.since(start))),
+        (Some(start), Some(end)) => duration(end.since(*start)),
+        (Some(start), None) => format!(r#"<span data-since="{}">{}</span>"#, start.0, duration(now.since(*start))),
         (None, _) => String::new(),
     }
 }
@@ -151,10 +151,10 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
-        let said: Vec<String> = [0, 949, 950, 1000, 9_949, 9_950, 59_999, 60_000, 72_500, 3_600_000, 7_260_000].map(duration).into();
+        let said: Vec<String> = [0, 949, 950, 1000, 9_949, 9_950, 59_999, 60_000, 72_400, 3_600_000, 7_260_000].map(duration).into();
         assert_eq!(
             said,
-            ["0 ms", "949 ms", "1.0 s", "1.0 s", "9.9 s", "9 s", "59 s", "1 min 0 s", "1 min 12 s", "1 h 0 min", "2 h 1 min"]
+            ["0 ms", "949 ms", "1.0 s", "1.0 s", "9.9 s", "10 s", "1 min 0 s", "1 min 0 s", "1 min 12 s", "1 h 0 min", "2 h 1 min"]
         );
     }
 
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_time_to_come_is_now() {
-        assert!(time(Millis(5000), Millis(0)).contains("just now"));
+        assert!(time(&Millis(5000), &Millis(0)).contains("just now"));
         assert_eq!(ago(3 * 86_400_000), "3 days ago");
     }
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
@@ -86,9 +86,13 @@ impl WebConfig {
     /// The command that prints a sign-in link.
     #[must_use]
     pub fn login_command(&self) -> String {
+        self.ssh_command("login")
+    }
+
+    fn ssh_command(&self, command: &str) -> String {
         match self.ssh_port {
-            22 => format!("ssh git@{} login", self.ssh_host),
-            port => format!("ssh -p {port} git@{} login", self.ssh_host),
+            22 => format!("ssh git@{} {command}", self.ssh_host),
+            port => format!("ssh -p {port} git@{} {command}", self.ssh_host),
         }
     }
 
@@ -161,7 +165,7 @@ pub fn router(state: WebState) -> Router {
         .route("/robots.txt", get(assets::robots));
     guarded
         .merge(open)
-        .layer(from_fn(session::same_origin_only))
+        .layer(from_fn_with_state(app.clone(), session::same_origin_only))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(app.clone(), page::finish))
         .with_state(app)
