@@ -20,6 +20,7 @@ pub mod names;
 pub mod paths;
 pub mod proc;
 pub mod secret;
+pub mod token;
 
 // Level 1: pure.
 pub mod pipeline;

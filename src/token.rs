@@ -1,0 +1,59 @@
+//! Tokens that sign a browser in: made at random, kept only as a hash.
+//!
+//! A token is 32 random bytes in hexadecimal. The database holds its SHA-256, so a copy of
+//! the database signs nobody in. No salt is needed: the input has 256 bits of its own.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// The system gave no random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gives no random bytes")]
+pub struct NoRandomness(#[source] getrandom::Error);
+
+/// A new token and its hash: the token goes to the person, the hash to the database.
+pub fn new_token() -> Result<(String, String), NoRandomness> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(NoRandomness)?;
+    let token = hex(&bytes);
+    let hash = hash_token(&token);
+    Ok((token, hash))
+}
+
+/// The hash under which a token is kept.
+#[must_use]
+pub fn hash_token(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_long_and_new_each_time() {
+        let (a, hash) = new_token().unwrap();
+        let (b, _) = new_token().unwrap();
+        assert_eq!(a.len(), 64);
+        assert_ne!(a, b);
+        assert_eq!(hash, hash_token(&a));
+        assert_ne!(hash, a);
+    }
+
+    #[test]
+    fn the_hash_is_sha256() {
+        assert_eq!(hash_token("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

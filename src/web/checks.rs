@@ -1,0 +1,202 @@
+//! The background checks that need nothing but the store, the disk and the status file of `init`.
+//! Each writes its finding to the [`HealthBoard`]; the others (Docker, the event socket) are written
+//! by whoever holds those.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::health::{Figure, HealthBoard, Part, Status};
+use super::{WebState, html};
+use crate::store::Counts;
+
+const PERIOD: Duration = Duration::from_secs(10);
+const ROUND_TIME: Duration = Duration::from_secs(30);
+/// A run that waits this long while none is active points at something that is stuck.
+const LONG_WAIT_MS: u64 = 10 * 60 * 1000;
+/// `init` writes a few hundred bytes.
+const MAX_STATUS_BYTES: u64 = 64 << 10;
+
+/// Checks again and again until `shutdown`. The first round is over before this waits.
+pub async fn watch(state: WebState, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = round(&state) => {}
+            () = shutdown.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+async fn round(state: &WebState) {
+    // What does not answer in time keeps its old reading, which the board then shows as too old.
+    let _ = tokio::join!(timeout(ROUND_TIME, store(state)), timeout(ROUND_TIME, files(state)));
+}
+
+async fn store(state: &WebState) {
+    let checked = |s: &crate::store::Store| {
+        // Removes nothing, yet has to get the write lock: a database that cannot be written says so here.
+        s.delete_session("")?;
+        Ok((s.counts()?, s.database_bytes()?))
+    };
+    match state.store.call(checked).await {
+        Ok((counts, bytes)) => {
+            let figure = Figure { what: "bytes", value: bytes };
+            state.health.set(Part::Database, Status::Ok, "readable and writable", Some(figure));
+            queue(state, &counts);
+        }
+        Err(error) => {
+            tracing::error!("health: database: {error}");
+            state.health.set(Part::Database, Status::Down, "cannot be read and written; the log says why", None);
+        }
+    }
+}
+
+fn queue(state: &WebState, counts: &Counts) {
+    let waited = counts.oldest_pending_ms.map_or(0, |at| state.clock.now().since(at));
+    let stuck = waited > LONG_WAIT_MS && counts.active == 0;
+    let message = match counts.pending {
+        0 => format!("empty, {} active", counts.active),
+        n => format!("{n} waiting, the oldest for {}, {} active", html::duration(waited), counts.active),
+    };
+    let status = if stuck { Status::Degraded } else { Status::Ok };
+    state.health.set(Part::Queue, status, message, Some(Figure { what: "pending", value: counts.pending }));
+}
+
+async fn files(state: &WebState) {
+    let (board, paths, min_free) = (state.health.clone(), state.paths.clone(), state.config.min_free);
+    let checks = tokio::task::spawn_blocking(move || {
+        sshd(&board, &paths.status());
+        disk(&board, paths.data(), min_free);
+    });
+    if let Err(error) = checks.await {
+        tracing::error!("health: a check ended early: {error}");
+    }
+}
+
+/// Bytes that are free for us on the file system of `path`.
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+fn disk(board: &HealthBoard, data: &Path, min_free: u64) {
+    match free_bytes(data) {
+        Ok(free) => {
+            let (status, message) = if free < min_free {
+                (Status::Down, format!("{} free, pushes need {}", html::bytes(free), html::bytes(min_free)))
+            } else if free / 2 < min_free {
+                (Status::Degraded, format!("{} free, pushes are refused below {}", html::bytes(free), html::bytes(min_free)))
+            } else {
+                (Status::Ok, format!("{} free", html::bytes(free)))
+            };
+            board.set(Part::Disk, status, message, Some(Figure { what: "free_bytes", value: free }));
+        }
+        Err(error) => {
+            tracing::error!("health: free space of {}: {error}", data.display());
+            board.set(Part::Disk, Status::Down, "the volume cannot be asked for its free space", None);
+        }
+    }
+}
+
+/// What is read of the status file of `init`.
+#[derive(Debug, Deserialize)]
+pub(super) struct InitStatus {
+    pub(super) children: Children,
+}
+
+/// The children of `init`, by name.
+#[derive(Debug, Deserialize)]
+pub(super) struct Children {
+    pub(super) sshd: Option<Child>,
+    pub(super) serve: Option<Child>,
+}
+
+/// One child of `init`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Child {
+    pub(super) state: String,
+    #[serde(default)]
+    pub(super) restarts: u64,
+}
+
+/// Reads the status file; none where no `init` of ours runs.
+pub(super) fn init_status(path: &Path) -> io::Result<Option<InitStatus>> {
+    use std::io::Read as _;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_STATUS_BYTES).read_to_end(&mut text)?;
+    Ok(Some(serde_json::from_slice(&text)?))
+}
+
+fn sshd(board: &HealthBoard, path: &Path) {
+    match init_status(path) {
+        Ok(Some(InitStatus { children: Children { sshd: Some(sshd), .. } })) => {
+            let figure = Figure { what: "restarts", value: sshd.restarts };
+            let (status, message) = match sshd.state.as_str() {
+                "running" => (Status::Ok, "running".to_owned()),
+                "starting" | "stopping" => (Status::Degraded, sshd.state),
+                other => (Status::Down, format!("not running ({})", other.chars().take(40).collect::<String>())),
+            };
+            board.set(Part::Sshd, status, message, Some(figure));
+        }
+        // `quire serve` on its own: there is no sshd of ours to speak of.
+        Ok(_) => board.clear(Part::Sshd),
+        Err(error) => {
+            tracing::error!("health: {}: {error}", path.display());
+            board.set(Part::Sshd, Status::Degraded, "the status file of `quire init` cannot be read", None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    fn told(board: &HealthBoard, part: Part) -> Option<(Status, String)> {
+        board.readings().into_iter().find(|r| r.part == part).map(|r| (r.status, r.message))
+    }
+
+    #[test]
+    fn sshd_is_what_init_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, board) = (folder.path().join("status.json"), HealthBoard::new(Clock::default()));
+        sshd(&board, &path);
+        assert_eq!(told(&board, Part::Sshd), None);
+        for (text, status) in [
+            (r#"{"children":{"sshd":{"pid":7,"state":"running","restarts":2,"last_exit":null},"serve":{"state":"running"}}}"#, Status::Ok),
+            (r#"{"children":{"sshd":{"state":"waiting"}}}"#, Status::Down),
+            (r#"{"children":"#, Status::Degraded),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            sshd(&board, &path);
+            assert_eq!(told(&board, Part::Sshd).unwrap().0, status, "{text}");
+        }
+        std::fs::write(&path, r#"{"children":{}}"#).unwrap();
+        sshd(&board, &path);
+        assert_eq!(told(&board, Part::Sshd), None);
+    }
+
+    #[test]
+    fn a_disk_below_the_limit_is_down() {
+        let (folder, board) = (tempfile::tempdir().unwrap(), HealthBoard::new(Clock::default()));
+        disk(&board, folder.path(), 0);
+        assert_eq!(told(&board, Part::Disk).unwrap().0, Status::Ok);
+        disk(&board, folder.path(), u64::MAX);
+        assert_eq!(told(&board, Part::Disk).unwrap().0, Status::Down);
+        disk(&board, &folder.path().join("gone"), 0);
+        assert_eq!(told(&board, Part::Disk).unwrap().0, Status::Down);
+    }
+}

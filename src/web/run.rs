@@ -1,0 +1,266 @@
+//! One run: its page, cancel and retry, and the fragments that page and live stream share.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Json};
+use serde_json::json;
+
+use super::error::WebError;
+use super::html::{self as pieces, duration, run_path, title_sign};
+use super::log::{self, PageLog, RUN_PREFIX, RUN_SEQ, StepLog};
+use super::page::{Form, Frame, html};
+use super::session::Viewer;
+use super::{App, Shared};
+use crate::clock::Millis;
+use crate::names::RunId;
+use crate::run::{JobRow, Run, StepRow};
+
+/// A run with all that its page shows, as the database has it.
+#[derive(Debug, Clone)]
+pub(super) struct Rows {
+    pub(super) run: Run,
+    pub(super) jobs: Vec<JobRow>,
+    pub(super) steps: Vec<StepRow>,
+    /// The run that repeats this one.
+    pub(super) successor: Option<RunId>,
+}
+
+/// Reads a run with its jobs and steps; none when it is gone.
+pub(super) async fn rows(app: &App, id: RunId) -> Result<Option<Rows>, WebError> {
+    let read = move |s: &crate::store::Store| {
+        let Some(run) = s.run(id)? else { return Ok(None) };
+        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps: s.steps(id)?, successor: s.successor_of(id)? }))
+    };
+    Ok(app.web.store.call(read).await?)
+}
+
+/// Finds a run by its id.
+pub(super) async fn find(app: &App, id: &str) -> Result<Run, WebError> {
+    let id: RunId = id.parse().map_err(|_| WebError::NotFound)?;
+    app.web.store.call(move |s| s.run(id)).await?.ok_or(WebError::NotFound)
+}
+
+/// The upper part of the page: what the run is and how it stands.
+#[derive(Template)]
+#[template(path = "run_head.html")]
+pub(super) struct Head<'a> {
+    pub(super) run: &'a Run,
+    pub(super) successor: Option<RunId>,
+    pub(super) now: Millis,
+}
+
+impl Head<'_> {
+    /// How long it waited in the queue, where that is worth a word.
+    fn waited(&self) -> Option<String> {
+        let waited = self.run.started_at_ms?.since(self.run.queued_at_ms);
+        (waited >= 1000).then(|| duration(waited))
+    }
+}
+
+/// A job's line.
+#[derive(Template)]
+#[template(path = "run_job.html")]
+pub(super) struct JobLine<'a> {
+    pub(super) job: &'a JobRow,
+    pub(super) now: Millis,
+}
+
+impl JobLine<'_> {
+    /// The jobs that it waits for; sources are not worth a word.
+    fn after(&self) -> String {
+        self.job.inputs.iter().filter(|i| !i.contains('/')).map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A step's line.
+#[derive(Template)]
+#[template(path = "run_step.html")]
+pub(super) struct StepLine<'a> {
+    pub(super) step: &'a StepRow,
+    pub(super) now: Millis,
+    /// The run has ended: a step without an end was cut.
+    pub(super) over: bool,
+}
+
+impl StepLine<'_> {
+    pub(super) fn word(&self) -> &'static str {
+        match (self.step.finished_at_ms, self.step.exit_code) {
+            (_, Some(0)) => "complete",
+            (_, Some(_)) => "failed",
+            (None, None) if !self.over => "active",
+            _ => "aborted",
+        }
+    }
+
+    /// Whether the page shows its log from the start.
+    pub(super) fn is_open(&self) -> bool {
+        self.word() != "complete"
+    }
+
+    /// The first line of the command; the rest stands in the tooltip and above the log.
+    fn first_line(&self) -> &str {
+        self.step.command.trim().lines().next().unwrap_or_default()
+    }
+
+    fn took(&self) -> String {
+        pieces::took(&Some(self.step.started_at_ms), &self.step.finished_at_ms, &self.now)
+    }
+
+    fn is_long(&self) -> bool {
+        self.step.command.trim().lines().nth(1).is_some()
+    }
+}
+
+/// A step on the page, with its log.
+struct StepView<'a> {
+    line: StepLine<'a>,
+    log: StepLog,
+    prefix: String,
+}
+
+/// A job on the page, with its steps.
+struct JobView<'a> {
+    line: JobLine<'a>,
+    steps: Vec<StepView<'a>>,
+}
+
+#[derive(Template)]
+#[template(path = "run.html")]
+struct RunPage<'a> {
+    frame: Frame,
+    head: Head<'a>,
+    own: StepLog,
+    own_open: bool,
+    jobs: Vec<JobView<'a>>,
+    cursor: String,
+}
+
+/// `GET /runs/<id>`; a unique beginning of the id leads there.
+pub(super) async fn page(
+    State(app): Shared,
+    Extension(viewer): Extension<Viewer>,
+    form: Form,
+    Path(id): Path<String>,
+) -> Result<Response, WebError> {
+    let Ok(run) = id.parse::<RunId>() else { return shortened(&app, &id).await };
+    let rows = rows(&app, run).await?.ok_or(WebError::NotFound)?;
+    if form == Form::Json {
+        let (run, jobs, steps) = (&rows.run, &rows.jobs, &rows.steps);
+        return Ok(Json(json!({ "run": run, "jobs": jobs, "steps": steps, "successor": rows.successor })).into_response());
+    }
+    let folder = app.web.paths.run(&rows.run.repo, run);
+    let steps = rows.steps.clone();
+    let logs = tokio::task::spawn_blocking(move || log::read_page(folder, &steps)).await?;
+    let logs = logs.map_err(|source| WebError::Io { attempt: format!("read the log of run {run}"), source })?;
+    let title = format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short());
+    html(&view(&rows, logs, Frame::new(&app, Some(&viewer), title), app.web.clock.now()))
+}
+
+fn view(rows: &Rows, mut logs: PageLog, frame: Frame, now: Millis) -> RunPage<'_> {
+    let over = rows.run.state.is_final();
+    let own = logs.take(RUN_SEQ);
+    let mut by_job: BTreeMap<&str, Vec<StepView<'_>>> = BTreeMap::new();
+    for step in &rows.steps {
+        let view = StepView { line: StepLine { step, now, over }, log: logs.take(step.seq), prefix: log::prefix(step) };
+        by_job.entry(step.job_id.as_str()).or_default().push(view);
+    }
+    let jobs = rows.jobs.iter().map(|job| JobView {
+        line: JobLine { job, now },
+        steps: by_job.remove(job.job_id.as_str()).unwrap_or_default(),
+    });
+    RunPage {
+        frame,
+        head: Head { run: &rows.run, successor: rows.successor, now },
+        own,
+        // Nothing but the run's own lines tells what became of a run without steps.
+        own_open: rows.steps.is_empty(),
+        jobs: jobs.collect(),
+        cursor: logs.cursor,
+    }
+}
+
+async fn shortened(app: &App, prefix: &str) -> Result<Response, WebError> {
+    if prefix.len() < 4 || !prefix.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        return Err(WebError::NotFound);
+    }
+    let prefix = prefix.to_ascii_lowercase();
+    let id = app.web.store.call(move |s| s.resolve_run(&prefix)).await?;
+    Ok(Redirect::temporary(&run_path(&id)).into_response())
+}
+
+/// `POST /runs/<id>/cancel`.
+pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
+    let id = find(&app, &id).await?.id;
+    let asked = app.web.store.call(move |s| s.request_cancel(id)).await?;
+    if !asked {
+        return Err(WebError::Conflict("This run has ended already, so there is nothing to cancel."));
+    }
+    app.web.live.state_changed(id);
+    Ok(match form {
+        Form::Json => Json(json!({ "run": find(&app, &id.to_string()).await? })).into_response(),
+        Form::Html => Redirect::to(&run_path(&id)).into_response(),
+    })
+}
+
+/// `POST /runs/<id>/retry`: a new run of the same commit.
+pub(super) async fn retry(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
+    let id = find(&app, &id).await?.id;
+    let run = app.web.store.call(move |s| s.retry(id)).await?;
+    app.web.live.state_changed(id);
+    app.web.live.state_changed(run.id);
+    Ok(match form {
+        Form::Json => Json(json!({ "run": run })).into_response(),
+        Form::Html => Redirect::to(&run_path(&run.id)).into_response(),
+    })
+}
+
+/// What changed on a run's page since the last time it was told: fragments, each sent once.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    told: BTreeMap<String, u64>,
+}
+
+impl Changes {
+    /// The news as data for the script; none when there is none.
+    pub(super) fn since(&mut self, rows: &Rows, now: Millis) -> Result<Option<serde_json::Value>, WebError> {
+        let over = rows.run.state.is_final();
+        let mut news = serde_json::Map::new();
+        // Only the rows decide whether there is news: rendered times move by themselves.
+        if self.is_new("run", &(format!("{:?}", rows.run), rows.successor)) {
+            let head = Head { run: &rows.run, successor: rows.successor, now }.render()?;
+            news.insert("title".to_owned(), format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into());
+            news.insert("head".to_owned(), head.into());
+        }
+        let (mut jobs, mut steps) = (Vec::new(), Vec::new());
+        for job in &rows.jobs {
+            if self.is_new(&format!("job {}", job.job_id), &format!("{job:?}")) {
+                jobs.push(json!({ "id": job.job_id, "state": job.state, "html": JobLine { job, now }.render()? }));
+            }
+        }
+        for step in &rows.steps {
+            if self.is_new(&format!("step {}", step.seq), &(format!("{step:?}"), over)) {
+                let line = StepLine { step, now, over };
+                steps.push(json!({
+                    "seq": step.seq, "job": step.job_id, "open": line.is_open(), "prefix": log::prefix(step),
+                    "command": line.is_long().then_some(step.command.trim()), "html": line.render()?,
+                }));
+            }
+        }
+        for (name, list) in [("jobs", jobs), ("steps", steps)] {
+            if !list.is_empty() {
+                news.insert(name.to_owned(), list.into());
+            }
+        }
+        Ok((!news.is_empty()).then(|| news.into()))
+    }
+
+    fn is_new(&mut self, what: &str, value: &impl Hash) -> bool {
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        self.told.insert(what.to_owned(), hasher.finish()) != Some(hasher.finish())
+    }
+}
