@@ -158,7 +158,7 @@ pub(super) fn read_page(folder: PathBuf, steps: &[StepRow]) -> io::Result<PageLo
     let mut follower = LogFollower::open(folder, Cursor::default());
     let mut tails: HashMap<u32, Tail> = HashMap::new();
     let begun = Instant::now();
-    let cursor = loop {
+    loop {
         let batch = follower.poll(&keys, BATCH_BYTES)?;
         let over = batch.lines.is_empty() || begun.elapsed() > PAGE_TIME;
         for line in batch.lines {
@@ -167,13 +167,13 @@ pub(super) fn read_page(folder: PathBuf, steps: &[StepRow]) -> io::Result<PageLo
             tails.entry(seq).or_insert_with(|| Tail { budget, ..Tail::default() }).push(line);
         }
         if over {
-            break batch.cursor;
+            break;
         }
-    };
+    }
     let prefixes: HashMap<u32, String> = steps.iter().map(|s| (s.seq, prefix(s))).collect();
     let named = |seq: u32| prefixes.get(&seq).map_or(RUN_PREFIX, String::as_str);
     let parts = tails.into_iter().map(|(seq, tail)| (seq, tail.render(named(seq)))).collect();
-    Ok(PageLog { parts, cursor: cursor.to_string() })
+    Ok(PageLog { parts, cursor: follower.cursor().to_string() })
 }
 
 /// What `log.txt` may be asked for.

@@ -48,7 +48,7 @@ impl Text {
 pub(super) async fn metrics(State(app): Shared) -> Response {
     let mut text = Text::default();
     own(&mut text, &app);
-    let counted = app.web.store.call(|s: &Store| Ok((s.counts()?, s.database_bytes()?)));
+    let counted = app.web.store.call(|s: &Store| Ok((s.counts()?, s.database_bytes())));
     if let Ok(Ok((counts, bytes))) = tokio::time::timeout(PATIENCE, counted).await {
         runs(&mut text, &counts, app.web.clock.now());
         text.gauge("quire_database_bytes", "Size of the database.", bytes);

@@ -178,6 +178,10 @@ impl Follow {
         }
     }
 
+    fn place(&self) -> String {
+        self.follower.as_ref().map(|follower| follower.cursor().to_string()).unwrap_or_default()
+    }
+
     /// Reads rows, then files: the lines of a step that the rows call finished are all there.
     async fn look(&mut self) -> Result<(), WebError> {
         let Some(rows) = rows(&self.app, self.id).await? else {
@@ -196,7 +200,7 @@ impl Follow {
                 let flags = u8::from(line.stream == Stream::Stderr) | u8::from(line.partial) << 1 | u8::from(rendered.restarts) << 2;
                 json!([seq, flags, rendered.html])
             }).collect();
-            self.ready.push_back(Event::default().event("log").id(batch.cursor.to_string()).data(Value::from(lines).to_string()));
+            self.ready.push_back(Event::default().event("log").id(self.place()).data(Value::from(lines).to_string()));
         } else if rows.run.state.is_final() {
             self.ready.push_back(Event::default().event("end").data("{}"));
             self.over = true;
