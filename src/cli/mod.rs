@@ -4,7 +4,7 @@
 //! told apart by its first words, before any parser is built. Everything else goes through clap.
 //! The management commands ([`manage`]) are the same here and over SSH.
 
-mod entries;
+mod ci;
 mod exec;
 mod follow;
 mod health;
@@ -48,8 +48,7 @@ enum Command {
     /// Run the server: pages, queue, runs. `quire init` starts it.
     Serve,
     /// Pipelines of a working tree: check, run, init.
-    #[command(disable_help_flag = true)]
-    Ci(Rest),
+    Ci(ci::CiArguments),
     /// Ask the server on this machine whether it is well; exit code 0 or 1.
     Health,
     /// Print the completions of a shell.
@@ -64,8 +63,8 @@ enum Command {
     #[command(hide = true)]
     Hook(HookArgs),
     /// Evaluates a pipeline for the server.
-    #[command(hide = true, disable_help_flag = true)]
-    Driver(Rest),
+    #[command(hide = true)]
+    Driver,
 }
 
 /// Arguments that a module reads by itself.
@@ -114,6 +113,7 @@ fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
         ("post-receive", _) | (_, [Some("hook"), Some("post-receive")]) => Some(post_receive()),
         ("quire-shell" | "-quire-shell", _) => Some(exec::shell(&arguments[1..])),
         (_, [Some("exec"), ..]) => Some(exec::exec(&arguments[2..])),
+        (_, [Some("driver")]) => Some(crate::driver::child_main()),
         (_, [Some("health")]) => Some(health::health(&Paths::from_environment())),
         _ => None,
     }
@@ -123,9 +123,9 @@ fn dispatch(command: Command) -> ExitCode {
     match command {
         Command::Manage(manage) => manage::here(manage),
         Command::Init(init) => init::run(init),
-        Command::Serve => entries::serve(),
-        Command::Ci(rest) => entries::ci(rest.arguments),
-        Command::Driver(rest) => entries::driver(rest.arguments),
+        Command::Serve => serve(),
+        Command::Ci(arguments) => ci::run(arguments),
+        Command::Driver => crate::driver::child_main(),
         Command::Health => health::health(&Paths::from_environment()),
         Command::Exec(rest) => exec::exec(&rest.arguments),
         Command::Hook(_) => post_receive(),
@@ -133,6 +133,14 @@ fn dispatch(command: Command) -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "quire", &mut io::stdout());
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// `quire serve`: why it ended, in words, where it was not told to.
+fn serve() -> ExitCode {
+    match crate::serve::run(&Paths::from_environment()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::serve(&error),
     }
 }
 

@@ -5,20 +5,20 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::pipeline::{Diagnostic, Place, Registration};
+pub use crate::pipeline::Language;
+use crate::pipeline::{Diagnostic, PipelineText, Place, Registration};
 
 /// The longest line either side accepts, in bytes.
 pub const MAX_LINE_BYTES: usize = 32 << 20;
 
-/// The language of a pipeline file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Language {
-    /// `.quire/ci.fnl`.
-    Fennel,
-    /// `.quire/ci.lua`.
-    Lua,
-}
+/// A pipeline in Fennel.
+pub const FENNEL_FILE: &str = ".quire/ci.fnl";
+/// A pipeline in Lua.
+pub const LUA_FILE: &str = ".quire/ci.lua";
+/// A pipeline's image.
+pub const DOCKERFILE: &str = ".quire/Dockerfile";
+/// Files of the same folder that are something else.
+const CONFIG_FILES: [&str; 2] = [".quire/config.fnl", ".quire/config.lua"];
 
 /// The pipeline's source: what the driver is given instead of a file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,47 @@ pub struct PipelineSource {
     pub helpers: Vec<(String, String)>,
 }
 
+impl PipelineSource {
+    /// The pipeline among the files of a commit's `.quire` folder (path within the commit, text):
+    /// `.quire/ci.fnl` or `.quire/ci.lua`, with the other Fennel and Lua files there as helpers.
+    /// `None` where there is neither.
+    ///
+    /// # Errors
+    /// Where there are both.
+    pub fn from_files(files: Vec<(String, String)>) -> Result<Option<Self>, Diagnostic> {
+        let has = |name: &str| files.iter().any(|(path, _)| path == name);
+        let (language, file) = match (has(FENNEL_FILE), has(LUA_FILE)) {
+            (false, false) => return Ok(None),
+            (true, false) => (Language::Fennel, FENNEL_FILE),
+            (false, true) => (Language::Lua, LUA_FILE),
+            (true, true) => {
+                return Err(Diagnostic {
+                    message: format!("there are two pipelines: {FENNEL_FILE} and {LUA_FILE}"),
+                    place: Some(Place { file: LUA_FILE.to_owned(), line: 1, column: 1 }),
+                    source_line: None,
+                    hint: Some("remove one of them".to_owned()),
+                });
+            }
+        };
+        let (main, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, _)| path == file);
+        let text = main.into_iter().next().map(|(_, text)| text).unwrap_or_default();
+        let helpers = others.into_iter().filter(|(path, _)| is_pipeline_file(path)).collect();
+        Ok(Some(Self { language, file: file.to_owned(), text, helpers }))
+    }
+
+    /// The pipeline's own file, to point into.
+    #[must_use]
+    pub fn pipeline_text(&self) -> PipelineText {
+        PipelineText { file: self.file.clone(), text: self.text.clone() }
+    }
+}
+
+/// Whether a path within a commit is that of a pipeline's file or of a helper.
+#[must_use]
+pub fn is_pipeline_file(path: &str) -> bool {
+    path.starts_with(".quire/") && (path.ends_with(".fnl") || path.ends_with(".lua")) && !CONFIG_FILES.contains(&path)
+}
+
 /// Runner to driver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -41,6 +82,8 @@ pub enum ToDriver {
     Register {
         /// What to evaluate.
         source: PipelineSource,
+        /// How long that may take, in milliseconds.
+        limit_ms: u64,
     },
     /// Call a job's function. Answered by [`FromDriver::JobEnded`], whatever happens.
     RunJob {
@@ -185,6 +228,13 @@ pub enum JobEnd {
         /// Exit code of the command that failed it, where one did.
         exit_code: Option<i32>,
         /// Where in the file.
+        place: Option<Place>,
+    },
+    /// It went on for longer than its time limit without waiting for anything, and was stopped.
+    TimedOut {
+        /// One sentence.
+        message: String,
+        /// Where in the file it was.
         place: Option<Place>,
     },
 }

@@ -3,12 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::driver::protocol::PipelineSource;
+use crate::driver::protocol::{FENNEL_FILE, LUA_FILE, PipelineSource, is_pipeline_file};
 use crate::driver::{Driver, DriverError};
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::JobName;
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Language, Pipeline, PipelineText, Schedule};
+use crate::pipeline::{Diagnostic, Pipeline, Schedule};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -54,20 +54,16 @@ impl Unprepared {
 /// # Errors
 /// There is none, there are two, or it is no text of a sane size.
 pub fn source(files: &PipelineFiles) -> Result<PipelineSource, Unprepared> {
-    let main = [(Language::Fennel, ".quire/ci.fnl"), (Language::Lua, ".quire/ci.lua")];
-    let found: Vec<_> = main.iter().filter_map(|(language, path)| Some((*language, files.get(path)?))).collect();
-    let refuse = |message: String| Err(Unprepared::failed(FailureKind::Pipeline, message));
-    let (language, file) = match found.as_slice() {
-        [] => return refuse("the commit has no .quire/ci.fnl and no .quire/ci.lua".to_owned()),
-        [one] => *one,
-        _ => return refuse("the commit has both .quire/ci.fnl and .quire/ci.lua; keep one of them".to_owned()),
-    };
-    let Some(text) = file.text.clone() else {
-        return refuse(format!("{} is not a plain UTF-8 text file of at most {} KiB", file.path, MAX_SOURCE >> 10));
-    };
-    let helpers = files.files.iter().filter(|other| other.path != file.path);
-    let helpers = helpers.filter_map(|other| Some((other.path.clone(), other.text.clone()?))).collect();
-    Ok(PipelineSource { language, file: file.path.clone(), text, helpers })
+    let refuse = |message: String| Unprepared::failed(FailureKind::Pipeline, message);
+    // A file that is no text counts while the pipeline is looked for, and is refused when it is the one.
+    let texts = files.files.iter().map(|file| (file.path.clone(), file.text.clone().unwrap_or_default()));
+    let source = PipelineSource::from_files(texts.collect()).map_err(|diagnostic| Unprepared::rejected(vec![diagnostic]))?;
+    let source = source.ok_or_else(|| refuse(format!("the commit has no {FENNEL_FILE} and no {LUA_FILE}")))?;
+    let unreadable = files.files.iter().find(|file| file.text.is_none() && is_pipeline_file(&file.path));
+    match unreadable {
+        Some(file) => Err(refuse(format!("{} is not a plain UTF-8 text file of at most {} KiB", file.path, MAX_SOURCE >> 10))),
+        None => Ok(source),
+    }
 }
 
 /// Evaluates and checks a pipeline.
@@ -81,10 +77,10 @@ pub async fn prepare(
     starts_from: &str,
     only: Option<&str>,
 ) -> Result<Prepared, Unprepared> {
-    let text = PipelineText { file: source.file.clone(), text: source.text.clone() };
+    let text = source.pipeline_text();
     let registration = driver.register(source).await.map_err(|error| match error {
         DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
-        DriverError::Spawn { .. } | DriverError::Io { .. } => {
+        DriverError::Spawn(_) | DriverError::Io(_) => {
             Unprepared::failed(FailureKind::Internal, format!("internal error: {}", chain(&error)))
         }
         other => Unprepared::failed(FailureKind::Pipeline, chain(&other)),

@@ -1,0 +1,393 @@
+//! The child process: reads the pipeline, then runs its jobs' functions as threads of one Lua state.
+//!
+//! One loop, no async runtime: a thread runs until it waits, ends, or used up its time slice; then
+//! the next one, and whatever the runner sent in between. A command in flight costs nothing here.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mlua::{Function, MultiValue, Table, Value};
+
+use super::host::{self, ENVIRONMENT, Host, excerpt};
+use super::job::{JobRun, Wait};
+use super::protocol::{FromDriver, JobEnd, PipelineSource, ShResult, Text, ToDriver};
+use super::wire::{self, Incoming, Reader};
+use super::{dsl, sandbox};
+use crate::fennel::{Limits, LuaFault, MEMORY_LIMIT, Vm, lua_fault, to_json};
+use crate::pipeline::{Diagnostic, Place, Registration, format_duration};
+
+/// The Lua side, as the build script compiled it.
+static RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.luac"));
+
+/// How long a job's function may run before the others get their turn.
+const SLICE: Duration = Duration::from_millis(50);
+/// How long a single call of a built-in function, which nothing can interrupt, may take, in
+/// seconds; then the kernel ends this process.
+const STUCK_SECONDS: u32 = 30;
+/// How much of a command's output is kept where its result is returned.
+const MAX_KEPT_OUTPUT: usize = 512 << 10;
+
+/// Runs the child: everything from the first line to the end of standard input.
+#[must_use]
+pub fn child_main() -> ExitCode {
+    sandbox::enter();
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quire driver: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let mut reader = Reader::new(io::stdin());
+    let (source, limit) = match reader.next(true)? {
+        Incoming::Message(message) => match *message {
+            ToDriver::Register { source, limit_ms } => (source, Duration::from_millis(limit_ms)),
+            _ => return Err(io::Error::other("the first message must register a pipeline")),
+        },
+        _ => return Ok(()),
+    };
+    let mut driver = match Driver::register(source, limit) {
+        Ok((driver, registration)) => {
+            if !wire::say(&FromDriver::Registered(registration))? {
+                let message = "the pipeline registers more than can be reported".to_owned();
+                let diagnostics = vec![driver.host.sources.main().diagnostic(message, 1, 1)];
+                return wire::say(&FromDriver::Rejected { diagnostics }).map(|_| ());
+            }
+            driver
+        }
+        Err(diagnostics) => return wire::say(&FromDriver::Rejected { diagnostics }).map(|_| ()),
+    };
+    loop {
+        match reader.next(driver.runnable.is_empty())? {
+            Incoming::Message(message) => driver.handle(*message)?,
+            Incoming::Nothing => driver.step()?,
+            Incoming::End => return Ok(()),
+        }
+    }
+}
+
+/// What resumes a thread: nothing (a new or preempted one), or the answer it waited for.
+type Resumption = (String, MultiValue);
+
+struct Driver {
+    host: Rc<Host>,
+    /// Wraps a job's function: `(job) -> thread body`.
+    run: Function,
+    /// The fields of a command's result.
+    fields: Function,
+    /// Marks a yield that waits for an answer.
+    call: Table,
+    runnable: VecDeque<Resumption>,
+}
+
+impl Driver {
+    fn register(source: PipelineSource, limit: Duration) -> Result<(Self, Registration), Vec<Diagnostic>> {
+        let language = source.language;
+        let environment_fault = |error: mlua::Error| {
+            let diagnostic = Diagnostic { message: lua_fault(&error).message, place: None, source_line: None, hint: None };
+            vec![diagnostic]
+        };
+        let started = Instant::now();
+        let vm = Vm::for_pipeline(MEMORY_LIMIT).map_err(environment_fault)?;
+        let host = Rc::new(Host::new(vm, source, limit));
+        let (driver, register, environment) = Self::assemble(Rc::clone(&host)).map_err(environment_fault)?;
+        let chunk = host.load(host.sources.main(), language, environment).map_err(|diagnostic| vec![diagnostic])?;
+        let left = limit.saturating_sub(started.elapsed());
+        let result = driver.evaluate(&register, chunk, left, limit);
+        host.registering.set(false);
+        let mut registration = host.registration.take();
+        match result {
+            Ok(()) => {
+                host.drop_compiler();
+                Ok((driver, registration))
+            }
+            Err(diagnostic) => {
+                registration.problems.push(diagnostic);
+                Err(registration.problems)
+            }
+        }
+    }
+
+    fn assemble(host: Rc<Host>) -> mlua::Result<(Self, Function, Table)> {
+        let runtime: Table = host.vm.own_bytecode(RUNTIME)?.call((host::functions(&host)?, dsl::module(&host)?))?;
+        let environment: Table = runtime.raw_get("env")?;
+        host.vm.lua().set_named_registry_value(ENVIRONMENT, &environment)?;
+        let (run, fields, call) = (runtime.raw_get("run")?, runtime.raw_get("fields")?, runtime.raw_get("call")?);
+        let register = runtime.raw_get("register")?;
+        Ok((Self { host, run, fields, call, runnable: VecDeque::new() }, register, environment))
+    }
+
+    /// Runs the pipeline's file.
+    fn evaluate(&self, register: &Function, chunk: Function, left: Duration, limit: Duration) -> Result<(), Diagnostic> {
+        let host = &self.host;
+        let fault = |fault: LuaFault| host.sources.diagnose(host.vm.at_last_line(fault));
+        let thread = host.vm.lua().create_thread(register.clone()).map_err(|error| fault(lua_fault(&error)))?;
+        host.vm.watch().set_deadline(Some(left));
+        let result = thread.resume::<MultiValue>(chunk);
+        if host.vm.watch().expired() {
+            let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            let message = format!("the file ran for longer than {} and was stopped", format_duration(millis));
+            return Err(fault(LuaFault::new(message)).with_hint("the file only registers jobs: move the work into a job's function"));
+        }
+        let values = result.map_err(|error| fault(lua_fault(&error)))?;
+        if thread.is_resumable() {
+            return Err(fault(LuaFault::new("the file yielded outside of a coroutine")));
+        }
+        match self.outcome(&values) {
+            Ok(_) => Ok(()),
+            Err(raised) => Err(host.rejected.take().unwrap_or_else(|| host.sources.diagnose(raised))),
+        }
+    }
+
+    /// What a protected call gave: its first value, or what it raised with its place.
+    fn outcome(&self, values: &MultiValue) -> Result<Value, LuaFault> {
+        let value = values.get(1).cloned().unwrap_or(Value::Nil);
+        if matches!(values.front(), Some(Value::Boolean(true))) {
+            return Ok(value);
+        }
+        let mut fault = match &value {
+            Value::String(text) => LuaFault::parse(&text.to_string_lossy()),
+            Value::Error(error) => lua_fault(error),
+            other => LuaFault::new(format!("it raised a {}", other.type_name())),
+        };
+        let raised = self.host.raised.take();
+        if fault.line.is_none()
+            && let Some((chunk, line)) = raised
+        {
+            (fault.chunk, fault.line) = (Some(chunk), Some(line));
+        }
+        Err(self.host.vm.at_last_line(fault))
+    }
+
+    fn handle(&mut self, message: ToDriver) -> io::Result<()> {
+        match message {
+            ToDriver::Register { .. } => Err(io::Error::other("a pipeline is registered already")),
+            ToDriver::RunJob { job, inputs, timeout_ms } => self.start(job, inputs, timeout_ms),
+            ToDriver::ShEnded { call, result } => self.command_ended(call, result),
+            ToDriver::SecretValue { call, value } => self.secret_came(call, value),
+        }
+    }
+
+    fn start(&mut self, id: String, inputs: serde_json::Map<String, serde_json::Value>, timeout_ms: Option<u64>) -> io::Result<()> {
+        let function = self.host.functions.borrow().get(&id).cloned();
+        let fault = |message: String| JobEnd::Failed { message, exit_code: None, place: None };
+        if self.host.jobs.borrow().contains_key(&id) {
+            return Err(io::Error::other(format!("job `{}` runs already", excerpt(&id))));
+        }
+        let Some(function) = function else { return ended(id.clone(), fault(format!("there is no job `{}`", excerpt(&id)))) };
+        let thread = match self.host.vm.lua().create_thread(self.run.clone()) {
+            Ok(thread) => thread,
+            Err(error) => return ended(id, fault(lua_fault(&error).message)),
+        };
+        let deadline = timeout_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
+        let limit = timeout_ms.map(format_duration).unwrap_or_default();
+        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, inputs, deadline, limit));
+        self.runnable.push_back((id, MultiValue::from_iter([Value::Function(function)])));
+        Ok(())
+    }
+
+    /// The job that waits for a call, no longer waiting for it.
+    fn waiter(&self, wanted: u64) -> Option<(String, Wait)> {
+        let mut jobs = self.host.jobs.borrow_mut();
+        let waits = |job: &JobRun| matches!(job.wait, Some(Wait::Command(call, _) | Wait::Secret(call)) if call == wanted);
+        let (id, job) = jobs.iter_mut().find(|(_, job)| waits(job))?;
+        job.wait.take().map(|wait| (id.clone(), wait))
+    }
+
+    fn command_ended(&mut self, call: u64, result: ShResult) -> io::Result<()> {
+        // A job that ended meanwhile has no use for an answer.
+        let Some((id, Wait::Command(_, command))) = self.waiter(call) else { return Ok(()) };
+        if let Some(message) = result.error {
+            let message = format!("`{}`: {message}", command.text);
+            return self.finish(&id, JobEnd::Failed { message, exit_code: None, place: command.place });
+        }
+        match self.result_fields(&command.text, &result) {
+            Ok(fields) => {
+                if let Some(job) = self.host.jobs.borrow_mut().get_mut(&id) {
+                    job.command_ended(call, command, result.exit);
+                }
+                self.runnable.push_back((id, MultiValue::from_iter([Value::Table(fields)])));
+                Ok(())
+            }
+            Err(error) => {
+                let message = format!("the output of `{}` could not be taken: {}", command.text, lua_fault(&error).message);
+                self.finish(&id, JobEnd::Failed { message, exit_code: None, place: command.place })
+            }
+        }
+    }
+
+    fn result_fields(&self, command: &str, result: &ShResult) -> mlua::Result<Table> {
+        let lua = self.host.vm.lua();
+        let bytes = |text: &Text| match text {
+            Text::Plain(text) => lua.create_string(text),
+            Text::Encoded { base64 } => {
+                use base64::Engine;
+                let decoded = base64::engine::general_purpose::STANDARD.decode(base64);
+                lua.create_string(decoded.map_err(mlua::Error::external)?)
+            }
+        };
+        let fields = lua.create_table()?;
+        fields.raw_set("exit", result.exit)?;
+        fields.raw_set("stdout", bytes(&result.stdout)?)?;
+        fields.raw_set("stderr", bytes(&result.stderr)?)?;
+        fields.raw_set("cmd", command)?;
+        Ok(fields)
+    }
+
+    fn secret_came(&mut self, call: u64, value: Result<String, String>) -> io::Result<()> {
+        let Some((id, Wait::Secret(_))) = self.waiter(call) else { return Ok(()) };
+        let lua = self.host.vm.lua();
+        let answer = match &value {
+            Ok(value) => lua.create_string(value).map(|value| MultiValue::from_iter([Value::String(value)])),
+            Err(why) => lua.create_string(why).map(|why| MultiValue::from_iter([Value::Nil, Value::String(why)])),
+        };
+        match answer {
+            Ok(answer) => self.runnable.push_back((id, answer)),
+            Err(error) => {
+                let message = lua_fault(&error).message;
+                return self.finish(&id, JobEnd::Failed { message, exit_code: None, place: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the next thread run until it waits, ends, or its slice is over.
+    fn step(&mut self) -> io::Result<()> {
+        let Some((id, arguments)) = self.runnable.pop_front() else { return Ok(()) };
+        let Some((thread, deadline)) = self.host.jobs.borrow().get(&id).map(|job| (job.thread.clone(), job.deadline)) else {
+            return Ok(());
+        };
+        let watch = self.host.vm.watch();
+        watch.set_deadline_at(deadline);
+        watch.set_slice(Some(SLICE));
+        *self.host.current.borrow_mut() = Some(id.clone());
+        nix::unistd::alarm::set(STUCK_SECONDS);
+        let result = thread.resume::<MultiValue>(arguments);
+        nix::unistd::alarm::cancel();
+        *self.host.current.borrow_mut() = None;
+
+        let failure = self.host.jobs.borrow_mut().get_mut(&id).and_then(|job| job.failure.take());
+        if let Some(failure) = failure {
+            return self.finish(&id, failure);
+        }
+        if watch.expired() {
+            let limit = self.host.jobs.borrow().get(&id).map(|job| job.limit.clone()).unwrap_or_default();
+            let message = format!("it ran for longer than its time limit of {limit} and was stopped");
+            return self.finish(&id, JobEnd::TimedOut { message, place: self.last_place() });
+        }
+        match result {
+            Ok(values) if thread.is_resumable() => self.suspended(id, &values),
+            Ok(values) => {
+                let end = self.end_of(&id, &values);
+                self.finish(&id, end)
+            }
+            Err(error) => {
+                let end = self.raised(self.host.vm.at_last_line(lua_fault(&error)));
+                self.finish(&id, end)
+            }
+        }
+    }
+
+    /// A thread yielded: it waits for an answer, or its slice was over.
+    fn suspended(&mut self, id: String, values: &MultiValue) -> io::Result<()> {
+        match values.front() {
+            None => self.runnable.push_back((id, MultiValue::new())),
+            Some(Value::Table(mark)) if *mark == self.call => {}
+            Some(_) => {
+                let end = self.raised(self.host.vm.at_last_line(LuaFault::new("it yielded outside of a coroutine")));
+                return self.finish(&id, end);
+            }
+        }
+        Ok(())
+    }
+
+    fn raised(&self, fault: LuaFault) -> JobEnd {
+        let diagnostic = self.host.rejected.take().unwrap_or_else(|| self.host.sources.diagnose(fault));
+        JobEnd::Failed { message: diagnostic.message, exit_code: None, place: diagnostic.place }
+    }
+
+    fn last_place(&self) -> Option<Place> {
+        let (chunk, line) = self.host.vm.watch().last_line()?;
+        Some(self.host.sources.place(&chunk, line))
+    }
+
+    /// A job's function returned or raised: what that makes of the job.
+    fn end_of(&self, id: &str, values: &MultiValue) -> JobEnd {
+        let value = match self.outcome(values) {
+            Ok(value) => value,
+            Err(fault) => return self.raised(fault),
+        };
+        let jobs = self.host.jobs.borrow();
+        let Some(job) = jobs.get(id) else { return JobEnd::Skipped };
+        if let Some(failure) = job.unread_failure() {
+            return failure;
+        }
+        if let Value::Table(table) = &value
+            && let Some(failure) = self.returned_failure(job, table)
+        {
+            return failure;
+        }
+        if value.is_nil() && !job.ran {
+            return JobEnd::Skipped;
+        }
+        match to_json(&value, &Limits::default(), &|table| self.stored_fields(table)) {
+            Ok(output) => JobEnd::Complete { output },
+            Err(error) => {
+                let place = self.last_place();
+                JobEnd::Failed { message: format!("what it returns cannot be stored: {error}"), exit_code: None, place }
+            }
+        }
+    }
+
+    /// The failure of a job that returns a table whose `:exit` is not 0.
+    fn returned_failure(&self, job: &JobRun, table: &Table) -> Option<JobEnd> {
+        let result: Option<(u64, Table)> = self.fields.call(table).ok().filter(|(call, _): &(Option<u64>, Option<Table>)| call.is_some()).and_then(|(call, fields)| call.zip(fields));
+        let exit: Value = match &result {
+            Some((call, _)) if job.failed.contains_key(call) => return job.failed.get(call).map(super::job::Command::failure),
+            Some((_, fields)) => fields.raw_get("exit").ok()?,
+            None => table.raw_get("exit").ok()?,
+        };
+        let (shown, exit_code) = match exit {
+            Value::Nil | Value::Integer(0) => return None,
+            Value::Number(0.0) => return None,
+            Value::Integer(exit) => (exit.to_string(), i32::try_from(exit).ok()),
+            other => (other.to_string().unwrap_or_default(), None),
+        };
+        Some(JobEnd::Failed { message: format!("it returned :exit {}", excerpt(&shown)), exit_code, place: self.last_place() })
+    }
+
+    /// The fields of a command's result as they are stored: text that is not UTF-8 loses what is
+    /// not, and long output its end.
+    fn stored_fields(&self, table: &Table) -> Option<Table> {
+        let (_, fields): (Option<u64>, Option<Table>) = self.fields.call(table).ok()?;
+        let fields = fields?;
+        for name in ["stdout", "stderr"] {
+            let text: mlua::LuaString = fields.raw_get(name).ok()?;
+            let bytes = text.as_bytes();
+            let kept = &bytes[..bytes.len().min(MAX_KEPT_OUTPUT)];
+            fields.raw_set(name, String::from_utf8_lossy(kept)).ok()?;
+        }
+        Some(fields)
+    }
+
+    fn finish(&mut self, id: &str, end: JobEnd) -> io::Result<()> {
+        self.host.jobs.borrow_mut().remove(id);
+        self.runnable.retain(|(other, _)| other != id);
+        ended(id.to_owned(), end)
+    }
+}
+
+/// Reports a job's end; an output that is too long for the protocol fails it.
+fn ended(job: String, end: JobEnd) -> io::Result<()> {
+    if wire::say(&FromDriver::JobEnded { job: job.clone(), end })? {
+        return Ok(());
+    }
+    let message = "what it returns is too long to be stored".to_owned();
+    wire::say(&FromDriver::JobEnded { job, end: JobEnd::Failed { message, exit_code: None, place: None } }).map(|_| ())
+}

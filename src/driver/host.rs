@@ -1,0 +1,484 @@
+//! The functions that the runtime's Lua side calls: a job's tools, and what both sides need of
+//! each other. Each checks what it is given and answers with a value or with a sentence that
+//! carries its place; the Lua side raises the sentence as an ordinary error.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use mlua::{Function, Lua, MultiValue, Table, Value};
+
+use super::job::{Command, JobRun, Wait};
+use super::place::{Sources, caller};
+use super::protocol::{FromDriver, Language, PipelineSource, ShCommand, ShOptions};
+use super::wire;
+use crate::fennel::{Compiler, Vm, Watch, from_json, to_json};
+use crate::pipeline::{Diagnostic, PipelineText, Place, Registration, nearest, parse_duration};
+
+/// The most text of one command: arguments, variables, folder.
+const MAX_COMMAND: usize = 1 << 20;
+/// The most text that is fed to a command.
+const MAX_STDIN: usize = 4 << 20;
+/// The longest line of a log; a longer one is split.
+const MAX_LOG_LINE: usize = 64 << 10;
+/// How much of a command is repeated in messages, in characters.
+const MAX_SHOWN: usize = 160;
+
+/// What the host functions and the loop share.
+pub(super) struct Host {
+    /// The pipeline's state.
+    pub(super) vm: Vm,
+    /// Its files, to point into.
+    pub(super) sources: Sources,
+    /// What the file registered so far.
+    pub(super) registration: RefCell<Registration>,
+    /// The job's functions, by id.
+    pub(super) functions: RefCell<HashMap<String, Function>>,
+    /// Whether the file is being read.
+    pub(super) registering: Cell<bool>,
+    /// Jobs whose functions were called and have not ended, by id.
+    pub(super) jobs: RefCell<BTreeMap<String, JobRun>>,
+    /// The job whose thread runs now.
+    pub(super) current: RefCell<Option<String>>,
+    /// Where the last error that reached the top was raised.
+    pub(super) raised: RefCell<Option<(String, u32)>>,
+    /// What is wrong with a helper file that was required.
+    pub(super) rejected: RefCell<Option<Diagnostic>>,
+    /// The compiler, loaded when it is first needed.
+    compiler: RefCell<Option<Compiler>>,
+    source: PipelineSource,
+    compile_limit: std::time::Duration,
+    calls: Cell<u64>,
+}
+
+/// Either values for Lua, or a sentence.
+type Answer<T> = Result<T, String>;
+
+impl Host {
+    /// A host for one pipeline.
+    pub(super) fn new(vm: Vm, source: PipelineSource, compile_limit: std::time::Duration) -> Self {
+        Self {
+            vm,
+            sources: Sources::new(&source),
+            registration: RefCell::default(),
+            functions: RefCell::default(),
+            registering: Cell::new(true),
+            jobs: RefCell::default(),
+            current: RefCell::default(),
+            raised: RefCell::default(),
+            rejected: RefCell::default(),
+            compiler: RefCell::default(),
+            source,
+            compile_limit,
+            calls: Cell::new(0),
+        }
+    }
+
+    fn watch(&self) -> &Watch {
+        self.vm.watch()
+    }
+
+    /// The place of the author's code that called, as Lua writes it: `file:line: `.
+    pub(super) fn at(&self, lua: &Lua, message: &str) -> String {
+        match caller(lua, self.watch()) {
+            Some((chunk, line)) => format!("{chunk}:{line}: {message}"),
+            None => message.to_owned(),
+        }
+    }
+
+    /// The place of the tool's call that is running.
+    fn place_of_call(&self, lua: &Lua, tool: &str) -> Option<Place> {
+        caller(lua, self.watch()).map(|(chunk, line)| self.sources.place_of_call(&chunk, line, tool))
+    }
+
+    /// Does something with the running job.
+    fn with_job<T>(&self, act: impl FnOnce(&str, &mut JobRun) -> Answer<T>) -> Answer<T> {
+        let current = self.current.borrow();
+        let id = current.as_deref().ok_or("this works only inside a job's function")?;
+        let mut jobs = self.jobs.borrow_mut();
+        let job = jobs.get_mut(id).ok_or("this works only inside a job's function")?;
+        act(id, job)
+    }
+
+    fn next_call(&self) -> u64 {
+        self.calls.set(self.calls.get() + 1);
+        self.calls.get()
+    }
+
+    /// Begins a command: gives the call, or nothing where the job has failed instead.
+    fn sh(&self, lua: &Lua, arguments: MultiValue) -> Answer<Option<u64>> {
+        let mut arguments = arguments.into_iter();
+        let cmd = command(&arguments.next().unwrap_or(Value::Nil))?;
+        let opts = sh_options(&arguments.next().unwrap_or(Value::Nil))?;
+        let place = self.place_of_call(lua, "sh");
+        let call = self.next_call();
+        self.with_job(|id, job| {
+            if job.wait.is_some() {
+                return Err("a job can wait for one command at a time: use more jobs to run commands side by side".to_owned());
+            }
+            if let Some(failure) = job.unread_failure() {
+                job.failure = Some(failure);
+                return Ok(None);
+            }
+            job.ran = true;
+            job.wait = Some(Wait::Command(call, Command { text: shown(&cmd), place, exit: 0 }));
+            tell(&FromDriver::Sh { call, job: id.to_owned(), cmd, opts })?;
+            Ok(Some(call))
+        })
+    }
+
+    /// Asks for a secret.
+    fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
+        let name = text(arguments.front(), "the name of a secret")?;
+        let call = self.next_call();
+        self.with_job(|id, job| {
+            job.wait = Some(Wait::Secret(call));
+            tell(&FromDriver::Secret { call, job: id.to_owned(), name })?;
+            Ok(call)
+        })
+    }
+
+    /// What an ancestor or a source gave.
+    fn jobs(&self, lua: &Lua, arguments: &MultiValue) -> Answer<Value> {
+        let name = text(arguments.front(), "the name of a job or source")?;
+        self.with_job(|id, job| {
+            if let Some(value) = job.inputs.get(&name) {
+                return from_json(lua, value).map_err(|error| error.to_string());
+            }
+            let known = || job.inputs.keys().map(String::as_str);
+            let hint = match nearest(&name, known()) {
+                Some(near) => format!("; did you mean :{near}?"),
+                None if self.functions.borrow().contains_key(&name) => format!("; add :{name} to its inputs"),
+                None => format!("; it can ask for {}", known().map(|name| format!(":{name}")).collect::<Vec<_>>().join(" ")),
+            };
+            Err(format!("job `{id}` asks for `{}`, which is not among the jobs and sources before it{hint}", excerpt(&name)))
+        })
+    }
+
+    /// Lines for the job's log.
+    fn log(&self, arguments: &MultiValue) -> Answer<()> {
+        let message = match arguments.front() {
+            Some(Value::String(text)) => text.to_string_lossy(),
+            Some(Value::Integer(number)) => number.to_string(),
+            Some(Value::Number(number)) => number.to_string(),
+            Some(Value::Boolean(value)) => value.to_string(),
+            Some(value @ Value::Table(_)) => {
+                let value = to_json(value, &crate::fennel::Limits::default(), &|_| None);
+                value.map_or_else(|error| format!("(a table: {error})"), |value| value.to_string())
+            }
+            other => return Err(format!("`log` takes text, not {}", other.map_or("nothing", Value::type_name))),
+        };
+        self.with_job(|id, _| {
+            for line in message.lines() {
+                for part in parts(line) {
+                    tell(&FromDriver::Log { job: id.to_owned(), text: part.to_owned() })?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The exit code of a command's result was read.
+    fn seen(&self, call: u64) {
+        let mut jobs = self.jobs.borrow_mut();
+        if let Some(job) = self.current.borrow().as_deref().and_then(|id| jobs.get_mut(id))
+            && job.unread.remove(&call).is_some()
+        {
+            return;
+        }
+        // A result that another job handed over.
+        for job in jobs.values_mut() {
+            job.unread.remove(&call);
+        }
+    }
+
+    /// A helper file beside the pipeline, as a function.
+    fn module(&self, name: &str) -> Answer<Function> {
+        let path = name.replace('.', "/");
+        let wanted = [format!("{path}.fnl"), format!("{path}/init.fnl"), format!("{path}.lua"), format!("{path}/init.lua")];
+        let folder = self.source.file.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let inside = |file: &str| file.strip_prefix(folder).map(|file| file.trim_start_matches('/').to_owned());
+        let helper = wanted.iter().find_map(|wanted| self.source.helpers.iter().find(|(file, _)| inside(file).as_ref() == Some(wanted)));
+        let Some((file, text)) = helper else {
+            let hint = nearest(name, ["quire.ci"].into_iter()).map_or_else(String::new, |near| format!("; did you mean :{near}?"));
+            return Err(format!("there is no module `{}`: a helper is a file beside the pipeline, such as {folder}/{}{hint}", excerpt(name), wanted[0]));
+        };
+        let language = if file.ends_with(".lua") { Language::Lua } else { Language::Fennel };
+        let text = PipelineText { file: file.clone(), text: text.clone() };
+        self.load(&text, language, self.environment().map_err(|error| error.to_string())?).map_err(|diagnostic| {
+            let message = diagnostic.to_string();
+            *self.rejected.borrow_mut() = Some(diagnostic);
+            message
+        })
+    }
+
+    fn environment(&self) -> mlua::Result<Table> {
+        self.vm.lua().named_registry_value(ENVIRONMENT)
+    }
+
+    /// A file as a function of the pipeline's state.
+    pub(super) fn load(&self, text: &PipelineText, language: Language, environment: Table) -> Result<Function, Diagnostic> {
+        let lua_text = match language {
+            Language::Lua => text.text.clone(),
+            Language::Fennel => self.compile(text, &environment)?,
+        };
+        self.vm.chunk(&lua_text, &text.file, Some(environment)).map_err(|error| self.sources.diagnose(crate::fennel::lua_fault(&error)))
+    }
+
+    fn compile(&self, text: &PipelineText, environment: &Table) -> Result<String, Diagnostic> {
+        let mut compiler = self.compiler.borrow_mut();
+        if compiler.is_none() {
+            let loaded = Compiler::new(self.source.helpers.clone()).map_err(|fault| self.sources.diagnose(fault))?;
+            *compiler = Some(loaded.with_limit(self.compile_limit));
+        }
+        let globals: Vec<String> = environment.pairs::<String, Value>().filter_map(|pair| pair.ok().map(|(name, _)| name)).collect();
+        match compiler.as_ref() {
+            Some(compiler) => compiler.compile(text, &globals),
+            None => Err(text.diagnostic("the compiler is not there", 1, 1)),
+        }
+    }
+
+    /// Lets the compiler go, where no helper can need it any more.
+    pub(super) fn drop_compiler(&self) {
+        if self.source.helpers.is_empty() {
+            *self.compiler.borrow_mut() = None;
+        }
+    }
+}
+
+/// Where the registry keeps the author's global environment.
+pub(super) const ENVIRONMENT: &str = "quire.environment";
+
+/// The table of host functions that the Lua side is given.
+pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
+    let lua = host.vm.lua();
+    let table = lua.create_table()?;
+    let with = || Rc::clone(host);
+
+    let host = with();
+    let sh = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.sh(lua, arguments).map_err(|fault| host.at(lua, &fault))));
+    table.raw_set("sh", lua.create_function(sh)?)?;
+    let host = with();
+    let secret = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.secret(&arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+    table.raw_set("secret", lua.create_function(secret)?)?;
+    let host = with();
+    let jobs = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.jobs(lua, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+    table.raw_set("jobs", lua.create_function(jobs)?)?;
+    let host = with();
+    let log = move |lua: &Lua, arguments: MultiValue| Ok(host.log(&arguments).err().map(|fault| host.at(lua, &fault)));
+    table.raw_set("log", lua.create_function(log)?)?;
+    let host = with();
+    table.raw_set("seen", lua.create_function(move |_, call: u64| Ok(host.seen(call)))?)?;
+    let host = with();
+    table.raw_set("at", lua.create_function(move |lua, message: String| Ok(host.at(lua, &message)))?)?;
+    let host = with();
+    let module = move |lua: &Lua, name: Value| {
+        let module = text(Some(&name), "the name of a module").and_then(|name| host.module(&name));
+        // What is wrong inside the helper carries the place in it.
+        Ok(faulty(module.map(Some).map_err(|fault| if host.rejected.borrow().is_some() { fault } else { host.at(lua, &fault) })))
+    };
+    table.raw_set("module", lua.create_function(module)?)?;
+    let host = with();
+    let unknown = move |lua: &Lua, (what, name, known): (String, Value, Vec<String>)| {
+        let name = text(Some(&name), "a name").unwrap_or_else(|_| name.type_name().to_owned());
+        let hint = match nearest(&name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("it has {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        };
+        Ok(host.at(lua, &format!("{what} has no `{}`: {hint}", excerpt(&name))))
+    };
+    table.raw_set("unknown", lua.create_function(unknown)?)?;
+    let host = with();
+    let raised = move |lua: &Lua, error: Value| {
+        *host.raised.borrow_mut() = caller(lua, host.watch());
+        Ok(error_text(&error))
+    };
+    table.raw_set("raised", lua.create_function(raised)?)?;
+    Ok(table)
+}
+
+/// `value, fault` for Lua.
+fn faulty<T>(answer: Answer<Option<T>>) -> (Option<T>, Option<String>) {
+    match answer {
+        Ok(value) => (value, None),
+        Err(fault) => (None, Some(fault)),
+    }
+}
+
+/// Says something to the runner; where nobody listens any more there is nothing left to do.
+fn tell(message: &FromDriver) -> Answer<()> {
+    match wire::say(message) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("this is too much text at once".to_owned()),
+        Err(_) => std::process::exit(0),
+    }
+}
+
+/// An error value as one text.
+fn error_text(error: &Value) -> String {
+    match error {
+        Value::String(text) => text.to_string_lossy(),
+        Value::Error(error) => root(error),
+        Value::Table(table) => match to_json(error, &crate::fennel::Limits::default(), &|_| None) {
+            Ok(value) if table.metatable().is_none() => format!("raised {value}"),
+            _ => error.to_string().unwrap_or_else(|_| "raised a table".to_owned()),
+        },
+        Value::Nil => "raised nil".to_owned(),
+        other => other.to_string().unwrap_or_else(|_| format!("raised a {}", other.type_name())),
+    }
+}
+
+/// What one of the host's own functions raised, without mlua's words around it.
+fn root(error: &mlua::Error) -> String {
+    match error {
+        mlua::Error::CallbackError { cause, .. } => root(cause),
+        mlua::Error::RuntimeError(message) | mlua::Error::MemoryError(message) => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Text out of Lua, in UTF-8 and without NUL.
+fn text(value: Option<&Value>, what: &str) -> Answer<String> {
+    let text = match value {
+        Some(Value::String(text)) => text.to_str().map(|text| text.to_owned()).map_err(|_| format!("{what} is not valid UTF-8"))?,
+        Some(Value::Integer(number)) => number.to_string(),
+        Some(Value::Number(number)) => number.to_string(),
+        other => return Err(format!("{what} is text, not {}", other.map_or("nil", Value::type_name))),
+    };
+    if text.contains('\0') { Err(format!("{what} contains a NUL byte")) } else { Ok(text) }
+}
+
+/// The items of a sequence.
+fn sequence(table: &Table, what: &str) -> Answer<Vec<Value>> {
+    let length = table.raw_len();
+    if length == 0 && !table.is_empty() {
+        return Err(format!("{what} is a sequence like [\"cargo\" \"test\"], not a table with keys"));
+    }
+    if length > 100_000 {
+        return Err(format!("{what} is too long"));
+    }
+    (1..=length).map(|index| table.raw_get(index).map_err(|error| error.to_string())).collect()
+}
+
+fn command(value: &Value) -> Answer<ShCommand> {
+    let (command, size) = match value {
+        Value::String(_) => {
+            let text = text(Some(value), "a command")?;
+            if text.trim().is_empty() {
+                return Err("the command is empty".to_owned());
+            }
+            let size = text.len();
+            (ShCommand::Shell(text), size)
+        }
+        Value::Table(table) => {
+            let items = sequence(table, "a command")?;
+            let argv: Vec<String> = items.iter().map(|item| text(Some(item), "each part of a command")).collect::<Result<_, _>>()?;
+            if argv.first().is_none_or(String::is_empty) {
+                return Err("the command is empty".to_owned());
+            }
+            let size = argv.iter().map(String::len).sum();
+            (ShCommand::Argv(argv), size)
+        }
+        other => return Err(format!("`sh` takes a command as text or as a sequence, not {}", other.type_name())),
+    };
+    if size > MAX_COMMAND { Err("the command is longer than 1 MiB".to_owned()) } else { Ok(command) }
+}
+
+fn sh_options(value: &Value) -> Answer<ShOptions> {
+    let table = match value {
+        Value::Nil => return Ok(ShOptions::default()),
+        Value::Table(table) => table,
+        other => return Err(format!("the options of `sh` are a table, not {}", other.type_name())),
+    };
+    let mut options = ShOptions::default();
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair.map_err(|error| error.to_string())?;
+        let key = text(Some(&key), "an option's name")?;
+        match key.as_str() {
+            "env" => options.env = variables(&value)?,
+            "cwd" => options.cwd = Some(folder(text(Some(&value), ":cwd")?)?),
+            "timeout" => options.timeout_ms = Some(parse_duration(&text(Some(&value), ":timeout")?).map_err(|error| error.to_string())?),
+            "stdin" => {
+                let Value::String(input) = &value else { return Err(format!(":stdin is text, not {}", value.type_name())) };
+                if input.as_bytes().len() > MAX_STDIN {
+                    return Err(":stdin is longer than 4 MiB".to_owned());
+                }
+                options.stdin = Some(input.to_str().map_err(|_| ":stdin is not valid UTF-8")?.to_owned());
+            }
+            other => {
+                let known = ["env", "cwd", "timeout", "stdin"];
+                let hint = nearest(other, known.into_iter()).map_or_else(
+                    || "it knows :env, :cwd, :timeout and :stdin".to_owned(),
+                    |near| format!("did you mean :{near}?"),
+                );
+                return Err(format!("`sh` has no option :{}: {hint}", excerpt(other)));
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// A table of variables; in the order of their names, for a table has none.
+pub(super) fn variables(value: &Value) -> Answer<Vec<(String, String)>> {
+    let Value::Table(table) = value else { return Err(format!("variables are a table {{:NAME \"value\"}}, not {}", value.type_name())) };
+    let mut variables = Vec::new();
+    let mut size = 0;
+    for pair in table.pairs::<Value, Value>() {
+        let (name, value) = pair.map_err(|error| error.to_string())?;
+        let Value::String(_) = name else { return Err("variables are a table {:NAME \"value\"}: a name is missing".to_owned()) };
+        let name = text(Some(&name), "the name of a variable")?;
+        if name.is_empty() || name.contains('=') {
+            return Err(format!("`{}` is not the name of a variable", excerpt(&name)));
+        }
+        let value = text(Some(&value), &format!("the variable {}", excerpt(&name)))?;
+        size += name.len() + value.len();
+        if size > MAX_COMMAND {
+            return Err("the variables are longer than 1 MiB together".to_owned());
+        }
+        variables.push((name, value));
+    }
+    variables.sort();
+    Ok(variables)
+}
+
+/// A folder that stays within the workspace.
+fn folder(path: String) -> Answer<String> {
+    let leaves = path.starts_with('/') || path.split('/').any(|part| part == "..");
+    if leaves { Err(format!(":cwd `{}` leaves the workspace", excerpt(&path))) } else { Ok(path) }
+}
+
+/// A command as a person would type it: its first line, shortened.
+fn shown(command: &ShCommand) -> String {
+    let text = match command {
+        ShCommand::Shell(text) => text.trim().to_owned(),
+        ShCommand::Argv(argv) => shell_words::join(argv),
+    };
+    let line = text.lines().next().unwrap_or_default();
+    let mut short: String = line.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// A line in parts of at most [`MAX_LOG_LINE`] bytes.
+fn parts(line: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = line;
+    while rest.len() > MAX_LOG_LINE {
+        let (part, more) = rest.split_at(rest.floor_char_boundary(MAX_LOG_LINE));
+        parts.push(part);
+        rest = more;
+    }
+    parts.push(rest);
+    parts
+}
+
+/// A foreign name, short and printable enough for a sentence.
+pub(super) fn excerpt(name: &str) -> String {
+    let mut short: String = name.chars().take(60).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if name.chars().nth(60).is_some() {
+        short.push('…');
+    }
+    short
+}

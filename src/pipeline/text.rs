@@ -1,0 +1,163 @@
+//! A pipeline's text, to point into.
+
+use super::{Diagnostic, Place};
+
+/// The longest source line that is quoted, in characters.
+const MAX_QUOTED: usize = 400;
+
+/// A file's name and text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PipelineText {
+    /// Path within the commit.
+    pub file: String,
+    /// The text.
+    pub text: String,
+}
+
+impl PipelineText {
+    /// A line, from 1.
+    #[must_use]
+    pub fn line(&self, line: u32) -> Option<&str> {
+        self.text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)
+    }
+
+    /// The column of the first character of a line that is not white space.
+    #[must_use]
+    pub fn indent(&self, line: u32) -> u32 {
+        let blank = self.line(line).map_or(0, |text| text.chars().take_while(|c| c.is_whitespace()).count());
+        column(blank)
+    }
+
+    /// Whether Lua, which shortens long names from the left, means this file.
+    #[must_use]
+    pub fn is_named(&self, chunk: &str) -> bool {
+        self.file == chunk || chunk.strip_prefix("...").is_some_and(|end| !end.is_empty() && self.file.ends_with(end))
+    }
+
+    /// Something wrong at a place of this file.
+    #[must_use]
+    pub fn diagnostic(&self, message: impl Into<String>, line: u32, column: u32) -> Diagnostic {
+        self.diagnostic_at(message, Place { file: self.file.clone(), line, column })
+    }
+
+    /// Something wrong at a place, with its line where it lies in this file.
+    #[must_use]
+    pub fn diagnostic_at(&self, message: impl Into<String>, place: Place) -> Diagnostic {
+        let line = if place.file == self.file { self.line(place.line) } else { None };
+        let source_line = line.map(|text| text.chars().take(MAX_QUOTED).collect());
+        Diagnostic { message: message.into(), source_line, place: Some(place), hint: None }
+    }
+
+    /// Where the call `(head :name …` or `head("name", …` begins: the nearest one that is not after
+    /// `line`. A call's own line, as Lua knows it, is the last line of the functions among its arguments.
+    #[must_use]
+    pub fn find_call(&self, line: u32, head: &str, name: &str) -> Option<(u32, u32)> {
+        let lines: Vec<&str> = self.text.lines().take(usize::try_from(line).ok()?).collect();
+        for (number, text) in lines.iter().enumerate().rev() {
+            let Some(at) = find_literal(text, name) else { continue };
+            let same_line = call_start(&text[..at], head).map(|start| (number, start));
+            let start = same_line.or_else(|| {
+                let above = number.checked_sub(1).filter(|_| text[..at].trim().is_empty())?;
+                call_start(lines[above], head).map(|start| (above, start))
+            });
+            if let Some((number, start)) = start {
+                return Some((column(number), column(lines[number][..start].chars().count())));
+            }
+        }
+        None
+    }
+
+    /// The nearest line, not after `line` and at most so many before it, that calls `head` at all.
+    #[must_use]
+    pub fn find_head(&self, line: u32, head: &str, within: u32) -> Option<(u32, u32)> {
+        (line.saturating_sub(within).max(1)..=line).rev().find_map(|number| {
+            let text = self.line(number)?;
+            let end = text.match_indices(head).map(|(at, _)| at + head.len()).find(|end| {
+                call_start(&text[..*end], head).is_some() && text[*end..].starts_with(|c: char| c.is_whitespace() || c == '(')
+            })?;
+            Some((number, column(text[..call_start(&text[..end], head)?].chars().count())))
+        })
+    }
+
+    /// Where a name is written as a literal in the lines from `first` up to (not including) `end`.
+    #[must_use]
+    pub fn find(&self, first: u32, end: u32, name: &str) -> Option<(u32, u32)> {
+        let skip = usize::try_from(first).ok()?.checked_sub(1)?;
+        let count = usize::try_from(end.saturating_sub(first)).ok()?;
+        for (number, text) in self.text.lines().enumerate().skip(skip).take(count) {
+            if let Some(at) = find_literal(text, name) {
+                return Some((column(number), column(text[..at].chars().count())));
+            }
+        }
+        None
+    }
+}
+
+/// From a count of what comes before to a number from 1.
+fn column(before: usize) -> u32 {
+    u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Where a call begins in a text that ends with its head: `  (ci.job ` gives the parenthesis, `ci.job(` the `c`.
+fn call_start(before: &str, head: &str) -> Option<usize> {
+    let before = before.trim_end();
+    let (in_lua, callee) = match before.strip_suffix('(') {
+        Some(callee) => (true, callee),
+        None => (false, before),
+    };
+    let rest = callee.strip_suffix(head)?;
+    let start = rest.rfind(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_' | '-'))).map_or(0, |at| at + 1);
+    let module = &rest[start..];
+    if !(module.is_empty() || module.ends_with('.')) {
+        return None;
+    }
+    if in_lua { Some(start) } else { rest[..start].strip_suffix('(').map(str::len).or(Some(start)) }
+}
+
+/// Where `:name`, `"name"` or `'name'` begins in a line, a comment's text aside.
+fn find_literal(line: &str, name: &str) -> Option<usize> {
+    if name.is_empty() || name.len() > line.len() {
+        return None;
+    }
+    let code = &line[..line.find([';']).unwrap_or(line.len())];
+    let ends_word = |rest: &str| rest.chars().next().is_none_or(|c| c.is_whitespace() || "()[]{}\"'".contains(c));
+    let mut from = 0;
+    while let Some(at) = code[from..].find(name).map(|at| at + from) {
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        match before.chars().next_back() {
+            Some(':') if ends_word(after) => return Some(at - 1),
+            Some(quote @ ('"' | '\'')) if after.starts_with(quote) => return Some(at - 1),
+            _ => from = at + name.chars().next().map_or(1, char::len_utf8),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_as_whole_literals() {
+        let text = PipelineText {
+            file: "ci.fnl".to_owned(),
+            text: "(local ci (require :quire.ci))\n  (ci.job :test-all [:quire/push] f) (ci.job :test [:test-all ; :nope\n :ü :lint]\nci.job(\"x\", {'test'})".to_owned(),
+        };
+        assert_eq!(text.find_call(3, "job", "test"), Some((2, 38)));
+        assert_eq!(text.find_call(2, "job", "test-all"), Some((2, 3)));
+        assert_eq!(text.find_call(9, "job", "x"), Some((4, 1)));
+        assert_eq!(text.find_call(2, "job", "x"), None);
+        assert_eq!(text.find_call(4, "ob", "x"), None);
+        assert_eq!(text.find_call(4, "job", "lint"), None);
+        assert_eq!((text.find_head(3, "job", 5), text.find_head(3, "job", 0), text.find_head(1, "job", 5)), (Some((2, 3)), None, None));
+        assert_eq!(text.find_head(4, "job", 0), Some((4, 1)));
+        let split = PipelineText { file: String::new(), text: "(ci.job\n  :a\n  [:quire/push] (fn [] 1))".to_owned() };
+        assert_eq!(split.find_call(3, "job", "a"), Some((1, 1)));
+        assert_eq!(text.find(2, 4, "lint"), Some((3, 5)));
+        assert_eq!(text.find(2, 4, "nope"), None);
+        assert_eq!(text.find(2, 3, "lint"), None);
+        assert_eq!(text.find(1, 9, "test"), Some((2, 46)));
+        assert_eq!(text.find(4, 5, "test"), Some((4, 14)));
+        assert_eq!((text.line(0), text.line(5)), (None, None));
+    }
+}
