@@ -235,7 +235,9 @@ fn marked(rest: &str) -> usize {
 
 fn as_text(file: &str, pipeline: &Pipeline) -> String {
     let jobs = pipeline.jobs();
-    let bold = |text: String| if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text };
+    let bold = |text: String| {
+        if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text }
+    };
     let mut words = format!("{file}: {} {}\n", jobs.len(), if jobs.len() == 1 { "job" } else { "jobs" });
     let width = jobs.iter().map(|job| job.id.as_str().chars().count()).max().unwrap_or(0);
     for job in jobs {

@@ -11,7 +11,7 @@ use crate::init::{self, Options};
 /// Also read from the environment: PUID, PGID, QUIRE_AUTHORIZED_KEYS, QUIRE_GRACE (seconds that a stop may take),
 /// QUIRE_DATA, QUIRE_RUNTIME and, with --native, QUIRE_SSH_PORT and QUIRE_HTTP_PORT.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Init {
+pub(super) struct Init {
     /// Run without a container, as the present user
     #[arg(long)]
     native: bool,
@@ -39,8 +39,7 @@ pub struct Init {
 }
 
 /// Runs it until it is told to stop.
-#[must_use]
-pub fn run(init: Init) -> ExitCode {
+pub(super) fn run(init: Init) -> ExitCode {
     let Init { native, data, ssh_port, http_port, listen, keys, children, leave_zombies } = init;
     init::main(Options { native, data, ssh_port, http_port, listen, keys, children, leave_zombies })
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::git::GitError;
 use crate::names::NameError;
+use crate::serve::ServeError;
 use crate::ssh::command::Refusal;
 use crate::ssh::session::SessionError;
 use crate::store::StoreError;
@@ -16,6 +17,8 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// What it is about does not exist.
 pub(super) const NOT_FOUND: u8 = 3;
+/// A person has to mend something first (EX_CONFIG of sysexits.h).
+const CONFIGURATION: u8 = 78;
 /// It may not be done this way.
 pub(super) const REFUSED: u8 = 128;
 
@@ -94,6 +97,32 @@ impl Failure {
 
 fn printable(text: &str) -> String {
     text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Why `quire serve` ended. Exit code 78 (EX_CONFIG) tells init to try again slowly: a person has to act first.
+pub(super) fn serve(error: &ServeError) -> ExitCode {
+    let failure = match error {
+        ServeError::Config(config) => {
+            for diagnostic in config.diagnostics() {
+                let hint = diagnostic.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                let _ = io::stderr().write_all(format!("quire: {}{}\n", printable(&diagnostic.to_string()), printable(&hint)).as_bytes());
+            }
+            Failure::of(CONFIGURATION, error).hint("mend it; the server is started again by itself")
+        }
+        ServeError::Store(StoreError::Damaged { last_backup, .. }) => Failure::of(CONFIGURATION, error).hint(match last_backup {
+            Some(backup) => format!(
+                "nothing was changed, and git goes on working; the newest copy of the database is {}: put it in its place, or restore a backup",
+                backup.display()
+            ),
+            None => "nothing was changed, and git goes on working; restore a backup, or move the file away to begin with an empty history of runs".to_owned(),
+        }),
+        ServeError::Store(StoreError::Newer { snapshot, .. }) => Failure::of(CONFIGURATION, error).hint(match snapshot {
+            Some(snapshot) => format!("run that newer quire again; the copy made before its migration is {}", snapshot.display()),
+            None => "run that newer quire again, or restore a backup".to_owned(),
+        }),
+        ServeError::Store(_) | ServeError::System { .. } => Failure::of(FAILED, error),
+    };
+    failure.print()
 }
 
 impl From<GitError> for Failure {

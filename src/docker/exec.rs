@@ -72,7 +72,8 @@ impl Engine {
             working_dir: spec.folder.clone(),
             ..Default::default()
         };
-        let made = self.call("prepare the command", self.timings().call, |docker| async move { docker.create_exec(container, config).await });
+        let made =
+            self.call("prepare the command", self.timings().call, |docker| async move { docker.create_exec(container, config).await });
         Ok(made.await?.id)
     }
 

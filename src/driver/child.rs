@@ -347,7 +347,12 @@ impl Driver {
 
     /// The failure of a job that returns a table whose `:exit` is not 0.
     fn returned_failure(&self, job: &JobRun, table: &Table) -> Option<JobEnd> {
-        let result: Option<(u64, Table)> = self.fields.call(table).ok().filter(|(call, _): &(Option<u64>, Option<Table>)| call.is_some()).and_then(|(call, fields)| call.zip(fields));
+        let result: Option<(u64, Table)> = self
+            .fields
+            .call(table)
+            .ok()
+            .filter(|(call, _): &(Option<u64>, Option<Table>)| call.is_some())
+            .and_then(|(call, fields)| call.zip(fields));
         let exit: Value = match &result {
             Some((call, _)) if job.failed.contains_key(call) => return job.failed.get(call).map(super::job::Command::failure),
             Some((_, fields)) => fields.raw_get("exit").ok()?,

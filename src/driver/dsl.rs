@@ -163,7 +163,9 @@ fn job_options(job: &str, value: &Value) -> Result<JobOptions, Problem> {
             ("allow-failure", Value::Boolean(allow)) => options.allow_failure = *allow,
             ("retry", Value::Integer(count)) if (0..=10).contains(count) => options.retry = u32::try_from(*count).unwrap_or(0),
             ("timeout", _) => return advised(format!("the :timeout of job `{job}` is {}", kind(Some(&value))), "write it like \"10m\""),
-            ("allow-failure", _) => return problem(format!("the :allow-failure of job `{job}` is {}, not true or false", kind(Some(&value)))),
+            ("allow-failure", _) => {
+                return problem(format!("the :allow-failure of job `{job}` is {}, not true or false", kind(Some(&value))));
+            }
             ("retry", _) => return problem(format!("the :retry of job `{job}` is not a whole number from 0 to 10")),
             (other, _) => {
                 let known = "a job has the options :timeout, :allow-failure and :retry".to_owned();

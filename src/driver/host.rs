@@ -201,7 +201,11 @@ impl Host {
         let helper = wanted.iter().find_map(|wanted| self.source.helpers.iter().find(|(file, _)| inside(file).as_ref() == Some(wanted)));
         let Some((file, text)) = helper else {
             let hint = nearest(name, ["quire.ci"].into_iter()).map_or_else(String::new, |near| format!("; did you mean :{near}?"));
-            return Err(format!("there is no module `{}`: a helper is a file beside the pipeline, such as {folder}/{}{hint}", excerpt(name), wanted[0]));
+            return Err(format!(
+                "there is no module `{}`: a helper is a file beside the pipeline, such as {folder}/{}{hint}",
+                excerpt(name),
+                wanted[0]
+            ));
         };
         let language = if file.ends_with(".lua") { Language::Lua } else { Language::Fennel };
         let text = PipelineText { file: file.clone(), text: text.clone() };
@@ -259,10 +263,12 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     let sh = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.sh(lua, arguments).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("sh", lua.create_function(sh)?)?;
     let host = with();
-    let secret = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.secret(&arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+    let secret =
+        move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.secret(&arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("secret", lua.create_function(secret)?)?;
     let host = with();
-    let jobs = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.jobs(lua, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+    let jobs =
+        move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.jobs(lua, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("jobs", lua.create_function(jobs)?)?;
     let host = with();
     let log = move |lua: &Lua, arguments: MultiValue| Ok(host.log(&arguments).err().map(|fault| host.at(lua, &fault)));
@@ -407,10 +413,8 @@ fn sh_options(value: &Value) -> Answer<ShOptions> {
             }
             other => {
                 let known = ["env", "cwd", "timeout", "stdin"];
-                let hint = nearest(other, known.into_iter()).map_or_else(
-                    || "it knows :env, :cwd, :timeout and :stdin".to_owned(),
-                    |near| format!("did you mean :{near}?"),
-                );
+                let hint = nearest(other, known.into_iter())
+                    .map_or_else(|| "it knows :env, :cwd, :timeout and :stdin".to_owned(), |near| format!("did you mean :{near}?"));
                 return Err(format!("`sh` has no option :{}: {hint}", excerpt(other)));
             }
         }

@@ -33,9 +33,7 @@ impl LuaFault {
             return Self::new(format!("it needs more memory than a pipeline may have ({limit} MiB)"));
         }
         match position(text) {
-            Some((chunk, line, rest)) => {
-                Self { chunk: Some(chunk.to_owned()), line: Some(line), ..Self::new(shorten_overflow(rest)) }
-            }
+            Some((chunk, line, rest)) => Self { chunk: Some(chunk.to_owned()), line: Some(line), ..Self::new(shorten_overflow(rest)) },
             None => Self::new(shorten_overflow(text)),
         }
     }
@@ -92,7 +90,9 @@ fn compiler_hint(message: &str, rest: &str, globals: &[String]) -> Option<String
             }
             _ => match nearest(name, globals.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("bind `{name}` first, or look for a typo; a job's tools are destructured in its parameters: (fn [{{: sh}}] …)"),
+                None => {
+                    format!("bind `{name}` first, or look for a typo; a job's tools are destructured in its parameters: (fn [{{: sh}}] …)")
+                }
             },
         };
         return Some(hint);
@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn a_position_is_only_taken_from_what_looks_like_one() {
         let fault = LuaFault::parse(".quire/ci.fnl:12: attempt to index a nil value\nstack traceback:\n\t[C]: in ?");
-        assert_eq!((fault.chunk.as_deref(), fault.line, fault.message.as_str()), (Some(".quire/ci.fnl"), Some(12), "attempt to index a nil value"));
+        assert_eq!(
+            (fault.chunk.as_deref(), fault.line, fault.message.as_str()),
+            (Some(".quire/ci.fnl"), Some(12), "attempt to index a nil value")
+        );
         for text in ["cannot read x.fnl:12: gone", "plain", "x.fnl:: y", "ü.lua", "x.lua:99999999999: y"] {
             assert_eq!(LuaFault::parse(text), LuaFault::new(text), "{text}");
         }

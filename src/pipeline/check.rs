@@ -6,9 +6,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::Dfs;
 
-use super::{
-    Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineImage, PipelineText, Place, Registration, Source, nearest,
-};
+use super::{Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineImage, PipelineText, Place, Registration, Source, nearest};
 use crate::names::JobName;
 
 /// The most jobs a pipeline may have.
@@ -199,7 +197,8 @@ impl<'a> Check<'a> {
         // come back to a job seen before, and from there on the path is a cycle.
         let cycle = loop {
             let current = path[path.len() - 1];
-            let next = self.jobs[current].inputs.iter().filter_map(|name| names.get(name.as_str()).copied()).find(|job| within.contains(job));
+            let next =
+                self.jobs[current].inputs.iter().filter_map(|name| names.get(name.as_str()).copied()).find(|job| within.contains(job));
             let Some(next) = next else { break path };
             if let Some(at) = position.get(&next) {
                 break path.split_off(*at);

@@ -33,7 +33,7 @@ use crate::live::Live;
 use crate::names::RunId;
 use crate::paths::Paths;
 use crate::queue::Queue;
-use crate::run::{ExecutorKind, Run};
+use crate::run::Run;
 use crate::secret::Secret;
 use crate::store::{Store, StoreError};
 
@@ -117,8 +117,12 @@ impl Runner {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut running = Running::new();
         let mut tasks: JoinSet<()> = JoinSet::new();
-        let mut sweep_due = tokio::time::Instant::now() + SWEEP_EVERY;
+        let mut sweep_due = tokio::time::Instant::now();
         while !shutdown.is_cancelled() {
+            if tokio::time::Instant::now() >= sweep_due {
+                let all_right = self.reconcile(&ids(&running)).await;
+                sweep_due = tokio::time::Instant::now() + if all_right { SWEEP_EVERY } else { SLOW_POLL };
+            }
             self.stop_what_was_asked(&running).await;
             if let Err(error) = self.claim_what_fits(&mut running, &mut tasks, &shutdown).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "no run can be claimed now");
@@ -127,10 +131,6 @@ impl Runner {
                 () = self.0.queue.woken(SLOW_POLL) => {}
                 Some(ended) = tasks.join_next_with_id() => self.ended(ended, &mut running).await,
                 () = shutdown.cancelled() => {}
-            }
-            if tokio::time::Instant::now() >= sweep_due {
-                self.reconcile(&ids(&running)).await;
-                sweep_due = tokio::time::Instant::now() + SWEEP_EVERY;
             }
         }
         for in_hand in running.values() {
@@ -197,10 +197,6 @@ impl Runner {
             running.insert(task.id(), InHand { run: id, stop });
         }
         Ok(())
-    }
-
-    fn executor(&self, kind: ExecutorKind) -> Option<&Arc<dyn Executor>> {
-        self.0.executors.iter().find(|executor| executor.kind() == kind)
     }
 
     fn run_folder(&self, run: &Run) -> std::path::PathBuf {

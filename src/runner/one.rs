@@ -134,12 +134,8 @@ impl Runner {
             }
             unprepared
         })?;
-        let tree = GitTree {
-            git: self.0.git.clone(),
-            repo: self.0.paths.repo(&run.repo),
-            sha: run.sha.clone(),
-            dockerfile: files.dockerfile,
-        };
+        let tree =
+            GitTree { git: self.0.git.clone(), repo: self.0.paths.repo(&run.repo), sha: run.sha.clone(), dockerfile: files.dockerfile };
         Ok((prepared, tree))
     }
 
@@ -223,14 +219,10 @@ impl Runner {
 
 /// The variables that every command of a run sees.
 fn run_env(run: &Run, pipeline: &[(String, String)]) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> = [
-        ("CI", "true"),
-        ("QUIRE_REPO", run.repo.as_str()),
-        ("QUIRE_REF", run.ref_name.as_str()),
-        ("QUIRE_SHA", run.sha.as_str()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    let mut env: Vec<(String, String)> =
+        [("CI", "true"), ("QUIRE_REPO", run.repo.as_str()), ("QUIRE_REF", run.ref_name.as_str()), ("QUIRE_SHA", run.sha.as_str())]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
     env.push(("QUIRE_RUN".to_owned(), run.id.to_string()));
     if let Some(branch) = run.ref_name.branch() {
         env.push(("QUIRE_BRANCH".to_owned(), branch.to_owned()));

@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::SecretSource;
 use super::prepare::{Prepared, chain};
 use super::record::{RecordError, Recorder};
 use super::step::{self, Output};
-use super::SecretSource;
 use crate::driver::protocol::{FromDriver, JobEnd, ShCommand, ShOptions, ShResult, ToDriver};
 use crate::driver::{DriverError, DriverReceiver, DriverSender};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
@@ -292,20 +292,22 @@ impl Play {
             return self.call(&job).await;
         }
         let redactor = self.scene.log.redactor().clone();
+        let mut timed_out = active.timed_out;
         let (state, exit_code, message, output) = match end {
             JobEnd::Complete { output } => (JobState::Complete, None, None, Some(redactor.redact_json(output))),
             JobEnd::Skipped => (JobState::Skipped, None, None, None),
-            JobEnd::Failed { message, exit_code, place } => {
-                let message = redactor.redact_text(&message);
-                let message = place.map_or(message.clone(), |place| format!("{place}: {message}"));
-                (JobState::Failed, exit_code, Some(message), None)
+            JobEnd::Failed { message, exit_code, place } => (JobState::Failed, exit_code, Some(located(&message, place.as_ref())), None),
+            JobEnd::TimedOut { message, place } => {
+                timed_out = true;
+                (JobState::Failed, None, Some(located(&message, place.as_ref())), None)
             }
         };
+        let message = message.map(|message| redactor.redact_text(&message));
         let result = JobResult { state, exit_code, message: message.as_deref(), output: output.as_ref() };
         self.scene.recorder.job_ended(&job, JobState::Active, &result)?;
         if let Some(message) = message {
             self.note(&format!("job `{job}` failed: {message}"));
-            self.messages.push((job.clone(), message, active.timed_out));
+            self.messages.push((job.clone(), message, timed_out));
         }
         if let Some(output) = output {
             self.outputs.insert(job.clone(), output);
@@ -358,6 +360,10 @@ impl Play {
     }
 }
 
+fn located(message: &str, place: Option<&crate::pipeline::Place>) -> String {
+    place.map_or_else(|| message.to_owned(), |place| format!("{place}: {message}"))
+}
+
 fn driver_failed(error: &DriverError) -> Stop {
     failed(FailureKind::Pipeline, chain(error))
 }
@@ -376,4 +382,3 @@ pub(super) fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
     };
     (kind, error.to_string())
 }
-

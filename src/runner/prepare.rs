@@ -87,9 +87,9 @@ pub async fn prepare(
     })?;
     let pipeline = Pipeline::check(registration, &text, has_dockerfile).map_err(Unprepared::rejected)?;
     let only = only.map(str::parse::<JobName>).transpose();
-    let schedule = only.map_err(|error| error.to_string()).and_then(|only| {
-        Schedule::new(&pipeline, starts_from, only.as_ref()).map_err(|error| error.to_string())
-    });
+    let schedule = only
+        .map_err(|error| error.to_string())
+        .and_then(|only| Schedule::new(&pipeline, starts_from, only.as_ref()).map_err(|error| error.to_string()));
     let schedule = schedule.map_err(|message| Unprepared::failed(FailureKind::Pipeline, message))?;
     Ok(Prepared { pipeline, schedule, driver })
 }

@@ -8,15 +8,17 @@ use crate::run::{ExecutorKind, Run};
 
 impl Runner {
     /// Ends every active run that is not in `driven`, once its container is confirmed gone, and removes
-    /// containers, networks and workspaces that belong to no driven run.
-    pub async fn reconcile(&self, driven: &[RunId]) {
+    /// containers, networks and workspaces that belong to no driven run. False where a run could not be
+    /// put right yet.
+    pub(super) async fn reconcile(&self, driven: &[RunId]) -> bool {
         let active = match self.0.store.call(|store| store.active_runs()).await {
             Ok(active) => active,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the active runs cannot be read");
-                return;
+                return false;
             }
         };
+        let mut all_right = true;
         let strays: Vec<&Run> = active.iter().filter(|run| !driven.contains(&run.id)).collect();
         for executor in &self.0.executors {
             let mine = |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
@@ -26,28 +28,29 @@ impl Runner {
                         tracing::warn!(removed, executor = %executor.kind(), "removed what runs had left behind");
                     }
                     for run in strays.iter().filter(mine) {
-                        self.orphan(run).await;
+                        all_right &= self.orphan(run).await;
                     }
                 }
                 Err(error) => {
                     // Nothing was started for a run without container: it needs no engine to end.
-                    let certain = |run: &&&Run| run.container_id.is_none() && matches!(error, ExecutorError::Unavailable(_));
-                    tracing::warn!(%error, executor = %executor.kind(), "what runs left behind cannot be looked for yet");
-                    for run in strays.iter().filter(mine).filter(certain) {
-                        self.orphan(run).await;
+                    let (certain, uncertain): (Vec<&Run>, Vec<&Run>) = strays
+                        .iter()
+                        .filter(mine)
+                        .partition(|run| run.container_id.is_none() && matches!(error, ExecutorError::Unavailable(_)));
+                    for run in certain {
+                        all_right &= self.orphan(run).await;
+                    }
+                    if !uncertain.is_empty() {
+                        all_right = false;
+                        tracing::warn!(%error, runs = uncertain.len(), "runs that nobody drives cannot be ended yet: are their containers gone?");
                     }
                 }
             }
         }
-        for run in strays {
-            let kind = run.executor.unwrap_or(ExecutorKind::Docker);
-            if self.executor(kind).is_none() {
-                tracing::warn!(run = %run.id, executor = %kind, "an active run's executor is not configured any more");
-            }
-        }
+        all_right
     }
 
-    async fn orphan(&self, run: &Run) {
+    async fn orphan(&self, run: &Run) -> bool {
         let (id, has_container) = (run.id, run.container_id.is_some() || run.workspace_path.is_some());
         let requeue = self.0.config.borrow().retry_orphaned;
         let ended = self.0.store.call(move |store| {
@@ -62,8 +65,12 @@ impl Runner {
                 tracing::warn!(run = %id, again, "an active run had nobody to drive it any more");
                 self.0.live.state_changed(id);
                 self.0.queue.wake();
+                true
             }
-            Err(error) => tracing::error!(run = %id, error = &error as &dyn std::error::Error, "an orphaned run cannot be ended yet"),
+            Err(error) => {
+                tracing::error!(run = %id, error = &error as &dyn std::error::Error, "an orphaned run cannot be ended yet");
+                false
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::live::Live;
 use crate::names::RepoName;
 use crate::paths::Paths;
+use crate::queue::Queue;
 use crate::store::Store;
 
 pub use checks::watch;
@@ -114,6 +115,8 @@ pub struct WebState {
     pub clock: Clock,
     /// The configuration.
     pub config: WebConfig,
+    /// The queue, to wake the runner.
+    pub queue: Queue,
     /// Results of the background checks.
     pub health: HealthBoard,
 }

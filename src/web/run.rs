@@ -168,10 +168,8 @@ fn view(rows: &Rows, mut logs: PageLog, frame: Frame, now: Millis) -> RunPage<'_
         let view = StepView { line: StepLine { step, now, over }, log: logs.take(step.seq), prefix: log::prefix(step) };
         by_job.entry(step.job_id.as_str()).or_default().push(view);
     }
-    let jobs = rows.jobs.iter().map(|job| JobView {
-        line: JobLine { job, now },
-        steps: by_job.remove(job.job_id.as_str()).unwrap_or_default(),
-    });
+    let jobs =
+        rows.jobs.iter().map(|job| JobView { line: JobLine { job, now }, steps: by_job.remove(job.job_id.as_str()).unwrap_or_default() });
     RunPage {
         frame,
         head: Head { run: &rows.run, successor: rows.successor, now },
@@ -200,6 +198,7 @@ pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>, form: For
         return Err(WebError::Conflict("This run has ended already, so there is nothing to cancel."));
     }
     app.web.live.state_changed(id);
+    app.web.queue.wake();
     Ok(match form {
         Form::Json => Json(json!({ "run": find(&app, &id.to_string()).await? })).into_response(),
         Form::Html => Redirect::to(&run_path(&id)).into_response(),
@@ -212,6 +211,7 @@ pub(super) async fn retry(State(app): Shared, Path(id): Path<String>, form: Form
     let run = app.web.store.call(move |s| s.retry(id)).await?;
     app.web.live.state_changed(id);
     app.web.live.state_changed(run.id);
+    app.web.queue.wake();
     Ok(match form {
         Form::Json => Json(json!({ "run": run })).into_response(),
         Form::Html => Redirect::to(&run_path(&run.id)).into_response(),
@@ -232,7 +232,10 @@ impl Changes {
         // Only the rows decide whether there is news: rendered times move by themselves.
         if self.is_new("run", &(format!("{:?}", rows.run), rows.successor)) {
             let head = Head { run: &rows.run, successor: rows.successor, now }.render()?;
-            news.insert("title".to_owned(), format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into());
+            news.insert(
+                "title".to_owned(),
+                format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into(),
+            );
             news.insert("head".to_owned(), head.into());
         }
         let (mut jobs, mut steps) = (Vec::new(), Vec::new());

@@ -51,7 +51,8 @@ under_both!(
 
 async fn the_tree_is_there(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let output = run_exit(&*workspace, shell("cat plain.txt link a/deep/er/file && bin/tool x && touch new && mkdir d && echo ok >d/f"), 0).await;
+    let output =
+        run_exit(&*workspace, shell("cat plain.txt link a/deep/er/file && bin/tool x && touch new && mkdir d && echo ok >d/f"), 0).await;
     assert_eq!(output.text(), "plain\nplain\ndeeptool x\n");
     workspace.stop().await.unwrap();
 }

@@ -19,7 +19,9 @@ impl DockerExecutor {
     /// Gives the image's reference; builds it where the run wants that.
     pub(super) async fn image_for(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
         match &spec.image {
-            ImageSource::Reference(reference) if reference.trim().is_empty() => Err(ExecutorError::Image("the image's name is empty".into())),
+            ImageSource::Reference(reference) if reference.trim().is_empty() => {
+                Err(ExecutorError::Image("the image's name is empty".into()))
+            }
             ImageSource::Reference(reference) => Ok(full_reference(reference)),
             ImageSource::Dockerfile => self.built_image(spec, observer, hold).await,
         }
@@ -134,7 +136,9 @@ mod tests {
     #[test]
     fn tags_are_legal_and_distinct() {
         let tag = |instance: &str, repo: &str, content: &str| image_tag(instance, &repo.parse().unwrap(), content);
-        for (repo, name) in [("foo", "quire/foo"), ("Work/Foo", "quire/work/foo"), ("a.-_b", "quire/a-b"), ("_", "quire/repository"), ("a_/b", "quire/a/b")] {
+        for (repo, name) in
+            [("foo", "quire/foo"), ("Work/Foo", "quire/work/foo"), ("a.-_b", "quire/a-b"), ("_", "quire/repository"), ("a_/b", "quire/a/b")]
+        {
             assert_eq!(tag("i", repo, "c").split_once(':').unwrap().0, name);
         }
         let all = [tag("i", "foo", "c"), tag("j", "foo", "c"), tag("i", "Foo", "c"), tag("i", "foo", "d")];

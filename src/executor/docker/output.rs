@@ -49,7 +49,9 @@ pub(super) fn refusal(words: &[u8], exit_code: i64) -> Option<Refusal> {
     let words = String::from_utf8_lossy(words);
     Some(match () {
         () if words.contains("chdir to cwd") => Refusal::Folder,
-        () if words.contains("no such file or directory") || words.contains("executable file not found") => Refusal::Program(ErrorKind::NotFound),
+        () if words.contains("no such file or directory") || words.contains("executable file not found") => {
+            Refusal::Program(ErrorKind::NotFound)
+        }
         () if words.contains("permission denied") => Refusal::Program(ErrorKind::PermissionDenied),
         () if words.contains("argument list too long") => Refusal::Program(ErrorKind::ArgumentListTooLong),
         () => Refusal::Program(ErrorKind::Other),

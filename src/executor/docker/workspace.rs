@@ -76,7 +76,12 @@ impl DockerWorkspace {
         }
     }
 
-    async fn run(&self, mut command: Command, mut sink: Box<dyn OutputSink>, cancel: CancellationToken) -> Result<CommandEnd, ExecutorError> {
+    async fn run(
+        &self,
+        mut command: Command,
+        mut sink: Box<dyn OutputSink>,
+        cancel: CancellationToken,
+    ) -> Result<CommandEnd, ExecutorError> {
         let folder = check(&command)?;
         if cancel.is_cancelled() || self.stopped.is_cancelled() {
             return Ok(CommandEnd::Cancelled);
@@ -332,7 +337,12 @@ impl DockerWorkspace {
 }
 
 impl Workspace for DockerWorkspace {
-    fn run(&self, command: Command, sink: Box<dyn OutputSink>, cancel: CancellationToken) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
+    fn run(
+        &self,
+        command: Command,
+        sink: Box<dyn OutputSink>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
         self.run(command, sink, cancel).boxed()
     }
 

@@ -1,0 +1,43 @@
+//! Checks that only this level can make: the engine and the intake. Results go to the health
+//! board, from which the health endpoint answers without waiting for anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::executor::Executor;
+use crate::intake::Intake;
+use crate::run::ExecutorKind;
+use crate::web::{Figure, HealthBoard, Part, Status};
+
+/// How often the engine is asked.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Asks the executor that runs new runs whether it could, again and again.
+pub(super) async fn engine(executors: &[Arc<dyn Executor>], health: &HealthBoard) {
+    let Some(executor) = executors.first() else { return };
+    loop {
+        match (executor.probe().await, executor.kind()) {
+            (Ok(()), ExecutorKind::Docker) => health.set(Part::Docker, Status::Ok, "the engine answers", None),
+            (Ok(()), ExecutorKind::Host) => {
+                health.set(Part::Docker, Status::Ok, "not used: runs are executed on the host, without isolation", None);
+            }
+            (Err(error), _) => health.set(Part::Docker, Status::Degraded, format!("runs wait: {error}"), None),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Reports damaged spool files until somebody has looked at them.
+pub(super) async fn intake(intake: &Intake, health: &HealthBoard) {
+    loop {
+        let damaged = intake.damaged();
+        let figure = Some(Figure { what: "damaged_events", value: damaged });
+        if damaged == 0 {
+            health.set(Part::EventSocket, Status::Ok, "listening", figure);
+        } else {
+            let message = format!("{damaged} damaged events lie in spool/damaged of the volume; look at them, then remove them");
+            health.set(Part::EventSocket, Status::Degraded, message, figure);
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
