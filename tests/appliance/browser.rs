@@ -154,7 +154,7 @@ impl Drop for Session {
 
 #[test]
 fn a_person_signs_in_and_watches_a_run_grow() {
-    if std::env::var("QUIRE_SKIP").is_ok_and(|skip| skip.split_whitespace().any(|need| need == "browser")) {
+    if std::env::var("QUIRE_SKIP").is_ok_and(|skip| skip.split([',', ' ']).any(|need| need == "browser")) {
         return;
     }
     let (appliance, client) = Appliance::with_client();
