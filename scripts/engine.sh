@@ -92,3 +92,6 @@ source_commit() {
   [ -z "$(git -C "$root" status --porcelain 2>/dev/null)" ] || commit=$commit-modified
   printf '%s\n' "$commit"
 }
+
+# Removes what a newer build of the image has left without a name; nothing of anybody else's.
+remove_old_images() { docker image prune --force --filter label=org.opencontainers.image.title=quire >/dev/null; }

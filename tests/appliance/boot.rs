@@ -76,8 +76,7 @@ fn a_child_that_is_killed_runs_again_and_the_other_does_not_notice() {
     let (appliance, client) = Appliance::with_client();
     let pid = |name: &str| {
         let status: Value = serde_json::from_str(&appliance.exec(&["cat", "/run/quire/status.json"])).unwrap();
-        let found = find_child(&status, name).unwrap_or_else(|| panic!("no {name} in {status}"));
-        found["pid"].as_i64()
+        status["children"][name]["pid"].as_i64()
     };
     let (serve, sshd) = (pid("serve").expect("serve runs"), pid("sshd"));
     appliance.exec(&["sh", "-c", &format!("kill -9 {serve}")]);
@@ -85,16 +84,4 @@ fn a_child_that_is_killed_runs_again_and_the_other_does_not_notice() {
     wait_for("serve to run again", Duration::from_secs(20), again, || appliance.log());
     assert_eq!(pid("sshd"), sshd);
     client.ssh_ok(&["repo", "list"]);
-}
-
-/// The entry of a child, wherever the status file keeps it.
-fn find_child(value: &Value, name: &str) -> Option<Value> {
-    match value {
-        Value::Object(fields) if fields.get("name").and_then(Value::as_str) == Some(name) => Some(value.clone()),
-        Value::Object(fields) => {
-            fields.get(name).filter(|found| found.is_object()).cloned().or_else(|| fields.values().find_map(|v| find_child(v, name)))
-        }
-        Value::Array(items) => items.iter().find_map(|v| find_child(v, name)),
-        _ => None,
-    }
 }
