@@ -68,8 +68,8 @@ impl Engine {
     pub async fn create_container(&self, spec: &ContainerSpec) -> Result<String, DockerError> {
         let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
         let body = create_body(spec);
-        let made =
-            self.call("create the container", self.timings().heavy, |docker| async move { docker.create_container(Some(options), body).await });
+        let made = self
+            .call("create the container", self.timings().heavy, |docker| async move { docker.create_container(Some(options), body).await });
         Ok(made.await?.id)
     }
 
@@ -84,7 +84,7 @@ impl Engine {
         .await
     }
 
-    /// Unpacks a tar stream into a folder of the container, owned by the container's user.
+    /// Unpacks a tar stream into a folder of the container, owned as the archive says.
     ///
     /// # Errors
     /// [`DockerError::Source`] when the stream itself failed.
@@ -92,7 +92,7 @@ impl Engine {
         let attempt = "send the tree into the container";
         let feed = Feed::default();
         let body = bollard::body_try_stream(feed.watch(tar));
-        let options = query::UploadToContainerOptions { path: folder.to_owned(), copy_uidgid: Some("1".into()), ..Default::default() };
+        let options = query::UploadToContainerOptions { path: folder.to_owned(), ..Default::default() };
         let docker = self.client().await?;
         let stall = self.timings().stall;
         let sent = feed.while_moving(stall, docker.upload_to_container(id, Some(options), body)).await;
@@ -135,9 +135,8 @@ impl Engine {
         let options = query::ListContainersOptions { all: true, filters: Some(label_filter(labels)), ..Default::default() };
         let listed =
             self.call("list containers", self.timings().call, |docker| async move { docker.list_containers(Some(options)).await }).await?;
-        let entry = |c: bollard::models::ContainerSummary| {
-            Some(Listed { id: c.id?, labels: c.labels.unwrap_or_default().into_iter().collect() })
-        };
+        let entry =
+            |c: bollard::models::ContainerSummary| Some(Listed { id: c.id?, labels: c.labels.unwrap_or_default().into_iter().collect() });
         Ok(listed.into_iter().filter_map(entry).collect())
     }
 
@@ -147,7 +146,8 @@ impl Engine {
     /// When the engine cannot do it.
     pub async fn kill_container(&self, id: &str) -> Result<(), DockerError> {
         let options = query::KillContainerOptions { signal: "KILL".into() };
-        let killed = self.call("kill the container", self.timings().heavy, |docker| async move { docker.kill_container(id, Some(options)).await });
+        let killed =
+            self.call("kill the container", self.timings().heavy, |docker| async move { docker.kill_container(id, Some(options)).await });
         match killed.await {
             Err(DockerError::NotFound { .. } | DockerError::Conflict { .. }) => Ok(()),
             other => other,
@@ -164,8 +164,10 @@ impl Engine {
         let mut seen = false;
         loop {
             let options = query::RemoveContainerOptions { force: true, v: true, link: false };
-            let removed = self
-                .call("remove the container", self.timings().heavy, |docker| async move { docker.remove_container(id, Some(options)).await })
+            let removed =
+                self.call("remove the container", self.timings().heavy, |docker| async move {
+                    docker.remove_container(id, Some(options)).await
+                })
                 .await;
             let error = match removed {
                 Ok(()) => return Ok(true),

@@ -35,7 +35,8 @@ impl Engine {
         let options = query::ListNetworksOptions { filters: Some(label_filter(labels)) };
         let listed =
             self.call("list networks", self.timings().call, |docker| async move { docker.list_networks(Some(options)).await }).await?;
-        let entry = |n: bollard::models::Network| Some(super::Listed { id: n.id?, labels: n.labels.unwrap_or_default().into_iter().collect() });
+        let entry =
+            |n: bollard::models::Network| Some(super::Listed { id: n.id?, labels: n.labels.unwrap_or_default().into_iter().collect() });
         Ok(listed.into_iter().filter_map(entry).collect())
     }
 

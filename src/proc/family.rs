@@ -90,7 +90,10 @@ impl Family {
         let mut members: BTreeSet<i32> = all
             .iter()
             .filter(eligible)
-            .filter(|p| p.has_marker(&self.marker) || (adopters.contains(&p.parent) && p.session != own_session.unwrap_or(0) && self.stands_in_folder(p)))
+            .filter(|p| {
+                p.has_marker(&self.marker)
+                    || (adopters.contains(&p.parent) && p.session != own_session.unwrap_or(0) && self.stands_in_folder(p))
+            })
             .map(|p| p.pid)
             .collect();
         loop {

@@ -51,7 +51,8 @@ under_both!(
 
 async fn the_tree_is_there(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let output = run_exit(&*workspace, shell("cat plain.txt link a/deep/er/file && bin/tool x && touch new && mkdir d && echo ok >d/f"), 0).await;
+    let output =
+        run_exit(&*workspace, shell("cat plain.txt link a/deep/er/file && bin/tool x && touch new && mkdir d && echo ok >d/f"), 0).await;
     assert_eq!(output.text(), "plain\nplain\ndeeptool x\n");
     workspace.stop().await.unwrap();
 }
@@ -161,8 +162,6 @@ async fn senseless_commands(fixture: Fixture) {
 
 /// A script whose processes each write to a file for as long as they live.
 const TREE: &str = r#"
-beat() { while :; do echo . >>"beat.$1"; sleep 0.05; done; }
-export -f beat 2>/dev/null
 cat >beat.sh <<'X'
 while :; do echo . >>"beat.$1"; sleep 0.05; done
 X

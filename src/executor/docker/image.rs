@@ -19,7 +19,9 @@ impl DockerExecutor {
     /// Gives the image's reference; builds it where the run wants that.
     pub(super) async fn image_for(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
         match &spec.image {
-            ImageSource::Reference(reference) if reference.trim().is_empty() => Err(ExecutorError::Image("the image's name is empty".into())),
+            ImageSource::Reference(reference) if reference.trim().is_empty() => {
+                Err(ExecutorError::Image("the image's name is empty".into()))
+            }
             ImageSource::Reference(reference) => Ok(full_reference(reference)),
             ImageSource::Dockerfile => self.built_image(spec, observer, hold).await,
         }
@@ -44,7 +46,7 @@ impl DockerExecutor {
         let tag = image_tag(&self.config.instance, &spec.repo, content.as_deref().unwrap_or(&spec.run.to_string()));
         // Held before it is looked for, so that the end of another run's build does not remove it in between.
         hold.image(&tag);
-        if content.is_some() && self.engine.has_image(&tag).await.map_err(|error| fault("look for the image", &error))? {
+        if content.is_some() && self.engine.image_user(&tag).await.map_err(|error| fault("look for the image", &error))?.is_some() {
             observer.line(Stream::Stdout, format!("quire: using {tag}, built from the same tree before\n").as_bytes());
             return Ok(tag);
         }
@@ -134,7 +136,9 @@ mod tests {
     #[test]
     fn tags_are_legal_and_distinct() {
         let tag = |instance: &str, repo: &str, content: &str| image_tag(instance, &repo.parse().unwrap(), content);
-        for (repo, name) in [("foo", "quire/foo"), ("Work/Foo", "quire/work/foo"), ("a.-_b", "quire/a-b"), ("_", "quire/repository"), ("a_/b", "quire/a/b")] {
+        for (repo, name) in
+            [("foo", "quire/foo"), ("Work/Foo", "quire/work/foo"), ("a.-_b", "quire/a-b"), ("_", "quire/repository"), ("a_/b", "quire/a/b")]
+        {
             assert_eq!(tag("i", repo, "c").split_once(':').unwrap().0, name);
         }
         let all = [tag("i", "foo", "c"), tag("j", "foo", "c"), tag("i", "Foo", "c"), tag("i", "foo", "d")];

@@ -19,7 +19,11 @@ const FILL: &str = "lay out the workspace";
 const REMOVE: &str = "remove the workspace";
 
 /// Makes `folder` anew and unpacks the stream into it. On failure or when cancelled, nothing is left.
-pub(super) async fn fill(folder: &Path, tar: BoxStream<'static, io::Result<Bytes>>, cancel: &CancellationToken) -> Result<(), ExecutorError> {
+pub(super) async fn fill(
+    folder: &Path,
+    tar: BoxStream<'static, io::Result<Bytes>>,
+    cancel: &CancellationToken,
+) -> Result<(), ExecutorError> {
     // The stream ends when cancelled, so the thread that reads it ends as well.
     let stream = tar.take_until(Box::pin(cancel.clone().cancelled_owned()));
     let checked = cancel.clone();

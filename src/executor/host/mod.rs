@@ -73,7 +73,10 @@ impl HostExecutor {
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
         let folder = spec.workspace.clone();
         let registered = Registered::new(&self.running, spec.run);
-        observer.line(Stream::Stdout, b"quire: running on the host itself, without isolation; image, limits and network settings do not apply\n");
+        observer.line(
+            Stream::Stdout,
+            b"quire: running on the host itself, without isolation; image, limits and network settings do not apply\n",
+        );
         folder::fill(&folder, spec.tree.archive(), &cancel).await?;
         let folder = tokio::fs::canonicalize(&folder).await.map_err(|error| other("lay out the workspace", &error))?;
         let family = Family { marker: run_mark(&self.config.instance, spec.run), folder: Some(folder.clone()) };
@@ -148,6 +151,12 @@ impl Drop for Registered {
     }
 }
 
-fn other(attempt: &'static str, error: &dyn std::fmt::Display) -> ExecutorError {
-    ExecutorError::Other { attempt, message: error.to_string() }
+fn other(attempt: &'static str, error: &dyn std::error::Error) -> ExecutorError {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        message = format!("{message}: {next}");
+        cause = next.source();
+    }
+    ExecutorError::Other { attempt, message }
 }

@@ -1,9 +1,9 @@
 //! Commands as child processes in a workspace on disk.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -120,7 +120,12 @@ impl HostWorkspace {
 }
 
 impl Workspace for HostWorkspace {
-    fn run(&self, command: Command, sink: Box<dyn OutputSink>, cancel: CancellationToken) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
+    fn run(
+        &self,
+        command: Command,
+        sink: Box<dyn OutputSink>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
         self.run(command, sink, cancel).boxed()
     }
 
