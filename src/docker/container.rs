@@ -84,7 +84,7 @@ impl Engine {
         .await
     }
 
-    /// Unpacks a tar stream into a folder of the container, owned by the container's user.
+    /// Unpacks a tar stream into a folder of the container, owned as the archive says.
     ///
     /// # Errors
     /// [`DockerError::Source`] when the stream itself failed.
@@ -92,7 +92,7 @@ impl Engine {
         let attempt = "send the tree into the container";
         let feed = Feed::default();
         let body = bollard::body_try_stream(feed.watch(tar));
-        let options = query::UploadToContainerOptions { path: folder.to_owned(), copy_uidgid: Some("1".into()), ..Default::default() };
+        let options = query::UploadToContainerOptions { path: folder.to_owned(), ..Default::default() };
         let docker = self.client().await?;
         let stall = self.timings().stall;
         let sent = feed.while_moving(stall, docker.upload_to_container(id, Some(options), body)).await;

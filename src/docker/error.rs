@@ -227,7 +227,21 @@ mod tests {
         .iter()
         .map(DockerError::chain)
         .collect();
-        insta::assert_snapshot!(texts.join("\n"), @"");
+        insta::assert_snapshot!(texts.join("\n"), @r#"
+        `ftp://x` is not an engine's address; write `unix:///var/run/docker.sock`
+        there is no socket at /run/d.sock; is Docker installed, and its socket mounted?
+        no permission for the socket /run/d.sock: it belongs to user 0 and group 998; give quire's process group 998 (compose: `group_add: ["998"]`)
+        nothing listens at /run/d.sock; is the Docker engine running?
+        cannot connect to /run/d.sock: odd
+        the engine did not answer within 2 s (to start the container)
+        Docker Engine 20.10 or newer is needed (API 1.41); this one speaks API 1.40
+        the connection to the engine broke (to start the container): why
+        cannot start the container: why
+        cannot start the container: why
+        cannot start the container: why
+        the engine's answer is not understood (to start the container): why
+        the tree could not be read while it was sent: why
+        "#);
     }
 
     #[test]

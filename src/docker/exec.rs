@@ -26,6 +26,8 @@ pub struct ExecSpec {
     pub folder: Option<String>,
     /// Whether standard input will be fed; else it is empty.
     pub stdin: bool,
+    /// Who runs it; none for the container's user.
+    pub user: Option<String>,
 }
 
 /// A piece of output.
@@ -70,6 +72,7 @@ impl Engine {
             env: Some(spec.env.clone()),
             cmd: Some(spec.argv.clone()),
             working_dir: spec.folder.clone(),
+            user: spec.user.clone(),
             ..Default::default()
         };
         let made =

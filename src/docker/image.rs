@@ -36,15 +36,15 @@ pub struct ListedImage {
 }
 
 impl Engine {
-    /// Whether an image is there.
+    /// The user that an image's commands run as (empty for root); none when it is not there.
     ///
     /// # Errors
     /// When the engine cannot say.
-    pub async fn has_image(&self, reference: &str) -> Result<bool, DockerError> {
+    pub async fn image_user(&self, reference: &str) -> Result<Option<String>, DockerError> {
         let asked = self.call("inspect the image", self.timings().call, |docker| async move { docker.inspect_image(reference).await });
         match asked.await {
-            Ok(_) => Ok(true),
-            Err(DockerError::NotFound { .. }) => Ok(false),
+            Ok(image) => Ok(Some(image.config.and_then(|config| config.user).unwrap_or_default())),
+            Err(DockerError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -3,8 +3,11 @@
 //!
 //! Without an engine the Docker half fails, unless `QUIRE_SKIP` names `docker`.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod docker;
 mod engine_away;
+mod figures;
 mod host;
 mod suite;
 mod support;

@@ -162,8 +162,6 @@ async fn senseless_commands(fixture: Fixture) {
 
 /// A script whose processes each write to a file for as long as they live.
 const TREE: &str = r#"
-beat() { while :; do echo . >>"beat.$1"; sleep 0.05; done; }
-export -f beat 2>/dev/null
 cat >beat.sh <<'X'
 while :; do echo . >>"beat.$1"; sleep 0.05; done
 X

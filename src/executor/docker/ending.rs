@@ -11,11 +11,10 @@
 //! reached, a shell that was replaced by the run) the whole container is killed: a command that
 //! has been ended must not go on, whatever that costs the run.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::StreamExt;
-
-use crate::docker::{DockerError, Engine, ExecSpec};
+use super::aside;
+use crate::docker::{DockerError, Engine};
 
 /// How long the script may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -105,26 +104,6 @@ pub(super) async fn end(engine: &Engine, container: &str, mark: &str, alone: boo
 
 async fn by_script(engine: &Engine, container: &str, mark: &str, alone: bool) -> Result<bool, DockerError> {
     let alone = if alone { "alone" } else { "" };
-    let argv = ["/bin/sh", "-c", SCRIPT, "quire-end", mark, alone].map(str::to_owned).to_vec();
-    let spec = ExecSpec { argv, env: Vec::new(), folder: Some("/".into()), stdin: false };
-    let exec = engine.create_exec(container, &spec).await?;
-    let mut started = engine.start_exec(&exec).await?;
-    while let Some(frame) = started.output.next().await {
-        frame?;
-    }
-    Ok(exit_code(engine, &exec).await? == Some(0))
-}
-
-/// Waits for the engine to note that an exec whose outputs are closed has ended.
-async fn exit_code(engine: &Engine, exec: &str) -> Result<Option<i64>, DockerError> {
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    loop {
-        let state = engine.exec_state(exec).await?;
-        if !state.running || started.elapsed() > PATIENCE {
-            return Ok(state.exit_code.filter(|_| !state.running));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(100));
-    }
+    let (code, _) = aside::run(engine, container, None, &["/bin/sh", "-c", SCRIPT, "quire-end", mark, alone]).await?;
+    Ok(code == Some(0))
 }

@@ -46,7 +46,7 @@ impl DockerExecutor {
         let tag = image_tag(&self.config.instance, &spec.repo, content.as_deref().unwrap_or(&spec.run.to_string()));
         // Held before it is looked for, so that the end of another run's build does not remove it in between.
         hold.image(&tag);
-        if content.is_some() && self.engine.has_image(&tag).await.map_err(|error| fault("look for the image", &error))? {
+        if content.is_some() && self.engine.image_user(&tag).await.map_err(|error| fault("look for the image", &error))?.is_some() {
             observer.line(Stream::Stdout, format!("quire: using {tag}, built from the same tree before\n").as_bytes());
             return Ok(tag);
         }

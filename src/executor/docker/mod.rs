@@ -8,6 +8,7 @@
 //! world but not each other. A bridge per run would keep them apart no better, and costs more
 //! than half as much again as the container's start, and one of the engine's few address ranges.
 
+mod aside;
 mod ending;
 mod image;
 mod output;
@@ -45,6 +46,9 @@ pub struct DockerConfig {
     pub endpoint: String,
     /// The appliance's id: letters, digits and dashes.
     pub instance: String,
+    /// A network of the engine's to put runs on, such as `bridge`; none for the appliance's own,
+    /// on which runs do not reach each other.
+    pub network: Option<String>,
     /// CPU weight of runs and image builds; a neighbour has 1024.
     pub cpu_shares: u32,
     /// Time limits of the engine's answers.
@@ -55,7 +59,7 @@ impl DockerConfig {
     /// The usual settings.
     #[must_use]
     pub fn new(endpoint: &str, instance: &str) -> Self {
-        Self { endpoint: endpoint.to_owned(), instance: instance.to_owned(), cpu_shares: 256, timings: Timings::default() }
+        Self { endpoint: endpoint.to_owned(), instance: instance.to_owned(), network: None, cpu_shares: 256, timings: Timings::default() }
     }
 }
 
@@ -113,7 +117,7 @@ impl DockerExecutor {
     }
 
     fn network_name(&self) -> String {
-        format!("quire-{}", self.config.instance)
+        self.config.network.clone().unwrap_or_else(|| format!("quire-{}", self.config.instance))
     }
 
     async fn container_spec(&self, spec: &StartSpec, image: &str) -> Result<ContainerSpec, DockerError> {
@@ -148,7 +152,7 @@ impl DockerExecutor {
         let container = self.create(&spec, &image, observer, &cancel).await?;
         let guard = Remains { engine: self.engine.clone(), container: Some(container.clone()) };
         observer.container_created(&container, &image);
-        let ready = until(&cancel, self.bring_up(&spec, &container)).await;
+        let ready = until(&cancel, self.bring_up(&spec, &image, &container)).await;
         if let Err(error) = ready.and_then(|done| done) {
             guard.clear().await;
             return Err(error);
@@ -209,21 +213,30 @@ impl DockerExecutor {
     }
 
     /// Sends the tree in and starts the container.
-    async fn bring_up(&self, spec: &StartSpec, container: &str) -> Result<(), ExecutorError> {
-        // The engine works on one container one call at a time, so doing both at once wins nothing.
-        self.engine.upload(container, FOLDER, output::rooted(spec.tree.archive())).await.map_err(start_fault)?;
+    async fn bring_up(&self, spec: &StartSpec, image: &str, container: &str) -> Result<(), ExecutorError> {
+        // The engine works on one container one call at a time, so sending and starting at once wins nothing.
+        let sending = self.engine.upload(container, FOLDER, spec.tree.archive());
+        let (sent, user) = tokio::join!(sending, self.engine.image_user(image));
+        sent.map_err(start_fault)?;
+        let user = user.map_err(start_fault)?.unwrap_or_default();
         match self.engine.start_container(container).await {
             Err(error) if self.lacks_network(spec, &error) => {
                 self.make_network().await?;
-                self.engine.start_container(container).await.map_err(start_fault)
+                self.engine.start_container(container).await.map_err(start_fault)?;
             }
-            other => other.map_err(start_fault),
+            other => other.map_err(start_fault)?,
         }
+        // The engine would look the user up on its own host, so it is done from inside.
+        if !matches!(user.split(':').next(), None | Some("" | "0" | "root")) {
+            let given = aside::give_workspace(&self.engine, container, FOLDER, &user).await;
+            given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")))?;
+        }
+        Ok(())
     }
 
     /// Whether a start failed since the network is not there: it is made only then, so that no start pays for looking.
     fn lacks_network(&self, spec: &StartSpec, error: &DockerError) -> bool {
-        spec.limits.network && !error.is_unavailable() && error.words().contains(&self.network_name())
+        spec.limits.network && self.config.network.is_none() && !error.is_unavailable() && error.words().contains(&self.network_name())
     }
 
     async fn make_network(&self) -> Result<(), ExecutorError> {

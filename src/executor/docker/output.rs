@@ -1,26 +1,4 @@
-//! Small things around byte streams: the archive's root entry, and the engine's own words in a
-//! command's output.
-
-use bytes::Bytes;
-use futures_util::StreamExt;
-
-use crate::docker::TarStream;
-
-/// The archive with an entry for its root folder before it, so that the engine gives the
-/// workspace itself to the container's user, whoever that is.
-pub(super) fn rooted(archive: TarStream) -> TarStream {
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(tar::EntryType::Directory);
-    header.set_mode(0o755);
-    header.set_size(0);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    let named = header.set_path("./");
-    header.set_cksum();
-    let root = named.map(|()| Bytes::copy_from_slice(header.as_bytes()));
-    futures_util::stream::iter([root]).chain(archive).boxed()
-}
+//! The engine's own words in a command's output, and sizes in words.
 
 /// How the engine begins what it writes into the output of a command that it could not start.
 const REFUSAL: &[u8] = b"OCI runtime exec failed: ";
@@ -88,15 +66,5 @@ mod tests {
         for (bytes, text) in [(0, "0 bytes"), (2 << 30, "2 GiB"), (3 << 29, "1.5 GiB"), (64 << 20, "64 MiB"), (1500, "1.4 KiB")] {
             assert_eq!(size(bytes), text);
         }
-    }
-
-    #[tokio::test]
-    async fn the_root_entry_comes_first() {
-        let rest = futures_util::stream::iter([Ok(Bytes::from_static(&[0; 1024]))]).boxed();
-        let all: Vec<_> = rooted(rest).map(Result::unwrap).collect().await;
-        let all = all.concat();
-        let mut archive = tar::Archive::new(all.as_slice());
-        let paths: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
-        assert_eq!(paths, [std::path::Path::new("./")]);
     }
 }

@@ -15,7 +15,7 @@ use super::super::command::{check, mark, no_folder, not_started};
 use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, Workspace};
 use super::ending::{self, Ended};
 use super::output::{Refusal, may_be_refusal, refusal, size};
-use super::{FOLDER, Hold, fault};
+use super::{FOLDER, Hold, aside, fault};
 use crate::docker::{ContainerState, DockerError, Engine, ExecSpec, ExecState, Frame};
 use crate::names::RunId;
 
@@ -24,6 +24,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long a container that died may take to say so.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// A container on its way to being removed is first seen as killed, so both have the same words.
+const OUTSIDE: &str = "the container was stopped or removed from outside";
 
 pub(super) struct DockerWorkspace {
     engine: Engine,
@@ -34,6 +37,8 @@ pub(super) struct DockerWorkspace {
     /// Commands started so far, and running now: what tells whether one was alone.
     begun: AtomicU64,
     active: AtomicUsize,
+    /// How often memory ran out, as far as is known.
+    memory_kills: AtomicU64,
     stopped: CancellationToken,
     /// Why the container was killed, when it was quire that did it.
     killed: Mutex<Option<&'static str>>,
@@ -50,6 +55,8 @@ struct Running {
     /// The beginning of the output, where it may be the engine's and not the command's.
     held: Option<Vec<u8>>,
     any_output: bool,
+    /// Whether its standard error speaks of a kill, as shells and compilers do: a reason to look at the memory.
+    heard_of_kill: bool,
 }
 
 /// Why following a command came to an end.
@@ -70,6 +77,7 @@ impl DockerWorkspace {
             memory,
             begun: AtomicU64::new(0),
             active: AtomicUsize::new(0),
+            memory_kills: AtomicU64::new(0),
             stopped: CancellationToken::new(),
             killed: Mutex::new(None),
             _hold: hold,
@@ -116,10 +124,10 @@ impl DockerWorkspace {
         let mut env: Vec<String> = command.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         env.push(mark.clone());
         let folder = std::path::Path::new(FOLDER).join(folder).to_string_lossy().trim_end_matches('/').to_owned();
-        let spec = ExecSpec { argv: command.argv.clone(), env, folder: Some(folder), stdin };
+        let spec = ExecSpec { argv: command.argv.clone(), env, folder: Some(folder), stdin, user: None };
         let exec = self.engine.create_exec(&self.container, &spec).await?;
         let started = self.engine.start_exec(&exec).await?;
-        let running = Running { exec, mark, number, first, output: started.output, held: None, any_output: false };
+        let running = Running { exec, mark, number, first, output: started.output, held: None, any_output: false, heard_of_kill: false };
         Ok((running, started.input))
     }
 
@@ -215,39 +223,40 @@ impl DockerWorkspace {
                 }
             }
         }
-        if code == 0 {
-            return Ok(CommandEnd::Exited(0));
-        }
-        let container = match self.settled(code).await {
-            Ok(container) => container,
-            Err(error) => return self.lost(error).await,
-        };
-        match container {
-            Some(state) if state.running && state.out_of_memory && code == 137 => Err(ExecutorError::ContainerDied(self.out_of_memory())),
-            Some(state) if state.running => {
-                if state.out_of_memory {
-                    let line = format!("quire: a process of this run was ended: {}\n", self.out_of_memory());
+        // Only KILL, or no code at all, can come from the container's own end or from want of memory.
+        let suspect = matches!(code, 137 | -1);
+        if suspect || (code != 0 && running.heard_of_kill) {
+            let kills = aside::out_of_memory_kills(&self.engine, &self.container).await.ok().flatten();
+            let before = self.memory_kills.fetch_max(kills.unwrap_or(0), Ordering::SeqCst);
+            match kills {
+                Some(1..) if suspect => return Err(ExecutorError::ContainerDied(self.out_of_memory())),
+                Some(kills) if kills > before => {
+                    let line = format!("quire: a process was ended: {}\n", self.out_of_memory());
                     sink.output(Stream::Stderr, line.as_bytes());
                 }
-                match state_code(code) {
-                    Some(code) => Ok(CommandEnd::Exited(code)),
-                    None => Err(ExecutorError::Other { attempt: "run the command", message: "the engine lost its exit code".into() }),
-                }
+                _ => {}
             }
-            gone => self.died(gone),
+        }
+        if suspect {
+            match self.settled().await {
+                Ok(Some(state)) if state.running => {}
+                Ok(gone) => return self.died(gone),
+                Err(error) => return self.lost(error).await,
+            }
+        }
+        match i32::try_from(code) {
+            Ok(code @ 0..) => Ok(CommandEnd::Exited(code)),
+            _ => Err(ExecutorError::Other { attempt: "run the command", message: "the engine lost its exit code".into() }),
         }
     }
 
-    /// How the container stands once its end, if it is ending, has been noted.
-    async fn settled(&self, code: i64) -> Result<Option<ContainerState>, DockerError> {
+    /// How the container stands, once its end has been noted if it is ending.
+    async fn settled(&self) -> Result<Option<ContainerState>, DockerError> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(5);
         loop {
             let state = self.engine.container(&self.container).await?;
-            // Only KILL (137), or no code at all, may come from the container's own end.
-            let suspect = matches!(code, 137 | -1) && state.as_ref().is_some_and(|s| s.running && !s.out_of_memory);
-            // The kernel's word that memory ran out comes a moment after the process has gone.
-            if !suspect || started.elapsed() > Duration::from_millis(200) {
+            if !state.as_ref().is_some_and(|s| s.running) || started.elapsed() > Duration::from_millis(200) {
                 return Ok(state);
             }
             tokio::time::sleep(pause).await;
@@ -311,15 +320,14 @@ impl DockerWorkspace {
         let killed = *self.killed.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = match (killed, state) {
             (Some(why), _) => why.to_owned(),
-            (None, None) => "the container was removed from outside".to_owned(),
+            (None, None) => OUTSIDE.to_owned(),
             (None, Some(state)) if state.out_of_memory => self.out_of_memory(),
             (None, Some(state)) if !state.error.is_empty() => format!("the container could not run: {}", state.error),
             (None, Some(state)) if state.exit_code == 127 => {
                 "the container did not stay up: the image has no program `sleep`, which keeps it waiting for commands".to_owned()
             }
             (None, Some(state)) => match state.exit_code {
-                137 => "the container was killed from outside (signal 9)".to_owned(),
-                143 => "the container was stopped from outside (signal 15)".to_owned(),
+                137 | 143 => OUTSIDE.to_owned(),
                 code => format!("the container ended with exit code {code}"),
             },
         };
@@ -362,14 +370,12 @@ impl Running {
                 }
                 sink.output(Stream::Stdout, &bytes);
             }
-            Frame::Stderr(bytes) => sink.output(Stream::Stderr, &bytes),
+            Frame::Stderr(bytes) => {
+                self.heard_of_kill |= bytes.windows(5).any(|word| word == b"illed");
+                sink.output(Stream::Stderr, &bytes);
+            }
         }
     }
-}
-
-/// The exit code where there is one: none is told as -1.
-fn state_code(code: i64) -> Option<i32> {
-    i32::try_from(code).ok().filter(|code| *code >= 0)
 }
 
 /// Counts a command as active while it lives.

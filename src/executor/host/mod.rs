@@ -151,6 +151,12 @@ impl Drop for Registered {
     }
 }
 
-fn other(attempt: &'static str, error: &dyn std::fmt::Display) -> ExecutorError {
-    ExecutorError::Other { attempt, message: error.to_string() }
+fn other(attempt: &'static str, error: &dyn std::error::Error) -> ExecutorError {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        message = format!("{message}: {next}");
+        cause = next.source();
+    }
+    ExecutorError::Other { attempt, message }
 }

@@ -1,0 +1,114 @@
+//! What the executors cost against the same thing made by hand. Prints; asserts no time.
+//!
+//! `cargo test --release --test executor figures -- --ignored --nocapture`
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Fixture, IMAGE, Output, Seen, argv, endpoint, run_exit, small_tree};
+
+const ROUNDS: usize = 15;
+
+/// One request over a connection of its own; reads until the engine closes it.
+fn request(method: &str, path: &str, body: &str, upgrade: bool) -> String {
+    let mut socket = UnixStream::connect(endpoint().trim_start_matches("unix://")).unwrap();
+    let connection = if upgrade { "Connection: Upgrade\r\nUpgrade: tcp" } else { "Connection: close" };
+    let head = format!("{method} /v1.41{path} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\n{connection}\r\n");
+    socket.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn id_of(answer: &str) -> String {
+    answer.split("\"Id\":\"").nth(1).unwrap_or_else(|| panic!("{answer}")).split('"').next().unwrap().to_owned()
+}
+
+/// Create, start, exec, remove; no tree.
+fn by_hand(network: &str) {
+    let body = format!(
+        r#"{{"Image":"{IMAGE}","Entrypoint":["sleep","2147483647"],"WorkingDir":"/work","HostConfig":{{"NetworkMode":"{network}","Init":true,"LogConfig":{{"Type":"none"}}}}}}"#
+    );
+    let id = id_of(&request("POST", "/containers/create", &body, false));
+    request("POST", &format!("/containers/{id}/start"), "", false);
+    let body = r#"{"Cmd":["true"],"AttachStdout":true,"AttachStderr":true}"#;
+    let exec = id_of(&request("POST", &format!("/containers/{id}/exec"), body, false));
+    request("POST", &format!("/exec/{exec}/start"), r#"{"Detach":false,"Tty":false}"#, true);
+    assert!(request("GET", &format!("/exec/{exec}/json"), "", false).contains("\"ExitCode\":0"));
+    request("DELETE", &format!("/containers/{id}?force=1&v=1"), "", false);
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1000.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures; run it by name"]
+async fn docker_against_the_bare_socket() {
+    let Some(fixture) = Fixture::docker() else { return };
+    for network in [false, true] {
+        let (mut hand, mut ours, mut parts) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
+        for round in 0..=ROUNDS {
+            let begun = Instant::now();
+            tokio::task::spawn_blocking(move || by_hand(if network { "bridge" } else { "none" })).await.unwrap();
+            let by_hand = begun.elapsed();
+            let mut spec = fixture.spec(small_tree());
+            spec.limits.network = network;
+            let begun = Instant::now();
+            let workspace = fixture.start_with(spec).await.unwrap();
+            let started = begun.elapsed();
+            run_exit(&*workspace, argv(&["true"]), 0).await;
+            let ran = begun.elapsed();
+            workspace.stop().await.unwrap();
+            let all = begun.elapsed();
+            // The first one makes the connection and the network.
+            if round > 0 {
+                hand.push(by_hand);
+                ours.push(all);
+                parts[0].push(started);
+                parts[1].push(ran.saturating_sub(started));
+                parts[2].push(all.saturating_sub(ran));
+            }
+        }
+        let (hand, ours) = (median(hand), median(ours));
+        let [start, run, stop] = parts.map(median);
+        println!(
+            "docker, network {network}: by hand {hand:.0} ms; with the tree sent in {ours:.0} ms (start {start:.0}, run {run:.0}, stop {stop:.0}); ratio {:.2}, {:+.0} ms",
+            ours / hand,
+            ours - hand
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures; run it by name"]
+async fn host_against_a_bare_process() {
+    let fixture = Fixture::host();
+    let (mut bare, mut starts, mut firsts, mut stops) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        tokio::process::Command::new("true").status().await.unwrap();
+        bare.push(begun.elapsed());
+        let spec = fixture.spec(small_tree());
+        let begun = Instant::now();
+        let workspace = fixture.executor.start(spec, &mut Seen::default(), CancellationToken::new()).await.unwrap();
+        starts.push(begun.elapsed());
+        let begun = Instant::now();
+        workspace.run(argv(&["echo", "first"]), Box::new(Output::default()), CancellationToken::new()).await.unwrap();
+        firsts.push(begun.elapsed());
+        let begun = Instant::now();
+        workspace.stop().await.unwrap();
+        stops.push(begun.elapsed());
+    }
+    println!(
+        "host: bare process {:.1} ms; start {:.1} ms, command {:.1} ms, stop {:.1} ms",
+        median(bare),
+        median(starts),
+        median(firsts),
+        median(stops)
+    );
+}
