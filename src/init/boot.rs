@@ -9,8 +9,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Uid;
-
 use super::accounts::{self, Account};
 use super::config_files;
 use super::engine;
@@ -155,14 +153,16 @@ fn check_ports(settings: &Settings) -> Result<(), BootError> {
     Ok(())
 }
 
-fn script(text: &str) -> Result<Program, BootError> {
-    let variables = std::env::vars_os();
-    Program::new(Path::new("/bin/sh"), [OsStr::new("-c"), OsStr::new(text)], variables).map_err(BootError::system("run a script"))
+/// A script in the place of a child, for tests.
+fn script(text: &str) -> (PathBuf, Vec<OsString>) {
+    ("/bin/sh".into(), vec!["-c".into(), text.into()])
 }
 
 fn sshd(settings: &Settings, account: &Account, tools: Tools<'_>) -> Result<Program, BootError> {
+    let run = BootError::system("run sshd");
     if let Some(text) = &settings.scripts.sshd {
-        return script(text);
+        let (path, arguments) = script(text);
+        return Program::new(&path, arguments.iter().map(OsString::as_os_str), std::env::vars_os()).map_err(run);
     }
     let path = find("sshd", "Debian package openssh-server")?;
     config_files::make_privilege_separation_folder()?;
@@ -179,14 +179,27 @@ fn sshd(settings: &Settings, account: &Account, tools: Tools<'_>) -> Result<Prog
     let mut environment = vec![("PATH", SEARCH_PATH.into())];
     environment.extend(std::env::var_os("TZ").map(|zone| ("TZ", zone)));
     arguments.insert(0, OsStr::new("-D"));
-    Program::new(&path, arguments, environment).map_err(BootError::system("run sshd"))
+    Program::new(&path, arguments, environment).map_err(run)
 }
 
-/// `serve` gets the whole environment (secrets may be named after a variable), with the folders as `init` has them.
 fn serve(settings: &Settings, account: &Account, binary: &Path, group: Option<u32>, volume: &Volume) -> Result<Program, BootError> {
-    if let Some(text) = &settings.scripts.serve {
-        return script(text);
+    let (path, arguments) = match &settings.scripts.serve {
+        Some(text) => script(text),
+        None => (binary.to_owned(), vec!["serve".into()]),
+    };
+    let environment = serve_environment(settings, account, volume);
+    let program =
+        Program::new(&path, arguments.iter().map(OsString::as_os_str), environment).map_err(BootError::system("run quire serve"))?;
+    if settings.native {
+        // It is this very user already, whose runs may use sudo as the user may.
+        return Ok(program);
     }
+    let groups = std::iter::once(account.gid).chain(group).collect();
+    Ok(program.run_as(&Identity { uid: account.uid, gid: account.gid, groups }))
+}
+
+/// The whole of ours (a secret may be named after any variable), with what `init` knows better.
+fn serve_environment(settings: &Settings, account: &Account, volume: &Volume) -> Vec<(OsString, OsString)> {
     let mut set: Vec<(&str, OsString)> = vec![
         ("HOME", account.home.clone().into()),
         ("USER", account.name.clone().into()),
@@ -194,26 +207,20 @@ fn serve(settings: &Settings, account: &Account, binary: &Path, group: Option<u3
         (DATA_VARIABLE, settings.paths.data().into()),
         (RUNTIME_VARIABLE, settings.paths.runtime().into()),
     ];
-    let default = |set: &mut Vec<(&str, OsString)>, name, value: &str| {
-        if std::env::var_os(name).is_none_or(|value| value.is_empty()) {
-            set.push((name, value.into()));
-        }
-    };
-    default(&mut set, "PATH", SEARCH_PATH);
-    if volume.on_network {
-        default(&mut set, "QUIRE_SQLITE_JOURNAL", "delete");
-    }
     if settings.native {
         set.push(("QUIRE_HTTP_LISTEN", settings.listen.to_string().into()));
         set.push(("QUIRE_HTTP_PORT", settings.http_port.to_string().into()));
         set.push(("QUIRE_SSH_PORT", settings.ssh_port.to_string().into()));
     }
+    let unset = |name: &str| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    if unset("PATH") {
+        set.push(("PATH", SEARCH_PATH.into()));
+    }
+    if volume.on_network && unset("QUIRE_SQLITE_JOURNAL") {
+        set.push(("QUIRE_SQLITE_JOURNAL", "delete".into()));
+    }
     let inherited = std::env::vars_os().filter(|(name, _)| !set.iter().any(|(own, _)| name == own)).collect::<Vec<_>>();
-    let environment = inherited.into_iter().chain(set.iter().map(|(name, value)| (OsString::from(name), value.clone())));
-    let program = Program::new(binary, [OsStr::new("serve")], environment).map_err(BootError::system("run quire serve"))?;
-    let mut groups = if Uid::effective().is_root() { vec![account.gid] } else { Vec::new() };
-    groups.extend(group);
-    Ok(program.run_as(&Identity { uid: account.uid, gid: account.gid, groups }))
+    inherited.into_iter().chain(set.into_iter().map(|(name, value)| (name.into(), value))).collect()
 }
 
 fn greeting(settings: &Settings, account: &Account) -> String {

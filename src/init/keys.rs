@@ -124,7 +124,7 @@ impl Keys {
             }
         }
         self.count = seen.len();
-        if self.written.as_ref() != Some(&text) {
+        if self.written.as_ref() != Some(&text) || !self.target.exists() {
             self.write(&text)?;
             self.written = Some(text);
         }

@@ -23,6 +23,7 @@ mod error;
 mod host_keys;
 mod key_line;
 mod keys;
+mod memory;
 mod output;
 mod processes;
 mod reap;
@@ -72,7 +73,7 @@ fn run(options: Options, report: &mut Report) -> Result<(), BootError> {
     let spawner = Spawner::new().map_err(BootError::io("open", "/dev/null"))?;
     let ready = boot::preflight(&settings, &spawner, &signals, report)?;
     let supervisor = Supervisor::new(&settings, &signals, &spawner, ready, report)?;
-    supervise::trim_memory();
+    memory::give_back();
     supervisor.run();
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// How long what is left after `serve` and `sshd` may take over its TERM.
 const LEFTOVERS: Duration = Duration::from_secs(1);
-/// KILL comes this long before the end of the grace (a quarter of it, when that is shorter).
+/// KILL comes this long before the end of the grace (an eighth of it, when that is shorter).
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// What is still there.
@@ -65,7 +65,7 @@ impl Shutdown {
     /// Begins it.
     pub(super) fn begin(now: Instant, grace: Duration) -> Self {
         let end = now + grace;
-        Self { phase: Phase::Told, soft: now + grace * 3 / 4, hard: end - MARGIN.min(grace / 4), end }
+        Self { phase: Phase::Told, soft: now + grace * 3 / 4, hard: end - MARGIN.min(grace / 8), end }
     }
 
     /// Whether it is of interest now if a push is in progress: finding out costs a walk.
@@ -166,6 +166,16 @@ mod tests {
             assert_eq!(shutdown.step(now + GRACE - MARGIN, hanging), Act::KillRest);
             assert_eq!(shutdown.step(now + GRACE, hanging), Act::Leave);
         }
+    }
+
+    #[test]
+    fn a_short_grace_keeps_the_order_too() {
+        let (now, grace) = (Instant::now(), Duration::from_secs(1));
+        let mut shutdown = Shutdown::begin(now, grace);
+        while shutdown.step(now, ALL) != Act::Wait {}
+        assert_eq!(shutdown.step(now + grace * 3 / 4, ALL), Act::TermRest);
+        assert_eq!(shutdown.step(now + grace * 3 / 4, ALL), Act::Wait, "TERM is given some time");
+        assert_eq!(shutdown.step(now + grace * 7 / 8, ALL), Act::KillRest);
     }
 
     #[test]

@@ -114,11 +114,9 @@ impl Spawner {
         chdir("/")?;
         umask(Mode::from_bits_truncate(0o027));
         if let Some((uid, gid, groups)) = &program.identity {
-            if Uid::effective().is_root() {
-                setgroups(groups)?;
-                setgid(*gid)?;
-                setuid(*uid)?;
-            }
+            setgroups(groups)?;
+            setgid(*gid)?;
+            setuid(*uid)?;
             prctl::set_no_new_privs()?;
         }
         // After the change of user, which clears it.

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
@@ -238,6 +237,7 @@ impl<'a> Supervisor<'a> {
         if self.ready_at().is_some_and(|at| at <= now) {
             self.status.phase = Phase::Running;
             self.changed = true;
+            self.publish();
             self.output.say(format_args!("{} ({} keys)", self.greeting, self.keys.count()));
             if self.keys.count() == 0 {
                 let (file, other) = key_hint(self.settings);
@@ -432,15 +432,5 @@ fn send_to_all(me: i32, signal: Signal) {
         for process in processes::below(&processes::all(), me) {
             send(process.pid, signal);
         }
-    }
-}
-
-/// Gives what preflight has freed back to the system: what stays is what is counted.
-pub(super) fn trim_memory() {
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "glibc alone knows how much it holds back")]
-    // SAFETY: it takes a number, and touches only memory that nobody uses.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }

@@ -119,7 +119,7 @@ fn make_data_folder(settings: &Settings, account: &Account, report: &mut Report)
 
 fn network(data: &Path, report: &mut Report) -> bool {
     let Ok(found) = statfs(data) else { return false };
-    let magic = i64::from(found.filesystem_type().0);
+    let magic = found.filesystem_type().0;
     let Some((_, name)) = NETWORK.iter().find(|(number, _)| *number == magic & 0xFFFF_FFFF) else { return false };
     report.warn(format!(
         "{} lies on {name}, on which SQLite's write-ahead log is not safe: a rollback journal is used; a local disk is faster",
