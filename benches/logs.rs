@@ -18,7 +18,7 @@ const TOTAL_BYTES: usize = 128 << 20;
 
 fn main() {
     let token = ("token", "ghp-aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY".to_owned());
-    let key: String = (0..38_u32).map(|n| format!("{}\n", letters(70, n))).collect();
+    let key: String = (0..38_u32).map(|n| format!("{}\n", letters(70, 1_000_000 + n))).collect();
     let key = ("key", format!("-----BEGIN PRIVATE KEY-----\n{key}-----END PRIVATE KEY-----\n"));
     let odd = ("password", "pa ss/w0rd+\"'\\%ü€".to_owned());
     println!("{:<28} {:>12} {:>12} {:>14}", "output, secrets", "write MB/s", "read MB/s", "lines/s written");
