@@ -129,16 +129,21 @@ pub(super) type Evaluate<'a> = &'a dyn Fn(&str, &str, Language) -> Result<Value,
 
 pub(super) fn load(paths: &Paths, environment: &dyn Fn(&str) -> Option<String>, evaluate: Evaluate<'_>) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded { config: Config::default(), warnings: Vec::new(), file: None, origins: BTreeMap::new() };
-    if let Some((path, language, text)) = read(paths)? {
+    let file = read(paths)?;
+    loaded.file = file.as_ref().map(|(path, ..)| path.clone());
+    // A file in which everything is commented out says as much as none.
+    if let Some((path, language, text)) = file.filter(|(_, language, text)| !place::is_blank(text, *language)) {
         let name = path.display().to_string();
         let value = evaluate(&text, &name, language).map_err(|diagnostic| ConfigError::Invalid(vec![diagnostic]))?;
         let source = Source { text: &text, name: &name, language };
         let mut reader = Reader { source, loaded: &mut loaded, errors: Vec::new() };
         reader.file(&value);
-        if !reader.errors.is_empty() {
-            return Err(ConfigError::Invalid(reader.errors));
+        let mut errors = reader.errors;
+        loaded.warnings.sort_by_key(by_place);
+        if !errors.is_empty() {
+            errors.sort_by_key(by_place);
+            return Err(ConfigError::Invalid(errors));
         }
-        loaded.file = Some(path);
     }
     for key in KEYS {
         let variable = key.variable();
@@ -149,6 +154,11 @@ pub(super) fn load(paths: &Paths, environment: &dyn Fn(&str) -> Option<String>, 
         loaded.origins.insert(key.path(), Origin::Environment(variable));
     }
     Ok(loaded)
+}
+
+/// Tables forget the order they were written in; people read from top to bottom.
+fn by_place(diagnostic: &Diagnostic) -> Option<(u32, u32)> {
+    diagnostic.place.as_ref().map(|place| (place.line, place.column))
 }
 
 /// The one file there is, if any.

@@ -32,6 +32,11 @@ pub(super) fn of(text: &str, file: &str, language: Language, path: &[&str]) -> O
     Some((Place { file: file.to_owned(), line: number(line), column: number(column) }, source.to_owned()))
 }
 
+/// Whether a text says nothing: it is empty, or all comment.
+pub(super) fn is_blank(text: &str, language: Language) -> bool {
+    tokens(text, language).is_empty() && text.chars().all(|c| !c.is_control() || c.is_whitespace())
+}
+
 /// The index of the token that is this key of the table that opens at `open`.
 fn key_in(tokens: &[Token<'_>], open: usize, language: Language, key: &str) -> Option<usize> {
     let (mut depth, mut is_key) = (0_usize, true);
@@ -173,6 +178,19 @@ mod tests {
         assert_eq!(fennel(&["ssh", "user"]), Some((4, 2)));
         assert_eq!(fennel(&["backup"]), None);
         assert_eq!(at(text, Language::Fennel, &["ssh"]).unwrap().2, " :ssh {:host \"ü\" :port true}");
+    }
+
+    #[test]
+    fn nothing_but_comments_is_blank() {
+        for (text, fennel, lua) in [
+            ("", true, true),
+            (" ;{:a 1}\n\n; x", true, false),
+            ("--[[ x\n]] -- y", false, true),
+            ("{}", false, false),
+            ("\0", false, false),
+        ] {
+            assert_eq!((is_blank(text, Language::Fennel), is_blank(text, Language::Lua)), (fennel, lua), "{text:?}");
+        }
     }
 
     #[test]

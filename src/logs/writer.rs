@@ -51,7 +51,9 @@ impl RunLog {
     /// Makes the run's folder, where it is missing, and the log of everything in it.
     pub fn create(folder: PathBuf, redactor: Redactor, cap_bytes: u64, clock: Clock, live: Live, run: RunId) -> io::Result<Self> {
         std::fs::create_dir_all(&folder).map_err(|e| about("make the folder", &folder, &e))?;
-        let (used, failed, error) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(None));
+        // A run that is taken up again goes on in the files it has, and they count.
+        let before = bytes_below(&folder.join("jobs")) + bytes_of(&Paths::run_log(&folder));
+        let (used, failed, error) = (AtomicU64::new(before), AtomicBool::new(false), Mutex::new(None));
         Ok(Self(Arc::new(Shared { folder, redactor, clock, live, run, cap: cap_bytes, used, failed, error })))
     }
 
@@ -82,6 +84,16 @@ impl RunLog {
     pub fn bytes(&self) -> u64 {
         self.0.used.load(Ordering::Relaxed).min(self.0.cap)
     }
+}
+
+fn bytes_of(file: &Path) -> u64 {
+    file.symlink_metadata().map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
+}
+
+/// Bytes of the logs in the folders of jobs; what cannot be read counts as nothing.
+fn bytes_below(jobs: &Path) -> u64 {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries(jobs).flat_map(|job| entries(&job.path())).map(|log| bytes_of(&log.path())).sum()
 }
 
 /// An I/O error that says what was attempted where, and stays of its kind.
@@ -133,7 +145,7 @@ struct Unfinished {
 
 impl StepLog {
     fn open(shared: Arc<Shared>, path: &Path) -> io::Result<Self> {
-        let attempt = || -> io::Result<(File, u64, bool)> {
+        let attempt = || -> io::Result<(File, bool)> {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
@@ -144,11 +156,9 @@ impl StepLog {
                 file.seek(SeekFrom::Start(length - 1))?;
                 file.read_exact(&mut last)?;
             }
-            Ok((file, length, last != [b'\n']))
+            Ok((file, last != [b'\n']))
         };
-        let (file, length, torn) = attempt().map_err(|e| about("open the log", path, &e))?;
-        // A run that is taken up again goes on in the files it has, and they count.
-        shared.used.fetch_add(length, Ordering::Relaxed);
+        let (file, torn) = attempt().map_err(|e| about("open the log", path, &e))?;
         let unfinished = || Unfinished { redact: shared.redactor.stream(), text: Vec::new(), open: false };
         let (stdout, stderr) = (unfinished(), unfinished());
         Ok(Self { path: path.to_owned(), file, out: Vec::new(), stdout, stderr, torn, gap: false, full: false, shared })

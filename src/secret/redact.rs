@@ -439,6 +439,21 @@ mod tests {
         }
 
         #[test]
+        fn what_real_encoders_make_of_a_value_does_not_get_out(value in "[a-z /\"'$`\\\\\n\t<>&%+=äß€😀-]{8,24}", around in "[a-z]{0,5}") {
+            let secret = Secret::new(value.clone());
+            let redactor = Redactor::new([("N", &secret)]);
+            let json = serde_json::to_string(&value).unwrap();
+            let inner = &json[1..json.len() - 1];
+            let url = percent_encoding::utf8_percent_encode(&value, percent_encoding::NON_ALPHANUMERIC).to_string();
+            let shell = shell_words::quote(&value).into_owned();
+            for encoded in [inner, &url, &url.to_lowercase(), &shell] {
+                let shown = redactor.redact_text(&format!("{around} {encoded} {around}"));
+                prop_assert!(!shown.contains(encoded), "{shown:?}");
+                prop_assert!(shown.contains("{{ N }}"), "{shown:?}");
+            }
+        }
+
+        #[test]
         fn text_without_secrets_is_unchanged(
             values in prop::collection::vec("[A-Z0-9]{8,20}", 0..4),
             text in prop::collection::vec(prop_oneof![97_u8..123, Just(b'\n'), 128..=255_u8, Just(0)], 0..300),
