@@ -5,7 +5,13 @@
 //! with `quire-shell` as its shell, as in the image. As anybody else it serves that user, with
 //! their own shell, as `quire init --native` does. Nothing outside of the temporary folder changes.
 
-#![allow(dead_code, clippy::disallowed_methods, reason = "shared by test binaries that use different parts")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "shared by test binaries that use different parts"
+)]
 
 use std::fs;
 use std::io::Write;
@@ -290,11 +296,18 @@ fn configuration(folder: &Path, paths: &Paths, kind: Kind, user: &str, port: u16
         .replace("@AUTHORIZED_KEYS@", paths.effective_keys().to_str().unwrap())
         .replace("@STRICT_MODES@", "no")
         .replace("@FORCE_COMMAND@", &force);
+    let text = if knows_penalties() { text.replace("#@PENALTIES@ ", "") } else { text };
     assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@')), "{text}");
     match kind {
         Kind::Quire => text,
         Kind::Plain => text.lines().filter(|line| !line.starts_with("ForceCommand")).map(|line| format!("{line}\n")).collect(),
     }
+}
+
+/// Whether this sshd has penalties (OpenSSH 9.8), of which the configuration then exempts private networks.
+fn knows_penalties() -> bool {
+    let test = Command::new("/usr/sbin/sshd").args(["-G", "-f", "/dev/null"]).output().unwrap();
+    stdout(&test).contains("persourcepenalt")
 }
 
 /// sshd itself; as root within a mount namespace that has the user.
