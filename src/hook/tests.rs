@@ -160,3 +160,16 @@ fn a_full_backlog_does_not_block() {
     // Either the backlog was full or the process was out of descriptors; it never hung.
     assert!(refused.is_some());
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_stands_on_standard_input(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        // Lines that begin well, so that more than the first check is reached.
+        for start in [String::new(), format!("{ZERO} {ONE} "), format!("{ZERO} {ONE} refs/heads/")] {
+            let input = [start.as_bytes(), &bytes].concat();
+            if let Ok(moved) = refs::read(&input[..]) {
+                proptest::prop_assert!(moved.unreadable.iter().all(|name| !name.contains(char::is_control)));
+            }
+        }
+    }
+}

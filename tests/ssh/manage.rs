@@ -45,6 +45,25 @@ fn repositories_and_keys() {
 }
 
 #[test]
+fn a_command_started_as_root_acts_as_the_owner_of_the_data() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let forge = Forge::start(Kind::Quire);
+    let mut command = std::process::Command::new(forge.file("run/quire"));
+    command.args(["repo", "new", "app"]).env("QUIRE_DATA", forge.paths.data()).env("QUIRE_RUNTIME", forge.paths.runtime());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
+    assert_eq!(owner(&forge.paths.repos().join("app.git/HEAD")), owner(forge.paths.data()));
+    // So what it made can be pushed to.
+    let tree = forge.tree("work", "app");
+    forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
+    let nowhere = command.env("QUIRE_DATA", forge.file("nowhere")).output().unwrap();
+    assert!(stderr(&nowhere).contains("there is no appliance in"), "{}", said(&nowhere));
+}
+
+#[test]
 fn without_a_server_commands_say_what_to_do() {
     let forge = Forge::start(Kind::Quire);
     for words in [&["run", "list"][..], &["login"]] {
