@@ -98,3 +98,50 @@ fn parse(text: &[u8]) -> Option<Answer> {
     let code = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
     Some(Answer { code, body: serde_json::from_slice(&text[end + 4..]).unwrap_or_default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one connection with these bytes.
+    fn server(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"GET /healthz HTTP/1.1\r\nHost: "));
+            let _ = stream.write_all(answer);
+        });
+        address
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let fine = ask(server(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"status\":\"ok\"}")).unwrap();
+        assert_eq!((fine.code, fine.status()), (200, "ok"));
+        let down = ask(server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"status\":\"down\"}")).unwrap();
+        assert_eq!((down.code, down.status()), (503, "down"));
+        let bare = ask(server(b"HTTP/1.1 200 OK\r\n\r\nfine")).unwrap();
+        assert_eq!((bare.code, bare.status()), (200, "unknown"));
+        for nonsense in [&b""[..], b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 abc\r\n\r\n"] {
+            assert!(ask(server(nonsense)).is_err(), "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_is_what_serve_wrote_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path(), folder.path());
+        for text in ["", "{", r#"{"listen":"nowhere","url":"x"}"#] {
+            fs::write(paths.endpoint(), text).unwrap();
+            assert_eq!(endpoint(&paths).listen.ip().to_string(), "127.0.0.1");
+        }
+        fs::write(paths.endpoint(), r#"{"listen":"127.0.0.1:4000","url":"https://git.example.org"}"#).unwrap();
+        let found = endpoint(&paths);
+        assert_eq!((found.listen.port(), found.url.as_str()), (4000, "https://git.example.org"));
+    }
+}

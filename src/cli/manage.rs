@@ -98,6 +98,10 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// The database, which `serve` keeps.
     pub(super) fn store(&self) -> Result<Store, Failure> {
+        if !self.paths.database().exists() {
+            let failure = Failure::failed(format!("there is no database in {} yet", self.paths.data().display()));
+            return Err(failure.hint("`quire serve` makes it when it first starts"));
+        }
         Ok(Store::open_existing(&self.paths.database(), self.clock.clone())?)
     }
 }

@@ -75,12 +75,6 @@ impl<'a> Out<'a> {
         Self { writer, terminal: false, colour: false, json, now }
     }
 
-    #[cfg(test)]
-    pub(super) fn on_terminal(mut self) -> Self {
-        (self.terminal, self.colour) = (true, true);
-        self
-    }
-
     pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
         Ok(writeln!(self.writer, "{text}")?)
     }
@@ -138,5 +132,38 @@ pub(super) fn span(millis: u64) -> String {
         60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..=86_399 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(terminal: bool) -> String {
+        let mut text = Vec::new();
+        let mut out = Out::test(&mut text, false, Millis(3_700_000));
+        (out.terminal, out.colour) = (terminal, terminal);
+        let (when, took) = (out.when(Some(Millis(100_000))), out.took(Some(Millis(3_699_500)), None));
+        let rows = [[Cell::from("ü\u{1b}x"), RunState::Failed.into(), when.into()], ["long name".into(), "-".into(), took.into()]];
+        out.table(["A", "STATE", "WHEN"], &rows).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn tables_are_aligned_and_plain_unless_a_person_reads() {
+        assert_eq!(printed(false), "A          STATE   WHEN\nü x        failed  1970-01-01T00:01:40.000Z\nlong name  -       500 ms\n");
+        assert_eq!(
+            printed(true),
+            "A          STATE   WHEN\nü x        \u{1b}[31mfailed\u{1b}[0m  1 h 0 min ago\nlong name  -       500 ms\n"
+        );
+    }
+
+    #[test]
+    fn spans() {
+        for (millis, text) in
+            [(0, "0 ms"), (999, "999 ms"), (59_999, "59 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min"), (200_000_000, "2 d")]
+        {
+            assert_eq!(span(millis), text);
+        }
     }
 }

@@ -141,7 +141,6 @@ impl From<StoreError> for Failure {
             StoreError::NoSuchRun(_) => Self::of(NOT_FOUND, &error).hint("`run list` shows the runs there are"),
             StoreError::AmbiguousRun(_) => Self::of(USAGE, &error).hint("give more digits of the id; `run list` shows it whole"),
             StoreError::NotEnded { .. } => Self::of(FAILED, &error).hint("`run cancel` ends it, `run wait` waits for it"),
-            StoreError::Open { .. } => Self::of(FAILED, &error).hint("`quire serve` makes the database when it first starts"),
             StoreError::Newer { .. } => Self::of(FAILED, &error).hint("use the quire that wrote it, or a newer one"),
             _ => Self::of(FAILED, &error),
         }

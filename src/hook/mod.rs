@@ -56,6 +56,7 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
         refs: Vec::new(),
     };
     let mut runs = Vec::new();
+    let mut answering = true;
     for refs in moved.refs.chunks(REFS_PER_EVENT) {
         event.id = EventId::new();
         event.refs = refs.to_vec();
@@ -66,7 +67,11 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
             continue;
         }
         fault::point("hook-after-spool");
-        runs.extend(hand_over(paths, &event, &mut voice));
+        if answering {
+            let answered = hand_over(paths, &event, &mut voice);
+            answering = answered.is_some();
+            runs.extend(answered.unwrap_or_default());
+        }
     }
     print_runs(&runs, &mut voice);
     if event.options.iter().any(|option| option == "ci.wait") {
@@ -79,23 +84,27 @@ pub fn wake(paths: &Paths) {
     let _ = poke::ask(&paths.socket(), &SocketRequest::Wake, std::time::Duration::from_millis(500));
 }
 
-/// Pokes `serve` about a spooled event and gives the runs it answers.
-fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Vec<AnsweredRun> {
+/// Pokes `serve` about a spooled event and gives the runs it answers; none where it does not answer.
+fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<AnsweredRun>> {
     let wants_runs = event.refs.iter().any(|update| !update.new_sha.is_zero());
-    match poke::taken(&paths.socket(), event.id) {
+    let why = match poke::taken(&paths.socket(), event.id) {
         Ok(SocketAnswer::Runs { runs, notes }) => {
             notes.iter().for_each(|note| voice.say(note));
-            return runs;
+            return Some(runs);
         }
-        Ok(SocketAnswer::Ok) => {}
-        Ok(SocketAnswer::Error { message }) => voice.say(&format!("warning: {message}")),
-        // Nothing would have come of it.
-        Err(_) if !wants_runs => {}
-        Err(poke::PokeError::Unreachable(_)) => voice.say("the server is not there; the run will start when it is back"),
-        Err(poke::PokeError::Silent) => voice.say("the server is busy; the run will start when it gets to it"),
-        Err(error @ poke::PokeError::Garbled(_)) => voice.say(&format!("{error}; the run will start all the same")),
+        Ok(SocketAnswer::Ok) => return Some(Vec::new()),
+        Ok(SocketAnswer::Error { message }) => {
+            voice.say(&format!("warning: {message}"));
+            return Some(Vec::new());
+        }
+        Err(poke::PokeError::Unreachable(_)) => "the server is not there; the run will start when it is back",
+        Err(poke::PokeError::Silent) => "the server is busy; the run will start when it gets to it",
+        Err(poke::PokeError::Garbled(_)) => "the server's answer cannot be understood; the run will start all the same",
+    };
+    if wants_runs {
+        voice.say(why);
     }
-    Vec::new()
+    None
 }
 
 fn print_runs(runs: &[AnsweredRun], voice: &mut Voice) {

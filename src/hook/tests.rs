@@ -104,7 +104,7 @@ fn runs_and_notes_are_printed() {
 "#;
     let thread = server(&paths, answer);
     let (event, mut voice) = (event(1), Voice::default());
-    let runs = hand_over(&paths, &event, &mut voice);
+    let runs = hand_over(&paths, &event, &mut voice).unwrap();
     print_runs(&runs, &mut voice);
     assert_eq!(voice.said, ["look\u{fffd} out", "run r1 queued  http://h/r1"]);
     let request: SocketRequest = serde_json::from_str(&thread.join().unwrap()).unwrap();
@@ -126,7 +126,7 @@ fn many_runs_are_counted() {
 fn a_server_that_is_away_silent_or_mad_costs_a_line() {
     let (_folder, paths) = fixture();
     let mut voice = Voice::default();
-    assert!(hand_over(&paths, &event(1), &mut voice).is_empty());
+    assert!(hand_over(&paths, &event(1), &mut voice).is_none());
     assert_eq!(voice.said, ["the server is not there; the run will start when it is back"]);
     let mut deletion = event(1);
     deletion.refs[0].new_sha = ZERO.parse().unwrap();
@@ -159,4 +159,17 @@ fn a_full_backlog_does_not_block() {
     });
     // Either the backlog was full or the process was out of descriptors; it never hung.
     assert!(refused.is_some());
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_stands_on_standard_input(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        // Lines that begin well, so that more than the first check is reached.
+        for start in [String::new(), format!("{ZERO} {ONE} "), format!("{ZERO} {ONE} refs/heads/")] {
+            let input = [start.as_bytes(), &bytes].concat();
+            if let Ok(moved) = refs::read(&input[..]) {
+                proptest::prop_assert!(moved.unreadable.iter().all(|name| !name.contains(char::is_control)));
+            }
+        }
+    }
 }

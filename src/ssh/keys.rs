@@ -105,6 +105,15 @@ mod tests {
         assert_eq!(keys.len(), 3);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_stands_in_the_file(text in ".{0,300}") {
+            for key in parse_all(&format!("{text}\nssh-ed25519 {BLOB} {text}")) {
+                proptest::prop_assert!(!key.name.is_empty() && !key.name.contains(char::is_control));
+            }
+        }
+    }
+
     #[test]
     fn the_key_of_the_session() {
         let keys = format!("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ== other\nssh-ed25519 {BLOB} laptop\r\n");

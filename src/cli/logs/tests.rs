@@ -15,7 +15,6 @@ fn run(id: RunId, state: RunState) -> Run {
         ref_name: "refs/heads/main".parse().unwrap(),
         sha: "1".repeat(40).parse().unwrap(),
         previous_sha: None,
-        forced: false,
         event_id: None,
         trigger: Trigger::Push,
         source: "quire/push".to_owned(),

@@ -1,0 +1,14 @@
+//! The SSH end, driven by the real git and ssh through a real sshd with the image's configuration.
+//!
+//! What only concerns transport also runs against a plain git and sshd: a test that failed there
+//! would be wrong about git, not right about quire.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests start real clients, and end where one fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod events;
+mod manage;
+mod transport;

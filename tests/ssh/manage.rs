@@ -1,0 +1,253 @@
+//! Management commands over SSH.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+
+use quire::clock::Clock;
+use quire::live::Live;
+use quire::logs::{RunLog, StepLog, Stream};
+use quire::names::{EventId, ObjectId, RefName, RunId};
+use quire::run::event::{EventType, PushEvent, RefUpdate};
+use quire::run::{ExecutorKind, Outcome, Trigger};
+use quire::secret::Redactor;
+use quire::store::{Journal, NewRun, RefsNow, Store};
+use sha2::Digest;
+
+use super::support::{Forge, Kind, own, said, stderr, stdout, wait_for};
+
+#[test]
+fn repositories_and_keys() {
+    let forge = Forge::start(Kind::Quire);
+    let json = |words: &[&str]| -> serde_json::Value {
+        let output = forge.ssh(words);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    assert_eq!(json(&["repo", "list", "--json"]), serde_json::json!({"repos": []}));
+    let made = forge.ssh(&["repo", "new", "work/app"]);
+    assert_eq!(stdout(&made), "created repository work/app", "{}", said(&made));
+    assert_eq!(forge.ssh(&["repo", "new", "work/app"]).status.code(), Some(1));
+    assert_eq!(forge.ssh(&["repo", "new", "../app"]).status.code(), Some(2));
+    assert_eq!(json(&["repo", "list", "--json"])["repos"][0]["repo"], "work/app");
+    let wrong = forge.ssh(&["repo", "rm", "app", "--yes"]);
+    assert_eq!(wrong.status.code(), Some(3));
+    assert!(stderr(&wrong).contains("did you mean `work/app`?"), "{}", said(&wrong));
+    assert_eq!(forge.ssh(&["repo", "rm", "work/app"]).status.code(), Some(2), "only with --yes");
+    assert!(forge.paths.repos().join("work/app.git").exists());
+    assert!(forge.ssh(&["repo", "rm", "work/app", "--yes"]).status.success());
+    assert!(!forge.paths.repos().join("work").exists());
+
+    let keys = json(&["key", "list", "--json"]);
+    assert_eq!(keys["keys"][0]["name"], "laptop, the new one");
+    assert_eq!(keys["keys"][1]["type"], "ssh-ed25519");
+    assert!(keys["keys"][0]["fingerprint"].as_str().unwrap().starts_with("SHA256:"));
+}
+
+#[test]
+fn a_command_started_as_root_acts_as_the_owner_of_the_data() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let forge = Forge::start(Kind::Quire);
+    let mut command = std::process::Command::new(forge.file("run/quire"));
+    command.args(["repo", "new", "app"]).env("QUIRE_DATA", forge.paths.data()).env("QUIRE_RUNTIME", forge.paths.runtime());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
+    assert_eq!(owner(&forge.paths.repos().join("app.git/HEAD")), owner(forge.paths.data()));
+    // So what it made can be pushed to.
+    let tree = forge.tree("work", "app");
+    forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
+    let nowhere = command.env("QUIRE_DATA", forge.file("nowhere")).output().unwrap();
+    assert!(stderr(&nowhere).contains("there is no appliance in"), "{}", said(&nowhere));
+}
+
+#[test]
+fn without_a_server_commands_say_what_to_do() {
+    let forge = Forge::start(Kind::Quire);
+    for words in [&["run", "list"][..], &["login"]] {
+        let output = forge.ssh(words);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(stderr(&output).contains("there is no database") && stderr(&output).contains("quire serve"), "{}", said(&output));
+    }
+    // A port where surely nobody is: the answer must not depend on what else runs here.
+    std::fs::write(forge.paths.endpoint(), r#"{"listen":"127.0.0.1:1","url":"http://localhost:1"}"#).unwrap();
+    let status = forge.ssh(&["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(stderr(&status).contains("does not answer"), "{}", said(&status));
+    let help = forge.ssh(&["help"]);
+    assert!(help.status.success() && stdout(&help).contains("Repositories"), "{}", said(&help));
+    assert_eq!(forge.ssh(&["run", "list", "--nonsense"]).status.code(), Some(2));
+}
+
+/// The database as `serve` keeps it, with a run of `app` in it.
+struct Served {
+    store: Store,
+    run: RunId,
+    log: StepLog,
+}
+
+impl Served {
+    fn new(forge: &Forge) -> Self {
+        let clock = Clock::system();
+        let store = Store::open(&forge.paths.database(), &forge.paths.backups(), Journal::Wal, clock.clone()).unwrap();
+        let run = queue(&store, "refs/heads/main");
+        let folder = forge.paths.run(&"app".parse().unwrap(), run);
+        let log = RunLog::create(folder, Redactor::default(), 1 << 20, clock, Live::default(), run).unwrap();
+        let log = log.own().unwrap();
+        own(forge.paths.data());
+        Self { store, run, log }
+    }
+
+    /// Claims the run, writes this, and ends it well.
+    fn complete(mut self, line: &str) -> Store {
+        assert_eq!(self.store.claim_next(ExecutorKind::Host).unwrap().map(|run| run.id), Some(self.run));
+        self.log.line(Stream::Stdout, line);
+        self.log.finish();
+        self.store.finish(self.run, &Outcome::Complete).unwrap();
+        self.store
+    }
+}
+
+/// Records a push to `app` that makes one run.
+fn queue(store: &Store, ref_name: &str) -> RunId {
+    let (ref_name, sha): (RefName, ObjectId) = (ref_name.parse().unwrap(), "1".repeat(40).parse().unwrap());
+    let now = Clock::system().now();
+    let update = RefUpdate { ref_name: ref_name.clone(), old_sha: "0".repeat(40).parse().unwrap(), new_sha: sha.clone() };
+    let event = PushEvent {
+        id: EventId::new(),
+        event_type: EventType::Push,
+        repo: "app".parse().unwrap(),
+        pusher: Some("laptop".to_owned()),
+        pushed_at: now,
+        options: Vec::new(),
+        refs: vec![update],
+    };
+    let run = NewRun {
+        id: RunId::new(),
+        repo: event.repo.clone(),
+        ref_name,
+        sha,
+        previous_sha: None,
+        trigger: Trigger::Push,
+        source: "quire/push".to_owned(),
+        pusher: event.pusher.clone(),
+        only_job: None,
+        retry_of: None,
+        pushed_at: now,
+    };
+    store.record_event(&event, std::slice::from_ref(&run), &RefsNow::new(), quire::policy::on_new_run).unwrap();
+    run.id
+}
+
+#[test]
+fn runs_are_listed_canceled_and_repeated() {
+    let forge = Forge::start(Kind::Quire);
+    let served = Served::new(&forge);
+    let id = served.run.to_string();
+    let runs = |words: &[&str]| -> Vec<serde_json::Value> {
+        let output = forge.ssh(words);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()["runs"].as_array().unwrap().clone()
+    };
+    let listed = runs(&["run", "list", "--json", "--repo", "app", "--ref", "main", "--state", "pending", "--limit", "5"]);
+    assert_eq!(
+        (listed.len(), &listed[0]["id"], &listed[0]["ref_name"]),
+        (1, &serde_json::json!(id), &serde_json::json!("refs/heads/main"))
+    );
+    assert!(runs(&["run", "list", "--json", "--ref", "other"]).is_empty());
+    assert_eq!(forge.ssh(&["run", "list", "--state", "done"]).status.code(), Some(2));
+
+    let shown = forge.ssh(&["run", "show", &id[..20]]);
+    assert!(stdout(&shown).contains(&id) && stdout(&shown).contains("pusher      laptop"), "{}", said(&shown));
+    assert_eq!(forge.ssh(&["run", "show", "ffff"]).status.code(), Some(3));
+    let other = queue(&served.store, "refs/heads/other");
+    assert_eq!(forge.ssh(&["run", "show", &id[..2]]).status.code(), Some(2), "{id} and {other} begin alike");
+
+    assert_eq!(forge.ssh(&["run", "retry", &id]).status.code(), Some(1), "it has not ended");
+    assert_eq!(runs(&["run", "cancel", &id, "--json"])[0]["failure_kind"], "canceled");
+    assert_eq!(forge.ssh(&["run", "cancel", &id]).status.code(), Some(1), "it has ended");
+    assert_eq!(forge.ssh(&["run", "wait", &id]).status.code(), Some(1));
+    assert_eq!(runs(&["run", "retry", &id, "--json"])[0]["retry_of"], id.as_str());
+
+    let login = forge.ssh(&["login"]);
+    let link = stdout(&login);
+    let token = link.lines().next().and_then(|link| link.strip_prefix("http://localhost:3000/login/")).unwrap();
+    let hash: String = sha2::Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(served.store.take_login_link(&hash, Clock::system().now()).unwrap().as_deref(), Some("laptop, the new one"));
+}
+
+#[test]
+fn a_run_is_followed_to_its_outcome() {
+    let forge = Forge::start(Kind::Quire);
+    let served = Served::new(&forge);
+    let id = served.run.to_string();
+    let mut following = forge.ssh_as("owner", &[], &["run", "logs", "--follow", &id]);
+    let following = following.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut waiting = forge.ssh_as("owner", &[], &["run", "wait", &id]).spawn().unwrap();
+    let store = served.complete("all is well");
+    let output = following.wait_with_output().unwrap();
+    assert!(output.status.success() && stdout(&output) == "all is well", "{}", said(&output));
+    assert!(stderr(&output).contains(&format!("quire: run {id} complete")), "{}", said(&output));
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(stdout(&forge.ssh(&["run", "logs", &id])), "all is well");
+    let whole: serde_json::Value = serde_json::from_str(&stdout(&forge.ssh(&["run", "logs", &id, "--json"]))).unwrap();
+    assert_eq!(whole["log"], "all is well\n");
+
+    // A run that quire's own end cut off, queued again and canceled: the repetition is what counts.
+    let cut = queue(&store, "refs/heads/cut");
+    store.claim_next(ExecutorKind::Host).unwrap();
+    let again = store.orphan(cut, "quire stopped", true).unwrap().unwrap();
+    store.request_cancel(again).unwrap();
+    let output = forge.ssh(&["run", "wait", &cut.to_string()]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(stderr(&output).contains(&format!("run {again} repeats it")) && stderr(&output).contains("canceled"), "{}", said(&output));
+}
+
+#[test]
+fn a_follower_whose_client_is_gone_ends() {
+    let forge = Forge::start(Kind::Quire);
+    let served = Served::new(&forge);
+    let mut command = forge.ssh_as("owner", &[], &["run", "logs", "--follow", &served.run.to_string()]);
+    let mut client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It waits for its turn, and says so.
+    let mut told = String::new();
+    BufReader::new(client.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.contains("waits"), "{told}");
+    let followers = || processes(&served.run.to_string());
+    assert!(followers() > 0);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    wait_for("the follower's end", || (followers() == 0).then_some(()));
+}
+
+/// How many quire processes have this run in the command they were asked for.
+fn processes(run: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok());
+    let ours = |path: &std::path::Path| {
+        let read = |file| String::from_utf8_lossy(&std::fs::read(path.join(file)).unwrap_or_default()).into_owned();
+        read("comm").starts_with("quire") && read("environ").contains(run)
+    };
+    entries.filter(|entry| ours(&entry.path())).count()
+}
+
+#[test]
+fn a_pusher_who_waits_sees_the_run() {
+    let forge = Forge::start(Kind::Quire);
+    let tree = forge.tree("work", "app");
+    let served = Served::new(&forge);
+    let listener = UnixListener::bind(forge.paths.socket()).unwrap();
+    own(&forge.paths.socket());
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+        let run = serde_json::json!({"id": served.run, "ref_name": "refs/heads/main", "url": "http://forge/run"});
+        writeln!(&stream, "{}", serde_json::json!({"answer": "runs", "runs": [run]})).unwrap();
+        served.complete("all is well");
+    });
+    let pushed = forge.git(&tree, &["push", "-o", "ci.wait", "origin", "main"]);
+    server.join().unwrap();
+    assert!(pushed.status.success(), "{}", said(&pushed));
+    assert!(stderr(&pushed).contains("remote: all is well") && stderr(&pushed).contains("complete"), "{}", said(&pushed));
+}
