@@ -96,13 +96,12 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
         Ok(response) => response,
         Err(_) => WebError::Slow.into_response(),
     };
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let allow = response.headers().get(header::ALLOW).cloned();
-        response.extensions_mut().insert(Outside { title: "Not that way", sentence: "This address does not take that method.".to_owned() });
-        let mut dressed = dress(&app, form, response);
-        allow.map(|allow| dressed.headers_mut().insert(header::ALLOW, allow));
-        response = dressed;
-    } else if response.extensions().get::<Outside>().is_some() {
+    if response.extensions().get::<Outside>().is_none()
+        && let Some(outside) = outside_of_framework(response.status())
+    {
+        response.extensions_mut().insert(outside);
+    }
+    if response.extensions().get::<Outside>().is_some() {
         let stranger = response.extensions().get::<Viewer>().is_none();
         response = dress(&app, form, response);
         let cookie = wanted.filter(|_| stranger && form == Form::Html).and_then(|uri| next_cookie(&uri));
@@ -110,6 +109,17 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
     }
     add_headers(response.headers_mut());
     response
+}
+
+/// The words for what axum itself refuses: an address that is no UTF-8, a method that is not there.
+fn outside_of_framework(status: StatusCode) -> Option<Outside> {
+    let (title, sentence) = match status {
+        StatusCode::BAD_REQUEST => ("Cannot read that", "The address or its query cannot be read."),
+        StatusCode::METHOD_NOT_ALLOWED => ("Not that way", "This address does not take that method."),
+        StatusCode::PAYLOAD_TOO_LARGE => ("Too large", "The request is larger than anything this appliance takes here."),
+        _ => return None,
+    };
+    Some(Outside { title, sentence: sentence.to_owned() })
 }
 
 /// Gives a bare error response its body.
@@ -129,6 +139,9 @@ fn dress(app: &App, form: Form, response: Response) -> Response {
             }
         }
     };
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        dressed.headers_mut().insert(header::ALLOW, allow.clone());
+    }
     match status {
         StatusCode::UNAUTHORIZED => {
             let challenge = HeaderValue::from_static("SSH-Link realm=\"quire\"");

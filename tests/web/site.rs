@@ -1,0 +1,118 @@
+//! An appliance's web on a loopback port, with a volume of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use quire::clock::{Clock, Millis};
+use quire::live::Live;
+use quire::paths::Paths;
+use quire::store::Store;
+use quire::web::{Auth, HealthBoard, Limits, Part, Status, WebConfig, WebState, router, serve_with};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Answer, Events, send};
+use crate::seed::Seed;
+
+/// A moment in 2026.
+pub(crate) const NOW: Millis = Millis(1_785_000_000_000);
+
+pub(crate) struct Site {
+    pub(crate) state: WebState,
+    pub(crate) seed: Seed,
+    pub(crate) address: SocketAddr,
+    pub(crate) cookie: Option<String>,
+    shutdown: CancellationToken,
+    task: Option<JoinHandle<std::io::Result<()>>>,
+    _folder: TempDir,
+}
+
+impl Site {
+    pub(crate) async fn start(auth: Auth) -> Self {
+        let clock = Clock::manual(Arc::new(AtomicI64::new(NOW.0)));
+        Self::with(auth, clock, Limits::default()).await
+    }
+
+    pub(crate) async fn with(auth: Auth, clock: Clock, limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
+        std::fs::create_dir_all(paths.repos()).unwrap();
+        std::fs::create_dir_all(paths.runtime()).unwrap();
+        let health = HealthBoard::new(clock.clone());
+        let config = WebConfig {
+            url: "http://quire.test".to_owned(),
+            auth,
+            ssh_host: "git.home.example".to_owned(),
+            ssh_port: 2222,
+            min_free: 0,
+        };
+        let state =
+            WebState { store: Store::open(&paths.database()).unwrap(), paths: paths.clone(), live: Live::default(), clock, config, health };
+        let (address, shutdown, task) = listen(&state, "127.0.0.1:0", limits).await;
+        Self { state, seed: Seed::new(&paths), address, cookie: None, shutdown, task: Some(task), _folder: folder }
+    }
+
+    /// Stops the server and starts it on the same port, as a restart of the appliance does.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        let (_, shutdown, task) = listen(&self.state, &self.address.to_string(), Limits::default()).await;
+        (self.shutdown, self.task) = (shutdown, Some(task));
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(task) = self.task.take() {
+            task.await.unwrap().unwrap();
+        }
+    }
+
+    pub(crate) fn healthy(&self) {
+        self.state.health.set(Part::Database, Status::Ok, "readable and writable", None);
+        self.state.health.set(Part::EventSocket, Status::Ok, "bound", None);
+    }
+
+    /// Signs in: later requests carry the session.
+    pub(crate) async fn sign_in(&mut self) {
+        let token = self.seed.login_link("laptop", NOW.plus(300_000));
+        let answer = self.send("POST", &format!("/login/{token}"), &[("Origin", "http://quire.test")]).await;
+        assert_eq!(answer.status, 303, "{}", answer.body);
+        self.cookie = Some(answer.cookies()[0].split(';').next().unwrap().to_owned());
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut headers = headers.to_vec();
+        headers.extend(self.cookie.as_deref().map(|c| ("Cookie", c)));
+        send(self.address, method, path, &headers).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[("Accept", "text/html,application/xhtml+xml")]).await
+    }
+
+    pub(crate) async fn json(&self, path: &str) -> Answer {
+        self.send("GET", path, &[("Accept", "application/json")]).await
+    }
+
+    pub(crate) async fn events(&self, path: &str, headers: &[(&str, &str)]) -> Events {
+        let mut headers = headers.to_vec();
+        headers.extend(self.cookie.as_deref().map(|c| ("Cookie", c)));
+        Events::open(self.address, path, &headers).await
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn listen(state: &WebState, address: &str, limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<std::io::Result<()>>) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(serve_with(listener, router(state.clone()), shutdown.clone(), limits));
+    (address, shutdown, task)
+}
