@@ -96,6 +96,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let health = HealthBoard::new(clock.clone());
     health.set(Part::Config, Status::Ok, "loaded", None);
     let state = WebState { store, paths: paths.clone(), live, clock, config: web_config, queue, health: health.clone() };
+    parts::note_endpoint(&paths, address, &state.config.url).map_err(system("note where the server listens"))?;
     tracing::info!(%address, "listening");
 
     let work = async {

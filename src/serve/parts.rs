@@ -46,6 +46,19 @@ pub(super) fn mark_push_to_create(paths: &Paths, config: &Config) -> std::io::Re
     }
 }
 
+/// Notes where the server listens and what people type, for commands that load no configuration.
+pub(super) fn note_endpoint(paths: &Paths, address: SocketAddr, url: &str) -> std::io::Result<()> {
+    let reached = match address.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv6() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
+        ip if ip.is_unspecified() => SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, address.port())),
+        _ => address,
+    };
+    let file = paths.endpoint();
+    let partial = file.with_extension("partial");
+    std::fs::write(&partial, serde_json::json!({ "listen": reached, "url": url }).to_string())?;
+    std::fs::rename(partial, file)
+}
+
 /// `init` asks for a rollback journal where the volume's file system needs one.
 pub(super) fn journal() -> Journal {
     match variable("QUIRE_SQLITE_JOURNAL").as_deref() {

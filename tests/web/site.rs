@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicI64;
 use quire::clock::{Clock, Millis};
 use quire::live::Live;
 use quire::paths::Paths;
-use quire::store::Store;
+use quire::queue::Queue;
+use quire::store::{Journal, Store};
 use quire::web::{Auth, HealthBoard, Limits, Part, Status, WebConfig, WebState, router, serve_with};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -42,15 +43,12 @@ impl Site {
         std::fs::create_dir_all(paths.repos()).unwrap();
         std::fs::create_dir_all(paths.runtime()).unwrap();
         let health = HealthBoard::new(clock.clone());
-        let config = WebConfig {
-            url: "http://quire.test".to_owned(),
-            auth,
-            ssh_host: "git.home.example".to_owned(),
-            ssh_port: 2222,
-            min_free: 0,
-        };
-        let state =
-            WebState { store: Store::open(&paths.database()).unwrap(), paths: paths.clone(), live: Live::default(), clock, config, health };
+        let config =
+            WebConfig { url: "http://quire.test".to_owned(), auth, ssh_host: "git.home.example".to_owned(), ssh_port: 2222, min_free: 0 };
+        let store = Store::open(&paths.database(), &paths.backups(), Journal::Wal, clock.clone()).unwrap();
+        let live = Live::default();
+        let queue = Queue::new(store.clone(), live.clone());
+        let state = WebState { store, paths: paths.clone(), live, clock, config, queue, health };
         let (address, shutdown, task) = listen(&state, "127.0.0.1:0", limits).await;
         Self { state, seed: Seed::new(&paths), address, cookie: None, shutdown, task: Some(task), _folder: folder }
     }
