@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
-use super::host::{Host, excerpt, variables};
+use super::arguments::{excerpt, variables};
+use super::host::Host;
 use super::place::caller;
 use crate::pipeline::{JobOptions, JobRegistration, MAX_EDGES, MAX_INPUTS, MAX_JOBS, Place, nearest, parse_duration};
 
@@ -102,11 +103,11 @@ fn job(host: &Host, arguments: &MultiValue, place: &Place) -> Result<(), Problem
         Some(options) => job_options(&shown, options)?,
         None => JobOptions::default(),
     };
-    let mut registration = host.registration.borrow_mut();
-    let edges: usize = registration.jobs.iter().map(|job| job.inputs.len()).sum();
-    if edges + inputs.len() > MAX_EDGES {
+    host.edges.set(host.edges.get() + inputs.len());
+    if host.edges.get() > MAX_EDGES {
         return problem(format!("the jobs of the pipeline have more than {MAX_EDGES} inputs together"));
     }
+    let mut registration = host.registration.borrow_mut();
     keep(host, &id, run);
     registration.jobs.push(JobRegistration { place: place.clone(), id, inputs, options });
     Ok(())
@@ -163,7 +164,9 @@ fn job_options(job: &str, value: &Value) -> Result<JobOptions, Problem> {
             ("allow-failure", Value::Boolean(allow)) => options.allow_failure = *allow,
             ("retry", Value::Integer(count)) if (0..=10).contains(count) => options.retry = u32::try_from(*count).unwrap_or(0),
             ("timeout", _) => return advised(format!("the :timeout of job `{job}` is {}", kind(Some(&value))), "write it like \"10m\""),
-            ("allow-failure", _) => return problem(format!("the :allow-failure of job `{job}` is {}, not true or false", kind(Some(&value)))),
+            ("allow-failure", _) => {
+                return problem(format!("the :allow-failure of job `{job}` is {}, not true or false", kind(Some(&value))));
+            }
             ("retry", _) => return problem(format!("the :retry of job `{job}` is not a whole number from 0 to 10")),
             (other, _) => {
                 let known = "a job has the options :timeout, :allow-failure and :retry".to_owned();

@@ -66,17 +66,7 @@ pub(super) struct JobRun {
 impl JobRun {
     /// A call that is about to begin.
     pub(super) fn new(thread: Thread, inputs: Map<String, Value>, deadline: Option<Instant>, limit: String) -> Self {
-        Self {
-            thread,
-            inputs,
-            deadline,
-            limit,
-            wait: None,
-            unread: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            ran: false,
-            failure: None,
-        }
+        Self { thread, inputs, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
     }
 
     /// A command ended; from now on its exit code, where it is not 0, wants to be read.

@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
 
 /// All memory the process may map: the Lua states, the lines of the protocol, the binary itself.
 const ADDRESS_SPACE: u64 = 1 << 30;
@@ -22,12 +20,9 @@ pub(super) fn enter() {
     let _ = nix::sys::prctl::set_no_new_privs();
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = close_file_system();
-    for (resource, limit) in [
-        (Resource::RLIMIT_AS, ADDRESS_SPACE),
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NPROC, 0),
-        (Resource::RLIMIT_NOFILE, 3),
-    ] {
+    for (resource, limit) in
+        [(Resource::RLIMIT_AS, ADDRESS_SPACE), (Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NPROC, 0), (Resource::RLIMIT_NOFILE, 3)]
+    {
         let _ = setrlimit(resource, limit, limit);
     }
     if let Some(filter) = filter() {

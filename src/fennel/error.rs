@@ -28,14 +28,12 @@ impl LuaFault {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let text = text.split("\nstack traceback:").next().unwrap_or(text).trim_end();
-        if text.contains("not enough memory") {
+        if text.ends_with("not enough memory") || text.ends_with("resulting string too large") {
             let limit = super::MEMORY_LIMIT >> 20;
             return Self::new(format!("it needs more memory than a pipeline may have ({limit} MiB)"));
         }
         match position(text) {
-            Some((chunk, line, rest)) => {
-                Self { chunk: Some(chunk.to_owned()), line: Some(line), ..Self::new(shorten_overflow(rest)) }
-            }
+            Some((chunk, line, rest)) => Self { chunk: Some(chunk.to_owned()), line: Some(line), ..Self::new(shorten_overflow(rest)) },
             None => Self::new(shorten_overflow(text)),
         }
     }
@@ -92,7 +90,9 @@ fn compiler_hint(message: &str, rest: &str, globals: &[String]) -> Option<String
             }
             _ => match nearest(name, globals.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("bind `{name}` first, or look for a typo; a job's tools are destructured in its parameters: (fn [{{: sh}}] …)"),
+                None => {
+                    format!("bind `{name}` first, or look for a typo; a job's tools are destructured in its parameters: (fn [{{: sh}}] …)")
+                }
             },
         };
         return Some(hint);
@@ -109,6 +109,10 @@ pub fn lua_fault(error: &mlua::Error) -> LuaFault {
         mlua::Error::CallbackError { cause, .. } => lua_fault(cause),
         mlua::Error::SyntaxError { message, .. } => {
             let mut fault = LuaFault::parse(message);
+            if fault.message.starts_with("too many local variables") {
+                let hint = "a function among a call's arguments takes one of Lua's 200 locals: put some of the jobs into a (do …) block, a loop or a helper file";
+                fault.hint = Some(hint.to_owned());
+            }
             fault.message = format!("the file does not compile: {}", fault.message);
             fault
         }
@@ -138,7 +142,10 @@ mod tests {
     #[test]
     fn a_position_is_only_taken_from_what_looks_like_one() {
         let fault = LuaFault::parse(".quire/ci.fnl:12: attempt to index a nil value\nstack traceback:\n\t[C]: in ?");
-        assert_eq!((fault.chunk.as_deref(), fault.line, fault.message.as_str()), (Some(".quire/ci.fnl"), Some(12), "attempt to index a nil value"));
+        assert_eq!(
+            (fault.chunk.as_deref(), fault.line, fault.message.as_str()),
+            (Some(".quire/ci.fnl"), Some(12), "attempt to index a nil value")
+        );
         for text in ["cannot read x.fnl:12: gone", "plain", "x.fnl:: y", "ü.lua", "x.lua:99999999999: y"] {
             assert_eq!(LuaFault::parse(text), LuaFault::new(text), "{text}");
         }

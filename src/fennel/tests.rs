@@ -13,7 +13,10 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn data_is_given_as_it_is_written() {
-    let value = data("; mine\n{:http {:port 3000 :trusted-proxies [\"172.16.0.0/12\" \"x\"]} :ci {:executor :docker :ratio 0.5 :on false} :none {}}").unwrap();
+    let value = data(
+        "; mine\n{:http {:port 3000 :trusted-proxies [\"172.16.0.0/12\" \"x\"]} :ci {:executor :docker :ratio 0.5 :on false} :none {}}",
+    )
+    .unwrap();
     assert_eq!(
         value,
         json!({"http": {"port": 3000, "trusted-proxies": ["172.16.0.0/12", "x"]}, "ci": {"executor": "docker", "ratio": 0.5, "on": false}, "none": {}})
@@ -27,10 +30,7 @@ fn data_that_is_not_data_is_one_clear_error() {
     assert_eq!(refusal(""), "config.fnl:1:1: the file gives nothing, not a table of data");
     assert_eq!(refusal("42"), "config.fnl:1:1: the file gives an integer, not a table of data");
     assert_eq!(refusal("{:a (fn [] 1)}"), "config.fnl:1:1: the file is not plain data: its `a` is a function, which cannot be stored");
-    assert_eq!(
-        refusal("(local t {}) (set t.me {:t [t]}) t"),
-        "config.fnl:1:1: the file is not plain data: its `me.t[1]` contains itself"
-    );
+    assert_eq!(refusal("(local t {}) (set t.me {:t [t]}) t"), "config.fnl:1:1: the file is not plain data: its `me.t[1]` contains itself");
     assert_eq!(
         refusal("{:a 1 2 3}"),
         "config.fnl:1:1: the file is not plain data: it has a key of type integer: keys are strings, or numbers from 1 without a gap"
@@ -57,9 +57,18 @@ fn data_reaches_nothing_and_cannot_run_for_ever() {
     for name in ["io", "os", "require", "load", "pcall", "print", "string", "_G.x"] {
         assert!(refusal(&format!("{{:a {name}}}")).contains("unknown identifier"), "{name}");
     }
-    for (code, word) in [("io.open('x')", "io"), ("load('x')", "load"), ("require('x')", "require"), ("setmetatable({}, {})", "setmetatable")] {
+    for (code, word) in
+        [("io.open('x')", "io"), ("load('x')", "load"), ("require('x')", "require"), ("setmetatable({}, {})", "setmetatable")]
+    {
         let refused = eval_data(&format!("return {{a = {code}}}"), "c.lua", Language::Lua).unwrap_err();
-        assert_eq!(refused.message, if word == "io" { "attempt to index a nil value (global 'io')".to_owned() } else { format!("attempt to call a nil value (global '{word}')") });
+        assert_eq!(
+            refused.message,
+            if word == "io" {
+                "attempt to index a nil value (global 'io')".to_owned()
+            } else {
+                format!("attempt to call a nil value (global '{word}')")
+            }
+        );
     }
     let stopped = eval_data("\nwhile true do end", "c.lua", Language::Lua).unwrap_err();
     assert_eq!(stopped.to_string(), "c.lua:2:1: it took too long and was stopped");

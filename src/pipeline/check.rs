@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::Dfs;
 
-use super::{
-    Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineImage, PipelineText, Place, Registration, Source, nearest,
-};
+use super::{Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineImage, PipelineText, Place, Registration, Source, nearest};
 use crate::names::JobName;
 
 /// The most jobs a pipeline may have.
@@ -167,7 +165,8 @@ impl<'a> Check<'a> {
             }
         }
         let mut in_cycle: HashSet<usize> = HashSet::new();
-        for component in tarjan_scc(&graph) {
+        // Not tarjan_scc, which recurses: a chain of 10,000 jobs would overflow the stack.
+        for component in kosaraju_scc(&graph) {
             let node = component[0];
             if component.len() > 1 || graph.contains_edge(node, node) {
                 let mut members: Vec<usize> = component.iter().map(|node| graph[*node]).collect();
@@ -199,7 +198,8 @@ impl<'a> Check<'a> {
         // come back to a job seen before, and from there on the path is a cycle.
         let cycle = loop {
             let current = path[path.len() - 1];
-            let next = self.jobs[current].inputs.iter().filter_map(|name| names.get(name.as_str()).copied()).find(|job| within.contains(job));
+            let next =
+                self.jobs[current].inputs.iter().filter_map(|name| names.get(name.as_str()).copied()).find(|job| within.contains(job));
             let Some(next) = next else { break path };
             if let Some(at) = position.get(&next) {
                 break path.split_off(*at);
@@ -260,10 +260,11 @@ impl<'a> Check<'a> {
 
 /// What an unknown input is not, and what may have been meant.
 fn unknown_input(name: &str, names: &HashMap<&str, usize>, own: &str) -> (&'static str, String) {
-    if name.starts_with("quire/") {
-        let sources = Source::ALL.iter().map(|source| source.as_str());
-        let hint = nearest(name, sources).map_or_else(|| "the sources are :quire/push and :quire/manual".to_owned(), meant);
-        return ("source", hint);
+    if let Some(end) = name.strip_prefix("quire/") {
+        // Without what they have in common, or anything would be near.
+        let sources = Source::ALL.iter().filter_map(|source| source.as_str().strip_prefix("quire/"));
+        let known = || "the sources are :quire/push and :quire/manual".to_owned();
+        return ("source", nearest(end, sources).map_or_else(known, |near| meant(&format!("quire/{near}"))));
     }
     let mut jobs: Vec<&str> = names.keys().copied().filter(|id| *id != own).collect();
     jobs.sort_unstable();

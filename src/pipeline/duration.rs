@@ -64,7 +64,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("90s", 90_000), ("10m", 600_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("500ms", 500), ("1m1ms", 60_001)] {
+        for (text, millis) in
+            [("90s", 90_000), ("10m", 600_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("500ms", 500), ("1m1ms", 60_001)]
+        {
             assert_eq!(parse_duration(text), Ok(millis), "{text}");
         }
         for text in ["", "10", "m", "10x", "1m1h", "1m1m", "-1s", "1.5h", "1 h", "ß", "1mß"] {
