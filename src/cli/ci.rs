@@ -139,8 +139,6 @@ pub(super) struct WorkingTree {
     pub(super) root: PathBuf,
     /// The pipeline in it.
     pub(super) source: PipelineSource,
-    /// Whether it has an image of its own.
-    pub(super) has_dockerfile: bool,
 }
 
 impl WorkingTree {
@@ -152,7 +150,12 @@ impl WorkingTree {
         collect(root, &root.join(".quire"), &mut files)?;
         files.sort();
         let source = PipelineSource::from_files(files).map_err(|problem| CiError::Wrong(vec![problem], PipelineText::default()))?;
-        Ok(Self { root: root.to_path_buf(), source: source.ok_or_else(no_pipeline)?, has_dockerfile: root.join(DOCKERFILE).is_file() })
+        Ok(Self { root: root.to_path_buf(), source: source.ok_or_else(no_pipeline)? })
+    }
+
+    /// Whether it has an image of its own.
+    pub(super) fn has_dockerfile(&self) -> bool {
+        self.root.join(DOCKERFILE).is_file()
     }
 
     /// Has a driver evaluate the pipeline and checks what it registered; the driver is ready to run its jobs.
@@ -163,7 +166,7 @@ impl WorkingTree {
             DriverError::Rejected(diagnostics) => wrong(diagnostics),
             other => CiError::Driver(other),
         })?;
-        match Pipeline::check(registration, &self.source.pipeline_text(), self.has_dockerfile) {
+        match Pipeline::check(registration, &self.source.pipeline_text(), self.has_dockerfile()) {
             Ok(pipeline) => Ok((pipeline, driver)),
             Err(diagnostics) => {
                 driver.kill().await;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use mlua::{Function, MultiValue, Table, Value};
 
-use super::host::{self, ENVIRONMENT, Host, excerpt};
+use super::arguments::excerpt;
+use super::host::{self, ENVIRONMENT, Host};
 use super::job::{JobRun, Wait};
 use super::protocol::{FromDriver, JobEnd, PipelineSource, ShResult, Text, ToDriver};
 use super::wire::{self, Incoming, Reader};
@@ -23,7 +24,7 @@ use crate::pipeline::{Diagnostic, Place, Registration, format_duration};
 static RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.luac"));
 
 /// How long a job's function may run before the others get their turn.
-const SLICE: Duration = Duration::from_millis(50);
+const SLICE: Duration = Duration::from_millis(20);
 /// How long a single call of a built-in function, which nothing can interrupt, may take, in
 /// seconds; then the kernel ends this process.
 const STUCK_SECONDS: u32 = 30;
@@ -212,7 +213,8 @@ impl Driver {
                 if let Some(job) = self.host.jobs.borrow_mut().get_mut(&id) {
                     job.command_ended(call, command, result.exit);
                 }
-                self.runnable.push_back((id, MultiValue::from_iter([Value::Table(fields)])));
+                // Ahead of those that only compute: it will soon wait again.
+                self.runnable.push_front((id, MultiValue::from_iter([Value::Table(fields)])));
                 Ok(())
             }
             Err(error) => {
@@ -248,7 +250,7 @@ impl Driver {
             Err(why) => lua.create_string(why).map(|why| MultiValue::from_iter([Value::Nil, Value::String(why)])),
         };
         match answer {
-            Ok(answer) => self.runnable.push_back((id, answer)),
+            Ok(answer) => self.runnable.push_front((id, answer)),
             Err(error) => {
                 let message = lua_fault(&error).message;
                 return self.finish(&id, JobEnd::Failed { message, exit_code: None, place: None });

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
-use super::host::{Host, excerpt, variables};
+use super::arguments::{excerpt, variables};
+use super::host::Host;
 use super::place::caller;
 use crate::pipeline::{JobOptions, JobRegistration, MAX_EDGES, MAX_INPUTS, MAX_JOBS, Place, nearest, parse_duration};
 
@@ -102,11 +103,11 @@ fn job(host: &Host, arguments: &MultiValue, place: &Place) -> Result<(), Problem
         Some(options) => job_options(&shown, options)?,
         None => JobOptions::default(),
     };
-    let mut registration = host.registration.borrow_mut();
-    let edges: usize = registration.jobs.iter().map(|job| job.inputs.len()).sum();
-    if edges + inputs.len() > MAX_EDGES {
+    host.edges.set(host.edges.get() + inputs.len());
+    if host.edges.get() > MAX_EDGES {
         return problem(format!("the jobs of the pipeline have more than {MAX_EDGES} inputs together"));
     }
+    let mut registration = host.registration.borrow_mut();
     keep(host, &id, run);
     registration.jobs.push(JobRegistration { place: place.clone(), id, inputs, options });
     Ok(())

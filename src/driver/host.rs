@@ -8,21 +8,13 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
+use super::arguments::{Answer, command, excerpt, parts, sh_options, shown, text};
 use super::job::{Command, JobRun, Wait};
 use super::place::{Sources, caller};
-use super::protocol::{FromDriver, Language, PipelineSource, ShCommand, ShOptions};
+use super::protocol::{FromDriver, Language, PipelineSource};
 use super::wire;
 use crate::fennel::{Compiler, Vm, Watch, from_json, to_json};
-use crate::pipeline::{Diagnostic, PipelineText, Place, Registration, nearest, parse_duration};
-
-/// The most text of one command: arguments, variables, folder.
-const MAX_COMMAND: usize = 1 << 20;
-/// The most text that is fed to a command.
-const MAX_STDIN: usize = 4 << 20;
-/// The longest line of a log; a longer one is split.
-const MAX_LOG_LINE: usize = 64 << 10;
-/// How much of a command is repeated in messages, in characters.
-const MAX_SHOWN: usize = 160;
+use crate::pipeline::{Diagnostic, PipelineText, Place, Registration, nearest};
 
 /// What the host functions and the loop share.
 pub(super) struct Host {
@@ -32,6 +24,8 @@ pub(super) struct Host {
     pub(super) sources: Sources,
     /// What the file registered so far.
     pub(super) registration: RefCell<Registration>,
+    /// How many inputs its jobs have together.
+    pub(super) edges: Cell<usize>,
     /// The job's functions, by id.
     pub(super) functions: RefCell<HashMap<String, Function>>,
     /// Whether the file is being read.
@@ -51,9 +45,6 @@ pub(super) struct Host {
     calls: Cell<u64>,
 }
 
-/// Either values for Lua, or a sentence.
-type Answer<T> = Result<T, String>;
-
 impl Host {
     /// A host for one pipeline.
     pub(super) fn new(vm: Vm, source: PipelineSource, compile_limit: std::time::Duration) -> Self {
@@ -61,6 +52,7 @@ impl Host {
             vm,
             sources: Sources::new(&source),
             registration: RefCell::default(),
+            edges: Cell::new(0),
             functions: RefCell::default(),
             registering: Cell::new(true),
             jobs: RefCell::default(),
@@ -274,7 +266,13 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     let log = move |lua: &Lua, arguments: MultiValue| Ok(host.log(&arguments).err().map(|fault| host.at(lua, &fault)));
     table.raw_set("log", lua.create_function(log)?)?;
     let host = with();
-    table.raw_set("seen", lua.create_function(move |_, call: u64| Ok(host.seen(call)))?)?;
+    table.raw_set(
+        "seen",
+        lua.create_function(move |_, call: u64| {
+            host.seen(call);
+            Ok(())
+        })?,
+    )?;
     let host = with();
     table.raw_set("at", lua.create_function(move |lua, message: String| Ok(host.at(lua, &message)))?)?;
     let host = with();
@@ -341,148 +339,4 @@ fn root(error: &mlua::Error) -> String {
         mlua::Error::RuntimeError(message) | mlua::Error::MemoryError(message) => message.clone(),
         other => other.to_string(),
     }
-}
-
-/// Text out of Lua, in UTF-8 and without NUL.
-fn text(value: Option<&Value>, what: &str) -> Answer<String> {
-    let text = match value {
-        Some(Value::String(text)) => text.to_str().map(|text| text.to_owned()).map_err(|_| format!("{what} is not valid UTF-8"))?,
-        Some(Value::Integer(number)) => number.to_string(),
-        Some(Value::Number(number)) => number.to_string(),
-        other => return Err(format!("{what} is text, not {}", other.map_or("nil", Value::type_name))),
-    };
-    if text.contains('\0') { Err(format!("{what} contains a NUL byte")) } else { Ok(text) }
-}
-
-/// The items of a sequence.
-fn sequence(table: &Table, what: &str) -> Answer<Vec<Value>> {
-    let length = table.raw_len();
-    if length == 0 && !table.is_empty() {
-        return Err(format!("{what} is a sequence like [\"cargo\" \"test\"], not a table with keys"));
-    }
-    if length > 100_000 {
-        return Err(format!("{what} is too long"));
-    }
-    (1..=length).map(|index| table.raw_get(index).map_err(|error| error.to_string())).collect()
-}
-
-fn command(value: &Value) -> Answer<ShCommand> {
-    let (command, size) = match value {
-        Value::String(_) => {
-            let text = text(Some(value), "a command")?;
-            if text.trim().is_empty() {
-                return Err("the command is empty".to_owned());
-            }
-            let size = text.len();
-            (ShCommand::Shell(text), size)
-        }
-        Value::Table(table) => {
-            let items = sequence(table, "a command")?;
-            let argv: Vec<String> = items.iter().map(|item| text(Some(item), "each part of a command")).collect::<Result<_, _>>()?;
-            if argv.first().is_none_or(String::is_empty) {
-                return Err("the command is empty".to_owned());
-            }
-            let size = argv.iter().map(String::len).sum();
-            (ShCommand::Argv(argv), size)
-        }
-        other => return Err(format!("`sh` takes a command as text or as a sequence, not {}", other.type_name())),
-    };
-    if size > MAX_COMMAND { Err("the command is longer than 1 MiB".to_owned()) } else { Ok(command) }
-}
-
-fn sh_options(value: &Value) -> Answer<ShOptions> {
-    let table = match value {
-        Value::Nil => return Ok(ShOptions::default()),
-        Value::Table(table) => table,
-        other => return Err(format!("the options of `sh` are a table, not {}", other.type_name())),
-    };
-    let mut options = ShOptions::default();
-    for pair in table.pairs::<Value, Value>() {
-        let (key, value) = pair.map_err(|error| error.to_string())?;
-        let key = text(Some(&key), "an option's name")?;
-        match key.as_str() {
-            "env" => options.env = variables(&value)?,
-            "cwd" => options.cwd = Some(folder(text(Some(&value), ":cwd")?)?),
-            "timeout" => options.timeout_ms = Some(parse_duration(&text(Some(&value), ":timeout")?).map_err(|error| error.to_string())?),
-            "stdin" => {
-                let Value::String(input) = &value else { return Err(format!(":stdin is text, not {}", value.type_name())) };
-                if input.as_bytes().len() > MAX_STDIN {
-                    return Err(":stdin is longer than 4 MiB".to_owned());
-                }
-                options.stdin = Some(input.to_str().map_err(|_| ":stdin is not valid UTF-8")?.to_owned());
-            }
-            other => {
-                let known = ["env", "cwd", "timeout", "stdin"];
-                let hint = nearest(other, known.into_iter())
-                    .map_or_else(|| "it knows :env, :cwd, :timeout and :stdin".to_owned(), |near| format!("did you mean :{near}?"));
-                return Err(format!("`sh` has no option :{}: {hint}", excerpt(other)));
-            }
-        }
-    }
-    Ok(options)
-}
-
-/// A table of variables; in the order of their names, for a table has none.
-pub(super) fn variables(value: &Value) -> Answer<Vec<(String, String)>> {
-    let Value::Table(table) = value else { return Err(format!("variables are a table {{:NAME \"value\"}}, not {}", value.type_name())) };
-    let mut variables = Vec::new();
-    let mut size = 0;
-    for pair in table.pairs::<Value, Value>() {
-        let (name, value) = pair.map_err(|error| error.to_string())?;
-        let Value::String(_) = name else { return Err("variables are a table {:NAME \"value\"}: a name is missing".to_owned()) };
-        let name = text(Some(&name), "the name of a variable")?;
-        if name.is_empty() || name.contains('=') {
-            return Err(format!("`{}` is not the name of a variable", excerpt(&name)));
-        }
-        let value = text(Some(&value), &format!("the variable {}", excerpt(&name)))?;
-        size += name.len() + value.len();
-        if size > MAX_COMMAND {
-            return Err("the variables are longer than 1 MiB together".to_owned());
-        }
-        variables.push((name, value));
-    }
-    variables.sort();
-    Ok(variables)
-}
-
-/// A folder that stays within the workspace.
-fn folder(path: String) -> Answer<String> {
-    let leaves = path.starts_with('/') || path.split('/').any(|part| part == "..");
-    if leaves { Err(format!(":cwd `{}` leaves the workspace", excerpt(&path))) } else { Ok(path) }
-}
-
-/// A command as a person would type it: its first line, shortened.
-fn shown(command: &ShCommand) -> String {
-    let text = match command {
-        ShCommand::Shell(text) => text.trim().to_owned(),
-        ShCommand::Argv(argv) => shell_words::join(argv),
-    };
-    let line = text.lines().next().unwrap_or_default();
-    let mut short: String = line.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
-}
-
-/// A line in parts of at most [`MAX_LOG_LINE`] bytes.
-fn parts(line: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut rest = line;
-    while rest.len() > MAX_LOG_LINE {
-        let (part, more) = rest.split_at(rest.floor_char_boundary(MAX_LOG_LINE));
-        parts.push(part);
-        rest = more;
-    }
-    parts.push(rest);
-    parts
-}
-
-/// A foreign name, short and printable enough for a sentence.
-pub(super) fn excerpt(name: &str) -> String {
-    let mut short: String = name.chars().take(60).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if name.chars().nth(60).is_some() {
-        short.push('…');
-    }
-    short
 }

@@ -12,6 +12,7 @@
 //! environment or children (`sandbox`), limits on memory and time, and nothing but the protocol to
 //! reach the outside. [`Driver`] is the parent's end; [`child_main`] is the child.
 
+mod arguments;
 mod child;
 mod dsl;
 mod host;

@@ -54,14 +54,11 @@ impl Sources {
 
     /// The place of a `sh` or other tool called on a line.
     pub(super) fn place_of_call(&self, chunk: &str, line: u32, tool: &str) -> Place {
-        let mut place = self.place(chunk, line);
-        if let Some(text) = self.named(chunk).and_then(|text| text.line(line)) {
-            let at = [format!("({tool} "), format!("{tool}(")].iter().find_map(|form| text.find(form));
-            if let Some(before) = at {
-                place.column = u32::try_from(text[..before].chars().count()).unwrap_or(0) + 1;
-            }
+        let place = self.place(chunk, line);
+        match self.named(chunk).and_then(|text| text.find_head(line, tool, 0)) {
+            Some((_, column)) => Place { column, ..place },
+            None => place,
         }
-        place
     }
 
     /// A fault as a diagnostic, pointing into whichever file it names.

@@ -28,7 +28,7 @@ impl LuaFault {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let text = text.split("\nstack traceback:").next().unwrap_or(text).trim_end();
-        if text.contains("not enough memory") {
+        if text.ends_with("not enough memory") || text.ends_with("resulting string too large") {
             let limit = super::MEMORY_LIMIT >> 20;
             return Self::new(format!("it needs more memory than a pipeline may have ({limit} MiB)"));
         }
@@ -42,6 +42,11 @@ impl LuaFault {
     /// source line, and lines that begin with `* Try`.
     pub(super) fn parse_compiler(text: &str, globals: &[String]) -> Self {
         let (head, rest) = text.split_once('\n').unwrap_or((text, ""));
+        // The compiler's own frames have no lines.
+        let head = head.strip_prefix("?:-1: ").or_else(|| head.strip_prefix("?: ")).unwrap_or(head);
+        if head.contains("chain too long") || head.contains("stack overflow") {
+            return Self::new("the file does not compile: it is nested too deeply");
+        }
         let mut fault = Self::parse(head);
         if let Some((column, message)) = fault.message.split_once(": ")
             && (column == "?" || column.bytes().all(|b| b.is_ascii_digit()))
@@ -109,6 +114,10 @@ pub fn lua_fault(error: &mlua::Error) -> LuaFault {
         mlua::Error::CallbackError { cause, .. } => lua_fault(cause),
         mlua::Error::SyntaxError { message, .. } => {
             let mut fault = LuaFault::parse(message);
+            if fault.message.starts_with("too many local variables") {
+                let hint = "a function among a call's arguments takes one of Lua's 200 locals: put some of the jobs into a (do …) block, a loop or a helper file";
+                fault.hint = Some(hint.to_owned());
+            }
             fault.message = format!("the file does not compile: {}", fault.message);
             fault
         }
@@ -154,6 +163,8 @@ mod tests {
         assert_eq!(fault.message, "the file does not compile: expected parameters");
         assert_eq!((fault.line, fault.column), (Some(2), Some(6)));
         assert_eq!(fault.hint.as_deref(), Some("try adding parameters, or b"));
+        let deep = LuaFault::parse_compiler("?:-1: '__index' chain too long; possible loop", &[]);
+        assert_eq!(deep.message, "the file does not compile: it is nested too deeply");
         let fault = LuaFault::parse_compiler("a.fnl:?:?: Compile error: unknown identifier: tabel", &["table".to_owned()]);
         assert_eq!(fault.hint.as_deref(), Some("did you mean `table`?"));
     }

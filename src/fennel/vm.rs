@@ -133,8 +133,8 @@ impl Vm {
     }
 
     fn new(libraries: StdLib, memory: usize, lines: bool) -> mlua::Result<Self> {
-        // mlua's own pcall would not let a call yield through it.
-        let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
+        // Lua's own pcall is kept: mlua's would not let a call yield through it.
+        let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(true))?;
         lua.set_memory_limit(memory)?;
         let watch = Watch::default();
         let hook = watch.clone();

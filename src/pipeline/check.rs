@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::Dfs;
 
@@ -165,7 +165,8 @@ impl<'a> Check<'a> {
             }
         }
         let mut in_cycle: HashSet<usize> = HashSet::new();
-        for component in tarjan_scc(&graph) {
+        // Not tarjan_scc, which recurses: a chain of 10,000 jobs would overflow the stack.
+        for component in kosaraju_scc(&graph) {
             let node = component[0];
             if component.len() > 1 || graph.contains_edge(node, node) {
                 let mut members: Vec<usize> = component.iter().map(|node| graph[*node]).collect();
@@ -259,10 +260,11 @@ impl<'a> Check<'a> {
 
 /// What an unknown input is not, and what may have been meant.
 fn unknown_input(name: &str, names: &HashMap<&str, usize>, own: &str) -> (&'static str, String) {
-    if name.starts_with("quire/") {
-        let sources = Source::ALL.iter().map(|source| source.as_str());
-        let hint = nearest(name, sources).map_or_else(|| "the sources are :quire/push and :quire/manual".to_owned(), meant);
-        return ("source", hint);
+    if let Some(end) = name.strip_prefix("quire/") {
+        // Without what they have in common, or anything would be near.
+        let sources = Source::ALL.iter().filter_map(|source| source.as_str().strip_prefix("quire/"));
+        let known = || "the sources are :quire/push and :quire/manual".to_owned();
+        return ("source", nearest(end, sources).map_or_else(known, |near| meant(&format!("quire/{near}"))));
     }
     let mut jobs: Vec<&str> = names.keys().copied().filter(|id| *id != own).collect();
     jobs.sort_unstable();

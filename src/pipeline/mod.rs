@@ -285,9 +285,12 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     if name.len() > 256 {
         return None;
     }
+    let length = name.chars().count();
+    // A third of it mistyped is still the same word, but not all of it.
+    let allowed = (length / 3).max(1).min(length.saturating_sub(1));
     candidates
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness >= 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(distance, likeness, _)| *distance <= allowed || *likeness >= 0.85)
+        .min_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)))
+        .map(|(_, _, candidate)| candidate)
 }

@@ -52,19 +52,27 @@ impl PipelineText {
     /// `line`. A call's own line, as Lua knows it, is the last line of the functions among its arguments.
     #[must_use]
     pub fn find_call(&self, line: u32, head: &str, name: &str) -> Option<(u32, u32)> {
-        let lines: Vec<&str> = self.text.lines().take(usize::try_from(line).ok()?).collect();
-        for (number, text) in lines.iter().enumerate().rev() {
-            let Some(at) = find_literal(text, name) else { continue };
-            let same_line = call_start(&text[..at], head).map(|start| (number, start));
-            let start = same_line.or_else(|| {
-                let above = number.checked_sub(1).filter(|_| text[..at].trim().is_empty())?;
-                call_start(lines[above], head).map(|start| (above, start))
-            });
-            if let Some((number, start)) = start {
-                return Some((column(number), column(lines[number][..start].chars().count())));
+        let mut number = line;
+        let mut lines = self.up_to(line).rsplit('\n').peekable();
+        while let Some(text) = lines.next() {
+            if let Some(at) = find_literal(text, name) {
+                if let Some(start) = call_start(&text[..at], head) {
+                    return Some((number, column(text[..start].chars().count())));
+                }
+                let above = lines.peek().filter(|_| text[..at].trim().is_empty());
+                if let Some((above, start)) = above.and_then(|above| Some((above, call_start(above, head)?))) {
+                    return Some((number - 1, column(above[..start].chars().count())));
+                }
             }
+            number = number.saturating_sub(1);
         }
         None
+    }
+
+    /// The text up to and including a line, without its end.
+    fn up_to(&self, line: u32) -> &str {
+        let ends = usize::try_from(line).ok().and_then(|line| line.checked_sub(1)).and_then(|nth| self.text.match_indices('\n').nth(nth));
+        ends.map_or(self.text.as_str(), |(end, _)| &self.text[..end])
     }
 
     /// The nearest line, not after `line` and at most so many before it, that calls `head` at all.
@@ -73,7 +81,7 @@ impl PipelineText {
         (line.saturating_sub(within).max(1)..=line).rev().find_map(|number| {
             let text = self.line(number)?;
             let end = text.match_indices(head).map(|(at, _)| at + head.len()).find(|end| {
-                call_start(&text[..*end], head).is_some() && text[*end..].starts_with(|c: char| c.is_whitespace() || c == '(')
+                call_start(&text[..*end], head).is_some() && text[*end..].starts_with(|c: char| c.is_whitespace() || "()[{\"".contains(c))
             })?;
             Some((number, column(text[..call_start(&text[..end], head)?].chars().count())))
         })
@@ -145,7 +153,7 @@ mod tests {
         };
         assert_eq!(text.find_call(3, "job", "test"), Some((2, 38)));
         assert_eq!(text.find_call(2, "job", "test-all"), Some((2, 3)));
-        assert_eq!(text.find_call(9, "job", "x"), Some((4, 1)));
+        assert_eq!(text.find_call(4, "job", "x"), Some((4, 1)));
         assert_eq!(text.find_call(2, "job", "x"), None);
         assert_eq!(text.find_call(4, "ob", "x"), None);
         assert_eq!(text.find_call(4, "job", "lint"), None);

@@ -1,0 +1,237 @@
+//! Pipelines that mean harm: each fails with a sentence, and the parent goes on.
+
+use std::time::Duration;
+
+use quire::driver::DriverError;
+use quire::driver::protocol::{FromDriver, PipelineSource};
+use serde_json::json;
+
+use crate::support::*;
+
+/// Why a pipeline is refused.
+async fn refused(source: PipelineSource) -> String {
+    refused_within(source, Duration::from_secs(5)).await
+}
+
+async fn refused_within(source: PipelineSource, limit: Duration) -> String {
+    match Session::start_within(source, limit).await.err() {
+        Some(DriverError::Rejected(diagnostics)) => {
+            let last = diagnostics.last().unwrap();
+            format!("{}: {}", last.place.as_ref().map_or(0, |place| place.line), last.message)
+        }
+        Some(other) => format!("{other:?}"),
+        None => "accepted".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_never_ends_is_stopped_at_its_line() {
+    let refused_soon = |source| refused_within(source, Duration::from_millis(700));
+    let loops = "1: the file ran for longer than 700ms and was stopped";
+    assert_eq!(refused_soon(fennel("(while true nil)")).await, loops);
+    assert_eq!(refused_soon(fennel("(while true (pcall #(while true nil)))")).await, loops);
+    assert_eq!(refused_soon(lua("local function f() return f() end f()")).await, loops);
+    assert_eq!(refused_soon(lua("while true do coroutine.wrap(function() while true do end end)() end")).await, loops);
+    // Inside a callback of gsub nothing can be interrupted for good: the process is ended.
+    let stuck = "string.gsub('x', 'x', function() while true do pcall(function() while true do end end) end end)";
+    assert_eq!(refused_soon(lua(stuck)).await, "TimedOut(700ms)");
+    assert_eq!(
+        refused_soon(fennel("(macro m [] (while true nil))\n(m)")).await,
+        "1: the file takes too long to compile: does a macro loop?"
+    );
+}
+
+#[tokio::test]
+async fn memory_is_limited() {
+    let full = "it needs more memory than a pipeline may have (256 MiB)";
+    assert_eq!(refused(fennel("(local x 1)\n(string.rep :x 10000000000)")).await, format!("2: {full}"));
+    assert_eq!(refused(lua("local t = {}\nwhile true do t[#t + 1] = ('x'):rep(100000 + #t) end")).await.split(": ").nth(1).unwrap(), full);
+    assert_eq!(refused(fennel("(macro m [] (string.rep :x 10000000000))\n(m)")).await.split(": ").last().unwrap(), full);
+    assert_eq!(refused(lua("local function f() return 1 + f() end f()")).await, "1: it calls itself too deeply (stack overflow)");
+    let nested = format!("{}{}", "(do ".repeat(5000), ")".repeat(5000));
+    assert_eq!(refused(fennel(&nested)).await, "1: the file does not compile: it is nested too deeply");
+}
+
+#[tokio::test]
+async fn a_flood_of_jobs_is_one_sentence() {
+    let flood = "(local ci (require :quire.ci))\n(for [i 1 1000000] (ci.job (.. :j i) [:quire/push] #nil))";
+    assert_eq!(refused(fennel(flood)).await, "2: the pipeline registers more than 10000 jobs");
+    let caught = "(local ci (require :quire.ci))\n(for [i 1 10100] (pcall ci.job (.. :j i) [:quire/push] #nil))";
+    let source = fennel(caught);
+    let session = Session::start(source.clone()).await.unwrap();
+    assert_eq!(
+        pipeline(session.registration.clone(), &source).unwrap_err(),
+        ".quire/ci.fnl:1:1: the pipeline registers more than 10000 jobs"
+    );
+    let long = fennel("(local ci (require :quire.ci))\n(ci.job (string.rep :x 1048576) [:quire/push] #nil)");
+    let session = Session::start(long.clone()).await.unwrap();
+    let problem = pipeline(session.registration.clone(), &long).unwrap_err();
+    assert!(problem.contains("is not a job id: it is 1048576 bytes long") && problem.len() < 300, "{problem}");
+}
+
+#[tokio::test]
+async fn a_spinning_job_is_stopped_and_the_others_go_on() {
+    let text = "(local ci (require :quire.ci))
+(ci.job :spin [:quire/push] (fn []
+  (while true
+    (pcall #(while true nil)))))
+(ci.job :wrap [:quire/push] (fn [] ((coroutine.wrap #(while true nil)))))
+(ci.job :work [:quire/push] (fn [{: sh}] (for [i 1 5] (sh :true)) :done))
+(ci.job :late [:quire/push] (fn [] 1))";
+    let mut session = Session::start(fennel(text)).await.unwrap();
+    session.begin("spin", &json!({}), Some(Duration::from_millis(600))).await;
+    session.begin("wrap", &json!({}), Some(Duration::from_millis(600))).await;
+    // Both spin; this one gets its turns all the same.
+    let mut ends = session.run(&["work"], &json!({}), usual).await;
+    assert_eq!(ends.end("work"), "complete \"done\"");
+    while ends.ends.len() < 3 {
+        let FromDriver::JobEnded { job, end } = session.hear().await else { panic!("an end") };
+        ends.ends.insert(job, end);
+    }
+    assert!(
+        ends.end("spin").starts_with("timed out: 4:")
+            && ends.end("spin").ends_with("it ran for longer than its time limit of 600ms and was stopped"),
+        "{}",
+        ends.end("spin")
+    );
+    assert!(ends.end("wrap").starts_with("timed out: 5:"), "{}", ends.end("wrap"));
+    assert_eq!(session.run(&["late"], &json!({}), usual).await.end("late"), "complete 1");
+    session.close().await;
+}
+
+#[tokio::test]
+async fn memory_in_a_job_fails_that_job() {
+    for (body, expected) in [
+        ("(string.rep :x 10000000000)", "3:1: it needs more memory than a pipeline may have (256 MiB)"),
+        (
+            "(let [t []] (while true (table.insert t (string.rep :x 1000000))))",
+            "3:1: it needs more memory than a pipeline may have (256 MiB)",
+        ),
+        ("(fn f [] (+ 1 (f))) (f)", "3:1: it calls itself too deeply (stack overflow)"),
+    ] {
+        assert_eq!(end(body).await, expected, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_outside_can_be_reached() {
+    for code in [
+        "io",
+        "os",
+        "debug",
+        "package",
+        "load",
+        "loadfile",
+        "dofile",
+        "loadstring",
+        "collectgarbage",
+        "print",
+        "rawget(_G, 'io')",
+        "_G.os",
+        "string.dump",
+        "require",
+        "getmetatable('').__index.dump",
+        "(getmetatable('') or {}).__index",
+        "coroutine.yield.x",
+    ] {
+        let source =
+            lua(&format!("local ci = require('quire.ci')\nci.job('a', {{'quire/push'}}, function() return tostring(({code}) ~= nil) end)"));
+        let mut session = Session::start(source).await.unwrap();
+        let found = session.run(&["a"], &json!({}), usual).await.end("a");
+        let there = if code == "require" { "complete \"true\"" } else { "complete \"false\"" };
+        assert!(found == there || found.contains("attempt to index"), "{code}: {found}");
+    }
+    for (code, expected) in [
+        ("require('../../etc/passwd')", "there is no module"),
+        ("require('/etc/passwd')", "there is no module"),
+        ("require('io')", "there is no module"),
+        ("require('debug')", "there is no module"),
+        ("setmetatable({}, {__gc = function() end})", "__gc is not available"),
+        ("getmetatable(require('quire.ci')).__index", "attempt to index"),
+        ("require('quire.ci').job = 1", "cannot be changed"),
+        ("setmetatable(require('quire.ci'), {})", "cannot change a protected metatable"),
+        ("(''):dump()", "attempt to call a nil value"),
+    ] {
+        let found =
+            refused(lua(&format!("local x = nil\n{}", if code.contains(" = 1") { code.to_owned() } else { format!("x = {code}") }))).await;
+        assert!(found.contains(expected) && found.starts_with("2: "), "{code}: {found}");
+    }
+    assert!(refused(lua("\u{1b}LuaT")).await.contains("attempt to load a binary chunk"));
+    for code in [
+        "(io.open :x)",
+        "(os.execute :x)",
+        "(load :x)",
+        "(eval-compiler (io.open :x))",
+        "(eval-compiler (_G.os.exit 1))",
+        "(macro m [] (require :io)) (m)",
+        "(include :x)",
+        "(lua \"os.exit(1)\")",
+    ] {
+        let found = refused(fennel(code)).await;
+        assert!(found.contains("compile") || found.contains("attempt to") || found.contains("no module"), "{code}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_registered_later_or_called_elsewhere_is_refused() {
+    assert_eq!(
+        end("((. (require :quire.ci) :job) :b [:a] #nil)").await,
+        "3:1: `ci.job` works only while the file is read: the graph is fixed once a job runs"
+    );
+    let stolen = "(local ci (require :quire.ci))\n(var keep nil)\n(ci.job :a [:quire/push] (fn [t] (set keep t.sh) nil))\n(ci.job :b [:a] (fn [] (keep :false) 1))";
+    let mut session = Session::start(fennel(stolen)).await.unwrap();
+    session.run(&["a"], &json!({}), usual).await;
+    let story = session.run(&["b"], &json!({}), usual).await;
+    assert_eq!(story.commands, ["b: false"], "a tool works for the job that calls it");
+    assert_eq!(story.end("b"), "4:1: `false` failed with exit code 1 [1]");
+}
+
+#[tokio::test]
+async fn the_child_has_given_up_what_it_does_not_need() {
+    let session = Session::start(fennel("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] #nil)")).await.unwrap();
+    let child = children().into_iter().find(|(_, command)| command.contains("\0driver")).expect("the driver is a child").0;
+    let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default().to_owned();
+    assert_eq!((field("NoNewPrivs:"), field("Seccomp:"), field("Threads:")), ("1".to_owned(), "2".to_owned(), "1".to_owned()));
+    session.close().await;
+}
+
+/// This process's children with their command lines. Other tests of this binary have drivers too: any of them will do.
+fn children() -> Vec<(u32, String)> {
+    let own = std::process::id();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parent = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .ok()
+            .and_then(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok())
+    };
+    pids.filter(|pid| parent(pid) == Some(own))
+        .filter_map(|pid| Some((pid, std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?)))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_child_that_is_gone_or_talks_nonsense_is_said_in_words() {
+    let script = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("driver");
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        (folder, path)
+    };
+    for (text, expected) in [
+        ("read -r x; echo nonsense", "the pipeline's driver said something that cannot be understood"),
+        ("read -r x; exit 3", "the pipeline's driver died: it ended with exit status: 3"),
+        ("read -r x; kill -9 $$", "the pipeline's driver died: it was ended by SIGKILL"),
+        ("read -r x; kill -ALRM $$", "the pipeline's driver died: a single call of a built-in function took longer than 30 seconds"),
+        ("read -r x; exit 0", "the pipeline's driver died: it ended before it had read the pipeline"),
+        ("exec sleep 60", "the pipeline's file did not end within 0 seconds and was stopped"),
+    ] {
+        let (_folder, path) = script(text);
+        let mut driver = quire::driver::Driver::spawn(&path).unwrap();
+        let error = driver.register_within(fennel(""), Duration::from_millis(1)).await.unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{text}: {error}");
+    }
+    assert!(matches!(quire::driver::Driver::spawn(std::path::Path::new("/nonexistent/quire")), Err(DriverError::Spawn(_))));
+}
