@@ -112,7 +112,9 @@ impl Recipe {
         let mut command = match self.world {
             World::First => {
                 let mut unshare = Command::new("unshare");
-                unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
+                unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+                // The image's ports are its own, whatever this machine has on them.
+                unshare.args((!self.native).then_some("--net")).args(["sh", "-c"]);
                 unshare.arg(format!("{}; exec \"$@\"", self.prelude)).args(["sh", quire]);
                 unshare
             }
@@ -285,6 +287,11 @@ impl Drop for Init {
             eprintln!("output:\n{}", self.output());
         }
     }
+}
+
+/// A port that nobody listens on just now.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The children of a process, each with its state.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use quire::init::status::{ChildState, Phase};
 
-use crate::appliance::{Recipe, World, alive, wait_for};
+use crate::appliance::{Recipe, World, alive, free_port, wait_for};
 
 const BOTH: [World; 2] = [World::First, World::Subreaper];
-/// A child that notes the end it was told.
-const POLITE: &str = r#"trap 'echo $0 >> "$F/ended"; exit 0' TERM; while :; do sleep 0.02; done"#;
+/// A child that notes the end it was told; it is up when its file says so, for before that TERM just kills it.
+const POLITE: &str = r#"trap 'echo $0 >> "$F/ended"; exit 0' TERM; echo up > "$F/$0-up"; while :; do sleep 0.02; done"#;
 
 fn named(script: &str, name: &str) -> String {
     script.replace("$0", name)
@@ -22,7 +22,9 @@ fn term_int_and_quit_end_it_in_order() {
     for world in BOTH {
         for signal in [nix::libc::SIGTERM, nix::libc::SIGINT, nix::libc::SIGQUIT] {
             let mut init = Recipe::new(world).child("sshd", &named(POLITE, "sshd")).child("serve", &named(POLITE, "serve")).start();
-            let output = init.wait_for_output("ready:");
+            init.wait_for_file("sshd-up");
+            init.wait_for_file("serve-up");
+            let output = init.wait_for_output("no key may");
             assert!(output.contains("(0 keys)") && output.contains("no key may connect yet"), "{output}");
             assert_eq!(init.status().unwrap().phase, Phase::Running);
             init.send(signal);
@@ -38,8 +40,10 @@ fn term_int_and_quit_end_it_in_order() {
 #[test]
 fn every_other_signal_leaves_it_running() {
     for world in BOTH {
-        let script = r#"trap 'echo hup >> "$F/hups"' HUP; while :; do sleep 0.02; done"#;
-        let mut init = Recipe::new(world).child("sshd", script).child("serve", script).start();
+        let script = r#"trap 'echo hup >> "$F/hups"' HUP; echo up > "$F/$0-up"; while :; do sleep 0.02; done"#;
+        let mut init = Recipe::new(world).child("sshd", &named(script, "sshd")).child("serve", &named(script, "serve")).start();
+        init.wait_for_file("sshd-up");
+        init.wait_for_file("serve-up");
         init.wait_for_output("ready:");
         let deadly_for_an_ordinary_process = |signal| world == World::Subreaper && !matches!(signal, 1 | 10 | 12 | 13 | 17 | 18 | 23 | 28);
         for signal in 1..=64 {
@@ -77,6 +81,7 @@ fn a_child_that_ignores_term_is_killed_within_the_grace() {
         let mut init =
             Recipe::new(world).child("sshd", &named(POLITE, "sshd")).child("serve", stubborn).variable("QUIRE_GRACE", "2").start();
         init.wait_for_file("up");
+        init.wait_for_file("sshd-up");
         init.wait_until_running();
         let serve = init.child("/bin/sh -c trap '' TERM");
         init.stop();
@@ -146,6 +151,7 @@ fn a_push_in_progress_is_finished_before_sshd_is_told() {
             format!(r#"trap 'echo sshd >> "$F/ended"; exit 0' TERM; "$F/git-receive-pack" -c {push} & while :; do sleep 0.02; done"#);
         let mut init = recipe.child("sshd", &sshd).child("serve", &named(POLITE, "serve")).variable("QUIRE_GRACE", "20").start();
         init.wait_for_file("up");
+        init.wait_for_file("serve-up");
         init.wait_until_running();
         init.send(nix::libc::SIGTERM);
         init.wait_for_output("serve ended with");
@@ -171,7 +177,7 @@ fn term_while_starting_ends_it_at_any_moment() {
     // Natively with the real sshd: preflight makes keys and asks sshd, so there is something to interrupt.
     for world in BOTH {
         for step in 0..12 {
-            let mut init = Recipe::new(world).child("serve", "exec sleep 1000").argument("--ssh-port=22731").start();
+            let mut init = Recipe::new(world).child("serve", "exec sleep 1000").argument(&format!("--ssh-port={}", free_port())).start();
             init.pid();
             thread::sleep(Duration::from_millis(step * 6));
             // As PID 1 it does not even die of it before it listens; then the next one counts.
