@@ -104,7 +104,9 @@ impl WebError {
             Self::CrossSite => ("Refused", "The request did not come from a page of this appliance, so it was not done.".to_owned()),
             Self::LinkSpent => ("This link is used up", "A sign-in link works once, for five minutes. Ask for a new one.".to_owned()),
             Self::Conflict(why) => ("Too late", (*why).to_owned()),
-            Self::TooManyFollowers => ("Too many followers", "Too many pages follow live already. Close some, then load this one again.".to_owned()),
+            Self::TooManyFollowers => {
+                ("Too many followers", "Too many pages follow live already. Close some, then load this one again.".to_owned())
+            }
             Self::Slow | Self::Store(_) => ("Not now", "The appliance is too busy to answer. Try again in a moment.".to_owned()),
             Self::Io { .. } | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
                 ("Internal error", "This is a fault of quire's own. Its log says more.".to_owned())

@@ -44,8 +44,7 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Database, Self::EventSocket, Self::Sshd, Self::Docker, Self::Disk, Self::Queue, Self::Config];
+    pub const ALL: [Self; 7] = [Self::Database, Self::EventSocket, Self::Sshd, Self::Docker, Self::Disk, Self::Queue, Self::Config];
 
     /// Its name in JSON and in metrics.
     #[must_use]

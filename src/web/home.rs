@@ -51,10 +51,8 @@ pub(super) async fn page(State(app): Shared, Extension(viewer): Extension<Viewer
     let (on_disk, no_key) = tokio::task::spawn_blocking(move || (repositories(&paths.repos()), has_no_key(&paths))).await?;
     let repos = join(on_disk, summaries);
     if form == Form::Json {
-        let repos: Vec<Value> = repos
-            .iter()
-            .map(|r| json!({ "repo": r.name, "last_push_ms": r.last_push_ms, "newest_run": r.newest_run }))
-            .collect();
+        let repos: Vec<Value> =
+            repos.iter().map(|r| json!({ "repo": r.name, "last_push_ms": r.last_push_ms, "newest_run": r.newest_run })).collect();
         return Ok(Json(json!({ "repos": repos, "runs": runs })).into_response());
     }
     let now = app.web.clock.now();

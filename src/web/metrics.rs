@@ -59,7 +59,8 @@ pub(super) async fn metrics(State(app): Shared) -> Response {
         text.0.push_str(&more.0);
     }
     text.0.push_str("# EOF\n");
-    let headers = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    let headers =
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     (headers, text.0).into_response()
 }
 

@@ -168,10 +168,8 @@ fn view(rows: &Rows, mut logs: PageLog, frame: Frame, now: Millis) -> RunPage<'_
         let view = StepView { line: StepLine { step, now, over }, log: logs.take(step.seq), prefix: log::prefix(step) };
         by_job.entry(step.job_id.as_str()).or_default().push(view);
     }
-    let jobs = rows.jobs.iter().map(|job| JobView {
-        line: JobLine { job, now },
-        steps: by_job.remove(job.job_id.as_str()).unwrap_or_default(),
-    });
+    let jobs =
+        rows.jobs.iter().map(|job| JobView { line: JobLine { job, now }, steps: by_job.remove(job.job_id.as_str()).unwrap_or_default() });
     RunPage {
         frame,
         head: Head { run: &rows.run, successor: rows.successor, now },
@@ -232,7 +230,10 @@ impl Changes {
         // Only the rows decide whether there is news: rendered times move by themselves.
         if self.is_new("run", &(format!("{:?}", rows.run), rows.successor)) {
             let head = Head { run: &rows.run, successor: rows.successor, now }.render()?;
-            news.insert("title".to_owned(), format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into());
+            news.insert(
+                "title".to_owned(),
+                format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into(),
+            );
             news.insert("head".to_owned(), head.into());
         }
         let (mut jobs, mut steps) = (Vec::new(), Vec::new());

@@ -172,7 +172,12 @@ struct RepoPage {
 }
 
 /// `GET /<repo>` and `GET /<repo>/-/runs`: whatever is no other route.
-pub(super) async fn of_repository(State(app): Shared, Extension(viewer): Extension<Viewer>, form: Form, request: Request) -> Result<Response, WebError> {
+pub(super) async fn of_repository(
+    State(app): Shared,
+    Extension(viewer): Extension<Viewer>,
+    form: Form,
+    request: Request,
+) -> Result<Response, WebError> {
     let uri = request.uri();
     let path = uri.path().strip_prefix(REPO_PREFIX).unwrap_or(uri.path());
     let (name, wants_runs) = path.strip_suffix("/-/runs").map_or((path, false), |name| (name, true));

@@ -76,7 +76,8 @@ fn is_same_origin(config: &WebConfig, headers: &HeaderMap) -> bool {
         return site == "same-origin";
     }
     let Some(origin) = text("origin") else { return false };
-    let by_host = text("host").is_some_and(|host| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)));
+    let by_host =
+        text("host").is_some_and(|host| origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)));
     by_host || origin_of(&config.url).eq_ignore_ascii_case(origin)
 }
 

@@ -82,14 +82,21 @@ impl Browser {
     async fn post(&self, path: &str, body: &Value) -> Value {
         let body = body.to_string();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let head = format!("POST /session/{}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", self.session, body.len());
+        let head = format!(
+            "POST /session/{}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            self.session,
+            body.len()
+        );
         stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         // chromedriver keeps the connection open, so the length counts.
         let (mut bytes, mut buffer) = (Vec::new(), [0u8; 16384]);
         loop {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head.to_ascii_lowercase().lines().find_map(|l| l.strip_prefix("content-length:").map(|n| n.trim().parse::<usize>().unwrap()));
+                let length = head
+                    .to_ascii_lowercase()
+                    .lines()
+                    .find_map(|l| l.strip_prefix("content-length:").map(|n| n.trim().parse::<usize>().unwrap()));
                 if body.len() >= length.unwrap_or(usize::MAX) {
                     return serde_json::from_str::<Value>(body).unwrap()["value"].clone();
                 }
@@ -176,7 +183,14 @@ fn furnish(site: &Site) -> RunId {
     ended("work/ledger", "rounding", 14_000, 41, "job", Some("job `test` failed: `cargo test --locked` exited with 101"));
     ended("work/ledger", "rounding", 13_000, 12, "superseded", None);
     ended("work/ledger", "rounding", 12_950, 88, "complete", None);
-    ended("site", "topic/a-rather-long-branch-name-that-somebody-chose", 4_000, 5, "pipeline", Some(".quire/ci.fnl:7:2: job `deploy` waits for `biuld`, which does not exist; did you mean `build`?"));
+    ended(
+        "site",
+        "topic/a-rather-long-branch-name-that-somebody-chose",
+        4_000,
+        5,
+        "pipeline",
+        Some(".quire/ci.fnl:7:2: job `deploy` waits for `biuld`, which does not exist; did you mean `build`?"),
+    );
     let run = seed.run("work/ledger", "main", before(76));
     seed.start(run, before(75));
     seed.log("work/ledger", run, None, &["Image rust:1.95 is here", "Container started in 0.4 s"], before(74));
@@ -187,7 +201,13 @@ fn furnish(site: &Site) -> RunId {
     seed.step(run, 1, "lint", "cargo fmt --check", before(73));
     seed.step_end(run, 1, 0, before(72));
     seed.step(run, 2, "lint", "cargo clippy --all-targets --locked -- -D warnings", before(72));
-    seed.log("work/ledger", run, Some(("lint", 2)), &["!\u{1b}[1;32m    Checking\u{1b}[0m ledger v0.4.1 (/work)", "!\u{1b}[1;32m    Finished\u{1b}[0m `dev` profile in 21.07s"], before(50));
+    seed.log(
+        "work/ledger",
+        run,
+        Some(("lint", 2)),
+        &["!\u{1b}[1;32m    Checking\u{1b}[0m ledger v0.4.1 (/work)", "!\u{1b}[1;32m    Finished\u{1b}[0m `dev` profile in 21.07s"],
+        before(50),
+    );
     seed.step_end(run, 2, 0, before(50));
     seed.job_state(run, "lint", "complete", before(50));
     seed.job_state(run, "test", "active", before(73));
@@ -235,9 +255,12 @@ async fn a_person_signs_in_and_watches_a_run() {
     // The log moves, and the step that runs is open.
     browser.until("return document.querySelector('#step-4').open && !document.querySelector('#step-2').open").await;
     browser.until("return document.getElementById('test-4-6').textContent.includes('slow disk')").await;
-    for (name, width, height, dark) in
-        [("run-light", 1200, 900, false), ("run-dark", 1200, 900, true), ("run-phone-light", 390, 844, false), ("run-phone-dark", 390, 844, true)]
-    {
+    for (name, width, height, dark) in [
+        ("run-light", 1200, 900, false),
+        ("run-dark", 1200, 900, true),
+        ("run-phone-light", 390, 844, false),
+        ("run-phone-dark", 390, 844, true),
+    ] {
         browser.look(width, height, dark).await;
         browser.assert_fits(name).await;
         browser.picture(name).await;
@@ -254,7 +277,13 @@ async fn a_person_signs_in_and_watches_a_run() {
     // The appliance restarts in the middle: the page says that it is not live, then goes on without a seam.
     site.stop().await;
     browser.until("return document.body.classList.contains('offline')").await;
-    site.seed.log("work/ledger", run, Some(("test", 4)), &["test result: \u{1b}[31mFAILED\u{1b}[0m. 5 passed; 1 failed"], site.state.clock.now());
+    site.seed.log(
+        "work/ledger",
+        run,
+        Some(("test", 4)),
+        &["test result: \u{1b}[31mFAILED\u{1b}[0m. 5 passed; 1 failed"],
+        site.state.clock.now(),
+    );
     site.restart().await;
     browser.until("return document.getElementById('test-4-9')?.textContent.includes('FAILED')").await;
     browser.until("return !document.body.classList.contains('offline')").await;
@@ -269,7 +298,11 @@ async fn a_person_signs_in_and_watches_a_run() {
     site.state.live.state_changed(run);
     browser.until("return document.title.startsWith('✗')").await;
     browser.until("return document.querySelector('#head').textContent.includes('Run again')").await;
-    browser.until("return document.querySelector('#step-4').open && document.querySelector('#step-4 summary').textContent.includes('exit 101')").await;
+    browser
+        .until(
+            "return document.querySelector('#step-4').open && document.querySelector('#step-4 summary').textContent.includes('exit 101')",
+        )
+        .await;
     browser.until("return document.querySelector('#follow').hidden").await;
     browser.picture("run-failed").await;
 
@@ -277,7 +310,17 @@ async fn a_person_signs_in_and_watches_a_run() {
     page.goto(&format!("{base}/runs/{run}#lint-2-1")).await.unwrap();
     page.refresh().await.unwrap();
     browser.until("return document.querySelector('#step-2').open").await;
-    assert_eq!(browser.complaints().await.iter().filter(|m| !m.contains("ERR_CONNECTION_REFUSED") && !m.contains("ERR_INCOMPLETE_CHUNKED")).count(), 0, "{:?}", browser.complaints().await);
+    assert_eq!(
+        browser
+            .complaints()
+            .await
+            .iter()
+            .filter(|m| !m.contains("ERR_CONNECTION_REFUSED") && !m.contains("ERR_INCOMPLETE_CHUNKED"))
+            .count(),
+        0,
+        "{:?}",
+        browser.complaints().await
+    );
     page.clone().close().await.unwrap();
 }
 
@@ -294,7 +337,9 @@ async fn a_run_that_begins_while_it_is_looked_at_builds_its_page() {
     site.seed.start(run, now);
     site.seed.log("app", run, None, &["pulling image"], now);
     site.state.live.state_changed(run);
-    browser.until("return document.querySelector('#step-0').open && document.querySelector('#step-0 .l').textContent === '1pulling image'").await;
+    browser
+        .until("return document.querySelector('#step-0').open && document.querySelector('#step-0 .l').textContent === '1pulling image'")
+        .await;
     site.seed.job(run, "a\"b<c>%20", 0, &["quire/push"]);
     site.seed.job_state(run, "a\"b<c>%20", "active", now);
     site.seed.step(run, 1, "a\"b<c>%20", "make one\nmake two", now);

@@ -32,7 +32,8 @@ impl Answer {
     }
 
     fn parse(bytes: &[u8]) -> Self {
-        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(bytes)));
+        let end =
+            bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(bytes)));
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -103,7 +104,10 @@ impl Events {
 
     async fn read(&mut self) {
         let mut buffer = [0u8; 16384];
-        let n = timeout(PATIENCE, self.stream.read(&mut buffer)).await.unwrap_or_else(|_| panic!("no event came; so far: {}", self.text)).unwrap();
+        let n = timeout(PATIENCE, self.stream.read(&mut buffer))
+            .await
+            .unwrap_or_else(|_| panic!("no event came; so far: {}", self.text))
+            .unwrap();
         self.ended |= n == 0;
         self.raw.extend_from_slice(&buffer[..n]);
         if self.head.is_empty() {

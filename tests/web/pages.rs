@@ -33,7 +33,10 @@ async fn home_lists_repositories_and_runs() {
     site.seed.repo("empty");
     let home = site.get("/").await;
     let body = &home.body;
-    assert!(body.find("href=\"/tools\"") < body.find("href=\"/work/app\"") && body.find("/work/app\"") < body.find("href=\"/empty\""), "{body}");
+    assert!(
+        body.find("href=\"/tools\"") < body.find("href=\"/work/app\"") && body.find("/work/app\"") < body.find("href=\"/empty\""),
+        "{body}"
+    );
     assert!(body.contains("topic/&#60;b&#62;") && !body.contains("topic/<b>"), "{body}");
     assert!(body.contains("1 min ago") && body.contains("no push yet") && body.contains("failed"));
     let data = site.json("/").await.json();
@@ -106,7 +109,10 @@ async fn a_run_page_shows_jobs_steps_and_log() {
     }
     assert!(page.contains("id=\"step-2\" open") && page.contains("id=\"step-1\">"), "the running step is open, the good one is not");
     let data = site.json(&format!("/runs/{run}")).await.json();
-    assert_eq!((&data["run"]["state"], &data["jobs"][0]["job_id"], &data["steps"][0]["exit_code"]), (&"active".into(), &"test".into(), &0.into()));
+    assert_eq!(
+        (&data["run"]["state"], &data["jobs"][0]["job_id"], &data["steps"][0]["exit_code"]),
+        (&"active".into(), &"test".into(), &0.into())
+    );
     let text = site.get(&format!("/runs/{run}/log.txt")).await;
     assert_eq!(text.header("content-type"), Some("text/plain; charset=utf-8"));
     assert!(text.body.contains("\n[test $ cargo build]\nCompiling <app>\n"), "{}", text.body);
