@@ -213,9 +213,10 @@ impl Store {
     }
 
     pub fn request_cancel(&self, id: RunId) -> Result<bool, StoreError> {
-        let changed = self
-            .connect()?
-            .execute("UPDATE runs SET stop_requested = 'canceled' WHERE id = ?1 AND state IN ('pending', 'active')", [id.to_string()])?;
+        let changed = self.connect()?.execute(
+            "UPDATE runs SET stop_requested = 'canceled' WHERE id = ?1 AND state IN ('pending', 'active')",
+            [id.to_string()],
+        )?;
         Ok(changed > 0)
     }
 
@@ -225,7 +226,14 @@ impl Store {
         self.connect()?.execute(
             "INSERT INTO runs (id, repo, ref_name, sha, \"trigger\", retry_of, state, pushed_at_ms, queued_at_ms)
              VALUES (?1, ?2, ?3, ?4, 'retry', ?5, 'pending', ?6, ?6)",
-            params![new.to_string(), old.repo.as_str(), old.ref_name.as_str(), old.sha.as_str(), id.to_string(), old.queued_at_ms.0],
+            params![
+                new.to_string(),
+                old.repo.as_str(),
+                old.ref_name.as_str(),
+                old.sha.as_str(),
+                id.to_string(),
+                old.queued_at_ms.0
+            ],
         )?;
         self.run(new)?.ok_or_else(|| StoreError::NoSuchRun(new.to_string()))
     }
@@ -249,9 +257,11 @@ impl Store {
     pub fn session(&self, token_hash: &str, now: Millis) -> Result<Option<String>, StoreError> {
         let connection = self.connect()?;
         Ok(connection
-            .query_row("SELECT key_name FROM sessions WHERE token_hash = ?1 AND expires_at_ms > ?2", params![token_hash, now.0], |row| {
-                row.get(0)
-            })
+            .query_row(
+                "SELECT key_name FROM sessions WHERE token_hash = ?1 AND expires_at_ms > ?2",
+                params![token_hash, now.0],
+                |row| row.get(0),
+            )
             .optional()?)
     }
 
@@ -263,9 +273,8 @@ impl Store {
     pub fn counts(&self) -> Result<Counts, StoreError> {
         let connection = self.connect()?;
         let mut statement = connection.prepare("SELECT state, failure_kind, count(*) AS n FROM runs GROUP BY 1, 2")?;
-        let rows = statement.query_map([], |row| {
-            Ok((word::<RunState>(row, "state")?, maybe::<FailureKind>(row, "failure_kind")?, row.get::<_, u32>("n")?.into()))
-        })?;
+        let rows = statement
+            .query_map([], |row| Ok((word::<RunState>(row, "state")?, maybe::<FailureKind>(row, "failure_kind")?, row.get::<_, u32>("n")?.into())))?;
         let mut counts = Counts::default();
         for row in rows {
             let (state, kind, n) = row?;

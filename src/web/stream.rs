@@ -139,17 +139,7 @@ pub(super) async fn run(
     };
     let waiter = Waiter::new(&app, app.web.live.watch_run(run.id), shutdown, RUN_PACE)?;
     let follower = Some(LogFollower::open(app.web.paths.run(&run.repo, run.id), cursor));
-    let follow = Follow {
-        app,
-        id: run.id,
-        waiter,
-        follower,
-        changes: Changes::default(),
-        styles: HashMap::new(),
-        ready: VecDeque::new(),
-        more: false,
-        over: false,
-    };
+    let follow = Follow { app, id: run.id, waiter, follower, changes: Changes::default(), styles: HashMap::new(), ready: VecDeque::new(), more: false, over: false };
     Ok(answer(futures_util::stream::unfold(follow, |mut follow| async move {
         let event = follow.next().await?;
         Some((Ok(event), follow))
@@ -200,16 +190,12 @@ impl Follow {
         let batch = self.read(&rows).await?;
         self.more = !batch.lines.is_empty();
         if self.more {
-            let lines: Vec<Value> = batch
-                .lines
-                .iter()
-                .map(|line| {
-                    let seq = line.seq.unwrap_or(RUN_SEQ);
-                    let rendered = render(&line.text, self.styles.entry(seq).or_default());
-                    let flags = u8::from(line.stream == Stream::Stderr) | u8::from(line.partial) << 1 | u8::from(rendered.restarts) << 2;
-                    json!([seq, flags, rendered.html])
-                })
-                .collect();
+            let lines: Vec<Value> = batch.lines.iter().map(|line| {
+                let seq = line.seq.unwrap_or(RUN_SEQ);
+                let rendered = render(&line.text, self.styles.entry(seq).or_default());
+                let flags = u8::from(line.stream == Stream::Stderr) | u8::from(line.partial) << 1 | u8::from(rendered.restarts) << 2;
+                json!([seq, flags, rendered.html])
+            }).collect();
             self.ready.push_back(Event::default().event("log").id(batch.cursor.to_string()).data(Value::from(lines).to_string()));
         } else if rows.run.state.is_final() {
             self.ready.push_back(Event::default().event("end").data("{}"));
