@@ -42,8 +42,13 @@ impl Site {
         std::fs::create_dir_all(paths.repos()).unwrap();
         std::fs::create_dir_all(paths.runtime()).unwrap();
         let health = HealthBoard::new(clock.clone());
-        let config =
-            WebConfig { url: "http://quire.test".to_owned(), auth, ssh_host: "git.home.example".to_owned(), ssh_port: 2222, min_free: 0 };
+        let config = WebConfig {
+            url: "http://quire.test".to_owned(),
+            auth,
+            ssh_host: "git.home.example".to_owned(),
+            ssh_port: 2222,
+            min_free: 0,
+        };
         let state =
             WebState { store: Store::open(&paths.database()).unwrap(), paths: paths.clone(), live: Live::default(), clock, config, health };
         let (address, shutdown, task) = listen(&state, "127.0.0.1:0", limits).await;
