@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::ansi::escaped;
 use crate::clock::Millis;
 use crate::names::{RefName, RepoName, RunId};
-use crate::run::{JobState, Run, RunState};
+use crate::run::{FailureKind, JobState, Run, RunState};
 
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 
@@ -64,11 +64,12 @@ fn state_html(word: &str, said: &str) -> String {
     format!(r#"<span class="s s-{word}">{}<span>{}</span></span>"#, sign(word), escaped(said))
 }
 
-/// A run's state: sign, word, and for a failure that is no job's its kind.
+/// A run's state: sign, word, and for a failure that is no job's the kind.
 pub(super) fn run_state(run: &Run) -> String {
-    let said = match (run.state, run.failure_kind) {
-        (RunState::Failed, Some(kind)) if kind != crate::run::FailureKind::Job => kind.as_str().replace('-', " "),
-        (state, _) => state.as_str().to_owned(),
+    let said = match run.failure_kind {
+        None | Some(FailureKind::Job) => run.state.as_str().to_owned(),
+        Some(FailureKind::Canceled) => FailureKind::Canceled.as_str().to_owned(),
+        Some(kind) => format!("{}: {}", run.state, kind.as_str().replace('-', " ")),
     };
     state_html(run.state.as_str(), &said)
 }

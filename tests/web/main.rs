@@ -1,7 +1,7 @@
 //! The web as a whole: the real router over loopback, with a database and log files of its own.
 //!
 //! `browser.rs` drives it with Chromium. `QUIRE_SCREENSHOTS=<folder>` keeps what that saw.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod access;
 mod browser;
