@@ -14,6 +14,8 @@ pub struct ContainerSpec {
     pub name: String,
     /// Image, by full reference or id.
     pub image: String,
+    /// Who its first process, and a command without a user, runs as; none for the image's user.
+    pub user: Option<String>,
     /// Replaces the image's entry point and command.
     pub entrypoint: Vec<String>,
     /// Variables, as `NAME=value`.
@@ -190,6 +192,7 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     ContainerCreateBody {
         image: Some(spec.image.clone()),
+        user: spec.user.clone(),
         entrypoint: Some(spec.entrypoint.clone()),
         // An empty one would bring back the image's.
         cmd: None,

@@ -138,6 +138,10 @@ async fn an_image_is_built_and_used_again() {
     // The image's user owns the workspace.
     let output = run_exit(&*workspace, shell("cat /from-tree; id -un; touch new; echo more >>plain.txt; stat -c %U . plain.txt"), 0).await;
     assert_eq!(output.text(), "plain\nperson\nperson\nperson\n");
+    let left = "setsid sleep 301 & sleep 302";
+    let (end, _) = run(&*workspace, Command { timeout: Some(Duration::from_secs(1)), ..shell(left) }).await;
+    assert_eq!(end.unwrap(), CommandEnd::TimedOut);
+    run_exit(&*workspace, shell("! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 30[12]'"), 0).await;
     workspace.stop().await.unwrap();
     // The same tree: no build.
     let mut again = Seen::default();

@@ -92,8 +92,8 @@ pub(super) enum Ended {
 }
 
 /// Ends everything that the command with this mark started; returns when it is gone.
-pub(super) async fn end(engine: &Engine, container: &str, mark: &str, alone: bool) -> Result<Ended, DockerError> {
-    match tokio::time::timeout(PATIENCE, by_script(engine, container, mark, alone)).await {
+pub(super) async fn end(engine: &Engine, container: &str, user: Option<&str>, mark: &str, alone: bool) -> Result<Ended, DockerError> {
+    match tokio::time::timeout(PATIENCE, by_script(engine, container, user, mark, alone)).await {
         Ok(Ok(true)) => return Ok(Ended::Command),
         Ok(Err(error)) if error.is_unavailable() => return Err(error),
         _ => {}
@@ -102,8 +102,8 @@ pub(super) async fn end(engine: &Engine, container: &str, mark: &str, alone: boo
     Ok(Ended::Container)
 }
 
-async fn by_script(engine: &Engine, container: &str, mark: &str, alone: bool) -> Result<bool, DockerError> {
+async fn by_script(engine: &Engine, container: &str, user: Option<&str>, mark: &str, alone: bool) -> Result<bool, DockerError> {
     let alone = if alone { "alone" } else { "" };
-    let (code, _) = aside::run(engine, container, None, &["/bin/sh", "-c", SCRIPT, "quire-end", mark, alone]).await?;
+    let (code, _) = aside::run(engine, container, user, &["/bin/sh", "-c", SCRIPT, "quire-end", mark, alone]).await?;
     Ok(code == Some(0))
 }

@@ -15,20 +15,49 @@ const DOCKERFILE: &str = ".quire/Dockerfile";
 /// How many built images of a repository are kept: branches that take turns keep their layers.
 const KEPT: usize = 3;
 
+/// An image that is there.
+pub(super) struct Image {
+    /// Its full name.
+    pub(super) name: String,
+    /// The user its commands run as, where that is not root.
+    pub(super) user: Option<String>,
+}
+
 impl DockerExecutor {
-    /// Gives the image's reference; builds it where the run wants that.
-    pub(super) async fn image_for(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
-        match &spec.image {
+    /// Makes sure of the run's image: pulls or builds it where it has to be.
+    pub(super) async fn image_for(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<Image, ExecutorError> {
+        let name = match &spec.image {
             ImageSource::Reference(reference) if reference.trim().is_empty() => {
-                Err(ExecutorError::Image("the image's name is empty".into()))
+                return Err(ExecutorError::Image("the image's name is empty".into()));
             }
-            ImageSource::Reference(reference) => Ok(full_reference(reference)),
-            ImageSource::Dockerfile => self.built_image(spec, observer, hold).await,
-        }
+            ImageSource::Reference(reference) => full_reference(reference),
+            ImageSource::Dockerfile => self.built_image(spec, observer, hold).await?,
+        };
+        let user = match self.user_of(&name).await? {
+            Some(user) => user,
+            None => {
+                self.pull(&name, observer).await?;
+                self.user_of(&name)
+                    .await?
+                    .ok_or_else(|| ExecutorError::Image(format!("the image {name} is missing though it was pulled")))?
+            }
+        };
+        let root = matches!(user.split(':').next(), None | Some("" | "0" | "root"));
+        Ok(Image { name, user: (!root).then_some(user) })
+    }
+
+    /// The image's user; none where there is no such image.
+    async fn user_of(&self, name: &str) -> Result<Option<String>, ExecutorError> {
+        self.engine.image_user(name).await.map_err(|error| match error {
+            DockerError::Engine { status: 400, message, .. } => {
+                ExecutorError::Image(format!("`{name}` is not the name of an image ({message})"))
+            }
+            error => fault("look for the image", &error),
+        })
     }
 
     /// Pulls an image, with a few lines of progress.
-    pub(super) async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
+    async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
         observer.line(Stream::Stdout, format!("quire: pulling {image}\n").as_bytes());
         let mut line = |text: &str| observer.line(Stream::Stdout, format!("{text}\n").as_bytes());
         match self.engine.pull(image, &mut line).await {
@@ -46,7 +75,7 @@ impl DockerExecutor {
         let tag = image_tag(&self.config.instance, &spec.repo, content.as_deref().unwrap_or(&spec.run.to_string()));
         // Held before it is looked for, so that the end of another run's build does not remove it in between.
         hold.image(&tag);
-        if content.is_some() && self.engine.image_user(&tag).await.map_err(|error| fault("look for the image", &error))?.is_some() {
+        if content.is_some() && self.user_of(&tag).await?.is_some() {
             observer.line(Stream::Stdout, format!("quire: using {tag}, built from the same tree before\n").as_bytes());
             return Ok(tag);
         }
@@ -88,9 +117,12 @@ impl DockerExecutor {
 /// The names to remove, given images newest first: all of old ones, and of the newest all but one
 /// each; never one that is in use.
 fn superfluous(images: &[ListedImage], in_use: impl Fn(&str) -> bool) -> Vec<String> {
+    let used = |image: &ListedImage| image.tags.iter().any(|tag| in_use(tag));
+    // Those in use count first: one built from layers of old is as old as they are.
+    let (first, rest): (Vec<_>, Vec<_>) = images.iter().partition(|image| used(image));
     let mut names = Vec::new();
-    for (age, image) in images.iter().enumerate() {
-        let mut keep_one = age < KEPT && !image.tags.iter().any(|tag| in_use(tag));
+    for (place, image) in first.into_iter().chain(rest).enumerate() {
+        let mut keep_one = place < KEPT && !used(image);
         for tag in image.tags.iter().filter(|tag| !in_use(tag)) {
             if !std::mem::take(&mut keep_one) {
                 names.push(tag.clone());
@@ -148,7 +180,7 @@ mod tests {
     #[test]
     fn old_images_go_and_used_ones_stay() {
         let images = [listed("5", &["a", "b"]), listed("4", &["c", "d"]), listed("3", &[]), listed("2", &["e", "f"]), listed("1", &["g"])];
-        assert_eq!(superfluous(&images, |tag| tag == "b" || tag == "f"), ["a", "d", "3", "e", "g"]);
+        assert_eq!(superfluous(&images, |tag| tag == "b" || tag == "f"), ["a", "e", "d", "3", "g"]);
         assert_eq!(superfluous(&images, |_| false), ["b", "d", "3", "e", "f", "g"]);
     }
 }

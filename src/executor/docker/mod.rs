@@ -24,6 +24,7 @@ use super::{Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, W
 use crate::docker::{ContainerSpec, DockerError, Engine, Labels, Timings};
 use crate::names::RunId;
 use crate::run::ExecutorKind;
+use image::Image;
 use workspace::DockerWorkspace;
 
 /// The label with the appliance's id.
@@ -120,13 +121,15 @@ impl DockerExecutor {
         self.config.network.clone().unwrap_or_else(|| format!("quire-{}", self.config.instance))
     }
 
-    async fn container_spec(&self, spec: &StartSpec, image: &str) -> Result<ContainerSpec, DockerError> {
+    async fn container_spec(&self, spec: &StartSpec, image: &Image) -> Result<ContainerSpec, DockerError> {
         let ResourceLimits { memory, milli_cpus, pids, network } = spec.limits;
         // The engine refuses more CPUs than it has.
         let most = self.engine.cpus().await?.saturating_mul(1000);
         Ok(ContainerSpec {
             name: format!("quire-{}", spec.run),
-            image: image.to_owned(),
+            image: image.name.clone(),
+            // Root, so that the workspace can be given to the image's user; that one then runs the commands.
+            user: image.user.as_ref().map(|_| "0".to_owned()),
             // Keeps the container alive. Sleep alone: an image needs no shell for commands that need none.
             entrypoint: vec!["sleep".to_owned(), "2147483647".to_owned()],
             env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
@@ -149,9 +152,9 @@ impl DockerExecutor {
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
         let hold = Hold::new(&self.live, spec.run);
         let image = until(&cancel, self.image_for(&spec, observer, &hold)).await??;
-        let container = self.create(&spec, &image, observer, &cancel).await?;
+        let container = self.create(&spec, &image, &cancel).await?;
         let guard = Remains { engine: self.engine.clone(), container: Some(container.clone()) };
-        observer.container_created(&container, &image);
+        observer.container_created(&container, &image.name);
         let ready = until(&cancel, self.bring_up(&spec, &image, &container)).await;
         if let Err(error) = ready.and_then(|done| done) {
             guard.clear().await;
@@ -159,22 +162,23 @@ impl DockerExecutor {
         }
         guard.keep();
         observer.container_started();
-        Ok(Box::new(DockerWorkspace::new(self.engine.clone(), self.config.instance.clone(), spec.run, container, spec.limits.memory, hold)))
+        Ok(Box::new(DockerWorkspace::new(
+            self.engine.clone(),
+            self.config.instance.clone(),
+            spec.run,
+            container,
+            image.user,
+            spec.limits.memory,
+            hold,
+        )))
     }
 
-    /// Creates the container; pulls its image first where it turns out to be missing.
-    async fn create(
-        &self,
-        spec: &StartSpec,
-        image: &str,
-        observer: &mut dyn StartObserver,
-        cancel: &CancellationToken,
-    ) -> Result<String, ExecutorError> {
+    async fn create(&self, spec: &StartSpec, image: &Image, cancel: &CancellationToken) -> Result<String, ExecutorError> {
+        let wanted = self.container_spec(spec, image).await.map_err(start_fault)?;
         if cancel.is_cancelled() {
             return Err(ExecutorError::Cancelled);
         }
-        let wanted = self.container_spec(spec, image).await.map_err(start_fault)?;
-        let (mut pulled, mut cleared, mut connected) = (false, false, false);
+        let (mut cleared, mut connected) = (false, false);
         loop {
             // Not cut by a cancel: the engine would make the container all the same, and nobody would know its id.
             match self.engine.create_container(&wanted).await {
@@ -183,23 +187,16 @@ impl DockerExecutor {
                     connected = true;
                     self.make_network().await?;
                 }
-                Err(error) if error.is_not_found() && !pulled => {
-                    pulled = true;
-                    until(cancel, self.pull(image, observer)).await??;
-                }
                 Err(DockerError::Conflict { .. }) if !cleared && self.is_own(&wanted.name, spec.run).await => {
                     cleared = true;
                     self.engine.remove_container(&wanted.name).await.map_err(start_fault)?;
                 }
-                Err(error @ DockerError::TimedOut { .. }) => {
-                    // It may come into being later; the name is known.
+                Err(error @ (DockerError::TimedOut { .. } | DockerError::Lost { .. })) => {
+                    // It may have come into being; the name is known.
                     let _ = self.engine.remove_container(&wanted.name).await;
                     return Err(start_fault(error));
                 }
                 Err(error) if error.is_not_found() => return Err(ExecutorError::Image(error.words())),
-                Err(DockerError::Engine { status: 400, message, .. }) if message.contains("reference format") => {
-                    return Err(ExecutorError::Image(format!("`{image}` is not the name of an image ({message})")));
-                }
                 Err(error) => return Err(start_fault(error)),
             }
         }
@@ -212,13 +209,10 @@ impl DockerExecutor {
             if has(&state.labels, INSTANCE, &self.config.instance) && has(&state.labels, RUN, &run.to_string()))
     }
 
-    /// Sends the tree in and starts the container.
-    async fn bring_up(&self, spec: &StartSpec, image: &str, container: &str) -> Result<(), ExecutorError> {
-        // The engine works on one container one call at a time, so sending and starting at once wins nothing.
-        let sending = self.engine.upload(container, FOLDER, spec.tree.archive());
-        let (sent, user) = tokio::join!(sending, self.engine.image_user(image));
-        sent.map_err(start_fault)?;
-        let user = user.map_err(start_fault)?.unwrap_or_default();
+    /// Sends the tree in and starts the container. The engine works on one container one call at
+    /// a time, so doing both at once wins nothing.
+    async fn bring_up(&self, spec: &StartSpec, image: &Image, container: &str) -> Result<(), ExecutorError> {
+        self.engine.upload(container, FOLDER, spec.tree.archive()).await.map_err(start_fault)?;
         match self.engine.start_container(container).await {
             Err(error) if self.lacks_network(spec, &error) => {
                 self.make_network().await?;
@@ -226,12 +220,10 @@ impl DockerExecutor {
             }
             other => other.map_err(start_fault)?,
         }
+        let Some(user) = &image.user else { return Ok(()) };
         // The engine would look the user up on its own host, so it is done from inside.
-        if !matches!(user.split(':').next(), None | Some("" | "0" | "root")) {
-            let given = aside::give_workspace(&self.engine, container, FOLDER, &user).await;
-            given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")))?;
-        }
-        Ok(())
+        let given = aside::give_workspace(&self.engine, container, FOLDER, user).await;
+        given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")))
     }
 
     /// Whether a start failed since the network is not there: it is made only then, so that no start pays for looking.

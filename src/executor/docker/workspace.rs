@@ -33,6 +33,8 @@ pub(super) struct DockerWorkspace {
     instance: String,
     run: RunId,
     container: String,
+    /// Who runs the commands; none for the container's user.
+    user: Option<String>,
     memory: u64,
     /// Commands started so far, and running now: what tells whether one was alone.
     begun: AtomicU64,
@@ -68,12 +70,21 @@ enum Followed {
 }
 
 impl DockerWorkspace {
-    pub(super) fn new(engine: Engine, instance: String, run: RunId, container: String, memory: u64, hold: Hold) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        instance: String,
+        run: RunId,
+        container: String,
+        user: Option<String>,
+        memory: u64,
+        hold: Hold,
+    ) -> Self {
         Self {
             engine,
             instance,
             run,
             container,
+            user,
             memory,
             begun: AtomicU64::new(0),
             active: AtomicUsize::new(0),
@@ -124,7 +135,7 @@ impl DockerWorkspace {
         let mut env: Vec<String> = command.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         env.push(mark.clone());
         let folder = std::path::Path::new(FOLDER).join(folder).to_string_lossy().trim_end_matches('/').to_owned();
-        let spec = ExecSpec { argv: command.argv.clone(), env, folder: Some(folder), stdin, user: None };
+        let spec = ExecSpec { argv: command.argv.clone(), env, folder: Some(folder), stdin, user: self.user.clone() };
         let exec = self.engine.create_exec(&self.container, &spec).await?;
         let started = self.engine.start_exec(&exec).await?;
         let running = Running { exec, mark, number, first, output: started.output, held: None, any_output: false, heard_of_kill: false };
@@ -272,7 +283,7 @@ impl DockerWorkspace {
         }
         // Alone: nothing ran when it began, and nothing has begun since.
         let alone = running.first && self.begun.load(Ordering::SeqCst) == running.number + 1;
-        let ended = match ending::end(&self.engine, &self.container, &running.mark, alone).await {
+        let ended = match ending::end(&self.engine, &self.container, self.user.as_deref(), &running.mark, alone).await {
             Ok(ended) => ended,
             Err(error) => return Err(fault("end the command", &error)),
         };
