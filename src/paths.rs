@@ -181,6 +181,12 @@ impl Paths {
         self.runtime.join("gitconfig")
     }
 
+    /// What the configuration says to git (the size of a push). `serve` writes it, [`Paths::git_config`] includes it.
+    #[must_use]
+    pub fn git_limits(&self) -> PathBuf {
+        self.data.join("gitconfig")
+    }
+
     /// Folder of the hook (a link to the quire binary named `post-receive`).
     #[must_use]
     pub fn hooks(&self) -> PathBuf {

@@ -56,7 +56,8 @@ fn sshd(settings: &Settings, account: &Account, binary: &Path, host_keys: &[Path
 }
 
 fn git(settings: &Settings) -> String {
-    fill(GIT_TEMPLATE, &[("@HOOKS@", double_quoted(&settings.paths.hooks()))])
+    let words = [("@HOOKS@", &settings.paths.hooks()), ("@LIMITS@", &settings.paths.git_limits())];
+    fill(GIT_TEMPLATE, &words.map(|(word, path)| (word, double_quoted(path))))
 }
 
 fn fill(template: &str, words: &[(&str, String)]) -> String {

@@ -51,7 +51,11 @@ impl Runner {
         let end = match log {
             Ok(log) => {
                 let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut workspace).await.unwrap_or_else(|end| end);
-                if let (End::Outcome(Outcome::Failed(_, message)), Ok(mut own)) = (&end, log.own()) {
+                // Why a job failed stands in the log already.
+                if let End::Outcome(Outcome::Failed(kind, message)) = &end
+                    && *kind != FailureKind::Job
+                    && let Ok(mut own) = log.own()
+                {
                     own.line(Stream::Stderr, &format!("quire: {message}"));
                     own.finish();
                 }

@@ -77,7 +77,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     // Before anything that takes time: TERM during the start must count.
     let mut signals = Signals::new()?;
     parts::make_folders(&paths).map_err(|(path, source)| system(format!("make {}", path.display()))(source))?;
-    parts::mark_push_to_create(&paths, &config).map_err(system("note whether a push may create a repository"))?;
+    parts::tell_push_path(&paths, &config).map_err(system("write what git has to know"))?;
     let clock = Clock::system();
     let store = open(&paths, &clock).await?;
     let instance = store.call(|store| store.instance_id()).await?;
@@ -150,9 +150,8 @@ async fn open(paths: &Paths, clock: &Clock) -> Result<Store, StoreError> {
 fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, health: &HealthBoard) {
     match load(paths) {
         Ok(loaded) => {
-            let marked = parts::mark_push_to_create(paths, &loaded.config);
-            if let Err(error) = marked {
-                tracing::error!(%error, "cannot note whether a push may create a repository");
+            if let Err(error) = parts::tell_push_path(paths, &loaded.config) {
+                tracing::error!(%error, "cannot write what git has to know");
             }
             reload.send_replace(Arc::new(parts::runner_config(&loaded.config)));
             health.set(Part::Config, Status::Ok, "loaded", None);

@@ -33,8 +33,9 @@ pub(super) fn make_folders(paths: &Paths) -> Result<(), (PathBuf, std::io::Error
     Ok(())
 }
 
-/// The push path reads no configuration; a marker file tells it the one thing it has to know.
-pub(super) fn mark_push_to_create(paths: &Paths, config: &Config) -> std::io::Result<()> {
+/// The push path reads no configuration: a file that git includes and a marker tell it what it has to know.
+pub(super) fn tell_push_path(paths: &Paths, config: &Config) -> std::io::Result<()> {
+    replace(&paths.git_limits(), &format!("[receive]\n\tmaxInputSize = {}\n", config.git.max_push))?;
     let marker = paths.no_push_to_create();
     if config.git.push_to_create {
         match std::fs::remove_file(marker) {
@@ -54,8 +55,13 @@ pub(super) fn note_endpoint(paths: &Paths, address: SocketAddr, url: &str) -> st
         _ => address,
     };
     let file = paths.endpoint();
+    replace(&file, &serde_json::json!({ "listen": reached, "url": url }).to_string())
+}
+
+/// Replaces a small file, so that a reader sees the old text or the new one.
+fn replace(file: &std::path::Path, text: &str) -> std::io::Result<()> {
     let partial = file.with_extension("partial");
-    std::fs::write(&partial, serde_json::json!({ "listen": reached, "url": url }).to_string())?;
+    std::fs::write(&partial, text)?;
     std::fs::rename(partial, file)
 }
 

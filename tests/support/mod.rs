@@ -258,7 +258,9 @@ fn lay_out(folder: &Path, paths: &Paths) {
     fs::copy(env!("CARGO_BIN_EXE_quire"), &quire).unwrap();
     symlink(&quire, folder.join("run/quire-shell")).unwrap();
     symlink(&quire, paths.hooks().join("post-receive")).unwrap();
-    let gitconfig = include_str!("../../image/gitconfig").replace("@HOOKS@", paths.hooks().to_str().unwrap());
+    let gitconfig = include_str!("../../image/gitconfig")
+        .replace("@HOOKS@", paths.hooks().to_str().unwrap())
+        .replace("@LIMITS@", paths.git_limits().to_str().unwrap());
     fs::write(paths.git_config(), gitconfig).unwrap();
     own(paths.data());
     if geteuid().is_root() {
@@ -296,18 +298,11 @@ fn configuration(folder: &Path, paths: &Paths, kind: Kind, user: &str, port: u16
         .replace("@AUTHORIZED_KEYS@", paths.effective_keys().to_str().unwrap())
         .replace("@STRICT_MODES@", "no")
         .replace("@FORCE_COMMAND@", &force);
-    let text = if knows_penalties() { text.replace("#@PENALTIES@ ", "") } else { text };
     assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@')), "{text}");
     match kind {
         Kind::Quire => text,
         Kind::Plain => text.lines().filter(|line| !line.starts_with("ForceCommand")).map(|line| format!("{line}\n")).collect(),
     }
-}
-
-/// Whether this sshd has penalties (OpenSSH 9.8), of which the configuration then exempts private networks.
-fn knows_penalties() -> bool {
-    let test = Command::new("/usr/sbin/sshd").args(["-G", "-f", "/dev/null"]).output().unwrap();
-    stdout(&test).contains("persourcepenalt")
 }
 
 /// sshd itself; as root within a mount namespace that has the user.
