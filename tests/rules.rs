@@ -32,7 +32,7 @@ const MODULES: &[Module] = &[
     Module("git", 2, &[]),
     Module("logs", 2, &[]),
     Module("store", 2, &[]),
-    Module("config", 3, &["fennel", "driver::protocol"]),
+    Module("config", 3, &["fennel"]),
     Module("driver", 3, &["fennel"]),
     Module("executor", 3, &["docker", "logs"]),
     Module("intake", 3, &["queue", "store", "git"]),

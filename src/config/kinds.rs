@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Auth;
 use super::units::{self, Network};
+use crate::pipeline::{format_duration, parse_duration};
 use crate::run::ExecutorKind;
 
 /// A kind of value.
@@ -154,7 +155,7 @@ impl Kind for Time {
     const EXPECTED: &'static str = "a duration such as \"90s\" or \"1h30m\"";
 
     fn text(text: &str) -> Option<Duration> {
-        units::duration(text).filter(|duration| !duration.is_zero())
+        parse_duration(text).ok().map(Duration::from_millis)
     }
 
     fn data(value: &Value) -> Option<Duration> {
@@ -162,7 +163,7 @@ impl Kind for Time {
     }
 
     fn show(value: &Duration) -> String {
-        units::show_duration(*value)
+        format_duration(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -10,9 +10,8 @@ use serde_json::{Map, Value};
 use super::keys::{KEYS, Key, SECRETS, WITHOUT_EFFECT, sections};
 use super::secrets::SecretSource;
 use super::{Config, nearest, place};
-use crate::driver::protocol::Language;
 use crate::paths::Paths;
-use crate::pipeline::Diagnostic;
+use crate::pipeline::{Diagnostic, Language};
 
 /// No configuration is larger.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;

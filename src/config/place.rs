@@ -2,8 +2,7 @@
 //! has forgotten it; a small tokenizer finds it again where the table is written out, as it
 //! nearly always is. Pure.
 
-use crate::driver::protocol::Language;
-use crate::pipeline::Place;
+use crate::pipeline::{Language, Place};
 
 /// The place and the text of the line of the innermost key of `path` that is found.
 pub(super) fn of(text: &str, file: &str, language: Language, path: &[&str]) -> Option<(Place, String)> {

@@ -1,9 +1,8 @@
-//! Sizes, durations, CPU counts and networks as people write them. Pure.
+//! Sizes, CPU counts and networks as people write them. Pure.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
-use std::time::Duration;
 
 /// Bytes of a size: `512`, `64k`, `2g`, `2GB`, `2GiB`. Units are powers of 1024; none is bytes.
 #[must_use]
@@ -30,48 +29,6 @@ pub fn show_size(bytes: u64) -> String {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
         None => bytes.to_string(),
     }
-}
-
-/// Units of a duration, largest first, in milliseconds.
-const TIMES: [(&str, u64); 6] = [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-
-/// A duration: numbers with units from the largest to the smallest, each at most once: `1h30m`, `90s`, `500ms`.
-#[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    let (mut millis, mut largest) = (0_u64, 0);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let unit = TIMES.iter().position(|(unit, _)| *unit == &rest[..letters])?;
-        if unit < largest {
-            return None;
-        }
-        largest = unit + 1;
-        millis = millis.checked_add(number.checked_mul(TIMES[unit].1)?)?;
-        rest = &rest[letters..];
-    }
-    Some(Duration::from_millis(millis))
-}
-
-/// A duration as [`duration`] reads it; parts of a millisecond are left out.
-#[must_use]
-pub fn show_duration(duration: Duration) -> String {
-    let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    // Weeks read badly: 10 days, not 1w3d.
-    for (unit, millis) in &TIMES[1..] {
-        if left >= *millis {
-            text.push_str(&format!("{}{unit}", left / millis));
-            left %= millis;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// Thousandths of CPUs: `2`, `0.5`, `1.25`.
@@ -163,19 +120,6 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
-        for (text, millis) in
-            [("0s", 0), ("500ms", 500), ("90s", 90_000), ("1h30m", 5_400_000), ("1d", 86_400_000), ("2w1ms", 1_209_600_001)]
-        {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", " ", "1", "h", "30m1h", "1h1h", "-1s", "1.5h", "1h 30m", "1x", "99999999999999999999s", "9999999999999999w", "1é"]
-        {
-            assert_eq!(duration(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn cpus() {
         for (text, milli) in [("2", 2000), ("0.5", 500), ("1.25", 1250), ("0.001", 1), ("0", 0)] {
             assert_eq!(milli_cpus(text), Some(milli), "{text}");
@@ -202,11 +146,10 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_shown_is_read(bytes: u64, millis: u64, milli: u32, text in ".{0,12}") {
+        fn what_is_shown_is_read(bytes: u64, milli: u32, text in ".{0,12}") {
             prop_assert_eq!(size(&show_size(bytes)), Some(bytes));
-            prop_assert_eq!(duration(&show_duration(Duration::from_millis(millis))), Some(Duration::from_millis(millis)));
             prop_assert_eq!(milli_cpus(&show_milli_cpus(milli.into())), Some(milli.into()));
-            let _ = (size(&text), duration(&text), milli_cpus(&text), text.parse::<Network>());
+            let _ = (size(&text), milli_cpus(&text), text.parse::<Network>());
         }
     }
 }
