@@ -223,8 +223,12 @@ fn serve_environment(settings: &Settings, account: &Account, volume: &Volume) ->
         set.push(("QUIRE_HTTP_LISTEN", settings.listen.to_string().into()));
         set.push(("QUIRE_HTTP_PORT", settings.http_port.to_string().into()));
         set.push(("QUIRE_SSH_PORT", settings.ssh_port.to_string().into()));
+        set.push(("QUIRE_SSH_USER", account.name.clone().into()));
     }
     let unset = |name: &str| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    if settings.native && unset("QUIRE_CI_EXECUTOR") && !engine::is_there(std::env::var_os("DOCKER_HOST").as_deref()) {
+        set.push(("QUIRE_CI_EXECUTOR", "host".into()));
+    }
     if unset("PATH") {
         set.push(("PATH", SEARCH_PATH.into()));
     }

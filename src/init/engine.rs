@@ -66,6 +66,11 @@ pub(super) fn group(account: &Account, native: bool, docker_host: Option<&OsStr>
     Some(gid)
 }
 
+/// Whether an engine's socket is there. Natively runs are executed on the host where it is not.
+pub(super) fn is_there(docker_host: Option<&OsStr>) -> bool {
+    socket(docker_host).is_some_and(|path| path.exists())
+}
+
 /// The socket in question; none where the engine is somewhere else.
 fn socket(docker_host: Option<&OsStr>) -> Option<PathBuf> {
     match docker_host.filter(|host| !host.is_empty()) {

@@ -89,7 +89,8 @@ pub(super) fn web_config(config: &Config) -> WebConfig {
         // Identity headers are not read yet; until then a proxy's visitors sign in like everybody.
         Auth::Ssh | Auth::Proxy => web::Auth::Ssh,
     };
-    WebConfig { url, auth, ssh_host: host, ssh_port: config.ssh.port, min_free: config.keep.min_free }
+    let ssh_user = variable("QUIRE_SSH_USER").unwrap_or_else(|| "git".to_owned());
+    WebConfig { url, auth, ssh_user, ssh_host: host, ssh_port: config.ssh.port, min_free: config.keep.min_free }
 }
 
 /// The host name in a URL.

@@ -91,9 +91,9 @@ fn disk(board: &HealthBoard, data: &Path, min_free: u64) {
     match free_bytes(data) {
         Ok(free) => {
             let (status, message) = if free < min_free {
-                (Status::Down, format!("{} free, pushes need {}", html::bytes(free), html::bytes(min_free)))
+                (Status::Down, format!("{} free, {} should be", html::bytes(free), html::bytes(min_free)))
             } else if free / 2 < min_free {
-                (Status::Degraded, format!("{} free, pushes are refused below {}", html::bytes(free), html::bytes(min_free)))
+                (Status::Degraded, format!("{} free, at least {} should stay so", html::bytes(free), html::bytes(min_free)))
             } else {
                 (Status::Ok, format!("{} free", html::bytes(free)))
             };

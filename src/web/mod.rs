@@ -62,11 +62,13 @@ pub struct WebConfig {
     pub url: String,
     /// How people sign in.
     pub auth: Auth,
+    /// User for clone URLs and commands: `git`, or natively whoever started the appliance.
+    pub ssh_user: String,
     /// Host name for clone URLs and commands.
     pub ssh_host: String,
     /// Port for clone URLs and commands.
     pub ssh_port: u16,
-    /// Free disk space below which pushes are refused, in bytes.
+    /// Free disk space that should be left on the volume, in bytes.
     pub min_free: u64,
 }
 
@@ -79,8 +81,8 @@ impl WebConfig {
 
     fn ssh_url(&self, path: &str) -> String {
         match self.ssh_port {
-            22 => format!("ssh://git@{}/{path}", self.ssh_host),
-            port => format!("ssh://git@{}:{port}/{path}", self.ssh_host),
+            22 => format!("ssh://{}@{}/{path}", self.ssh_user, self.ssh_host),
+            port => format!("ssh://{}@{}:{port}/{path}", self.ssh_user, self.ssh_host),
         }
     }
 
@@ -92,8 +94,8 @@ impl WebConfig {
 
     fn ssh_command(&self, command: &str) -> String {
         match self.ssh_port {
-            22 => format!("ssh git@{} {command}", self.ssh_host),
-            port => format!("ssh -p {port} git@{} {command}", self.ssh_host),
+            22 => format!("ssh {}@{} {command}", self.ssh_user, self.ssh_host),
+            port => format!("ssh -p {port} {}@{} {command}", self.ssh_user, self.ssh_host),
         }
     }
 

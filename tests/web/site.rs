@@ -43,8 +43,14 @@ impl Site {
         std::fs::create_dir_all(paths.repos()).unwrap();
         std::fs::create_dir_all(paths.runtime()).unwrap();
         let health = HealthBoard::new(clock.clone());
-        let config =
-            WebConfig { url: "http://quire.test".to_owned(), auth, ssh_host: "git.home.example".to_owned(), ssh_port: 2222, min_free: 0 };
+        let config = WebConfig {
+            url: "http://quire.test".to_owned(),
+            auth,
+            ssh_user: "git".to_owned(),
+            ssh_host: "git.home.example".to_owned(),
+            ssh_port: 2222,
+            min_free: 0,
+        };
         let store = Store::open(&paths.database(), &paths.backups(), Journal::Wal, clock.clone()).unwrap();
         let live = Live::default();
         let queue = Queue::new(store.clone(), live.clone());
