@@ -50,7 +50,7 @@ impl Files {
         self
     }
 
-    fn tar(&self) -> Vec<u8> {
+    pub(crate) fn tar(&self) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (path, content, mode) in &self.entries {
             let mut header = tar::Header::new_gnu();
