@@ -309,6 +309,8 @@ async fn images_that_lack_what_is_usual() {
     workspace.stop().await.unwrap();
     // Without `sleep` nothing keeps the container up.
     let workspace = fixture.start_with(from_dockerfile(&fixture, dockerfile("FROM scratch\nCOPY plain.txt /\n"))).await.unwrap();
+    let id = fixture.containers().await.pop().unwrap();
+    wait_for("it has ended", || async { (!engine().container(&id).await.unwrap().unwrap().running).then_some(()) }).await;
     let (end, _) = run(&*workspace, argv(&["true"])).await;
     assert!(matches!(&end, Err(ExecutorError::ContainerDied(why)) if why.contains("`sleep`")), "{end:?}");
     workspace.stop().await.unwrap();

@@ -1,5 +1,6 @@
 //! Commands as execs in a run's container.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -227,6 +228,10 @@ impl DockerWorkspace {
             match refusal(&held, code) {
                 None => sink.output(Stream::Stdout, &held),
                 Some(Refusal::Folder) => return Err(no_folder(folder)),
+                // A container that is just ending refuses every program.
+                Some(Refusal::Program(ErrorKind::Other)) if !self.stays_up().await => {
+                    return self.died(self.settled().await.ok().flatten());
+                }
                 Some(Refusal::Program(kind)) => {
                     let (code, line) = not_started(program, kind);
                     sink.output(Stream::Stderr, line.as_bytes());
@@ -259,6 +264,11 @@ impl DockerWorkspace {
             Ok(code @ 0..) => Ok(CommandEnd::Exited(code)),
             _ => Err(ExecutorError::Other { attempt: "run the command", message: "the engine lost its exit code".into() }),
         }
+    }
+
+    async fn stays_up(&self) -> bool {
+        // Where the engine cannot say, the command's own end stands.
+        self.settled().await.map_or(true, |state| state.is_some_and(|s| s.running))
     }
 
     /// How the container stands, once its end has been noted if it is ending.
