@@ -165,6 +165,8 @@ fn a_person_signs_in_and_watches_a_run_grow() {
 
         browser.goto(&appliance.url()).await.unwrap();
         session.look("home-stranger").await;
+        // That a stranger is told 401 is a complaint of the browser's own, and the only one.
+        assert!(session.complaints().iter().all(|said| said.contains("401")), "a stranger's page");
 
         let link = client.ssh_ok(&["login"]).lines().find(|line| line.starts_with("http")).expect("a link").to_owned();
         browser.goto(&link).await.unwrap();

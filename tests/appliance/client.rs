@@ -64,10 +64,15 @@ impl Client {
     }
 
     /// `ssh git@appliance …`, not yet started.
-    pub(crate) fn ssh_command(&self, arguments: &[&str]) -> Command {
+    fn ssh_command(&self, arguments: &[&str]) -> Command {
+        self.ssh_command_as("git", arguments)
+    }
+
+    /// The same as another user.
+    pub(crate) fn ssh_command_as(&self, user: &str, arguments: &[&str]) -> Command {
         let words = self.ssh_words();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["-p", &self.port.to_string(), "git@127.0.0.1"]).args(arguments);
+        command.args(&words[1..]).args(["-p", &self.port.to_string(), &format!("{user}@127.0.0.1")]).args(arguments);
         command
     }
 

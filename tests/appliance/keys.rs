@@ -37,8 +37,10 @@ fn a_strangers_key_is_refused_and_so_is_every_other_user() {
     let refused = stranger.ssh(&["repo", "list"]);
     assert_eq!(refused.status.code(), Some(255), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("Permission denied (publickey)"), "{}", text(&refused.stderr));
-    let root = crate::docker::run(owner.ssh_command(&[]).args(["-l", "root"]));
-    assert_ne!(root.status.code(), Some(0));
+    for user in ["root", "nobody"] {
+        let refused = crate::docker::run(&mut owner.ssh_command_as(user, &["status"]));
+        assert_eq!(refused.status.code(), Some(255), "{user}: {}", text(&refused.stdout));
+    }
 }
 
 #[test]
