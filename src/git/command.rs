@@ -33,6 +33,18 @@ impl Git {
         command
     }
 
+    /// A git process for a person's own checkout, with that person's environment and configuration,
+    /// but led to its repository by nothing but the folder it is told.
+    #[expect(clippy::disallowed_methods, reason = "the other place that starts git")]
+    pub(super) fn personal_command() -> Command {
+        let mut command = Command::new("git");
+        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"] {
+            command.env_remove(name);
+        }
+        command.envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]).stdin(Stdio::null());
+        command
+    }
+
     /// A git process on a bare repository.
     pub(super) fn command_in(&self, repo: &Path) -> Command {
         let mut command = self.command();
@@ -71,7 +83,7 @@ impl Git {
     }
 }
 
-fn finished(verb: &'static str, output: std::process::Output) -> Result<Vec<u8>, GitError> {
+pub(super) fn finished(verb: &'static str, output: std::process::Output) -> Result<Vec<u8>, GitError> {
     if output.status.success() {
         Ok(output.stdout)
     } else {

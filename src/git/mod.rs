@@ -4,8 +4,10 @@
 //! configuration, no prompts), bare repositories on disk, and the few questions quire asks of
 //! them. Everything takes typed names, so nothing that came from outside can be read as an
 //! option. Synchronous where only `quire exec` and commands call it, async where `serve` does.
+//! A person's own checkout ([`Checkout`]) is read with that person's configuration instead.
 
 mod archive;
+mod checkout;
 mod command;
 mod error;
 mod history;
@@ -15,6 +17,7 @@ mod repo;
 
 use std::path::PathBuf;
 
+pub use checkout::Checkout;
 pub use error::GitError;
 pub use objects::{CommitFacts, PipelineFile, PipelineFiles};
 pub use refs::Refs;

@@ -64,20 +64,24 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The jobs that `source` reaches; with `only`, of these the one job and its ancestors.
+    /// The jobs that `source` reaches; where `only` names some, of these the named ones and their ancestors.
     ///
     /// # Errors
     /// Where that is no job at all.
-    pub fn new(pipeline: &Pipeline, source: &str, only: Option<&JobName>) -> Result<Self, ScheduleError> {
+    pub fn new(pipeline: &Pipeline, source: &str, only: &[JobName]) -> Result<Self, ScheduleError> {
         let source = Source::from_name(source).ok_or_else(|| ScheduleError::Source(source.chars().take(60).collect()))?;
         let reached = reached(pipeline, source);
         if !reached.contains(&true) {
             return Err(ScheduleError::Source(source.to_string()));
         }
-        let wanted = match only {
-            None => reached,
-            Some(only) => narrowed(pipeline, source, &reached, only)?,
-        };
+        if only.is_empty() {
+            return Ok(Self::of(pipeline, &reached));
+        }
+        let mut wanted = vec![false; reached.len()];
+        for only in only {
+            let narrowed = narrowed(pipeline, source, &reached, only)?;
+            wanted.iter_mut().zip(narrowed).for_each(|(wanted, more)| *wanted |= more);
+        }
         Ok(Self::of(pipeline, &wanted))
     }
 

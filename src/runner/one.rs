@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::play::{Scene, executor_failed, play};
-use super::prepare::{self, Prepared, Unprepared, chain};
+use super::prepare::{self, Prepared, Pushed, Unprepared, chain};
 use super::record::{Recorder, StoreRecorder};
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
 use crate::driver::Driver;
-use crate::executor::{Executor, ExecutorError, ImageSource, StartObserver, StartSpec, Stream, Workspace};
+use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
-use crate::pipeline::{Input, PipelineImage};
+use crate::pipeline::Input;
 use crate::run::{FailureKind, Outcome, Run};
 use crate::secret::{Redactor, Secret};
 use crate::store::{Store, StoreError};
@@ -86,7 +86,8 @@ impl Runner {
         workspace: &mut Option<Arc<dyn Workspace>>,
     ) -> Result<End, End> {
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
-        let (prepared, tree) = prepared.await.ok_or(End::Stopped)??;
+        let (mut prepared, tree) = prepared.await.ok_or(End::Stopped)??;
+        prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
         let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
         let jobs = prepared.schedule.jobs();
         let rows = jobs.into_iter().map(|id| {
@@ -97,7 +98,8 @@ impl Runner {
 
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
-        let values = prepare::push_values(&self.0.git, &self.0.paths, run);
+        let (repo, pushed) = (self.0.paths.repo(&run.repo), Pushed::from(run));
+        let values = prepare::push_values(&self.0.git, &repo, &pushed);
         let (started, values) = tokio::join!(executor.start(spec, &mut observer, stop.clone()), values);
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
@@ -144,18 +146,13 @@ impl Runner {
     }
 
     fn start_spec(&self, run: &Run, config: &RunnerConfig, prepared: &Prepared, tree: GitTree) -> StartSpec {
-        let image = match prepared.pipeline.image() {
-            PipelineImage::Reference(image) => ImageSource::Reference(image.clone()),
-            PipelineImage::Dockerfile => ImageSource::Dockerfile,
-            PipelineImage::Default => ImageSource::Reference(config.default_image.clone()),
-        };
         StartSpec {
             run: run.id,
             repo: run.repo.clone(),
-            image,
+            image: prepare::image(&prepared.pipeline, &config.default_image),
             tree: Arc::new(tree),
             limits: config.limits.clone(),
-            env: run_env(run, prepared.pipeline.env()),
+            env: Pushed::from(run).environment(prepared.pipeline.env()),
             workspace: crate::paths::Paths::workspace(&self.run_folder(run)),
         }
     }
@@ -219,23 +216,6 @@ impl Runner {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
-}
-
-/// The variables that every command of a run sees.
-fn run_env(run: &Run, pipeline: &[(String, String)]) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> =
-        [("CI", "true"), ("QUIRE_REPO", run.repo.as_str()), ("QUIRE_REF", run.ref_name.as_str()), ("QUIRE_SHA", run.sha.as_str())]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-    env.push(("QUIRE_RUN".to_owned(), run.id.to_string()));
-    if let Some(branch) = run.ref_name.branch() {
-        env.push(("QUIRE_BRANCH".to_owned(), branch.to_owned()));
-    }
-    if let Some(tag) = run.ref_name.tag() {
-        env.push(("QUIRE_TAG".to_owned(), tag.to_owned()));
-    }
-    env.extend(pipeline.iter().cloned());
-    env
 }
 
 /// A diagnostic as the log shows it: message, the line itself, advice.

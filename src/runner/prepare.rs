@@ -1,14 +1,18 @@
 //! From a commit to a checked pipeline: reads `.quire/`, has the driver evaluate it, checks what
-//! was registered, and gathers what `(jobs :quire/push)` gives.
+//! was registered, and gathers what its jobs see of the push: `(jobs :quire/push)` and variables.
+
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use crate::driver::protocol::{FENNEL_FILE, LUA_FILE, PipelineSource, is_pipeline_file};
 use crate::driver::{Driver, DriverError};
+use crate::clock::Millis;
+use crate::executor::ImageSource;
 use crate::git::{Git, GitError, PipelineFiles};
-use crate::names::JobName;
+use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Pipeline, Schedule};
+use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -89,7 +93,7 @@ pub async fn prepare(
     let only = only.map(str::parse::<JobName>).transpose();
     let schedule = only
         .map_err(|error| error.to_string())
-        .and_then(|only| Schedule::new(&pipeline, starts_from, only.as_ref()).map_err(|error| error.to_string()));
+        .and_then(|only| Schedule::new(&pipeline, starts_from, only.as_slice()).map_err(|error| error.to_string()));
     let schedule = schedule.map_err(|message| Unprepared::failed(FailureKind::Pipeline, message))?;
     Ok(Prepared { pipeline, schedule, driver })
 }
@@ -114,31 +118,98 @@ pub async fn files(git: &Git, paths: &Paths, run: &Run) -> Result<PipelineFiles,
     git.pipeline_files(&paths.repo(&run.repo), &run.sha, MAX_SOURCE).await
 }
 
-/// What `(jobs :quire/push)` gives for a run. What does not apply is absent.
+/// The image that a pipeline's commands run in.
+#[must_use]
+pub fn image(pipeline: &Pipeline, default: &str) -> ImageSource {
+    match pipeline.image() {
+        PipelineImage::Reference(image) => ImageSource::Reference(image.clone()),
+        PipelineImage::Dockerfile => ImageSource::Dockerfile,
+        PipelineImage::Default => ImageSource::Reference(default.to_owned()),
+    }
+}
+
+/// The push that a run is of, as far as its jobs see it.
+#[derive(Debug, Clone)]
+pub struct Pushed<'a> {
+    /// The run.
+    pub run: RunId,
+    /// The repository.
+    pub repo: &'a RepoName,
+    /// What was pushed.
+    pub ref_name: &'a RefName,
+    /// The commit.
+    pub sha: &'a ObjectId,
+    /// Where the ref stood before.
+    pub previous_sha: Option<&'a ObjectId>,
+    /// Who pushed.
+    pub pusher: Option<&'a str>,
+    /// When.
+    pub pushed_at: Millis,
+}
+
+impl<'a> From<&'a Run> for Pushed<'a> {
+    fn from(run: &'a Run) -> Self {
+        Self {
+            run: run.id,
+            repo: &run.repo,
+            ref_name: &run.ref_name,
+            sha: &run.sha,
+            previous_sha: run.previous_sha.as_ref(),
+            pusher: run.pusher.as_deref(),
+            pushed_at: run.pushed_at_ms,
+        }
+    }
+}
+
+impl Pushed<'_> {
+    /// The variables that every command of the run sees: quire's own, then the pipeline's.
+    #[must_use]
+    pub fn environment(&self, pipeline: &[(String, String)]) -> Vec<(String, String)> {
+        let run = self.run.to_string();
+        let mut env = vec![
+            ("CI", "true"),
+            ("QUIRE_REPO", self.repo.as_str()),
+            ("QUIRE_REF", self.ref_name.as_str()),
+            ("QUIRE_SHA", self.sha.as_str()),
+            ("QUIRE_RUN", &run),
+        ];
+        env.extend(self.ref_name.branch().map(|branch| ("QUIRE_BRANCH", branch)));
+        env.extend(self.ref_name.tag().map(|tag| ("QUIRE_TAG", tag)));
+        env.extend(pipeline.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// What `(jobs :quire/push)` gives. What does not apply is absent.
+    #[must_use]
+    pub fn values(&self, message: Option<&str>, mut files_changed: Vec<String>, forced: bool) -> Map<String, Value> {
+        files_changed.truncate(MAX_FILES_CHANGED);
+        let values = json!({
+            "sha": self.sha, "ref": self.ref_name, "branch": self.ref_name.branch(), "tag": self.ref_name.tag(),
+            "previous-sha": self.previous_sha, "pusher": self.pusher, "pushed-at": self.pushed_at.to_string(),
+            "message": message, "files-changed": files_changed, "forced": forced,
+        });
+        let Value::Object(mut values) = values else { return Map::new() };
+        values.retain(|_, value| !value.is_null());
+        values
+    }
+}
+
+/// What `(jobs :quire/push)` gives for a commit in the repository in this folder.
 ///
 /// # Errors
 /// Git cannot answer.
-pub async fn push_values(git: &Git, paths: &Paths, run: &Run) -> Result<Map<String, Value>, GitError> {
-    let repo = paths.repo(&run.repo);
-    let previous = run.previous_sha.as_ref();
+pub async fn push_values(git: &Git, repo: &Path, pushed: &Pushed<'_>) -> Result<Map<String, Value>, GitError> {
     let is_ancestor = async {
-        match previous {
-            Some(previous) => git.is_ancestor(&repo, previous, &run.sha).await,
+        match pushed.previous_sha {
+            Some(previous) => git.is_ancestor(repo, previous, pushed.sha).await,
             None => Ok(true),
         }
     };
-    let (message, ancestor) = tokio::try_join!(git.message(&repo, &run.sha), is_ancestor)?;
+    let (message, ancestor) = tokio::try_join!(git.message(repo, pushed.sha), is_ancestor)?;
     // The old commit of a forced push may be gone by now; then every file counts as changed.
-    let changed = match git.files_changed(&repo, previous, &run.sha, MAX_FILES_CHANGED).await {
+    let changed = match git.files_changed(repo, pushed.previous_sha, pushed.sha, MAX_FILES_CHANGED).await {
         Ok(changed) => changed,
-        Err(_) => git.files_changed(&repo, None, &run.sha, MAX_FILES_CHANGED).await?,
+        Err(_) => git.files_changed(repo, None, pushed.sha, MAX_FILES_CHANGED).await?,
     };
-    let values = json!({
-        "sha": run.sha, "ref": run.ref_name, "branch": run.ref_name.branch(), "tag": run.ref_name.tag(),
-        "previous-sha": previous, "pusher": run.pusher, "pushed-at": run.pushed_at_ms.to_string(),
-        "message": message, "files-changed": changed, "forced": !ancestor,
-    });
-    let Value::Object(mut values) = values else { return Ok(Map::new()) };
-    values.retain(|_, value| !value.is_null());
-    Ok(values)
+    Ok(pushed.values(message.as_deref(), changed, !ancestor))
 }
