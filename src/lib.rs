@@ -16,6 +16,7 @@
 pub mod clock;
 pub mod fault;
 pub mod live;
+pub mod meter;
 pub mod names;
 pub mod paths;
 pub mod proc;

@@ -19,6 +19,7 @@ const MODULES: &[Module] = &[
     Module("clock", 0, &[]),
     Module("fault", 0, &[]),
     Module("live", 0, &["names"]),
+    Module("meter", 0, &[]),
     Module("names", 0, &[]),
     Module("paths", 0, &["names"]),
     Module("proc", 0, &[]),

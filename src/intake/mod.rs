@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use socket::bind;
 
 use crate::git::{Git, GitError};
+use crate::meter::Meter;
 use crate::names::EventId;
 use crate::paths::Paths;
 use crate::queue::Queue;
@@ -78,15 +79,15 @@ struct Inner {
     url: String,
     taking: Mutex<()>,
     damaged: AtomicU64,
-    taken: AtomicU64,
+    meter: Meter,
 }
 
 impl Intake {
     /// An intake that names pages below `url`.
     #[must_use]
-    pub fn new(paths: Paths, store: Store, queue: Queue, url: String) -> Self {
+    pub fn new(paths: Paths, store: Store, queue: Queue, meter: Meter, url: String) -> Self {
         let git = Git::new(&paths);
-        let inner = Inner { paths, store, queue, git, url, taking: Mutex::default(), damaged: AtomicU64::new(0), taken: AtomicU64::new(0) };
+        let inner = Inner { paths, store, queue, git, url, taking: Mutex::default(), damaged: AtomicU64::new(0), meter };
         Self(Arc::new(inner))
     }
 
@@ -94,12 +95,6 @@ impl Intake {
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.0.damaged.load(Ordering::Relaxed)
-    }
-
-    /// Events taken since start.
-    #[must_use]
-    pub fn taken(&self) -> u64 {
-        self.0.taken.load(Ordering::Relaxed)
     }
 
     /// Takes everything that lies in the spool, oldest first. One event that cannot be taken now does not hold the others.
@@ -146,7 +141,7 @@ impl Intake {
         let taken = self.record(push).await?;
         crate::fault::point("intake-recorded");
         spool::remove(&path)?;
-        self.0.taken.fetch_add(1, Ordering::Relaxed);
+        self.0.meter.pushes.fetch_add(1, Ordering::Relaxed);
         Ok(taken)
     }
 

@@ -30,6 +30,7 @@ pub use tree::GitTree;
 use crate::executor::{Executor, ResourceLimits};
 use crate::git::Git;
 use crate::live::Live;
+use crate::meter::Meter;
 use crate::names::RunId;
 use crate::paths::Paths;
 use crate::queue::Queue;
@@ -76,6 +77,7 @@ struct Inner {
     store: Store,
     queue: Queue,
     live: Live,
+    meter: Meter,
     paths: Paths,
     git: Git,
     executors: Vec<Arc<dyn Executor>>,
@@ -104,13 +106,14 @@ impl Runner {
         store: Store,
         queue: Queue,
         live: Live,
+        meter: Meter,
         paths: Paths,
         executors: Vec<Arc<dyn Executor>>,
         program: std::path::PathBuf,
         config: watch::Receiver<Arc<RunnerConfig>>,
     ) -> Self {
         let git = Git::new(&paths);
-        Self(Arc::new(Inner { store, queue, live, paths, git, executors, program, config }))
+        Self(Arc::new(Inner { store, queue, live, meter, paths, git, executors, program, config }))
     }
 
     /// Claims and drives runs until told to stop, then brings what is in hand to a durable end.

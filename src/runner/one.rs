@@ -2,6 +2,7 @@
 //! workspace is confirmed gone, and only by the task that drives it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -12,9 +13,11 @@ use super::prepare::{self, Prepared, Pushed, Unprepared, chain};
 use super::record::{Recorder, StoreRecorder};
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
+use crate::clock::Millis;
 use crate::driver::Driver;
 use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
+use crate::meter::Histogram;
 use crate::pipeline::Input;
 use crate::run::{FailureKind, Outcome, Run};
 use crate::secret::{Redactor, Secret};
@@ -48,6 +51,7 @@ impl Runner {
         let folder = self.run_folder(&run);
         let log = RunLog::create(folder, redactor, config.log_cap, self.0.store.clock().clone(), self.0.live.clone(), run.id);
         let mut workspace = None;
+        let mut log_bytes = 0;
         let end = match log {
             Ok(log) => {
                 let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut workspace).await.unwrap_or_else(|end| end);
@@ -59,6 +63,7 @@ impl Runner {
                     own.line(Stream::Stderr, &format!("quire: {message}"));
                     own.finish();
                 }
+                log_bytes = log.bytes();
                 if let Some(error) = log.take_error() {
                     tracing::error!(run = %run.id, %error, "some of the run's log could not be written");
                 }
@@ -73,6 +78,26 @@ impl Runner {
         crate::fault::point("runner-before-outcome");
         self.conclude(&run, end, &config, &shutdown).await;
         self.0.live.state_changed(run.id);
+        self.measure(run.id, log_bytes).await;
+    }
+
+    /// Counts how long things took, from the rows as they stand in the end.
+    async fn measure(&self, run: crate::names::RunId, log_bytes: u64) {
+        let rows = self.0.store.call(move |store| Ok((store.run(run)?, store.jobs(run)?))).await;
+        let Ok((Some(run), jobs)) = rows else { return };
+        let meter = &self.0.meter;
+        let between = |from: Option<Millis>, to: Option<Millis>| Some(Duration::from_millis(to?.since(from?)));
+        let add = |histogram: &Histogram, took: Option<Duration>| {
+            if let Some(took) = took {
+                histogram.add(took);
+            }
+        };
+        add(&meter.wait, between(Some(run.queued_at_ms), run.started_at_ms));
+        add(&meter.run, between(run.started_at_ms, run.finished_at_ms));
+        for job in jobs {
+            add(&meter.job, between(job.started_at_ms, job.finished_at_ms));
+        }
+        meter.log_bytes.fetch_add(log_bytes, Ordering::Relaxed);
     }
 
     /// Prepares, starts and plays. The workspace is handed out as soon as there is one, so it is torn down on every path.

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Loaded};
 use crate::intake::{self, Intake};
 use crate::live::Live;
+use crate::meter::Meter;
 use crate::paths::Paths;
 use crate::queue::Queue;
 use crate::runner::{Runner, RunnerConfig};
@@ -83,19 +84,22 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let instance = store.call(|store| store.instance_id()).await?;
     let live = Live::default();
     let queue = Queue::new(store.clone(), live.clone());
+    let meter = Meter::default();
     let web_config = parts::web_config(&config);
-    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), web_config.url.clone());
+    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), web_config.url.clone());
     let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let executors = parts::executors(&config, &instance, &paths);
     let program = std::env::current_exe().map_err(system("find the quire binary"))?;
-    let runner = Runner::new(store.clone(), queue.clone(), live.clone(), paths.clone(), executors.clone(), program, runner_config);
+    let runner =
+        Runner::new(store.clone(), queue.clone(), live.clone(), meter.clone(), paths.clone(), executors.clone(), program, runner_config);
 
     let socket = intake::bind(&paths.socket()).map_err(system(format!("listen on {}", paths.socket().display())))?;
     let address = parts::listen_address(&config);
     let listener = TcpListener::bind(&address).await.map_err(system(format!("listen on {address}")))?;
     let health = HealthBoard::new(clock.clone());
     health.set(Part::Config, Status::Ok, "loaded", None);
-    let state = WebState { store, paths: paths.clone(), live, clock, config: web_config, queue, health: health.clone() };
+    let state =
+        WebState { store, paths: paths.clone(), live, clock, config: web_config, queue, meter: meter.clone(), health: health.clone() };
     parts::note_endpoint(&paths, address, &state.config.url).map_err(system("note where the server listens"))?;
     tracing::info!(%address, "listening");
 
@@ -116,7 +120,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
                 tokio::join!(intake.clone().run(socket, shutdown.child_token()), watched);
             },
             async {
-                shutdown.run_until_cancelled(watch::engine(&executors, &health)).await;
+                shutdown.run_until_cancelled(watch::engine(&executors, &health, &meter)).await;
             },
             runner.run(shutdown.clone()),
         );

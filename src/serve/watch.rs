@@ -2,10 +2,12 @@
 //! board, from which the health endpoint answers without waiting for anything.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::executor::Executor;
 use crate::intake::Intake;
+use crate::meter::Meter;
 use crate::run::ExecutorKind;
 use crate::web::{Figure, HealthBoard, Part, Status};
 
@@ -13,10 +15,15 @@ use crate::web::{Figure, HealthBoard, Part, Status};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Asks the executor that runs new runs whether it could, again and again.
-pub(super) async fn engine(executors: &[Arc<dyn Executor>], health: &HealthBoard) {
+pub(super) async fn engine(executors: &[Arc<dyn Executor>], health: &HealthBoard, meter: &Meter) {
     let Some(executor) = executors.first() else { return };
     loop {
-        match (executor.probe().await, executor.kind()) {
+        let asked = std::time::Instant::now();
+        let answer = executor.probe().await;
+        if answer.is_ok() && executor.kind() == ExecutorKind::Docker {
+            meter.engine_micros.store(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        match (answer, executor.kind()) {
             (Ok(()), ExecutorKind::Docker) => health.set(Part::Docker, Status::Ok, "the engine answers", None),
             (Ok(()), ExecutorKind::Host) => {
                 health.set(Part::Docker, Status::Ok, "not used: runs are executed on the host, without isolation", None);

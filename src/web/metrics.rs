@@ -1,6 +1,7 @@
 //! `GET /metrics`: figures as OpenMetrics text, for everybody, without a repository's name.
 
 use std::fmt::{self, Write as _};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::checks::{free_bytes, init_status};
 use super::health::Status;
 use super::{App, Shared};
+use crate::meter::{BOUNDS, Histogram, Meter};
 use crate::paths::Paths;
 use crate::store::{Counts, Store};
 
@@ -38,6 +40,22 @@ impl Text {
         let _ = writeln!(self.0, " {value}");
     }
 
+    fn counter(&mut self, name: &str, help: &str, value: impl fmt::Display) {
+        self.family(name, "counter", help);
+        self.sample(&format!("{name}_total"), &[], value);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, "histogram", help);
+        let counted = histogram.cumulative();
+        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(counted) {
+            self.sample(&format!("{name}_bucket"), &[("le", &bound)], count);
+        }
+        self.sample(&format!("{name}_sum"), &[], histogram.sum());
+        self.sample(&format!("{name}_count"), &[], counted[BOUNDS.len()]);
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: impl fmt::Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
@@ -48,6 +66,7 @@ impl Text {
 pub(super) async fn metrics(State(app): Shared) -> Response {
     let mut text = Text::default();
     own(&mut text, &app);
+    metered(&mut text, &app.web.meter);
     let counted = app.web.store.call(|s: &Store| Ok((s.counts()?, s.database_bytes())));
     if let Ok(Ok((counts, bytes))) = tokio::time::timeout(PATIENCE, counted).await {
         runs(&mut text, &counts, app.web.clock.now());
@@ -66,7 +85,7 @@ pub(super) async fn metrics(State(app): Shared) -> Response {
 
 fn own(text: &mut Text, app: &App) {
     text.family("quire_build", "info", "Which quire this is.");
-    text.sample("quire_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    text.sample("quire_build_info", &[("version", env!("CARGO_PKG_VERSION")), ("revision", env!("QUIRE_COMMIT"))], 1);
     text.gauge("quire_uptime_seconds", "Time since serve started.", app.web.health.uptime().as_secs());
     text.gauge("quire_sse_clients", "Live streams being followed.", app.follower_count());
     text.family("quire_part_health", "gauge", "Health of a part: 2 ok, 1 degraded, 0 down.");
@@ -77,6 +96,19 @@ fn own(text: &mut Text, app: &App) {
             Status::Down => 0,
         };
         text.sample("quire_part_health", &[("part", reading.part.as_str())], value);
+    }
+}
+
+/// What was counted since the start.
+fn metered(text: &mut Text, meter: &Meter) {
+    text.histogram("quire_run_duration_seconds", "From a run's start to its end.", &meter.run);
+    text.histogram("quire_job_duration_seconds", "From a job's start to its end.", &meter.job);
+    text.histogram("quire_run_wait_seconds", "What runs waited in the queue.", &meter.wait);
+    text.counter("quire_pushes", "Push events taken.", meter.pushes.load(Ordering::Relaxed));
+    text.counter("quire_log_bytes", "Bytes written to the logs of runs.", meter.log_bytes.load(Ordering::Relaxed));
+    let engine = Duration::from_micros(meter.engine_micros.load(Ordering::Relaxed));
+    if !engine.is_zero() {
+        text.gauge("quire_engine_latency_seconds", "What the engine took to answer last.", engine.as_secs_f64());
     }
 }
 

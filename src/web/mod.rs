@@ -36,6 +36,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::live::Live;
+use crate::meter::Meter;
 use crate::names::RepoName;
 use crate::paths::Paths;
 use crate::queue::Queue;
@@ -119,6 +120,8 @@ pub struct WebState {
     pub config: WebConfig,
     /// The queue, to wake the runner.
     pub queue: Queue,
+    /// What the other parts have counted.
+    pub meter: Meter,
     /// Results of the background checks.
     pub health: HealthBoard,
 }

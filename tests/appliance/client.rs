@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// `ssh git@appliance …`, not yet started.
-    fn ssh_command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn ssh_command(&self, arguments: &[&str]) -> Command {
         self.ssh_command_as("git", arguments)
     }
 

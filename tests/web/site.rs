@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicI64;
 
 use quire::clock::{Clock, Millis};
 use quire::live::Live;
+use quire::meter::Meter;
 use quire::paths::Paths;
 use quire::queue::Queue;
 use quire::store::{Journal, Store};
@@ -54,7 +55,7 @@ impl Site {
         let store = Store::open(&paths.database(), &paths.backups(), Journal::Wal, clock.clone()).unwrap();
         let live = Live::default();
         let queue = Queue::new(store.clone(), live.clone());
-        let state = WebState { store, paths: paths.clone(), live, clock, config, queue, health };
+        let state = WebState { store, paths: paths.clone(), live, clock, config, queue, meter: Meter::default(), health };
         let (address, shutdown, task) = listen(&state, "127.0.0.1:0", limits).await;
         Self { state, seed: Seed::new(&paths), address, cookie: None, shutdown, task: Some(task), _folder: folder }
     }
