@@ -49,6 +49,8 @@ pub struct PipelineFiles {
     pub files: Vec<PipelineFile>,
     /// Whether it holds a `Dockerfile`.
     pub dockerfile: bool,
+    /// The id of the commit's whole tree.
+    pub tree: Option<ObjectId>,
 }
 
 impl PipelineFiles {
@@ -113,8 +115,9 @@ impl Git {
     /// The pipeline's files in a commit, each up to `limit` bytes.
     pub async fn pipeline_files(&self, repo: &Path, id: &ObjectId, limit: usize) -> Result<PipelineFiles, GitError> {
         let mut batch = Batch::start(self, repo)?;
-        batch.questions.ask(&format!("contents {id}:.quire\n")).await?;
-        let mut found = PipelineFiles::default();
+        batch.questions.ask(&format!("info {id}^{{tree}}\ncontents {id}:.quire\n")).await?;
+        let tree = batch.answers.header().await?.and_then(|header| header.id.parse().ok());
+        let mut found = PipelineFiles { tree, ..PipelineFiles::default() };
         let Some(folder) = batch.answers.contents(MAX_TREE).await?.filter(|folder| folder.kind == "tree") else {
             return Ok(found);
         };

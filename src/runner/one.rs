@@ -165,8 +165,13 @@ impl Runner {
             }
             unprepared
         })?;
-        let tree =
-            GitTree { git: self.0.git.clone(), repo: self.0.paths.repo(&run.repo), sha: run.sha.clone(), dockerfile: files.dockerfile };
+        let tree = GitTree {
+            git: self.0.git.clone(),
+            repo: self.0.paths.repo(&run.repo),
+            sha: run.sha.clone(),
+            dockerfile: files.dockerfile,
+            tree: files.tree,
+        };
         Ok((prepared, tree))
     }
 

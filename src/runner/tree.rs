@@ -20,6 +20,8 @@ pub struct GitTree {
     pub sha: ObjectId,
     /// Whether it holds `.quire/Dockerfile`.
     pub dockerfile: bool,
+    /// The tree's own id: commits with the same tree share a built image.
+    pub tree: Option<ObjectId>,
 }
 
 impl Tree for GitTree {
@@ -29,5 +31,9 @@ impl Tree for GitTree {
 
     fn has_dockerfile(&self) -> bool {
         self.dockerfile
+    }
+
+    fn id(&self) -> Option<String> {
+        self.tree.as_ref().map(ToString::to_string)
     }
 }
