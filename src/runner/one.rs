@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::play::{Scene, executor_failed, play};
@@ -18,8 +19,8 @@ use crate::driver::Driver;
 use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
-use crate::pipeline::Input;
-use crate::run::{FailureKind, Outcome, Run};
+use crate::pipeline::{Input, format_duration};
+use crate::run::{ExecutorKind, FailureKind, Outcome, Run};
 use crate::secret::{Redactor, Secret};
 use crate::store::{Store, StoreError};
 
@@ -35,6 +36,16 @@ enum End {
 impl From<Unprepared> for End {
     fn from(unprepared: Unprepared) -> Self {
         Self::Outcome(unprepared.outcome)
+    }
+}
+
+impl End {
+    /// The machine that stops ends our container and us together: that is no fault of the run's.
+    fn cut_by_shutdown(self) -> Self {
+        match self {
+            Self::Outcome(Outcome::Failed(FailureKind::ContainerDied | FailureKind::DockerUnavailable, _)) => Self::Stopped,
+            end => end,
+        }
     }
 }
 
@@ -71,6 +82,7 @@ impl Runner {
             }
             Err(error) => internal(&error),
         };
+        let end = if shutdown.is_cancelled() { end.cut_by_shutdown() } else { end };
         crate::fault::point("runner-before-teardown");
         if !self.tear_down(&run, workspace, &shutdown).await {
             return;
@@ -110,6 +122,7 @@ impl Runner {
         stop: &CancellationToken,
         workspace: &mut Option<Arc<dyn Workspace>>,
     ) -> Result<End, End> {
+        let began = Instant::now();
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
         let (mut prepared, tree) = prepared.await.ok_or(End::Stopped)??;
         prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
@@ -124,12 +137,22 @@ impl Runner {
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
         let (repo, pushed) = (self.0.paths.repo(&run.repo), Pushed::from(run));
-        let values = prepare::push_values(&self.0.git, &repo, &pushed);
-        let (started, values) = tokio::join!(executor.start(spec, &mut observer, stop.clone()), values);
+        let values = stop.run_until_cancelled(prepare::push_values(&self.0.git, &repo, &pushed));
+        let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
+        if executor.kind() == ExecutorKind::Host {
+            let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
+            self.0.store.call(move |store| store.workspace_made(id, &path)).await.map_err(|error| internal(&error))?;
+        }
+        let (started, values) = tokio::join!(start_within(executor, spec, &mut observer, stop, began + timeout), values);
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
             Ok(started) => started.into(),
-            Err(ExecutorError::Cancelled) => return Ok(End::Stopped),
+            Err(ExecutorError::Cancelled) if stop.is_cancelled() => return Ok(End::Stopped),
+            Err(ExecutorError::Cancelled) => {
+                let limit = format_duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+                let message = format!("the run timed out after {limit}, before its image and container were ready");
+                return Ok(End::Outcome(Outcome::Failed(FailureKind::Timeout, message)));
+            }
             Err(error) => {
                 let (kind, message) = executor_failed(&error);
                 return Ok(End::Outcome(Outcome::Failed(kind, message)));
@@ -137,14 +160,14 @@ impl Runner {
         };
         *workspace = Some(started.clone());
         let mut sources = Map::new();
-        sources.insert(run.source.clone(), Value::Object(values.map_err(|error| internal(&error))?));
-        let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
+        sources.insert(run.source.clone(), Value::Object(values.ok_or(End::Stopped)?.map_err(|error| internal(&error))?));
         let scene = Scene {
             recorder: Arc::new(recorder),
             log: log.clone(),
             workspace: started,
             values: sources,
             secrets: config.secrets.clone(),
+            began,
             timeout,
         };
         Ok(play(prepared, scene, stop.clone()).await.map_or(End::Stopped, End::Outcome))
@@ -244,6 +267,26 @@ impl Runner {
                 return false;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+}
+
+/// Starts a workspace, and gives it up at the deadline.
+async fn start_within(
+    executor: &dyn Executor,
+    spec: StartSpec,
+    observer: &mut Observer,
+    stop: &CancellationToken,
+    deadline: Instant,
+) -> Result<Box<dyn Workspace>, ExecutorError> {
+    let give_up = stop.child_token();
+    let start = executor.start(spec, observer, give_up.clone());
+    tokio::pin!(start);
+    tokio::select! {
+        started = &mut start => started,
+        () = tokio::time::sleep_until(deadline) => {
+            give_up.cancel();
+            start.await
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use super::step::{self, Output};
 use crate::driver::protocol::{FromDriver, JobEnd, ShCommand, ShOptions, ShResult, ToDriver};
 use crate::driver::{DriverError, DriverReceiver, DriverSender};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
-use crate::logs::RunLog;
+use crate::logs::{RunLog, StepLog};
 use crate::names::JobName;
 use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration};
 use crate::run::{FailureKind, JobState, Outcome};
@@ -27,7 +28,7 @@ use crate::store::JobResult;
 const TICK: Duration = Duration::from_millis(100);
 /// How much later than its driver the runner gives a job up: the driver's own words are better.
 const JOB_GRACE: Duration = Duration::from_secs(2);
-/// Commands of one job at the same time; a pipeline awaits each, so more is a driver gone wild.
+/// Commands of a whole run; each costs a row and a file.
 const STEPS_PER_RUN: u32 = 1_000_000;
 
 /// Where a pipeline is played.
@@ -42,6 +43,8 @@ pub struct Scene {
     pub values: Map<String, Value>,
     /// Finds secrets.
     pub secrets: SecretSource,
+    /// When the run began: image and container count.
+    pub began: Instant,
     /// Limit of the whole run.
     pub timeout: Duration,
 }
@@ -69,12 +72,16 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Stop {
 pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> Option<Outcome> {
     let Prepared { pipeline, schedule, driver } = prepared;
     let (sender, mut receiver) = driver.split();
+    let (mouth, words) = mpsc::unbounded_channel();
+    let mut writer = tokio::spawn(speak(sender, words));
+    let own = scene.log.own().ok();
     let mut play = Play {
-        deadline: Instant::now() + scene.timeout,
+        deadline: scene.began + scene.timeout,
+        own,
         pipeline,
         schedule,
         scene,
-        sender,
+        mouth,
         jobs: HashMap::new(),
         outputs: BTreeMap::new(),
         steps: JoinSet::new(),
@@ -82,8 +89,9 @@ pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> 
         seq: 0,
         messages: Vec::new(),
     };
-    let end = play.to_the_end(&mut receiver, &stop).await;
+    let end = play.to_the_end(&mut receiver, &mut writer, &stop).await;
     play.cancel_all();
+    writer.abort();
     receiver.kill().await;
     // Each command answers once its process tree is gone, or when the workspace under it is.
     let _ = tokio::time::timeout(JOB_GRACE, async { while play.steps.join_next().await.is_some() {} }).await;
@@ -92,6 +100,17 @@ pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> 
         Stop::Asked => None,
     }
 }
+
+/// Says to the driver what is to be said. A task of its own, for a write can wait until the driver
+/// reads, and the driver may be waiting until somebody reads what it says.
+async fn speak(mut sender: DriverSender, mut words: mpsc::UnboundedReceiver<ToDriver>) -> Result<(), DriverError> {
+    while let Some(message) = words.recv().await {
+        sender.send(&message).await?;
+    }
+    Ok(())
+}
+
+type Writer = JoinHandle<Result<(), DriverError>>;
 
 /// A job in progress.
 struct ActiveJob {
@@ -115,7 +134,10 @@ struct Play {
     pipeline: Pipeline,
     schedule: Schedule,
     scene: Scene,
-    sender: DriverSender,
+    /// At most one message for each job and each open step waits in it.
+    mouth: mpsc::UnboundedSender<ToDriver>,
+    /// The run's own log.
+    own: Option<StepLog>,
     jobs: HashMap<JobName, ActiveJob>,
     outputs: BTreeMap<JobName, Value>,
     steps: JoinSet<Ended>,
@@ -127,17 +149,22 @@ struct Play {
 }
 
 impl Play {
-    async fn to_the_end(&mut self, receiver: &mut DriverReceiver, stop: &CancellationToken) -> Stop {
-        match self.events(receiver, stop).await {
+    async fn to_the_end(&mut self, receiver: &mut DriverReceiver, writer: &mut Writer, stop: &CancellationToken) -> Stop {
+        match self.events(receiver, writer, stop).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn events(&mut self, receiver: &mut DriverReceiver, stop: &CancellationToken) -> Result<std::convert::Infallible, Stop> {
+    async fn events(
+        &mut self,
+        receiver: &mut DriverReceiver,
+        writer: &mut Writer,
+        stop: &CancellationToken,
+    ) -> Result<std::convert::Infallible, Stop> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.start_ready().await?;
+        self.start_ready()?;
         loop {
             if let Some(verdict) = self.schedule.verdict() {
                 return Err(Stop::Outcome(self.outcome(verdict)));
@@ -145,30 +172,31 @@ impl Play {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Stop::Asked),
-                Some(ended) = self.steps.join_next() => self.step_ended(ended).await?,
-                said = receiver.recv() => self.heard(said).await?,
+                Some(ended) = self.steps.join_next() => self.step_ended(ended)?,
+                said = receiver.recv() => self.heard(said)?,
+                spoken = &mut *writer => return Err(unheard(spoken, receiver).await),
                 _ = ticks.tick() => self.tick()?,
             }
         }
     }
 
     /// Starts every job that may start.
-    async fn start_ready(&mut self) -> Result<(), Stop> {
+    fn start_ready(&mut self) -> Result<(), Stop> {
         for job in self.schedule.ready() {
             self.scene.recorder.job_started(&job)?;
             self.schedule.started(&job);
-            self.call(&job).await?;
+            self.call(&job);
         }
         Ok(())
     }
 
     /// Has the driver call a job's function.
-    async fn call(&mut self, job: &JobName) -> Result<(), Stop> {
+    fn call(&mut self, job: &JobName) {
         let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
         let inputs = self.inputs_of(job);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
-        self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms }).await
+        self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms });
     }
 
     fn inputs_of(&self, job: &JobName) -> Map<String, Value> {
@@ -179,22 +207,25 @@ impl Play {
         self.pipeline.ancestors(job).iter().map(|input| (input.to_string(), value(input).unwrap_or(Value::Null))).collect()
     }
 
-    async fn tell(&mut self, message: ToDriver) -> Result<(), Stop> {
-        self.sender.send(&message).await.map_err(|error| driver_failed(&error))
+    fn tell(&mut self, message: ToDriver) {
+        // A writer that is gone has said why, or is about to: the loop hears it.
+        let _ = self.mouth.send(message);
     }
 
-    async fn heard(&mut self, said: Result<Option<FromDriver>, DriverError>) -> Result<(), Stop> {
+    fn heard(&mut self, said: Result<Option<FromDriver>, DriverError>) -> Result<(), Stop> {
         match said.map_err(|error| driver_failed(&error))? {
-            Some(FromDriver::Sh { call, job, cmd, opts }) => self.sh(call, &job, cmd, opts).await,
-            Some(FromDriver::Secret { call, job: _, name }) => self.secret(call, &name).await,
+            Some(FromDriver::Sh { call, job, cmd, opts }) => self.sh(call, &job, cmd, opts),
+            Some(FromDriver::Secret { call, job: _, name }) => {
+                self.secret(call, &name);
+                Ok(())
+            }
             Some(FromDriver::Log { job, text }) => {
-                if let Ok(mut log) = self.scene.log.own() {
-                    log.line(Stream::Stdout, &format!("{job}: {text}"));
-                    log.finish();
+                if let Some(own) = &mut self.own {
+                    own.line(Stream::Stdout, &format!("{job}: {text}"));
                 }
                 Ok(())
             }
-            Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end).await,
+            Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end),
             Some(FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
                 Err(failed(FailureKind::Internal, "internal error: the driver registered a pipeline twice"))
             }
@@ -203,9 +234,11 @@ impl Play {
     }
 
     /// A job wants a command run.
-    async fn sh(&mut self, call: u64, job: &str, cmd: ShCommand, opts: ShOptions) -> Result<(), Stop> {
+    fn sh(&mut self, call: u64, job: &str, cmd: ShCommand, opts: ShOptions) -> Result<(), Stop> {
         let known = job.parse::<JobName>().ok().filter(|job| self.jobs.contains_key(job));
-        let Some(job) = known.filter(|_| !self.open.contains_key(&call) && self.seq < STEPS_PER_RUN) else {
+        // A driver asks for the next command of a job when the last one has ended; one gone wild need not.
+        let fits = |job: &JobName| !self.open.contains_key(&call) && self.open.values().all(|step| step.job != *job);
+        let Some(job) = known.filter(|job| fits(job) && self.seq < STEPS_PER_RUN) else {
             return Err(failed(FailureKind::Internal, "internal error: the driver asked for a command in no job of its"));
         };
         let Some(cancel) = self.jobs.get(&job).map(|active| active.cancel.clone()) else { return Ok(()) };
@@ -222,7 +255,7 @@ impl Play {
         Ok(())
     }
 
-    async fn step_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) -> Result<(), Stop> {
+    fn step_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) -> Result<(), Stop> {
         let (call, end) = ended.map_err(|error| failed(FailureKind::Internal, format!("internal error: a step broke off: {error}")))?;
         let Some(step) = self.open.remove(&call) else { return Ok(()) };
         let active = self.jobs.get(&step.job);
@@ -234,11 +267,11 @@ impl Play {
                 if let Some(error) = &error {
                     step.output.line(&format!("quire: {error}"));
                 }
-                self.close(&step, exit, error, call).await
+                self.close(&step, exit, error, call)
             }
             Err(ExecutorError::Command(message)) => {
                 step.output.line(&format!("quire: {message}"));
-                self.close(&step, None, Some(message), call).await
+                self.close(&step, None, Some(message), call)
             }
             Err(error) => {
                 let (kind, message) = executor_failed(&error);
@@ -251,16 +284,16 @@ impl Play {
     }
 
     /// Records a step's end and tells the driver.
-    async fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
+    fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
         let result: ShResult = step.output.finish(exit.unwrap_or(-1), error);
         self.scene.recorder.step_ended(step.seq, exit)?;
         if self.jobs.contains_key(&step.job) {
-            self.tell(ToDriver::ShEnded { call, result }).await?;
+            self.tell(ToDriver::ShEnded { call, result });
         }
         Ok(())
     }
 
-    async fn secret(&mut self, call: u64, name: &str) -> Result<(), Stop> {
+    fn secret(&mut self, call: u64, name: &str) {
         let value = (self.scene.secrets)(name);
         let value = value.map(|secret| {
             self.scene.log.redactor().add(name, &secret);
@@ -269,17 +302,16 @@ impl Play {
             }
             secret.expose().to_owned()
         });
-        self.tell(ToDriver::SecretValue { call, value }).await
+        self.tell(ToDriver::SecretValue { call, value });
     }
 
-    fn note(&self, text: &str) {
-        if let Ok(mut log) = self.scene.log.own() {
-            log.line(Stream::Stderr, &format!("quire: {text}"));
-            log.finish();
+    fn note(&mut self, text: &str) {
+        if let Some(own) = &mut self.own {
+            own.line(Stream::Stderr, &format!("quire: {text}"));
         }
     }
 
-    async fn job_ended(&mut self, job: &str, end: JobEnd) -> Result<(), Stop> {
+    fn job_ended(&mut self, job: &str, end: JobEnd) -> Result<(), Stop> {
         let Some((job, active)) = job.parse::<JobName>().ok().and_then(|job| self.jobs.remove_entry(&job)) else {
             return Err(failed(FailureKind::Internal, "internal error: the driver ended a job that does not run"));
         };
@@ -289,7 +321,8 @@ impl Play {
             && self.schedule.retry(&job)
         {
             self.note(&format!("job `{job}` failed and is tried again: {message}"));
-            return self.call(&job).await;
+            self.call(&job);
+            return Ok(());
         }
         let redactor = self.scene.log.redactor().clone();
         let mut timed_out = active.timed_out;
@@ -317,7 +350,7 @@ impl Play {
             let result = JobResult { message: Some(&message), ..JobResult::plain(JobState::Skipped) };
             self.scene.recorder.job_ended(&skipped, JobState::Pending, &result)?;
         }
-        self.start_ready().await
+        self.start_ready()
     }
 
     /// Deadlines, and unfinished lines that nobody adds to.
@@ -357,6 +390,23 @@ impl Play {
         let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Job };
         let more = if jobs.len() > 1 { format!(" (and {} more)", jobs.len() - 1) } else { String::new() };
         Outcome::Failed(kind, format!("job `{first}` failed: {why}{more}"))
+    }
+}
+
+/// The writer ended: the driver is gone, which it says best itself, or a message was too long.
+async fn unheard(spoken: Result<Result<(), DriverError>, tokio::task::JoinError>, receiver: &mut DriverReceiver) -> Stop {
+    let said = async {
+        loop {
+            match receiver.recv().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    match (tokio::time::timeout(JOB_GRACE, said).await, spoken) {
+        (Ok(Some(error)), _) | (_, Ok(Err(error))) => driver_failed(&error),
+        _ => failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did"),
     }
 }
 

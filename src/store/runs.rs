@@ -6,7 +6,7 @@ use super::error::{Attempt, StoreError};
 use super::events::{NewRun, insert_run};
 use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
-use crate::names::{RefName, RepoName, RunId};
+use crate::names::{RepoName, RunId};
 use crate::policy;
 use crate::run::{ExecutorKind, FailureKind, Outcome, Run, Trigger};
 
@@ -186,7 +186,8 @@ impl Store {
                 return Err(StoreError::NotEnded { run: run.to_string(), state: old.state });
             }
             let again = again(&old, Trigger::Retry);
-            super::events::insert_replacing(tx, &again, None, now, policy::on_new_run)?;
+            // Nothing is replaced: what is retried may be older than what stands, and the claim puts them in line.
+            insert_run(tx, &again, None, now)?;
             get(tx, again.id)
         })
     }
@@ -244,20 +245,6 @@ impl Store {
                 .attempt(attempt)?;
             tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo]).attempt(attempt)?;
             Ok(())
-        })
-    }
-
-    /// The newest run of a ref.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub fn newest_of_ref(&self, repo: &RepoName, ref_name: &RefName) -> Result<Option<Run>, StoreError> {
-        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE repo = ?1 AND ref_name = ?2 ORDER BY id DESC LIMIT 1");
-        self.read(|connection| {
-            connection
-                .prepare_cached(&sql)
-                .and_then(|mut statement| statement.query_row([repo.as_str(), ref_name.as_str()], row::run).optional())
-                .attempt("read a ref's newest run")
         })
     }
 }
