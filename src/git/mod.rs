@@ -16,7 +16,7 @@ mod repo;
 use std::path::PathBuf;
 
 pub use error::GitError;
-pub use objects::{CommitFacts, PipelineFile, PipelineFiles};
+pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts};
 pub use refs::Refs;
 pub use repo::nearest;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Unprepared, chain};
@@ -14,7 +15,9 @@ use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
 use crate::driver::Driver;
 use crate::executor::{Executor, ExecutorError, ImageSource, StartObserver, StartSpec, Stream, Workspace};
+use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
+use crate::names::ObjectId;
 use crate::pipeline::{Input, PipelineImage};
 use crate::run::{FailureKind, Outcome, Run};
 use crate::secret::{Redactor, Secret};
@@ -28,6 +31,9 @@ enum End {
     Outcome(Outcome),
     Stopped,
 }
+
+/// What `(jobs :quire/push)` gives, once git has said it.
+type PushValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;
 
 impl From<Unprepared> for End {
     fn from(unprepared: Unprepared) -> Self {
@@ -82,7 +88,7 @@ impl Runner {
         workspace: &mut Option<Arc<dyn Workspace>>,
     ) -> Result<End, End> {
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
-        let (prepared, tree) = prepared.await.ok_or(End::Stopped)??;
+        let (prepared, tree, values) = prepared.await.ok_or(End::Stopped)??;
         let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
         let jobs = prepared.schedule.jobs();
         let rows = jobs.into_iter().map(|id| {
@@ -93,8 +99,7 @@ impl Runner {
 
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
-        let values = prepare::push_values(&self.0.git, &self.0.paths, run);
-        let (started, values) = tokio::join!(executor.start(spec, &mut observer, stop.clone()), values);
+        let started = executor.start(spec, &mut observer, stop.clone()).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
             Ok(started) => started.into(),
@@ -106,7 +111,9 @@ impl Runner {
         };
         *workspace = Some(started.clone());
         let mut sources = Map::new();
-        sources.insert(run.source.clone(), Value::Object(values.map_err(|error| internal(&error))?));
+        let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
+        let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
+        sources.insert(run.source.clone(), Value::Object(values));
         let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
         let scene = Scene {
             recorder: Arc::new(recorder),
@@ -119,11 +126,12 @@ impl Runner {
         Ok(play(prepared, scene, stop.clone()).await.map_or(End::Stopped, End::Outcome))
     }
 
-    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree), End> {
+    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, PushValues), End> {
         // The driver starts while git reads.
         let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
         let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
         let source = prepare::source(&files)?;
+        let values = self.gather_values(run, files.message, files.parents);
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
         let prepared = prepared.map_err(|unprepared| {
             if let Ok(mut own) = log.own() {
@@ -136,7 +144,14 @@ impl Runner {
         })?;
         let tree =
             GitTree { git: self.0.git.clone(), repo: self.0.paths.repo(&run.repo), sha: run.sha.clone(), dockerfile: files.dockerfile };
-        Ok((prepared, tree))
+        Ok((prepared, tree, values))
+    }
+
+    /// Gathers what the pipeline may ask of its push, while the pipeline is evaluated and the workspace starts.
+    fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> PushValues {
+        let (git, paths, run) = (self.0.git.clone(), self.0.paths.clone(), run.clone());
+        let gather = async move { prepare::push_values(&git, &paths, &run, &message, &parents).await };
+        AbortOnDropHandle::new(tokio::spawn(gather))
     }
 
     fn start_spec(&self, run: &Run, config: &RunnerConfig, prepared: &Prepared, tree: GitTree) -> StartSpec {

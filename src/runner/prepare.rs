@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::driver::protocol::{FENNEL_FILE, LUA_FILE, PipelineSource, is_pipeline_file};
 use crate::driver::{Driver, DriverError};
 use crate::git::{Git, GitError, PipelineFiles};
-use crate::names::JobName;
+use crate::names::{JobName, ObjectId};
 use crate::paths::Paths;
 use crate::pipeline::{Diagnostic, Pipeline, Schedule};
 use crate::run::{FailureKind, Outcome, Run};
@@ -114,25 +114,28 @@ pub async fn files(git: &Git, paths: &Paths, run: &Run) -> Result<PipelineFiles,
     git.pipeline_files(&paths.repo(&run.repo), &run.sha, MAX_SOURCE).await
 }
 
-/// What `(jobs :quire/push)` gives for a run. What does not apply is absent.
+/// What `(jobs :quire/push)` gives for a run of a commit with this message and these parents. What
+/// does not apply is absent.
 ///
 /// # Errors
 /// Git cannot answer.
-pub async fn push_values(git: &Git, paths: &Paths, run: &Run) -> Result<Map<String, Value>, GitError> {
+pub async fn push_values(git: &Git, paths: &Paths, run: &Run, message: &str, parents: &[ObjectId]) -> Result<Map<String, Value>, GitError> {
     let repo = paths.repo(&run.repo);
     let previous = run.previous_sha.as_ref();
     let is_ancestor = async {
         match previous {
-            Some(previous) => git.is_ancestor(&repo, previous, &run.sha).await,
-            None => Ok(true),
+            Some(previous) if !parents.contains(previous) => git.is_ancestor(&repo, previous, &run.sha).await,
+            _ => Ok(true),
         }
     };
-    let (message, ancestor) = tokio::try_join!(git.message(&repo, &run.sha), is_ancestor)?;
-    // The old commit of a forced push may be gone by now; then every file counts as changed.
-    let changed = match git.files_changed(&repo, previous, &run.sha, MAX_FILES_CHANGED).await {
-        Ok(changed) => changed,
-        Err(_) => git.files_changed(&repo, None, &run.sha, MAX_FILES_CHANGED).await?,
+    let files_changed = async {
+        // The old commit of a forced push may be gone by now; then every file counts as changed.
+        match git.files_changed(&repo, previous, &run.sha, MAX_FILES_CHANGED).await {
+            Ok(changed) => Ok(changed),
+            Err(_) => git.files_changed(&repo, None, &run.sha, MAX_FILES_CHANGED).await,
+        }
     };
+    let (ancestor, changed) = tokio::try_join!(is_ancestor, files_changed)?;
     let values = json!({
         "sha": run.sha, "ref": run.ref_name, "branch": run.ref_name.branch(), "tag": run.ref_name.tag(),
         "previous-sha": previous, "pusher": run.pusher, "pushed-at": run.pushed_at_ms.to_string(),
