@@ -72,7 +72,13 @@ fn figure(what: &str, rounds: u32, mut work: impl FnMut()) {
     times.sort();
     let (median, late) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     let shown = |time: Duration| format!("{:.3} ms", time.as_secs_f64() * 1000.0);
-    println!("{what:<44} {:>10} {:>10} {:>10}{}", shown(median), shown(late), shown(times[0]), if median > AIM { "  over 10 ms" } else { "" });
+    println!(
+        "{what:<44} {:>10} {:>10} {:>10}{}",
+        shown(median),
+        shown(late),
+        shown(times[0]),
+        if median > AIM { "  over 10 ms" } else { "" }
+    );
 }
 
 /// The id of the run with this number; they sort by it.
@@ -102,8 +108,8 @@ fn fill(database: &std::path::Path, runs: u64) {
          PRAGMA wal_checkpoint(TRUNCATE);"
     );
     connection.execute_batch(&sql).unwrap();
-    let count: u64 = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
-    assert_eq!(count, runs);
+    let count: i64 = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+    assert_eq!(count, i64::try_from(runs).unwrap());
 }
 
 /// A push of one branch to a commit of its own.
