@@ -17,7 +17,7 @@ use super::job::{JobRun, Wait};
 use super::protocol::{FromDriver, JobEnd, PipelineSource, ShResult, Text, ToDriver};
 use super::wire::{self, Incoming, Reader};
 use super::{dsl, sandbox};
-use crate::fennel::{Limits, LuaFault, MEMORY_LIMIT, Vm, lua_fault, to_json};
+use crate::fennel::{Compiler, Limits, LuaFault, MEMORY_LIMIT, Vm, lua_fault, to_json};
 use crate::pipeline::{Diagnostic, Place, Registration, format_duration};
 
 /// The Lua side, as the build script compiled it.
@@ -45,6 +45,8 @@ pub fn child_main() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
+    // Loaded while the runner still reads the repository.
+    let states = States::new();
     let mut reader = Reader::new(io::stdin());
     let (source, limit) = match reader.next(true)? {
         Incoming::Message(message) => match *message {
@@ -53,7 +55,7 @@ fn serve() -> io::Result<()> {
         },
         _ => return Ok(()),
     };
-    let mut driver = match Driver::register(source, limit) {
+    let mut driver = match Driver::register(states, source, limit) {
         Ok((driver, registration)) => {
             if !wire::say(&FromDriver::Registered(registration))? {
                 let message = "the pipeline registers more than can be reported".to_owned();
@@ -87,17 +89,32 @@ struct Driver {
     runnable: VecDeque<Resumption>,
 }
 
+/// The Lua states that every pipeline needs, whatever it says.
+struct States {
+    pipeline: Vm,
+    compiler: Compiler,
+}
+
+impl States {
+    fn new() -> Result<Self, LuaFault> {
+        let pipeline = Vm::for_pipeline(MEMORY_LIMIT).map_err(|error| lua_fault(&error))?;
+        Ok(Self { pipeline, compiler: Compiler::new()? })
+    }
+}
+
 impl Driver {
-    fn register(source: PipelineSource, limit: Duration) -> Result<(Self, Registration), Vec<Diagnostic>> {
+    fn register(
+        states: Result<States, LuaFault>,
+        source: PipelineSource,
+        limit: Duration,
+    ) -> Result<(Self, Registration), Vec<Diagnostic>> {
         let language = source.language;
-        let environment_fault = |error: mlua::Error| {
-            let diagnostic = Diagnostic { message: lua_fault(&error).message, place: None, source_line: None, hint: None };
-            vec![diagnostic]
-        };
+        let environment_fault = |fault: LuaFault| vec![Diagnostic { message: fault.message, place: None, source_line: None, hint: None }];
         let started = Instant::now();
-        let vm = Vm::for_pipeline(MEMORY_LIMIT).map_err(environment_fault)?;
-        let host = Rc::new(Host::new(vm, source, limit));
-        let (driver, register, environment) = Self::assemble(Rc::clone(&host)).map_err(environment_fault)?;
+        let States { pipeline, compiler } = states.map_err(environment_fault)?;
+        let host = Rc::new(Host::new(pipeline, compiler.with_limit(limit), source));
+        let assembled = Self::assemble(Rc::clone(&host)).map_err(|error| environment_fault(lua_fault(&error)));
+        let (driver, register, environment) = assembled?;
         let chunk = host.load(host.sources.main(), language, environment).map_err(|diagnostic| vec![diagnostic])?;
         let left = limit.saturating_sub(started.elapsed());
         let result = driver.evaluate(&register, chunk, left, limit);

@@ -38,16 +38,15 @@ pub(super) struct Host {
     pub(super) raised: RefCell<Option<(String, u32)>>,
     /// What is wrong with a helper file that was required.
     pub(super) rejected: RefCell<Option<Diagnostic>>,
-    /// The compiler, loaded when it is first needed.
+    /// The compiler, while something may still have to be compiled.
     compiler: RefCell<Option<Compiler>>,
     source: PipelineSource,
-    compile_limit: std::time::Duration,
     calls: Cell<u64>,
 }
 
 impl Host {
     /// A host for one pipeline.
-    pub(super) fn new(vm: Vm, source: PipelineSource, compile_limit: std::time::Duration) -> Self {
+    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource) -> Self {
         Self {
             vm,
             sources: Sources::new(&source),
@@ -59,9 +58,8 @@ impl Host {
             current: RefCell::default(),
             raised: RefCell::default(),
             rejected: RefCell::default(),
-            compiler: RefCell::default(),
+            compiler: RefCell::new(Some(compiler.with_helpers(source.helpers.clone()))),
             source,
-            compile_limit,
             calls: Cell::new(0),
         }
     }
@@ -222,13 +220,8 @@ impl Host {
     }
 
     fn compile(&self, text: &PipelineText, environment: &Table) -> Result<String, Diagnostic> {
-        let mut compiler = self.compiler.borrow_mut();
-        if compiler.is_none() {
-            let loaded = Compiler::new(self.source.helpers.clone()).map_err(|fault| self.sources.diagnose(fault))?;
-            *compiler = Some(loaded.with_limit(self.compile_limit));
-        }
         let globals: Vec<String> = environment.pairs::<String, Value>().filter_map(|pair| pair.ok().map(|(name, _)| name)).collect();
-        match compiler.as_ref() {
+        match self.compiler.borrow().as_ref() {
             Some(compiler) => compiler.compile(text, &globals),
             None => Err(text.diagnostic("the compiler is not there", 1, 1)),
         }

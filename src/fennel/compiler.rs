@@ -1,5 +1,6 @@
 //! Fennel's compiler in a state of its own: text in, Lua text out, line for line.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,28 +23,38 @@ const COMPILE_TIME: Duration = Duration::from_secs(5);
 pub struct Compiler {
     vm: Vm,
     compile: Function,
+    helpers: Rc<RefCell<Vec<(String, String)>>>,
     limit: Duration,
 }
 
 impl Compiler {
-    /// Loads the compiler. Macro modules are looked for among `helpers`: path within the commit, text.
+    /// Loads the compiler.
     ///
     /// # Errors
     /// Only for want of memory.
-    pub fn new(helpers: Vec<(String, String)>) -> Result<Self, LuaFault> {
-        Self::load(helpers).map_err(|error| lua_fault(&error))
+    pub fn new() -> Result<Self, LuaFault> {
+        Self::load().map_err(|error| lua_fault(&error))
     }
 
-    fn load(helpers: Vec<(String, String)>) -> mlua::Result<Self> {
+    fn load() -> mlua::Result<Self> {
         let vm = Vm::for_compiler(MEMORY_LIMIT)?;
-        let helpers = Rc::new(helpers);
+        let helpers = Rc::<RefCell<Vec<(String, String)>>>::default();
+        let among = Rc::clone(&helpers);
         let helper = vm.lua().create_function(move |lua, path: String| {
             let wanted = path.strip_prefix("./").unwrap_or(&path);
-            let found = helpers.iter().find(|(path, _)| helper_name(path) == wanted);
+            let among = among.borrow();
+            let found = among.iter().find(|(path, _)| helper_name(path) == wanted);
             found.map(|(_, text)| lua.create_string(text)).transpose()
         })?;
         let compile = vm.own_bytecode(SHIM)?.call((vm.own_bytecode(FENNEL)?, helper))?;
-        Ok(Self { vm, compile, limit: COMPILE_TIME })
+        Ok(Self { vm, compile, helpers, limit: COMPILE_TIME })
+    }
+
+    /// The same, but macro modules are looked for among these: path within the commit, text.
+    #[must_use]
+    pub fn with_helpers(self, helpers: Vec<(String, String)>) -> Self {
+        self.helpers.replace(helpers);
+        self
     }
 
     /// The same, but compiling one file may take at most so long.

@@ -34,7 +34,7 @@ pub fn eval_data(text: &str, file: &str, language: Language) -> Result<serde_jso
     let source = PipelineText { file: file.to_owned(), text: text.to_owned() };
     let lua_text = match language {
         Language::Lua => text.to_owned(),
-        Language::Fennel => Compiler::new(Vec::new()).map_err(|fault| diagnose(&source, fault))?.compile(&source, &[])?,
+        Language::Fennel => Compiler::new().map_err(|fault| diagnose(&source, fault))?.compile(&source, &[])?,
     };
     let fault = |fault: LuaFault| diagnose(&source, fault);
     let vm = Vm::bare(DATA_MEMORY).map_err(|error| fault(lua_fault(&error)))?;

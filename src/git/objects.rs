@@ -33,6 +33,15 @@ pub struct CommitFacts {
     pub message: Option<String>,
 }
 
+/// What the intake asks about a push.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushFacts {
+    /// Of each commit, in their order.
+    pub commits: Vec<CommitFacts>,
+    /// Where each ref stands at this moment, in their order; none for one that is gone.
+    pub refs: Vec<Option<ObjectId>>,
+}
+
 /// One file of the folder `.quire`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelineFile {
@@ -42,7 +51,7 @@ pub struct PipelineFile {
     pub text: Option<String>,
 }
 
-/// The folder `.quire` of a commit, as far as a pipeline needs it.
+/// A commit and its folder `.quire`, as far as a run needs them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PipelineFiles {
     /// Every `.fnl` and `.lua` file right in it, in the tree's order.
@@ -51,6 +60,10 @@ pub struct PipelineFiles {
     pub dockerfile: bool,
     /// The id of the commit's whole tree.
     pub tree: Option<ObjectId>,
+    /// The commit's message, up to 64 KiB.
+    pub message: String,
+    /// The commits right before it.
+    pub parents: Vec<ObjectId>,
 }
 
 impl PipelineFiles {
@@ -64,60 +77,54 @@ impl PipelineFiles {
 impl Git {
     /// What each of these commits holds, in their order, by one process for all.
     pub async fn commit_facts(&self, repo: &Path, ids: &[ObjectId]) -> Result<Vec<CommitFacts>, GitError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
+        Ok(self.push_facts(repo, ids, &[]).await?.commits)
+    }
+
+    /// What these commits hold, then where these refs stand, by one process for all.
+    pub async fn push_facts(&self, repo: &Path, ids: &[ObjectId], names: &[&RefName]) -> Result<PushFacts, GitError> {
+        let mut found = PushFacts::default();
+        if ids.is_empty() && names.is_empty() {
+            return Ok(found);
         }
-        let mut questions = String::with_capacity(ids.len() * 260);
+        let mut questions = String::with_capacity(ids.len() * 260 + names.len() * 64);
         for id in ids {
             questions +=
                 &format!("info {id}:.quire/ci.fnl\ninfo {id}:.quire/ci.lua\ninfo {id}:.quire/Dockerfile\ncontents {id}^{{commit}}\n");
         }
+        // Last, so that the answer is as fresh as can be.
+        questions.extend(names.iter().map(|name| format!("info {name}\n")));
         let mut batch = Batch::start(self, repo)?;
         let (asked, answered) = tokio::join!(batch.questions.ask_last(&questions), async {
-            let mut facts = Vec::with_capacity(ids.len());
             for _ in ids {
-                facts.push(CommitFacts {
+                found.commits.push(CommitFacts {
                     fennel: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
                     lua: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
                     dockerfile: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
                     message: batch.answers.contents(MAX_COMMIT).await?.map(|commit| message_of(&commit.bytes)),
                 });
             }
-            Ok(facts)
+            for _ in names {
+                found.refs.push(batch.answers.header().await?.and_then(|header| header.id.parse().ok()));
+            }
+            Ok(())
         });
         // Where git died, its missing answer says more than our broken pipe.
-        let facts = answered?;
-        asked?;
-        batch.end().await?;
-        Ok(facts)
-    }
-
-    /// Where these refs stand at this moment, in their order; none for one that is gone.
-    pub async fn refs_now(&self, repo: &Path, names: &[&RefName]) -> Result<Vec<Option<ObjectId>>, GitError> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let questions: String = names.iter().map(|name| format!("info {name}\n")).collect();
-        let mut batch = Batch::start(self, repo)?;
-        let (asked, answered) = tokio::join!(batch.questions.ask_last(&questions), async {
-            let mut found = Vec::with_capacity(names.len());
-            for _ in names {
-                found.push(batch.answers.header().await?.and_then(|header| header.id.parse().ok()));
-            }
-            Ok(found)
-        });
-        let found = answered?;
+        answered?;
         asked?;
         batch.end().await?;
         Ok(found)
     }
 
-    /// The pipeline's files in a commit, each up to `limit` bytes.
+    /// The pipeline's files in a commit, each up to `limit` bytes, and what the commit itself says.
     pub async fn pipeline_files(&self, repo: &Path, id: &ObjectId, limit: usize) -> Result<PipelineFiles, GitError> {
         let mut batch = Batch::start(self, repo)?;
-        batch.questions.ask(&format!("info {id}^{{tree}}\ncontents {id}:.quire\n")).await?;
+        batch.questions.ask(&format!("info {id}^{{tree}}\ncontents {id}^{{commit}}\ncontents {id}:.quire\n")).await?;
         let tree = batch.answers.header().await?.and_then(|header| header.id.parse().ok());
         let mut found = PipelineFiles { tree, ..PipelineFiles::default() };
+        if let Some(commit) = batch.answers.contents(MAX_COMMIT).await? {
+            found.message = message_of(&commit.bytes);
+            found.parents = parents_of(&commit.bytes);
+        }
         let Some(folder) = batch.answers.contents(MAX_TREE).await?.filter(|folder| folder.kind == "tree") else {
             return Ok(found);
         };
@@ -146,6 +153,12 @@ impl Git {
 fn message_of(commit: &[u8]) -> String {
     let start = commit.windows(2).position(|pair| pair == b"\n\n").map_or(commit.len(), |at| at + 2);
     String::from_utf8_lossy(&commit[start..]).into_owned()
+}
+
+/// The parents in a raw commit: lines before the first empty one.
+fn parents_of(commit: &[u8]) -> Vec<ObjectId> {
+    let lines = commit.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    lines.filter_map(|line| std::str::from_utf8(line.strip_prefix(b"parent ")?).ok()?.parse().ok()).collect()
 }
 
 struct Entry {

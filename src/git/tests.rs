@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::names::{ObjectId, RepoName};
+use crate::names::{ObjectId, RefName, RepoName};
 
 struct Fixture {
     folder: TempDir,
@@ -138,6 +138,9 @@ async fn facts_of_many_commits_by_one_process() {
     assert!(facts[4..].iter().all(|fact| *fact == second));
     assert_eq!(fixture.git.subject(&repo, &ids[0]).await.unwrap().as_deref(), Some("first"));
     assert!(fixture.git.commit_facts(&repo, &[]).await.unwrap().is_empty());
+    let (main, gone): (RefName, RefName) = ("refs/heads/main".parse().unwrap(), "refs/heads/gone".parse().unwrap());
+    let facts = fixture.git.push_facts(&repo, &ids[..1], &[&main, &gone]).await.unwrap();
+    assert_eq!((facts.commits.len(), facts.refs), (1, vec![Some(ids[1].clone()), None]));
     let error = fixture.git.commit_facts(&repo.join("nowhere"), &ids).await.unwrap_err();
     assert!(matches!(error, GitError::Unexpected { .. } | GitError::Talk { .. }), "{error}");
 }
@@ -163,8 +166,10 @@ async fn the_files_of_a_pipeline() {
     let files = fixture.git.pipeline_files(&repo, &linked, 1 << 20).await.unwrap();
     assert_eq!(files.get(".quire/link.fnl").unwrap().text, None, "a link is not followed");
     assert_eq!(files.get(".quire/big.fnl").unwrap().text.as_ref().unwrap().len(), 5000);
+    assert_eq!((files.message.as_str(), files.parents), ("a link\n", vec![id]));
     let (_fixture, repo, id) = Fixture::with_files(&[("README", "")]);
-    assert_eq!(_fixture.git.pipeline_files(&repo, &id, 4096).await.unwrap(), PipelineFiles::default());
+    let nothing = PipelineFiles { message: "first\n\nand more\n".to_owned(), ..PipelineFiles::default() };
+    assert_eq!(_fixture.git.pipeline_files(&repo, &id, 4096).await.unwrap(), nothing);
 }
 
 #[tokio::test]

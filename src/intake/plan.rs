@@ -58,9 +58,9 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
     let wanted: Vec<&RefUpdate> = push.refs.iter().filter(|update| !options.skip && makes_a_run(update)).collect();
     let commits: Vec<ObjectId> = wanted.iter().map(|update| update.new_sha.clone()).collect();
     let names: Vec<&RefName> = push.refs.iter().map(|update| &update.ref_name).collect();
-    let (now, facts) = tokio::try_join!(git.refs_now(&repo, &names), git.commit_facts(&repo, &commits))?;
-    plan.refs_now = names.into_iter().cloned().zip(now).collect();
-    for (update, facts) in wanted.iter().zip(facts) {
+    let facts = git.push_facts(&repo, &commits, &names).await?;
+    plan.refs_now = names.into_iter().cloned().zip(facts.refs).collect();
+    for (update, facts) in wanted.iter().zip(facts.commits) {
         match verdict(&facts) {
             Verdict::Run => plan.runs.push(new_run(push, update, &options)),
             Verdict::Skip(note) => plan.notes.extend(note.map(|note| format!("{}: {note}", update.ref_name.short()))),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Pushed, Unprepared, chain};
@@ -17,8 +18,10 @@ use super::{Runner, RunnerConfig};
 use crate::clock::Millis;
 use crate::driver::Driver;
 use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
+use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
+use crate::names::ObjectId;
 use crate::pipeline::{Input, format_duration};
 use crate::run::{ExecutorKind, FailureKind, Outcome, Run};
 use crate::secret::{Redactor, Secret};
@@ -32,6 +35,9 @@ enum End {
     Outcome(Outcome),
     Stopped,
 }
+
+/// What `(jobs :quire/push)` gives, once git has said it.
+type PushValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;
 
 impl From<Unprepared> for End {
     fn from(unprepared: Unprepared) -> Self {
@@ -124,7 +130,7 @@ impl Runner {
     ) -> Result<End, End> {
         let began = Instant::now();
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
-        let (mut prepared, tree) = prepared.await.ok_or(End::Stopped)??;
+        let (mut prepared, tree, values) = prepared.await.ok_or(End::Stopped)??;
         prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
         let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
         let jobs = prepared.schedule.jobs();
@@ -136,14 +142,12 @@ impl Runner {
 
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
-        let (repo, pushed) = (self.0.paths.repo(&run.repo), Pushed::from(run));
-        let values = stop.run_until_cancelled(prepare::push_values(&self.0.git, &repo, &pushed));
         let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
         if executor.kind() == ExecutorKind::Host {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
             self.0.store.call(move |store| store.workspace_made(id, &path)).await.map_err(|error| internal(&error))?;
         }
-        let (started, values) = tokio::join!(start_within(executor, spec, &mut observer, stop, began + timeout), values);
+        let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
             Ok(started) => started.into(),
@@ -160,7 +164,9 @@ impl Runner {
         };
         *workspace = Some(started.clone());
         let mut sources = Map::new();
-        sources.insert(run.source.clone(), Value::Object(values.ok_or(End::Stopped)?.map_err(|error| internal(&error))?));
+        let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
+        let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
+        sources.insert(run.source.clone(), Value::Object(values));
         let scene = Scene {
             recorder: Arc::new(recorder),
             log: log.clone(),
@@ -173,11 +179,12 @@ impl Runner {
         Ok(play(prepared, scene, stop.clone()).await.map_or(End::Stopped, End::Outcome))
     }
 
-    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree), End> {
+    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, PushValues), End> {
         // The driver starts while git reads.
         let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
         let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
         let source = prepare::source(&files)?;
+        let values = self.gather_values(run, files.message, files.parents);
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
         let prepared = prepared.map_err(|unprepared| {
             if let Ok(mut own) = log.own() {
@@ -195,7 +202,14 @@ impl Runner {
             dockerfile: files.dockerfile,
             tree: files.tree,
         };
-        Ok((prepared, tree))
+        Ok((prepared, tree, values))
+    }
+
+    /// Gathers what the pipeline may ask of its push, while the pipeline is evaluated and the workspace starts.
+    fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> PushValues {
+        let (git, repo, run) = (self.0.git.clone(), self.0.paths.repo(&run.repo), run.clone());
+        let gather = async move { prepare::push_values(&git, &repo, &Pushed::from(&run), &message, &parents).await };
+        AbortOnDropHandle::new(tokio::spawn(gather))
     }
 
     fn start_spec(&self, run: &Run, config: &RunnerConfig, prepared: &Prepared, tree: GitTree) -> StartSpec {

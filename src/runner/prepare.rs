@@ -194,22 +194,30 @@ impl Pushed<'_> {
     }
 }
 
-/// What `(jobs :quire/push)` gives for a commit in the repository in this folder.
+/// What `(jobs :quire/push)` gives for a commit, with this message and these parents, in the repository in this folder.
 ///
 /// # Errors
 /// Git cannot answer.
-pub async fn push_values(git: &Git, repo: &Path, pushed: &Pushed<'_>) -> Result<Map<String, Value>, GitError> {
+pub async fn push_values(
+    git: &Git,
+    repo: &Path,
+    pushed: &Pushed<'_>,
+    message: &str,
+    parents: &[ObjectId],
+) -> Result<Map<String, Value>, GitError> {
     let is_ancestor = async {
         match pushed.previous_sha {
-            Some(previous) => git.is_ancestor(repo, previous, pushed.sha).await,
-            None => Ok(true),
+            Some(previous) if !parents.contains(previous) => git.is_ancestor(repo, previous, pushed.sha).await,
+            _ => Ok(true),
         }
     };
-    let (message, ancestor) = tokio::try_join!(git.message(repo, pushed.sha), is_ancestor)?;
-    // The old commit of a forced push may be gone by now; then every file counts as changed.
-    let changed = match git.files_changed(repo, pushed.previous_sha, pushed.sha, MAX_FILES_CHANGED).await {
-        Ok(changed) => changed,
-        Err(_) => git.files_changed(repo, None, pushed.sha, MAX_FILES_CHANGED).await?,
+    let files_changed = async {
+        // The old commit of a forced push may be gone by now; then every file counts as changed.
+        match git.files_changed(repo, pushed.previous_sha, pushed.sha, MAX_FILES_CHANGED).await {
+            Ok(changed) => Ok(changed),
+            Err(_) => git.files_changed(repo, None, pushed.sha, MAX_FILES_CHANGED).await,
+        }
     };
-    Ok(pushed.values(message.as_deref(), changed, !ancestor))
+    let (ancestor, changed) = tokio::try_join!(is_ancestor, files_changed)?;
+    Ok(pushed.values(Some(message), changed, !ancestor))
 }

@@ -1,0 +1,103 @@
+"""Measures quire and writes docs/performance.md. Started by scripts/bench, which builds what is measured."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+
+import report as reports
+from appliance import appliance
+from children import killed
+from containers import containers
+from driver import graph
+from forge import Client, Forge, Plain
+from measure import Wrong, machine
+from pages import pages, programs
+from pushes import hook, pushes
+from runs import many_jobs, small_runs, steps
+
+SECTIONS = ("push", "hook", "driver", "steps", "jobs", "children", "pages", "programs", "containers", "appliance")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"only these: {' '.join(SECTIONS)}; nothing is written then")
+    parser.add_argument("--quick", action="store_true", help="few rounds; nothing is written")
+    parser.add_argument("--quire", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--image", required=True, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    for section in asked.sections:
+        if section not in SECTIONS:
+            parser.error(f"there is no section '{section}' ({' '.join(SECTIONS)})")
+    return asked
+
+
+def native(report, asked, wanted, client, folder):
+    """What is measured at one native quire with the host executor."""
+    rounds = 5 if asked.quick else 40
+    forge = Forge(asked.quire, folder, client)
+    try:
+        if wanted("push"):
+            plain = Plain(forge, folder)
+            try:
+                pushes(report, forge, plain, client, rounds)
+            finally:
+                plain.stop()
+        if wanted("hook"):
+            hook(report, forge, client, rounds)
+        if wanted("steps"):
+            steps(report, forge, client, 2 if asked.quick else 7)
+        if wanted("jobs"):
+            many_jobs(report, forge, client, 100 if asked.quick else 1000)
+            small_runs(report, forge, client, 20 if asked.quick else 200)
+        if wanted("children"):
+            killed(report, forge, 2 if asked.quick else 10)
+        # Last: it fills the database.
+        if wanted("pages"):
+            pages(report, forge, client, 20 if asked.quick else 300)
+    finally:
+        forge.stop()
+
+
+def measure(report, asked, folder):
+    def wanted(section):
+        return not asked.sections or section in asked.sections
+
+    # sshd's user must be able to read below it.
+    os.chmod(folder, 0o755)
+    client = Client(os.path.join(folder, "client"))
+    if wanted("appliance"):
+        appliance(report, asked.image, client, f"quire-bench-{os.getpid()}", 2 if asked.quick else 10)
+    if any(map(wanted, ("push", "hook", "steps", "jobs", "children", "pages"))):
+        os.makedirs(os.path.join(folder, "host"))
+        native(report, asked, wanted, client, os.path.join(folder, "host"))
+    if wanted("containers"):
+        os.makedirs(os.path.join(folder, "docker"))
+        containers(report, asked.quire, os.path.join(folder, "docker"), client, 3 if asked.quick else 20)
+    if wanted("driver"):
+        graph(report, asked.quire, 5 if asked.quick else 50)
+    if wanted("programs"):
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        programs(report, root, asked.quick)
+
+
+def main():
+    asked = arguments()
+    # Ended from outside, everything that was started is still taken down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    report, kind = reports.Report(), machine()
+    with tempfile.TemporaryDirectory(prefix="quire-bench-", ignore_cleanup_errors=True) as folder:
+        try:
+            measure(report, asked, folder)
+        except Wrong as wrong:
+            raise SystemExit(f"bench: {wrong}") from wrong
+    if asked.quick or asked.sections:
+        print(report.markdown(kind, "scripts/bench"))
+    else:
+        report.write(os.path.join(os.path.dirname(__file__), "../../docs/performance.md"), kind, "scripts/bench")
+    if report.missed:
+        print("\naims that were missed: " + "; ".join(report.missed), file=sys.stderr)
+
+
+main()

@@ -1,0 +1,44 @@
+"""The driver: how soon it has a pipeline's graph."""
+
+import json
+import subprocess
+
+from measure import Series, Stopwatch, bare_spawn, expect
+
+
+def pipeline(jobs):
+    """So many jobs, each after the one before it, with a function that reads and runs something."""
+    lines = ["(local ci (require :quire.ci))"]
+    for number in range(jobs):
+        after = ":quire/push" if number == 0 else f":job-{number - 1}"
+        lines.append(f'(ci.job :job-{number} [{after}]\n  (fn [{{: sh}}]\n    (let [seen (sh "git log -1")]\n      (when (= seen.exit 0) (sh ["echo" "{number}"])))))')
+    return "\n".join(lines) + "\n"
+
+
+def register(quire, text):
+    """From the start of the process to the registered graph."""
+    source = {"language": "fennel", "file": ".quire/ci.fnl", "text": text, "helpers": []}
+    question = json.dumps({"do": "register", "source": source, "limit_ms": 5000}).encode() + b"\n"
+    watch = Stopwatch()
+    with subprocess.Popen([quire, "driver"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}) as process:
+        process.stdin.write(question)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        taken = watch.ms()
+        process.stdin.close()
+    expect(answer, "the driver ended without an answer")
+    return taken, json.loads(answer)
+
+
+def graph(report, quire, rounds):
+    report.section("The driver", "From the start of its process until the runner has the graph.")
+    floor = bare_spawn(rounds)
+    for jobs, aim in ((1, None), (100, 15)):
+        text, series = pipeline(jobs), Series()
+        for turn in range(rounds + 1):
+            taken, answer = register(quire, text)
+            expect(answer["say"] == "registered" and len(answer["jobs"]) == jobs, f"the driver said {str(answer)[:300]}")
+            if turn:
+                series.add(taken)
+        report.row(f"graph of {jobs} job{'s' if jobs > 1 else ''}", series, aim=aim)
+    report.row("floor: a process that does nothing", floor)

@@ -1,0 +1,81 @@
+"""Figures as rows, on the terminal as they come and in docs/performance.md at the end."""
+
+import sys
+
+from measure import Series
+
+BEGIN = "<!-- begin of what scripts/bench writes -->"
+END = "<!-- end of what scripts/bench writes -->"
+
+
+def text(value, unit):
+    if value >= 100:
+        return f"{value:,.0f} {unit}"
+    return f"{value:.1f} {unit}" if value >= 1 else f"{value:.2f} {unit}"
+
+
+def shown(value):
+    """A series as its median, its least and how many there are; a figure as it is."""
+    if isinstance(value, Series):
+        median = text(value.median, value.unit)
+        return median if len(value.values) == 1 else f"{median} ({text(value.least, value.unit)}; {len(value.values)})"
+    return str(value)
+
+
+class Report:
+    def __init__(self):
+        self.sections = []
+        self.missed = []
+
+    def section(self, title, note=""):
+        self.sections.append({"title": title, "note": note, "rows": [], "blocks": []})
+        print(f"\n{title}", file=sys.stderr, flush=True)
+
+    def row(self, what, value, floor=None, compare="ratio", aim=None, unit=None):
+        """One figure. `compare` says how it stands to its floor; the aim is for what `aim_of` says:
+        the ratio or difference where there is a floor, else the figure itself."""
+        measured, against, judged = shown(value), "", None
+        if isinstance(value, Series):
+            judged, unit = value.median, value.unit
+        if floor is not None:
+            judged = value.median / floor.median if compare == "ratio" else value.median - floor.median
+            against = f"{judged:.2f} ×" if compare == "ratio" else f"{'+' if judged >= 0 else '−'}{text(abs(judged), unit)}"
+        goal = met = ""
+        if aim is not None:
+            goal = f"≤ {aim:g} ×" if floor is not None and compare == "ratio" else f"≤ {aim:g} {unit}" + (" more" if floor is not None else "")
+            met = "yes" if judged <= aim else "no"
+            if met == "no":
+                self.missed.append(what)
+        cells = [what, measured, shown(floor) if floor is not None else "", against, goal, met]
+        self.sections[-1]["rows"].append(cells)
+        print("  " + " | ".join(cell for cell in cells if cell), file=sys.stderr, flush=True)
+
+    def block(self, text_block):
+        """Output of a program that prints its own table."""
+        self.sections[-1]["blocks"].append(text_block)
+        print(text_block, file=sys.stderr, flush=True)
+
+    def markdown(self, machine, command):
+        lines = [BEGIN, "", f"Made by `{command}` on:", ""]
+        lines += [f"- {what}: {value}" for what, value in machine.items()]
+        lines += ["", "Figures are medians; in brackets the least and how many were measured."]
+        for section in self.sections:
+            lines += ["", f"## {section['title']}", ""]
+            if section["note"]:
+                lines += [section["note"], ""]
+            if section["rows"]:
+                lines += ["| what | quire | floor, same run | against it | aim | met |", "| --- | --- | --- | --- | --- | --- |"]
+                lines += ["| " + " | ".join(cells) + " |" for cells in section["rows"]]
+            for block in section["blocks"]:
+                lines += ["", "```text", block, "```"]
+        return "\n".join([*lines, "", END])
+
+    def write(self, path, machine, command):
+        """Replaces what stands between the marks; the rest of the file is written by hand."""
+        with open(path, encoding="utf-8") as file:
+            before, mark, rest = file.read().partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not mark or not end:
+            raise SystemExit(f"bench: {path} has lost its marks '{BEGIN}' and '{END}'")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(before + self.markdown(machine, command) + after)
