@@ -57,6 +57,7 @@ fn damaged_spool_files_are_set_aside_and_told() {
     let mut forge = TestForge::start();
     let tree = forge.tree_with("app", GREEN);
     tree.push(&["main"]);
+    forge.wait_for_quiet();
     assert!(forge.stop().success());
     let secret = forge.file("elsewhere");
     fs::write(&secret, "must not be touched").unwrap();

@@ -26,11 +26,11 @@ fn a_push_while_the_server_is_down_becomes_a_run_when_it_is_back() {
     forge.wait_for_quiet();
     let runs = forge.runs();
     assert_eq!(runs.len(), 3, "{runs:?}");
-    let of = |sha: &String| runs.iter().find(|run| run.sha.as_str() == sha).unwrap();
-    assert_eq!(of(&pushed[2]).state, RunState::Complete);
-    assert_eq!(of(&pushed[1]).state, RunState::Complete);
+    let of = |repo: &str, sha: &String| runs.iter().find(|run| run.repo.as_str() == repo && run.sha.as_str() == sha).unwrap();
+    assert_eq!(of("app", &pushed[2]).state, RunState::Complete);
+    assert_eq!(of("other", &pushed[1]).state, RunState::Complete);
     // Its ref had moved on: never an older run after, or in the place of, a newer one.
-    assert!(matches!(of(&pushed[0]).state, RunState::Superseded | RunState::Complete));
+    assert!(matches!(of("app", &pushed[0]).state, RunState::Superseded | RunState::Complete));
     forge.check_whole();
 }
 
