@@ -1,7 +1,13 @@
 //! The spool folder: one JSON file per event, named by the event's id.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::libc;
 
 use super::IntakeError;
 use crate::names::EventId;
@@ -19,6 +25,8 @@ pub(super) enum Damage {
     WrongId,
     #[error("only a push may come through the spool")]
     NotAPush,
+    #[error("it is no plain file")]
+    NotAFile,
 }
 
 fn spool_error(attempt: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> IntakeError {
@@ -35,14 +43,17 @@ pub(super) fn list(paths: &Paths) -> Result<Vec<EventId>, IntakeError> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         // A name that starts with a dot is a file that a hook is writing, or was when it was killed:
         // git had not been told "done" then, and the ref comparison makes up for it.
-        if path.is_dir() || name.starts_with('.') {
+        if name.starts_with('.') || path == paths.spool_damaged() {
             continue;
         }
-        match name.strip_suffix(".json").and_then(|stem| stem.parse().ok()) {
+        match event_of(&name) {
             Some(event) => events.push(event),
             None => {
-                tracing::error!(file = %path.display(), "a file in the spool is no event; it was set aside in spool/damaged");
-                set_aside(paths, &path)?;
+                tracing::error!(file = %path.display(), "what lies here in the spool is no event; it is set aside in spool/damaged");
+                // One that cannot be moved must not hold the events.
+                if let Err(error) = set_aside(paths, &path) {
+                    tracing::error!(error = &error as &dyn std::error::Error, "it could not be set aside");
+                }
             }
         }
     }
@@ -50,16 +61,32 @@ pub(super) fn list(paths: &Paths) -> Result<Vec<EventId>, IntakeError> {
     Ok(events)
 }
 
+/// The event whose file bears this name.
+fn event_of(name: &str) -> Option<EventId> {
+    name.strip_suffix(".json")?.parse().ok()
+}
+
 /// Reads one event; none where there is no file.
 pub(super) fn read(path: &Path) -> Result<Option<Result<PushEvent, Damage>>, IntakeError> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
+    let file = match open(path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(Some(Err(Damage::NotAFile))),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(spool_error("cannot open", path)(error)),
     };
     let mut bytes = Vec::new();
     file.take(MAX_EVENT_BYTES + 1).read_to_end(&mut bytes).map_err(spool_error("cannot read", path))?;
     Ok(Some(parse(&bytes)))
+}
+
+/// Opens a plain file; none for anything else. Never waits (a pipe nobody writes to), never follows a link.
+fn open(path: &Path) -> std::io::Result<Option<File>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    match File::options().read(true).custom_flags(flags.bits()).open(path) {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Parses the content of a spool file: foreign bytes.
@@ -80,8 +107,9 @@ pub(super) fn remove(path: &Path) -> Result<(), IntakeError> {
 pub(super) fn set_aside(paths: &Paths, path: &Path) -> Result<(), IntakeError> {
     let folder = paths.spool_damaged();
     std::fs::create_dir_all(&folder).map_err(spool_error("cannot make", &folder))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let target: PathBuf = folder.join(format!("{}-{name}", EventId::new().tail()));
+    let mut name = std::ffi::OsString::from(format!("{}-", EventId::new().tail()));
+    name.push(path.file_name().unwrap_or(OsStr::new("file")));
+    let target: PathBuf = folder.join(name);
     std::fs::rename(path, &target).map_err(spool_error("cannot set aside", path))
 }
 

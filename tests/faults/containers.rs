@@ -1,0 +1,123 @@
+//! Killed, or told to stop, while a run's container is made, runs and goes. On the shared engine,
+//! under an appliance's id of its own.
+
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+
+use quire::executor::{DockerConfig, DockerExecutor, Executor};
+use quire::run::{ExecutorKind, FailureKind, RunState};
+
+use super::check_nothing_is_lost;
+use super::forge::{TestForge, wait_for};
+
+/// Whether `QUIRE_SKIP` names the engine.
+pub(crate) fn skipped() -> bool {
+    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|need| need == "docker"))
+}
+
+/// The machine's engine.
+pub(crate) fn endpoint() -> String {
+    std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
+}
+
+/// A forge that executes runs in containers of an engine.
+pub(crate) struct Contained {
+    pub(crate) forge: TestForge,
+    runtime: Arc<tokio::runtime::Runtime>,
+}
+
+impl Contained {
+    pub(crate) fn new(engine: &str) -> Self {
+        let mut forge = TestForge::new();
+        forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", engine);
+        // No network of their own to make and remove.
+        forge.set("QUIRE_CI_NETWORK", "false").set("QUIRE_CI_MEMORY", "256m");
+        Self { forge, runtime: Arc::new(tokio::runtime::Runtime::new().unwrap()) }
+    }
+
+    fn executor(&self) -> DockerExecutor {
+        let instance = self.forge.store().instance_id().unwrap();
+        DockerExecutor::new(DockerConfig::new(&endpoint(), &instance))
+    }
+
+    /// Containers of this appliance.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let instance = self.forge.store().instance_id().unwrap();
+        let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
+        let label = vec![("io.quire.instance".to_owned(), instance)];
+        let containers = self.runtime.block_on(async { engine.containers(&label).await }).unwrap();
+        containers.into_iter().map(|container| container.id).collect()
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        if self.forge.paths.database().exists() {
+            let executor = self.executor();
+            let _ = self.runtime.block_on(executor.remove_everything());
+            if std::thread::panicking() {
+                // A server that still runs spares nothing of its own; what is left here is of a failed test.
+                let _ = self.runtime.block_on(Executor::sweep(&executor, &[]));
+            }
+        }
+    }
+}
+
+const WELL: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo all is well\")))\n";
+const LONG: &str =
+    "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"trap '' TERM; echo begun; sleep 300\")))\n";
+
+#[test]
+fn the_server_killed_at_each_point_of_a_containers_life() {
+    if skipped() {
+        return;
+    }
+    for point in
+        ["runner-claimed", "runner-container-created", "runner-container-started", "runner-before-teardown", "runner-before-outcome"]
+    {
+        let mut contained = Contained::new(&endpoint());
+        let forge = &mut contained.forge;
+        let marker = forge.file("once").display().to_string();
+        forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+        let tree = forge.tree_with("app", WELL);
+        tree.push(&["main"]);
+        let status = forge.ended();
+        assert_eq!(status.signal(), Some(9), "{point}: {}", forge.log());
+        let left = contained.containers().len();
+        let expected = usize::from(!matches!(point, "runner-claimed" | "runner-before-outcome"));
+        assert_eq!(left, expected, "{point} leaves something to put right");
+        contained.forge.serve();
+        check_nothing_is_lost(&contained.forge);
+        assert_eq!(contained.containers(), Vec::<String>::new(), "{point}");
+        let runs = contained.forge.runs();
+        let kinds: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
+        assert_eq!(kinds, [(RunState::Failed, Some(FailureKind::Orphaned)), (RunState::Complete, None)], "{point}");
+        assert!(runs.iter().all(|run| run.executor == Some(ExecutorKind::Docker)));
+    }
+}
+
+#[test]
+fn told_to_stop_during_a_run_it_queues_it_again_and_leaves_no_container() {
+    if skipped() {
+        return;
+    }
+    let mut contained = Contained::new(&endpoint());
+    contained.forge.serve();
+    let tree = contained.forge.tree_with("app", LONG);
+    tree.push(&["main"]);
+    let run = contained.forge.newest("app");
+    let log = contained.forge.run_folder(&run).join("jobs/test/1.log");
+    wait_for("the command", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("begun")));
+    assert_eq!(contained.containers().len(), 1);
+    assert!(contained.forge.stop().success());
+    assert_eq!(contained.containers(), Vec::<String>::new());
+    let runs = contained.forge.runs();
+    assert_eq!((runs.len(), runs[0].failure_kind, runs[1].state), (2, Some(FailureKind::Orphaned), RunState::Pending), "{runs:?}");
+    assert_eq!(runs[1].retry_of, Some(runs[0].id));
+    // A person has it not run again after all.
+    contained.forge.store().request_cancel(runs[1].id).unwrap();
+    contained.forge.serve();
+    contained.forge.wait_for_quiet();
+    contained.forge.check_whole();
+    assert!(contained.forge.stop().success());
+}

@@ -1,0 +1,143 @@
+//! The server away, twice, or with a database that it must not touch. Pushes work all the while.
+
+use std::fs;
+use std::net::TcpListener;
+
+use quire::run::{FailureKind, RunState, Trigger};
+
+use super::forge::{TestForge, Tree, said, wait_for};
+use super::{GREEN, gate, one};
+
+#[test]
+fn a_push_while_the_server_is_down_becomes_a_run_when_it_is_back() {
+    let mut forge = TestForge::start();
+    assert!(forge.stop().success());
+    let mut pushed = Vec::new();
+    let (app, other) = (forge.tree_with("app", GREEN), forge.tree_with("other", GREEN));
+    let told = app.push(&["main"]);
+    assert!(told.contains("the server is not there; the run will start when it is back"), "{told}");
+    pushed.push(app.git_ok(&["rev-parse", "HEAD"]));
+    other.push(&["main"]);
+    pushed.push(other.git_ok(&["rev-parse", "HEAD"]));
+    pushed.push(app.push_new("second"));
+    assert_eq!(forge.spooled().len(), 3);
+    forge.serve();
+    wait_for("the spool to be taken", || forge.spooled().is_empty().then_some(()));
+    forge.wait_for_quiet();
+    let runs = forge.runs();
+    assert_eq!(runs.len(), 3, "{runs:?}");
+    let of = |repo: &str, sha: &String| runs.iter().find(|run| run.repo.as_str() == repo && run.sha.as_str() == sha).unwrap();
+    assert_eq!(of("app", &pushed[2]).state, RunState::Complete);
+    assert_eq!(of("other", &pushed[1]).state, RunState::Complete);
+    // Its ref had moved on: never an older run after, or in the place of, a newer one.
+    assert!(matches!(of("app", &pushed[0]).state, RunState::Superseded | RunState::Complete));
+    forge.check_whole();
+}
+
+#[test]
+fn a_hook_that_never_ran_is_made_up_for() {
+    let mut forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
+    forge.wait_for_quiet();
+    assert!(forge.stop().success());
+    let hook = forge.paths.hooks().join("post-receive");
+    fs::rename(&hook, forge.file("hook")).unwrap();
+    let sha = tree.push_new("second");
+    fs::rename(forge.file("hook"), &hook).unwrap();
+    assert!(forge.spooled().is_empty());
+    forge.serve();
+    let run = wait_for("its run", || forge.runs().into_iter().find(|run| run.sha.as_str() == sha));
+    assert_eq!((forge.end_of(run.id).state, run.trigger), (RunState::Complete, Trigger::Push));
+    assert_eq!(forge.runs().len(), 2);
+    forge.check_whole();
+}
+
+#[test]
+fn a_stop_during_a_run_queues_it_again() {
+    let mut forge = TestForge::start();
+    let folder = forge.file("gate");
+    forge.tree_with("app", &one(&gate(&folder))).push(&["main"]);
+    wait_for("the command", || folder.join("started").exists().then_some(()));
+    assert!(forge.stop().success());
+    assert_eq!(forge.processes(), Vec::<i32>::new());
+    let runs = forge.runs();
+    assert_eq!((runs.len(), runs[0].state, runs[0].failure_kind), (2, RunState::Failed, Some(FailureKind::Orphaned)), "{runs:?}");
+    assert_eq!((runs[1].state, runs[1].retry_of, runs[1].trigger), (RunState::Pending, Some(runs[0].id), Trigger::Orphan));
+    fs::write(folder.join("go"), "").unwrap();
+    forge.serve();
+    assert_eq!(forge.end_of(runs[1].id).state, RunState::Complete);
+    assert_eq!(forge.runs().len(), 2);
+    forge.check_whole();
+}
+
+#[test]
+fn a_port_in_use_and_a_second_server() {
+    let mut forge = TestForge::start();
+    // A second one on the same data, on a port of its own.
+    let taken = forge.port;
+    forge.port = super::forge::free_port();
+    let second = forge.serve_to_end();
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+    assert!(said(&second).contains("another quire serves"), "{}", said(&second));
+    forge.port = taken;
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
+    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete, "the first one goes on");
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut other = TestForge::new();
+    other.port = listener.local_addr().unwrap().port();
+    let refused = other.serve_to_end();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains(&format!("listen on 127.0.0.1:{}", other.port)), "{}", said(&refused));
+}
+
+#[test]
+fn a_database_that_must_not_be_touched() {
+    let mut forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
+    forge.wait_for_quiet();
+    assert!(forge.stop().success());
+    let database = forge.paths.database();
+    let sound = fs::read(&database).unwrap();
+
+    let newer = rusqlite::Connection::open(&database).unwrap();
+    newer.pragma_update(None, "user_version", 4711).unwrap();
+    newer.close().unwrap();
+    refuses(&forge, &tree, "version 4711", 1);
+
+    // Damaged in three ways: no database at all, a torn page, cut short.
+    fs::write(&database, "this is no database, it is a text of some length ".repeat(100)).unwrap();
+    refuses(&forge, &tree, "damaged", 2);
+    let mut torn = sound.clone();
+    let middle = 4096 * 3;
+    torn[middle..middle + 2048].fill(0xa5);
+    fs::write(&database, &torn).unwrap();
+    refuses(&forge, &tree, "damaged", 3);
+    fs::write(&database, &sound[..sound.len() / 2]).unwrap();
+    refuses(&forge, &tree, "damaged", 4);
+
+    // The sound one again: all pushes that came meanwhile have their runs.
+    fs::write(&database, &sound).unwrap();
+    forge.serve();
+    wait_for("the spool to be taken", || forge.spooled().is_empty().then_some(()));
+    forge.wait_for_quiet();
+    assert_eq!(forge.runs().len(), 5);
+    assert_eq!(forge.newest("app").state, RunState::Complete);
+    forge.check_whole();
+}
+
+/// The server does not start, says why, leaves the file alone; pushes and fetches work.
+fn refuses(forge: &TestForge, tree: &Tree, why: &str, nth: usize) {
+    let before = fs::read(forge.paths.database()).unwrap();
+    let refused = forge.serve_to_end();
+    assert_eq!(refused.status.code(), Some(78), "{}", said(&refused));
+    assert!(said(&refused).contains(why), "{}", said(&refused));
+    assert_eq!(fs::read(forge.paths.database()).unwrap(), before, "{why}: it was changed");
+    tree.push_new("meanwhile");
+    assert_eq!(forge.spooled().len(), nth);
+    let clone = forge.file(&format!("clone-{nth}"));
+    tree.git_ok(&["clone", "-q", "ssh://git@forge/app", clone.to_str().unwrap()]);
+}
