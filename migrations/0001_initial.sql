@@ -36,6 +36,8 @@ CREATE TABLE seen_refs (
   repo     TEXT NOT NULL,
   ref_name TEXT NOT NULL,
   sha      TEXT NOT NULL,
+  -- Found by comparing, before the push that put it there was heard: that push makes no second run.
+  compared INTEGER NOT NULL DEFAULT 0 CHECK (compared IN (0, 1)),
   PRIMARY KEY (repo, ref_name)
 ) STRICT, WITHOUT ROWID;
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -15,7 +16,10 @@ use crate::git::{Git, GitError, nearest};
 use crate::hook;
 use crate::names::RepoName;
 use crate::run::Run;
-use crate::store::RepoSummary;
+use crate::store::{RepoSummary, Store};
+
+/// How long the runs of a repository that is removed may take to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What can be done with repositories.
 #[derive(Subcommand)]
@@ -113,9 +117,30 @@ fn new(context: &Context<'_>, name: &RepoName, out: &mut Out<'_>) -> Result<(), 
     if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("created repository {name}")) }
 }
 
+/// Has the runs of a repository stopped, so that nothing writes where everything is about to go.
+fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let active: Vec<_> = store.active_runs()?.into_iter().filter(|run| run.repo == *name).collect();
+        if active.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let failure = Failure::failed(format!("a run of `{name}` is still being stopped, so nothing was removed"));
+            return Err(failure.hint("`run list --state active` shows it; try again when it has ended"));
+        }
+        for run in active.iter().filter(|run| run.stop_requested.is_none()) {
+            store.request_cancel(run.id)?;
+        }
+        hook::wake(context.paths);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) -> Result<(), Failure> {
     let git = Git::new(context.paths);
-    if !git.exists(name) {
+    // What an earlier `rm` that was cut off left is removed as well.
+    if !git.exists(name) && !context.paths.repo_runs(name).exists() {
         let names = git.list()?;
         let failure = Failure::from(GitError::NoRepository(name.clone()));
         return Err(nearest(name, &names).map(|near| format!("did you mean `{near}`?")).into_iter().fold(failure, Failure::hint));
@@ -124,9 +149,15 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
         let failure = Failure::usage(format!("`repo rm` removes `{name}`, its runs and their logs for good"));
         return Err(failure.hint("say `--yes` if that is what you want"));
     }
-    git.remove(name)?;
-    if context.paths.database().exists() {
-        context.store()?.forget_repo(name)?;
+    let store = if context.paths.database().exists() { Some(context.store()?) } else { None };
+    if let Some(store) = &store {
+        end_runs(context, store, name)?;
+    }
+    if git.exists(name) {
+        git.remove(name)?;
+    }
+    if let Some(store) = &store {
+        store.forget_repo(name)?;
         hook::wake(context.paths);
     }
     let logs = context.paths.repo_runs(name);

@@ -130,7 +130,11 @@ impl From<GitError> for Failure {
         match error {
             GitError::NoRepository(_) => Self::of(NOT_FOUND, &error).hint("`repo list` shows the repositories there are"),
             GitError::Start { .. } => Self::of(FAILED, &error).hint("is git installed and in PATH?"),
-            GitError::Talk { .. } | GitError::Failed { .. } | GitError::Unexpected { .. } | GitError::Io { .. } => Self::of(FAILED, &error),
+            GitError::Talk { .. }
+            | GitError::TimedOut { .. }
+            | GitError::Failed { .. }
+            | GitError::Unexpected { .. }
+            | GitError::Io { .. } => Self::of(FAILED, &error),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Git;
-use super::error::{GitError, last_words};
+use super::error::{GitError, PATIENCE, last_words};
 
 impl Git {
     /// The whole environment of a git process: nothing of ours but `PATH` goes through.
@@ -66,7 +66,9 @@ impl Git {
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
-        self.tokio_in(repo).arg(verb).args(args).output().await.map_err(|source| GitError::Start { verb, source })
+        let mut command = self.tokio_in(repo);
+        let ended = tokio::time::timeout(PATIENCE, command.arg(verb).args(args).output()).await;
+        ended.map_err(|_| GitError::TimedOut { verb })?.map_err(|source| GitError::Start { verb, source })
     }
 
     /// Like [`Git::output`], and any exit code but 0 is an error.

@@ -3,8 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use crate::names::RepoName;
+
+/// How long git may take for one answer that `serve` waits for. A disk or a share that hangs must not hold everything.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A failed git operation.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,12 @@ pub enum GitError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The program did not answer in time; it was ended.
+    #[error("`git {verb}` did not answer within {} seconds", PATIENCE.as_secs())]
+    TimedOut {
+        /// The subcommand.
+        verb: &'static str,
     },
     /// The program failed.
     #[error("`git {verb}` failed ({status}){}", said(.stderr))]

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
-use super::error::excerpt;
+use super::error::{PATIENCE, excerpt};
 use super::{Git, GitError};
 use crate::names::{ObjectId, RefName};
 
@@ -208,7 +208,7 @@ impl Batch {
     }
 
     async fn end(mut self) -> Result<(), GitError> {
-        let status = self.child.wait().await.map_err(talk)?;
+        let status = patiently(self.child.wait()).await?;
         if status.success() { Ok(()) } else { Err(GitError::Failed { verb: VERB, status, stderr: String::new() }) }
     }
 }
@@ -218,7 +218,7 @@ struct Questions(Option<ChildStdin>);
 impl Questions {
     async fn ask(&mut self, lines: &str) -> Result<(), GitError> {
         match &mut self.0 {
-            Some(pipe) => pipe.write_all(lines.as_bytes()).await.map_err(talk),
+            Some(pipe) => patiently(pipe.write_all(lines.as_bytes())).await,
             None => Ok(()),
         }
     }
@@ -256,7 +256,7 @@ impl Answers {
         let mut line = Vec::new();
         let pipe = self.pipe()?;
         // Long enough for a question echoed back, which is all that is unbounded here.
-        pipe.take(4096).read_until(b'\n', &mut line).await.map_err(talk)?;
+        patiently(pipe.take(4096).read_until(b'\n', &mut line)).await?;
         let line = String::from_utf8_lossy(&line);
         let Some(line) = line.strip_suffix('\n') else { return Err(unexpected(&line)) };
         let mut words = line.rsplit(' ');
@@ -274,9 +274,9 @@ impl Answers {
         let kept = header.size.min(limit as u64);
         let mut bytes = Vec::new();
         let pipe = self.pipe()?;
-        pipe.take(kept).read_to_end(&mut bytes).await.map_err(talk)?;
+        patiently(pipe.take(kept).read_to_end(&mut bytes)).await?;
         let rest = header.size - kept + 1;
-        let skipped = tokio::io::copy(&mut pipe.take(rest), &mut tokio::io::sink()).await.map_err(talk)?;
+        let skipped = patiently(tokio::io::copy(&mut pipe.take(rest), &mut tokio::io::sink())).await?;
         if bytes.len() as u64 != kept || skipped != rest {
             return Err(unexpected("it ended in the middle of an object"));
         }
@@ -284,8 +284,10 @@ impl Answers {
     }
 }
 
-fn talk(source: std::io::Error) -> GitError {
-    GitError::Talk { verb: VERB, source }
+/// One exchange with git, within its time.
+async fn patiently<T>(exchange: impl Future<Output = std::io::Result<T>>) -> Result<T, GitError> {
+    let done = tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| GitError::TimedOut { verb: VERB })?;
+    done.map_err(|source| GitError::Talk { verb: VERB, source })
 }
 
 fn unexpected(answer: &str) -> GitError {

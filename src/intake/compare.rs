@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::plan::SKIP;
 use super::{Intake, IntakeError};
 use crate::names::{EventId, ObjectId, RefName, RepoName};
 use crate::run::event::{EventType, PushEvent, RefUpdate};
@@ -15,7 +16,8 @@ fn none_like(id: &ObjectId) -> Option<ObjectId> {
 impl Intake {
     /// Compares every repository once and records what no event told. Call it after the spool is drained.
     /// Gives how many refs had to be made up for.
-    pub async fn compare_refs(&self) -> usize {
+    /// With `adopt` the refs are taken as they stand, without runs: the database is new, so it cannot know what is.
+    pub async fn compare_refs(&self, adopt: bool) -> usize {
         let git = self.0.git.clone();
         let repos = match tokio::task::spawn_blocking(move || git.list()).await {
             Ok(Ok(repos)) => repos,
@@ -26,8 +28,12 @@ impl Intake {
             Err(_) => return 0,
         };
         let mut made_up = 0;
+        let names = repos.clone();
+        if let Err(error) = self.0.store.call(move |store| store.keep_seen_refs_of(&names)).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "refs of repositories that are gone cannot be forgotten");
+        }
         for repo in repos {
-            match self.compare(&repo).await {
+            match self.compare(&repo, adopt).await {
                 Ok(refs) => made_up += refs,
                 Err(error) => tracing::error!(%repo, error = &error as &dyn std::error::Error, "the refs cannot be compared"),
             }
@@ -35,7 +41,8 @@ impl Intake {
         made_up
     }
 
-    async fn compare(&self, repo: &RepoName) -> Result<usize, IntakeError> {
+    async fn compare(&self, repo: &RepoName, adopt: bool) -> Result<usize, IntakeError> {
+        let _one_at_a_time = self.0.taking.lock().await;
         let name = repo.clone();
         let seen = self.0.store.call(move |store| store.seen_refs(&name)).await?;
         let current = self.0.git.refs(&self.0.paths.repo(repo)).await?;
@@ -44,7 +51,11 @@ impl Intake {
             return Ok(0);
         }
         let count = refs.len();
-        tracing::warn!(%repo, refs = count, "refs stand where no recorded push put them; their runs are made now");
+        if adopt {
+            tracing::warn!(%repo, refs = count, "the database is new and the repository is not: its refs are taken as they stand, without runs");
+        } else {
+            tracing::warn!(%repo, refs = count, "refs stand where no recorded push put them; their runs are made now");
+        }
         let now = self.0.store.clock().now();
         let event = PushEvent {
             id: EventId::new(),
@@ -52,7 +63,8 @@ impl Intake {
             repo: repo.clone(),
             pusher: None,
             pushed_at: now,
-            options: Vec::new(),
+            // Old tags and branches of a repository that outlived its database must not all run again.
+            options: if adopt { vec![SKIP.to_owned()] } else { Vec::new() },
             refs,
         };
         self.record(event).await?;

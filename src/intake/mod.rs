@@ -35,6 +35,9 @@ use crate::store::{Recorded, Store, StoreError};
 /// How often the spool is looked at without a poke.
 const SLOW_POLL: Duration = Duration::from_secs(2);
 
+/// How often refs are compared after the start: what a push whose spool file could not be written waits.
+const COMPARE_EVERY: Duration = Duration::from_secs(15 * 60);
+
 /// Why an event could not be taken; it stays in the spool and is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
@@ -166,8 +169,13 @@ impl Intake {
     }
 
     async fn poll(&self, stop: &CancellationToken) {
+        let mut compared = tokio::time::Instant::now();
         while stop.run_until_cancelled(tokio::time::sleep(SLOW_POLL)).await.is_some() {
             self.drain().await;
+            if compared.elapsed() >= COMPARE_EVERY {
+                self.compare_refs(false).await;
+                compared = tokio::time::Instant::now();
+            }
         }
     }
 }

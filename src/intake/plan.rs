@@ -17,6 +17,9 @@ pub(super) struct Plan {
     pub(super) notes: Vec<String>,
 }
 
+/// The push option that makes no runs.
+pub(super) const SKIP: &str = "ci.skip";
+
 /// The push options that quire knows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
@@ -30,7 +33,7 @@ impl Options {
         let mut parsed = Self::default();
         for option in options {
             match option.split_once('=') {
-                None if option == "ci.skip" => parsed.skip = true,
+                None if option == SKIP => parsed.skip = true,
                 // The hook's own: it stays and shows the log.
                 None if option == "ci.wait" => {}
                 Some(("ci.job", job)) if !job.is_empty() => parsed.only_job = Some(job.chars().take(128).collect()),
@@ -53,6 +56,7 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
     let repo = paths.repo(&push.repo);
     if !repo.is_dir() {
         plan.notes.push(format!("repository {} is gone; its runs are not made", push.repo));
+        plan.refs_now = push.refs.iter().map(|update| (update.ref_name.clone(), None)).collect();
         return Ok(plan);
     }
     let wanted: Vec<&RefUpdate> = push.refs.iter().filter(|update| !options.skip && makes_a_run(update)).collect();

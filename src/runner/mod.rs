@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +83,7 @@ struct Inner {
     executors: Vec<Arc<dyn Executor>>,
     program: std::path::PathBuf,
     config: watch::Receiver<Arc<RunnerConfig>>,
+    running: Mutex<Running>,
 }
 
 /// A run in progress and how to stop it.
@@ -93,10 +94,6 @@ struct InHand {
 
 /// The runs in progress, by the task that drives each.
 type Running = HashMap<tokio::task::Id, InHand>;
-
-fn ids(running: &Running) -> Vec<RunId> {
-    running.values().map(|in_hand| in_hand.run).collect()
-}
 
 impl Runner {
     /// A runner. The first of `executors` runs new runs; the others only clean up after a change of configuration.
@@ -113,31 +110,37 @@ impl Runner {
         config: watch::Receiver<Arc<RunnerConfig>>,
     ) -> Self {
         let git = Git::new(&paths);
-        Self(Arc::new(Inner { store, queue, live, meter, paths, git, executors, program, config }))
+        Self(Arc::new(Inner { store, queue, live, meter, paths, git, executors, program, config, running: Mutex::default() }))
     }
 
     /// Claims and drives runs until told to stop, then brings what is in hand to a durable end.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut running = Running::new();
+        // Before anything else runs, what a crash left behind is put right.
+        let Some(all_right) = shutdown.run_until_cancelled(self.reconcile()).await else { return };
+        tokio::join!(self.drive_all(&shutdown), shutdown.run_until_cancelled(self.keep_reconciling(all_right)));
+    }
+
+    /// Looks for strays again and again, beside the runs: an engine that hangs must not hold them.
+    async fn keep_reconciling(&self, mut all_right: bool) {
+        loop {
+            tokio::time::sleep(if all_right { SWEEP_EVERY } else { SLOW_POLL }).await;
+            all_right = self.reconcile().await;
+        }
+    }
+
+    async fn drive_all(&self, shutdown: &CancellationToken) {
         let mut tasks: JoinSet<()> = JoinSet::new();
-        let mut sweep_due = tokio::time::Instant::now();
+        let mut held = false;
         while !shutdown.is_cancelled() {
-            if tokio::time::Instant::now() >= sweep_due {
-                let all_right = self.reconcile(&ids(&running)).await;
-                sweep_due = tokio::time::Instant::now() + if all_right { SWEEP_EVERY } else { SLOW_POLL };
-            }
-            self.stop_what_was_asked(&running).await;
-            if let Err(error) = self.claim_what_fits(&mut running, &mut tasks, &shutdown).await {
+            self.stop_what_was_asked().await;
+            if let Err(error) = self.claim_what_fits(&mut tasks, &mut held, shutdown).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "no run can be claimed now");
             }
             tokio::select! {
                 () = self.0.queue.woken(SLOW_POLL) => {}
-                Some(ended) = tasks.join_next_with_id() => self.ended(ended, &mut running).await,
+                Some(ended) = tasks.join_next_with_id() => self.ended(&ended).await,
                 () = shutdown.cancelled() => {}
             }
-        }
-        for in_hand in running.values() {
-            in_hand.stop.cancel();
         }
         let drained = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
@@ -146,20 +149,22 @@ impl Runner {
     }
 
     /// Forgets a run whose task ended. One that panicked is put right like one that a crash left behind.
-    async fn ended(&self, ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>, running: &mut Running) {
-        match ended {
-            Ok((task, ())) => {
-                running.remove(&task);
-            }
+    async fn ended(&self, ended: &Result<(tokio::task::Id, ()), tokio::task::JoinError>) {
+        let task = match ended {
+            Ok((task, ())) => *task,
             Err(error) => {
-                let run = running.remove(&error.id()).map(|in_hand| in_hand.run.to_string());
-                tracing::error!(run = run.unwrap_or_default(), %error, "internal error: the task of a run broke off");
-                self.reconcile(&ids(running)).await;
+                tracing::error!(%error, "internal error: the task of a run broke off");
+                error.id()
             }
+        };
+        self.0.running.lock().await.remove(&task);
+        if ended.is_err() {
+            self.reconcile().await;
         }
     }
 
-    async fn stop_what_was_asked(&self, running: &Running) {
+    async fn stop_what_was_asked(&self) {
+        let running = self.0.running.lock().await;
         if running.is_empty() {
             return;
         }
@@ -174,21 +179,23 @@ impl Runner {
         }
     }
 
-    async fn claim_what_fits(
-        &self,
-        running: &mut Running,
-        tasks: &mut JoinSet<()>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    /// Claims as many runs as there is room for. `held` is whether the waiting runs say that the engine is away.
+    async fn claim_what_fits(&self, tasks: &mut JoinSet<()>, held: &mut bool, shutdown: &CancellationToken) -> Result<(), StoreError> {
         let Some(executor) = self.0.executors.first().cloned() else { return Ok(()) };
         let limit = self.0.config.borrow().concurrent_runs.max(1);
-        while running.len() < limit && !shutdown.is_cancelled() {
-            if !self.0.store.call(|store| store.has_claimable()).await? {
+        while !shutdown.is_cancelled() {
+            if self.0.running.lock().await.len() >= limit || !self.0.store.call(|store| store.has_claimable()).await? {
                 return Ok(());
             }
             if let Err(why) = executor.probe().await {
+                *held = true;
                 return self.0.queue.note_waiting(Some(format!("waits: {why}"))).await;
             }
+            if std::mem::take(held) {
+                self.0.queue.note_waiting(None).await?;
+            }
+            // Under the lock, so that reconciling never sees a run active and in nobody's hands.
+            let mut running = self.0.running.lock().await;
             let Some(run) = self.0.queue.claim(executor.kind()).await? else { return Ok(()) };
             crate::fault::point("runner-claimed");
             let (id, stop) = (run.id, shutdown.child_token());

@@ -7,11 +7,16 @@ use crate::names::RunId;
 use crate::run::{ExecutorKind, Run};
 
 impl Runner {
-    /// Ends every active run that is not in `driven`, once its container is confirmed gone, and removes
+    /// Ends every active run that no task of ours drives, once its container is confirmed gone, and removes
     /// containers, networks and workspaces that belong to no driven run. False where a run could not be
     /// put right yet.
-    pub(super) async fn reconcile(&self, driven: &[RunId]) -> bool {
-        let active = match self.0.store.call(|store| store.active_runs()).await {
+    pub(super) async fn reconcile(&self) -> bool {
+        // Both pictures under the lock that a claim takes, so that they are of one moment.
+        let running = self.0.running.lock().await;
+        let driven: Vec<RunId> = running.values().map(|in_hand| in_hand.run).collect();
+        let active = self.0.store.call(|store| store.active_runs()).await;
+        drop(running);
+        let active = match active {
             Ok(active) => active,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the active runs cannot be read");
@@ -22,7 +27,7 @@ impl Runner {
         let strays: Vec<&Run> = active.iter().filter(|run| !driven.contains(&run.id)).collect();
         for executor in &self.0.executors {
             let mine = |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
-            match executor.sweep(driven).await {
+            match executor.sweep(&driven).await {
                 Ok(removed) => {
                     if removed > 0 {
                         tracing::warn!(removed, executor = %executor.kind(), "removed what runs had left behind");

@@ -114,7 +114,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
             },
             async {
                 intake.drain().await;
-                intake.compare_refs().await;
+                intake.compare_refs(state.store.is_fresh()).await;
                 health.set(Part::EventSocket, Status::Ok, "listening", None);
                 let watched = shutdown.run_until_cancelled(watch::intake(&intake, &health));
                 tokio::join!(intake.clone().run(socket, shutdown.child_token()), watched);

@@ -82,7 +82,9 @@ pub(super) fn listen_address(config: &Config) -> SocketAddr {
 pub(super) fn web_config(config: &Config) -> WebConfig {
     let host = config.ssh.host.clone();
     let url = config.http.url.clone();
-    let url = url.unwrap_or_else(|| format!("http://{}:{}", host.as_deref().unwrap_or("localhost"), config.http.port));
+    // The port that Docker publishes may be another than the one in the container.
+    let port = variable("QUIRE_PUBLISHED_HTTP_PORT").and_then(|text| text.parse().ok()).unwrap_or(config.http.port);
+    let url = url.unwrap_or_else(|| format!("http://{}:{port}", host.as_deref().unwrap_or("localhost")));
     let host = host.or_else(|| host_of(&url)).unwrap_or_else(|| "localhost".to_owned());
     let auth = match config.http.auth {
         Auth::Open => web::Auth::Open,

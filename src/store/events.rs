@@ -1,6 +1,6 @@
 //! Push events and the runs they make: one transaction each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
@@ -91,20 +91,26 @@ impl Store {
                 return Ok(Recorded { runs: runs_of(tx, event.id)?, ..Recorded::default() });
             }
             let mut recorded = Recorded { is_new: true, ..Recorded::default() };
+            let by_ref: HashMap<&RefName, &NewRun> = runs.iter().map(|run| (&run.ref_name, run)).collect();
             for update in &event.refs {
-                let run = runs.iter().find(|run| run.ref_name == update.ref_name);
                 let seen = seen_ref(tx, &event.repo, &update.ref_name)?;
                 let place = place(update, seen.as_ref(), refs_now, event.event_type);
-                if let Some(run) = run {
-                    match place {
-                        Place::Newest => recorded.replaced.extend(insert_replacing(tx, run, Some(event.id), now, decide)?),
-                        Place::Behind => insert_behind(tx, run, event.id, now)?,
-                        Place::Known => continue,
-                    }
-                    recorded.runs.push((run.id, run.ref_name.clone()));
+                if let Some(run) = by_ref.get(&update.ref_name) {
+                    let made = match place {
+                        Place::Newest => {
+                            recorded.replaced.extend(insert_replacing(tx, run, Some(event.id), now, decide)?);
+                            Some(run.id)
+                        }
+                        Place::Behind => {
+                            insert_behind(tx, run, event.id, now)?;
+                            Some(run.id)
+                        }
+                        Place::Known => made_by_comparison(tx, run)?,
+                    };
+                    recorded.runs.extend(made.map(|id| (id, run.ref_name.clone())));
                 }
-                if place == Place::Newest {
-                    note_ref(tx, &event.repo, update)?;
+                if place != Place::Behind {
+                    note_ref(tx, &event.repo, update, event.event_type == EventType::Reconcile)?;
                 }
             }
             Ok(recorded)
@@ -146,6 +152,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Forgets where the refs of repositories that are gone were seen, so that one of the same name starts afresh.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn keep_seen_refs_of(&self, repos: &[RepoName]) -> Result<(), StoreError> {
+        let names = serde_json::Value::from(repos.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string();
+        self.write(|tx| {
+            tx.execute("DELETE FROM seen_refs WHERE repo NOT IN (SELECT value FROM json_each(?1))", [names])
+                .attempt("forget where refs were seen")?;
+            Ok(())
+        })
+    }
+}
+
 fn insert_event(tx: &Transaction<'_>, event: &PushEvent, now: Millis) -> Result<bool, StoreError> {
     let kind = match event.event_type {
         EventType::Push => "push",
@@ -177,15 +198,26 @@ fn insert_event(tx: &Transaction<'_>, event: &PushEvent, now: Millis) -> Result<
 /// Where an update stands among the recorded ones of its ref.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    /// After all of them.
     Newest,
+    /// Before one that is recorded already.
     Behind,
+    /// A comparison of refs found it before its own push was heard.
     Known,
 }
 
-fn place(update: &RefUpdate, seen: Option<&ObjectId>, refs_now: &RefsNow, event_type: EventType) -> Place {
+/// Where a ref was seen, and whether a comparison saw it there.
+struct Seen {
+    sha: ObjectId,
+    compared: bool,
+}
+
+fn place(update: &RefUpdate, seen: Option<&Seen>, refs_now: &RefsNow, event_type: EventType) -> Place {
     let new = (!update.new_sha.is_zero()).then_some(&update.new_sha);
     let now = refs_now.get(&update.ref_name).map_or(new, Option::as_ref);
-    if event_type == EventType::Push && new.is_some() && seen == new {
+    let compared = seen.is_some_and(|seen| seen.compared);
+    let seen = seen.map(|seen| &seen.sha);
+    if event_type == EventType::Push && compared && new.is_some() && seen == new {
         Place::Known
     } else if now != new && now == seen {
         Place::Behind
@@ -194,21 +226,37 @@ fn place(update: &RefUpdate, seen: Option<&ObjectId>, refs_now: &RefsNow, event_
     }
 }
 
-fn seen_ref(tx: &Transaction<'_>, repo: &RepoName, ref_name: &RefName) -> Result<Option<ObjectId>, StoreError> {
-    let found = tx
-        .prepare_cached("SELECT sha FROM seen_refs WHERE repo = ?1 AND ref_name = ?2")
-        .and_then(|mut statement| row::first(statement.query_row([repo.as_str(), ref_name.as_str()], |found| found.get(0))));
-    found.attempt("read where a ref stands")
+fn seen_ref(tx: &Transaction<'_>, repo: &RepoName, ref_name: &RefName) -> Result<Option<Seen>, StoreError> {
+    let attempt = "read where a ref stands";
+    let found: Option<(String, bool)> = tx
+        .prepare_cached("SELECT sha, compared FROM seen_refs WHERE repo = ?1 AND ref_name = ?2")
+        .and_then(|mut statement| {
+            statement.query_row([repo.as_str(), ref_name.as_str()], |found| Ok((found.get(0)?, found.get(1)?))).optional()
+        })
+        .attempt(attempt)?;
+    let seen = found.map(|(sha, compared)| sha.parse().map(|sha| Seen { sha, compared }).map_err(|_| row_error(&sha)));
+    seen.transpose().attempt(attempt)
 }
 
-fn note_ref(tx: &Transaction<'_>, repo: &RepoName, update: &RefUpdate) -> Result<(), StoreError> {
+/// The run that the comparison made for what this run would be of.
+fn made_by_comparison(tx: &Transaction<'_>, run: &NewRun) -> Result<Option<RunId>, StoreError> {
+    let found = tx.prepare_cached("SELECT id FROM runs WHERE repo = ?1 AND ref_name = ?2 AND sha = ?3 ORDER BY id DESC LIMIT 1").and_then(
+        |mut statement| {
+            let values = [run.repo.as_str(), run.ref_name.as_str(), run.sha.as_str()];
+            row::first(statement.query_row(values, |found| found.get(0)))
+        },
+    );
+    found.attempt("find the run of a ref")
+}
+
+fn note_ref(tx: &Transaction<'_>, repo: &RepoName, update: &RefUpdate, compared: bool) -> Result<(), StoreError> {
     if update.new_sha.is_zero() {
         tx.execute("DELETE FROM seen_refs WHERE repo = ?1 AND ref_name = ?2", [repo.as_str(), update.ref_name.as_str()])
     } else {
         tx.execute(
-            "INSERT INTO seen_refs (repo, ref_name, sha) VALUES (?1, ?2, ?3)
-             ON CONFLICT (repo, ref_name) DO UPDATE SET sha = excluded.sha",
-            [repo.as_str(), update.ref_name.as_str(), update.new_sha.as_str()],
+            "INSERT INTO seen_refs (repo, ref_name, sha, compared) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (repo, ref_name) DO UPDATE SET sha = excluded.sha, compared = excluded.compared",
+            params![repo.as_str(), update.ref_name.as_str(), update.new_sha.as_str(), compared],
         )
     }
     .attempt("note where a ref stands")?;

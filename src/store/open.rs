@@ -39,6 +39,8 @@ struct Inner {
     journal: Journal,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
+    /// This opening made it.
+    fresh: bool,
 }
 
 impl Store {
@@ -48,8 +50,8 @@ impl Store {
     /// The file cannot be opened, is damaged, is newer than this binary, or a migration fails.
     pub fn open(path: &Path, backups: &Path, journal: Journal, clock: Clock) -> Result<Self, StoreError> {
         let mut writer = open_sound(path, backups, journal)?;
-        migrate::to_latest(&mut writer, path, backups, &clock)?;
-        Ok(Self::with(path, clock, journal, writer))
+        let fresh = migrate::to_latest(&mut writer, path, backups, &clock)?;
+        Ok(Self::with(path, clock, journal, writer, fresh))
     }
 
     /// Opens a database that `serve` keeps, from another process.
@@ -62,12 +64,18 @@ impl Store {
         let writer = Connection::open_with_flags(path, flags).map_err(open)?;
         settle(&writer).map_err(open)?;
         migrate::require_latest(&writer, path)?;
-        Ok(Self::with(path, clock, Journal::default(), writer))
+        Ok(Self::with(path, clock, Journal::default(), writer, false))
     }
 
-    fn with(path: &Path, clock: Clock, journal: Journal, writer: Connection) -> Self {
-        let inner = Inner { path: path.into(), clock, journal, writer: Mutex::new(writer), readers: Mutex::default() };
+    fn with(path: &Path, clock: Clock, journal: Journal, writer: Connection, fresh: bool) -> Self {
+        let inner = Inner { path: path.into(), clock, journal, writer: Mutex::new(writer), readers: Mutex::default(), fresh };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether the database did not exist before: nothing in it says what was there earlier.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.inner.fresh
     }
 
     /// The clock that stamps rows.

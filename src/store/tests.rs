@@ -123,7 +123,7 @@ fn a_newer_push_supersedes_and_waits_for_the_active_run() {
 fn hooks_heard_in_the_wrong_order_do_not_bring_back_an_older_commit() {
     let f = fixture();
     let (first, mut first_run) = push_to("app", &["main"], "1");
-    let (second, second_run) = push_to("app", &["main"], "2");
+    let (second, mut second_run) = push_to("app", &["main"], "2");
     let now: RefsNow = [(branch("main"), Some(second.refs[0].new_sha.clone()))].into();
     f.store.record_event(&second, &second_run, &now, policy::on_new_run).unwrap();
     f.store.record_event(&first, &first_run, &now, policy::on_new_run).unwrap();
@@ -132,13 +132,44 @@ fn hooks_heard_in_the_wrong_order_do_not_bring_back_an_older_commit() {
     assert_eq!((state(first_run[0].id).state, state(first_run[0].id).superseded_by), (RunState::Superseded, Some(second_run[0].id)));
     assert_eq!(f.store.seen_refs(&repo("app")).unwrap()[0].sha, second.refs[0].new_sha);
 
-    // A push that the comparison of refs found first makes no second run.
-    let mut late = second.clone();
-    late.id = EventId::new();
-    first_run[0].id = RunId::new();
-    first_run[0].sha = second.refs[0].new_sha.clone();
-    let recorded = f.store.record_event(&late, &first_run, &now, policy::on_new_run).unwrap();
-    assert!(recorded.is_new && recorded.runs.is_empty() && f.store.run(first_run[0].id).unwrap().is_none());
+    // Pushed back to the first commit, and forth again: pushes like any other.
+    for (event, run) in [(&first, &mut first_run), (&second, &mut second_run)] {
+        let back = PushEvent { id: EventId::new(), ..event.clone() };
+        run[0].id = RunId::new();
+        f.store.record_event(&back, run, &RefsNow::new(), policy::on_new_run).unwrap();
+        assert_eq!(state(run[0].id).state, RunState::Pending);
+    }
+}
+
+#[test]
+fn a_push_that_the_comparison_of_refs_found_first_makes_no_second_run() {
+    let f = fixture();
+    let (push, mut runs) = push_to("app", &["main"], "1");
+    let found = PushEvent { id: EventId::new(), event_type: EventType::Reconcile, ..push.clone() };
+    f.store.record_event(&found, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    let first = std::mem::replace(&mut runs[0].id, RunId::new());
+    let recorded = f.store.record_event(&push, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    assert_eq!(recorded.runs, [(first, branch("main"))]);
+    assert!(f.store.run(runs[0].id).unwrap().is_none());
+    // The same commit pushed again, after a detour that nobody recorded, is a push of its own.
+    let again = PushEvent { id: EventId::new(), ..push };
+    runs[0].id = RunId::new();
+    f.store.record_event(&again, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    assert!(f.store.run(runs[0].id).unwrap().is_some());
+    f.store.keep_seen_refs_of(&[repo("other")]).unwrap();
+    assert!(f.store.seen_refs(&repo("app")).unwrap().is_empty());
+}
+
+#[test]
+fn a_retry_replaces_nothing() {
+    let f = fixture();
+    let old = record(&f.store, "app", &["main"])[0];
+    f.store.request_cancel(old).unwrap();
+    let newest = record(&f.store, "app", &["main"])[0];
+    let again = f.store.retry(old).unwrap();
+    let state = |id| f.store.run(id).unwrap().unwrap().state;
+    assert_eq!((state(newest), state(again.id)), (RunState::Pending, RunState::Pending));
+    assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, newest);
 }
 
 #[test]
