@@ -127,14 +127,13 @@ impl Runner {
         let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
         let source = prepare::source(&files)?;
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
-        let prepared = prepared.map_err(|unprepared| {
+        let prepared = prepared.inspect_err(|unprepared| {
             if let Ok(mut own) = log.own() {
                 for diagnostic in &unprepared.diagnostics {
                     own.line(Stream::Stderr, &explain(diagnostic));
                 }
                 own.finish();
             }
-            unprepared
         })?;
         let tree =
             GitTree { git: self.0.git.clone(), repo: self.0.paths.repo(&run.repo), sha: run.sha.clone(), dockerfile: files.dockerfile };

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::clock::Millis;
 use crate::driver::protocol::{FENNEL_FILE, LUA_FILE, PipelineSource, is_pipeline_file};
 use crate::driver::{Driver, DriverError};
-use crate::clock::Millis;
 use crate::executor::ImageSource;
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
