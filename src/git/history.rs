@@ -12,11 +12,6 @@ impl Git {
         Ok(self.commit_facts(repo, std::slice::from_ref(id)).await?.into_iter().next().and_then(|facts| facts.message))
     }
 
-    /// The first line of a commit's message.
-    pub async fn subject(&self, repo: &Path, id: &ObjectId) -> Result<Option<String>, GitError> {
-        Ok(self.message(repo, id).await?.map(|message| message.lines().next().unwrap_or_default().to_owned()))
-    }
-
     /// The files that differ between two commits, or all of a commit where there is no older
     /// one; at most `limit`, and names that are not UTF-8 are spelt with replacement characters.
     pub async fn files_changed(&self, repo: &Path, old: Option<&ObjectId>, new: &ObjectId, limit: usize) -> Result<Vec<String>, GitError> {

@@ -186,14 +186,13 @@ impl Runner {
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message, files.parents);
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
-        let prepared = prepared.map_err(|unprepared| {
+        let prepared = prepared.inspect_err(|unprepared| {
             if let Ok(mut own) = log.own() {
                 for diagnostic in &unprepared.diagnostics {
                     own.line(Stream::Stderr, &explain(diagnostic));
                 }
                 own.finish();
             }
-            unprepared
         })?;
         let tree = GitTree {
             git: self.0.git.clone(),

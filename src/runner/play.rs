@@ -89,7 +89,7 @@ pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> 
         seq: 0,
         messages: Vec::new(),
     };
-    let end = play.to_the_end(&mut receiver, &mut writer, &stop).await;
+    let end = play.until_it_ends(&mut receiver, &mut writer, &stop).await;
     play.cancel_all();
     writer.abort();
     receiver.kill().await;
@@ -149,7 +149,7 @@ struct Play {
 }
 
 impl Play {
-    async fn to_the_end(&mut self, receiver: &mut DriverReceiver, writer: &mut Writer, stop: &CancellationToken) -> Stop {
+    async fn until_it_ends(&mut self, receiver: &mut DriverReceiver, writer: &mut Writer, stop: &CancellationToken) -> Stop {
         match self.events(receiver, writer, stop).await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -423,7 +423,8 @@ fn log_failed(error: &std::io::Error) -> Stop {
 }
 
 /// What an executor's error means for the run.
-pub(super) fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
+#[must_use]
+pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
     let kind = match error {
         ExecutorError::Unavailable(_) => FailureKind::DockerUnavailable,
         ExecutorError::Image(_) => FailureKind::Image,

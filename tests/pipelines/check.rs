@@ -157,7 +157,7 @@ fn a_file_that_does_not_compile_or_fails_says_where() {
 fn what_is_not_a_pipeline_is_one_sentence() {
     let none = check(&[("README", "")], &[]);
     assert!(
-        none.code == 1 && none.stderr.starts_with("error: there is no pipeline: neither .quire/ci.fnl nor .quire/ci.lua in "),
+        none.code == 1 && none.stderr.starts_with("quire: there is no pipeline: neither .quire/ci.fnl nor .quire/ci.lua in "),
         "{}",
         none.stderr
     );

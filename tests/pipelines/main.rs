@@ -6,5 +6,7 @@
 mod check;
 mod docs;
 mod hostile;
+mod init;
 mod rules;
+mod run;
 mod support;

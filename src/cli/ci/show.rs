@@ -1,0 +1,121 @@
+//! A pipeline, or what is wrong with it, as text, JSON or a graph for Graphviz.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+
+use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report, SourceOffset};
+use serde_json::json;
+
+use crate::driver::protocol::DOCKERFILE;
+use crate::pipeline::{Diagnostic, Input, Pipeline, PipelineImage, PipelineText, format_duration};
+
+/// Diagnostics with their source lines, as miette draws them.
+pub(super) fn errors(diagnostics: &[Diagnostic], text: &PipelineText) -> String {
+    let mut words = String::new();
+    for diagnostic in diagnostics {
+        let mut shown = MietteDiagnostic::new(&diagnostic.message);
+        if let Some(hint) = &diagnostic.hint {
+            shown = shown.with_help(hint);
+        }
+        let place = diagnostic.place.as_ref();
+        let report = match place.filter(|place| place.file == text.file && text.line(place.line).is_some()) {
+            Some(place) => {
+                let (line, column) = (place.line as usize, place.column as usize);
+                let offset = SourceOffset::from_location(&text.text, line, column).offset();
+                let label = LabeledSpan::new_with_span(Some("here".to_owned()), (offset, marked(&text.text[offset..])));
+                Report::from(shown.with_label(label)).with_source_code(NamedSource::new(&text.file, text.text.clone()))
+            }
+            None => {
+                let mut shown = shown;
+                if let Some(place) = place {
+                    shown.message = format!("{place}: {}", shown.message);
+                }
+                Report::from(shown)
+            }
+        };
+        let _ = writeln!(words, "{report:?}");
+    }
+    let count = diagnostics.len();
+    let _ = writeln!(words, "{count} {} in the pipeline", if count == 1 { "error" } else { "errors" });
+    words
+}
+
+/// How many bytes of the text at a place are marked: the word that begins there.
+fn marked(rest: &str) -> usize {
+    let end = rest.char_indices().skip(1).find(|(_, c)| c.is_whitespace() || "()[]{}".contains(*c));
+    end.map_or(rest.len(), |(at, _)| at)
+}
+
+/// Jobs with their inputs, sources and image, for people.
+pub(super) fn text(file: &str, pipeline: &Pipeline) -> String {
+    let jobs = pipeline.jobs();
+    let bold = |text: String| {
+        if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text }
+    };
+    let mut words = format!("{file}: {} {}\n", jobs.len(), if jobs.len() == 1 { "job" } else { "jobs" });
+    let width = jobs.iter().map(|job| job.id.as_str().chars().count()).max().unwrap_or(0);
+    for job in jobs {
+        let inputs: Vec<String> = job.inputs.iter().map(ToString::to_string).collect();
+        let mut notes = Vec::new();
+        notes.extend(job.options.timeout_ms.map(|millis| format!("at most {}", format_duration(millis))));
+        notes.extend(job.options.allow_failure.then(|| "may fail".to_owned()));
+        notes.extend((job.options.retry > 0).then(|| format!("tried up to {} times", job.options.retry + 1)));
+        let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join(", ")) };
+        let _ = writeln!(words, "  {}  ← {}{notes}", bold(format!("{:width$}", job.id)), inputs.join(", "));
+    }
+    let image = match pipeline.image() {
+        PipelineImage::Reference(image) => image.clone(),
+        PipelineImage::Dockerfile => format!("built from {DOCKERFILE}"),
+        PipelineImage::Default => "the configured default".to_owned(),
+    };
+    let sources: Vec<&str> = pipeline.sources().into_iter().map(crate::pipeline::Source::as_str).collect();
+    let _ = writeln!(words, "sources: {}\nimage: {image}", sources.join(", "));
+    words
+}
+
+/// The same for programs.
+pub(super) fn json(file: &str, pipeline: &Pipeline) -> serde_json::Value {
+    let jobs: Vec<_> = pipeline
+        .jobs()
+        .iter()
+        .map(|job| {
+            json!({
+                "id": job.id,
+                "inputs": job.inputs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "timeout_ms": job.options.timeout_ms,
+                "allow_failure": job.options.allow_failure,
+                "retry": job.options.retry,
+                "file": job.place.file,
+                "line": job.place.line,
+            })
+        })
+        .collect();
+    let (image, dockerfile) = match pipeline.image() {
+        PipelineImage::Reference(image) => (Some(image), false),
+        PipelineImage::Dockerfile => (None, true),
+        PipelineImage::Default => (None, false),
+    };
+    let sources: Vec<&str> = pipeline.sources().into_iter().map(crate::pipeline::Source::as_str).collect();
+    json!({ "file": file, "jobs": jobs, "sources": sources, "image": image, "dockerfile": dockerfile, "timeout_ms": pipeline.timeout_ms() })
+}
+
+/// The same for Graphviz.
+pub(super) fn dot(pipeline: &Pipeline) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut words = "digraph pipeline {\n  rankdir=LR;\n".to_owned();
+    for source in pipeline.sources() {
+        let _ = writeln!(words, "  {} [shape=plain];", quoted(source.as_str()));
+    }
+    for job in pipeline.jobs() {
+        let _ = writeln!(words, "  {} [shape=box];", quoted(job.id.as_str()));
+        for input in &job.inputs {
+            let from = match input {
+                Input::Job(id) => quoted(id.as_str()),
+                Input::Source(source) => quoted(source.as_str()),
+            };
+            let _ = writeln!(words, "  {from} -> {};", quoted(job.id.as_str()));
+        }
+    }
+    words.push_str("}\n");
+    words
+}
