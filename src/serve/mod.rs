@@ -9,6 +9,7 @@ mod parts;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,9 @@ use crate::queue::Queue;
 use crate::runner::{Runner, RunnerConfig};
 use crate::store::{Store, StoreError};
 use crate::web::{self, HealthBoard, Part, Status, WebState};
+
+/// How long an address may be in use before that counts as somebody else's server.
+const HANDOVER: Duration = Duration::from_secs(2);
 
 /// Why the server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +65,7 @@ pub fn run(paths: &Paths) -> Result<(), ServeError> {
     let runtime = runtime.map_err(system("start the runtime"))?;
     let served = runtime.block_on(serve(paths.clone(), loaded.config));
     // A blocking call that hangs (a disk, an engine) must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    runtime.shutdown_timeout(Duration::from_millis(500));
     served
 }
 
@@ -93,9 +97,10 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let runner =
         Runner::new(store.clone(), queue.clone(), live.clone(), meter.clone(), paths.clone(), executors.clone(), program, runner_config);
 
-    let socket = intake::bind(&paths.socket()).map_err(system(format!("listen on {}", paths.socket().display())))?;
+    let socket = bound(async || intake::bind(&paths.socket())).await;
+    let socket = socket.map_err(system(format!("listen on {}", paths.socket().display())))?;
     let address = parts::listen_address(&config);
-    let listener = TcpListener::bind(&address).await.map_err(system(format!("listen on {address}")))?;
+    let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
     let health = HealthBoard::new(clock.clone());
     health.set(Part::Config, Status::Ok, "loaded", None);
     let state =
@@ -138,6 +143,20 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
                 }
                 Signal::Reload => reload_config(&paths, &reload, &health),
             },
+        }
+    }
+}
+
+/// Binds an address, and waits a little for one that is in use: a server that was killed while it started a
+/// child leaves, until that child executes its program, one more process that holds the server's sockets.
+async fn bound<T>(attempt: impl AsyncFn() -> std::io::Result<T>) -> std::io::Result<T> {
+    let deadline = tokio::time::Instant::now() + HANDOVER;
+    loop {
+        match attempt().await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            done => return done,
         }
     }
 }

@@ -41,8 +41,8 @@ fn the_server_killed_once_at_each_point() {
         let runs = forge.runs_of("app");
         let states: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
         let cut = (RunState::Failed, Some(FailureKind::Orphaned));
-        let expected = if claimed { vec![cut, (RunState::Complete, None)] } else { vec![(RunState::Complete, None)] };
-        assert_eq!(states, expected, "{point}");
+        let well = (RunState::Complete, None);
+        assert!(states == [cut, well] || !claimed && states == [well], "{point}: {states:?}");
         assert_eq!(forge.runs_of("other").len(), 1, "{point}");
     }
 }
@@ -60,7 +60,7 @@ fn the_server_killed_at_each_pass_of_each_point() {
             // Nothing left to be killed at: the run has had its second try.
             let died = wait_for("the server to die, or to have nothing to do", || {
                 let open = forge.runs().iter().any(|run| !run.state.is_final()) || !forge.spooled().is_empty();
-                (forge.processes().is_empty() || !forge.processes().contains(&forge.pid()) || !open).then_some(open)
+                (!forge.processes().contains(&forge.pid()) || !open).then_some(open)
             });
             if !died {
                 forge.stop();
@@ -71,9 +71,13 @@ fn the_server_killed_at_each_pass_of_each_point() {
         forge.unset("QUIRE_FAULT").serve();
         check_nothing_is_lost(&forge);
         let runs = forge.runs_of("app");
-        assert_eq!(runs.len(), if claimed { 2 } else { 1 }, "{point}: {runs:?}");
         let orphaned = runs.iter().filter(|run| run.failure_kind == Some(FailureKind::Orphaned)).count();
-        assert_eq!(orphaned, if claimed { 2 } else { 0 }, "{point}: {runs:?}");
+        // Once recorded it may be claimed before the server dies, so only these counts are certain.
+        if claimed {
+            assert_eq!((runs.len(), orphaned), (2, 2), "{point}: {runs:?}");
+        } else if point == "intake-before-record" {
+            assert_eq!((runs.len(), orphaned), (1, 0), "{point}: {runs:?}");
+        }
     }
 }
 

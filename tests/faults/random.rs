@@ -22,6 +22,15 @@ impl Random {
     }
 }
 
+/// Tells the pushers that it is over.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn the_server_killed_at_random_moments_during_pushes() {
     let given = std::env::var("QUIRE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -51,6 +60,8 @@ fn the_server_killed_at_random_moments_during_pushes() {
                 })
             })
             .collect();
+        // Also where this thread fails, or the others would go on for ever.
+        let ending = Over(&over);
         let end = Instant::now() + TIME;
         while Instant::now() < end {
             // A moment of the test's own making, not a wait for something.
@@ -63,7 +74,7 @@ fn the_server_killed_at_random_moments_during_pushes() {
                 forge.spawn();
             }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(ending);
         for (at, pusher) in pushers.into_iter().enumerate() {
             pushed.insert(format!("app-{at}"), pusher.join().unwrap());
         }
