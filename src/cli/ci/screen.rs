@@ -94,7 +94,11 @@ impl Feed {
         self.note_steps(known);
         let keys: Vec<StepKey> = self.keys.iter().map(|key| StepKey { done: key.done || last, ..key.clone() }).collect();
         loop {
-            let batch = follower.poll(&keys, BATCH_BYTES)?;
+            let mut batch = follower.poll(&keys, BATCH_BYTES)?;
+            // Times are milliseconds. What quire and the pipeline say mostly follows what a command has said.
+            for moment in batch.lines.chunk_by_mut(|a, b| a.time == b.time) {
+                moment.sort_by_key(|line| line.seq.is_none());
+            }
             self.events.extend(board.events_from(self.events.len()));
             for line in &batch.lines {
                 self.before(line, screen)?;
@@ -135,9 +139,9 @@ impl Feed {
         let starts = |event: &Event| matches!(event, Event::StepStarted(step) if Some(step.seq) == line.seq);
         let ahead = &self.events[self.printed..];
         let upto = ahead.iter().position(starts).map_or(0, |at| at + 1);
-        // Of the same moment: a step's last lines come before its end, quire's own words about it
-        // after; and what a job says comes before the job's end.
-        let same = |event: &Event| line.seq.is_none() && !matches!(event, Event::JobEnded(_)) && event.at() == line.time;
+        // Of the same moment: a step's last lines come before its end; what a job says comes after the
+        // end of its step, and before its next step and its own end.
+        let same = |event: &Event| line.seq.is_none() && matches!(event, Event::StepEnded(_)) && event.at() == line.time;
         let earlier = |event: &Event| event.at() < line.time || same(event);
         let upto = upto.max(ahead.iter().take_while(|event| earlier(event)).count()) + self.printed;
         while self.printed < upto {
