@@ -27,6 +27,8 @@ pub struct Timings {
     pub call: Duration,
     /// Creating, starting and removing a container.
     pub heavy: Duration,
+    /// Removing one of many things, or something that is tried again.
+    pub removal: Duration,
     /// How long an upload may stand still.
     pub stall: Duration,
     /// How long a stream may be silent before the engine is asked whether it lives.
@@ -36,7 +38,7 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { ping: seconds(5), call: seconds(30), heavy: seconds(120), stall: seconds(60), watch: seconds(15) }
+        Self { ping: seconds(5), call: seconds(30), heavy: seconds(120), removal: seconds(10), stall: seconds(60), watch: seconds(15) }
     }
 }
 
@@ -189,7 +191,7 @@ mod tests {
 
     fn hasty() -> Timings {
         let short = Duration::from_millis(200);
-        Timings { ping: short, call: short, heavy: short, stall: short, watch: short }
+        Timings { ping: short, call: short, heavy: short, removal: short, stall: short, watch: short }
     }
 
     async fn error_of(endpoint: &str) -> DockerError {

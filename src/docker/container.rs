@@ -1,8 +1,9 @@
 //! Containers: create, start, upload, inspect, list, kill, remove.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, NetworkingConfig};
 use bollard::query_parameters as query;
 
 use super::{DockerError, Engine, Feed, Labels, TarStream, label_filter, label_map};
@@ -34,8 +35,20 @@ pub struct ContainerSpec {
     pub pids: u32,
     /// Capabilities to take away from the engine's default set.
     pub drop_capabilities: Vec<String>,
-    /// `none`, or a network's name.
-    pub network: String,
+    /// What it is connected to.
+    pub network: Attachment,
+}
+
+/// What a container is connected to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Attachment {
+    /// Nothing.
+    #[default]
+    None,
+    /// The network of this name.
+    Name(String),
+    /// The network of this id, also where others have the same name.
+    Id(String),
 }
 
 /// How a container stands.
@@ -161,13 +174,21 @@ impl Engine {
     /// # Errors
     /// When it is not gone in time; what the engine said last.
     pub async fn remove_container(&self, id: &str) -> Result<bool, DockerError> {
+        self.remove_container_within(id, self.timings().heavy).await
+    }
+
+    /// The same within a time of the caller's, for one who tries again or has others to remove.
+    ///
+    /// # Errors
+    /// When it is not gone in time; what the engine said last.
+    pub async fn remove_container_within(&self, id: &str, limit: Duration) -> Result<bool, DockerError> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(20);
         let mut seen = false;
         loop {
             let options = query::RemoveContainerOptions { force: true, v: true, link: false };
-            let removed =
-                self.call("remove the container", self.timings().heavy, |docker| async move {
+            let removed = self
+                .call("remove the container", limit.saturating_sub(started.elapsed()).max(LEAST), |docker| async move {
                     docker.remove_container(id, Some(options)).await
                 })
                 .await;
@@ -179,7 +200,7 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             seen = true;
-            if started.elapsed() > self.timings().heavy {
+            if started.elapsed() > limit {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
@@ -188,8 +209,12 @@ impl Engine {
     }
 }
 
+/// A last try at a removal gets this much.
+const LEAST: Duration = Duration::from_millis(100);
+
 fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let (network_mode, networking_config) = connect(&spec.network);
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         user: spec.user.clone(),
@@ -208,10 +233,25 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
             pids_limit: Some(i64::from(spec.pids)),
             cap_drop: Some(spec.drop_capabilities.clone()),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
-            network_mode: Some(spec.network.clone()),
+            network_mode: Some(network_mode),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             ..Default::default()
         }),
+        networking_config,
         ..Default::default()
+    }
+}
+
+/// The network as the engine is told it. An id as mode alone is not enough: before 25 the engine
+/// makes a name of it, and then finds that name ambiguous where two networks have it.
+fn connect(network: &Attachment) -> (String, Option<NetworkingConfig>) {
+    match network {
+        Attachment::None => ("none".to_owned(), None),
+        Attachment::Name(name) => (name.clone(), None),
+        Attachment::Id(id) => {
+            let endpoint = EndpointSettings { network_id: Some(id.clone()), ..Default::default() };
+            let endpoints_config = Some(HashMap::from([(id.clone(), endpoint)]));
+            (id.clone(), Some(NetworkingConfig { endpoints_config }))
+        }
     }
 }

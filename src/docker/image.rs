@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bollard::Docker;
 use bollard::models::{BuildInfo, CreateImageInfo};
 use bollard::query_parameters as query;
 use futures_util::StreamExt;
@@ -22,6 +23,10 @@ pub struct BuildSpec {
     pub milli_cpus: u64,
     /// Weight of its commands against other containers.
     pub cpu_shares: u32,
+    /// Memory (and memory plus swap) in bytes for its commands.
+    pub memory: u64,
+    /// Whether its commands get a network.
+    pub network: bool,
 }
 
 /// An image of a listing.
@@ -77,7 +82,7 @@ impl Engine {
         let attempt = "build the image";
         let feed = Feed::default();
         let body = bollard::body_try_stream(feed.watch(context));
-        let docker = self.client().await?;
+        let docker = limit_memory(self.client().await?, spec.memory);
         let mut stream = docker.build_image(build_options(spec), None, Some(body)).boxed();
         while let Some(info) = self.next_of(&mut stream).await? {
             match info {
@@ -122,6 +127,18 @@ impl Engine {
     }
 }
 
+/// The client with the limit of memory added to what it asks: its own fields for it end at 2 GiB.
+fn limit_memory(docker: Docker, bytes: u64) -> Docker {
+    docker.with_request_modifier(move |mut request| {
+        let limited = format!("{}&memory={bytes}&memswap={bytes}", request.uri());
+        // Digits cannot make an address unfit.
+        if let Ok(limited) = limited.parse() {
+            *request.uri_mut() = limited;
+        }
+        request
+    })
+}
+
 fn build_options(spec: &BuildSpec) -> query::BuildImageOptions {
     let period = 100_000_i32;
     query::BuildImageOptions {
@@ -133,6 +150,7 @@ fn build_options(spec: &BuildSpec) -> query::BuildImageOptions {
         cpushares: i32::try_from(spec.cpu_shares).ok(),
         cpuperiod: Some(period),
         cpuquota: i32::try_from(spec.milli_cpus.saturating_mul(100)).ok(),
+        networkmode: (!spec.network).then(|| "none".to_owned()),
         ..Default::default()
     }
 }

@@ -14,11 +14,12 @@ mod image;
 mod network;
 
 pub use connect::{Engine, Timings};
-pub use container::{ContainerSpec, ContainerState, Listed};
+pub use container::{Attachment, ContainerSpec, ContainerState, Listed};
 pub use error::DockerError;
 pub use exec::{ExecOutput, ExecSpec, ExecState, Frame};
 pub use feed::{Feed, TarStream};
 pub use image::{BuildSpec, ListedImage, Progress, full_reference};
+pub use network::ListedNetwork;
 
 use std::collections::HashMap;
 

@@ -1,18 +1,34 @@
 //! Networks: the engine's bridges.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters as query;
 
 use super::{DockerError, Engine, Labels, label_filter, label_map};
 
+/// A network of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedNetwork {
+    /// Its id.
+    pub id: String,
+    /// Its name; before Engine 25 several may have it.
+    pub name: String,
+    /// When it was made, in the engine's words.
+    pub created: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
 impl Engine {
-    /// Makes a bridge on which containers reach the world but not each other. One that exists is fine.
+    /// Makes a bridge on which containers reach the world but not each other; gives its id.
+    ///
+    /// Engines before 25 make another one of the same name where there is one already.
     ///
     /// # Errors
-    /// When the engine cannot make it.
-    pub async fn ensure_isolated_network(&self, name: &str, labels: &Labels) -> Result<(), DockerError> {
+    /// When the engine cannot make it; [`DockerError::Conflict`] when the name is taken.
+    pub async fn create_isolated_network(&self, name: &str, labels: &Labels) -> Result<String, DockerError> {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
@@ -21,31 +37,30 @@ impl Engine {
             ..Default::default()
         };
         let made = self.call("make the network", self.timings().heavy, |docker| async move { docker.create_network(request).await });
-        match made.await {
-            Ok(_) | Err(DockerError::Conflict { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(made.await?.id)
     }
 
-    /// Ids and labels of the networks that carry all of the labels.
+    /// The networks that carry all of the labels.
     ///
     /// # Errors
     /// When the engine cannot say.
-    pub async fn networks(&self, labels: &Labels) -> Result<Vec<super::Listed>, DockerError> {
+    pub async fn networks(&self, labels: &Labels) -> Result<Vec<ListedNetwork>, DockerError> {
         let options = query::ListNetworksOptions { filters: Some(label_filter(labels)) };
         let listed =
             self.call("list networks", self.timings().call, |docker| async move { docker.list_networks(Some(options)).await }).await?;
-        let entry =
-            |n: bollard::models::Network| Some(super::Listed { id: n.id?, labels: n.labels.unwrap_or_default().into_iter().collect() });
+        let entry = |network: bollard::models::Network| {
+            let labels = network.labels.unwrap_or_default().into_iter().collect();
+            Some(ListedNetwork { id: network.id?, name: network.name?, created: network.created.unwrap_or_default(), labels })
+        };
         Ok(listed.into_iter().filter_map(entry).collect())
     }
 
-    /// Removes a network; gives whether it was there.
+    /// Removes a network by its id; gives whether it was there.
     ///
     /// # Errors
     /// When it is in use, or the engine cannot do it.
-    pub async fn remove_network(&self, id: &str) -> Result<bool, DockerError> {
-        let removed = self.call("remove the network", self.timings().heavy, |docker| async move { docker.remove_network(id).await });
+    pub async fn remove_network(&self, id: &str, limit: Duration) -> Result<bool, DockerError> {
+        let removed = self.call("remove the network", limit, |docker| async move { docker.remove_network(id).await });
         match removed.await {
             Ok(()) => Ok(true),
             Err(DockerError::NotFound { .. }) => Ok(false),

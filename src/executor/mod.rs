@@ -152,7 +152,8 @@ pub trait Executor: Send + Sync {
     /// Which.
     fn kind(&self) -> ExecutorKind;
 
-    /// Starts a workspace. Where it fails, or `cancel` fires, nothing is left behind.
+    /// Starts a workspace. Where it fails, or `cancel` fires, what it made is removed, but only
+    /// [`Executor::clear`] tells whether that worked.
     fn start<'a>(
         &'a self,
         spec: StartSpec,
@@ -163,8 +164,34 @@ pub trait Executor: Send + Sync {
     /// Whether runs can be executed now; the error says in one sentence why not.
     fn probe(&self) -> BoxFuture<'_, Result<(), ExecutorError>>;
 
-    /// Removes everything of this appliance's that belongs to no run in `living`; gives how many things it removed.
-    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<usize, ExecutorError>>;
+    /// Removes everything of a run's, and returns only when it is confirmed gone. For a run whose
+    /// start has ended without handing out a workspace; safe to repeat, and cheap where there is nothing.
+    fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>>;
+
+    /// Removes everything of this appliance's that belongs to no run in `living`, and goes on past
+    /// what cannot be removed.
+    ///
+    /// An error, [`ExecutorError::Unavailable`], only where it could not be asked what there is.
+    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<Swept, ExecutorError>>;
+}
+
+/// What a sweep did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many things it removed.
+    pub removed: usize,
+    /// Runs, none of them in `living`, of which something is or may be still there: it could not
+    /// be removed, or this process has the run in hand. Sorted, each once.
+    pub left: Vec<RunId>,
+}
+
+impl Swept {
+    /// From what was removed and what was left, in any order.
+    fn new(removed: usize, mut left: Vec<RunId>) -> Self {
+        left.sort_unstable();
+        left.dedup();
+        Self { removed, left }
+    }
 }
 
 /// Why an executor could not do something.

@@ -28,12 +28,13 @@ impl Runner {
         for executor in &self.0.executors {
             let mine = |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
             match executor.sweep(&driven).await {
-                Ok(removed) => {
-                    if removed > 0 {
-                        tracing::warn!(removed, executor = %executor.kind(), "removed what runs had left behind");
+                Ok(swept) => {
+                    if swept.removed > 0 {
+                        tracing::warn!(removed = swept.removed, executor = %executor.kind(), "removed what runs had left behind");
                     }
                     for run in strays.iter().filter(mine) {
-                        all_right &= self.orphan(run).await;
+                        // Something of it is still there: not yet known to be over.
+                        all_right &= !swept.left.contains(&run.id) && self.orphan(run).await;
                     }
                 }
                 Err(error) => {

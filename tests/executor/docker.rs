@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use quire::docker::{Engine, Timings};
-use quire::executor::{Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource, StartSpec};
+use quire::executor::{Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource, StartSpec, Swept};
 use quire::names::RunId;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Files, Fixture, IMAGE, Output, Seen, argv, containers_of, endpoint, engine, run, run_exit, shell, small_tree, wait_for,
+    Files, Fixture, IMAGE, Output, Seen, argv, containers_of, endpoint, engine, remove_images_and_networks, run, run_exit, shell,
+    small_tree, wait_for,
 };
 
 /// Makes each test end early where `QUIRE_SKIP` names docker.
@@ -159,7 +160,7 @@ async fn an_image_is_built_and_used_again() {
     }
     let own = vec![("io.quire.instance".to_owned(), fixture.instance.clone())];
     assert_eq!(engine().images(&own).await.unwrap().len(), 3);
-    fixture.docker.as_ref().unwrap().remove_everything().await.unwrap();
+    remove_images_and_networks(&fixture.instance).await;
     assert_eq!(engine().images(&own).await.unwrap().len(), 0);
 }
 
@@ -193,6 +194,26 @@ async fn a_build_that_fails_or_is_cancelled() {
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     // The engine ends the build's own container, which bears no label: its command does.
     wait_for("the build's container is gone", || async { (!process_with(&marker)).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_fenced_in_as_its_run_is() {
+    let fixture = fixture!();
+    // More than fits the client's own field for it.
+    let memory = 3 << 30;
+    let look = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; ls /sys/class/net";
+    for network in [false, true] {
+        let mut seen = Seen::default();
+        // A comment of its own keeps the layer from being taken from the cache.
+        let text = format!("FROM {IMAGE}\nRUN : {network} {}; {look}\n", fixture.instance);
+        let mut spec = from_dockerfile(&fixture, dockerfile(&text));
+        spec.limits.memory = memory;
+        spec.limits.network = network;
+        fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.unwrap().stop().await.unwrap();
+        let log = seen.log();
+        assert!(log.lines().any(|line| line == memory.to_string()), "{log}");
+        assert_eq!(log.lines().any(|line| line == "eth0"), network, "{log}");
+    }
 }
 
 /// Whether a process with this in its arguments runs on this machine (the engine is local).
@@ -239,13 +260,16 @@ async fn a_sweep_takes_its_own_and_nothing_else() {
         runs.push(spec.run);
         drop(crashed.start(spec, &mut Seen::default(), CancellationToken::new()).await.unwrap());
     }
-    let mine = fixture.start().await;
+    let spec = fixture.spec(small_tree());
+    let mine_run = spec.run;
+    let mine = fixture.start_with(spec).await.unwrap();
     assert_eq!(fixture.containers().await.len(), 3);
     // One run lives, one does not, and one is in this process's hands though nobody names it.
-    assert_eq!(fixture.executor.sweep(&runs[..1]).await.unwrap(), 1);
+    let left = vec![mine_run];
+    assert_eq!(fixture.executor.sweep(&runs[..1]).await.unwrap(), Swept { removed: 1, left: left.clone() });
     assert_eq!(fixture.containers().await.len(), 2);
-    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), 1);
-    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), 0);
+    assert_eq!(fixture.executor.sweep(&[mine_run]).await.unwrap(), Swept { removed: 1, left: Vec::new() });
+    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), Swept { removed: 0, left });
     run_exit(&*mine, argv(&["true"]), 0).await;
     run_exit(&*foreign, argv(&["true"]), 0).await;
     mine.stop().await.unwrap();
@@ -288,9 +312,6 @@ async fn the_network_reaches_no_other_run() {
     assert_ne!(end.unwrap(), CommandEnd::Exited(0));
     one.stop().await.unwrap();
     two.stop().await.unwrap();
-    fixture.docker.as_ref().unwrap().remove_everything().await.unwrap();
-    let own = vec![("io.quire.instance".to_owned(), fixture.instance.clone())];
-    assert_eq!(engine().networks(&own).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,7 +376,7 @@ async fn removing_what_is_not_there() {
     let engine = Engine::new(&endpoint(), Timings::default());
     let nobody = format!("quire-{}", RunId::new());
     assert!(!engine.remove_container(&nobody).await.unwrap());
-    assert!(!engine.remove_network(&nobody).await.unwrap());
+    assert!(!engine.remove_network(&nobody, Duration::from_secs(60)).await.unwrap());
     assert!(!engine.remove_image(&nobody).await.unwrap());
     assert_eq!(engine.container(&nobody).await.unwrap(), None);
     engine.kill_container(&nobody).await.unwrap();

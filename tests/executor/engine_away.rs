@@ -60,7 +60,8 @@ async fn pass(mut client: UnixStream, mut mode: watch::Receiver<Mode>) {
 fn through(proxy: &Proxy) -> Option<Fixture> {
     let instance = format!("test-{}", RunId::new());
     let seconds = Duration::from_secs;
-    let timings = Timings { ping: seconds(2), call: seconds(20), heavy: seconds(60), stall: seconds(5), watch: Duration::from_millis(500) };
+    let watch = Duration::from_millis(500);
+    let timings = Timings { ping: seconds(2), call: seconds(20), heavy: seconds(60), removal: seconds(5), stall: seconds(5), watch };
     Fixture::docker_with(DockerConfig { timings, ..DockerConfig::new(&format!("unix://{}", proxy.path.display()), &instance) })
 }
 

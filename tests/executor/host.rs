@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use quire::executor::{Executor, ExecutorError, HostConfig, HostExecutor, Tree};
+use quire::executor::{Executor, ExecutorError, HostConfig, HostExecutor, Swept, Tree};
 use quire::names::RunId;
 use tokio_util::sync::CancellationToken;
 
@@ -113,12 +113,45 @@ async fn a_sweep_takes_processes_and_folders_of_its_own() {
         pids.push(output.text().trim().parse::<i32>().unwrap());
     }
     let lives = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"));
-    assert!(fixture.executor.sweep(&[alive_run]).await.unwrap() >= 2);
+    let swept = fixture.executor.sweep(&[alive_run]).await.unwrap();
+    assert!(swept.removed >= 2 && swept.left.is_empty(), "{swept:?}");
     assert_eq!((lives(pids[0]), lives(pids[1])), (false, true));
     assert_eq!((dead_path.exists(), alive_path.exists()), (false, true));
-    assert!(fixture.executor.sweep(&[RunId::new()]).await.unwrap() >= 2);
+    assert!(fixture.executor.sweep(&[RunId::new()]).await.unwrap().removed >= 2);
     assert_eq!((lives(pids[1]), alive_path.exists()), (false, false));
-    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), 0);
+    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), Swept::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_goes_on_past_what_cannot_be_removed() {
+    let fixture = Fixture::host();
+    let runs: Vec<RunId> = (0..3).map(|_| RunId::new()).collect();
+    for run in &runs {
+        fs::create_dir_all(fixture.workspace_path(*run)).unwrap();
+    }
+    // A file system of its own keeps a folder from being removed, also for root.
+    let stuck = fixture.workspace_path(runs[1]).join("mounted");
+    fs::create_dir(&stuck).unwrap();
+    let mount = |args: &[&str]| std::process::Command::new(args[0]).args(&args[1..]).status().is_ok_and(|status| status.success());
+    if !mount(&["mount", "-t", "tmpfs", "none", &stuck.display().to_string()]) {
+        eprintln!("skipped: mounting is not allowed here");
+        return;
+    }
+    let swept = fixture.executor.sweep(&[]).await;
+    let cleared = fixture.executor.clear(runs[1]).await;
+    assert!(mount(&["umount", &stuck.display().to_string()]));
+    assert_eq!(swept.unwrap(), Swept { removed: 2, left: vec![runs[1]] });
+    assert!(cleared.is_err());
+    assert_eq!(runs.iter().map(|run| fixture.workspace_path(*run).exists()).collect::<Vec<_>>(), [false, true, false]);
+    fixture.executor.clear(runs[1]).await.unwrap();
+    assert!(!fixture.workspace_path(runs[1]).exists());
+    // In this process's hands, though nobody names it.
+    let spec = fixture.spec(small_tree());
+    let run = spec.run;
+    let workspace = fixture.start_with(spec).await.unwrap();
+    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), Swept { removed: 0, left: vec![run] });
+    run_exit(&*workspace, argv(&["true"]), 0).await;
+    workspace.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,5 +9,7 @@ mod docker;
 mod engine_away;
 mod figures;
 mod host;
+mod network;
+mod refusing;
 mod suite;
 mod support;

@@ -46,6 +46,7 @@ under_both!(
     commands_run_side_by_side,
     stopping_ends_commands_and_repeats,
     a_start_that_is_cancelled_or_broken,
+    a_run_is_cleared_and_no_other,
     closed_outputs,
 );
 
@@ -293,6 +294,29 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
     if fixture.is_docker() {
         assert_eq!(fixture.containers().await, Vec::<String>::new());
     }
+}
+
+async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
+    let (spec, other) = (fixture.spec(small_tree()), fixture.spec(small_tree()));
+    let (run, path) = (spec.run, spec.workspace.clone());
+    // Nothing there yet.
+    fixture.executor.clear(run).await.unwrap();
+    let workspace = fixture.start_with(spec).await.unwrap();
+    let kept = fixture.start_with(other).await.unwrap();
+    run_exit(&*workspace, shell("setsid sleep 300 >/dev/null 2>&1 & (setsid env -i sleep 300 >/dev/null 2>&1 &) ; true"), 0).await;
+    // As where nobody was handed the workspace.
+    drop(workspace);
+    fixture.executor.clear(run).await.unwrap();
+    assert!(!path.exists());
+    if fixture.is_docker() {
+        assert_eq!(fixture.containers().await.len(), 1);
+    } else {
+        let stands = |entry: std::fs::DirEntry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&path));
+        assert!(!std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(stands));
+    }
+    fixture.executor.clear(run).await.unwrap();
+    run_exit(&*kept, argv(&["cat", "plain.txt"]), 0).await;
+    kept.stop().await.unwrap();
 }
 
 async fn closed_outputs(fixture: Fixture) {

@@ -262,7 +262,7 @@ impl Drop for Fixture {
                 if docker.is_some() {
                     let fresh = DockerExecutor::new(DockerConfig::new(&endpoint(), &instance));
                     let _ = fresh.sweep(&[]).await;
-                    let _ = fresh.remove_everything().await;
+                    remove_images_and_networks(&instance).await;
                 } else {
                     let _ = executor.sweep(&[]).await;
                 }
@@ -274,6 +274,19 @@ impl Drop for Fixture {
 
 pub(crate) fn engine() -> quire::docker::Engine {
     quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default())
+}
+
+/// The images and networks of an appliance that existed for one test.
+pub(crate) async fn remove_images_and_networks(instance: &str) {
+    let (engine, own) = (engine(), vec![("io.quire.instance".to_owned(), instance.to_owned())]);
+    for image in engine.images(&own).await.unwrap_or_default() {
+        for tag in image.tags.iter().chain([&image.id]) {
+            let _ = engine.remove_image(tag).await;
+        }
+    }
+    for network in engine.networks(&own).await.unwrap_or_default() {
+        let _ = engine.remove_network(&network.id, engine.timings().heavy).await;
+    }
 }
 
 pub(crate) async fn containers_of(instance: &str) -> Vec<String> {

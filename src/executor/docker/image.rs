@@ -85,6 +85,8 @@ impl DockerExecutor {
             labels: self.image_labels(&spec.repo),
             milli_cpus: spec.limits.milli_cpus,
             cpu_shares: self.config.cpu_shares,
+            memory: spec.limits.memory,
+            network: spec.limits.network,
         };
         observer.build_started();
         let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);

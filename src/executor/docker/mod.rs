@@ -11,7 +11,9 @@
 mod aside;
 mod ending;
 mod image;
+mod network;
 mod output;
+mod removal;
 mod workspace;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +22,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Workspace};
-use crate::docker::{ContainerSpec, DockerError, Engine, Labels, Timings};
+use super::{Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
+use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings};
 use crate::names::RunId;
 use crate::run::ExecutorKind;
 use image::Image;
@@ -70,6 +72,8 @@ pub struct DockerExecutor {
     engine: Engine,
     config: Arc<DockerConfig>,
     live: Arc<Mutex<Live>>,
+    /// The id of the appliance's own network, once known. Held while it is looked for or made.
+    network: Arc<tokio::sync::Mutex<Option<String>>>,
 }
 
 /// What this process has in hand: a sweep and the removal of old images leave it alone.
@@ -84,26 +88,7 @@ impl DockerExecutor {
     #[must_use]
     pub fn new(config: DockerConfig) -> Self {
         let engine = Engine::new(&config.endpoint, config.timings.clone());
-        Self { engine, config: Arc::new(config), live: Arc::default() }
-    }
-
-    /// Removes the appliance's network and its images, for when it is taken down for good.
-    ///
-    /// # Errors
-    /// When the engine cannot do it, or a run still uses them.
-    pub async fn remove_everything(&self) -> Result<(), ExecutorError> {
-        let own = self.instance_labels();
-        let attempt = "remove the appliance's network and images";
-        let failed = |error| fault(attempt, &error);
-        for image in self.engine.images(&own).await.map_err(failed)? {
-            for tag in image.tags.iter().chain([&image.id]) {
-                self.engine.remove_image(tag).await.map_err(failed)?;
-            }
-        }
-        for network in self.engine.networks(&own).await.map_err(failed)? {
-            self.engine.remove_network(&network.id).await.map_err(failed)?;
-        }
-        Ok(())
+        Self { engine, config: Arc::new(config), live: Arc::default(), network: Arc::default() }
     }
 
     fn instance_labels(&self) -> Labels {
@@ -115,10 +100,6 @@ impl DockerExecutor {
         labels.push((RUN.to_owned(), spec.run.to_string()));
         labels.push((REPO.to_owned(), spec.repo.to_string()));
         labels
-    }
-
-    fn network_name(&self) -> String {
-        self.config.network.clone().unwrap_or_else(|| format!("quire-{}", self.config.instance))
     }
 
     async fn container_spec(&self, spec: &StartSpec, image: &Image) -> Result<ContainerSpec, DockerError> {
@@ -140,7 +121,7 @@ impl DockerExecutor {
             cpu_shares: self.config.cpu_shares,
             pids,
             drop_capabilities: DROPPED.map(str::to_owned).to_vec(),
-            network: if network { self.network_name() } else { "none".to_owned() },
+            network: self.attachment(network).await?,
         })
     }
 
@@ -152,15 +133,14 @@ impl DockerExecutor {
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
         let hold = Hold::new(&self.live, spec.run);
         let image = until(&cancel, self.image_for(&spec, observer, &hold)).await??;
-        let container = self.create(&spec, &image, &cancel).await?;
-        let guard = Remains { engine: self.engine.clone(), container: Some(container.clone()) };
-        observer.container_created(&container, &image.name);
-        let ready = until(&cancel, self.bring_up(&spec, &image, &container)).await;
-        if let Err(error) = ready.and_then(|done| done) {
-            guard.clear().await;
-            return Err(error);
-        }
-        guard.keep();
+        let container = match self.make(&spec, &image, observer, &cancel).await {
+            // The network was removed since it was last seen: only the engine can know, and only now.
+            Err(Failed::Network(attachment, _)) => {
+                self.forget_network(&attachment).await;
+                self.make(&spec, &image, observer, &cancel).await?
+            }
+            made => made?,
+        };
         observer.container_started();
         Ok(Box::new(DockerWorkspace::new(
             self.engine.clone(),
@@ -173,31 +153,45 @@ impl DockerExecutor {
         )))
     }
 
-    async fn create(&self, spec: &StartSpec, image: &Image, cancel: &CancellationToken) -> Result<String, ExecutorError> {
-        let wanted = self.container_spec(spec, image).await.map_err(start_fault)?;
-        if cancel.is_cancelled() {
-            return Err(ExecutorError::Cancelled);
+    /// Makes the run's container and starts it; where that fails, removes it.
+    async fn make(
+        &self,
+        spec: &StartSpec,
+        image: &Image,
+        observer: &mut dyn StartObserver,
+        cancel: &CancellationToken,
+    ) -> Result<String, Failed> {
+        let wanted = until(cancel, self.container_spec(spec, image)).await?.map_err(start_fault)?;
+        let container = self.create(spec, &wanted).await?;
+        let guard = Remains { engine: self.engine.clone(), container: Some(container.clone()) };
+        observer.container_created(&container, &image.name);
+        let ready = until(cancel, self.bring_up(spec, image, &wanted, &container)).await;
+        if let Err(error) = ready.map_err(Failed::from).and_then(|done| done) {
+            guard.clear().await;
+            return Err(error);
         }
-        let (mut cleared, mut connected) = (false, false);
+        guard.keep();
+        Ok(container)
+    }
+
+    async fn create(&self, spec: &StartSpec, wanted: &ContainerSpec) -> Result<String, Failed> {
+        let mut cleared = false;
         loop {
             // Not cut by a cancel: the engine would make the container all the same, and nobody would know its id.
-            match self.engine.create_container(&wanted).await {
+            match self.engine.create_container(wanted).await {
                 Ok(id) => return Ok(id),
-                Err(error) if !connected && self.lacks_network(spec, &error) => {
-                    connected = true;
-                    self.make_network().await?;
-                }
+                Err(error) if self.lacks_network(&wanted.network, &error) => return Err(Failed::Network(wanted.network.clone(), error)),
                 Err(DockerError::Conflict { .. }) if !cleared && self.is_own(&wanted.name, spec.run).await => {
                     cleared = true;
                     self.engine.remove_container(&wanted.name).await.map_err(start_fault)?;
                 }
                 Err(error @ (DockerError::TimedOut { .. } | DockerError::Lost { .. })) => {
                     // It may have come into being; the name is known.
-                    let _ = self.engine.remove_container(&wanted.name).await;
-                    return Err(start_fault(error));
+                    let _ = self.engine.remove_container_within(&wanted.name, self.engine.timings().removal).await;
+                    return Err(start_fault(error).into());
                 }
-                Err(error) if error.is_not_found() => return Err(ExecutorError::Image(error.words())),
-                Err(error) => return Err(start_fault(error)),
+                Err(error) if error.is_not_found() => return Err(ExecutorError::Image(error.words()).into()),
+                Err(error) => return Err(start_fault(error).into()),
             }
         }
     }
@@ -211,48 +205,16 @@ impl DockerExecutor {
 
     /// Sends the tree in and starts the container. The engine works on one container one call at
     /// a time, so doing both at once wins nothing.
-    async fn bring_up(&self, spec: &StartSpec, image: &Image, container: &str) -> Result<(), ExecutorError> {
+    async fn bring_up(&self, spec: &StartSpec, image: &Image, wanted: &ContainerSpec, container: &str) -> Result<(), Failed> {
         self.engine.upload(container, FOLDER, spec.tree.archive()).await.map_err(start_fault)?;
         match self.engine.start_container(container).await {
-            Err(error) if self.lacks_network(spec, &error) => {
-                self.make_network().await?;
-                self.engine.start_container(container).await.map_err(start_fault)?;
-            }
+            Err(error) if self.lacks_network(&wanted.network, &error) => return Err(Failed::Network(wanted.network.clone(), error)),
             other => other.map_err(start_fault)?,
         }
         let Some(user) = &image.user else { return Ok(()) };
         // The engine would look the user up on its own host, so it is done from inside.
         let given = aside::give_workspace(&self.engine, container, FOLDER, user).await;
-        given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")))
-    }
-
-    /// Whether a start failed since the network is not there: it is made only then, so that no start pays for looking.
-    fn lacks_network(&self, spec: &StartSpec, error: &DockerError) -> bool {
-        spec.limits.network && self.config.network.is_none() && !error.is_unavailable() && error.words().contains(&self.network_name())
-    }
-
-    async fn make_network(&self) -> Result<(), ExecutorError> {
-        self.engine.ensure_isolated_network(&self.network_name(), &self.instance_labels()).await.map_err(start_fault)
-    }
-
-    async fn sweep(&self, living: &[RunId]) -> Result<usize, ExecutorError> {
-        let attempt = "remove what earlier runs left behind";
-        let mut spared: Vec<String> = living.iter().map(ToString::to_string).collect();
-        let own = self.instance_labels();
-        let listed = self.engine.containers(&own).await.map_err(|e| fault(attempt, &e))?;
-        let networks = self.engine.networks(&own).await.map_err(|e| fault(attempt, &e))?;
-        // Looked at last: what is listed and belongs to this process was entered before.
-        spared.extend(self.live.lock().unwrap_or_else(PoisonError::into_inner).runs.iter().map(ToString::to_string));
-        let run_of = |labels: &Labels| labels.iter().find(|(key, _)| key == RUN).map(|(_, run)| run.clone());
-        let mut removed = 0;
-        for container in listed.iter().filter(|c| run_of(&c.labels).is_none_or(|run| !spared.contains(&run))) {
-            removed += usize::from(self.engine.remove_container(&container.id).await.map_err(|e| fault(attempt, &e))?);
-        }
-        // The appliance's own network bears no run's label, and stays.
-        for network in networks.iter().filter(|n| run_of(&n.labels).is_some_and(|run| !spared.contains(&run))) {
-            removed += usize::from(self.engine.remove_network(&network.id).await.map_err(|e| fault(attempt, &e))?);
-        }
-        Ok(removed)
+        given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")).into())
     }
 }
 
@@ -274,8 +236,35 @@ impl Executor for DockerExecutor {
         async { self.engine.ping().await.map_err(|error| ExecutorError::Unavailable(error.chain())) }.boxed()
     }
 
-    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<usize, ExecutorError>> {
+    fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>> {
+        self.clear(run).boxed()
+    }
+
+    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<Swept, ExecutorError>> {
         self.sweep(living).boxed()
+    }
+}
+
+/// Why a container could not be made.
+enum Failed {
+    /// The network to attach it to is not there, in the engine's words: to be tried once more.
+    Network(Attachment, DockerError),
+    /// Anything else.
+    Other(ExecutorError),
+}
+
+impl From<ExecutorError> for Failed {
+    fn from(error: ExecutorError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Failed> for ExecutorError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Network(_, error) => start_fault(error),
+            Failed::Other(error) => error,
+        }
     }
 }
 
@@ -292,8 +281,8 @@ impl Remains {
 
     async fn clear(mut self) {
         if let Some(container) = &self.container {
-            // A failure here is the sweep's to mend; the start's own error is what counts.
-            let _ = self.engine.remove_container(container).await;
+            // Whoever asked for the start makes sure by `Executor::clear`; the start's own error is what counts.
+            let _ = self.engine.remove_container_within(container, self.engine.timings().removal).await;
         }
         self.container = None;
     }

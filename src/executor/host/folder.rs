@@ -89,29 +89,31 @@ fn open_up(folder: &Path) {
     }
 }
 
-/// Removes `…/<run id>/workspace` of every run that is not spared; gives how many.
-pub(super) async fn sweep(runs: PathBuf, spared: Vec<RunId>) -> Result<usize, ExecutorError> {
-    run_blocking("remove workspaces that were left behind", move || {
-        let mut left = Vec::new();
+/// The workspaces `…/<run id>/workspace` of the runs that are wanted.
+pub(super) async fn workspaces(
+    runs: PathBuf,
+    wanted: impl Fn(RunId) -> bool + Send + 'static,
+) -> Result<Vec<(RunId, PathBuf)>, ExecutorError> {
+    run_blocking("look for workspaces", move || {
+        let mut found = Vec::new();
         // runs/[group/]repo/run/workspace
-        find(&runs, 3, &spared, &mut left);
-        left.iter().try_for_each(|folder| remove_folder(folder))?;
-        Ok(left.len())
+        find(&runs, 3, &wanted, &mut found);
+        Ok(found)
     })
     .await
 }
 
-fn find(folder: &Path, depth: u8, spared: &[RunId], left: &mut Vec<PathBuf>) {
+fn find(folder: &Path, depth: u8, wanted: &dyn Fn(RunId) -> bool, found: &mut Vec<(RunId, PathBuf)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         if let Some(run) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) {
             let workspace = entry.path().join("workspace");
-            if !spared.contains(&run) && workspace.is_dir() {
-                left.push(workspace);
+            if wanted(run) && workspace.is_dir() {
+                found.push((run, workspace));
             }
         } else if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            find(&entry.path(), depth - 1, spared, left);
+            find(&entry.path(), depth - 1, wanted, found);
         }
     }
 }

@@ -15,11 +15,14 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{instance_mark, run_mark};
-use super::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
+use super::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Swept, Workspace};
 use crate::names::RunId;
 use crate::proc::Family;
 use crate::run::ExecutorKind;
 use workspace::HostWorkspace;
+
+/// The words for what failed.
+const LEFT: &str = "end processes that were left behind";
 
 /// What the host executor needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,26 +87,66 @@ impl HostExecutor {
         Ok(Box::new(HostWorkspace::new(self.config.instance.clone(), spec.run, folder, env, family, registered)))
     }
 
-    async fn sweep(&self, living: &[RunId]) -> Result<usize, ExecutorError> {
-        let mut spared = living.to_vec();
-        spared.extend(self.running.lock().unwrap_or_else(PoisonError::into_inner).iter());
-        let mut removed = 0;
-        for run in Family::marked_values(&instance_mark(&self.config.instance)).into_iter().filter_map(|rest| {
-            // `<run>/<number>.`
-            rest.split('/').next()?.parse::<RunId>().ok()
-        }) {
-            if !spared.contains(&run) {
-                let family = Family { marker: run_mark(&self.config.instance, run), folder: None };
-                let left = family.members().len();
-                family.end().await.map_err(|error| other("end processes that were left behind", &error))?;
-                removed += left;
-            }
+    async fn clear(&self, run: RunId) -> Result<(), ExecutorError> {
+        let folders = match &self.config.runs {
+            Some(runs) => folder::workspaces(runs.clone(), move |other| other == run).await?,
+            None => Vec::new(),
+        };
+        let marker = run_mark(&self.config.instance, run);
+        Family { marker: marker.clone(), folder: None }.end().await.map_err(|error| other(LEFT, &error))?;
+        for (_, workspace) in folders {
+            remove_workspace(&marker, workspace).await?;
         }
-        if let Some(runs) = &self.config.runs {
-            removed += folder::sweep(runs.clone(), spared).await?;
-        }
-        Ok(removed)
+        Ok(())
     }
+
+    async fn sweep(&self, living: &[RunId]) -> Result<Swept, ExecutorError> {
+        // Looked for first: what belongs to this process was entered before.
+        let marked = Family::marked_values(&instance_mark(&self.config.instance));
+        let mut folders = match &self.config.runs {
+            Some(runs) => {
+                let living = living.to_vec();
+                folder::workspaces(runs.clone(), move |run| !living.contains(&run)).await?
+            }
+            None => Vec::new(),
+        };
+        let mut left = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // `<run>/<number>.`
+        let mut marked: Vec<RunId> = marked.iter().filter_map(|rest| rest.split('/').next()?.parse().ok()).collect();
+        marked.dedup();
+        marked.retain(|run| !living.contains(run) && !left.contains(run));
+        folders.retain(|(run, _)| !left.contains(run));
+        left.retain(|run| !living.contains(run));
+
+        let mut removed = 0;
+        let mut note = |run: RunId, count: usize, done: Result<(), ExecutorError>| match done {
+            Ok(()) => removed += count,
+            Err(error) => {
+                tracing::warn!(%run, %error, "what a run left behind cannot be removed yet");
+                left.push(run);
+            }
+        };
+        for run in marked {
+            let family = Family { marker: run_mark(&self.config.instance, run), folder: None };
+            let members = family.members().len();
+            note(run, members, family.end().await.map_err(|error| other(LEFT, &error)));
+        }
+        for (run, workspace) in folders {
+            note(run, 1, remove_workspace(&run_mark(&self.config.instance, run), workspace).await);
+        }
+        Ok(Swept::new(removed, left))
+    }
+}
+
+/// Removes a run's workspace, once the processes that stand in it are ended.
+async fn remove_workspace(marker: &str, workspace: PathBuf) -> Result<(), ExecutorError> {
+    // Where it lies, not where a link put in its place would lead.
+    let parent = workspace.parent().unwrap_or(&workspace);
+    if let Ok(parent) = tokio::fs::canonicalize(parent).await {
+        let family = Family { marker: marker.to_owned(), folder: Some(parent.join("workspace")) };
+        family.end().await.map_err(|error| other(LEFT, &error))?;
+    }
+    folder::remove(workspace).await
 }
 
 impl Executor for HostExecutor {
@@ -124,7 +167,11 @@ impl Executor for HostExecutor {
         async { Ok(()) }.boxed()
     }
 
-    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<usize, ExecutorError>> {
+    fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>> {
+        self.clear(run).boxed()
+    }
+
+    fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<Swept, ExecutorError>> {
         self.sweep(living).boxed()
     }
 }
