@@ -133,15 +133,18 @@ CREATE TABLE steps (
 CREATE INDEX steps_by_job ON steps (run_id, job_id);
 
 -- One-time links that sign a browser in, and the sessions they open. Only SHA-256 of a token is kept.
+-- Both are good only while the key may connect; none is needed where the link was made at the machine itself.
 CREATE TABLE login_links (
-  token_hash    TEXT PRIMARY KEY,
-  key_name      TEXT NOT NULL,
-  expires_at_ms INTEGER NOT NULL
+  token_hash      TEXT PRIMARY KEY,
+  key_name        TEXT NOT NULL,
+  key_fingerprint TEXT,
+  expires_at_ms   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sessions (
-  token_hash    TEXT PRIMARY KEY,
-  key_name      TEXT NOT NULL,
-  created_at_ms INTEGER NOT NULL,
-  expires_at_ms INTEGER NOT NULL
+  token_hash      TEXT PRIMARY KEY,
+  key_name        TEXT NOT NULL,
+  key_fingerprint TEXT,
+  created_at_ms   INTEGER NOT NULL,
+  expires_at_ms   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -20,6 +20,7 @@ pub mod meter;
 pub mod names;
 pub mod paths;
 pub mod proc;
+pub mod public_keys;
 pub mod secret;
 pub mod token;
 

@@ -23,6 +23,7 @@ const MODULES: &[Module] = &[
     Module("names", 0, &[]),
     Module("paths", 0, &["names"]),
     Module("proc", 0, &[]),
+    Module("public_keys", 0, &["paths"]),
     Module("secret", 0, &[]),
     Module("token", 0, &[]),
     Module("pipeline", 1, &["run"]),

@@ -58,7 +58,7 @@ fn answer(paths: &Paths) -> Result<ExitCode, Failure> {
 }
 
 fn caller(paths: &Paths) -> Caller {
-    Caller { key: session::pusher(paths), remote: true }
+    Caller { key: session::key(paths), remote: true }
 }
 
 fn greet(caller: &Caller) -> Result<(), Failure> {

@@ -1,15 +1,12 @@
 //! `quire key`: the keys that may connect.
 
-use std::fs;
-use std::io::ErrorKind;
-
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::manage::{Context, Format};
 use super::output::Out;
 use super::report::Failure;
-use crate::ssh::keys::{self, Key};
+use crate::public_keys::{self, Key};
 
 /// What can be done with keys.
 #[derive(Subcommand)]
@@ -33,17 +30,8 @@ struct Keys {
 /// Carries a command out.
 pub(super) fn key(context: &Context<'_>, command: &KeyCommand, out: &mut Out<'_>) -> Result<(), Failure> {
     let KeyCommand::List(_) = command;
-    // The copy that sshd reads; where nothing supervises sshd, the volume's own file.
-    let text = match fs::read_to_string(context.paths.effective_keys()) {
-        Err(error) if error.kind() == ErrorKind::NotFound => fs::read_to_string(context.paths.authorized_keys()),
-        read => read,
-    };
-    let text = match text {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(Failure::failed(format!("the keys cannot be read: {error}"))),
-    };
-    show(keys::parse_all(&text), out)
+    let text = public_keys::read(context.paths).map_err(|error| Failure::failed(format!("the keys cannot be read: {error}")))?;
+    show(public_keys::parse_all(&text), out)
 }
 
 fn show(keys: Vec<Key>, out: &mut Out<'_>) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use super::report::Failure;
 use super::{key, login, owner, repo, run, status};
 use crate::clock::Clock;
 use crate::paths::Paths;
+use crate::public_keys::Key;
 use crate::ssh::command::Refusal;
 use crate::store::Store;
 
@@ -30,8 +31,8 @@ pub(super) const OVERVIEW: [(&str, &str); 9] = [
 /// Who gives the command.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Caller {
-    /// The name of the key, where sshd told.
-    pub(super) key: Option<String>,
+    /// The key, where sshd told.
+    pub(super) key: Option<Key>,
     /// Over SSH.
     pub(super) remote: bool,
 }
@@ -39,7 +40,11 @@ pub(super) struct Caller {
 impl Caller {
     /// The key's name; a name for whoever is at the machine itself.
     pub(super) fn name(&self) -> &str {
-        self.key.as_deref().unwrap_or(if self.remote { "whoever you are" } else { "local" })
+        match &self.key {
+            Some(key) => &key.name,
+            None if self.remote => "whoever you are",
+            None => "local",
+        }
     }
 }
 

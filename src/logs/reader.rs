@@ -59,7 +59,7 @@ impl LogFollower {
     }
 
     /// Reads on: the run's own log, then ended steps to their end, then the running ones in turns.
-    /// `steps` are all steps of the run in order. Takes up to about `max_bytes` of memory, and gives
+    /// `steps` are the steps of the run in order, all or those not read to their end. Takes up to about `max_bytes` of memory, and gives
     /// at least one line where there is one. After an error the position is as before.
     pub fn poll(&mut self, steps: &[StepKey], max_bytes: usize) -> io::Result<Batch> {
         let mut poll = Poll { cursor: self.cursor.clone(), budget: max_bytes.max(1), lines: Vec::new(), more: false };

@@ -5,10 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use super::command::Service;
-use super::keys;
 use crate::git::{Git, GitError, nearest};
 use crate::names::RepoName;
 use crate::paths::{DATA_VARIABLE, Paths, RUNTIME_VARIABLE};
+use crate::public_keys::{self, Key};
 
 /// Tells the hook who pushes.
 pub const PUSHER_VARIABLE: &str = "QUIRE_PUSHER";
@@ -39,12 +39,12 @@ fn meant(nearest: Option<&RepoName>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// The name of the key this session came with, where sshd tells.
+/// The key this session came with, where sshd tells.
 #[must_use]
-pub fn pusher(paths: &Paths) -> Option<String> {
+pub fn key(paths: &Paths) -> Option<Key> {
     let info = std::fs::read_to_string(std::env::var_os("SSH_USER_AUTH")?).ok()?;
     let keys = std::fs::read_to_string(paths.effective_keys()).unwrap_or_default();
-    keys::name_of_session(&info, &keys)
+    public_keys::of_session(&info, &keys)
 }
 
 /// Serves one transport command. Returns only where it cannot.
@@ -79,8 +79,8 @@ fn become_git(paths: &Paths, service: Service, repo: &RepoName) -> SessionError 
     let mut command = Git::new(paths).command();
     command.stdin(std::process::Stdio::inherit());
     command.env(DATA_VARIABLE, absolute(paths.data())).env(RUNTIME_VARIABLE, absolute(paths.runtime()));
-    if let Some(name) = pusher(paths) {
-        command.env(PUSHER_VARIABLE, name);
+    if let Some(key) = key(paths) {
+        command.env(PUSHER_VARIABLE, key.name);
     }
     if let Ok(protocol) = std::env::var("GIT_PROTOCOL")
         && is_protocol(&protocol)

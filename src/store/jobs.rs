@@ -127,11 +127,27 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn steps(&self, run: RunId) -> Result<Vec<StepRow>, StoreError> {
+        self.steps_since(run, 0, &[])
+    }
+
+    /// The steps of a run after number `after`, and those before it that `also` names; in the order of starting.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn steps_since(&self, run: RunId, after: u32, also: &[u32]) -> Result<Vec<StepRow>, StoreError> {
+        let also = serde_json::Value::from(also).to_string();
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT * FROM steps WHERE run_id = ?1 ORDER BY seq").attempt("list a run's steps")?;
-            let rows = statement.query_map([run.to_string()], row::step).attempt("list a run's steps")?;
-            rows.collect::<rusqlite::Result<_>>().attempt("list a run's steps")
+            let attempt = "list a run's steps";
+            let mut statement = connection
+                .prepare_cached(
+                    "SELECT * FROM steps WHERE run_id = ?1 AND seq <= ?2 AND seq IN (SELECT value FROM json_each(?3))
+                     UNION ALL
+                     SELECT * FROM steps WHERE run_id = ?1 AND seq > ?2
+                     ORDER BY seq",
+                )
+                .attempt(attempt)?;
+            let rows = statement.query_map(params![run.to_string(), after, also], row::step).attempt(attempt)?;
+            rows.collect::<rusqlite::Result<_>>().attempt(attempt)
         })
     }
 }

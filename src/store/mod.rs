@@ -22,3 +22,4 @@ pub use events::{NewRun, Recorded, RefsNow, SeenRef, SupersedeDecision};
 pub use jobs::JobResult;
 pub use lists::{Counts, RepoSummary, RunFilter};
 pub use open::{Journal, Store};
+pub use sessions::SignIn;

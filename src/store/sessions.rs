@@ -1,41 +1,55 @@
-//! Login links and browser sessions. Only hashes of tokens are known here.
+//! Login links and browser sessions. Only hashes of tokens are known here; whether the key behind
+//! one may still connect is for the caller to say.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::error::{Attempt, StoreError};
 use super::open::Store;
 use crate::clock::Millis;
+
+/// Who a login link or a session is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignIn {
+    /// The key's name, for people.
+    pub key_name: String,
+    /// The key itself: the session ends with it. None where the link was made at the machine, without a key.
+    pub key_fingerprint: Option<String>,
+}
+
+impl SignIn {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { key_name: row.get("key_name")?, key_fingerprint: row.get("key_fingerprint")? })
+    }
+}
 
 impl Store {
     /// Records a one-time login link; expired ones go.
     ///
     /// # Errors
     /// The database refuses.
-    pub fn create_login_link(&self, token_hash: &str, key_name: &str, expires: Millis) -> Result<(), StoreError> {
+    pub fn create_login_link(&self, token_hash: &str, who: &SignIn, expires: Millis) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
             tx.execute("DELETE FROM login_links WHERE expires_at_ms < ?1", [now]).attempt("drop expired links")?;
             tx.execute(
-                "INSERT INTO login_links (token_hash, key_name, expires_at_ms) VALUES (?1, ?2, ?3)",
-                params![token_hash, key_name, expires.0],
+                "INSERT INTO login_links (token_hash, key_name, key_fingerprint, expires_at_ms) VALUES (?1, ?2, ?3, ?4)",
+                params![token_hash, who.key_name, who.key_fingerprint, expires.0],
             )
             .attempt("record a login link")?;
             Ok(())
         })
     }
 
-    /// Uses a login link up; gives the key's name, where the link was good.
+    /// Uses a login link up; says whose it was, where it was good.
     ///
     /// # Errors
     /// The database refuses.
-    pub fn take_login_link(&self, token_hash: &str, now: Millis) -> Result<Option<String>, StoreError> {
+    pub fn take_login_link(&self, token_hash: &str, now: Millis) -> Result<Option<SignIn>, StoreError> {
         self.write(|tx| {
-            tx.query_row("DELETE FROM login_links WHERE token_hash = ?1 RETURNING key_name, expires_at_ms", [token_hash], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-            })
-            .optional()
-            .attempt("use a login link")
-            .map(|found| found.and_then(|(name, expires)| (expires >= now.0).then_some(name)))
+            let sql = "DELETE FROM login_links WHERE token_hash = ?1 RETURNING key_name, key_fingerprint, expires_at_ms";
+            let taken = tx.query_row(sql, [token_hash], |row| Ok((SignIn::of(row)?, row.get::<_, i64>("expires_at_ms")?)));
+            let taken = taken.optional().attempt("use a login link")?;
+            Ok(taken.and_then(|(who, expires)| (expires >= now.0).then_some(who)))
         })
     }
 
@@ -43,27 +57,27 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn create_session(&self, token_hash: &str, key_name: &str, now: Millis, expires: Millis) -> Result<(), StoreError> {
+    pub fn create_session(&self, token_hash: &str, who: &SignIn, now: Millis, expires: Millis) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute("DELETE FROM sessions WHERE expires_at_ms < ?1", [now.0]).attempt("drop expired sessions")?;
             tx.execute(
-                "INSERT INTO sessions (token_hash, key_name, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4)",
-                params![token_hash, key_name, now.0, expires.0],
+                "INSERT INTO sessions (token_hash, key_name, key_fingerprint, created_at_ms, expires_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![token_hash, who.key_name, who.key_fingerprint, now.0, expires.0],
             )
             .attempt("open a session")?;
             Ok(())
         })
     }
 
-    /// The key's name behind a session that is open.
+    /// Whose session this is, where it is open.
     ///
     /// # Errors
     /// The database refuses.
-    pub fn session(&self, token_hash: &str, now: Millis) -> Result<Option<String>, StoreError> {
+    pub fn session(&self, token_hash: &str, now: Millis) -> Result<Option<SignIn>, StoreError> {
         self.read(|connection| {
             connection
-                .prepare_cached("SELECT key_name FROM sessions WHERE token_hash = ?1 AND expires_at_ms >= ?2")
-                .and_then(|mut statement| statement.query_row(params![token_hash, now.0], |row| row.get(0)).optional())
+                .prepare_cached("SELECT key_name, key_fingerprint FROM sessions WHERE token_hash = ?1 AND expires_at_ms >= ?2")
+                .and_then(|mut statement| statement.query_row(params![token_hash, now.0], SignIn::of).optional())
                 .attempt("look a session up")
         })
     }

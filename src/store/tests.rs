@@ -223,6 +223,9 @@ fn jobs_and_steps_end_with_their_run() {
     let jobs = f.store.jobs(run).unwrap();
     assert_eq!((jobs[0].state, jobs[1].state), (JobState::Aborted, JobState::Skipped));
     assert!(f.store.steps(run).unwrap().iter().all(|step| step.finished_at_ms.is_some()));
+    let since = |after, also: &[u32]| f.store.steps_since(run, after, also).unwrap().iter().map(|step| step.seq).collect::<Vec<_>>();
+    assert_eq!((since(0, &[]), since(1, &[]), since(1, &[1, 2, 7]), since(2, &[2, 1])), (vec![1, 2], vec![2], vec![1, 2], vec![1, 2]));
+    assert_eq!((since(2, &[]), since(u32::MAX, &[2])), (vec![], vec![2]));
     f.store.forget_repo(&repo("app")).unwrap();
     assert!(f.store.jobs(run).unwrap().is_empty() && f.store.steps(run).unwrap().is_empty());
 }
@@ -242,13 +245,17 @@ fn ids_shorten_to_unique_prefixes() {
 fn login_links_work_once_and_in_time() {
     let f = fixture();
     let now = Millis(f.clock.load(Ordering::SeqCst));
-    f.store.create_login_link("h1", "laptop", now.plus(1000)).unwrap();
-    f.store.create_login_link("h2", "laptop", now.plus(1000)).unwrap();
-    assert_eq!(f.store.take_login_link("h1", now).unwrap().as_deref(), Some("laptop"));
+    let laptop = SignIn { key_name: "laptop".into(), key_fingerprint: Some("SHA256:x".into()) };
+    let local = SignIn { key_name: "local".into(), key_fingerprint: None };
+    f.store.create_login_link("h1", &laptop, now.plus(1000)).unwrap();
+    f.store.create_login_link("h2", &laptop, now.plus(1000)).unwrap();
+    assert_eq!(f.store.take_login_link("h1", now).unwrap(), Some(laptop.clone()));
     assert_eq!(f.store.take_login_link("h1", now).unwrap(), None);
     assert_eq!(f.store.take_login_link("h2", now.plus(1001)).unwrap(), None);
-    f.store.create_session("s", "laptop", now, now.plus(10)).unwrap();
-    assert_eq!(f.store.session("s", now).unwrap().as_deref(), Some("laptop"));
+    f.store.create_session("s", &laptop, now, now.plus(10)).unwrap();
+    f.store.create_session("l", &local, now, now.plus(10)).unwrap();
+    assert_eq!(f.store.session("s", now).unwrap(), Some(laptop));
+    assert_eq!(f.store.session("l", now).unwrap(), Some(local));
     assert_eq!(f.store.session("s", now.plus(11)).unwrap(), None);
     f.store.delete_session("s").unwrap();
     assert_eq!(f.store.session("s", now).unwrap(), None);

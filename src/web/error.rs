@@ -26,6 +26,9 @@ pub enum WebError {
     /// The request came from another site.
     #[error("this request did not come from a page of this appliance")]
     CrossSite,
+    /// Open to everybody, and called by a name that is not its own.
+    #[error("the request calls this appliance by a name that it does not know")]
+    OtherName,
     /// A login link that is used up, too old, or was never one.
     #[error("this link has been used already, or is older than five minutes")]
     LinkSpent,
@@ -89,6 +92,7 @@ impl WebError {
             Self::SignIn => StatusCode::UNAUTHORIZED,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::OtherName => StatusCode::MISDIRECTED_REQUEST,
             Self::LinkSpent => StatusCode::GONE,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooManyFollowers | Self::Slow | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -102,6 +106,12 @@ impl WebError {
             Self::SignIn => ("Sign in", "This appliance shows its repositories to those who are signed in.".to_owned()),
             Self::BadRequest(why) => ("Cannot read that", format!("{}.", why.trim_end_matches('.'))),
             Self::CrossSite => ("Refused", "The request did not come from a page of this appliance, so it was not done.".to_owned()),
+            Self::OtherName => (
+                "Not a name of this appliance",
+                "It is open to everybody, so it answers only to the host of `:http {:url …}` (QUIRE_HTTP_URL) or `:ssh {:host …}`, \
+                 to localhost and to IP addresses: set one of them to the name that you use."
+                    .to_owned(),
+            ),
             Self::LinkSpent => ("This link is used up", "A sign-in link works once, for five minutes. Ask for a new one.".to_owned()),
             Self::Conflict(why) => ("Too late", (*why).to_owned()),
             Self::TooManyFollowers => {

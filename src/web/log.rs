@@ -38,9 +38,13 @@ const PAGE_TIME: Duration = Duration::from_secs(3);
 /// The number under which the run's own lines stand.
 pub(super) const RUN_SEQ: u32 = 0;
 
-/// The keys of all steps, for a follower.
-pub(super) fn keys(steps: &[StepRow]) -> Vec<StepKey> {
-    steps.iter().map(|s| StepKey { seq: s.seq, job: s.job_id.clone(), done: s.finished_at_ms.is_some() }).collect()
+/// A step's key, for a follower.
+pub(super) fn key(step: &StepRow) -> StepKey {
+    StepKey { seq: step.seq, job: step.job_id.clone(), done: step.finished_at_ms.is_some() }
+}
+
+fn keys(steps: &[StepRow]) -> Vec<StepKey> {
+    steps.iter().map(key).collect()
 }
 
 /// What the ids of a step's lines begin with.

@@ -12,11 +12,14 @@
 
 mod ansi;
 mod assets;
+mod changes;
 mod checks;
 mod error;
 mod health;
 mod home;
+mod host;
 mod html;
+mod keys;
 mod log;
 mod metrics;
 mod page;
@@ -52,7 +55,7 @@ pub use server::{Limits, serve, serve_with};
 pub enum Auth {
     /// By a one-time link that `ssh git@host login` prints.
     Ssh,
-    /// Not at all: whoever reaches the port is signed in.
+    /// Not at all: whoever reaches the port, by one of its own names, is signed in.
     Open,
 }
 
@@ -134,6 +137,7 @@ const MAX_BODY_BYTES: usize = 16 << 10;
 /// The state that handlers share.
 struct App {
     web: WebState,
+    keys: keys::Keys,
     followers: Arc<Semaphore>,
 }
 
@@ -148,7 +152,8 @@ type Shared = axum::extract::State<Arc<App>>;
 
 /// All routes.
 pub fn router(state: WebState) -> Router {
-    let app = Arc::new(App { web: state, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) });
+    let keys = keys::Keys::new(state.paths.clone());
+    let app = Arc::new(App { web: state, keys, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) });
     let guarded = Router::new()
         .route("/", get(home::page))
         .route("/events", get(stream::states))

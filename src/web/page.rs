@@ -56,6 +56,8 @@ pub(super) struct Frame {
     pub(super) open: bool,
     pub(super) now: i64,
     pub(super) version: &'static str,
+    /// What it was built from, where that is known.
+    pub(super) commit: Option<&'static str>,
 }
 
 impl Frame {
@@ -69,8 +71,15 @@ impl Frame {
             open: app.web.config.auth == Auth::Open,
             now: app.web.clock.now().0,
             version: env!("CARGO_PKG_VERSION"),
+            commit: commit(),
         }
     }
+}
+
+/// The commit that this is built from, short.
+fn commit() -> Option<&'static str> {
+    let commit = env!("QUIRE_COMMIT");
+    (commit != "unknown").then(|| commit.get(..12).unwrap_or(commit))
 }
 
 /// A template as an answer.
@@ -104,7 +113,8 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
     if response.extensions().get::<Outside>().is_some() {
         let stranger = response.extensions().get::<Viewer>().is_none();
         response = dress(&app, form, response);
-        let cookie = wanted.filter(|_| stranger && form == Form::Html).and_then(|uri| next_cookie(&uri));
+        let may_sign_in = stranger && form == Form::Html && app.web.config.auth == Auth::Ssh;
+        let cookie = wanted.filter(|_| may_sign_in).and_then(|uri| next_cookie(&uri));
         cookie.map(|cookie| response.headers_mut().append(header::SET_COOKIE, cookie));
     }
     add_headers(response.headers_mut());

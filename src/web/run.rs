@@ -1,7 +1,6 @@
 //! One run: its page, cancel and retry, and the fragments that page and live stream share.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -9,6 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Json};
 use serde_json::json;
 
+use super::changes::Wanted;
 use super::error::WebError;
 use super::html::{self as pieces, duration, run_path, title_sign};
 use super::log::{self, PageLog, RUN_PREFIX, RUN_SEQ, StepLog};
@@ -24,16 +24,19 @@ use crate::run::{JobRow, Run, StepRow};
 pub(super) struct Rows {
     pub(super) run: Run,
     pub(super) jobs: Vec<JobRow>,
+    /// All of them, or those that were asked for.
     pub(super) steps: Vec<StepRow>,
     /// The run that repeats this one.
     pub(super) successor: Option<RunId>,
 }
 
-/// Reads a run with its jobs and steps; none when it is gone.
-pub(super) async fn rows(app: &App, id: RunId) -> Result<Option<Rows>, WebError> {
+/// Reads a run with its jobs and the wanted steps; none when it is gone. The run comes first: what
+/// belongs to it is final too where it is.
+pub(super) async fn rows(app: &App, id: RunId, wanted: Wanted) -> Result<Option<Rows>, WebError> {
     let read = move |s: &crate::store::Store| {
         let Some(run) = s.run(id)? else { return Ok(None) };
-        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps: s.steps(id)?, successor: s.successor_of(id)? }))
+        let steps = s.steps_since(id, wanted.after, &wanted.also)?;
+        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps, successor: s.successor_of(id)? }))
     };
     Ok(app.web.store.call(read).await?)
 }
@@ -110,7 +113,7 @@ impl StepLine<'_> {
         pieces::took(&Some(self.step.started_at_ms), &self.step.finished_at_ms, &self.now)
     }
 
-    fn is_long(&self) -> bool {
+    pub(super) fn is_long(&self) -> bool {
         self.step.command.trim().lines().nth(1).is_some()
     }
 }
@@ -147,7 +150,7 @@ pub(super) async fn page(
     Path(id): Path<String>,
 ) -> Result<Response, WebError> {
     let Ok(run) = id.parse::<RunId>() else { return shortened(&app, &id).await };
-    let rows = rows(&app, run).await?.ok_or(WebError::NotFound)?;
+    let rows = rows(&app, run, Wanted::default()).await?.ok_or(WebError::NotFound)?;
     if form == Form::Json {
         let (run, jobs, steps) = (&rows.run, &rows.jobs, &rows.steps);
         return Ok(Json(json!({ "run": run, "jobs": jobs, "steps": steps, "successor": rows.successor })).into_response());
@@ -216,54 +219,4 @@ pub(super) async fn retry(State(app): Shared, Path(id): Path<String>, form: Form
         Form::Json => Json(json!({ "run": run })).into_response(),
         Form::Html => Redirect::to(&run_path(&run.id)).into_response(),
     })
-}
-
-/// What changed on a run's page since the last time it was told: fragments, each sent once.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    told: BTreeMap<String, u64>,
-}
-
-impl Changes {
-    /// The news as data for the script; none when there is none.
-    pub(super) fn since(&mut self, rows: &Rows, now: Millis) -> Result<Option<serde_json::Value>, WebError> {
-        let over = rows.run.state.is_final();
-        let mut news = serde_json::Map::new();
-        // Only the rows decide whether there is news: rendered times move by themselves.
-        if self.is_new("run", &(format!("{:?}", rows.run), rows.successor)) {
-            let head = Head { run: &rows.run, successor: rows.successor, now }.render()?;
-            news.insert(
-                "title".to_owned(),
-                format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into(),
-            );
-            news.insert("head".to_owned(), head.into());
-        }
-        let (mut jobs, mut steps) = (Vec::new(), Vec::new());
-        for job in &rows.jobs {
-            if self.is_new(&format!("job {}", job.job_id), &format!("{job:?}")) {
-                jobs.push(json!({ "id": job.job_id, "state": job.state, "html": JobLine { job, now }.render()? }));
-            }
-        }
-        for step in &rows.steps {
-            if self.is_new(&format!("step {}", step.seq), &(format!("{step:?}"), over)) {
-                let line = StepLine { step, now, over };
-                steps.push(json!({
-                    "seq": step.seq, "job": step.job_id, "open": line.is_open(), "prefix": log::prefix(step),
-                    "command": line.is_long().then_some(step.command.trim()), "html": line.render()?,
-                }));
-            }
-        }
-        for (name, list) in [("jobs", jobs), ("steps", steps)] {
-            if !list.is_empty() {
-                news.insert(name.to_owned(), list.into());
-            }
-        }
-        Ok((!news.is_empty()).then(|| news.into()))
-    }
-
-    fn is_new(&mut self, what: &str, value: &impl Hash) -> bool {
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
-        self.told.insert(what.to_owned(), hasher.finish()) != Some(hasher.finish())
-    }
 }

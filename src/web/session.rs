@@ -1,7 +1,8 @@
 //! Who is asking: the one-time link, the session cookie, and the guard in front of the pages.
 //!
 //! A link is shown first and used by a button (`POST`), so that a program that only looks at
-//! links does not burn it. Tokens are never logged, and only their hashes are stored.
+//! links does not burn it. Tokens are never logged, and only their hashes are stored. A link and
+//! a session last no longer than the key that they are of.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::WebError;
 use super::page::{Form, Frame, html};
-use super::{App, Auth, Shared, WebConfig};
+use super::{App, Auth, Shared, WebConfig, host};
+use crate::store::{SignIn, Store};
 use crate::token::{hash_token, new_token};
 
 const SESSION_COOKIE: &str = "quire_session";
@@ -27,10 +29,27 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub(super) struct Viewer {
     /// The name of the key that signed in; none where everybody is.
     pub(super) key_name: Option<String>,
+    /// The key itself; none where no key was needed.
+    key_fingerprint: Option<String>,
+}
+
+impl Viewer {
+    /// Whether the key is still there.
+    pub(super) fn is_welcome(&self, app: &App) -> Result<bool, WebError> {
+        is_welcome(app, self.key_fingerprint.as_deref())
+    }
+}
+
+fn is_welcome(app: &App, fingerprint: Option<&str>) -> Result<bool, WebError> {
+    let Some(fingerprint) = fingerprint else { return Ok(true) };
+    app.keys.has(fingerprint).map_err(|source| WebError::Io { attempt: "read the public keys".to_owned(), source })
 }
 
 /// Lets through whoever is signed in. To others nothing exists but the door.
 pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    if app.web.config.auth == Auth::Open && !host::is_own(&app.web.config, &request) {
+        return WebError::OtherName.into_response();
+    }
     match viewer(&app, request.headers()).await {
         Ok(Some(viewer)) => {
             request.extensions_mut().insert(viewer.clone());
@@ -46,12 +65,13 @@ pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
 
 async fn viewer(app: &App, headers: &HeaderMap) -> Result<Option<Viewer>, WebError> {
     if app.web.config.auth == Auth::Open {
-        return Ok(Some(Viewer { key_name: None }));
+        return Ok(Some(Viewer { key_name: None, key_fingerprint: None }));
     }
     let Some(hash) = cookie(headers, SESSION_COOKIE).map(hash_token) else { return Ok(None) };
     let now = app.web.clock.now();
-    let key_name = app.web.store.call(move |s| s.session(&hash, now)).await?;
-    Ok(key_name.map(|name| Viewer { key_name: Some(name) }))
+    let Some(SignIn { key_name, key_fingerprint }) = app.web.store.call(move |s| s.session(&hash, now)).await? else { return Ok(None) };
+    let viewer = Viewer { key_name: Some(key_name), key_fingerprint };
+    Ok(viewer.is_welcome(app)?.then_some(viewer))
 }
 
 /// The value of a cookie.
@@ -112,12 +132,13 @@ pub(super) async fn accept(State(app): Shared, Path(token): Path<String>, form: 
     let link = hash_token(plausible(&token)?);
     let (session, hash) = new_token()?;
     let now = app.web.clock.now();
-    let opened = move |s: &crate::store::Store| {
-        let Some(key_name) = s.take_login_link(&link, now)? else { return Ok(None) };
-        s.create_session(&hash, &key_name, now, now.plus(SESSION_DAYS * DAY_MS))?;
-        Ok(Some(key_name))
-    };
-    let key_name = app.web.store.call(opened).await?.ok_or(WebError::LinkSpent)?;
+    let who = app.web.store.call(move |s| s.take_login_link(&link, now)).await?.ok_or(WebError::LinkSpent)?;
+    if !is_welcome(&app, who.key_fingerprint.as_deref())? {
+        return Err(WebError::LinkSpent);
+    }
+    let key_name = who.key_name.clone();
+    let open = move |s: &Store| s.create_session(&hash, &who, now, now.plus(SESSION_DAYS * DAY_MS));
+    app.web.store.call(open).await?;
     tracing::info!(key = %key_name, "web: signed in");
     let to = cookie(&headers, NEXT_COOKIE).filter(|path| is_local(path)).unwrap_or("/");
     let mut response = match form {
@@ -132,7 +153,7 @@ pub(super) async fn accept(State(app): Shared, Path(token): Path<String>, form: 
 /// `POST /logout`: the session ends here and in the database.
 pub(super) async fn logout(State(app): Shared, headers: HeaderMap) -> Result<Response, WebError> {
     if let Some(hash) = cookie(&headers, SESSION_COOKIE).map(hash_token) {
-        app.web.store.call(move |s| s.delete_session(&hash).map(|_| ())).await?;
+        app.web.store.call(move |s| s.delete_session(&hash)).await?;
     }
     let mut response = Redirect::to("/").into_response();
     set_cookie(&mut response, &format!("{SESSION_COOKIE}=; Path=/; Max-Age=0"), &app.web.config);

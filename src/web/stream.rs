@@ -4,6 +4,8 @@
 //! and waits. Nothing is buffered for it, so a slow one costs nothing and slows nothing: the next
 //! batch is read when the last one has been taken. Its place in the log is the event's id, so
 //! a browser that comes back goes on where it was, also across a restart of the appliance.
+//! While a log flows, the rows are read now and then only, and of the steps only what may have
+//! changed. A stream whose key has been taken away ends at its next look.
 //!
 //! ```text
 //! state   what changed of run, jobs, steps (fragments)      log   lines, with the place after them as id
@@ -26,18 +28,23 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::ansi::{Style, render};
+use super::changes::Changes;
 use super::error::WebError;
-use super::log::{RUN_SEQ, keys};
-use super::run::{Changes, Rows, find, rows};
+use super::log::{RUN_SEQ, key};
+use super::run::{find, rows};
 use super::server::Shutdown;
+use super::session::Viewer;
 use super::{App, Shared};
-use crate::logs::{Batch, Cursor, LogFollower, Stream};
+use crate::logs::{Batch, Cursor, LogFollower, StepKey, Stream};
 use crate::names::RunId;
+use crate::run::StepRow;
 
 /// Without news this often: a comment, and a look whether a wake-up was missed.
 const TICK: Duration = Duration::from_secs(15);
 /// The least time between two looks at one run: many small writes become one event.
 const RUN_PACE: Duration = Duration::from_millis(40);
+/// The least time between two looks at a run's rows.
+const ROWS_PACE: Duration = Duration::from_millis(250);
 /// The least time between two words to a list.
 const LIST_PACE: Duration = Duration::from_millis(300);
 /// A stream ends after this time; the browser comes back, and its session is checked anew.
@@ -65,14 +72,16 @@ impl Waiter {
         Ok(Self { wake, shutdown, until: Instant::now() + LIFETIME, pace, looked: None, woken: true, _place: place })
     }
 
-    /// Until there may be news; at once where `more` is known to be there. False: the stream has to end.
-    async fn wait(&mut self, more: bool) -> bool {
+    /// Until there may be news, but no longer than to `at_the_latest`; at once where that has passed. False: the stream has to end.
+    async fn wait(&mut self, at_the_latest: Option<Instant>) -> bool {
         let end = self.shutdown.0.clone();
         let until = self.until;
         let news = async {
-            if self.looked.is_some() && !more {
+            if self.looked.is_some() {
+                let tick = Instant::now() + TICK;
                 // A closed channel cannot be: the hub outlives the server. Then the tick still comes.
-                self.woken = tokio::time::timeout(TICK, self.wake.changed()).await.is_ok();
+                let latest = at_the_latest.map_or(tick, |at| at.min(tick));
+                self.woken = tokio::time::timeout_at(latest, self.wake.changed()).await.is_ok();
             }
             if let Some(looked) = self.looked {
                 tokio::time::sleep_until(looked + self.pace).await;
@@ -102,15 +111,19 @@ where
 }
 
 /// `GET /events`: `changed` whenever some run's state did, and once at the beginning.
-pub(super) async fn states(State(app): Shared, shutdown: Option<Extension<Shutdown>>) -> Result<Response, WebError> {
+pub(super) async fn states(
+    State(app): Shared,
+    Extension(viewer): Extension<Viewer>,
+    shutdown: Option<Extension<Shutdown>>,
+) -> Result<Response, WebError> {
     let waiter = Waiter::new(&app, app.web.live.watch_states(), shutdown, LIST_PACE)?;
-    Ok(answer(futures_util::stream::unfold(waiter, |mut waiter| async move {
+    Ok(answer(futures_util::stream::unfold((waiter, app, viewer), |(mut waiter, app, viewer)| async move {
         loop {
-            if !waiter.wait(false).await {
+            if !waiter.wait(None).await || !viewer.is_welcome(&app).unwrap_or(false) {
                 return None;
             }
             if waiter.woken {
-                return Some((Ok(Event::default().event("changed").data("{}")), waiter));
+                return Some((Ok(Event::default().event("changed").data("{}")), (waiter, app, viewer)));
             }
         }
     })))
@@ -126,6 +139,7 @@ pub(super) struct After {
 /// `GET /runs/<id>/events`: the run, live, from `Last-Event-ID` or `?after=` on.
 pub(super) async fn run(
     State(app): Shared,
+    Extension(viewer): Extension<Viewer>,
     shutdown: Option<Extension<Shutdown>>,
     Path(id): Path<String>,
     Query(query): Query<After>,
@@ -138,16 +152,19 @@ pub(super) async fn run(
         text => text.parse().map_err(|_| WebError::BadRequest("that is no place in this log".to_owned()))?,
     };
     let waiter = Waiter::new(&app, app.web.live.watch_run(run.id), shutdown, RUN_PACE)?;
-    let follower = Some(LogFollower::open(app.web.paths.run(&run.repo, run.id), cursor));
+    let follower = LogFollower::open(app.web.paths.run(&run.repo, run.id), cursor);
     let follow = Follow {
         app,
+        viewer,
         id: run.id,
         waiter,
-        follower,
+        log: Some(Log { follower, unread: Vec::new() }),
         changes: Changes::default(),
+        rows_read: None,
         styles: HashMap::new(),
         ready: VecDeque::new(),
-        more: false,
+        look_again: None,
+        is_final: false,
         over: false,
     };
     Ok(answer(futures_util::stream::unfold(follow, |mut follow| async move {
@@ -156,19 +173,51 @@ pub(super) async fn run(
     })))
 }
 
+/// The log of a run, as far as it has been read.
+struct Log {
+    follower: LogFollower,
+    /// The steps that are not read to their end, by number.
+    unread: Vec<StepKey>,
+}
+
+impl Log {
+    /// Takes in what the rows say of steps.
+    fn note(&mut self, steps: &[StepRow]) {
+        for step in steps.iter().filter(|step| !self.follower.cursor().is_read(step.seq)) {
+            match self.unread.binary_search_by_key(&step.seq, |known| known.seq) {
+                Ok(at) => self.unread[at] = key(step),
+                Err(at) => self.unread.insert(at, key(step)),
+            }
+        }
+    }
+
+    /// Reads on. Blocking.
+    fn poll(&mut self) -> std::io::Result<Batch> {
+        let batch = self.follower.poll(&self.unread, BATCH_BYTES)?;
+        let cursor = self.follower.cursor();
+        self.unread.retain(|step| !cursor.is_read(step.seq));
+        Ok(batch)
+    }
+}
+
 /// One follower of one run.
 struct Follow {
     app: Arc<App>,
+    viewer: Viewer,
     id: RunId,
     waiter: Waiter,
     /// Away only while a read is in progress.
-    follower: Option<LogFollower>,
+    log: Option<Log>,
     changes: Changes,
+    /// When the rows were read last.
+    rows_read: Option<Instant>,
     styles: HashMap<u32, Style>,
     /// Read and not yet sent: what one look found.
     ready: VecDeque<Event>,
-    /// The last look found lines, so there may be more.
-    more: bool,
+    /// When to look again even if nobody wakes this: there may be more lines, or rows that were not read this time.
+    look_again: Option<Instant>,
+    /// The rows say that the run has ended.
+    is_final: bool,
     over: bool,
 }
 
@@ -178,7 +227,7 @@ impl Follow {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            if self.over || !self.waiter.wait(self.more).await {
+            if self.over || !self.waiter.wait(self.look_again).await {
                 return None;
             }
             if let Err(error) = self.look().await {
@@ -188,50 +237,68 @@ impl Follow {
         }
     }
 
-    fn place(&self) -> String {
-        self.follower.as_ref().map(|follower| follower.cursor().to_string()).unwrap_or_default()
-    }
-
     /// Reads rows, then files: the lines of a step that the rows call finished are all there.
     async fn look(&mut self) -> Result<(), WebError> {
-        let Some(rows) = rows(&self.app, self.id).await? else {
+        if !self.viewer.is_welcome(&self.app)? {
             self.over = true;
             return Ok(());
-        };
-        if let Some(news) = self.changes.since(&rows, self.app.web.clock.now())? {
-            self.ready.push_back(Event::default().event("state").data(news.to_string()));
         }
-        let batch = self.read(&rows).await?;
-        self.more = !batch.lines.is_empty();
-        if self.more {
-            let lines: Vec<Value> = batch
-                .lines
-                .iter()
-                .map(|line| {
-                    let seq = line.seq.unwrap_or(RUN_SEQ);
-                    let rendered = render(&line.text, self.styles.entry(seq).or_default());
-                    let flags = u8::from(line.stream == Stream::Stderr) | u8::from(line.partial) << 1 | u8::from(rendered.restarts) << 2;
-                    json!([seq, flags, rendered.html])
-                })
-                .collect();
-            self.ready.push_back(Event::default().event("log").id(self.place()).data(Value::from(lines).to_string()));
-        } else if rows.run.state.is_final() {
+        let rows_due = self.rows_read.map(|at| at + ROWS_PACE).filter(|due| *due > Instant::now());
+        if rows_due.is_none() && !self.read_rows().await? {
+            self.over = true;
+            return Ok(());
+        }
+        let batch = self.read_log().await?;
+        // What has ended changes no more.
+        self.look_again = rows_due.filter(|_| !self.is_final);
+        if !batch.lines.is_empty() {
+            self.look_again = Some(Instant::now());
+            let event = self.lines(&batch);
+            self.ready.push_back(event);
+        } else if self.is_final {
             self.ready.push_back(Event::default().event("end").data("{}"));
             self.over = true;
         }
         Ok(())
     }
 
-    async fn read(&mut self, rows: &Rows) -> Result<Batch, WebError> {
-        let keys = keys(&rows.steps);
-        let folder = self.app.web.paths.run(&rows.run.repo, self.id);
-        let mut follower = self.follower.take().unwrap_or_else(|| LogFollower::open(folder, Cursor::default()));
-        let (follower, batch) = tokio::task::spawn_blocking(move || {
-            let batch = follower.poll(&keys, BATCH_BYTES);
-            (follower, batch)
+    /// Reads the rows and tells what is new in them; false when the run is gone.
+    async fn read_rows(&mut self) -> Result<bool, WebError> {
+        self.rows_read = Some(Instant::now());
+        let Some(rows) = rows(&self.app, self.id, self.changes.wanted()).await? else { return Ok(false) };
+        if let Some(news) = self.changes.since(&rows, self.app.web.clock.now())? {
+            self.ready.push_back(Event::default().event("state").data(news.to_string()));
+        }
+        self.is_final = rows.run.state.is_final();
+        if let Some(log) = &mut self.log {
+            log.note(&rows.steps);
+        }
+        Ok(true)
+    }
+
+    async fn read_log(&mut self) -> Result<Batch, WebError> {
+        let Some(mut log) = self.log.take() else { return Ok(Batch::default()) };
+        let (log, batch) = tokio::task::spawn_blocking(move || {
+            let batch = log.poll();
+            (log, batch)
         })
         .await?;
-        self.follower = Some(follower);
+        self.log = Some(log);
         batch.map_err(|source| WebError::Io { attempt: format!("read the log of run {}", self.id), source })
+    }
+
+    fn lines(&mut self, batch: &Batch) -> Event {
+        let lines: Vec<Value> = batch
+            .lines
+            .iter()
+            .map(|line| {
+                let seq = line.seq.unwrap_or(RUN_SEQ);
+                let rendered = render(&line.text, self.styles.entry(seq).or_default());
+                let flags = u8::from(line.stream == Stream::Stderr) | u8::from(line.partial) << 1 | u8::from(rendered.restarts) << 2;
+                json!([seq, flags, rendered.html])
+            })
+            .collect();
+        let place = self.log.as_ref().map(|log| log.follower.cursor().to_string()).unwrap_or_default();
+        Event::default().event("log").id(place).data(Value::from(lines).to_string())
     }
 }

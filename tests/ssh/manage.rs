@@ -175,7 +175,10 @@ fn runs_are_listed_canceled_and_repeated() {
     let link = stdout(&login);
     let token = link.lines().next().and_then(|link| link.strip_prefix("http://localhost:3000/login/")).unwrap();
     let hash: String = sha2::Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(served.store.take_login_link(&hash, Clock::system().now()).unwrap().as_deref(), Some("laptop, the new one"));
+    let who = served.store.take_login_link(&hash, Clock::system().now()).unwrap().unwrap();
+    let keys: serde_json::Value = serde_json::from_str(&stdout(&forge.ssh(&["key", "list", "--json"]))).unwrap();
+    let of_key = (&keys["keys"][0]["name"], &keys["keys"][0]["fingerprint"]);
+    assert_eq!(of_key, (&who.key_name.into(), &who.key_fingerprint.into()));
 }
 
 #[test]

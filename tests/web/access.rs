@@ -2,7 +2,7 @@
 
 use quire::web::{Auth, Part, Status};
 
-use crate::site::{NOW, Site};
+use crate::site::{LAPTOP, NOW, Site};
 
 const HERE: (&str, &str) = ("Origin", "http://quire.test");
 
@@ -108,6 +108,42 @@ async fn a_link_signs_in_once() {
 }
 
 #[tokio::test]
+async fn a_session_ends_with_its_key() {
+    let mut site = Site::start(Auth::Ssh).await;
+    site.sign_in().await;
+    let run = site.seed.run("app", "main", NOW);
+    assert_eq!(site.get("/").await.status, 200);
+    let mut followed = [site.events("/events", &[]).await, site.events(&format!("/runs/{run}/events"), &[]).await];
+    for events in &mut followed {
+        events.next().await.unwrap();
+    }
+    let pending = site.seed.login_link("laptop", NOW.plus(300_000));
+    // The key goes, and another one comes that has its name.
+    site.seed.keys(&LAPTOP.replace("IGq1", "IHq1"));
+    assert_eq!((site.get("/").await.status, site.get("/app").await.status), (401, 404));
+    assert_eq!(site.send("POST", &format!("/runs/{run}/cancel"), &[HERE]).await.status, 404);
+    site.state.live.state_changed(run);
+    for mut events in followed {
+        assert!(events.next().await.is_none(), "an open stream ends too");
+    }
+    let late = site.send("POST", &format!("/login/{pending}"), &[HERE]).await;
+    assert_eq!((late.status, late.cookies().len()), (410, 0));
+    site.seed.keys(LAPTOP);
+    assert_eq!(site.send("POST", &format!("/login/{pending}"), &[HERE]).await.status, 410, "it is used up");
+    assert_eq!(site.get("/").await.status, 200, "a key that was away by mistake");
+}
+
+#[tokio::test]
+async fn who_signs_in_at_the_machine_itself_needs_no_key() {
+    let mut site = Site::start(Auth::Ssh).await;
+    site.seed.keys("");
+    site.sign_in_as("local").await;
+    let home = site.get("/").await;
+    assert_eq!(home.status, 200);
+    assert!(home.body.contains("<span class=\"who\">local</span>"), "{}", home.body);
+}
+
+#[tokio::test]
 async fn a_late_or_invented_link_does_not() {
     let site = Site::start(Auth::Ssh).await;
     let late = site.seed.login_link("laptop", NOW.plus(-1));
@@ -147,4 +183,28 @@ async fn where_all_may_enter_the_page_says_so() {
     let run = site.seed.run("app", "main", NOW);
     let foreign = site.send("POST", &format!("/runs/{run}/cancel"), &[("Sec-Fetch-Site", "cross-site")]).await;
     assert_eq!(foreign.status, 403);
+}
+
+#[tokio::test]
+async fn where_all_may_enter_another_name_is_refused() {
+    let site = Site::start(Auth::Open).await;
+    let run = site.seed.run("app", "main", NOW);
+    for own in ["quire.test", "QUIRE.test:3000", "git.home.example", "localhost:8080", "127.0.0.1", "[::1]:3000"] {
+        assert_eq!(site.send("GET", "/", &[("Host", own)]).await.status, 200, "{own}");
+    }
+    // A page of evil.example whose name came to resolve to us: to the browser all this is its own origin.
+    let rebound = ("Host", "evil.example:3000");
+    for path in ["/".to_owned(), "/app".to_owned(), format!("/runs/{run}/log.txt"), format!("/runs/{run}/events"), "/events".to_owned()] {
+        let answer = site.send("GET", &path, &[rebound]).await;
+        assert_eq!(answer.status, 421, "{path}");
+        assert!(answer.body.contains("QUIRE_HTTP_URL") && answer.cookies().is_empty(), "{}", answer.body);
+    }
+    let cancel = site.send("POST", &format!("/runs/{run}/cancel"), &[rebound, ("Sec-Fetch-Site", "same-origin")]).await;
+    assert_eq!(cancel.status, 421);
+    assert_eq!(site.get(&format!("/runs/{run}")).await.body.matches("stopping…").count(), 0);
+    assert_eq!(site.send("GET", "/healthz", &[("Host", "quire:3000")]).await.status, 200);
+    // With sessions the name does not matter: the cookie knows its own.
+    let mut closed = Site::start(Auth::Ssh).await;
+    closed.sign_in().await;
+    assert_eq!(closed.send("GET", "/", &[("Host", "proxy.internal")]).await.status, 200);
 }

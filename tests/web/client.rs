@@ -58,7 +58,8 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
 fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let extra: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
     let length = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
-    format!("{method} {path} HTTP/1.1\r\nHost: quire.test\r\n{length}{extra}")
+    let host = if headers.iter().any(|(name, _)| *name == "Host") { "" } else { "Host: quire.test\r\n" };
+    format!("{method} {path} HTTP/1.1\r\n{host}{length}{extra}")
 }
 
 /// Sends one request and reads the answer to its end.

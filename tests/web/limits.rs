@@ -45,7 +45,7 @@ async fn who_takes_no_answer_is_dropped() {
         site.seed.log("app", run, None, &vec![line.as_str(); 1000], NOW);
     }
     let mut greedy = TcpStream::connect(site.address).await.unwrap();
-    greedy.write_all(format!("GET /runs/{run}/log.txt HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    greedy.write_all(format!("GET /runs/{run}/log.txt HTTP/1.1\r\nHost: quire.test\r\n\r\n").as_bytes()).await.unwrap();
     // There is one place, and it becomes free although the greedy one holds on.
     assert_eq!(site.get("/healthz").await.status, 200);
     assert!(rest(&mut greedy).await.len() < 80_000_000);

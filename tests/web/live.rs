@@ -56,21 +56,80 @@ async fn a_follower_gets_what_is_there_then_what_comes_then_the_end() {
     write(&site, run, 10..20);
     assert_eq!(lines(&mut events, 10).await.0, numbered(10..20));
 
-    site.seed.step_end(run, 1, 0, NOW.plus(500));
-    site.seed.job_state(run, "test", "complete", NOW.plus(500));
+    site.seed.step(run, 2, "test", "make check", NOW.plus(500));
     site.state.live.state_changed(run);
     let state = events.named("state").await.data;
-    assert!(state["head"].is_null(), "only what changed is sent: {state}");
-    assert_eq!((&state["jobs"][0]["state"], &state["steps"][0]["open"]), (&"complete".into(), &false.into()));
+    assert!(state["head"].is_null() && state["jobs"].is_null(), "only what changed is sent: {state}");
+    assert_eq!((&state["steps"][0]["seq"], &state["steps"][1]), (&2.into(), &Value::Null));
 
     // The last lines and the end, at once: the end comes after the lines.
     write(&site, run, 20..21);
+    for step in [1, 2] {
+        site.seed.step_end(run, step, 0, NOW.plus(600));
+    }
+    site.seed.job_state(run, "test", "complete", NOW.plus(600));
     site.seed.end(run, "complete", None, NOW.plus(600));
     site.state.live.state_changed(run);
-    assert_eq!(lines(&mut events, 1).await.0, numbered(20..21));
-    assert_eq!(events.next().await.unwrap().name, "end");
-    assert!(events.next().await.is_none());
+    let mut last = Vec::new();
+    while let Some(event) = events.next().await {
+        last.push(event);
+    }
+    let of = |name: &str| last.iter().position(|event| event.name == name).unwrap();
+    assert_eq!((last.len(), of("end"), texts(&last[of("log")].data)), (3, 2, numbered(20..21)));
+    let state = &last[of("state")].data;
+    assert!(state["title"].as_str().unwrap().starts_with('✓'), "{state}");
+    assert_eq!((&state["jobs"][0]["state"], &state["steps"][0]["open"]), (&"complete".into(), &false.into()));
     assert_eq!(site.state.live.followers(), 0);
+}
+
+fn newest_step(state: &Value) -> Option<u64> {
+    state.get("steps")?.as_array()?.last()?["seq"].as_u64()
+}
+
+#[tokio::test]
+async fn rows_that_were_passed_over_while_a_log_flows_are_told_soon() {
+    let (site, run) = running().await;
+    let mut events = site.events(&format!("/runs/{run}/events"), &[]).await;
+    let (mut told, mut lines) = (0, 0);
+    for n in 0..20 {
+        // One wake-up for both: nothing else wakes the follower afterwards.
+        site.seed.step(run, n + 2, "test", "make more", NOW);
+        write(&site, run, n..n + 1);
+        while lines <= n {
+            let event = events.next().await.unwrap();
+            lines += u32::from(event.name == "log");
+            told = newest_step(&event.data).unwrap_or(told);
+        }
+    }
+    let all_told = async {
+        while told != 21 {
+            told = newest_step(&events.named("state").await.data).unwrap_or(told);
+        }
+    };
+    // Without news a stream looks every 15 s; that would be too late.
+    tokio::time::timeout(std::time::Duration::from_secs(10), all_told).await.expect("the last step is told without a further wake-up");
+}
+
+#[tokio::test]
+async fn of_a_run_with_many_steps_only_what_changed_is_told() {
+    let (site, run) = running().await;
+    site.seed.many_steps(run, 2, 10_000, "test", NOW);
+    let mut events = site.events(&format!("/runs/{run}/events"), &[]).await;
+    let seqs = |state: &Value| -> Vec<u64> {
+        state["steps"].as_array().map(|all| all.iter().map(|step| step["seq"].as_u64().unwrap()).collect()).unwrap_or_default()
+    };
+    assert_eq!(seqs(&events.named("state").await.data), (1..=10_001).collect::<Vec<_>>());
+    site.seed.step(run, 10_002, "test", "make", NOW);
+    site.state.live.state_changed(run);
+    assert_eq!(seqs(&events.named("state").await.data), [10_002]);
+    site.seed.step_end(run, 10_002, 0, NOW);
+    site.state.live.state_changed(run);
+    assert_eq!(seqs(&events.named("state").await.data), [10_002]);
+    // What was cut off by the end looks different, the rest does not.
+    site.seed.end(run, "canceled", None, NOW);
+    site.state.live.state_changed(run);
+    assert_eq!(seqs(&events.named("state").await.data), [1]);
+    assert_eq!(events.next().await.unwrap().name, "end");
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ async fn signed_in() -> Site {
 
 #[tokio::test]
 async fn an_empty_appliance_says_how_to_start() {
-    let site = signed_in().await;
+    let mut site = Site::start(Auth::Ssh).await;
+    site.sign_in_as("local").await;
     let home = site.get("/").await;
     for command in ["git remote add quire ssh://git@git.home.example:2222/my-project.git", "git push quire HEAD"] {
         assert!(home.body.contains(command), "{}", home.body);
@@ -212,4 +213,13 @@ async fn every_answer_carries_the_safety_headers() {
     }
     let head = site.send("HEAD", "/", &[]).await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn the_footer_says_which_quire_it_is() {
+    let site = signed_in().await;
+    let footer = site.get("/").await.body.split("<footer>").nth(1).unwrap().to_owned();
+    let commit = env!("QUIRE_COMMIT");
+    assert!(footer.contains(env!("CARGO_PKG_VERSION")), "{footer}");
+    assert_eq!(footer.contains(&format!("<code>{}</code>", commit.get(..12).unwrap_or(commit))), commit != "unknown", "{footer}");
 }

@@ -1,23 +1,29 @@
-//! Rows and log files as the runner would have written them. Plain SQL against the schema in
-//! `migrations/`, whose CHECK constraints refuse what cannot be.
+//! Rows and log files as intake and the runner would have written them: events through the store,
+//! the rest as plain SQL with times of its own, against a schema whose CHECK constraints refuse
+//! what cannot be.
 
 use std::io::Write as _;
 use std::path::Path;
 
 use quire::clock::Millis;
-use quire::names::{JobName, RepoName, RunId};
+use quire::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire::paths::Paths;
+use quire::public_keys;
+use quire::run::Trigger;
+use quire::run::event::{EventType, PushEvent, RefUpdate};
+use quire::store::{NewRun, RefsNow, SignIn, Store};
 use quire::token::hash_token;
 use rusqlite::{Connection, params};
 
 /// What writes fake data into an appliance's volume.
 pub(crate) struct Seed {
     paths: Paths,
+    store: Store,
 }
 
 impl Seed {
-    pub(crate) fn new(paths: &Paths) -> Self {
-        Self { paths: paths.clone() }
+    pub(crate) fn new(paths: &Paths, store: &Store) -> Self {
+        Self { paths: paths.clone(), store: store.clone() }
     }
 
     fn sql(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) {
@@ -32,15 +38,36 @@ impl Seed {
         repo
     }
 
-    /// A pending run.
+    /// A push, and its pending run.
     pub(crate) fn run(&self, repo: &str, branch: &str, at: Millis) -> RunId {
         let (repo, id) = (self.repo(repo), RunId::new());
-        let sha = quire::token::hex(&[id.to_string().as_bytes()[35], 0x5e, 0x1f, 0x09, 0xab, 0x33].repeat(4)[..20]);
-        self.sql(
-            "INSERT INTO runs (id, repo, ref_name, sha, \"trigger\", pusher, state, pushed_at_ms, queued_at_ms, message)
-             VALUES (?1, ?2, ?3, ?4, 'push', 'laptop', 'pending', ?5, ?5, NULL)",
-            &[&id.to_string(), &repo.as_str(), &format!("refs/heads/{branch}"), &sha, &at.0],
-        );
+        let ref_name: RefName = format!("refs/heads/{branch}").parse().unwrap();
+        let sha: ObjectId = hash_token(&id.to_string())[..40].parse().unwrap();
+        let event = PushEvent {
+            id: EventId::new(),
+            event_type: EventType::Push,
+            repo: repo.clone(),
+            pusher: Some("laptop".to_owned()),
+            pushed_at: at,
+            options: Vec::new(),
+            refs: vec![RefUpdate { ref_name: ref_name.clone(), old_sha: "0".repeat(40).parse().unwrap(), new_sha: sha.clone() }],
+        };
+        let run = NewRun {
+            id,
+            repo,
+            ref_name,
+            sha,
+            previous_sha: None,
+            trigger: Trigger::Push,
+            source: "quire/push".to_owned(),
+            pusher: Some("laptop".to_owned()),
+            only_job: None,
+            retry_of: None,
+            pushed_at: at,
+        };
+        let recorded = self.store.record_event(&event, &[run], &RefsNow::new(), |_| Vec::new()).unwrap();
+        assert_eq!(recorded.runs.len(), 1);
+        self.sql("UPDATE runs SET queued_at_ms = ?2 WHERE id = ?1", params![id.to_string(), at.0]);
         id
     }
 
@@ -104,11 +131,27 @@ impl Seed {
         append(&path, lines, at);
     }
 
-    /// A sign-in link's token.
+    /// Ended steps from number `from` on.
+    pub(crate) fn many_steps(&self, run: RunId, from: u32, count: u32, job: &str, at: Millis) {
+        self.sql(
+            "WITH RECURSIVE number (n) AS (SELECT ?2 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < ?2 + ?3)
+             INSERT INTO steps (run_id, seq, job_id, command, exit_code, started_at_ms, finished_at_ms) SELECT ?1, n, ?4, 'true', 0, ?5, ?5 FROM number",
+            params![run.to_string(), from, count, job, at.0],
+        );
+    }
+
+    /// The keys that may connect.
+    pub(crate) fn keys(&self, lines: &str) {
+        std::fs::write(self.paths.authorized_keys(), lines).unwrap();
+    }
+
+    /// A sign-in link's token: of the key of that name, or of none where there is no such key.
     pub(crate) fn login_link(&self, key: &str, expires: Millis) -> String {
         let (token, hash) = quire::token::new_token().unwrap();
         assert_eq!(hash, hash_token(&token));
-        self.sql("INSERT INTO login_links VALUES (?1, ?2, ?3)", params![hash, key, expires.0]);
+        let keys = public_keys::parse_all(&public_keys::read(&self.paths).unwrap());
+        let key_fingerprint = keys.into_iter().find(|known| known.name == key).map(|key| key.fingerprint);
+        self.store.create_login_link(&hash, &SignIn { key_name: key.to_owned(), key_fingerprint }, expires).unwrap();
         token
     }
 

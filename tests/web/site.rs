@@ -22,6 +22,9 @@ use crate::seed::Seed;
 /// A moment in 2026.
 pub(crate) const NOW: Millis = Millis(1_785_000_000_000);
 
+/// The key that tests sign in with.
+pub(crate) const LAPTOP: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw laptop\n";
+
 pub(crate) struct Site {
     pub(crate) state: WebState,
     pub(crate) seed: Seed,
@@ -55,9 +58,11 @@ impl Site {
         let store = Store::open(&paths.database(), &paths.backups(), Journal::Wal, clock.clone()).unwrap();
         let live = Live::default();
         let queue = Queue::new(store.clone(), live.clone());
-        let state = WebState { store, paths: paths.clone(), live, clock, config, queue, meter: Meter::default(), health };
+        let seed = Seed::new(&paths, &store);
+        seed.keys(LAPTOP);
+        let state = WebState { store, paths, live, clock, config, queue, meter: Meter::default(), health };
         let (address, shutdown, task) = listen(&state, "127.0.0.1:0", limits).await;
-        Self { state, seed: Seed::new(&paths), address, cookie: None, shutdown, task: Some(task), _folder: folder }
+        Self { state, seed, address, cookie: None, shutdown, task: Some(task), _folder: folder }
     }
 
     /// Stops the server and starts it on the same port, as a restart of the appliance does.
@@ -79,9 +84,14 @@ impl Site {
         self.state.health.set(Part::EventSocket, Status::Ok, "bound", None);
     }
 
-    /// Signs in: later requests carry the session.
+    /// Signs in with the key: later requests carry the session.
     pub(crate) async fn sign_in(&mut self) {
-        let token = self.seed.login_link("laptop", NOW.plus(300_000));
+        self.sign_in_as("laptop").await;
+    }
+
+    pub(crate) async fn sign_in_as(&mut self, name: &str) {
+        let token = self.seed.login_link(name, NOW.plus(300_000));
+        self.cookie = None;
         let answer = self.send("POST", &format!("/login/{token}"), &[("Origin", "http://quire.test")]).await;
         assert_eq!(answer.status, 303, "{}", answer.body);
         self.cookie = Some(answer.cookies()[0].split(';').next().unwrap().to_owned());
