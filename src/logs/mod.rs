@@ -1,7 +1,7 @@
 //! Run logs: one append-only file per step, and one for the run's own lines, in the Kubernetes
 //! CRI log format.
 //!
-//! [`line`] knows the format, [`writer`] appends, [`reader`] follows a run and reads single files.
+//! [`mod@line`] knows the format, [`writer`] appends, [`reader`] follows a run and reads single files.
 //! The files are the only truth: a follower is woken without data and reads on from its cursor.
 //! Nothing gets past the [redactor](crate::secret) into a file, so what is read needs no redaction.
 

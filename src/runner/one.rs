@@ -21,7 +21,7 @@ use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream,
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
-use crate::names::ObjectId;
+use crate::names::{ObjectId, RunId};
 use crate::pipeline::{Input, format_duration};
 use crate::run::{ExecutorKind, FailureKind, Outcome, Run};
 use crate::secret::{Redactor, Secret};
@@ -55,6 +55,25 @@ impl End {
     }
 }
 
+/// What there is of a run outside the database.
+enum Held {
+    /// Nothing: no start was tried.
+    Nothing,
+    /// A start was tried and handed nothing out: the engine may have something all the same.
+    Perhaps,
+    Workspace(Arc<dyn Workspace>),
+}
+
+impl Held {
+    async fn remove(&self, executor: &dyn Executor, run: RunId) -> Result<(), ExecutorError> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Perhaps => executor.clear(run).await,
+            Self::Workspace(workspace) => workspace.stop().await,
+        }
+    }
+}
+
 fn internal(error: &dyn std::error::Error) -> End {
     End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", chain(error))))
 }
@@ -67,11 +86,11 @@ impl Runner {
         let redactor = Redactor::new(std::iter::empty::<(String, &Secret)>());
         let folder = self.run_folder(&run);
         let log = RunLog::create(folder, redactor, config.log_cap, self.0.store.clock().clone(), self.0.live.clone(), run.id);
-        let mut workspace = None;
+        let mut held = Held::Nothing;
         let mut log_bytes = 0;
         let end = match log {
             Ok(log) => {
-                let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut workspace).await.unwrap_or_else(|end| end);
+                let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut held).await.unwrap_or_else(|end| end);
                 // Why a job failed stands in the log already.
                 if let End::Outcome(Outcome::Failed(kind, message)) = &end
                     && *kind != FailureKind::Job
@@ -90,7 +109,7 @@ impl Runner {
         };
         let end = if shutdown.is_cancelled() { end.cut_by_shutdown() } else { end };
         crate::fault::point("runner-before-teardown");
-        if !self.tear_down(&run, workspace, &shutdown).await {
+        if !self.tear_down(&run, executor.as_ref(), held, &shutdown).await {
             return;
         }
         crate::fault::point("runner-before-outcome");
@@ -100,7 +119,7 @@ impl Runner {
     }
 
     /// Counts how long things took, from the rows as they stand in the end.
-    async fn measure(&self, run: crate::names::RunId, log_bytes: u64) {
+    async fn measure(&self, run: RunId, log_bytes: u64) {
         let rows = self.0.store.call(move |store| Ok((store.run(run)?, store.jobs(run)?))).await;
         let Ok((Some(run), jobs)) = rows else { return };
         let meter = &self.0.meter;
@@ -118,7 +137,7 @@ impl Runner {
         meter.log_bytes.fetch_add(log_bytes, Ordering::Relaxed);
     }
 
-    /// Prepares, starts and plays. The workspace is handed out as soon as there is one, so it is torn down on every path.
+    /// Prepares, starts and plays. What there may be of a workspace is noted as soon as it may be, so it is torn down on every path.
     async fn attempt(
         &self,
         run: &Run,
@@ -126,7 +145,7 @@ impl Runner {
         config: &RunnerConfig,
         log: &RunLog,
         stop: &CancellationToken,
-        workspace: &mut Option<Arc<dyn Workspace>>,
+        held: &mut Held,
     ) -> Result<End, End> {
         let began = Instant::now();
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
@@ -147,6 +166,7 @@ impl Runner {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
             self.0.store.call(move |store| store.workspace_made(id, &path)).await.map_err(|error| internal(&error))?;
         }
+        *held = Held::Perhaps;
         let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
@@ -162,7 +182,7 @@ impl Runner {
                 return Ok(End::Outcome(Outcome::Failed(kind, message)));
             }
         };
-        *workspace = Some(started.clone());
+        *held = Held::Workspace(started.clone());
         let mut sources = Map::new();
         let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
         let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
@@ -225,16 +245,14 @@ impl Runner {
 
     /// Removes the run's workspace, however long the engine takes. False where the appliance stops
     /// meanwhile: the run stays active, and the next start puts it right.
-    async fn tear_down(&self, run: &Run, workspace: Option<Arc<dyn Workspace>>, shutdown: &CancellationToken) -> bool {
-        if let Some(workspace) = workspace {
-            let mut wait = Duration::from_millis(200);
-            while let Err(error) = workspace.stop().await {
-                tracing::warn!(run = %run.id, %error, "the run's workspace cannot be removed yet");
-                if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                    return false;
-                }
-                wait = (wait * 2).min(LONGEST_WAIT);
+    async fn tear_down(&self, run: &Run, executor: &dyn Executor, held: Held, shutdown: &CancellationToken) -> bool {
+        let mut wait = Duration::from_millis(200);
+        while let Err(error) = held.remove(executor, run.id).await {
+            tracing::warn!(run = %run.id, %error, "the run's workspace cannot be removed yet");
+            if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return false;
             }
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
         let id = run.id;
         self.insist(run, shutdown, move |store| store.container_gone(id)).await
@@ -320,7 +338,7 @@ fn explain(diagnostic: &crate::pipeline::Diagnostic) -> String {
 /// Writes what happens while a workspace starts to its row and log.
 struct Observer {
     store: Store,
-    run: crate::names::RunId,
+    run: RunId,
     live: crate::live::Live,
     log: Option<StepLog>,
 }

@@ -9,8 +9,9 @@ use serde_json::json;
 use crate::support::*;
 
 /// Why a pipeline is refused.
+/// With time enough, so that a busy machine does not turn one refusal into another.
 async fn refused(source: PipelineSource) -> String {
-    refused_within(source, Duration::from_secs(5)).await
+    refused_within(source, Duration::from_secs(60)).await
 }
 
 async fn refused_within(source: PipelineSource, limit: Duration) -> String {
