@@ -6,8 +6,13 @@ import subprocess
 from measure import Series, Stopwatch, bare_spawn, expect
 
 
-def pipeline(jobs):
-    """So many jobs, each after the one before it, with a function that reads and runs something."""
+def loop(jobs):
+    """So many jobs out of a few lines."""
+    return f'(local ci (require :quire.ci))\n(for [n 1 {jobs}] (ci.job (.. "job-" n) [:quire/push] (fn [{{: sh}}] (sh ["echo" n]))))\n'
+
+
+def spelled_out(jobs):
+    """So many jobs, each after the one before it and with a function of its own, in four lines."""
     lines = ["(local ci (require :quire.ci))"]
     for number in range(jobs):
         after = ":quire/push" if number == 0 else f":job-{number - 1}"
@@ -33,12 +38,16 @@ def register(quire, text):
 def graph(report, quire, rounds):
     report.section("The driver", "From the start of its process until the runner has the graph.")
     floor = bare_spawn(rounds)
-    for jobs, aim in ((1, None), (100, 15)):
-        text, series = pipeline(jobs), Series()
+    for what, text, jobs, aim in (
+        ("graph of 1 job", spelled_out(1), 1, None),
+        ("graph of 100 jobs, out of a loop", loop(100), 100, 15),
+        ("graph of 100 jobs, each spelled out in four lines", spelled_out(100), 100, 15),
+    ):
+        series = Series()
         for turn in range(rounds + 1):
             taken, answer = register(quire, text)
             expect(answer["say"] == "registered" and len(answer["jobs"]) == jobs, f"the driver said {str(answer)[:300]}")
             if turn:
                 series.add(taken)
-        report.row(f"graph of {jobs} job{'s' if jobs > 1 else ''}", series, aim=aim)
+        report.row(what, series, aim=aim)
     report.row("floor: a process that does nothing", floor)
