@@ -32,7 +32,7 @@ step() {
 check_steps() {
   step format cargo fmt --check
   step lints cargo clippy --locked --all-targets -- -D warnings
-  step docs env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+  step docs env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items
   step scripts shellcheck -x scripts/* .ci/run .quire/links
 }
 

@@ -73,17 +73,38 @@ pub struct RunnerConfig {
 #[derive(Clone)]
 pub struct Runner(Arc<Inner>);
 
+/// What a runner is made of.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The queue in it.
+    pub queue: Queue,
+    /// Whom to wake.
+    pub live: Live,
+    /// Where to count.
+    pub meter: Meter,
+    /// Where things lie.
+    pub paths: Paths,
+    /// The first one runs new runs; the others only clean up after a change of configuration.
+    pub executors: Vec<Arc<dyn Executor>>,
+    /// The quire binary, re-executed as driver.
+    pub program: std::path::PathBuf,
+    /// What the owner decides.
+    pub config: watch::Receiver<Arc<RunnerConfig>>,
+}
+
 struct Inner {
-    store: Store,
-    queue: Queue,
-    live: Live,
-    meter: Meter,
-    paths: Paths,
+    parts: Parts,
     git: Git,
-    executors: Vec<Arc<dyn Executor>>,
-    program: std::path::PathBuf,
-    config: watch::Receiver<Arc<RunnerConfig>>,
     running: Mutex<Running>,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 /// A run in progress and how to stop it.
@@ -96,21 +117,11 @@ struct InHand {
 type Running = HashMap<tokio::task::Id, InHand>;
 
 impl Runner {
-    /// A runner. The first of `executors` runs new runs; the others only clean up after a change of configuration.
-    /// `program` is the quire binary, re-executed as driver.
+    /// A runner of these parts.
     #[must_use]
-    pub fn new(
-        store: Store,
-        queue: Queue,
-        live: Live,
-        meter: Meter,
-        paths: Paths,
-        executors: Vec<Arc<dyn Executor>>,
-        program: std::path::PathBuf,
-        config: watch::Receiver<Arc<RunnerConfig>>,
-    ) -> Self {
-        let git = Git::new(&paths);
-        Self(Arc::new(Inner { store, queue, live, meter, paths, git, executors, program, config, running: Mutex::default() }))
+    pub fn new(parts: Parts) -> Self {
+        let git = Git::new(&parts.paths);
+        Self(Arc::new(Inner { parts, git, running: Mutex::default() }))
     }
 
     /// Claims and drives runs until told to stop, then brings what is in hand to a durable end.

@@ -23,7 +23,7 @@ use crate::live::Live;
 use crate::meter::Meter;
 use crate::paths::Paths;
 use crate::queue::Queue;
-use crate::runner::{Runner, RunnerConfig};
+use crate::runner::{self, Runner, RunnerConfig};
 use crate::store::{Store, StoreError};
 use crate::web::{self, HealthBoard, Part, Status, WebState};
 
@@ -94,8 +94,16 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let executors = parts::executors(&config, &instance, &paths);
     let program = std::env::current_exe().map_err(system("find the quire binary"))?;
-    let runner =
-        Runner::new(store.clone(), queue.clone(), live.clone(), meter.clone(), paths.clone(), executors.clone(), program, runner_config);
+    let runner = Runner::new(runner::Parts {
+        store: store.clone(),
+        queue: queue.clone(),
+        live: live.clone(),
+        meter: meter.clone(),
+        paths: paths.clone(),
+        executors: executors.clone(),
+        program,
+        config: runner_config,
+    });
 
     let socket = bound(async || intake::bind(&paths.socket())).await;
     let socket = socket.map_err(system(format!("listen on {}", paths.socket().display())))?;
