@@ -14,8 +14,11 @@ use quire::pipeline::{Pipeline, PipelineText, Schedule};
 use quire::run::event::{PushEvent, SocketAnswer, SocketRequest};
 use quire::ssh::command::{SshCommand, parse};
 
+/// Takes bytes, and panics where what must hold of them does not.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const ALL: [(&str, fn(&[u8])); 7] = [
+pub const ALL: [(&str, Target); 7] = [
     ("driver_line", driver_line),
     ("hook_input", hook_input),
     ("log_line", log_line),
