@@ -9,6 +9,8 @@ mod poke;
 mod refs;
 mod spool;
 
+pub use refs::read as read_refs;
+
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
@@ -173,10 +175,11 @@ fn printable(name: &[u8]) -> String {
 
 /// What a push moved.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Moved {
-    refs: Vec<RefUpdate>,
+pub struct Moved {
+    /// The refs, in git's order.
+    pub refs: Vec<RefUpdate>,
     /// Names that no event can hold.
-    unreadable: Vec<String>,
+    pub unreadable: Vec<String>,
 }
 
 #[cfg(test)]

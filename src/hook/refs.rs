@@ -8,7 +8,10 @@ use crate::run::event::RefUpdate;
 
 /// Reads all lines. Refs whose names cannot be recorded are set apart; anything else that is
 /// not such a line is an error.
-pub(super) fn read(mut input: impl Read) -> io::Result<Moved> {
+///
+/// # Errors
+/// The input cannot be read, or is not what git writes.
+pub fn read(mut input: impl Read) -> io::Result<Moved> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes)?;
     let mut moved = Moved::default();

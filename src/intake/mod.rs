@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 pub use socket::bind;
+pub use spool::{Damage, parse as parse_event};
 
 use crate::git::{Git, GitError};
 use crate::meter::Meter;

@@ -16,15 +16,20 @@ use crate::run::event::{EventType, MAX_EVENT_BYTES, PushEvent};
 
 /// What is wrong with a spool file.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Damage {
+pub enum Damage {
+    /// Larger than any event.
     #[error("it is larger than {MAX_EVENT_BYTES} bytes")]
     TooLarge,
+    /// Not JSON, or not of an event.
     #[error("it is not an event: {0}")]
     Json(#[from] serde_json::Error),
+    /// Its name says another id than its content.
     #[error("its name and the id in it differ")]
     WrongId,
+    /// An event that no hook writes.
     #[error("only a push may come through the spool")]
     NotAPush,
+    /// A folder, link, pipe or the like.
     #[error("it is no plain file")]
     NotAFile,
 }
@@ -90,7 +95,10 @@ fn open(path: &Path) -> std::io::Result<Option<File>> {
 }
 
 /// Parses the content of a spool file: foreign bytes.
-pub(super) fn parse(bytes: &[u8]) -> Result<PushEvent, Damage> {
+///
+/// # Errors
+/// It is no event that a hook could have written.
+pub fn parse(bytes: &[u8]) -> Result<PushEvent, Damage> {
     if bytes.len() as u64 > MAX_EVENT_BYTES {
         return Err(Damage::TooLarge);
     }

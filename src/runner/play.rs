@@ -59,7 +59,8 @@ enum Stop {
 
 impl From<RecordError> for Stop {
     fn from(error: RecordError) -> Self {
-        Self::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", chain(&error))))
+        // A full disk, most likely: the error says it, and it is no bug.
+        Self::Outcome(Outcome::Failed(FailureKind::Internal, chain(&error)))
     }
 }
 

@@ -30,6 +30,7 @@ fn on_a_small_disk(test: &str, megabytes: u32) -> Option<PathBuf> {
     let output = command.args(["--exact", "--nocapture", test]).env(INSIDE, folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("1 passed"), "{}", said(&output));
+    println!("{}", said(&output));
     None
 }
 

@@ -8,7 +8,9 @@
 mod forge;
 
 mod config;
+mod corpus;
 mod hostile;
+mod native;
 mod pushes;
 mod refs;
 mod restarts;

@@ -72,6 +72,23 @@ fn a_stop_during_a_run_queues_it_again() {
 }
 
 #[test]
+fn a_database_that_somebody_holds_delays_runs_and_no_push() {
+    let forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    let holder = rusqlite::Connection::open(forge.paths.database()).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let told = tree.push(&["main"]);
+    assert!(told.contains("the server is busy; the run will start when it gets to it"), "{told}");
+    // Pages and health need no write.
+    assert_eq!((forge.get("/").status, forge.get("/healthz").json()["version"].as_str()), (200, Some(env!("CARGO_PKG_VERSION"))));
+    assert!(forge.runs().is_empty() && forge.spooled().len() == 1);
+    holder.execute_batch("ROLLBACK").unwrap();
+    let run = wait_for("its run", || forge.runs().pop());
+    assert_eq!(forge.end_of(run.id).state, RunState::Complete);
+    forge.check_whole();
+}
+
+#[test]
 fn a_port_in_use_and_a_second_server() {
     let mut forge = TestForge::start();
     // A second one on the same data, on a port of its own.
