@@ -41,7 +41,7 @@ pub(super) fn login(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Fail
     out.line("good once, for five minutes")?;
     match who.key_fingerprint {
         Some(_) => Ok(()),
-        None => out.line("of nobody's key: the session lasts until it is signed out or 30 days old"),
+        None => out.line("needs no key: its session lasts 30 days, or until it signs out"),
     }
 }
 

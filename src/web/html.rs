@@ -45,6 +45,22 @@ pub(super) fn ref_label(name: &RefName) -> String {
     }
 }
 
+/// A sentence of ours as HTML: what stands between backticks is code.
+pub(super) fn prose(text: &str) -> String {
+    let mut html = String::with_capacity(text.len() + 32);
+    let mut rest = text;
+    while let Some((before, code, after)) = rest.split_once('`').and_then(|(before, rest)| {
+        let (code, after) = rest.split_once('`')?;
+        Some((before, code, after))
+    }) {
+        html.push_str(&escaped(before));
+        html.push_str(&format!("<code>{}</code>", escaped(code)));
+        rest = after;
+    }
+    html.push_str(&escaped(rest));
+    html
+}
+
 /// The drawing that goes with a state's word.
 fn sign(word: &str) -> &'static str {
     match word {
@@ -157,6 +173,13 @@ mod tests {
             said,
             ["0 ms", "949 ms", "1.0 s", "1.0 s", "9.9 s", "10 s", "1 min 0 s", "1 min 0 s", "1 min 12 s", "1 h 0 min", "2 h 1 min"]
         );
+    }
+
+    #[test]
+    fn what_stands_between_backticks_is_code() {
+        assert_eq!(prose("job `a<b` failed: `x` & `"), "job <code>a&lt;b</code> failed: <code>x</code> &amp; `");
+        assert_eq!(prose("plain"), "plain");
+        assert_eq!(prose("``<"), "<code></code>&lt;");
     }
 
     #[test]
