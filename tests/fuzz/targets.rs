@@ -116,7 +116,7 @@ pub fn driver_line(data: &[u8]) {
         for has_dockerfile in [false, true] {
             match Pipeline::check(registration.clone(), &text, has_dockerfile) {
                 Ok(pipeline) => {
-                    let Ok(schedule) = Schedule::new(&pipeline, "quire/push", None) else { continue };
+                    let Ok(schedule) = Schedule::new(&pipeline, "quire/push", &[]) else { continue };
                     assert!(!schedule.ready().is_empty() || schedule.verdict().is_some(), "nothing to do and no end");
                 }
                 Err(diagnostics) => assert!(!diagnostics.is_empty()),
