@@ -57,12 +57,24 @@ async fn health_and_metrics_need_no_session_and_name_no_repository() {
 #[tokio::test]
 async fn background_checks_fill_the_board() {
     let site = Site::start(Auth::Ssh).await;
+    checked(&site, &[("database", "ok"), ("disk", "ok"), ("queue", "ok")]).await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_is_down() {
+    let site = Site::start(Auth::Ssh).await;
+    site.seed.refuse_writes();
+    checked(&site, &[("database", "down"), ("disk", "ok")]).await;
+}
+
+/// Runs the checks until the board says so.
+async fn checked(site: &Site, expected: &[(&str, &str)]) {
     let stop = tokio_util::sync::CancellationToken::new();
     let task = tokio::spawn(quire::web::watch(site.state.clone(), stop.clone()));
     let deadline = tokio::time::Instant::now() + crate::client::PATIENCE;
     loop {
         let parts = site.get("/healthz").await.json()["parts"].clone();
-        if ["database", "disk", "queue"].iter().all(|part| parts[part]["status"] == "ok") {
+        if expected.iter().all(|(part, status)| parts[part]["status"] == *status) {
             break;
         }
         assert!(tokio::time::Instant::now() < deadline, "{parts}");

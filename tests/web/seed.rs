@@ -155,6 +155,12 @@ impl Seed {
         token
     }
 
+    /// From now on the row that health writes cannot be written.
+    pub(crate) fn refuse_writes(&self) {
+        self.store.instance_id().unwrap();
+        self.sql("CREATE TRIGGER refuse BEFORE UPDATE ON instance BEGIN SELECT RAISE(ABORT, 'disk full'); END", &[]);
+    }
+
     pub(crate) fn count(&self, table: &str) -> u32 {
         let connection = Connection::open(self.paths.database()).unwrap();
         connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
