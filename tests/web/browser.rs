@@ -27,6 +27,21 @@ struct Browser {
     _profile: TempDir,
 }
 
+impl Drop for Browser {
+    /// chromedriver ends its browser when it is asked to quit, not when it is killed, as it is where a test fails.
+    fn drop(&mut self) {
+        use std::io::{Read, Write};
+        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) else { return };
+        let _ = stream.set_read_timeout(Some(PATIENCE));
+        let _ = write!(
+            stream,
+            "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            self.session
+        );
+        let _ = stream.read(&mut [0; 1024]);
+    }
+}
+
 impl Browser {
     async fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
