@@ -31,7 +31,8 @@ def call(method, path, body=None, expected=(200, 201, 204)):
 
 def exec_output(container, argv):
     """Runs a command as quire does, with both streams apart; its output and exit code."""
-    made = call("POST", f"/containers/{container}/exec", {"Cmd": argv, "AttachStdout": True, "AttachStderr": True})["Id"]
+    body = {"Cmd": argv, "AttachStdout": True, "AttachStderr": True}
+    made = call("POST", f"/containers/{container}/exec", body)["Id"]
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(SOCKET)
     body = b'{"Detach":false,"Tty":false}'

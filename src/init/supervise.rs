@@ -20,6 +20,7 @@ use super::boot::{Ready, Report, key_hint};
 use super::children::{CONFIG_EXIT, Life, State};
 use super::error::BootError;
 use super::keys::Keys;
+use super::memory;
 use super::output::{Lines, Output};
 use super::processes;
 use super::reap::{self, Remaining};
@@ -246,6 +247,7 @@ impl<'a> Supervisor<'a> {
                     file.display()
                 ));
             }
+            memory::give_back();
         }
     }
 
