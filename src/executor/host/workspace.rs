@@ -71,6 +71,10 @@ impl HostWorkspace {
             () = cancel.cancelled() => None,
             () = self.stopped.cancelled() => None,
         };
+        if ended.is_some() && self.stopped.is_cancelled() {
+            // The stop ends everything of the run: what is seen first may be this command's death by it.
+            return Ok(CommandEnd::Cancelled);
+        }
         if let Some(status) = ended {
             return status.map(|status| CommandEnd::Exited(exit_code(status))).map_err(|error| other("follow the command", &error));
         }
