@@ -1,6 +1,5 @@
 """Runs in containers, against the same container made by hand."""
 
-import datetime
 import os
 
 import engine
@@ -11,7 +10,7 @@ IMAGE = "debian:trixie-slim"
 
 
 def by_hand(network, argv):
-    """Create, start, exec, remove: milliseconds until the command's end, and until all is gone."""
+    """Create, start, exec, remove: milliseconds until it runs, until the command's end, and until all is gone; what the command said."""
     watch = Stopwatch()
     # What quire's own container has (src/docker/container.rs).
     body = {"Image": IMAGE, "Entrypoint": ["sleep", "2147483647"], "WorkingDir": "/work",
@@ -20,12 +19,13 @@ def by_hand(network, argv):
     container = engine.call("POST", "/containers/create", body)["Id"]
     try:
         engine.call("POST", f"/containers/{container}/start")
+        started = watch.ms()
         output, code = engine.exec_output(container, argv)
         done = watch.ms()
         expect(code == 0, f"the command ended with {code}: {output}")
     finally:
         engine.call("DELETE", f"/containers/{container}?force=1&v=1")
-    return done, watch.ms(), output
+    return started, done, watch.ms(), output
 
 
 def containers(report, quire, folder, client, rounds):
@@ -45,22 +45,26 @@ def containers(report, quire, folder, client, rounds):
 def measure(report, forge, client, network, rounds):
     text = '(local ci (require :quire.ci))\n(ci.job :first [:quire/push] (fn [{: sh}] (sh ["echo" "first line"])))\n'
     tree = client.tree("containers", {".quire/ci.fnl": text})
-    line, whole, hand_line, hand_whole = Series(), Series(), Series(), Series()
+    ours, hand = [[Series() for _ in range(count)] for count in (5, 3)]
     for turn in range(rounds + 1):
         sha = client.commit(tree, {"file": str(turn)})
         client.push(tree, forge.remote("containers"))
         moved = os.stat(os.path.join(forge.bare("containers"), "refs/heads/main")).st_mtime_ns / 1e6
         row = forge.ended_run(sha)
-        with open(forge.step_log(row), encoding="utf-8") as file:
-            time, _, _, said = file.readline().rstrip("\n").split(" ", 3)
+        line, said = forge.first_line(row)
         expect(said == "first line" and row["executor"] == "docker", f"the step's log says {said}")
-        done, gone, output = by_hand(network, ["echo", "first line"])
+        *by_now, output = by_hand(network, ["echo", "first line"])
         expect(output == "first line\n", f"by hand it said {output}")
         # The first run makes the network.
         if turn:
-            line.add(datetime.datetime.fromisoformat(time).timestamp() * 1000 - moved)
-            whole.add(row["finished_at_ms"] - moved)
-            hand_line.add(done)
-            hand_whole.add(gone)
-    report.row("push accepted → first line", line, hand_line, compare="difference", aim=50)
-    report.row("push accepted → run ended, container gone", whole, hand_whole, compare="difference", aim=50)
+            marks = (row["started_at_ms"], row["container_started_at_ms"], forge.step_started(row), line, row["finished_at_ms"])
+            for series, mark in zip(ours, marks):
+                series.add(mark - moved)
+            for series, mark in zip(hand, by_now):
+                series.add(mark)
+    claimed, started, step, line, whole = ours
+    report.row("push accepted → claimed", claimed)
+    report.row("push accepted → container runs, tree in it", started, hand[0], compare="difference")
+    report.row("push accepted → command started", step)
+    report.row("push accepted → first line", line, hand[1], compare="difference", aim=50)
+    report.row("push accepted → run ended, container gone", whole, hand[2], compare="difference", aim=50)

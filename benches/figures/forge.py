@@ -1,6 +1,7 @@
 """A native quire and a plain sshd beside it, both on loopback, and a client that is the same for both."""
 
 import contextlib
+import datetime
 import getpass
 import http.client
 import json
@@ -152,8 +153,17 @@ class Forge:
         expect(found["state"] == "complete", f"the run is {found['state']}: {found['message']}")
         return found
 
-    def step_log(self, run_row, job="first", seq=1):
-        return os.path.join(self.data, "runs", run_row["repo"], run_row["id"], "jobs", job, f"{seq}.log")
+    def step_started(self, run_row):
+        """When its first step began, in milliseconds."""
+        return self.rows("SELECT started_at_ms FROM steps WHERE run_id = ? AND seq = 1", run_row["id"])[0]["started_at_ms"]
+
+    def first_line(self, run_row):
+        """When the first line of its first step came, in milliseconds, and what it says."""
+        log = os.path.join(self.data, "runs", run_row["repo"], run_row["id"], "jobs", "first", "1.log")
+        with open(log, encoding="utf-8") as file:
+            time, stream, kind, said = file.readline().rstrip("\n").split(" ", 3)
+        expect((stream, kind) == ("stdout", "F"), f"the first line is {kind} of {stream}: {said}")
+        return datetime.datetime.fromisoformat(time).timestamp() * 1000, said
 
 
 class Plain:

@@ -1,6 +1,5 @@
 """Pushes against plain sshd and git; from the hook to the run's row; from the push to its first line of output."""
 
-import datetime
 import os
 import subprocess
 
@@ -43,12 +42,9 @@ def first_line(report, forge, runs):
     parts = {what: Series() for what in ("accepted → hook has read the refs", "→ run recorded", "→ claimed", "→ command started", "→ first line")}
     whole, to_the_end = Series(), Series()
     for moved, row in runs:
-        with open(forge.step_log(row), encoding="utf-8") as file:
-            time, stream, kind, said = file.readline().rstrip("\n").split(" ", 3)
-        expect((stream, kind, said) == ("stdout", "F", "first line"), f"the step's log says {said}")
-        line = datetime.datetime.fromisoformat(time).timestamp() * 1000
-        step = forge.rows("SELECT started_at_ms FROM steps WHERE run_id = ? AND seq = 1", row["id"])[0]["started_at_ms"]
-        marks = [moved, row["pushed_at_ms"], row["queued_at_ms"], row["started_at_ms"], step, line]
+        line, said = forge.first_line(row)
+        expect(said == "first line", f"the step's log says {said}")
+        marks = [moved, row["pushed_at_ms"], row["queued_at_ms"], row["started_at_ms"], forge.step_started(row), line]
         for series, begin, end in zip(parts.values(), marks, marks[1:]):
             series.add(end - begin)
         whole.add(line - moved)
