@@ -168,6 +168,12 @@ pub trait Executor: Send + Sync {
     /// start has ended without handing out a workspace; safe to repeat, and cheap where there is nothing.
     fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>>;
 
+    /// The appliance stops: gives back what is only of use while it runs. What cannot be given back
+    /// within a moment stays, and is used again at the next start.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Removes everything of this appliance's that belongs to no run in `living`, and goes on past
     /// what cannot be removed.
     ///

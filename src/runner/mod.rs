@@ -157,6 +157,9 @@ impl Runner {
         if tokio::time::timeout(DRAIN_GRACE, drained).await.is_err() {
             tracing::warn!("some runs did not end in time; they are put right at the next start");
         }
+        for executor in &self.0.executors {
+            executor.leave().await;
+        }
     }
 
     /// Forgets a run whose task ended. One that panicked is put right like one that a crash left behind.

@@ -55,6 +55,18 @@ async fn first_starts_at_once_agree_on_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leaving_gives_the_network_back_unless_a_run_is_on_it() {
+    let Some(fixture) = Fixture::docker() else { return };
+    let run = fixture.start_with(spec(&fixture)).await.unwrap();
+    fixture.executor.leave().await;
+    assert_eq!(networks(&fixture).await.len(), 1);
+    works_and_stops(vec![run]).await;
+    fixture.executor.leave().await;
+    assert_eq!(networks(&fixture).await.len(), 0);
+    works_and_stops(vec![fixture.start_with(spec(&fixture)).await.unwrap()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn duplicates_do_no_harm() {
     let Some(fixture) = Fixture::docker() else { return };
     let known = fixture.start_with(spec(&fixture)).await.unwrap();

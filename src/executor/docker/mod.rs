@@ -236,6 +236,10 @@ impl Executor for DockerExecutor {
         async { self.engine.ping().await.map_err(|error| ExecutorError::Unavailable(error.chain())) }.boxed()
     }
 
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        self.remove_own_network().boxed()
+    }
+
     fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>> {
         self.clear(run).boxed()
     }

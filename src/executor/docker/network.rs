@@ -5,8 +5,13 @@
 //! duplicates are removed, and containers are given the id, which stays right beside a duplicate
 //! that is in use. Where two processes make it at once, both look again and agree on the older.
 
+use std::time::Duration;
+
 use super::{DockerExecutor, RUN};
 use crate::docker::{Attachment, DockerError, ListedNetwork};
+
+/// How long taking leave may wait for the engine, twice.
+const LEAVING: Duration = Duration::from_secs(1);
 
 impl DockerExecutor {
     /// What a run's container is connected to.
@@ -57,6 +62,17 @@ impl DockerExecutor {
             }
         }
         Ok(kept.map(|network| network.id))
+    }
+
+    /// Removes the appliance's network, so that one that is taken down for good leaves none of the
+    /// engine's few address ranges taken. One that a run is still on stays.
+    pub(super) async fn remove_own_network(&self) {
+        let mut known = self.network.lock().await;
+        let Ok(Ok(Some(id))) = tokio::time::timeout(LEAVING, self.find_network()).await else { return };
+        if let Err(error) = self.engine.remove_network(&id, LEAVING).await {
+            tracing::debug!(%error, "the appliance's network stays for the next start");
+        }
+        *known = None;
     }
 
     /// Whether the engine refused since the appliance's network is not there or not the only one.
