@@ -361,7 +361,7 @@ impl TestForge {
     pub fn try_get(&self, path: &str) -> Option<Answer> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: forge\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -388,7 +388,7 @@ impl TestForge {
     pub fn events(&self, path: &str) -> Vec<(String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: forge\r\n\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         let (mut events, mut name) = (Vec::new(), String::new());
         for line in BufReader::new(stream).lines() {
             let line = line.unwrap();
