@@ -31,7 +31,7 @@ step() {
 # Format, lints, documentation, scripts.
 check_steps() {
   step format cargo fmt --check
-  step lints cargo clippy --locked --all-targets -- -D warnings
+  step lints cargo clippy --locked --all-targets --features faults -- -D warnings
   step docs env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items
   step scripts shellcheck -x scripts/* .ci/run .quire/links
 }

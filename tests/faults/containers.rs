@@ -54,7 +54,7 @@ impl Drop for Contained {
     fn drop(&mut self) {
         if self.forge.paths.database().exists() {
             let executor = self.executor();
-            let _ = self.runtime.block_on(executor.remove_everything());
+            self.runtime.block_on(executor.leave());
             if std::thread::panicking() {
                 // A server that still runs spares nothing of its own; what is left here is of a failed test.
                 let _ = self.runtime.block_on(Executor::sweep(&executor, &[]));
