@@ -1,8 +1,9 @@
 //! Runs in containers: one container a run, one exec a command, the tree sent in as an archive.
 //!
 //! Invariants: everything made on the engine carries the instance's label, and only what carries
-//! it is ever removed. The container's id is told to the observer before it starts, and `start`
-//! leaves no container behind when it fails, is cancelled, or is dropped.
+//! it is ever removed. The container's id is told to the observer before it starts. A `start` that
+//! fails, is cancelled or is dropped removes its container as well as it can; that it is gone is
+//! what `clear` confirms.
 //!
 //! The network is one bridge per appliance, made when first needed, on which containers reach the
 //! world but not each other. A bridge per run would keep them apart no better, and costs more
