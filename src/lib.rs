@@ -13,6 +13,7 @@
 //! names beside it. `tests/rules.rs` holds them to it.
 
 // Level 0: leaves.
+pub mod causes;
 pub mod clock;
 pub mod fault;
 pub mod live;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::causes::with_causes;
 use crate::git::GitError;
 use crate::names::NameError;
 use crate::serve::ServeError;
@@ -66,14 +67,7 @@ impl Failure {
 
     /// An error with its causes, as one sentence.
     fn of(code: u8, error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            message.push_str(": ");
-            message.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        Self::new(code, message)
+        Self::new(code, with_causes(error))
     }
 
     /// The text for standard error.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use super::children::CONFIG_EXIT;
 
+use crate::causes::with_causes;
+
 /// Why preflight ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BootError {
@@ -100,14 +102,7 @@ impl BootError {
 
 /// The error and what is behind it, as one line.
 pub(super) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text.replace(['\n', '\r'], " ")
+    with_causes(error).replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

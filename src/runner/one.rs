@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::play::{Scene, executor_failed, play};
-use super::prepare::{self, Prepared, Pushed, Unprepared, chain};
+use super::prepare::{self, Prepared, Pushed, Unprepared};
 use super::record::{Recorder, StoreRecorder};
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
+use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
 use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
@@ -75,7 +76,7 @@ impl Held {
 }
 
 fn internal(error: &dyn std::error::Error) -> End {
-    End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", chain(error))))
+    End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", with_causes(error))))
 }
 
 impl Runner {

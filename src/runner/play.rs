@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::SecretSource;
-use super::prepare::{Prepared, chain};
+use super::prepare::Prepared;
 use super::record::{RecordError, Recorder};
 use super::step::{self, Output};
+use crate::causes::with_causes;
 use crate::driver::protocol::{FromDriver, JobEnd, ShCommand, ShOptions, ShResult, ToDriver};
 use crate::driver::{DriverError, DriverReceiver, DriverSender};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
@@ -60,7 +61,7 @@ enum Stop {
 impl From<RecordError> for Stop {
     fn from(error: RecordError) -> Self {
         // A full disk, most likely: the error says it, and it is no bug.
-        Self::Outcome(Outcome::Failed(FailureKind::Internal, chain(&error)))
+        Self::Outcome(Outcome::Failed(FailureKind::Internal, with_causes(&error)))
     }
 }
 
@@ -416,7 +417,7 @@ fn located(message: &str, place: Option<&crate::pipeline::Place>) -> String {
 }
 
 fn driver_failed(error: &DriverError) -> Stop {
-    failed(FailureKind::Pipeline, chain(error))
+    failed(FailureKind::Pipeline, with_causes(error))
 }
 
 fn log_failed(error: &std::io::Error) -> Stop {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::protocol::{FENNEL_FILE, LUA_FILE, PipelineSource, is_pipeline_file};
 use crate::driver::{Driver, DriverError};
@@ -85,9 +86,9 @@ pub async fn prepare(
     let registration = driver.register(source).await.map_err(|error| match error {
         DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
         DriverError::Spawn(_) | DriverError::Io(_) => {
-            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", chain(&error)))
+            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", with_causes(&error)))
         }
-        other => Unprepared::failed(FailureKind::Pipeline, chain(&other)),
+        other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
     })?;
     let pipeline = Pipeline::check(registration, &text, has_dockerfile).map_err(Unprepared::rejected)?;
     let only = only.map(str::parse::<JobName>).transpose();
@@ -96,18 +97,6 @@ pub async fn prepare(
         .and_then(|only| Schedule::new(&pipeline, starts_from, only.as_slice()).map_err(|error| error.to_string()));
     let schedule = schedule.map_err(|message| Unprepared::failed(FailureKind::Pipeline, message))?;
     Ok(Prepared { pipeline, schedule, driver })
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// Reads the pipeline's files of a run's commit.

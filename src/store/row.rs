@@ -14,13 +14,18 @@ pub(super) const RUN_COLUMNS: &str = "id, repo, ref_name, sha, previous_sha, eve
      finished_at_ms, executor, container_id, image_tag, build_started_at_ms, build_finished_at_ms, container_started_at_ms, \
      container_stopped_at_ms, workspace_path";
 
+/// A text in a row that is not of its type: the row is damaged.
+fn unparsed(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+}
+
 fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     let text: String = row.get(column)?;
-    text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+    text.parse().map_err(unparsed)
 }
 
 fn maybe<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
@@ -29,14 +34,12 @@ where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     let text: Option<String> = row.get(column)?;
-    text.map(|text| text.parse()).transpose().map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+    text.map(|text| text.parse()).transpose().map_err(unparsed)
 }
 
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
-    text.map(|text| serde_json::from_str(&text))
-        .transpose()
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+    text.map(|text| serde_json::from_str(&text)).transpose().map_err(unparsed)
 }
 
 fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Millis>> {
@@ -113,5 +116,5 @@ where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     let text = result.optional()?;
-    text.map(|text| text.parse()).transpose().map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+    text.map(|text| text.parse()).transpose().map_err(unparsed)
 }

@@ -8,6 +8,7 @@ use std::io;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use crate::causes::with_causes;
 use crate::store::StoreError;
 use crate::token::NoRandomness;
 
@@ -130,13 +131,7 @@ impl IntoResponse for WebError {
     fn into_response(self) -> Response {
         let status = self.status();
         if status.is_server_error() {
-            let mut detail = self.to_string();
-            let mut source = std::error::Error::source(&self);
-            while let Some(cause) = source {
-                detail = format!("{detail}: {cause}");
-                source = cause.source();
-            }
-            tracing::error!(status = status.as_u16(), "web: {detail}");
+            tracing::error!(status = status.as_u16(), "web: {}", with_causes(&self));
         }
         let mut response = status.into_response();
         response.extensions_mut().insert(self.outside());

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{instance_mark, run_mark};
 use super::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Swept, Workspace};
+use crate::causes::with_causes;
 use crate::names::RunId;
 use crate::proc::Family;
 use crate::run::ExecutorKind;
@@ -199,11 +200,5 @@ impl Drop for Registered {
 }
 
 fn other(attempt: &'static str, error: &dyn std::error::Error) -> ExecutorError {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        message = format!("{message}: {next}");
-        cause = next.source();
-    }
-    ExecutorError::Other { attempt, message }
+    ExecutorError::Other { attempt, message: with_causes(error) }
 }
