@@ -10,3 +10,4 @@ mod init;
 mod rules;
 mod run;
 mod support;
+mod terminal;

@@ -13,13 +13,13 @@ use tempfile::TempDir;
 use crate::support::{Checked, program};
 
 /// A project in a folder of its own, with a folder for temporary files beside it.
-struct Project {
+pub(crate) struct Project {
     folder: TempDir,
 }
 
 impl Project {
     /// Outside of any checkout, with this pipeline.
-    fn new(pipeline: &str) -> Self {
+    pub(crate) fn new(pipeline: &str) -> Self {
         let project = Self { folder: tempfile::tempdir().unwrap() };
         for folder in [project.root(), project.scratch()] {
             std::fs::create_dir(folder).unwrap();
@@ -35,7 +35,7 @@ impl Project {
         project
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("project")
     }
 
@@ -65,7 +65,7 @@ impl Project {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test starts the binary as a person would")]
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("ci").args(arguments).current_dir(self.root());
         command.envs([("TMPDIR", self.scratch()), ("USER", "ada".into())]);

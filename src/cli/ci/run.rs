@@ -25,6 +25,7 @@ use super::engine::{Choice, Wanted, choose};
 use super::interrupt::Interrupt;
 use super::push::Push;
 use super::screen::{Screen, follow};
+use super::stage::Stage;
 use super::tree::{Subject, here};
 use crate::clock::Clock;
 use crate::config;
@@ -273,7 +274,7 @@ impl Plan {
     }
 }
 
-type Shown = tokio::task::JoinHandle<(Screen<std::io::Stdout>, std::io::Result<()>)>;
+type Shown = tokio::task::JoinHandle<(Screen<Stage>, std::io::Result<()>)>;
 
 /// Waits until everything is printed, prints the summary, and gives the exit code.
 async fn conclude(
