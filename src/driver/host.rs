@@ -9,6 +9,7 @@ use std::rc::Rc;
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
 use super::arguments::{Answer, command, excerpt, parts, sh_options, shown, text};
+use super::compiled::CompiledFiles;
 use super::job::{Command, JobRun, Wait};
 use super::place::{Sources, caller};
 use super::protocol::{FromDriver, Language, PipelineSource};
@@ -40,13 +41,17 @@ pub(super) struct Host {
     pub(super) rejected: RefCell<Option<Diagnostic>>,
     /// The compiler, while something may still have to be compiled.
     compiler: RefCell<Option<Compiler>>,
+    /// Files whose Lua was known before.
+    known: CompiledFiles,
+    /// Files that were compiled here.
+    compiled: RefCell<CompiledFiles>,
     source: PipelineSource,
     calls: Cell<u64>,
 }
 
 impl Host {
     /// A host for one pipeline.
-    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource) -> Self {
+    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource, known: CompiledFiles) -> Self {
         Self {
             vm,
             sources: Sources::new(&source),
@@ -59,6 +64,8 @@ impl Host {
             raised: RefCell::default(),
             rejected: RefCell::default(),
             compiler: RefCell::new(Some(compiler.with_helpers(source.helpers.clone()))),
+            known,
+            compiled: RefCell::default(),
             source,
             calls: Cell::new(0),
         }
@@ -219,10 +226,24 @@ impl Host {
         self.vm.chunk(&lua_text, &text.file, Some(environment)).map_err(|error| self.sources.diagnose(crate::fennel::lua_fault(&error)))
     }
 
+    /// Gives away what was compiled here so far.
+    pub(super) fn take_compiled(&self) -> CompiledFiles {
+        self.compiled.take()
+    }
+
     fn compile(&self, text: &PipelineText, environment: &Table) -> Result<String, Diagnostic> {
+        if let Some((_, lua_text)) = self.known.iter().find(|(file, _)| *file == text.file) {
+            return Ok(lua_text.clone());
+        }
         let globals: Vec<String> = environment.pairs::<String, Value>().filter_map(|pair| pair.ok().map(|(name, _)| name)).collect();
         match self.compiler.borrow().as_ref() {
-            Some(compiler) => compiler.compile(text, &globals),
+            Some(compiler) => {
+                let lua_text = compiler.compile(text, &globals)?;
+                if self.registering.get() {
+                    self.compiled.borrow_mut().push((text.file.clone(), lua_text.clone()));
+                }
+                Ok(lua_text)
+            }
             None => Err(text.diagnostic("the compiler is not there", 1, 1)),
         }
     }

@@ -84,6 +84,9 @@ pub enum ToDriver {
         source: PipelineSource,
         /// How long that may take, in milliseconds.
         limit_ms: u64,
+        /// Files of it whose Lua is known: path within the commit, Lua text.
+        #[serde(default)]
+        compiled: Vec<(String, String)>,
     },
     /// Call a job's function. Answered by [`FromDriver::JobEnded`], whatever happens.
     RunJob {
@@ -166,6 +169,12 @@ pub struct ShOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum FromDriver {
+    /// What files of the source compiled to, as far as that was not known: path within the commit,
+    /// Lua text. Just before [`FromDriver::Registered`], or never.
+    Compiled {
+        /// The files.
+        files: Vec<(String, String)>,
+    },
     /// The file ended; this is what it registered.
     Registered(Registration),
     /// The file could not be evaluated.

@@ -228,7 +228,7 @@ impl Play {
                 Ok(())
             }
             Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end),
-            Some(FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
+            Some(FromDriver::Compiled { .. } | FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
                 Err(failed(FailureKind::Internal, "internal error: the driver registered a pipeline twice"))
             }
             None => Err(failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did")),
