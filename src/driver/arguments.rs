@@ -3,7 +3,7 @@
 
 use mlua::{Table, Value};
 
-use super::protocol::{ShCommand, ShOptions};
+use super::protocol::{ShCommand, ShOptions, Text};
 use crate::pipeline::{nearest, parse_duration};
 
 /// The most text of one command: arguments, variables, folder.
@@ -84,7 +84,7 @@ pub(super) fn sh_options(value: &Value) -> Answer<ShOptions> {
                 if input.as_bytes().len() > MAX_STDIN {
                     return Err(":stdin is longer than 4 MiB".to_owned());
                 }
-                options.stdin = Some(input.to_str().map_err(|_| ":stdin is not valid UTF-8")?.to_owned());
+                options.stdin = Some(Text::new(input.as_bytes().to_vec()));
             }
             other => {
                 let known = ["env", "cwd", "timeout", "stdin"];

@@ -193,9 +193,10 @@ impl Driver {
     fn handle(&mut self, message: ToDriver) -> io::Result<()> {
         match message {
             ToDriver::Register { .. } => Err(io::Error::other("a pipeline is registered already")),
-            ToDriver::RunJob { job, inputs, timeout_ms } => self.start(job, inputs, timeout_ms),
+            ToDriver::RunJob { job, inputs, timeout_ms, env: _ } => self.start(job, inputs, timeout_ms),
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
             ToDriver::SecretValue { call, value } => self.secret_came(call, value),
+            ToDriver::FileRead { .. } | ToDriver::Done { .. } => Err(io::Error::other("an answer to nothing that was asked")),
         }
     }
 
@@ -252,11 +253,7 @@ impl Driver {
         let lua = self.host.vm.lua();
         let bytes = |text: &Text| match text {
             Text::Plain(text) => lua.create_string(text),
-            Text::Encoded { base64 } => {
-                use base64::Engine;
-                let decoded = base64::engine::general_purpose::STANDARD.decode(base64);
-                lua.create_string(decoded.map_err(mlua::Error::external)?)
-            }
+            encoded @ Text::Encoded { .. } => lua.create_string(encoded.clone().into_bytes().map_err(mlua::Error::external)?),
         };
         let fields = lua.create_table()?;
         fields.raw_set("exit", result.exit)?;

@@ -2,6 +2,8 @@
 //! standard input and output. The driver runs foreign code, so what comes from it is checked
 //! like any foreign input, and a line over [`MAX_LINE_BYTES`] ends it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -97,6 +99,9 @@ pub enum ToDriver {
         inputs: serde_json::Map<String, Value>,
         /// How long the function may take, in milliseconds.
         timeout_ms: Option<u64>,
+        /// What `(env name)` gives: the variables that its commands see without options of their own.
+        #[serde(default)]
+        env: Vec<(String, String)>,
     },
     /// Answer to [`FromDriver::Sh`]: the command ended.
     ShEnded {
@@ -104,6 +109,20 @@ pub enum ToDriver {
         call: u64,
         /// How it ended.
         result: ShResult,
+    },
+    /// Answer to [`FromDriver::ReadFile`].
+    FileRead {
+        /// The call.
+        call: u64,
+        /// What the file holds, secrets in place; or a sentence that says why it cannot be read.
+        content: Result<Text, String>,
+    },
+    /// Answer to [`FromDriver::WriteFile`] and [`FromDriver::Artifact`].
+    Done {
+        /// The call.
+        call: u64,
+        /// A sentence that says why it was not done.
+        done: Result<(), String>,
     },
     /// Answer to [`FromDriver::Secret`].
     SecretValue {
@@ -140,6 +159,28 @@ pub enum Text {
     },
 }
 
+impl Text {
+    /// Of any bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::Plain(text),
+            Err(error) => Self::Encoded { base64: BASE64.encode(error.as_bytes()) },
+        }
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    /// It is no base64.
+    pub fn into_bytes(self) -> Result<Vec<u8>, base64::DecodeError> {
+        match self {
+            Self::Plain(text) => Ok(text.into_bytes()),
+            Self::Encoded { base64 } => BASE64.decode(base64),
+        }
+    }
+}
+
 /// A command as the pipeline gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -162,7 +203,7 @@ pub struct ShOptions {
     /// Limit in milliseconds.
     pub timeout_ms: Option<u64>,
     /// What to feed to standard input.
-    pub stdin: Option<String>,
+    pub stdin: Option<Text>,
 }
 
 /// Driver to runner.
@@ -202,6 +243,37 @@ pub enum FromDriver {
         job: String,
         /// The secret's name.
         name: String,
+    },
+    /// A job wants to read a file of the workspace.
+    ReadFile {
+        /// Names this call in the answer.
+        call: u64,
+        /// The job.
+        job: String,
+        /// Path within the workspace, as written.
+        path: String,
+    },
+    /// A job wants to write a file of the workspace, folders on the way included.
+    WriteFile {
+        /// Names this call in the answer.
+        call: u64,
+        /// The job.
+        job: String,
+        /// Path within the workspace, as written.
+        path: String,
+        /// What it shall hold.
+        content: Text,
+    },
+    /// A job wants a file or folder of the workspace kept with the run.
+    Artifact {
+        /// Names this call in the answer.
+        call: u64,
+        /// The job.
+        job: String,
+        /// Path within the workspace, as written.
+        path: String,
+        /// The name it is kept under; its path where there is none.
+        name: Option<String>,
     },
     /// A line for the job's log.
     Log {

@@ -81,8 +81,38 @@ pub struct StartSpec {
     pub limits: ResourceLimits,
     /// Variables that every command gets.
     pub env: Vec<(String, String)>,
+    /// Volumes kept between the runs of the repository.
+    pub caches: Vec<CacheMount>,
+    /// Containers beside the run's; the workspace has started when each is ready.
+    pub services: Vec<ServiceSpec>,
     /// Where the host executor puts the tree.
     pub workspace: std::path::PathBuf,
+}
+
+/// A volume that outlives the run, shared by the runs of one repository and by nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Its name, unique in the repository.
+    pub name: String,
+    /// Where it is mounted: an absolute path, or one within the workspace.
+    pub path: String,
+}
+
+/// A container beside a run's, on a network that only the run shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Its name on that network.
+    pub name: String,
+    /// Its image, by reference.
+    pub image: String,
+    /// Its variables.
+    pub env: Vec<(String, String)>,
+    /// Program and arguments in place of the image's; none to keep them.
+    pub command: Option<Vec<String>>,
+    /// The command that succeeds in it once it is ready; without one it is ready when it runs.
+    pub ready: Option<Vec<String>>,
+    /// How long it may take to be ready.
+    pub ready_within: std::time::Duration,
 }
 
 pub use crate::logs::Stream;

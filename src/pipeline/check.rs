@@ -40,7 +40,19 @@ pub(super) fn check(registration: Registration, source: &PipelineText, has_docke
     }
     let jobs: Vec<Job> = registration.jobs.into_iter().filter_map(checked).collect();
     let index = jobs.iter().enumerate().map(|(at, job)| (job.id.clone(), at)).collect();
-    Ok(Pipeline { jobs, index, image, env: last_of_each(registration.env), timeout_ms })
+    Ok(Pipeline {
+        jobs,
+        index,
+        image,
+        env: last_of_each(registration.env),
+        timeout_ms,
+        caches: registration.caches.into_iter().map(|(cache, _)| cache).collect(),
+        services: registration.services.into_iter().map(|(service, _)| service).collect(),
+        group: registration.groups.into_iter().next().map(|(group, _)| group),
+        network: registration.networks.into_iter().next().map(|(network, _)| network),
+        resources: registration.resources.into_iter().next().map(|(resources, _)| resources).unwrap_or_default(),
+        crons: registration.crons.into_iter().map(|(cron, _)| cron).collect(),
+    })
 }
 
 /// The one problem of a registration that is too large to look at.
@@ -262,7 +274,7 @@ impl<'a> Check<'a> {
 fn unknown_input(name: &str, names: &HashMap<&str, usize>, own: &str) -> (&'static str, String) {
     if let Some(end) = name.strip_prefix("quire/") {
         // Without what they have in common, or anything would be near.
-        let sources = Source::ALL.iter().filter_map(|source| source.as_str().strip_prefix("quire/"));
+        let sources = ["push", "manual"].into_iter();
         let known = || "the sources are :quire/push and :quire/manual".to_owned();
         return ("source", nearest(end, sources).map_or_else(known, |near| meant(&format!("quire/{near}"))));
     }
@@ -272,8 +284,8 @@ fn unknown_input(name: &str, names: &HashMap<&str, usize>, own: &str) -> (&'stat
         return ("job", meant(near));
     }
     // `:push` is a likely slip for `:quire/push`.
-    if let Some(source) = Source::ALL.iter().find(|source| source.as_str().ends_with(&format!("/{name}"))) {
-        return ("job", meant(source.as_str()));
+    if let Some(source) = Source::from_name(&format!("quire/{name}")) {
+        return ("job", meant(&source.to_string()));
     }
     if jobs.is_empty() {
         return ("job", "an input is another job's id, or a source such as :quire/push".to_owned());

@@ -168,6 +168,7 @@ impl Runner {
             self.0.store.call(move |store| store.workspace_made(id, &path)).await.map_err(|error| internal(&error))?;
         }
         *held = Held::Perhaps;
+        let env = spec.env.clone();
         let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
@@ -193,6 +194,7 @@ impl Runner {
             log: log.clone(),
             workspace: started,
             values: sources,
+            env,
             secrets: config.secrets.clone(),
             began,
             timeout,
@@ -238,7 +240,9 @@ impl Runner {
             repo: run.repo.clone(),
             image: prepare::image(&prepared.pipeline, &config.default_image),
             tree: Arc::new(tree),
-            limits: config.limits.clone(),
+            limits: prepare::limits(&prepared.pipeline, &config.limits),
+            caches: prepare::caches(&prepared.pipeline),
+            services: prepare::services(&prepared.pipeline),
             env: Pushed::from(run).environment(prepared.pipeline.env()),
             workspace: crate::paths::Paths::workspace(&self.run_folder(run)),
         }

@@ -42,6 +42,8 @@ pub struct Scene {
     pub workspace: Arc<dyn Workspace>,
     /// What `(jobs SOURCE)` gives, by source.
     pub values: Map<String, Value>,
+    /// Variables of the run.
+    pub env: Vec<(String, String)>,
     /// Finds secrets.
     pub secrets: SecretSource,
     /// When the run began: image and container count.
@@ -198,12 +200,13 @@ impl Play {
         let inputs = self.inputs_of(job);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
-        self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms });
+        let env = self.scene.env.clone();
+        self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms, env });
     }
 
     fn inputs_of(&self, job: &JobName) -> Map<String, Value> {
         let value = |input: &Input| match input {
-            Input::Source(source) => self.scene.values.get(source.as_str()).cloned(),
+            Input::Source(source) => self.scene.values.get(&source.to_string()).cloned(),
             Input::Job(ancestor) => self.outputs.get(ancestor).cloned(),
         };
         self.pipeline.ancestors(job).iter().map(|input| (input.to_string(), value(input).unwrap_or(Value::Null))).collect()
@@ -225,6 +228,14 @@ impl Play {
                 if let Some(own) = &mut self.own {
                     own.line(Stream::Stdout, &format!("{job}: {text}"));
                 }
+                Ok(())
+            }
+            Some(FromDriver::ReadFile { call, .. }) => {
+                self.tell(ToDriver::FileRead { call, content: Err("files cannot be read yet".to_owned()) });
+                Ok(())
+            }
+            Some(FromDriver::WriteFile { call, .. } | FromDriver::Artifact { call, .. }) => {
+                self.tell(ToDriver::Done { call, done: Err("files cannot be written or kept yet".to_owned()) });
                 Ok(())
             }
             Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end),

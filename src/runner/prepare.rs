@@ -2,6 +2,7 @@
 //! was registered, and gathers what its jobs see of the push: `(jobs :quire/push)` and variables.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -9,11 +10,11 @@ use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::protocol::{FENNEL_FILE, LUA_FILE, PipelineSource, is_pipeline_file};
 use crate::driver::{Driver, DriverError};
-use crate::executor::ImageSource;
+use crate::executor::{CacheMount, ImageSource, ResourceLimits, ServiceSpec};
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule};
+use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule, Service};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -115,6 +116,38 @@ pub fn image(pipeline: &Pipeline, default: &str) -> ImageSource {
         PipelineImage::Dockerfile => ImageSource::Dockerfile,
         PipelineImage::Default => ImageSource::Reference(default.to_owned()),
     }
+}
+
+/// What a run may use: what its pipeline asks for, and never more than the owner allows.
+#[must_use]
+pub fn limits(pipeline: &Pipeline, most: &ResourceLimits) -> ResourceLimits {
+    let asked = pipeline.resources();
+    ResourceLimits {
+        memory: asked.memory.map_or(most.memory, |memory| memory.min(most.memory)),
+        milli_cpus: asked.milli_cpus.map_or(most.milli_cpus, |cpus| cpus.min(most.milli_cpus)),
+        pids: asked.pids.map_or(most.pids, |pids| pids.min(most.pids)),
+        network: most.network && pipeline.network().unwrap_or(true),
+    }
+}
+
+/// The volumes that a pipeline's runs share.
+#[must_use]
+pub fn caches(pipeline: &Pipeline) -> Vec<CacheMount> {
+    pipeline.caches().iter().map(|cache| CacheMount { name: cache.name.clone(), path: cache.path.clone() }).collect()
+}
+
+/// The containers beside a run's.
+#[must_use]
+pub fn services(pipeline: &Pipeline) -> Vec<ServiceSpec> {
+    let service = |service: &Service| ServiceSpec {
+        name: service.name.clone(),
+        image: service.image.clone(),
+        env: service.env.clone(),
+        command: service.command.clone(),
+        ready: service.ready.clone(),
+        ready_within: Duration::from_millis(service.ready_within_ms),
+    };
+    pipeline.services().iter().map(service).collect()
 }
 
 /// The push that a run is of, as far as its jobs see it.

@@ -1,5 +1,6 @@
 //! What a job's function may do, and what becomes of the job.
 
+use quire::driver::protocol::Text;
 use serde_json::json;
 
 use crate::support::*;
@@ -161,7 +162,7 @@ async fn tools_give_what_they_promise() {
     assert_eq!(story.commands, [r#"a: ["printf", "%s", "a b"]"#]);
     let opts = &story.options[0];
     assert_eq!(opts.env, [("A".to_owned(), "x".to_owned()), ("B".to_owned(), "2".to_owned())]);
-    assert_eq!((opts.cwd.as_deref(), opts.timeout_ms, opts.stdin.as_deref()), (Some("sub"), Some(90_000), Some("in")));
+    assert_eq!((opts.cwd.as_deref(), opts.timeout_ms, &opts.stdin), (Some("sub"), Some(90_000), &Some(Text::Plain("in".to_owned()))));
     assert_eq!(story.end("a"), r#"complete {"ok":false,"token":"s3cret","why":".quire/ci.fnl:6: there is no secret `nope`"}"#);
 }
 

@@ -121,7 +121,7 @@ impl Session {
     pub(crate) async fn begin(&mut self, job: &str, inputs: &Value, timeout: Option<Duration>) {
         let inputs: Map<String, Value> = inputs.as_object().unwrap().clone();
         let timeout_ms = timeout.map(|timeout| timeout.as_millis() as u64);
-        self.driver.send(&ToDriver::RunJob { job: job.to_owned(), inputs, timeout_ms }).await.unwrap();
+        self.driver.send(&ToDriver::RunJob { job: job.to_owned(), inputs, timeout_ms, env: Vec::new() }).await.unwrap();
     }
 
     pub(crate) async fn hear(&mut self) -> FromDriver {

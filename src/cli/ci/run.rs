@@ -38,7 +38,7 @@ use crate::paths::Paths;
 use crate::pipeline::{Input, Schedule, Source};
 use crate::run::Outcome;
 use crate::runner::play::{Scene, executor_failed, play};
-use crate::runner::prepare::{Prepared, image};
+use crate::runner::prepare::{self, Prepared, image};
 use crate::runner::{GitTree, Recorder as _, SecretSource};
 use crate::secret::{Redactor, Secret};
 
@@ -131,7 +131,7 @@ impl Plan {
         let subject = Subject::find(&folder, arguments.sha.as_deref()).await?;
         let (pipeline, driver) = subject.register(&program).await?;
         let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let schedule = Schedule::new(&pipeline, source.as_str(), &arguments.jobs)?.with_limit(parallel);
+        let schedule = Schedule::new(&pipeline, &source.to_string(), &arguments.jobs)?.with_limit(parallel);
         let checkout = match &subject.commit {
             Some((checkout, _)) => Some(checkout.clone()),
             None => Checkout::find(&subject.root).await?,
@@ -213,13 +213,17 @@ impl Plan {
         let values = self.push.values(&git, self.run, &self.subject, self.checkout.as_ref(), &self.files).await?;
         let limits = config::Ci::default();
         let timeout = self.prepared.pipeline.timeout_ms().map_or(limits.timeout, Duration::from_millis);
+        let most = ResourceLimits { memory: limits.memory, milli_cpus: limits.cpus, pids: limits.pids, network: limits.network };
+        let env = self.push.pushed(self.run).environment(self.prepared.pipeline.env());
         let spec = StartSpec {
             run: self.run,
             repo: self.push.repo.clone(),
             image: self.image.clone(),
             tree: self.tree(git),
-            limits: ResourceLimits { memory: limits.memory, milli_cpus: limits.cpus, pids: limits.pids, network: limits.network },
-            env: self.push.pushed(self.run).environment(self.prepared.pipeline.env()),
+            limits: prepare::limits(&self.prepared.pipeline, &most),
+            env: env.clone(),
+            caches: prepare::caches(&self.prepared.pipeline),
+            services: prepare::services(&self.prepared.pipeline),
             workspace: Paths::workspace(&scratch.0),
         };
         let began = tokio::time::Instant::now();
@@ -237,7 +241,7 @@ impl Plan {
         *workspace = Some(started.clone());
         let values = Map::from_iter([(self.source.to_string(), Value::Object(values))]);
         let recorder = Arc::new(board.clone());
-        let scene = Scene { recorder, log: log.clone(), workspace: started, values, secrets: secrets(), began, timeout };
+        let scene = Scene { recorder, log: log.clone(), workspace: started, values, env, secrets: secrets(), began, timeout };
         Ok(play(self.prepared, scene, interrupt.stop.clone()).await)
     }
 

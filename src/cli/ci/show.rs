@@ -68,7 +68,7 @@ pub(super) fn text(file: &str, pipeline: &Pipeline) -> String {
         PipelineImage::Dockerfile => format!("built from {DOCKERFILE}"),
         PipelineImage::Default => "the configured default".to_owned(),
     };
-    let sources: Vec<&str> = pipeline.sources().into_iter().map(crate::pipeline::Source::as_str).collect();
+    let sources: Vec<String> = pipeline.sources().iter().map(ToString::to_string).collect();
     let _ = writeln!(words, "sources: {}\nimage: {image}", sources.join(", "));
     words
 }
@@ -95,7 +95,7 @@ pub(super) fn json(file: &str, pipeline: &Pipeline) -> serde_json::Value {
         PipelineImage::Dockerfile => (None, true),
         PipelineImage::Default => (None, false),
     };
-    let sources: Vec<&str> = pipeline.sources().into_iter().map(crate::pipeline::Source::as_str).collect();
+    let sources: Vec<String> = pipeline.sources().iter().map(ToString::to_string).collect();
     json!({ "file": file, "jobs": jobs, "sources": sources, "image": image, "dockerfile": dockerfile, "timeout_ms": pipeline.timeout_ms() })
 }
 
@@ -104,14 +104,14 @@ pub(super) fn dot(pipeline: &Pipeline) -> String {
     let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
     let mut words = "digraph pipeline {\n  rankdir=LR;\n".to_owned();
     for source in pipeline.sources() {
-        let _ = writeln!(words, "  {} [shape=plain];", quoted(source.as_str()));
+        let _ = writeln!(words, "  {} [shape=plain];", quoted(&source.to_string()));
     }
     for job in pipeline.jobs() {
         let _ = writeln!(words, "  {} [shape=box];", quoted(job.id.as_str()));
         for input in &job.inputs {
             let from = match input {
                 Input::Job(id) => quoted(id.as_str()),
-                Input::Source(source) => quoted(source.as_str()),
+                Input::Source(source) => quoted(&source.to_string()),
             };
             let _ = writeln!(words, "  {from} -> {};", quoted(job.id.as_str()));
         }
