@@ -3,7 +3,7 @@
 //! carries its place; the Lua side raises the sentence as an ordinary error.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
@@ -29,6 +29,10 @@ pub(super) struct Host {
     pub(super) edges: Cell<usize>,
     /// The job's functions, by id.
     pub(super) functions: RefCell<HashMap<String, Function>>,
+    /// The inputs of its jobs, by id.
+    graph: RefCell<HashMap<String, Vec<String>>>,
+    /// What sources and ended jobs gave, by name.
+    pub(super) values: RefCell<HashMap<String, serde_json::Value>>,
     /// Whether the file is being read.
     pub(super) registering: Cell<bool>,
     /// Jobs whose functions were called and have not ended, by id.
@@ -58,6 +62,8 @@ impl Host {
             registration: RefCell::default(),
             edges: Cell::new(0),
             functions: RefCell::default(),
+            graph: RefCell::default(),
+            values: RefCell::default(),
             registering: Cell::new(true),
             jobs: RefCell::default(),
             current: RefCell::default(),
@@ -138,11 +144,14 @@ impl Host {
     /// What an ancestor or a source gave.
     fn jobs(&self, lua: &Lua, arguments: &MultiValue) -> Answer<Value> {
         let name = text(arguments.front(), "the name of a job or source")?;
-        self.with_job(|id, job| {
-            if let Some(value) = job.inputs.get(&name) {
-                return from_json(lua, value).map_err(|error| error.to_string());
+        self.with_job(|id, _| {
+            let graph = self.graph.borrow();
+            let ancestors = ancestors(&graph, id, &name);
+            if ancestors.contains(name.as_str()) {
+                let values = self.values.borrow();
+                return values.get(&name).map_or(Ok(Value::Nil), |value| from_json(lua, value)).map_err(|error| error.to_string());
             }
-            let known = || job.inputs.keys().map(String::as_str);
+            let known = || ancestors.iter().copied();
             let hint = match nearest(&name, known()) {
                 Some(near) => format!("; did you mean :{near}?"),
                 None if self.functions.borrow().contains_key(&name) => format!("; add :{name} to its inputs"),
@@ -248,12 +257,37 @@ impl Host {
         }
     }
 
+    /// Keeps which job waits for which, for when they ask.
+    pub(super) fn remember_graph(&self, registration: &Registration) {
+        let mut graph = self.graph.borrow_mut();
+        for job in &registration.jobs {
+            graph.entry(job.id.clone()).or_insert_with(|| job.inputs.clone());
+        }
+    }
+
     /// Lets the compiler go, where no helper can need it any more.
     pub(super) fn drop_compiler(&self) {
         if self.source.helpers.is_empty() {
             *self.compiler.borrow_mut() = None;
         }
     }
+}
+
+/// The jobs and sources before a job; once `wanted` is found among them, no more are looked for.
+fn ancestors<'a>(graph: &'a HashMap<String, Vec<String>>, job: &'a str, wanted: &str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![job];
+    while let Some(inputs) = open.pop().map(|name| graph.get(name)) {
+        for input in inputs.into_iter().flatten() {
+            if found.insert(input.as_str()) {
+                open.push(input);
+            }
+            if input == wanted {
+                return found;
+            }
+        }
+    }
+    found
 }
 
 /// Where the registry keeps the author's global environment.

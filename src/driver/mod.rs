@@ -4,7 +4,7 @@
 //! runner ──ToDriver, JSON lines──► stdin ┌ driver (same binary, `quire driver`) ┐
 //!        ◄─FromDriver, JSON lines─ stdout└ one Lua state, one thread per job    ┘
 //!
-//! spawned ──Register──► Compiled? Registered ──RunJob──► JobEnded …  ──stdin closed──► exits 0
+//! spawned ──Register──► Compiled? Registered ──Value, RunJob──► JobEnded …  ──stdin closed──► exits 0
 //!                  └──► Rejected
 //! ```
 //!

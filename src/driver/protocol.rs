@@ -90,13 +90,17 @@ pub enum ToDriver {
         #[serde(default)]
         compiled: Vec<(String, String)>,
     },
+    /// What `(jobs name)` gives from now on, in the jobs after it; nil where this was not said.
+    Value {
+        /// A source, or a job that ended.
+        name: String,
+        /// What it gave.
+        value: Value,
+    },
     /// Call a job's function. Answered by [`FromDriver::JobEnded`], whatever happens.
     RunJob {
         /// The job's id.
         job: String,
-        /// What `(jobs name)` gives, by name: the source's values and the outputs of all
-        /// ancestors (null for a skipped one). Any other name is an error in the pipeline.
-        inputs: serde_json::Map<String, Value>,
         /// How long the function may take, in milliseconds.
         timeout_ms: Option<u64>,
         /// What `(env name)` gives: the variables that its commands see without options of their own.
