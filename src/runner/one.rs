@@ -204,7 +204,7 @@ impl Runner {
 
     async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, PushValues), End> {
         // The driver starts while git reads.
-        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
+        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
         let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message, files.parents);

@@ -470,3 +470,18 @@ fn what_a_killed_run_left_goes_with_the_next_one() {
     assert_eq!(ended(&mut fourth).0, 130);
     assert!(![alive, third_run, fourth_run].iter().any(|run| container_of(run)));
 }
+
+/// What each job returns travels once. Sent anew to each job after it, a long chain would cost the square of its length,
+/// and here the last job's inputs would be longer than a line to the driver may be.
+#[test]
+fn a_long_chain_of_jobs_that_return_much_costs_each_of_them_the_same() {
+    let project = Project::new(
+        "(for [n 1 120]
+  (ci.job (.. :j n) [(if (= n 1) :quire/push (.. :j (- n 1)))]
+    (fn [{: jobs}]
+      (when (= n 120) (assert (= 1 (. (jobs :j1) :n)) \"the first is gone\"))
+      {: n :much (string.rep :x 300000)})))",
+    );
+    let ran = project.on_host();
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{}", ran.stdout);
+}
