@@ -115,6 +115,7 @@ impl Runner {
         }
         crate::fault::point("runner-before-outcome");
         self.conclude(&run, end, &config, &shutdown).await;
+        crate::fault::point("runner-outcome-written");
         self.0.live.state_changed(run.id);
         self.measure(run.id, log_bytes).await;
     }
@@ -169,10 +170,14 @@ impl Runner {
         }
         *held = Held::Perhaps;
         let env = spec.env.clone();
+        crate::fault::point("runner-before-start");
         let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
-            Ok(started) => started.into(),
+            Ok(started) => {
+                crate::fault::point("runner-workspace-ready");
+                started.into()
+            }
             Err(ExecutorError::Cancelled) if stop.is_cancelled() => return Ok(End::Stopped),
             Err(ExecutorError::Cancelled) => {
                 let limit = format_duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));

@@ -257,6 +257,7 @@ impl Play {
         let seq = self.seq;
         let shown = self.scene.log.redactor().redact_text(&step::display(&cmd));
         self.scene.recorder.step_started(seq, &job, &shown)?;
+        crate::fault::point("runner-step-recorded");
         let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
         let output = Output::new(log);
         let command = step::command(cmd, opts);
@@ -298,6 +299,7 @@ impl Play {
     fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
         let result: ShResult = step.output.finish(exit.unwrap_or(-1), error);
         self.scene.recorder.step_ended(step.seq, exit)?;
+        crate::fault::point("runner-step-ended");
         if self.jobs.contains_key(&step.job) {
             self.tell(ToDriver::ShEnded { call, result });
         }
