@@ -201,7 +201,6 @@ mod tests {
             ssh_user: "git".to_owned(),
             ssh_host: "h".to_owned(),
             ssh_port: 2222,
-            min_free: 0,
         }
     }
 
