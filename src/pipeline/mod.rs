@@ -6,6 +6,7 @@
 //! No I/O, no Lua, no clock.
 
 mod check;
+mod cron;
 mod duration;
 mod schedule;
 mod text;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::JobName;
 
 pub use check::{MAX_EDGES, MAX_INPUTS, MAX_JOBS};
+pub use cron::{CronError, CronSchedule};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use schedule::{Schedule, ScheduleError, Verdict};
 pub use text::PipelineText;
