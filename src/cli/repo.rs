@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::manage::{Context, Format};
 use super::output::{Cell, Out};
 use super::report::Failure;
+use crate::artifacts;
 use crate::clock::Millis;
 use crate::git::{Git, GitError, nearest};
 use crate::hook;
@@ -166,6 +167,9 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
             return Err(Failure::failed(format!("the repository is gone, its logs in {} are not: {error}", logs.display())));
         }
         _ => {}
+    }
+    if let Err(error) = artifacts::remove_repo(context.paths, name) {
+        return Err(Failure::failed(format!("the repository is gone, some of what its runs kept is not: {error}")));
     }
     if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("removed repository {name}")) }
 }

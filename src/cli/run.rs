@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::artifacts;
 use super::follow::{self, Appliance, Hush};
 use super::logs::{self, LogFormat};
 use super::manage::{Context, Format};
@@ -28,6 +29,9 @@ pub(super) enum RunCommand {
     Cancel(One),
     /// Queue a new run that repeats one that has ended.
     Retry(One),
+    /// What runs kept.
+    #[command(subcommand)]
+    Artifacts(artifacts::ArtifactsCommand),
 }
 
 #[derive(clap::Args)]
@@ -80,6 +84,7 @@ impl RunCommand {
             Self::List(list) => list.format.json,
             Self::Show(one) | Self::Wait(one) | Self::Cancel(one) | Self::Retry(one) => one.format.json,
             Self::Logs(logs) => logs.json,
+            Self::Artifacts(command) => command.json(),
         }
     }
 }
@@ -107,6 +112,7 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
     let find = |one: &One| store.resolve_run(&one.id);
     let get = |id: RunId| store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")));
     match command {
+        RunCommand::Artifacts(command) => artifacts::artifacts(context, &store, command, out),
         RunCommand::List(args) => {
             let filter =
                 RunFilter { repo: args.repo.clone(), ref_name: args.ref_name.clone(), state: args.state, before: None, limit: args.limit };

@@ -119,6 +119,8 @@ pub struct Ci {
     pub pids: u32,
     /// Whether runs have a network.
     pub network: bool,
+    /// What the artifacts of one run may take, in bytes.
+    pub max_artifacts: u64,
     /// Whether a run that quire's own end cut off is queued again, once.
     pub retry_orphaned: bool,
 }
@@ -169,6 +171,7 @@ impl Default for Ci {
             cpus: 2000,
             pids: 4096,
             network: true,
+            max_artifacts: 1 << 30,
             retry_orphaned: true,
         }
     }
