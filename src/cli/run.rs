@@ -11,7 +11,7 @@ use super::report::{FAILED, Failure};
 use crate::hook;
 use crate::names::{JobName, RefName, RepoName, RunId};
 use crate::run::{JobRow, Run, RunState, StepRow};
-use crate::store::RunFilter;
+use crate::store::{Repeat, RunFilter};
 
 /// What can be done with runs. An `ID` may be any prefix of one that no other run shares.
 #[derive(Subcommand)]
@@ -127,7 +127,7 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             told(&run, if run.state.is_final() { "canceled" } else { "asked to stop" }, out)
         }
         RunCommand::Retry(one) => {
-            let run = store.retry(find(one)?)?;
+            let run = store.retry(find(one)?, Repeat::default())?;
             hook::wake(context.paths);
             told(&run, "queued", out)
         }

@@ -42,6 +42,8 @@ pub struct Scene {
     pub workspace: Arc<dyn Workspace>,
     /// What `(jobs SOURCE)` gives, by source.
     pub values: Map<String, Value>,
+    /// What jobs gave that have ended before: their results are used again.
+    pub outputs: BTreeMap<JobName, Value>,
     /// Variables of the run.
     pub env: Vec<(String, String)>,
     /// Finds secrets.
@@ -73,7 +75,7 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Stop {
 
 /// Plays a pipeline to its end. None where `stop` fired: who fired it knows what that means.
 /// The workspace is still there afterwards; commands in it may still be ending.
-pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> Option<Outcome> {
+pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken) -> Option<Outcome> {
     let Prepared { pipeline, schedule, driver } = prepared;
     let (sender, mut receiver) = driver.split();
     let (mouth, words) = mpsc::unbounded_channel();
@@ -84,10 +86,10 @@ pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> 
         own,
         pipeline,
         schedule,
+        outputs: std::mem::take(&mut scene.outputs),
         scene,
         mouth,
         jobs: HashMap::new(),
-        outputs: BTreeMap::new(),
         steps: JoinSet::new(),
         open: HashMap::new(),
         seq: 0,

@@ -124,20 +124,8 @@ fn queue(store: &Store, ref_name: &str) -> RunId {
         options: Vec::new(),
         refs: vec![update],
     };
-    let run = NewRun {
-        id: RunId::new(),
-        repo: event.repo.clone(),
-        ref_name,
-        sha,
-        previous_sha: None,
-        trigger: Trigger::Push,
-        source: "quire/push".to_owned(),
-        pusher: event.pusher.clone(),
-        only_job: None,
-        retry_of: None,
-        pushed_at: now,
-    };
-    store.record_event(&event, std::slice::from_ref(&run), &RefsNow::new(), quire::policy::on_new_run).unwrap();
+    let run = NewRun { pusher: event.pusher.clone(), ..NewRun::of_push(event.repo.clone(), ref_name, sha, now) };
+    store.record_event(&event, std::slice::from_ref(&run), &RefsNow::new(), quire::policy::settle).unwrap();
     run.id
 }
 

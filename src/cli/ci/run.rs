@@ -6,6 +6,7 @@
 //! ```
 //! Whatever happens in between, the workspace is stopped and the scratch folder removed.
 
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
@@ -241,7 +242,7 @@ impl Plan {
         *workspace = Some(started.clone());
         let values = Map::from_iter([(self.source.to_string(), Value::Object(values))]);
         let recorder = Arc::new(board.clone());
-        let scene = Scene { recorder, log: log.clone(), workspace: started, values, env, secrets: secrets(), began, timeout };
+        let scene = Scene { recorder, log: log.clone(), workspace: started, values, outputs: BTreeMap::new(), env, secrets: secrets(), began, timeout };
         Ok(play(self.prepared, scene, interrupt.stop.clone()).await)
     }
 
