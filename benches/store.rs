@@ -9,7 +9,7 @@ use quire::clock::{Clock, Millis};
 use quire::names::{EventId, ObjectId, RefName, RepoName, RunId};
 use quire::policy;
 use quire::run::event::{EventType, PushEvent, RefUpdate};
-use quire::run::{ExecutorKind, Outcome, Trigger};
+use quire::run::{ExecutorKind, Outcome};
 use quire::store::{Journal, NewRun, RefsNow, RunFilter, Store};
 
 /// Runs in the database, ended ones but for those that wait.

@@ -18,6 +18,8 @@ mod owner;
 mod repo;
 mod report;
 mod run;
+mod schedule;
+mod start;
 mod status;
 
 use std::ffi::{OsStr, OsString};

@@ -14,6 +14,7 @@ pub mod play;
 pub mod prepare;
 mod reconcile;
 mod record;
+mod schedules;
 mod step;
 mod tree;
 
@@ -133,6 +134,7 @@ impl Runner {
             self.drive_all(&shutdown),
             shutdown.run_until_cancelled(self.keep_reconciling(all_right)),
             shutdown.run_until_cancelled(self.keep_examining()),
+            shutdown.run_until_cancelled(self.keep_schedules()),
         );
     }
 

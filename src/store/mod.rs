@@ -15,6 +15,7 @@ mod queue;
 mod repeat;
 mod row;
 mod runs;
+mod schedules;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -26,4 +27,5 @@ pub use lists::{Counts, RepoSummary, RunFilter};
 pub use open::{Journal, Store};
 pub use queue::{NewRun, SupersedeDecision};
 pub use repeat::Repeat;
+pub use schedules::{NewSchedule, ScheduleRow, ScheduleSource};
 pub use sessions::SignIn;

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::error::{Attempt, StoreError};
 use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
+use super::schedules;
 use crate::names::{RepoName, RunId};
 use crate::run::{Outcome, Run};
 
@@ -135,6 +136,7 @@ impl Store {
     /// The database refuses.
     pub fn forget_repo(&self, repo: &RepoName) -> Result<(), StoreError> {
         self.write(|tx| {
+            schedules::forget(tx, repo)?;
             let repo = repo.as_str();
             let attempt = "forget a repository";
             tx.execute(

@@ -9,7 +9,7 @@ use quire::live::Live;
 use quire::logs::{RunLog, StepLog, Stream};
 use quire::names::{EventId, ObjectId, RefName, RunId};
 use quire::run::event::{EventType, PushEvent, RefUpdate};
-use quire::run::{ExecutorKind, Outcome, Trigger};
+use quire::run::{ExecutorKind, Outcome};
 use quire::secret::Redactor;
 use quire::store::{Journal, NewRun, RefsNow, Store};
 use sha2::Digest;
@@ -189,7 +189,7 @@ fn a_run_is_followed_to_its_outcome() {
     // A run that quire's own end cut off, queued again and canceled: the repetition is what counts.
     let cut = queue(&store, "refs/heads/cut");
     store.claim_next(ExecutorKind::Host).unwrap();
-    let again = store.orphan(cut, "quire stopped", true).unwrap().unwrap();
+    let again = store.orphan(cut, "quire stopped", true, quire::policy::settle).unwrap().unwrap();
     store.request_cancel(again).unwrap();
     let output = forge.ssh(&["run", "wait", &cut.to_string()]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

@@ -9,7 +9,6 @@ use quire::clock::Millis;
 use quire::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire::paths::Paths;
 use quire::public_keys;
-use quire::run::Trigger;
 use quire::run::event::{EventType, PushEvent, RefUpdate};
 use quire::store::{NewRun, RefsNow, SignIn, Store};
 use quire::token::hash_token;
