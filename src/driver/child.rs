@@ -192,14 +192,20 @@ impl Driver {
     fn handle(&mut self, message: ToDriver) -> io::Result<()> {
         match message {
             ToDriver::Register { .. } => Err(io::Error::other("a pipeline is registered already")),
-            ToDriver::RunJob { job, inputs, timeout_ms, env: _ } => self.start(job, inputs, timeout_ms),
+            ToDriver::RunJob { job, inputs, timeout_ms, env } => self.start(job, inputs, env, timeout_ms),
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
             ToDriver::SecretValue { call, value } => self.secret_came(call, value),
             ToDriver::FileRead { .. } | ToDriver::Done { .. } => Err(io::Error::other("an answer to nothing that was asked")),
         }
     }
 
-    fn start(&mut self, id: String, inputs: serde_json::Map<String, serde_json::Value>, timeout_ms: Option<u64>) -> io::Result<()> {
+    fn start(
+        &mut self,
+        id: String,
+        inputs: serde_json::Map<String, serde_json::Value>,
+        env: Vec<(String, String)>,
+        timeout_ms: Option<u64>,
+    ) -> io::Result<()> {
         let function = self.host.functions.borrow().get(&id).cloned();
         let fault = |message: String| JobEnd::Failed { message, exit_code: None, place: None };
         if self.host.jobs.borrow().contains_key(&id) {
@@ -212,7 +218,7 @@ impl Driver {
         };
         let deadline = timeout_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
         let limit = timeout_ms.map(format_duration).unwrap_or_default();
-        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, inputs, deadline, limit));
+        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, inputs, env, deadline, limit));
         self.runnable.push_back((id, MultiValue::from_iter([Value::Function(function)])));
         Ok(())
     }

@@ -47,6 +47,8 @@ pub(super) struct JobRun {
     pub(super) thread: Thread,
     /// What `(jobs name)` gives.
     pub(super) inputs: Map<String, Value>,
+    /// What `(env name)` gives.
+    pub(super) env: Vec<(String, String)>,
     /// When it must have ended.
     pub(super) deadline: Option<Instant>,
     /// Its time limit as a person writes it.
@@ -65,8 +67,14 @@ pub(super) struct JobRun {
 
 impl JobRun {
     /// A call that is about to begin.
-    pub(super) fn new(thread: Thread, inputs: Map<String, Value>, deadline: Option<Instant>, limit: String) -> Self {
-        Self { thread, inputs, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
+    pub(super) fn new(
+        thread: Thread,
+        inputs: Map<String, Value>,
+        env: Vec<(String, String)>,
+        deadline: Option<Instant>,
+        limit: String,
+    ) -> Self {
+        Self { thread, inputs, env, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
     }
 
     /// A command ended; from now on its exit code, where it is not 0, wants to be read.

@@ -202,8 +202,14 @@ impl Play {
         let inputs = self.inputs_of(job);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
-        let env = self.scene.env.clone();
+        let mut env = self.scene.env.clone();
+        env.extend(self.job_env(job).cloned());
         self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms, env });
+    }
+
+    /// The variables that a job's commands see beside those of the run.
+    fn job_env(&self, job: &JobName) -> impl Iterator<Item = &(String, String)> {
+        self.pipeline.job(job).into_iter().flat_map(|job| &job.options.env)
     }
 
     fn inputs_of(&self, job: &JobName) -> Map<String, Value> {
@@ -263,7 +269,7 @@ impl Play {
         self.scene.recorder.step_started(seq, &job, &shown)?;
         let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
         let output = Output::new(log);
-        let command = step::command(cmd, opts);
+        let command = step::command(cmd, opts, self.job_env(&job));
         self.open.insert(call, OpenStep { seq, job, output: output.clone(), timeout: command.timeout });
         let workspace = self.scene.workspace.clone();
         self.steps.spawn(async move { (call, workspace.run(command, Box::new(output), cancel).await) });

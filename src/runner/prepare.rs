@@ -97,7 +97,7 @@ pub async fn prepare(
 /// # Errors
 /// It is wrong, or the driver could not do its work; the outcome says which.
 pub async fn checked(mut driver: Driver, source: PipelineSource, has_dockerfile: bool) -> Result<(Pipeline, Driver), Unprepared> {
-    let text = source.pipeline_text();
+    let texts = source.texts();
     let registration = driver.register(source).await.map_err(|error| match error {
         DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
         DriverError::Spawn(_) | DriverError::Io(_) => {
@@ -105,7 +105,7 @@ pub async fn checked(mut driver: Driver, source: PipelineSource, has_dockerfile:
         }
         other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
     })?;
-    Ok((Pipeline::check(registration, &text, has_dockerfile).map_err(Unprepared::rejected)?, driver))
+    Ok((Pipeline::check_among(registration, &texts, has_dockerfile).map_err(Unprepared::rejected)?, driver))
 }
 
 /// Reads the pipeline's files of a commit.

@@ -5,8 +5,10 @@
 
 mod check;
 mod docs;
+mod forms;
 mod hostile;
 mod init;
 mod rules;
 mod run;
 mod support;
+mod unread;
