@@ -118,6 +118,7 @@ impl Runner {
         }
         crate::fault::point("runner-before-outcome");
         self.conclude(&run, end, &config, &shutdown).await;
+        crate::fault::point("runner-outcome-written");
         self.0.live.state_changed(run.id);
         self.measure(run.id, log_bytes).await;
     }
@@ -175,10 +176,14 @@ impl Runner {
         }
         *held = Held::Perhaps;
         let env = spec.env.clone();
+        crate::fault::point("runner-before-start");
         let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
-            Ok(started) => started.into(),
+            Ok(started) => {
+                crate::fault::point("runner-workspace-ready");
+                started.into()
+            }
             Err(ExecutorError::Cancelled) if stop.is_cancelled() => return Ok(End::Stopped),
             Err(ExecutorError::Cancelled) => {
                 let limit = format_duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
@@ -191,7 +196,7 @@ impl Runner {
             }
         };
         *held = Held::Workspace(started.clone());
-        let mut sources = Map::new();
+        let mut sources = outputs;
         let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
         let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         sources.insert(run.source.clone(), Value::Object(values));
@@ -200,7 +205,6 @@ impl Runner {
             log: log.clone(),
             workspace: started,
             values: sources,
-            outputs,
             env,
             secrets: config.secrets.clone(),
             began,
@@ -211,7 +215,7 @@ impl Runner {
 
     async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, SourceValues), End> {
         // The driver starts while git reads.
-        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
+        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
         let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| internal(&error))?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message.clone(), files.parents.clone());
@@ -321,13 +325,13 @@ impl Runner {
 }
 
 /// Takes the jobs whose results are used again for ended; gives their outputs.
-fn reuse(schedule: &mut Schedule, reused: Vec<JobRow>) -> BTreeMap<JobName, Value> {
+fn reuse(schedule: &mut Schedule, reused: Vec<JobRow>) -> Map<String, Value> {
     let mut reused: BTreeMap<JobName, JobRow> = reused.into_iter().map(|job| (job.job_id.clone(), job)).collect();
-    let mut outputs = BTreeMap::new();
+    let mut outputs = Map::new();
     while let Some(row) = schedule.ready().iter().find_map(|job| reused.remove(job)) {
         schedule.started(&row.job_id);
         schedule.ended(&row.job_id, row.state);
-        outputs.extend(row.output.map(|output| (row.job_id, output)));
+        outputs.extend(row.output.map(|output| (row.job_id.to_string(), output)));
     }
     outputs
 }
