@@ -8,14 +8,14 @@
 mod keys;
 mod kinds;
 mod load;
+pub mod network;
 mod place;
 mod secrets;
-pub mod network;
 
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Loaded, Origin, Setting};
-pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretSource};
 pub use network::Network;
+pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretSource};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

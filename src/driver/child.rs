@@ -29,12 +29,18 @@ const SLICE: Duration = Duration::from_millis(20);
 /// How long a single call of a built-in function, which nothing can interrupt, may take, in
 /// seconds; then the kernel ends this process.
 const STUCK_SECONDS: u32 = 30;
+/// How much nicer a gentle child is.
+const GENTLE: i32 = 10;
 /// How much of a command's output is kept where its result is returned.
 const MAX_KEPT_OUTPUT: usize = 512 << 10;
 
 /// Runs the child: everything from the first line to the end of standard input.
 #[must_use]
-pub fn child_main() -> ExitCode {
+pub fn child_main(gently: bool) -> ExitCode {
+    if gently {
+        // Where it may not, it is only quicker.
+        let _ = rustix::process::nice(GENTLE);
+    }
     sandbox::enter();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,

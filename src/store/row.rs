@@ -10,7 +10,7 @@ use crate::run::{ArtifactRow, JobRow, Run, StepRow};
 
 /// The columns of [`run`], in any order.
 pub(super) const RUN_COLUMNS: &str = "id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job, \
-     retry_of, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
+     retry_of, only_failed, params, group_name, supersede, unexamined, keep, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
      finished_at_ms, executor, container_id, image_tag, build_started_at_ms, build_finished_at_ms, container_started_at_ms, \
      container_stopped_at_ms, workspace_path";
 
@@ -60,6 +60,12 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         pusher: row.get("pusher")?,
         only_job: row.get("only_job")?,
         retry_of: maybe(row, "retry_of")?,
+        only_failed: row.get("only_failed")?,
+        params: json(row, "params")?,
+        group_name: row.get("group_name")?,
+        supersede: row.get("supersede")?,
+        unexamined: row.get("unexamined")?,
+        keep: row.get("keep")?,
         superseded_by: maybe(row, "superseded_by")?,
         stop_requested: maybe(row, "stop_requested")?,
         state: parsed(row, "state")?,
@@ -91,6 +97,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         exit_code: row.get("exit_code")?,
         message: row.get("message")?,
         output: json(row, "output")?,
+        reused_from: maybe(row, "reused_from")?,
         started_at_ms: time(row, "started_at_ms")?,
         finished_at_ms: time(row, "finished_at_ms")?,
     })

@@ -73,7 +73,8 @@ impl DockerWorkspace {
             (PathKind::Link(_) | PathKind::Other, _) => return Err(Refusal::Special.of(path)),
         };
         let attempt = "write a file of the workspace";
-        let archive = archive_of(&names, content, permissions).map_err(|error| ExecutorError::Other { attempt, message: error.to_string() })?;
+        let archive =
+            archive_of(&names, content, permissions).map_err(|error| ExecutorError::Other { attempt, message: error.to_string() })?;
         let stream = futures_util::stream::iter([Ok(Bytes::from(archive))]).boxed();
         self.engine.upload(&self.container, &text(&folder), stream).await.map_err(|error| fault(attempt, &error))?;
         if let (Some(user), Some(first)) = (&self.user, names.first()) {
@@ -126,7 +127,11 @@ impl DockerWorkspace {
     }
 
     async fn look(&self, place: &Path) -> Result<Option<PathState>, ExecutorError> {
-        let seen = self.engine.path_state(&self.container, &text(place)).await.map_err(|error| fault("look for a file of the workspace", &error))?;
+        let seen = self
+            .engine
+            .path_state(&self.container, &text(place))
+            .await
+            .map_err(|error| fault("look for a file of the workspace", &error))?;
         if seen.is_none() && place == Path::new(FOLDER) {
             // Not even the workspace is there: nor is the container.
             let gone = DockerError::NotFound { attempt: "look for a file of the workspace", message: "the container is gone".to_owned() };

@@ -219,7 +219,10 @@ impl Read for Exactly<'_> {
             return Ok(0);
         }
         match self.file.read(&mut buffer[..most])? {
-            0 => Err(io::Error::other(format!("`{}` became shorter while it was read", String::from_utf8_lossy(self.name.as_os_str().as_bytes())))),
+            0 => Err(io::Error::other(format!(
+                "`{}` became shorter while it was read",
+                String::from_utf8_lossy(self.name.as_os_str().as_bytes())
+            ))),
             read => {
                 self.left -= read as u64;
                 Ok(read)

@@ -47,7 +47,7 @@ pub struct Scene {
     pub log: RunLog,
     /// Runs the commands.
     pub workspace: Arc<dyn Workspace>,
-    /// What `(jobs SOURCE)` gives, by source.
+    /// What `(jobs NAME)` gives from the start: what the source says, and results that are used again.
     pub values: Map<String, Value>,
     /// Variables of the run.
     pub env: Vec<(String, String)>,
@@ -432,7 +432,9 @@ pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
         ExecutorError::Unavailable(_) => FailureKind::DockerUnavailable,
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
-        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::File(_) | ExecutorError::Other { .. } => FailureKind::Internal,
+        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::File(_) | ExecutorError::Other { .. } => {
+            FailureKind::Internal
+        }
     };
     (kind, error.to_string())
 }
