@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::output::Out;
 use super::report::Failure;
-use super::{key, login, owner, repo, run, status};
+use super::{gc, key, login, owner, repo, run, status};
 use crate::clock::Clock;
 use crate::paths::Paths;
 use crate::public_keys::Key;
@@ -16,7 +16,7 @@ use crate::ssh::command::Refusal;
 use crate::store::Store;
 
 /// For those who ask what there is.
-pub(super) const OVERVIEW: [(&str, &str); 9] = [
+pub(super) const OVERVIEW: [(&str, &str); 10] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
@@ -25,6 +25,7 @@ pub(super) const OVERVIEW: [(&str, &str); 9] = [
     ("key list", "the keys that may connect"),
     ("login", "a link that signs a browser in"),
     ("status", "how the appliance is"),
+    ("gc", "remove now what need not be kept"),
     ("help", "all of it, with options"),
 ];
 
@@ -64,6 +65,8 @@ pub(super) enum Manage {
     Login(Format),
     /// Show how the appliance is.
     Status(Format),
+    /// Remove now what `:keep` does not ask for: old runs, logs, artifacts, leftovers.
+    Gc(Format),
 }
 
 impl Manage {
@@ -72,7 +75,7 @@ impl Manage {
             Self::Repo(command) => command.json(),
             Self::Run(command) => command.json(),
             Self::Key(command) => command.json(),
-            Self::Login(format) | Self::Status(format) => format.json,
+            Self::Login(format) | Self::Status(format) | Self::Gc(format) => format.json,
         }
     }
 }
@@ -145,6 +148,7 @@ fn carry_out(paths: &Paths, command: Manage, caller: &Caller) -> Result<(), Fail
         Manage::Run(command) => run::run(&context, &command, out),
         Manage::Key(command) => key::key(&context, &command, out),
         Manage::Login(_) => login::login(&context, out),
+        Manage::Gc(_) => gc::gc(&context, out),
         Manage::Status(_) => status::status(&context, out),
     }
 }

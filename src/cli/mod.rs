@@ -7,6 +7,7 @@
 mod ci;
 mod exec;
 mod follow;
+mod gc;
 mod health;
 mod init;
 mod key;
