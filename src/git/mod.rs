@@ -14,6 +14,7 @@ mod history;
 mod objects;
 mod refs;
 mod repo;
+mod upkeep;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use error::GitError;
 pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts};
 pub use refs::Refs;
 pub use repo::nearest;
+pub use upkeep::{PushMark, Upkeep};
 
 use crate::paths::Paths;
 

@@ -1,4 +1,5 @@
-//! Keeps the volume in order, beside everything else: removes what `:keep` does not ask for.
+//! Keeps the volume in order, beside everything else: removes what `:keep` does not ask for, and has git
+//! pack its repositories.
 //!
 //! ```text
 //! ended run ──noted as removed (row)──► its files go ──► its row goes, where it is too old or one too many
@@ -11,6 +12,7 @@ mod files;
 mod policy;
 mod retention;
 mod trust;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,8 +107,13 @@ impl Housekeeping {
         Self(Arc::new(Inner { parts, round: Mutex::new(trust) }))
     }
 
-    /// A round now and then, until told to stop; sooner while space is short.
+    /// Keeps order until told to stop.
     pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.keep_removing(&stop), self.maintain_repos(&stop));
+    }
+
+    /// A round now and then; sooner while space is short.
+    async fn keep_removing(&self, stop: &CancellationToken) {
         let mut next = tokio::time::Instant::now() + FIRST;
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
             let now = tokio::time::Instant::now();
@@ -140,6 +147,12 @@ impl Housekeeping {
         }
         if let Err(error) = self.clear_leftovers(&mut freed).await {
             freed.problems.push(crate::causes::with_causes(&error));
+        }
+        match self.0.store.call(Store::upkeep_problems).await {
+            Ok(problems) => {
+                freed.problems.extend(problems.into_iter().map(|(repo, problem)| format!("git's maintenance of {repo}: {problem}")))
+            }
+            Err(error) => freed.problems.push(crate::causes::with_causes(&error)),
         }
         report(&freed);
         freed

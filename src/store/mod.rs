@@ -23,5 +23,5 @@ pub use events::{NewRun, Recorded, RefsNow, SeenRef, SupersedeDecision};
 pub use jobs::JobResult;
 pub use lists::{Counts, RepoSummary, RunFilter};
 pub use open::{Journal, Store};
-pub use retention::{HeldRun, RemovedFiles};
+pub use retention::{HeldRun, LastUpkeep, RemovedFiles};
 pub use sessions::SignIn;

@@ -36,6 +36,17 @@ pub struct RemovedFiles {
     pub artifacts: bool,
 }
 
+/// When git's own maintenance of a repository ended last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastUpkeep {
+    /// When.
+    pub ended: Millis,
+    /// Why it did not succeed.
+    pub problem: Option<String>,
+    /// When the repository was last pushed to.
+    pub pushed: Option<Millis>,
+}
+
 /// Runs that living ones need. A retry of failed jobs reads the results of the old run.
 const NEEDED: &str = "SELECT retry_of FROM runs WHERE state IN ('pending', 'active') AND retry_of IS NOT NULL
      UNION SELECT reused_from FROM jobs WHERE reused_from IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE state IN ('pending', 'active'))
@@ -170,6 +181,62 @@ impl Store {
             )
             .and_then(|mut statement| statement.execute(params![first_id_at(before), limit]))
             .attempt("remove old events")
+        })
+    }
+
+    /// The last maintenance of a repository; none where there was none.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn last_upkeep(&self, repo: &RepoName) -> Result<Option<LastUpkeep>, StoreError> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT ended_ms, problem, (SELECT max(pushed_at_ms) FROM events WHERE repo = ?1) FROM maintenance WHERE repo = ?1",
+                )
+                .and_then(|mut statement| {
+                    let last = |row: &rusqlite::Row<'_>| {
+                        Ok(LastUpkeep {
+                            ended: Millis(row.get(0)?),
+                            problem: row.get(1)?,
+                            pushed: row.get::<_, Option<i64>>(2)?.map(Millis),
+                        })
+                    };
+                    statement.query_row([repo.as_str()], last).optional()
+                })
+                .attempt("read when a repository was packed")
+        })
+    }
+
+    /// Notes that maintenance of a repository has ended just now, and what went wrong.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn note_upkeep(&self, repo: &RepoName, problem: Option<&str>) -> Result<(), StoreError> {
+        let now = self.clock().now().0;
+        self.write(|tx| {
+            tx.execute(
+                "INSERT INTO maintenance (repo, ended_ms, problem) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (repo) DO UPDATE SET ended_ms = excluded.ended_ms, problem = excluded.problem",
+                params![repo.as_str(), now, problem],
+            )
+            .attempt("note that a repository was packed")?;
+            Ok(())
+        })
+    }
+
+    /// The repositories whose last maintenance failed, and why.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn upkeep_problems(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.read(|connection| {
+            let attempt = "read when repositories were packed";
+            let mut statement = connection
+                .prepare_cached("SELECT repo, problem FROM maintenance WHERE problem IS NOT NULL ORDER BY repo")
+                .attempt(attempt)?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).attempt(attempt)?;
+            rows.collect::<rusqlite::Result<_>>().attempt(attempt)
         })
     }
 

@@ -1,14 +1,20 @@
 //! What looks after the volume: the floor of the disk, retention, git's maintenance.
 
 use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use quire::clock::Clock;
+use quire::git::{Git, Upkeep};
 use quire::names::RunId;
 use quire::run::{Run, RunState};
 use quire::space::free_bytes;
 
 use super::GREEN;
-use super::forge::{TestForge, files_below, said, wait_for};
+use super::forge::{TestForge, Tree, files_below, said, wait_for};
 
 /// Says what is kept in the forge's configuration, and has a running server read it again.
 fn keep(forge: &TestForge, keep: &str) {
@@ -221,4 +227,111 @@ fn ten_thousand_runs_go_while_pushes_come_in() {
     assert!(done > 0 && said.starts_with("removed 10000 runs, 10000 recorded pushes: "), "{done}: {said}");
     forge.wait_for_quiet();
     assert!(forge.runs().iter().filter(|run| run.state == RunState::Complete).count() > 0);
+}
+
+/// Runs maintenance as the server does, to its end.
+fn maintain(forge: &TestForge, repo: &str) -> Upkeep {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(Git::new(&forge.paths).maintain(&repo.parse().unwrap(), std::future::pending())).unwrap()
+}
+
+/// Makes git's maintenance of a repository last until it is ended.
+fn make_it_last(forge: &TestForge, tree: &Tree, repo: &str) -> PathBuf {
+    let (bare, begun) = (forge.paths.repo(&repo.parse().unwrap()), forge.file("gc-begun"));
+    let hook = forge.file("slow");
+    fs::write(&hook, format!("#!/bin/sh\ntouch {}\nsleep 987\n", begun.display())).unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "config", "gc.recentObjectsHook", hook.to_str().unwrap()]);
+    // It is asked only where there is something old that nothing names.
+    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "config", "gc.pruneExpire", "now"]);
+    begun
+}
+
+fn gc_processes(forge: &TestForge) -> Vec<i32> {
+    let is_gc = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.split(|b| *b == 0).any(|word| word == b"gc"));
+    forge.processes().into_iter().filter(is_gc).collect()
+}
+
+#[test]
+fn maintenance_packs_and_gives_way_to_a_push() {
+    let forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
+    for n in 0..5 {
+        tree.commit("more");
+        tree.push(&[&format!("main:b{n}")]);
+    }
+    forge.wait_for_quiet();
+    let bare = forge.paths.repo(&"app".parse().unwrap());
+    let loose = || files_below(&bare.join("objects")).iter().filter(|path| path.parent().unwrap().file_name().unwrap().len() == 2).count();
+    assert!(loose() > 0);
+    assert_eq!(maintain(&forge, "app"), Upkeep::Done);
+    assert_eq!((loose(), bare.join("packed-refs").exists(), bare.join("gc.pid").exists()), (0, true, false));
+    // While somebody pushes (their client has connected and says nothing yet) it does not begin.
+    let mut push =
+        Command::new(forge.file("client/ssh")).arg("git-receive-pack 'app'").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 4];
+    push.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(maintain(&forge, "app"), Upkeep::GaveWay);
+    drop(push.stdin.take());
+    push.wait().unwrap();
+    // While it works, a push comes: it ends, and the push is as ever.
+    make_it_last(&forge, &tree, "app");
+    let gc = std::thread::scope(|scope| {
+        let gc = scope.spawn(|| maintain(&forge, "app"));
+        wait_for("git to begin", || (!gc_processes(&forge).is_empty()).then_some(()));
+        tree.push_new("meanwhile");
+        gc.join().unwrap()
+    });
+    assert_eq!(gc, Upkeep::GaveWay);
+    assert_eq!(gc_processes(&forge), [0; 0]);
+    tree.git_ok(&["push", "origin", ":b0"]);
+    forge.wait_for_quiet();
+    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "fsck", "--strict"]);
+}
+
+#[test]
+fn a_killed_git_leaves_no_lock_for_long() {
+    let forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main", "main:next"]);
+    forge.wait_for_quiet();
+    let (name, git) = ("app".parse().unwrap(), Git::new(&forge.paths));
+    let bare = forge.paths.repo(&name);
+    assert_eq!(maintain(&forge, "app"), Upkeep::Done);
+    let left = ["packed-refs.lock", "gc.pid", "refs/heads/main.lock", "objects/info/commit-graph.lock", "objects/pack/tmp_pack_x"];
+    for file in left {
+        fs::write(bare.join(file), "").unwrap();
+    }
+    let now = Clock::system().now();
+    let refused = tree.git(&["push", "origin", ":next"]);
+    assert!(!refused.status.success(), "a lock does stand in the way: {}", said(&refused));
+    // They may be somebody's yet.
+    assert_eq!(git.unlock(&name, now).unwrap(), 0);
+    // Old enough, but somebody pushes.
+    let mark = git.announce_push(&name).unwrap();
+    assert_eq!(git.unlock(&name, now.plus(120_000)).unwrap(), 0);
+    assert!(git.is_pushed_to(&name).unwrap());
+    drop(mark);
+    assert_eq!(git.unlock(&name, now.plus(120_000)).unwrap(), 4, "all but the unfinished pack, which may be large and slow");
+    assert_eq!(git.unlock(&name, now.plus(86_500_000)).unwrap(), 1);
+    tree.git_ok(&["push", "origin", ":next"]);
+    tree.push_new("as ever");
+    forge.wait_for_quiet();
+
+    // Killed at its work, as when everything is killed: what it leaves does not keep the next one from beginning.
+    make_it_last(&forge, &tree, "app");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(git.maintain(&name, std::future::pending())).unwrap_err()
+        });
+        wait_for("git to begin", || (!gc_processes(&forge).is_empty() && bare.join("gc.pid").exists()).then_some(()));
+        gc_processes(&forge).iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap());
+    });
+    let bare_text = bare.to_str().unwrap();
+    tree.git_ok(&["--git-dir", bare_text, "config", "--unset", "gc.recentObjectsHook"]);
+    git.unlock(&name, Clock::system().now().plus(120_000)).unwrap();
+    assert_eq!(maintain(&forge, "app"), Upkeep::Done);
+    tree.git_ok(&["--git-dir", bare_text, "fsck", "--strict"]);
 }
