@@ -10,12 +10,12 @@ mod kinds;
 mod load;
 mod place;
 mod secrets;
-pub mod units;
+pub mod network;
 
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Loaded, Origin, Setting};
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretSource};
-pub use units::Network;
+pub use network::Network;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -115,6 +115,12 @@ local function jobs(...)
   return value
 end
 
+local function variable(...)
+  local value, fault = host.env(...)
+  if fault then error(fault, 0) end
+  return value
+end
+
 local function log(...)
   local fault = host.log(...)
   if fault then error(fault, 0) end
@@ -138,7 +144,7 @@ local function strict(what, fields)
   })
 end
 
-local tools = strict("the job's table", { sh = sh, secret = secret, jobs = jobs, log = log })
+local tools = strict("the job's table", { sh = sh, secret = secret, jobs = jobs, log = log, env = variable })
 local module = strict("quire.ci", ci)
 
 -- The author's global environment.

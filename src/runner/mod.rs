@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use record::{RecordError, Recorder};
 pub use tree::GitTree;
 
+use crate::driver::CompiledCache;
 use crate::executor::{Executor, ResourceLimits};
 use crate::git::Git;
 use crate::live::Live;
@@ -97,6 +98,8 @@ pub struct Parts {
 struct Inner {
     parts: Parts,
     git: Git,
+    /// What the pipelines of earlier runs compiled to.
+    compiled: CompiledCache,
     running: Mutex<Running>,
 }
 
@@ -122,7 +125,7 @@ impl Runner {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let git = Git::new(&parts.paths);
-        Self(Arc::new(Inner { parts, git, running: Mutex::default() }))
+        Self(Arc::new(Inner { parts, git, compiled: CompiledCache::default(), running: Mutex::default() }))
     }
 
     /// Claims and drives runs until told to stop, then brings what is in hand to a durable end.

@@ -83,7 +83,7 @@ pub async fn prepare(
     starts_from: &str,
     only: Option<&str>,
 ) -> Result<Prepared, Unprepared> {
-    let text = source.pipeline_text();
+    let texts = source.texts();
     let registration = driver.register(source).await.map_err(|error| match error {
         DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
         DriverError::Spawn(_) | DriverError::Io(_) => {
@@ -91,7 +91,7 @@ pub async fn prepare(
         }
         other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
     })?;
-    let pipeline = Pipeline::check(registration, &text, has_dockerfile).map_err(Unprepared::rejected)?;
+    let pipeline = Pipeline::check_among(registration, &texts, has_dockerfile).map_err(Unprepared::rejected)?;
     let only = only.map(str::parse::<JobName>).transpose();
     let schedule = only
         .map_err(|error| error.to_string())

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use super::command::Service;
+use crate::fault;
 use crate::git::{Git, GitError, nearest};
 use crate::names::RepoName;
 use crate::paths::{DATA_VARIABLE, Paths, RUNTIME_VARIABLE};
@@ -66,6 +67,7 @@ pub fn serve(paths: &Paths, service: Service, repo: &RepoName) -> SessionError {
 
 /// Makes sure that the repository exists, as far as the service may.
 fn prepare(paths: &Paths, service: Service, repo: &RepoName) -> Result<(), SessionError> {
+    fault::point("exec-begun");
     let git = Git::new(paths);
     if service == Service::ReceivePack {
         room_for_a_push(paths)?;
@@ -81,6 +83,7 @@ fn prepare(paths: &Paths, service: Service, repo: &RepoName) -> Result<(), Sessi
         return Err(SessionError::NoCreate(repo.clone()));
     }
     if git.create(repo)? {
+        fault::point("exec-repository-made");
         // The client may be gone already; the push decides, not this line.
         let _ = writeln!(io::stderr(), "quire: created repository {repo}");
     }
