@@ -8,6 +8,7 @@ mod artifacts;
 mod ci;
 mod exec;
 mod follow;
+mod gc;
 mod health;
 mod init;
 mod key;
