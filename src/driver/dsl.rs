@@ -85,7 +85,7 @@ fn job(host: &Host, arguments: &MultiValue, place: &Place) -> Result<(), Problem
     let Some(Value::String(id)) = arguments.front() else {
         return advised(format!("a job's id is text, not {}", kind(arguments.front())), FORM);
     };
-    let id = id.to_string_lossy();
+    let Ok(id) = id.to_str().map(|id| id.to_owned()) else { return problem("a job's id is not valid UTF-8") };
     let shown = excerpt(&id);
     if id.len() > MAX_NAME {
         return problem(format!("`{shown}` is not a job id: it is {} bytes long, the longest allowed is 128", id.len()));

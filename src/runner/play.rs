@@ -21,7 +21,7 @@ use crate::driver::{DriverError, DriverReceiver, DriverSender};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
 use crate::names::JobName;
-use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration};
+use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration, sentence};
 use crate::run::{FailureKind, JobState, Outcome};
 use crate::store::JobResult;
 
@@ -331,7 +331,7 @@ impl Play {
             && !active.timed_out
             && self.schedule.retry(&job)
         {
-            self.note(&format!("job `{job}` failed and is tried again: {message}"));
+            self.note(&format!("job `{job}` failed and is tried again: {}", sentence(message)));
             self.call(&job);
             return Ok(());
         }
@@ -346,7 +346,7 @@ impl Play {
                 (JobState::Failed, None, Some(located(&message, place.as_ref())), None)
             }
         };
-        let message = message.map(|message| redactor.redact_text(&message));
+        let message = message.map(|message| sentence(&redactor.redact_text(&message)));
         let result = JobResult { state, exit_code, message: message.as_deref(), output: output.as_ref() };
         self.scene.recorder.job_ended(&job, JobState::Active, &result)?;
         if let Some(message) = message {

@@ -7,11 +7,13 @@ use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report, SourceOffset};
 use serde_json::json;
 
 use crate::driver::protocol::DOCKERFILE;
-use crate::pipeline::{Diagnostic, Input, Pipeline, PipelineImage, PipelineText, format_duration};
+use crate::pipeline::{Diagnostic, Input, MAX_QUOTED, Pipeline, PipelineImage, PipelineText, format_duration};
 
 /// Diagnostics with their source lines, as miette draws them.
 pub(super) fn errors(diagnostics: &[Diagnostic], text: &PipelineText) -> String {
     let mut words = String::new();
+    // Neither a person nor miette has use for a line of any length.
+    let quoted = text.quoted();
     for diagnostic in diagnostics {
         let mut shown = MietteDiagnostic::new(&diagnostic.message);
         if let Some(hint) = &diagnostic.hint {
@@ -21,9 +23,9 @@ pub(super) fn errors(diagnostics: &[Diagnostic], text: &PipelineText) -> String 
         let report = match place.filter(|place| place.file == text.file && text.line(place.line).is_some()) {
             Some(place) => {
                 let (line, column) = (place.line as usize, place.column as usize);
-                let offset = SourceOffset::from_location(&text.text, line, column).offset();
-                let label = LabeledSpan::new_with_span(Some("here".to_owned()), (offset, marked(&text.text[offset..])));
-                Report::from(shown.with_label(label)).with_source_code(NamedSource::new(&text.file, text.text.clone()))
+                let offset = SourceOffset::from_location(&quoted, line, column.min(MAX_QUOTED)).offset();
+                let label = LabeledSpan::new_with_span(Some("here".to_owned()), (offset, marked(&quoted[offset..])));
+                Report::from(shown.with_label(label)).with_source_code(NamedSource::new(&text.file, quoted.clone()))
             }
             None => {
                 let mut shown = shown;
