@@ -23,6 +23,7 @@ pub mod paths;
 pub mod proc;
 pub mod public_keys;
 pub mod secret;
+pub mod space;
 pub mod token;
 
 // Level 1: pure.

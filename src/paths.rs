@@ -138,6 +138,13 @@ impl Paths {
         self.data.join("no-push-to-create")
     }
 
+    /// What should stay free on the volume, in bytes. `serve` keeps it as the configuration says, so that
+    /// the push path need not load one.
+    #[must_use]
+    pub fn min_free(&self) -> PathBuf {
+        self.data.join("min-free")
+    }
+
     /// The database before each migration.
     #[must_use]
     pub fn backups(&self) -> PathBuf {

@@ -26,6 +26,7 @@ const MODULES: &[Module] = &[
     Module("proc", 0, &[]),
     Module("public_keys", 0, &["paths"]),
     Module("secret", 0, &[]),
+    Module("space", 0, &["paths"]),
     Module("token", 0, &[]),
     Module("pipeline", 1, &["run"]),
     Module("policy", 1, &["run"]),

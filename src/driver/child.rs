@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mlua::{Function, MultiValue, Table, Value};
 
 use super::arguments::excerpt;
+use super::compiled::CompiledFiles;
 use super::host::{self, ENVIRONMENT, Host};
 use super::job::{JobRun, Wait};
 use super::protocol::{FromDriver, JobEnd, PipelineSource, ShResult, Text, ToDriver};
@@ -48,15 +49,20 @@ fn serve() -> io::Result<()> {
     // Loaded while the runner still reads the repository.
     let states = States::new();
     let mut reader = Reader::new(io::stdin());
-    let (source, limit) = match reader.next(true)? {
+    let (source, limit, compiled) = match reader.next(true)? {
         Incoming::Message(message) => match *message {
-            ToDriver::Register { source, limit_ms } => (source, Duration::from_millis(limit_ms)),
+            ToDriver::Register { source, limit_ms, compiled } => (source, Duration::from_millis(limit_ms), compiled),
             _ => return Err(io::Error::other("the first message must register a pipeline")),
         },
         _ => return Ok(()),
     };
-    let mut driver = match Driver::register(states, source, limit) {
+    let mut driver = match Driver::register(states, source, limit, compiled) {
         Ok((driver, registration)) => {
+            let files = driver.host.take_compiled();
+            if !files.is_empty() {
+                // Too much to be reported is merely not kept.
+                wire::say(&FromDriver::Compiled { files })?;
+            }
             if !wire::say(&FromDriver::Registered(registration))? {
                 let message = "the pipeline registers more than can be reported".to_owned();
                 let diagnostics = vec![driver.host.sources.main().diagnostic(message, 1, 1)];
@@ -107,12 +113,13 @@ impl Driver {
         states: Result<States, LuaFault>,
         source: PipelineSource,
         limit: Duration,
+        compiled: CompiledFiles,
     ) -> Result<(Self, Registration), Vec<Diagnostic>> {
         let language = source.language;
         let environment_fault = |fault: LuaFault| vec![Diagnostic { message: fault.message, place: None, source_line: None, hint: None }];
         let started = Instant::now();
         let States { pipeline, compiler } = states.map_err(environment_fault)?;
-        let host = Rc::new(Host::new(pipeline, compiler.with_limit(limit), source));
+        let host = Rc::new(Host::new(pipeline, compiler.with_limit(limit), source, compiled));
         let assembled = Self::assemble(Rc::clone(&host)).map_err(|error| environment_fault(lua_fault(&error)));
         let (driver, register, environment) = assembled?;
         let chunk = host.load(host.sources.main(), language, environment).map_err(|diagnostic| vec![diagnostic])?;
@@ -120,6 +127,7 @@ impl Driver {
         let result = driver.evaluate(&register, chunk, left, limit);
         host.registering.set(false);
         let mut registration = host.registration.take();
+        host.remember_graph(&registration);
         match result {
             Ok(()) => {
                 host.drop_compiler();
@@ -186,20 +194,18 @@ impl Driver {
     fn handle(&mut self, message: ToDriver) -> io::Result<()> {
         match message {
             ToDriver::Register { .. } => Err(io::Error::other("a pipeline is registered already")),
-            ToDriver::RunJob { job, inputs, timeout_ms, env } => self.start(job, inputs, env, timeout_ms),
+            ToDriver::Value { name, value } => {
+                self.host.values.borrow_mut().insert(name, value);
+                Ok(())
+            }
+            ToDriver::RunJob { job, timeout_ms, env } => self.start(job, env, timeout_ms),
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
             ToDriver::SecretValue { call, value } => self.secret_came(call, value),
             ToDriver::FileRead { .. } | ToDriver::Done { .. } => Err(io::Error::other("an answer to nothing that was asked")),
         }
     }
 
-    fn start(
-        &mut self,
-        id: String,
-        inputs: serde_json::Map<String, serde_json::Value>,
-        env: Vec<(String, String)>,
-        timeout_ms: Option<u64>,
-    ) -> io::Result<()> {
+    fn start(&mut self, id: String, env: Vec<(String, String)>, timeout_ms: Option<u64>) -> io::Result<()> {
         let function = self.host.functions.borrow().get(&id).cloned();
         let fault = |message: String| JobEnd::Failed { message, exit_code: None, place: None };
         if self.host.jobs.borrow().contains_key(&id) {
@@ -212,7 +218,7 @@ impl Driver {
         };
         let deadline = timeout_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
         let limit = timeout_ms.map(format_duration).unwrap_or_default();
-        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, inputs, env, deadline, limit));
+        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, env, deadline, limit));
         self.runnable.push_back((id, MultiValue::from_iter([Value::Function(function)])));
         Ok(())
     }

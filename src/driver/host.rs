@@ -3,12 +3,13 @@
 //! carries its place; the Lua side raises the sentence as an ordinary error.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
 use super::arguments::{Answer, command, excerpt, parts, sh_options, shown, text};
+use super::compiled::CompiledFiles;
 use super::job::{Command, JobRun, Wait};
 use super::place::{Sources, caller};
 use super::protocol::{FromDriver, Language, PipelineSource, ShCommand};
@@ -28,6 +29,10 @@ pub(super) struct Host {
     pub(super) edges: Cell<usize>,
     /// The job's functions, by id.
     pub(super) functions: RefCell<HashMap<String, Function>>,
+    /// The inputs of its jobs, by id.
+    graph: RefCell<HashMap<String, Vec<String>>>,
+    /// What sources and ended jobs gave, by name.
+    pub(super) values: RefCell<HashMap<String, serde_json::Value>>,
     /// Whether the file is being read.
     pub(super) registering: Cell<bool>,
     /// Jobs whose functions were called and have not ended, by id.
@@ -40,25 +45,33 @@ pub(super) struct Host {
     pub(super) rejected: RefCell<Option<Diagnostic>>,
     /// The compiler, while something may still have to be compiled.
     compiler: RefCell<Option<Compiler>>,
+    /// Files whose Lua was known before.
+    known: CompiledFiles,
+    /// Files that were compiled here.
+    compiled: RefCell<CompiledFiles>,
     source: PipelineSource,
     calls: Cell<u64>,
 }
 
 impl Host {
     /// A host for one pipeline.
-    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource) -> Self {
+    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource, known: CompiledFiles) -> Self {
         Self {
             vm,
             sources: Sources::new(&source),
             registration: RefCell::default(),
             edges: Cell::new(0),
             functions: RefCell::default(),
+            graph: RefCell::default(),
+            values: RefCell::default(),
             registering: Cell::new(true),
             jobs: RefCell::default(),
             current: RefCell::default(),
             raised: RefCell::default(),
             rejected: RefCell::default(),
             compiler: RefCell::new(Some(compiler.with_helpers(source.helpers.clone()))),
+            known,
+            compiled: RefCell::default(),
             source,
             calls: Cell::new(0),
         }
@@ -135,11 +148,14 @@ impl Host {
     /// What an ancestor or a source gave.
     fn jobs(&self, lua: &Lua, arguments: &MultiValue) -> Answer<Value> {
         let name = text(arguments.front(), "the name of a job or source")?;
-        self.with_job(|id, job| {
-            if let Some(value) = job.inputs.get(&name) {
-                return from_json(lua, value).map_err(|error| error.to_string());
+        self.with_job(|id, _| {
+            let graph = self.graph.borrow();
+            let ancestors = ancestors(&graph, id, &name);
+            if ancestors.contains(name.as_str()) {
+                let values = self.values.borrow();
+                return values.get(&name).map_or(Ok(Value::Nil), |value| from_json(lua, value)).map_err(|error| error.to_string());
             }
-            let known = || job.inputs.keys().map(String::as_str);
+            let known = || ancestors.iter().copied();
             let hint = match nearest(&name, known()) {
                 Some(near) => format!("; did you mean :{near}?"),
                 None if self.functions.borrow().contains_key(&name) => format!("; add :{name} to its inputs"),
@@ -230,11 +246,33 @@ impl Host {
         self.vm.chunk(&lua_text, &text.file, Some(environment)).map_err(|error| self.sources.diagnose(crate::fennel::lua_fault(&error)))
     }
 
+    /// Gives away what was compiled here so far.
+    pub(super) fn take_compiled(&self) -> CompiledFiles {
+        self.compiled.take()
+    }
+
     fn compile(&self, text: &PipelineText, environment: &Table) -> Result<String, Diagnostic> {
+        if let Some((_, lua_text)) = self.known.iter().find(|(file, _)| *file == text.file) {
+            return Ok(lua_text.clone());
+        }
         let globals: Vec<String> = environment.pairs::<String, Value>().filter_map(|pair| pair.ok().map(|(name, _)| name)).collect();
         match self.compiler.borrow().as_ref() {
-            Some(compiler) => compiler.compile(text, &globals),
+            Some(compiler) => {
+                let lua_text = compiler.compile(text, &globals)?;
+                if self.registering.get() {
+                    self.compiled.borrow_mut().push((text.file.clone(), lua_text.clone()));
+                }
+                Ok(lua_text)
+            }
             None => Err(text.diagnostic("the compiler is not there", 1, 1)),
+        }
+    }
+
+    /// Keeps which job waits for which, for when they ask.
+    pub(super) fn remember_graph(&self, registration: &Registration) {
+        let mut graph = self.graph.borrow_mut();
+        for job in &registration.jobs {
+            graph.entry(job.id.clone()).or_insert_with(|| job.inputs.clone());
         }
     }
 
@@ -244,6 +282,23 @@ impl Host {
             *self.compiler.borrow_mut() = None;
         }
     }
+}
+
+/// The jobs and sources before a job; once `wanted` is found among them, no more are looked for.
+fn ancestors<'a>(graph: &'a HashMap<String, Vec<String>>, job: &'a str, wanted: &str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![job];
+    while let Some(inputs) = open.pop().map(|name| graph.get(name)) {
+        for input in inputs.into_iter().flatten() {
+            if found.insert(input.as_str()) {
+                open.push(input);
+            }
+            if input == wanted {
+                return found;
+            }
+        }
+    }
+    found
 }
 
 /// Where the registry keeps the author's global environment.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use mlua::Thread;
-use serde_json::{Map, Value};
 
 use super::protocol::JobEnd;
 use crate::pipeline::Place;
@@ -45,8 +44,6 @@ pub(super) enum Wait {
 pub(super) struct JobRun {
     /// The thread that its function runs in.
     pub(super) thread: Thread,
-    /// What `(jobs name)` gives.
-    pub(super) inputs: Map<String, Value>,
     /// What `(env name)` gives.
     pub(super) env: Vec<(String, String)>,
     /// When it must have ended.
@@ -67,14 +64,8 @@ pub(super) struct JobRun {
 
 impl JobRun {
     /// A call that is about to begin.
-    pub(super) fn new(
-        thread: Thread,
-        inputs: Map<String, Value>,
-        env: Vec<(String, String)>,
-        deadline: Option<Instant>,
-        limit: String,
-    ) -> Self {
-        Self { thread, inputs, env, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
+    pub(super) fn new(thread: Thread, env: Vec<(String, String)>, deadline: Option<Instant>, limit: String) -> Self {
+        Self { thread, env, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
     }
 
     /// A command ended; from now on its exit code, where it is not 0, wants to be read.

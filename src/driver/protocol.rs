@@ -93,14 +93,21 @@ pub enum ToDriver {
         source: PipelineSource,
         /// How long that may take, in milliseconds.
         limit_ms: u64,
+        /// Files of it whose Lua is known: path within the commit, Lua text.
+        #[serde(default)]
+        compiled: Vec<(String, String)>,
+    },
+    /// What `(jobs name)` gives from now on, in the jobs after it; nil where this was not said.
+    Value {
+        /// A source, or a job that ended.
+        name: String,
+        /// What it gave.
+        value: Value,
     },
     /// Call a job's function. Answered by [`FromDriver::JobEnded`], whatever happens.
     RunJob {
         /// The job's id.
         job: String,
-        /// What `(jobs name)` gives, by name: the source's values and the outputs of all
-        /// ancestors (null for a skipped one). Any other name is an error in the pipeline.
-        inputs: serde_json::Map<String, Value>,
         /// How long the function may take, in milliseconds.
         timeout_ms: Option<u64>,
         /// What `(env name)` gives: the variables that its commands see without options of their own.
@@ -214,6 +221,12 @@ pub struct ShOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum FromDriver {
+    /// What files of the source compiled to, as far as that was not known: path within the commit,
+    /// Lua text. Just before [`FromDriver::Registered`], or never.
+    Compiled {
+        /// The files.
+        files: Vec<(String, String)>,
+    },
     /// The file ended; this is what it registered.
     Registered(Registration),
     /// The file could not be evaluated.

@@ -11,6 +11,7 @@ mod checkout;
 mod command;
 mod error;
 mod history;
+mod leftovers;
 mod objects;
 mod refs;
 mod repo;

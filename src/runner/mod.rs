@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use record::{RecordError, Recorder};
 pub use tree::GitTree;
 
+use crate::driver::CompiledCache;
 use crate::executor::{Executor, ResourceLimits};
 use crate::git::Git;
 use crate::live::Live;
@@ -36,6 +37,7 @@ use crate::paths::Paths;
 use crate::queue::Queue;
 use crate::run::Run;
 use crate::secret::Secret;
+use crate::space::{Floor, free_bytes, in_words};
 use crate::store::{Store, StoreError};
 
 /// The slow poll: what a lost wake-up costs.
@@ -96,6 +98,8 @@ pub struct Parts {
 struct Inner {
     parts: Parts,
     git: Git,
+    /// What the pipelines of earlier runs compiled to.
+    compiled: CompiledCache,
     running: Mutex<Running>,
 }
 
@@ -121,7 +125,7 @@ impl Runner {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let git = Git::new(&parts.paths);
-        Self(Arc::new(Inner { parts, git, running: Mutex::default() }))
+        Self(Arc::new(Inner { parts, git, compiled: CompiledCache::default(), running: Mutex::default() }))
     }
 
     /// Claims and drives runs until told to stop, then brings what is in hand to a durable end.
@@ -201,7 +205,7 @@ impl Runner {
             if self.0.running.lock().await.len() >= limit || !self.0.store.call(|store| store.has_claimable()).await? {
                 return Ok(());
             }
-            if let Err(why) = executor.probe().await {
+            if let Some(why) = self.hindrance(&*executor).await {
                 *held = true;
                 return self.0.queue.note_waiting(Some(format!("waits: {why}"))).await;
             }
@@ -221,6 +225,18 @@ impl Runner {
             running.insert(task.id(), InHand { run: id, stop });
         }
         Ok(())
+    }
+
+    /// Why no run may start now: the disk, or the executor.
+    async fn hindrance(&self, executor: &dyn Executor) -> Option<String> {
+        let (floor, free) = (Floor::told(&self.0.paths), free_bytes(self.0.paths.data()));
+        match free {
+            Ok(free) if floor.holds_runs(free) => {
+                let (is, needed) = (in_words(free), in_words(floor.0));
+                Some(format!("the disk is nearly full: {is} free, and runs start from {needed} on"))
+            }
+            _ => executor.probe().await.err().map(|error| error.to_string()),
+        }
     }
 
     fn run_folder(&self, run: &Run) -> std::path::PathBuf {

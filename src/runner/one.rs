@@ -115,6 +115,7 @@ impl Runner {
         }
         crate::fault::point("runner-before-outcome");
         self.conclude(&run, end, &config, &shutdown).await;
+        crate::fault::point("runner-outcome-written");
         self.0.live.state_changed(run.id);
         self.measure(run.id, log_bytes).await;
     }
@@ -169,10 +170,14 @@ impl Runner {
         }
         *held = Held::Perhaps;
         let env = spec.env.clone();
+        crate::fault::point("runner-before-start");
         let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
-            Ok(started) => started.into(),
+            Ok(started) => {
+                crate::fault::point("runner-workspace-ready");
+                started.into()
+            }
             Err(ExecutorError::Cancelled) if stop.is_cancelled() => return Ok(End::Stopped),
             Err(ExecutorError::Cancelled) => {
                 let limit = format_duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
@@ -204,7 +209,7 @@ impl Runner {
 
     async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, PushValues), End> {
         // The driver starts while git reads.
-        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
+        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
         let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message, files.parents);

@@ -1,7 +1,7 @@
 //! Playing a prepared pipeline in a started workspace: which job when, each `sh` it asks for, how
 //! it comes out. One event loop a run; the driver's functions wait in the driver, not here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,8 +73,11 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Stop {
 
 /// Plays a pipeline to its end. None where `stop` fired: who fired it knows what that means.
 /// The workspace is still there afterwards; commands in it may still be ending.
-pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> Option<Outcome> {
+pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken) -> Option<Outcome> {
     let Prepared { pipeline, schedule, driver } = prepared;
+    let inputs = pipeline.jobs().iter().flat_map(|job| &job.inputs);
+    let asked_for = inputs.filter_map(|input| if let Input::Job(job) = input { Some(job.clone()) } else { None }).collect();
+    let values = std::mem::take(&mut scene.values);
     let (sender, mut receiver) = driver.split();
     let (mouth, words) = mpsc::unbounded_channel();
     let mut writer = tokio::spawn(speak(sender, words));
@@ -84,15 +87,18 @@ pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> 
         own,
         pipeline,
         schedule,
+        asked_for,
         scene,
         mouth,
         jobs: HashMap::new(),
-        outputs: BTreeMap::new(),
         steps: JoinSet::new(),
         open: HashMap::new(),
         seq: 0,
         messages: Vec::new(),
     };
+    for (name, value) in values {
+        play.tell(ToDriver::Value { name, value });
+    }
     let end = play.until_it_ends(&mut receiver, &mut writer, &stop).await;
     play.cancel_all();
     writer.abort();
@@ -143,7 +149,8 @@ struct Play {
     /// The run's own log.
     own: Option<StepLog>,
     jobs: HashMap<JobName, ActiveJob>,
-    outputs: BTreeMap<JobName, Value>,
+    /// The jobs that others wait for.
+    asked_for: HashSet<JobName>,
     steps: JoinSet<Ended>,
     open: HashMap<u64, OpenStep>,
     seq: u32,
@@ -197,25 +204,16 @@ impl Play {
     /// Has the driver call a job's function.
     fn call(&mut self, job: &JobName) {
         let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
-        let inputs = self.inputs_of(job);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
         let mut env = self.scene.env.clone();
         env.extend(self.job_env(job).cloned());
-        self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms, env });
+        self.tell(ToDriver::RunJob { job: job.to_string(), timeout_ms, env });
     }
 
     /// The variables that a job's commands see beside those of the run.
     fn job_env(&self, job: &JobName) -> impl Iterator<Item = &(String, String)> {
         self.pipeline.job(job).into_iter().flat_map(|job| &job.options.env)
-    }
-
-    fn inputs_of(&self, job: &JobName) -> Map<String, Value> {
-        let value = |input: &Input| match input {
-            Input::Source(source) => self.scene.values.get(&source.to_string()).cloned(),
-            Input::Job(ancestor) => self.outputs.get(ancestor).cloned(),
-        };
-        self.pipeline.ancestors(job).iter().map(|input| (input.to_string(), value(input).unwrap_or(Value::Null))).collect()
     }
 
     fn tell(&mut self, message: ToDriver) {
@@ -245,7 +243,7 @@ impl Play {
                 Ok(())
             }
             Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end),
-            Some(FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
+            Some(FromDriver::Compiled { .. } | FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
                 Err(failed(FailureKind::Internal, "internal error: the driver registered a pipeline twice"))
             }
             None => Err(failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did")),
@@ -265,6 +263,7 @@ impl Play {
         let seq = self.seq;
         let shown = self.scene.log.redactor().redact_text(&step::display(&cmd));
         self.scene.recorder.step_started(seq, &job, &shown)?;
+        crate::fault::point("runner-step-recorded");
         let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
         let output = Output::new(log);
         let command = step::command(cmd, opts, self.job_env(&job));
@@ -306,6 +305,7 @@ impl Play {
     fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
         let result: ShResult = step.output.finish(exit.unwrap_or(-1), error);
         self.scene.recorder.step_ended(step.seq, exit)?;
+        crate::fault::point("runner-step-ended");
         if self.jobs.contains_key(&step.job) {
             self.tell(ToDriver::ShEnded { call, result });
         }
@@ -362,7 +362,10 @@ impl Play {
             self.messages.push((job.clone(), message, timed_out));
         }
         if let Some(output) = output {
-            self.outputs.insert(job.clone(), output);
+            // What no job can ask for stays here.
+            if self.asked_for.contains(&job) {
+                self.tell(ToDriver::Value { name: job.to_string(), value: output });
+            }
         }
         for skipped in self.schedule.ended(&job, state) {
             let message = format!("`{job}` failed");

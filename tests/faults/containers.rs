@@ -7,12 +7,12 @@ use std::sync::Arc;
 use quire::executor::{DockerConfig, DockerExecutor, Executor};
 use quire::run::{ExecutorKind, FailureKind, RunState};
 
-use super::check_nothing_is_lost;
 use super::forge::{TestForge, wait_for};
+use super::settled_well;
 
 /// Whether `QUIRE_SKIP` names the engine.
 pub(crate) fn skipped() -> bool {
-    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|need| need == "docker"))
+    super::mounts::skips("docker")
 }
 
 /// The machine's engine.
@@ -87,7 +87,7 @@ fn the_server_killed_at_each_point_of_a_containers_life() {
         let expected = usize::from(!matches!(point, "runner-claimed" | "runner-before-outcome"));
         assert_eq!(left, expected, "{point} leaves something to put right");
         contained.forge.serve();
-        check_nothing_is_lost(&contained.forge);
+        settled_well(&contained.forge);
         assert_eq!(contained.containers(), Vec::<String>::new(), "{point}");
         let runs = contained.forge.runs();
         let kinds: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();

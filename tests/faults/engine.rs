@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use quire::run::{FailureKind, RunState};
 
-use super::check_nothing_is_lost;
 use super::containers::{Contained, endpoint, skipped};
 use super::forge::{DEADLINE, wait_for, wait_until};
+use super::settled_well;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -140,7 +140,7 @@ fn runs_wait_for_an_engine_that_is_away_or_silent() {
         assert_eq!((run.state, run.message), (RunState::Complete, None));
         docker_is(&contained, "ok");
     }
-    check_nothing_is_lost(&contained.forge);
+    settled_well(&contained.forge);
     assert_eq!(contained.containers(), Vec::<String>::new());
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use quire::run::{FailureKind, RunState};
 
 use super::forge::{TestForge, wait_for};
-use super::{LEAVES_A_PROCESS, check_nothing_is_lost};
+use super::{LEAVES_A_PROCESS, settled_well};
 
 /// Where `quire serve` can be killed while a run is executed on the host, and whether the run has been claimed by then.
 const SERVER_POINTS: [(&str, bool); 5] = [
@@ -37,7 +37,7 @@ fn the_server_killed_once_at_each_point() {
         other.push(&["main"]);
         forge.serve();
         wait_for("the spool to be taken", || forge.spooled().is_empty().then_some(()));
-        check_nothing_is_lost(&forge);
+        settled_well(&forge);
         let runs = forge.runs_of("app");
         let states: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
         let cut = (RunState::Failed, Some(FailureKind::Orphaned));
@@ -69,7 +69,7 @@ fn the_server_killed_at_each_pass_of_each_point() {
             killed(&mut forge);
         }
         forge.unset("QUIRE_FAULT").serve();
-        check_nothing_is_lost(&forge);
+        settled_well(&forge);
         let runs = forge.runs_of("app");
         let orphaned = runs.iter().filter(|run| run.failure_kind == Some(FailureKind::Orphaned)).count();
         // Once recorded it may be claimed before the server dies, so only these counts are certain.
@@ -107,7 +107,7 @@ fn the_hook_killed_before_and_after_it_wrote() {
     tree.push(&["main:by-the-way"]);
     forge.serve();
     wait_for("its run", || forge.runs().into_iter().find(|run| run.sha.as_str() == last && run.ref_name.short() == "main"));
-    check_nothing_is_lost(&forge);
+    settled_well(&forge);
     assert!(forge.runs().iter().all(|run| run.sha.as_str() != sha), "its ref had moved on before anybody looked");
     assert_eq!(forge.runs().len(), 4);
 }

@@ -10,6 +10,7 @@ mod forge;
 mod config;
 mod corpus;
 mod hostile;
+mod housekeeping;
 mod native;
 mod pushes;
 mod refs;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod check;
+mod compiled;
 mod docs;
 mod forms;
 mod hostile;
@@ -11,4 +12,5 @@ mod init;
 mod rules;
 mod run;
 mod support;
+mod terminal;
 mod unread;

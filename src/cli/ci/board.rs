@@ -13,6 +13,8 @@ use crate::store::JobResult;
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) name: JobName,
+    /// What it waits for.
+    pub(super) inputs: Vec<String>,
     pub(super) state: JobState,
     pub(super) started: Option<Millis>,
     pub(super) ended: Option<Millis>,
@@ -73,6 +75,11 @@ impl Board {
         Self { state: Arc::default(), clock, live, run }
     }
 
+    /// What time it is for the run.
+    pub(super) fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
     /// What happened after the first `known` events.
     pub(super) fn events_from(&self, known: usize) -> Vec<Event> {
         self.with(|state| state.events.get(known..).unwrap_or_default().to_vec())
@@ -111,8 +118,15 @@ impl Board {
 impl Recorder for Board {
     fn jobs_registered(&self, jobs: &[(JobName, Vec<String>)]) -> Result<(), RecordError> {
         self.record(|state, _| {
-            let job = |name: &JobName| Job { name: name.clone(), state: JobState::Pending, started: None, ended: None, message: None };
-            state.jobs = jobs.iter().map(|(name, _)| job(name)).collect();
+            let job = |(name, inputs): &(JobName, Vec<String>)| Job {
+                name: name.clone(),
+                inputs: inputs.clone(),
+                state: JobState::Pending,
+                started: None,
+                ended: None,
+                message: None,
+            };
+            state.jobs = jobs.iter().map(job).collect();
         })
     }
 

@@ -18,6 +18,8 @@ mod push;
 mod run;
 mod screen;
 mod show;
+mod stage;
+mod standing;
 mod tree;
 
 use std::fmt::Write as _;

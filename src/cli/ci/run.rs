@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +24,7 @@ use super::engine::{Choice, Wanted, choose};
 use super::interrupt::Interrupt;
 use super::push::Push;
 use super::screen::{Screen, follow};
+use super::stage::Stage;
 use super::tree::{Subject, here};
 use crate::clock::Clock;
 use crate::config;
@@ -62,27 +62,21 @@ pub(super) struct RunArguments {
     /// Run this commit instead of the working tree
     #[arg(long, value_name = "REV")]
     sha: Option<String>,
-    /// What the run starts from
-    #[arg(long, value_enum, default_value_t = StartsFrom::Push)]
-    source: StartsFrom,
+    /// What the run starts from: push, manual, or the name of a schedule
+    #[arg(long, value_name = "SOURCE", default_value = "push", value_parser = source)]
+    source: Source,
 }
 
 /// A source, as people type it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StartsFrom {
-    /// As if it were pushed
-    Push,
-    /// As if a person had started it
-    Manual,
-}
-
-impl StartsFrom {
-    fn source(self) -> Source {
-        match self {
-            Self::Push => Source::Push,
-            Self::Manual => Source::Manual,
-        }
-    }
+fn source(name: &str) -> Result<Source, String> {
+    let full = if name.starts_with("quire/") {
+        name.to_owned()
+    } else if ["push", "manual"].contains(&name) {
+        format!("quire/{name}")
+    } else {
+        format!("quire/cron/{name}")
+    };
+    Source::from_name(&full).ok_or_else(|| "it is push, manual, or the name of a schedule".to_owned())
 }
 
 /// Runs `quire ci run`.
@@ -127,7 +121,7 @@ impl Plan {
         let folder = here()?;
         let program = std::env::current_exe().map_err(CiError::Start)?;
         let run = RunId::new();
-        let source = arguments.source.source();
+        let source = arguments.source.clone();
         let subject = Subject::find(&folder, arguments.sha.as_deref()).await?;
         let (pipeline, driver) = subject.register(&program).await?;
         let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -273,7 +267,7 @@ impl Plan {
     }
 }
 
-type Shown = tokio::task::JoinHandle<(Screen<std::io::Stdout>, std::io::Result<()>)>;
+type Shown = tokio::task::JoinHandle<(Screen<Stage>, std::io::Result<()>)>;
 
 /// Waits until everything is printed, prints the summary, and gives the exit code.
 async fn conclude(
