@@ -20,6 +20,7 @@ use super::wire::{self, Incoming, Reader};
 use super::{dsl, sandbox};
 use crate::fennel::{Compiler, Limits, LuaFault, MEMORY_LIMIT, Vm, lua_fault, to_json};
 use crate::pipeline::{Diagnostic, Place, Registration, format_duration};
+use crate::secret::Secret;
 
 /// The Lua side, as the build script compiled it.
 static RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.luac"));
@@ -226,7 +227,7 @@ impl Driver {
     /// The job that waits for a call, no longer waiting for it.
     fn waiter(&self, wanted: u64) -> Option<(String, Wait)> {
         let mut jobs = self.host.jobs.borrow_mut();
-        let waits = |job: &JobRun| matches!(job.wait, Some(Wait::Command(call, _) | Wait::Secret(call)) if call == wanted);
+        let waits = |job: &JobRun| matches!(job.wait, Some(Wait::Command(call, _) | Wait::Secret(call, _)) if call == wanted);
         let (id, job) = jobs.iter_mut().find(|(_, job)| waits(job))?;
         job.wait.take().map(|wait| (id.clone(), wait))
     }
@@ -269,7 +270,10 @@ impl Driver {
     }
 
     fn secret_came(&mut self, call: u64, value: Result<String, String>) -> io::Result<()> {
-        let Some((id, Wait::Secret(_))) = self.waiter(call) else { return Ok(()) };
+        let Some((id, Wait::Secret(_, name))) = self.waiter(call) else { return Ok(()) };
+        if let Ok(value) = &value {
+            self.host.secrets.add(&name, &Secret::new(value.clone()));
+        }
         let lua = self.host.vm.lua();
         let answer = match &value {
             Ok(value) => lua.create_string(value).map(|value| MultiValue::from_iter([Value::String(value)])),
@@ -403,6 +407,8 @@ impl Driver {
         for name in ["stdout", "stderr"] {
             let text: mlua::LuaString = fields.raw_get(name).ok()?;
             let bytes = text.as_bytes();
+            // Before it is cut: half a secret would be known to nobody.
+            let bytes = self.host.secrets.redact_bytes(&bytes);
             let kept = &bytes[..bytes.len().min(MAX_KEPT_OUTPUT)];
             fields.raw_set(name, String::from_utf8_lossy(kept)).ok()?;
         }

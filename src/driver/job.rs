@@ -35,8 +35,8 @@ impl Command {
 pub(super) enum Wait {
     /// A command.
     Command(u64, Command),
-    /// A secret.
-    Secret(u64),
+    /// The secret of this name.
+    Secret(u64, String),
 }
 
 /// A job whose function was called and has not ended.

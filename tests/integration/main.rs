@@ -13,9 +13,11 @@ mod hostile;
 mod housekeeping;
 mod native;
 mod pushes;
+mod redaction;
 mod refs;
 mod restarts;
 mod runs;
+mod values;
 
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"
