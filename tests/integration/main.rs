@@ -12,6 +12,7 @@ mod corpus;
 mod hostile;
 mod housekeeping;
 mod native;
+mod outcomes;
 mod pushes;
 mod redaction;
 mod refs;
