@@ -35,8 +35,21 @@ impl Command {
 pub(super) enum Wait {
     /// A command.
     Command(u64, Command),
+    /// What a tool beside `sh` was asked for.
+    Answer(u64, Wanted),
+}
+
+/// What a tool beside `sh` gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
     /// The secret of this name.
-    Secret(u64, String),
+    Secret(String),
+    /// What a file holds.
+    Text,
+    /// What the file at this path holds, read as JSON.
+    Json(String),
+    /// Nothing, once it is done.
+    Nothing,
 }
 
 /// A job whose function was called and has not ended.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Auth, Config};
 use crate::executor::{DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor, ResourceLimits};
+use crate::housekeeping::Kept;
 use crate::logs::DEFAULT_CAP_BYTES;
 use crate::paths::Paths;
 use crate::run::ExecutorKind;
@@ -122,8 +123,14 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
         limits: ResourceLimits { memory: config.ci.memory, milli_cpus: config.ci.cpus, pids: config.ci.pids, network: config.ci.network },
         retry_orphaned: config.ci.retry_orphaned,
         log_cap: DEFAULT_CAP_BYTES,
+        artifact_cap: config.ci.max_artifacts,
         secrets: Arc::new(move |name| secrets.secret(name, variable).map_err(|error| error.to_string())),
     }
+}
+
+pub(super) fn kept(config: &Config) -> Kept {
+    let keep = &config.keep;
+    Kept { runs: keep.runs, days: keep.days, logs: keep.logs, artifacts: keep.artifacts }
 }
 
 /// The executor that is asked for first; the other one only cleans up after a change of mind.

@@ -18,6 +18,7 @@ mod redaction;
 mod refs;
 mod restarts;
 mod runs;
+mod starts;
 mod values;
 
 /// A pipeline whose one job prints a line.

@@ -89,7 +89,7 @@ fn of_jobs_that_pass_fail_and_do_nothing() {
     let steps = |id: &str| forge.steps(ended.id).iter().filter(|step| step.job_id.as_str() == id).count();
     assert_eq!((steps("broken"), steps("retried"), steps("retried-in-vain"), steps("slow")), (1, 3, 2, 1), "a time-out is not retried");
     assert_eq!((ended.state, ended.failure_kind), (RunState::Failed, Some(FailureKind::Job)));
-    assert!(ended.failure_message.unwrap().contains("job `broken` failed"));
+    assert!(ended.message.unwrap().contains("job `broken` failed"));
     // Only jobs that may fail have failed: the run is complete.
     let (ended, _) = run(
         &forge,
@@ -138,7 +138,7 @@ fn of_jobs_whose_run_timed_out() {
 (ci.job :waits [:runs] (fn [{: sh}] (sh :true)))",
     );
     assert_eq!((ended.state, ended.failure_kind), (RunState::Failed, Some(FailureKind::Timeout)), "{ended:?}");
-    assert_eq!(ended.failure_message.as_deref(), Some("the run timed out after 1s"));
+    assert_eq!(ended.message.as_deref(), Some("the run timed out after 1s"));
     let states: Vec<JobState> = ["done", "runs", "waits"].iter().map(|id| find(&jobs, id).state).collect();
     assert_eq!(states, [JobState::Complete, JobState::Aborted, JobState::Aborted]);
 }
