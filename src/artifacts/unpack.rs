@@ -75,7 +75,9 @@ fn below(name: &Path) -> Result<PathBuf, ArtifactError> {
         match part {
             Component::Normal(part) => parts.push(part),
             Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(refused(name, "is a path that leads out of it")),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(refused(name, "is a path that leads out of it"));
+            }
         }
     }
     Ok(parts.into_iter().skip(1).collect())

@@ -141,7 +141,9 @@ pub(super) fn path(value: Option<&Value>) -> Answer<String> {
 /// What a file shall hold: any bytes.
 pub(super) fn content(value: Option<&Value>) -> Answer<Text> {
     match value {
-        Some(Value::String(content)) if content.as_bytes().len() > MAX_STDIN => Err("the content of a file is longer than 4 MiB".to_owned()),
+        Some(Value::String(content)) if content.as_bytes().len() > MAX_STDIN => {
+            Err("the content of a file is longer than 4 MiB".to_owned())
+        }
         Some(Value::String(content)) => Ok(Text::new(content.as_bytes().to_vec())),
         Some(Value::Integer(number)) => Ok(Text::Plain(number.to_string())),
         Some(Value::Number(number)) => Ok(Text::Plain(number.to_string())),

@@ -13,6 +13,7 @@ pub mod play;
 pub mod prepare;
 mod reconcile;
 mod record;
+pub mod service;
 mod step;
 mod tree;
 

@@ -73,11 +73,12 @@ impl DockerWorkspace {
             (PathKind::Link(_) | PathKind::Other, _) => return Err(Refusal::Special.of(path)),
         };
         let attempt = "write a file of the workspace";
-        let archive = archive_of(&names, content, permissions).map_err(|error| ExecutorError::Other { attempt, message: error.to_string() })?;
+        let archive =
+            archive_of(&names, content, permissions).map_err(|error| ExecutorError::Other { attempt, message: error.to_string() })?;
         let stream = futures_util::stream::iter([Ok(Bytes::from(archive))]).boxed();
         self.engine.upload(&self.container, &text(&folder), stream).await.map_err(|error| fault(attempt, &error))?;
         if let (Some(user), Some(first)) = (&self.user, names.first()) {
-            let given = aside::give(&self.engine, &self.container, &text(&folder.join(first)), user).await;
+            let given = aside::give(&self.engine, &self.container, &text(&folder.join(first)), user, &[]).await;
             given.map_err(|message| ExecutorError::Other { attempt, message })?;
         }
         Ok(())
@@ -100,11 +101,11 @@ impl DockerWorkspace {
         let mut state = self.look(&place).await?.ok_or_else(|| Refusal::Missing.of(path))?;
         let mut links = 0;
         while let Some(name) = left.pop() {
+            if state.kind != PathKind::Folder {
+                return Err(Refusal::Way.of(path));
+            }
             let next = place.join(&name);
             let Some(seen) = self.look(&next).await? else {
-                if state.kind == PathKind::File {
-                    return Err(Refusal::Way.of(path));
-                }
                 left.push(name);
                 break;
             };
@@ -126,7 +127,11 @@ impl DockerWorkspace {
     }
 
     async fn look(&self, place: &Path) -> Result<Option<PathState>, ExecutorError> {
-        let seen = self.engine.path_state(&self.container, &text(place)).await.map_err(|error| fault("look for a file of the workspace", &error))?;
+        let seen = self
+            .engine
+            .path_state(&self.container, &text(place))
+            .await
+            .map_err(|error| fault("look for a file of the workspace", &error))?;
         if seen.is_none() && place == Path::new(FOLDER) {
             // Not even the workspace is there: nor is the container.
             let gone = DockerError::NotFound { attempt: "look for a file of the workspace", message: "the container is gone".to_owned() };
