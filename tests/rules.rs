@@ -40,7 +40,7 @@ const MODULES: &[Module] = &[
     Module("config", 3, &["fennel"]),
     Module("driver", 3, &["fennel"]),
     Module("executor", 3, &["docker", "logs"]),
-    Module("intake", 3, &["queue", "store", "git"]),
+    Module("intake", 3, &["executor", "queue", "store", "git"]),
     Module("queue", 3, &["store"]),
     Module("runner", 3, &["queue", "executor", "driver", "git", "store", "logs", "artifacts"]),
     Module("hook", 4, &[]),

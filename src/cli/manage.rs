@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::output::Out;
 use super::report::Failure;
-use super::{key, login, owner, repo, run, status};
+use super::{cache, key, login, owner, repo, run, status};
 use crate::clock::Clock;
 use crate::paths::Paths;
 use crate::public_keys::Key;
@@ -16,13 +16,14 @@ use crate::ssh::command::Refusal;
 use crate::store::Store;
 
 /// For those who ask what there is.
-pub(super) const OVERVIEW: [(&str, &str); 10] = [
+pub(super) const OVERVIEW: [(&str, &str); 11] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
     ("run logs ID [--job J] [--follow]", "its log, live"),
     ("run wait | cancel | retry ID", "wait for its end, end it, repeat it"),
     ("run artifacts list ID | get ID [NAME]", "what it kept; get writes it to standard output"),
+    ("cache list | clear REPO [NAME]", "what runs keep from one to the next"),
     ("key list", "the keys that may connect"),
     ("login", "a link that signs a browser in"),
     ("status", "how the appliance is"),
@@ -58,6 +59,9 @@ pub(super) enum Manage {
     /// Runs.
     #[command(subcommand)]
     Run(run::RunCommand),
+    /// Caches, which runs keep from one to the next.
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -72,6 +76,7 @@ impl Manage {
         match self {
             Self::Repo(command) => command.json(),
             Self::Run(command) => command.json(),
+            Self::Cache(command) => command.json(),
             Self::Key(command) => command.json(),
             Self::Login(format) | Self::Status(format) => format.json,
         }
@@ -144,6 +149,7 @@ fn carry_out(paths: &Paths, command: Manage, caller: &Caller) -> Result<(), Fail
     match command {
         Manage::Repo(command) => repo::repo(&context, &command, out),
         Manage::Run(command) => run::run(&context, &command, out),
+        Manage::Cache(command) => cache::cache(&context, &command, out),
         Manage::Key(command) => key::key(&context, &command, out),
         Manage::Login(_) => login::login(&context, out),
         Manage::Status(_) => status::status(&context, out),

@@ -86,6 +86,18 @@ pub fn wake(paths: &Paths) {
     let _ = poke::ask(&paths.socket(), &SocketRequest::Wake, std::time::Duration::from_millis(500));
 }
 
+/// Asks `serve` for what only it can do; waits for the answer up to `patience`. An error is a sentence.
+///
+/// # Errors
+/// It does not answer, or says why not.
+pub fn ask(paths: &Paths, request: &SocketRequest, patience: std::time::Duration) -> Result<SocketAnswer, String> {
+    match poke::ask(&paths.socket(), request, patience) {
+        Ok(SocketAnswer::Error { message }) => Err(message),
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Pokes `serve` about a spooled event and gives the runs it answers; none where it does not answer.
 fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<AnsweredRun>> {
     let wants_runs = event.refs.iter().any(|update| !update.new_sha.is_zero());
@@ -94,7 +106,7 @@ fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<
             notes.iter().for_each(|note| voice.say(note));
             return Some(runs);
         }
-        Ok(SocketAnswer::Ok) => return Some(Vec::new()),
+        Ok(SocketAnswer::Ok | SocketAnswer::Caches { .. }) => return Some(Vec::new()),
         Ok(SocketAnswer::Error { message }) => {
             voice.say(&format!("warning: {message}"));
             return Some(Vec::new());

@@ -143,6 +143,7 @@ impl Runner {
         loop {
             tokio::time::sleep(if all_right { SWEEP_EVERY } else { SLOW_POLL }).await;
             all_right = self.reconcile().await;
+            self.remove_caches_of_none().await;
         }
     }
 

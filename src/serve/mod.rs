@@ -90,9 +90,9 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let queue = Queue::new(store.clone(), live.clone());
     let meter = Meter::default();
     let web_config = parts::web_config(&config);
-    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), web_config.url.clone());
-    let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let executors = parts::executors(&config, &instance, &paths);
+    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), web_config.url.clone(), executors.clone());
+    let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let program = std::env::current_exe().map_err(system("find the quire binary"))?;
     let runner = Runner::new(runner::Parts {
         store: store.clone(),
