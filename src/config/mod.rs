@@ -8,14 +8,14 @@
 mod keys;
 mod kinds;
 mod load;
+pub mod network;
 mod place;
 mod secrets;
-pub mod units;
 
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Loaded, Origin, Setting};
+pub use network::Network;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretSource};
-pub use units::Network;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

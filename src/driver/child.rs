@@ -29,12 +29,18 @@ const SLICE: Duration = Duration::from_millis(20);
 /// How long a single call of a built-in function, which nothing can interrupt, may take, in
 /// seconds; then the kernel ends this process.
 const STUCK_SECONDS: u32 = 30;
+/// How much nicer a gentle child is.
+const GENTLE: i32 = 10;
 /// How much of a command's output is kept where its result is returned.
 const MAX_KEPT_OUTPUT: usize = 512 << 10;
 
 /// Runs the child: everything from the first line to the end of standard input.
 #[must_use]
-pub fn child_main() -> ExitCode {
+pub fn child_main(gently: bool) -> ExitCode {
+    if gently {
+        // Where it may not, it is only quicker.
+        let _ = rustix::process::nice(GENTLE);
+    }
     sandbox::enter();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +49,15 @@ pub fn child_main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Evaluates a pipeline's file in this very process, without a sandbox around it: for programs that
+/// test the evaluation itself. Everybody else starts a [`super::Driver`].
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn register_here(source: PipelineSource, limit: Duration) -> Result<Registration, Vec<Diagnostic>> {
+    Driver::register(States::new(), source, limit, CompiledFiles::new()).map(|(_, registration)| registration)
 }
 
 fn serve() -> io::Result<()> {
@@ -198,7 +213,7 @@ impl Driver {
                 self.host.values.borrow_mut().insert(name, value);
                 Ok(())
             }
-            ToDriver::RunJob { job, timeout_ms, env: _ } => self.start(job, timeout_ms),
+            ToDriver::RunJob { job, timeout_ms, env } => self.start(job, env, timeout_ms),
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
             ToDriver::SecretValue { call, value } => self.answered(call, value.map(Text::Plain)),
             ToDriver::FileRead { call, content } => self.answered(call, content),
@@ -206,7 +221,7 @@ impl Driver {
         }
     }
 
-    fn start(&mut self, id: String, timeout_ms: Option<u64>) -> io::Result<()> {
+    fn start(&mut self, id: String, env: Vec<(String, String)>, timeout_ms: Option<u64>) -> io::Result<()> {
         let function = self.host.functions.borrow().get(&id).cloned();
         let fault = |message: String| JobEnd::Failed { message, exit_code: None, place: None };
         if self.host.jobs.borrow().contains_key(&id) {
@@ -219,7 +234,7 @@ impl Driver {
         };
         let deadline = timeout_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
         let limit = timeout_ms.map(format_duration).unwrap_or_default();
-        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, deadline, limit));
+        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, env, deadline, limit));
         self.runnable.push_back((id, MultiValue::from_iter([Value::Function(function)])));
         Ok(())
     }

@@ -55,6 +55,8 @@ pub(super) enum Wanted {
 pub(super) struct JobRun {
     /// The thread that its function runs in.
     pub(super) thread: Thread,
+    /// What `(env name)` gives.
+    pub(super) env: Vec<(String, String)>,
     /// When it must have ended.
     pub(super) deadline: Option<Instant>,
     /// Its time limit as a person writes it.
@@ -73,8 +75,8 @@ pub(super) struct JobRun {
 
 impl JobRun {
     /// A call that is about to begin.
-    pub(super) fn new(thread: Thread, deadline: Option<Instant>, limit: String) -> Self {
-        Self { thread, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
+    pub(super) fn new(thread: Thread, env: Vec<(String, String)>, deadline: Option<Instant>, limit: String) -> Self {
+        Self { thread, env, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
     }
 
     /// A command ended; from now on its exit code, where it is not 0, wants to be read.

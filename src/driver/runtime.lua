@@ -117,6 +117,12 @@ local function jobs(...)
   return value
 end
 
+local function variable(...)
+  local value, fault = host.env(...)
+  if fault then error(fault, 0) end
+  return value
+end
+
 local function log(...)
   local fault = host.log(...)
   if fault then error(fault, 0) end
@@ -141,7 +147,7 @@ local function strict(what, fields)
 end
 
 local tools = strict("the job's table", {
-  sh = sh, jobs = jobs, log = log,
+  sh = sh, jobs = jobs, log = log, env = variable,
   secret = asking("secret", host.secret),
   ["read-file"] = asking("read-file", host.read_file),
   ["read-json"] = asking("read-json", host.read_json),

@@ -28,6 +28,7 @@ pub use spool::{Damage, parse as parse_event};
 
 use crate::executor::Executor;
 use crate::git::{Git, GitError};
+use crate::housekeeping::Housekeeping;
 use crate::meter::Meter;
 use crate::names::EventId;
 use crate::paths::Paths;
@@ -86,14 +87,24 @@ struct Inner {
     damaged: AtomicU64,
     meter: Meter,
     executors: Vec<Arc<dyn Executor>>,
+    housekeeping: Housekeeping,
 }
 
 impl Intake {
     /// An intake that names pages below `url`, and knows of caches by asking the executors.
     #[must_use]
-    pub fn new(paths: Paths, store: Store, queue: Queue, meter: Meter, url: String, executors: Vec<Arc<dyn Executor>>) -> Self {
+    pub fn new(
+        paths: Paths,
+        store: Store,
+        queue: Queue,
+        meter: Meter,
+        housekeeping: Housekeeping,
+        executors: Vec<Arc<dyn Executor>>,
+        url: String,
+    ) -> Self {
         let git = Git::new(&paths);
-        let inner = Inner { paths, store, queue, git, url, taking: Mutex::default(), damaged: AtomicU64::new(0), meter, executors };
+        let (taking, damaged) = (Mutex::default(), AtomicU64::new(0));
+        let inner = Inner { paths, store, queue, git, url, taking, damaged, meter, executors, housekeeping };
         Self(Arc::new(inner))
     }
 

@@ -10,6 +10,7 @@ mod cron;
 mod duration;
 mod schedule;
 mod text;
+mod units;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -18,11 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::JobName;
 
-pub use check::{MAX_EDGES, MAX_INPUTS, MAX_JOBS};
+pub use check::{MAX_EDGES, MAX_INPUTS, MAX_JOBS, WORKSPACE};
 pub use cron::{CronError, CronSchedule};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use schedule::{Schedule, ScheduleError, Verdict};
-pub use text::PipelineText;
+pub use text::{MAX_QUOTED, PipelineText};
+pub use units::{format_cpus, format_size, parse_cpus, parse_size};
 
 /// The language of a pipeline or configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,9 @@ impl fmt::Display for Place {
     }
 }
 
+/// The most of what is wrong, in characters.
+const MAX_SENTENCE: usize = 2_000;
+
 /// One thing that is wrong with a pipeline, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
@@ -71,6 +76,26 @@ impl Diagnostic {
         self.hint = Some(hint.into());
         self
     }
+
+    /// The same, no longer than a person reads. What a driver says can be of any length.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.message = sentence(&self.message);
+        self.hint = self.hint.as_deref().map(sentence);
+        self.source_line = self.source_line.map(|line| line.chars().take(MAX_QUOTED).collect());
+        self
+    }
+}
+
+/// Words out of foreign hands: printable, and not longer than a person reads.
+#[must_use]
+pub fn sentence(words: &str) -> String {
+    let printable = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    let mut sentence: String = words.chars().take(MAX_SENTENCE).map(printable).collect();
+    if words.chars().nth(MAX_SENTENCE).is_some() {
+        sentence.push('…');
+    }
+    sentence
 }
 
 impl fmt::Display for Diagnostic {
@@ -222,8 +247,8 @@ pub enum Source {
     Cron(JobName),
 }
 
-/// What stands before a schedule's name.
-const CRON: &str = "quire/cron/";
+/// What stands before a schedule's name in that of its source.
+pub const CRON_SOURCE: &str = "quire/cron/";
 
 impl Source {
     /// Those that every pipeline has.
@@ -235,7 +260,7 @@ impl Source {
         match name {
             "quire/push" => Some(Self::Push),
             "quire/manual" => Some(Self::Manual),
-            other => other.strip_prefix(CRON)?.parse().ok().map(Self::Cron),
+            other => other.strip_prefix(CRON_SOURCE)?.parse().ok().map(Self::Cron),
         }
     }
 }
@@ -246,7 +271,7 @@ impl fmt::Display for Source {
         match self {
             Self::Push => f.pad("quire/push"),
             Self::Manual => f.pad("quire/manual"),
-            Self::Cron(name) => f.pad(&format!("{CRON}{name}")),
+            Self::Cron(name) => f.pad(&format!("{CRON_SOURCE}{name}")),
         }
     }
 }
@@ -326,7 +351,15 @@ impl Pipeline {
     /// # Errors
     /// All that is wrong; never an empty list.
     pub fn check(registration: Registration, source: &PipelineText, has_dockerfile: bool) -> Result<Self, Vec<Diagnostic>> {
-        check::check(registration, source, has_dockerfile)
+        Self::check_among(registration, std::slice::from_ref(source), has_dockerfile)
+    }
+
+    /// The same where the pipeline has helpers that may register something too: all its files, its own first.
+    ///
+    /// # Errors
+    /// As [`Pipeline::check`].
+    pub fn check_among(registration: Registration, sources: &[PipelineText], has_dockerfile: bool) -> Result<Self, Vec<Diagnostic>> {
+        check::check(registration, sources, has_dockerfile)
     }
 
     /// The jobs, in the order of registration.

@@ -6,9 +6,11 @@
 mod check;
 mod compiled;
 mod docs;
+mod forms;
 mod hostile;
 mod init;
 mod rules;
 mod run;
 mod support;
 mod terminal;
+mod unread;

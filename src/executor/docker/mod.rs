@@ -42,7 +42,7 @@ const RUN: &str = "io.quire.run";
 const REPO: &str = "io.quire.repo";
 
 /// The workspace in every container.
-const FOLDER: &str = "/work";
+const FOLDER: &str = crate::pipeline::WORKSPACE;
 
 /// Taken away from the engine's default capabilities: raw sockets, device files, the audit log, and giving capabilities on.
 const DROPPED: [&str; 4] = ["NET_RAW", "MKNOD", "AUDIT_WRITE", "SETPCAP"];

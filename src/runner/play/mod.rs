@@ -28,7 +28,7 @@ use crate::driver::{DriverError, DriverReceiver};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
 use crate::names::JobName;
-use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration};
+use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration, sentence};
 use crate::run::{FailureKind, JobState, Outcome};
 use crate::store::JobResult;
 
@@ -47,7 +47,7 @@ pub struct Scene {
     pub log: RunLog,
     /// Runs the commands.
     pub workspace: Arc<dyn Workspace>,
-    /// What `(jobs SOURCE)` gives, by source.
+    /// What `(jobs NAME)` gives from the start: what the source says, and results that are used again.
     pub values: Map<String, Value>,
     /// Variables of the run.
     pub env: Vec<(String, String)>,
@@ -215,8 +215,14 @@ impl Play {
         let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
-        let env = self.scene.env.clone();
+        let mut env = self.scene.env.clone();
+        env.extend(self.job_env(job).cloned());
         self.tell(ToDriver::RunJob { job: job.to_string(), timeout_ms, env });
+    }
+
+    /// The variables that a job's commands see beside those of the run.
+    fn job_env(&self, job: &JobName) -> impl Iterator<Item = &(String, String)> {
+        self.pipeline.job(job).into_iter().flat_map(|job| &job.options.env)
     }
 
     fn tell(&mut self, message: ToDriver) {
@@ -264,7 +270,7 @@ impl Play {
         crate::fault::point("runner-step-recorded");
         let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
         let output = Output::new(log);
-        let command = step::command(cmd, opts);
+        let command = step::command(cmd, opts, self.job_env(&job));
         self.open.insert(call, OpenStep { seq, job, output: output.clone(), timeout: command.timeout });
         let workspace = self.scene.workspace.clone();
         self.steps.spawn(async move { (call, workspace.run(command, Box::new(output), cancel).await) });
@@ -337,7 +343,7 @@ impl Play {
             && !active.timed_out
             && self.schedule.retry(&job)
         {
-            self.note(&format!("job `{job}` failed and is tried again: {message}"));
+            self.note(&format!("job `{job}` failed and is tried again: {}", sentence(message)));
             self.discard_artifacts(&job)?;
             self.call(&job);
             return Ok(());
@@ -353,7 +359,7 @@ impl Play {
                 (JobState::Failed, None, Some(located(&message, place.as_ref())), None)
             }
         };
-        let message = message.map(|message| redactor.redact_text(&message));
+        let message = message.map(|message| sentence(&redactor.redact_text(&message)));
         let result = JobResult { state, exit_code, message: message.as_deref(), output: output.as_ref() };
         self.scene.recorder.job_ended(&job, JobState::Active, &result)?;
         if let Some(message) = message {
