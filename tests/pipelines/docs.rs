@@ -28,7 +28,7 @@ fn every_example_of_the_manual_is_accepted() {
             }
             "fennel" => (
                 ".quire/ci.fnl",
-                format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : secret : log}}]\n{code}))"),
+                format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : secret : log : read-file : read-json : write-file : artifact}}]\n{code}))"),
             ),
             "lua" => (".quire/ci.lua", code.clone()),
             _ => continue,

@@ -9,6 +9,7 @@ mod docs;
 mod forms;
 mod hostile;
 mod init;
+mod kept;
 mod rules;
 mod run;
 mod support;
