@@ -5,11 +5,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod caches;
 mod docker;
 mod engine_away;
 mod figures;
+mod files;
 mod host;
 mod network;
 mod refusing;
+mod services;
 mod suite;
 mod support;

@@ -10,6 +10,7 @@ mod docs;
 mod forms;
 mod hostile;
 mod init;
+mod kept;
 mod rules;
 mod run;
 mod support;

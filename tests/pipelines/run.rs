@@ -78,7 +78,7 @@ impl Project {
         command
     }
 
-    fn ci(&self, arguments: &[&str]) -> Checked {
+    pub(crate) fn ci(&self, arguments: &[&str]) -> Checked {
         finished(&mut self.command(arguments))
     }
 
@@ -87,7 +87,7 @@ impl Project {
         self.ci(&["run", "--executor", "host"])
     }
 
-    fn nothing_is_left(&self) {
+    pub(crate) fn nothing_is_left(&self) {
         let left: Vec<_> = std::fs::read_dir(self.scratch()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "{left:?}");
     }

@@ -30,7 +30,7 @@ use crate::artifacts::{self, Keeper, Kept};
 use crate::clock::Clock;
 use crate::config;
 use crate::driver::protocol::DOCKERFILE;
-use crate::executor::{ExecutorError, ImageSource, ResourceLimits, StartObserver, StartSpec, Stream, Tree, Workspace};
+use crate::executor::{ExecutorError, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream, Tree, Workspace};
 use crate::git::{Checkout, Git};
 use crate::live::Live;
 use crate::logs::{Cursor, DEFAULT_CAP_BYTES, LogFollower, RunLog, StepLog};
@@ -40,6 +40,7 @@ use crate::pipeline::{Input, Schedule, Source};
 use crate::run::Outcome;
 use crate::runner::play::{Scene, executor_failed, play};
 use crate::runner::prepare::{self, Prepared, image};
+use crate::runner::service::ServiceOutput;
 use crate::runner::{GitTree, Recorder as _, SecretSource};
 use crate::secret::{Redactor, Secret};
 
@@ -241,7 +242,7 @@ impl Plan {
             workspace: Paths::workspace(&scratch.0),
         };
         let began = tokio::time::Instant::now();
-        let mut observer = LogObserver(log.own().ok());
+        let mut observer = LogObserver(log.own().ok(), log.clone());
         let started = self.choice.executor.start(spec, &mut observer, interrupt.stop.clone()).await;
         observer.finish();
         let started: Arc<dyn Workspace> = match started {
@@ -389,7 +390,7 @@ fn secrets() -> SecretSource {
 }
 
 /// What happens while a workspace starts, for the run's log.
-struct LogObserver(Option<StepLog>);
+struct LogObserver(Option<StepLog>, RunLog);
 
 impl LogObserver {
     fn finish(self) {
@@ -413,6 +414,10 @@ impl StartObserver for LogObserver {
     fn container_created(&mut self, _id: &str, _image: &str) {}
 
     fn container_started(&mut self) {}
+
+    fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {
+        Box::new(ServiceOutput::open(&self.1, service))
+    }
 }
 
 /// A folder for the run's logs, and on the host its workspace; removed when dropped.
