@@ -4,6 +4,7 @@
 //! told apart by its first words, before any parser is built. Everything else goes through clap.
 //! The management commands ([`manage`]) are the same here and over SSH.
 
+mod artifacts;
 mod ci;
 mod exec;
 mod follow;

@@ -12,6 +12,7 @@ use super::manage::{Context, Format};
 use super::output::{Cell, Out};
 use super::report::Failure;
 use super::start::no_repository;
+use crate::artifacts;
 use crate::clock::Millis;
 use crate::git::Git;
 use crate::hook;
@@ -165,6 +166,9 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
             return Err(Failure::failed(format!("the repository is gone, its logs in {} are not: {error}", logs.display())));
         }
         _ => {}
+    }
+    if let Err(error) = artifacts::remove_repo(context.paths, name) {
+        return Err(Failure::failed(format!("the repository is gone, some of what its runs kept is not: {error}")));
     }
     if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("removed repository {name}")) }
 }

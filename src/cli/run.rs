@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::artifacts;
 use super::follow::{self, Appliance, Hush};
 use super::logs::{self, LogFormat};
 use super::manage::{Context, Format};
@@ -28,6 +29,9 @@ pub(super) enum RunCommand {
     /// End a run.
     Cancel(One),
     /// Queue a new run that repeats one that has ended.
+    /// What runs kept.
+    #[command(subcommand)]
+    Artifacts(artifacts::ArtifactsCommand),
     Retry(RetryArgs),
     /// Start a run by hand, of where a branch stands now.
     Start(start::StartArgs),
@@ -97,6 +101,7 @@ impl RunCommand {
             Self::Retry(retry) => retry.one.format.json,
             Self::Start(start) => start.format.json,
             Self::Logs(logs) => logs.json,
+            Self::Artifacts(command) => command.json(),
         }
     }
 }
@@ -124,6 +129,7 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
     let find = |one: &One| store.resolve_run(&one.id);
     let get = |id: RunId| store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")));
     match command {
+        RunCommand::Artifacts(command) => artifacts::artifacts(context, &store, command, out),
         RunCommand::List(args) => {
             let filter =
                 RunFilter { repo: args.repo.clone(), ref_name: args.ref_name.clone(), state: args.state, before: None, limit: args.limit };

@@ -345,6 +345,25 @@ pub struct StepRow {
     pub finished_at_ms: Option<Millis>,
 }
 
+/// A row of `artifacts`: a file or folder that a job kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArtifactRow {
+    /// The run it belongs to.
+    pub run_id: RunId,
+    /// Its name, unique in the run.
+    pub name: String,
+    /// The job that kept it.
+    pub job_id: JobName,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// How many files it holds.
+    pub files: u64,
+    /// Their size together.
+    pub bytes: u64,
+    /// When it was kept.
+    pub created_at_ms: Millis,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

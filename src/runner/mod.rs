@@ -69,6 +69,8 @@ pub struct RunnerConfig {
     pub retry_orphaned: bool,
     /// What the logs of one run may take, in bytes.
     pub log_cap: u64,
+    /// What the artifacts of one run may take, in bytes.
+    pub artifact_cap: u64,
     /// Where secrets come from.
     pub secrets: SecretSource,
 }

@@ -17,6 +17,7 @@ use super::prepare::{self, Prepared, Pushed, Unprepared};
 use super::record::{Recorder, StoreRecorder};
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
+use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
@@ -207,6 +208,7 @@ impl Runner {
             values: sources,
             env,
             secrets: config.secrets.clone(),
+            artifacts: Keeper::new(self.0.paths.run_artifacts(&run.repo, run.id), config.artifact_cap),
             began,
             timeout,
         };

@@ -5,6 +5,7 @@
 //! lifted to the time before them, so the CHECK constraints hold whatever the clock does.
 //! Calls are synchronous and short; async code goes through [`Store::call`].
 
+mod artifacts;
 mod error;
 mod events;
 mod jobs;

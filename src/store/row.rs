@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row};
 
 use crate::clock::Millis;
-use crate::run::{JobRow, Run, StepRow};
+use crate::run::{ArtifactRow, JobRow, Run, StepRow};
 
 /// The columns of [`run`], in any order.
 pub(super) const RUN_COLUMNS: &str = "id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job, \
@@ -113,6 +113,20 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StepRow> {
         exit_code: row.get("exit_code")?,
         started_at_ms: Millis(row.get("started_at_ms")?),
         finished_at_ms: time(row, "finished_at_ms")?,
+    })
+}
+
+/// A row of `artifacts`, all columns.
+pub(super) fn artifact(row: &Row<'_>) -> rusqlite::Result<ArtifactRow> {
+    let unsigned = |column: &str| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
+    Ok(ArtifactRow {
+        run_id: parsed(row, "run_id")?,
+        name: row.get("name")?,
+        job_id: parsed(row, "job_id")?,
+        is_folder: row.get("is_folder")?,
+        files: unsigned("files")?,
+        bytes: unsigned("bytes")?,
+        created_at_ms: Millis(row.get("created_at_ms")?),
     })
 }
 
