@@ -10,6 +10,7 @@
 //! than half as much again as the container's start, and one of the engine's few address ranges.
 
 mod aside;
+mod attach;
 mod ending;
 mod files;
 mod image;
@@ -24,7 +25,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
+use super::{Attached, Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
 use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings};
 use crate::names::RunId;
 use crate::run::ExecutorKind;
@@ -78,6 +79,11 @@ pub struct DockerExecutor {
     network: Arc<tokio::sync::Mutex<Option<String>>>,
 }
 
+/// How a run's container is called.
+fn container_name(run: RunId) -> String {
+    format!("quire-{run}")
+}
+
 /// What this process has in hand: a sweep and the removal of old images leave it alone.
 #[derive(Default)]
 struct Live {
@@ -109,7 +115,7 @@ impl DockerExecutor {
         // The engine refuses more CPUs than it has.
         let most = self.engine.cpus().await?.saturating_mul(1000);
         Ok(ContainerSpec {
-            name: format!("quire-{}", spec.run),
+            name: container_name(spec.run),
             image: image.name.clone(),
             // Root, so that the workspace can be given to the image's user; that one then runs the commands.
             user: image.user.as_ref().map(|_| "0".to_owned()),
@@ -236,6 +242,10 @@ impl Executor for DockerExecutor {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
         async { self.engine.ping().await.map_err(|error| ExecutorError::Unavailable(error.chain())) }.boxed()
+    }
+
+    fn attach(&self, run: RunId, argv: Vec<String>) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
+        self.attach(run, argv).boxed()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
