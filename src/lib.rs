@@ -43,6 +43,7 @@ pub mod store;
 pub mod config;
 pub mod driver;
 pub mod executor;
+pub mod housekeeping;
 pub mod intake;
 pub mod queue;
 pub mod runner;

@@ -95,6 +95,18 @@ impl Paths {
         self.repo_runs(repo).join(run.to_string())
     }
 
+    /// Folder of all runs' logs, `<repo>/<run-id>/` below it.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.data.join("runs")
+    }
+
+    /// Folder of all runs' artifacts, `<repo>/<run-id>/` below it.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.data.join("artifacts")
+    }
+
     /// The log of a run's own lines: image build, pull, what quire has to say.
     #[must_use]
     pub fn run_log(run_folder: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::output::Out;
 use super::report::Failure;
-use super::{key, login, owner, repo, run, schedule, status};
+use super::{gc, key, login, owner, repo, run, schedule, status};
 use crate::clock::Clock;
 use crate::paths::Paths;
 use crate::public_keys::Key;
@@ -16,7 +16,7 @@ use crate::ssh::command::Refusal;
 use crate::store::Store;
 
 /// For those who ask what there is.
-pub(super) const OVERVIEW: [(&str, &str); 12] = [
+pub(super) const OVERVIEW: [(&str, &str); 13] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
@@ -28,6 +28,7 @@ pub(super) const OVERVIEW: [(&str, &str); 12] = [
     ("key list", "the keys that may connect"),
     ("login", "a link that signs a browser in"),
     ("status", "how the appliance is"),
+    ("gc", "remove now what need not be kept"),
     ("help", "all of it, with options"),
 ];
 
@@ -70,6 +71,8 @@ pub(super) enum Manage {
     Login(Format),
     /// Show how the appliance is.
     Status(Format),
+    /// Remove now what `:keep` does not ask for: old runs, logs, artifacts, leftovers.
+    Gc(Format),
 }
 
 impl Manage {
@@ -79,7 +82,7 @@ impl Manage {
             Self::Run(command) => command.json(),
             Self::Schedule(command) => command.json(),
             Self::Key(command) => command.json(),
-            Self::Login(format) | Self::Status(format) => format.json,
+            Self::Login(format) | Self::Status(format) | Self::Gc(format) => format.json,
         }
     }
 }
@@ -153,6 +156,7 @@ fn carry_out(paths: &Paths, command: Manage, caller: &Caller) -> Result<(), Fail
         Manage::Schedule(command) => schedule::schedule(&context, &command, out),
         Manage::Key(command) => key::key(&context, &command, out),
         Manage::Login(_) => login::login(&context, out),
+        Manage::Gc(_) => gc::gc(&context, out),
         Manage::Status(_) => status::status(&context, out),
     }
 }

@@ -9,6 +9,7 @@ mod attach;
 mod ci;
 mod exec;
 mod follow;
+mod gc;
 mod health;
 mod init;
 mod key;

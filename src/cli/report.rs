@@ -126,6 +126,7 @@ impl From<GitError> for Failure {
             GitError::Start { .. } => Self::of(FAILED, &error).hint("is git installed and in PATH?"),
             GitError::Talk { .. }
             | GitError::TimedOut { .. }
+            | GitError::TooLong { .. }
             | GitError::Failed { .. }
             | GitError::Unexpected { .. }
             | GitError::Io { .. } => Self::of(FAILED, &error),

@@ -175,6 +175,9 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             let id = store.resolve_run(&args.id)?;
             let format = if args.json { LogFormat::Json } else { args.format };
             let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, out)?;
+            if let Some(at) = run.logs_removed_at_ms {
+                follow::say(&format!("the log of this run was removed by retention (`:keep`) on {at}"));
+            }
             if args.follow { ended(&run, format != LogFormat::Text) } else { Ok(()) }
         }
     }

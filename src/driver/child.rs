@@ -51,6 +51,15 @@ pub fn child_main(gently: bool) -> ExitCode {
     }
 }
 
+/// Evaluates a pipeline's file in this very process, without a sandbox around it: for programs that
+/// test the evaluation itself. Everybody else starts a [`super::Driver`].
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn register_here(source: PipelineSource, limit: Duration) -> Result<Registration, Vec<Diagnostic>> {
+    Driver::register(States::new(), source, limit, CompiledFiles::new()).map(|(_, registration)| registration)
+}
+
 fn serve() -> io::Result<()> {
     // Loaded while the runner still reads the repository.
     let states = States::new();

@@ -340,7 +340,8 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     let host = with();
     let sh = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.sh(lua, arguments).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("sh", lua.create_function(sh)?)?;
-    let asking: [(&str, fn(&Host, &MultiValue) -> Answer<u64>); 5] = [
+    type Ask = fn(&Host, &MultiValue) -> Answer<u64>;
+    let asking: [(&str, Ask); 5] = [
         ("secret", Host::secret),
         ("read_file", Host::read_file),
         ("read_json", Host::read_json),

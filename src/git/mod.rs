@@ -15,6 +15,7 @@ mod leftovers;
 mod objects;
 mod refs;
 mod repo;
+mod upkeep;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub use error::GitError;
 pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts, has_word};
 pub use refs::Refs;
 pub use repo::nearest;
+pub use upkeep::{PushMark, Upkeep};
 
 use crate::paths::Paths;
 

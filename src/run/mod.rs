@@ -298,6 +298,10 @@ pub struct Run {
     pub container_stopped_at_ms: Option<Millis>,
     /// The workspace on disk, where the executor has one.
     pub workspace_path: Option<String>,
+    /// When retention removed its logs.
+    pub logs_removed_at_ms: Option<Millis>,
+    /// When retention removed its artifacts.
+    pub artifacts_removed_at_ms: Option<Millis>,
 }
 
 /// A row of `jobs`.

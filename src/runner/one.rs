@@ -26,7 +26,7 @@ use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
 use crate::names::{JobName, ObjectId, RunId};
-use crate::pipeline::{Input, Schedule, format_duration};
+use crate::pipeline::{Input, MAX_QUOTED, Schedule, format_duration};
 use crate::policy;
 use crate::run::{ExecutorKind, FailureKind, JobRow, Outcome, Run};
 use crate::secret::{Redactor, Secret};
@@ -377,8 +377,12 @@ async fn start_within(
 fn explain(diagnostic: &crate::pipeline::Diagnostic) -> String {
     let mut text = diagnostic.to_string();
     if let Some(line) = &diagnostic.source_line {
-        let column = diagnostic.place.as_ref().map_or(1, |place| place.column.max(1));
-        text.push_str(&format!("\n    {line}\n    {}^", " ".repeat(column as usize - 1)));
+        text.push_str(&format!("\n    {line}"));
+        let column = diagnostic.place.as_ref().map_or(1, |place| place.column.max(1)) as usize;
+        // A place comes from the driver, and long lines are cut.
+        if column <= MAX_QUOTED {
+            text.push_str(&format!("\n    {}^", " ".repeat(column - 1)));
+        }
     }
     if let Some(hint) = &diagnostic.hint {
         text.push_str(&format!("\n    {hint}"));

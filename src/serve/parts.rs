@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Auth, Config};
 use crate::executor::{DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor, ResourceLimits};
+use crate::housekeeping::Kept;
 use crate::logs::DEFAULT_CAP_BYTES;
 use crate::paths::Paths;
 use crate::run::ExecutorKind;
@@ -126,6 +127,11 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
         artifact_cap: config.ci.max_artifacts,
         secrets: Arc::new(move |name| secrets.secret(name, variable).map_err(|error| error.to_string())),
     }
+}
+
+pub(super) fn kept(config: &Config) -> Kept {
+    let keep = &config.keep;
+    Kept { runs: keep.runs, days: keep.days, logs: keep.logs, artifacts: keep.artifacts }
 }
 
 /// The executor that is asked for first; the other one only cleans up after a change of mind.

@@ -101,7 +101,10 @@ fn room_for_a_push(paths: &Paths) -> Result<(), SessionError> {
 }
 
 fn become_git(paths: &Paths, service: Service, repo: &RepoName) -> SessionError {
-    let mut command = Git::new(paths).command();
+    let git = Git::new(paths);
+    // Maintenance gives way to a push. The mark goes on in what this process becomes.
+    let _mark = if service == Service::ReceivePack { git.announce_push(repo) } else { None };
+    let mut command = git.command();
     command.stdin(std::process::Stdio::inherit());
     command.env(DATA_VARIABLE, absolute(paths.data())).env(RUNTIME_VARIABLE, absolute(paths.runtime()));
     if let Some(key) = key(paths) {

@@ -12,7 +12,7 @@ use crate::run::{ArtifactRow, JobRow, Run, StepRow};
 pub(super) const RUN_COLUMNS: &str = "id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job, \
      retry_of, only_failed, params, group_name, supersede, unexamined, keep, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
      finished_at_ms, executor, container_id, image_tag, build_started_at_ms, build_finished_at_ms, container_started_at_ms, \
-     container_stopped_at_ms, workspace_path";
+     container_stopped_at_ms, workspace_path, logs_removed_at_ms, artifacts_removed_at_ms";
 
 /// A text in a row that is not of its type: the row is damaged.
 fn unparsed(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
@@ -20,6 +20,16 @@ fn unparsed(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::
 }
 
 fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(unparsed)
+}
+
+/// A column by its place.
+pub(super) fn parsed_at<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
@@ -83,6 +93,8 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         container_started_at_ms: time(row, "container_started_at_ms")?,
         container_stopped_at_ms: time(row, "container_stopped_at_ms")?,
         workspace_path: row.get("workspace_path")?,
+        logs_removed_at_ms: time(row, "logs_removed_at_ms")?,
+        artifacts_removed_at_ms: time(row, "artifacts_removed_at_ms")?,
     })
 }
 

@@ -147,7 +147,9 @@ impl Store {
             tx.execute("DELETE FROM runs WHERE repo = ?1 AND state <> 'active'", [repo]).attempt(attempt)?;
             tx.execute("DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)", [repo])
                 .attempt(attempt)?;
-            tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo]).attempt(attempt)?;
+            for table in ["seen_refs", "maintenance"] {
+                tx.execute(&format!("DELETE FROM {table} WHERE repo = ?1"), [repo]).attempt(attempt)?;
+            }
             Ok(())
         })
     }

@@ -13,8 +13,11 @@ mod containers;
 mod disk;
 mod engine;
 mod mounts;
+mod neighbours;
+mod own_engine;
 mod points;
 mod power;
+mod proxy;
 mod push_path;
 mod random;
 

@@ -44,6 +44,8 @@ fn run(id: RunId, state: RunState) -> Run {
         container_started_at_ms: None,
         container_stopped_at_ms: None,
         workspace_path: None,
+        logs_removed_at_ms: None,
+        artifacts_removed_at_ms: None,
     }
 }
 

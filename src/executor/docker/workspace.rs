@@ -26,6 +26,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a container that died may take to say so.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Said where a command outlives its output.
+const DEAF: &str = "quire: the output has ended and the command goes on: what it may still say is not seen\n";
+
 /// A container on its way to being removed is first seen as killed, so both have the same words.
 const OUTSIDE: &str = "the container was stopped or removed from outside";
 
@@ -116,7 +119,7 @@ impl DockerWorkspace {
         match self.follow(&mut running, feed(input, stdin), deadline, &mut *sink, &cancel).await {
             Followed::Cut(end) => self.cut(running, end, &mut *sink).await,
             Followed::Output(Err(error)) => self.lost(error).await,
-            Followed::Output(Ok(())) => match self.await_exit(&running.exec, deadline, &cancel).await {
+            Followed::Output(Ok(())) => match self.await_exit(&running.exec, deadline, &cancel, &mut *sink).await {
                 Ok(Ok(state)) => self.conclude(running, state, &command, &folder, &mut *sink).await,
                 Ok(Err(end)) => self.cut(running, end, &mut *sink).await,
                 Err(error) => self.lost(error).await,
@@ -187,19 +190,25 @@ impl DockerWorkspace {
     }
 
     /// Waits until the engine knows the exit code. A command may close its outputs and go on, so
-    /// this has no time limit but the command's own.
+    /// this has no time limit but the command's own. A connection that broke looks the same, so the log says it.
     async fn await_exit(
         &self,
         exec: &str,
         deadline: Deadline,
         cancel: &CancellationToken,
+        sink: &mut dyn OutputSink,
     ) -> Result<Result<ExecState, CommandEnd>, DockerError> {
         let mut limit = std::pin::pin!(deadline.reached());
         let mut pause = Duration::from_millis(1);
+        let (closed, mut told) = (Instant::now(), false);
         loop {
             let state = self.engine.exec_state(exec).await?;
             if !state.running {
                 return Ok(Ok(state));
+            }
+            if !told && closed.elapsed() > SETTLE {
+                told = true;
+                sink.output(Stream::Stderr, DEAF.as_bytes());
             }
             if pause >= Duration::from_millis(256) && !self.engine.container(&self.container).await?.is_some_and(|c| c.running) {
                 return Ok(Ok(ExecState { running: false, exit_code: None }));

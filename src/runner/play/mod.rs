@@ -28,7 +28,7 @@ use crate::driver::{DriverError, DriverReceiver};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
 use crate::names::JobName;
-use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration};
+use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration, sentence};
 use crate::run::{FailureKind, JobState, Outcome};
 use crate::store::JobResult;
 
@@ -340,7 +340,7 @@ impl Play {
             && !active.timed_out
             && self.schedule.retry(&job)
         {
-            self.note(&format!("job `{job}` failed and is tried again: {message}"));
+            self.note(&format!("job `{job}` failed and is tried again: {}", sentence(message)));
             self.discard_artifacts(&job)?;
             self.call(&job);
             return Ok(());
@@ -356,7 +356,7 @@ impl Play {
                 (JobState::Failed, None, Some(located(&message, place.as_ref())), None)
             }
         };
-        let message = message.map(|message| redactor.redact_text(&message));
+        let message = message.map(|message| sentence(&redactor.redact_text(&message)));
         let result = JobResult { state, exit_code, message: message.as_deref(), output: output.as_ref() };
         self.scene.recorder.job_ended(&job, JobState::Active, &result)?;
         if let Some(message) = message {
