@@ -1,5 +1,7 @@
 //! A person in the container of a run: while it goes on, and after it failed where it was to be kept.
 
+#![expect(clippy::disallowed_methods, reason = "tests start real programs")]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
