@@ -62,7 +62,7 @@ impl End {
 }
 
 /// What there is of a run outside the database.
-enum Held {
+pub(super) enum Held {
     /// Nothing: no start was tried.
     Nothing,
     /// A start was tried and handed nothing out: the engine may have something all the same.
@@ -94,6 +94,7 @@ impl Runner {
         let log = RunLog::create(folder, redactor, config.log_cap, self.0.store.clock().clone(), self.0.live.clone(), run.id);
         let mut held = Held::Nothing;
         let mut log_bytes = 0;
+        let mut until = None;
         let end = match log {
             Ok(log) => {
                 let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut held).await.unwrap_or_else(|end| end);
@@ -103,6 +104,16 @@ impl Runner {
                     && let Ok(mut own) = log.own()
                 {
                     own.line(Stream::Stderr, &format!("quire: {message}"));
+                    own.finish();
+                }
+                until = self.keeps(&run, executor.kind(), &end, &held, &config).filter(|_| !shutdown.is_cancelled());
+                if let Some(until) = until
+                    && let Ok(mut own) = log.own()
+                {
+                    own.line(
+                        Stream::Stderr,
+                        &format!("quire: the container is kept until {until}; `run attach {}` opens a shell in it", run.id),
+                    );
                     own.finish();
                 }
                 log_bytes = log.bytes();
@@ -115,7 +126,11 @@ impl Runner {
         };
         let end = if shutdown.is_cancelled() { end.cut_by_shutdown() } else { end };
         crate::fault::point("runner-before-teardown");
-        if !self.tear_down(&run, executor.as_ref(), held, &shutdown).await {
+        let kept = match until {
+            Some(until) => self.keep(run.id, until).await,
+            None => false,
+        };
+        if !kept && !self.tear_down(&run, executor.as_ref(), held, &shutdown).await {
             return;
         }
         crate::fault::point("runner-before-outcome");
