@@ -32,6 +32,7 @@ pub mod policy;
 pub mod run;
 
 // Level 2: the outside world.
+pub mod artifacts;
 pub mod docker;
 pub mod fennel;
 pub mod git;

@@ -125,6 +125,24 @@ impl Paths {
         run_folder.join("workspace")
     }
 
+    /// Folder of what the runs of a repository kept.
+    #[must_use]
+    pub fn repo_artifacts(&self, repo: &RepoName) -> PathBuf {
+        self.data.join("artifacts").join(repo.as_str())
+    }
+
+    /// Folder of what one run kept.
+    #[must_use]
+    pub fn run_artifacts(&self, repo: &RepoName, run: RunId) -> PathBuf {
+        self.repo_artifacts(repo).join(run.to_string())
+    }
+
+    /// Folder of the host executor's caches.
+    #[must_use]
+    pub fn caches(&self) -> PathBuf {
+        self.data.join("caches")
+    }
+
     /// Push events not yet taken.
     #[must_use]
     pub fn spool(&self) -> PathBuf {

@@ -17,7 +17,7 @@ struct Module(&'static str, u8, &'static [&'static str]);
 /// The order of modules. docs/architecture.md has it in words.
 const MODULES: &[Module] = &[
     Module("causes", 0, &[]),
-    Module("clock", 0, &[]),
+    Module("clock", 0, &["fault"]),
     Module("fault", 0, &[]),
     Module("live", 0, &["names"]),
     Module("meter", 0, &[]),
@@ -31,6 +31,7 @@ const MODULES: &[Module] = &[
     Module("pipeline", 1, &["run"]),
     Module("policy", 1, &["run"]),
     Module("run", 1, &[]),
+    Module("artifacts", 2, &[]),
     Module("docker", 2, &[]),
     Module("fennel", 2, &[]),
     Module("git", 2, &[]),
@@ -42,10 +43,14 @@ const MODULES: &[Module] = &[
     Module("housekeeping", 3, &["git", "store"]),
     Module("intake", 3, &["housekeeping", "queue", "store", "git"]),
     Module("queue", 3, &["store"]),
-    Module("runner", 3, &["queue", "executor", "driver", "git", "store", "logs"]),
+    Module("runner", 3, &["queue", "executor", "driver", "git", "store", "logs", "artifacts"]),
     Module("hook", 4, &[]),
     Module("init", 4, &[]),
-    Module("serve", 4, &["config", "docker", "driver", "executor", "git", "housekeeping", "intake", "logs", "queue", "runner", "store", "web"]),
+    Module(
+        "serve",
+        4,
+        &["config", "docker", "driver", "executor", "git", "housekeeping", "intake", "logs", "queue", "runner", "store", "web"],
+    ),
     Module("ssh", 4, &["git"]),
     Module("web", 4, &["git", "store", "logs", "queue"]),
     Module("cli", 5, ALL),

@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
-use super::arguments::{Answer, command, excerpt, parts, sh_options, shown, text};
+use super::arguments::{Answer, artifact_name, command, content, excerpt, parts, path, sh_options, shown, text};
 use super::compiled::CompiledFiles;
-use super::job::{Command, JobRun, Wait};
+use super::job::{Command, JobRun, Wait, Wanted};
 use super::place::{Sources, caller};
 use super::protocol::{FromDriver, Language, PipelineSource, ShCommand};
 use super::wire;
@@ -134,15 +134,42 @@ impl Host {
         })
     }
 
-    /// Asks for a secret.
-    fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
-        let name = text(arguments.front(), "the name of a secret")?;
+    /// Asks the runner for something; gives the call.
+    fn ask(&self, wanted: Wanted, message: impl FnOnce(u64, String) -> FromDriver) -> Answer<u64> {
         let call = self.next_call();
         self.with_job(|id, job| {
-            job.wait = Some(Wait::Secret(call));
-            tell(&FromDriver::Secret { call, job: id.to_owned(), name })?;
+            if job.wait.is_some() {
+                return Err("a job can wait for one thing at a time: use more jobs to do things side by side".to_owned());
+            }
+            tell(&message(call, id.to_owned()))?;
+            job.wait = Some(Wait::Answer(call, wanted));
             Ok(call)
         })
+    }
+
+    fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
+        let name = text(arguments.front(), "the name of a secret")?;
+        self.ask(Wanted::Text, |call, job| FromDriver::Secret { call, job, name })
+    }
+
+    fn read_file(&self, arguments: &MultiValue) -> Answer<u64> {
+        let path = path(arguments.front())?;
+        self.ask(Wanted::Text, |call, job| FromDriver::ReadFile { call, job, path })
+    }
+
+    fn read_json(&self, arguments: &MultiValue) -> Answer<u64> {
+        let path = path(arguments.front())?;
+        self.ask(Wanted::Json(path.clone()), |call, job| FromDriver::ReadFile { call, job, path })
+    }
+
+    fn write_file(&self, arguments: &MultiValue) -> Answer<u64> {
+        let (path, content) = (path(arguments.front())?, content(arguments.get(1))?);
+        self.ask(Wanted::Nothing, |call, job| FromDriver::WriteFile { call, job, path, content })
+    }
+
+    fn artifact(&self, arguments: &MultiValue) -> Answer<u64> {
+        let (path, name) = (path(arguments.front())?, artifact_name(arguments.get(1))?);
+        self.ask(Wanted::Nothing, |call, job| FromDriver::Artifact { call, job, path, name })
     }
 
     /// What an ancestor or a source gave.
@@ -313,10 +340,20 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     let host = with();
     let sh = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.sh(lua, arguments).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("sh", lua.create_function(sh)?)?;
-    let host = with();
-    let secret =
-        move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.secret(&arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
-    table.raw_set("secret", lua.create_function(secret)?)?;
+    type Ask = fn(&Host, &MultiValue) -> Answer<u64>;
+    let asking: [(&str, Ask); 5] = [
+        ("secret", Host::secret),
+        ("read_file", Host::read_file),
+        ("read_json", Host::read_json),
+        ("write_file", Host::write_file),
+        ("artifact", Host::artifact),
+    ];
+    for (name, ask) in asking {
+        let host = with();
+        let ask =
+            move |lua: &Lua, arguments: MultiValue| Ok(faulty(ask(&host, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+        table.raw_set(name, lua.create_function(ask)?)?;
+    }
     let host = with();
     let jobs =
         move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.jobs(lua, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));

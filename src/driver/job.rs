@@ -35,8 +35,19 @@ impl Command {
 pub(super) enum Wait {
     /// A command.
     Command(u64, Command),
-    /// A secret.
-    Secret(u64),
+    /// What a tool beside `sh` was asked for.
+    Answer(u64, Wanted),
+}
+
+/// What a tool beside `sh` gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Text: a secret, or what a file holds.
+    Text,
+    /// What the file at this path holds, read as JSON.
+    Json(String),
+    /// Nothing, once it is done.
+    Nothing,
 }
 
 /// A job whose function was called and has not ended.

@@ -22,6 +22,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How much of what the child says on standard error is kept.
 const MAX_LAST_WORDS: u64 = 4 << 10;
 
+/// The most diagnostics that are taken from a driver.
+const MAX_DIAGNOSTICS: usize = 200;
+
 /// Why the driver could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -60,8 +63,20 @@ impl Driver {
     /// # Errors
     /// Where the program cannot be started.
     pub fn spawn(program: &Path) -> Result<Self, DriverError> {
+        Self::spawn_with(program, &["driver"])
+    }
+
+    /// The same with less of a claim to the processor than what somebody waits for.
+    ///
+    /// # Errors
+    /// As [`Driver::spawn`].
+    pub fn spawn_gently(program: &Path) -> Result<Self, DriverError> {
+        Self::spawn_with(program, &["driver", "gently"])
+    }
+
+    fn spawn_with(program: &Path, arguments: &[&str]) -> Result<Self, DriverError> {
         let mut child = Command::new(program)
-            .arg("driver")
+            .args(arguments)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -113,13 +128,14 @@ impl Driver {
         };
         let answer = tokio::time::timeout(limit + GRACE, exchange).await;
         let refusal = match answer {
-            Ok(Ok(Some(FromDriver::Registered(registration)))) => {
+            Ok(Ok(Some(FromDriver::Registered(mut registration)))) => {
+                registration.problems = bounded(registration.problems);
                 if let Some((cache, source)) = known {
                     cache.keep(&source, fresh);
                 }
                 return Ok(registration);
             }
-            Ok(Ok(Some(FromDriver::Rejected { diagnostics }))) => DriverError::Rejected(diagnostics),
+            Ok(Ok(Some(FromDriver::Rejected { diagnostics }))) => DriverError::Rejected(bounded(diagnostics)),
             Ok(Ok(Some(_))) => DriverError::Protocol("it did not answer with what it registered".to_owned()),
             Ok(Ok(None)) => DriverError::Died("it ended before it had read the pipeline".to_owned()),
             Ok(Err(DriverError::Io(error))) if error.kind() == std::io::ErrorKind::BrokenPipe => self.receiver.death().await,
@@ -156,6 +172,11 @@ impl Driver {
     pub async fn kill(self) {
         self.receiver.end().await;
     }
+}
+
+/// What a driver says is wrong, as much of it as a person reads.
+fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.into_iter().take(MAX_DIAGNOSTICS).map(Diagnostic::bounded).collect()
 }
 
 /// The direction to the driver.

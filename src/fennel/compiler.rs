@@ -87,7 +87,7 @@ impl Compiler {
         self.vm.watch().set_deadline(Some(self.limit));
         let result = thread.resume::<MultiValue>((source.text.as_str(), source.file.as_str(), globals.to_vec()));
         if self.vm.watch().expired() || thread.is_resumable() {
-            return Err(LuaFault::new("the file takes too long to compile: does a macro loop?"));
+            return Err(LuaFault::new("the file takes too long to compile: does a macro loop, or is it nested very deeply?"));
         }
         let mut values = result.map_err(fault)?.into_iter();
         match (values.next(), values.next()) {

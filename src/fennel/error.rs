@@ -53,7 +53,7 @@ impl LuaFault {
         }
         let mut fault = Self::parse(head);
         if let Some((column, message)) = fault.message.split_once(": ")
-            && (column == "?" || column.bytes().all(|b| b.is_ascii_digit()))
+            && (column == "?" || column == "-1" || column.bytes().all(|b| b.is_ascii_digit()))
         {
             // Fennel counts columns from 0.
             fault.column = column.parse::<u32>().ok().map(|column| column.saturating_add(1));

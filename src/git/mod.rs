@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 pub use checkout::Checkout;
 pub use error::GitError;
-pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts};
+pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts, has_word};
 pub use refs::Refs;
 pub use repo::nearest;
 pub use upkeep::{PushMark, Upkeep};

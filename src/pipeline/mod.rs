@@ -23,7 +23,7 @@ pub use check::{MAX_EDGES, MAX_INPUTS, MAX_JOBS, WORKSPACE};
 pub use cron::{CronError, CronSchedule};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use schedule::{Schedule, ScheduleError, Verdict};
-pub use text::PipelineText;
+pub use text::{MAX_QUOTED, PipelineText};
 pub use units::{format_cpus, format_size, parse_cpus, parse_size};
 
 /// The language of a pipeline or configuration file.
@@ -53,6 +53,9 @@ impl fmt::Display for Place {
     }
 }
 
+/// The most of what is wrong, in characters.
+const MAX_SENTENCE: usize = 2_000;
+
 /// One thing that is wrong with a pipeline, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
@@ -73,6 +76,26 @@ impl Diagnostic {
         self.hint = Some(hint.into());
         self
     }
+
+    /// The same, no longer than a person reads. What a driver says can be of any length.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.message = sentence(&self.message);
+        self.hint = self.hint.as_deref().map(sentence);
+        self.source_line = self.source_line.map(|line| line.chars().take(MAX_QUOTED).collect());
+        self
+    }
+}
+
+/// Words out of foreign hands: printable, and not longer than a person reads.
+#[must_use]
+pub fn sentence(words: &str) -> String {
+    let printable = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    let mut sentence: String = words.chars().take(MAX_SENTENCE).map(printable).collect();
+    if words.chars().nth(MAX_SENTENCE).is_some() {
+        sentence.push('…');
+    }
+    sentence
 }
 
 impl fmt::Display for Diagnostic {

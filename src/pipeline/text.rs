@@ -3,7 +3,7 @@
 use super::{Diagnostic, Place};
 
 /// The longest source line that is quoted, in characters.
-const MAX_QUOTED: usize = 400;
+pub const MAX_QUOTED: usize = 400;
 
 /// A file's name and text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,20 @@ impl PipelineText {
     #[must_use]
     pub fn line(&self, line: u32) -> Option<&str> {
         self.text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)
+    }
+
+    /// The text with each line as long as it is quoted.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        let mut quoted = String::with_capacity(self.text.len());
+        for line in self.text.split_inclusive('\n') {
+            let cut = line.char_indices().nth(MAX_QUOTED).filter(|(at, _)| !line[*at..].trim_end().is_empty());
+            match cut {
+                Some((at, _)) => quoted.extend([&line[..at], if line.ends_with('\n') { "…\n" } else { "…" }]),
+                None => quoted.push_str(line),
+            }
+        }
+        quoted
     }
 
     /// The column of the first character of a line that is not white space.
@@ -45,7 +59,7 @@ impl PipelineText {
     pub fn diagnostic_at(&self, message: impl Into<String>, place: Place) -> Diagnostic {
         let line = if place.file == self.file { self.line(place.line) } else { None };
         let source_line = line.map(|text| text.chars().take(MAX_QUOTED).collect());
-        Diagnostic { message: message.into(), source_line, place: Some(place), hint: None }
+        Diagnostic { message: message.into(), source_line, place: Some(place), hint: None }.bounded()
     }
 
     /// Where the call `(head :name …` or `head("name", …` begins: the nearest one that is not after

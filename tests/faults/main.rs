@@ -14,8 +14,11 @@ mod disk;
 mod engine;
 mod housekeeping;
 mod mounts;
+mod neighbours;
+mod own_engine;
 mod points;
 mod power;
+mod proxy;
 mod push_path;
 mod random;
 

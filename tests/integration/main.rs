@@ -16,6 +16,7 @@ mod pushes;
 mod refs;
 mod restarts;
 mod runs;
+mod starts;
 
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::artifacts::Kept;
 use crate::clock::{Clock, Millis};
 use crate::live::Live;
 use crate::names::{JobName, RunId};
@@ -58,6 +59,7 @@ struct State {
     jobs: Vec<Job>,
     steps: Vec<Step>,
     events: Vec<Event>,
+    artifacts: Vec<(JobName, Kept)>,
 }
 
 /// The run's progress. A clone is the same one.
@@ -102,6 +104,11 @@ impl Board {
     /// All jobs in the order of registration, all steps in the order of starting.
     pub(super) fn all(&self) -> (Vec<Job>, Vec<Step>) {
         self.with(|state| (state.jobs.clone(), state.steps.clone()))
+    }
+
+    /// What was kept, in the order of coming.
+    pub(super) fn artifacts(&self) -> Vec<Kept> {
+        self.with(|state| state.artifacts.iter().map(|(_, kept)| kept.clone()).collect())
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -165,5 +172,13 @@ impl Recorder for Board {
                 state.events.push(Event::StepEnded(step));
             }
         })
+    }
+
+    fn artifact_kept(&self, job: &JobName, kept: &Kept) -> Result<(), RecordError> {
+        self.record(|state, _| state.artifacts.push((job.clone(), kept.clone())))
+    }
+
+    fn artifacts_discarded(&self, job: &JobName) -> Result<(), RecordError> {
+        self.record(|state, _| state.artifacts.retain(|(keeper, _)| keeper != job))
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use super::push::Push;
 use super::screen::{Screen, follow};
 use super::stage::Stage;
 use super::tree::{Subject, here};
+use crate::artifacts::{self, Keeper, Kept};
 use crate::clock::Clock;
 use crate::config;
 use crate::driver::protocol::DOCKERFILE;
@@ -62,6 +63,9 @@ pub(super) struct RunArguments {
     /// Run this commit instead of the working tree
     #[arg(long, value_name = "REV")]
     sha: Option<String>,
+    /// Keep artifacts in this folder, which is made and must be empty
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
     /// What the run starts from: push, manual, or the name of a schedule
     #[arg(long, value_name = "SOURCE", default_value = "push", value_parser = source)]
     source: Source,
@@ -114,6 +118,8 @@ struct Plan {
     prepared: Prepared,
     image: ImageSource,
     choice: Choice,
+    /// Where artifacts are kept, if they are to outlive the run.
+    artifacts: Option<PathBuf>,
 }
 
 impl Plan {
@@ -141,8 +147,9 @@ impl Plan {
             Some(reference) => ImageSource::Reference(reference.clone()),
             None => image(&pipeline, &config::Ci::default().image),
         };
+        let artifacts = arguments.artifacts.as_deref().map(empty_folder).transpose()?;
         let prepared = Prepared { pipeline, schedule, driver };
-        Ok(Self { run, source, subject, checkout, files: files.into(), push, prepared, image, choice })
+        Ok(Self { run, source, subject, checkout, files: files.into(), push, prepared, image, choice, artifacts })
     }
 
     async fn run(self, interrupt: &Interrupt) -> Result<u8, CiError> {
@@ -172,13 +179,14 @@ impl Plan {
                 (screen, shown)
             }
         });
-        let (began, run) = (clock.now(), self.run);
+        let (began, run, artifacts) = (clock.now(), self.run, self.artifacts.clone());
         let mut workspace = None;
         let end = self.play(&scratch, &log, &board, interrupt, &mut workspace).await;
         over.cancel();
         let removed = tear_down(workspace, interrupt).await;
         board.close();
         let ended = conclude(shown, end, &board, &log, clock.now().since(began), interrupt).await;
+        say_what_was_kept(artifacts.as_deref(), &board.artifacts());
         if let Err(error) = removed {
             let left = if container { format!("; `docker rm --force quire-{run}` does it") } else { String::new() };
             eprintln!("quire: the workspace could not be removed: {error}{left}");
@@ -235,7 +243,10 @@ impl Plan {
         *workspace = Some(started.clone());
         let values = Map::from_iter([(self.source.to_string(), Value::Object(values))]);
         let recorder = Arc::new(board.clone());
-        let scene = Scene { recorder, log: log.clone(), workspace: started, values, env, secrets: secrets(), began, timeout };
+        // Without a folder of the author's they are kept all the same, so that what cannot be kept shows.
+        let folder = self.artifacts.clone().unwrap_or_else(|| scratch.0.join("artifacts"));
+        let artifacts = Keeper::new(folder, limits.max_artifacts);
+        let scene = Scene { recorder, log: log.clone(), workspace: started, values, env, secrets: secrets(), artifacts, began, timeout };
         Ok(play(self.prepared, scene, interrupt.stop.clone()).await)
     }
 
@@ -326,6 +337,34 @@ async fn tear_down(workspace: Option<Arc<dyn Workspace>>, interrupt: &Interrupt)
     };
     let given_up = ExecutorError::Other { attempt: "remove the workspace", message: "given up at the second signal".to_owned() };
     interrupt.give_up.run_until_cancelled(stopped).await.unwrap_or(Err(given_up))
+}
+
+/// Makes a folder that is to hold nothing but what is kept.
+fn empty_folder(folder: &Path) -> Result<PathBuf, CiError> {
+    let write = |error| CiError::Write(folder.to_owned(), error);
+    std::fs::create_dir_all(folder).map_err(write)?;
+    match std::fs::read_dir(folder).map_err(write)?.next() {
+        None => std::path::absolute(folder).map_err(write),
+        Some(_) => Err(CiError::Usage("--artifacts names a folder that is not empty: name another, or one that does not exist yet")),
+    }
+}
+
+/// Where the artifacts are, or that they are nowhere.
+fn say_what_was_kept(folder: Option<&Path>, kept: &[Kept]) {
+    match folder {
+        _ if kept.is_empty() => {}
+        None => eprintln!("quire: {} went with the run; --artifacts DIR keeps artifacts", counted(kept.len())),
+        Some(folder) => {
+            for (kept, error) in artifacts::lay_out(folder, kept) {
+                eprintln!("quire: the artifact {kept} is still packed under another name in {}: {error}", folder.display());
+            }
+            eprintln!("quire: {} in {}", counted(kept.len()), folder.display());
+        }
+    }
+}
+
+fn counted(artifacts: usize) -> String {
+    if artifacts == 1 { "1 artifact".to_owned() } else { format!("{artifacts} artifacts") }
 }
 
 /// Secrets come from the environment: `deploy-key` is `QUIRE_SECRET_DEPLOY_KEY`.

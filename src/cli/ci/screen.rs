@@ -108,6 +108,9 @@ pub(super) async fn follow(
 struct Feed {
     events: Vec<Event>,
     printed: usize,
+    /// So many of the events are in the keys.
+    noted: usize,
+    /// Steps whose log has not been read to its end, in order.
     keys: Vec<StepKey>,
 }
 
@@ -118,9 +121,9 @@ impl Feed {
         // The log of a step that had ended here will be read to its end below; of later ones, who knows.
         let known = self.events.len();
         self.note_steps(known);
-        let keys: Vec<StepKey> = self.keys.iter().map(|key| StepKey { done: key.done || last, ..key.clone() }).collect();
+        self.keys.iter_mut().for_each(|key| key.done |= last);
         loop {
-            let mut batch = follower.poll(&keys, BATCH_BYTES)?;
+            let mut batch = follower.poll(&self.keys, BATCH_BYTES)?;
             // Times are milliseconds. What quire and the pipeline say mostly follows what a command has said.
             for moment in batch.lines.chunk_by_mut(|a, b| a.time == b.time) {
                 moment.sort_by_key(|line| line.seq.is_none());
@@ -135,6 +138,7 @@ impl Feed {
             }
             screen.out.flush()?;
         }
+        self.keys.retain(|key| !key.done);
         let upto = if last { self.events.len() } else { known };
         while self.printed < upto {
             self.next(screen)?;
@@ -142,12 +146,12 @@ impl Feed {
         screen.out.flush()
     }
 
-    /// Adds the steps that the first `known` events name to the keys.
+    /// Adds the steps that the first `known` events name to the keys, as far as that was not done.
     fn note_steps(&mut self, known: usize) {
-        for event in &self.events[..known] {
+        for event in &self.events[self.noted..known] {
             match event {
                 // Numbers are given in the order of starting.
-                Event::StepStarted(step) if self.keys.last().is_none_or(|key| key.seq < step.seq) => {
+                Event::StepStarted(step) => {
                     self.keys.push(StepKey { seq: step.seq, job: step.job.clone(), done: false });
                 }
                 Event::StepEnded(step) => {
@@ -158,6 +162,7 @@ impl Feed {
                 _ => {}
             }
         }
+        self.noted = known;
     }
 
     /// Prints what happened before a line was written.

@@ -8,25 +8,28 @@ use serde_json::{Map, json};
 
 use crate::driver::protocol::DOCKERFILE;
 use crate::pipeline::{
-    Diagnostic, Group, Input, Pipeline, PipelineImage, PipelineText, Service, format_cpus, format_duration, format_size,
+    Diagnostic, Group, Input, MAX_QUOTED, Pipeline, PipelineImage, PipelineText, Place, Service, format_cpus, format_duration, format_size,
 };
 
 /// Diagnostics with their source lines, as miette draws them.
 pub(super) fn errors(diagnostics: &[Diagnostic], texts: &[PipelineText]) -> String {
     let mut words = String::new();
+    // Neither a person nor miette has use for a line of any length.
+    let quoted: Vec<String> = texts.iter().map(PipelineText::quoted).collect();
     for diagnostic in diagnostics {
         let mut shown = MietteDiagnostic::new(&diagnostic.message);
         if let Some(hint) = &diagnostic.hint {
             shown = shown.with_help(hint);
         }
         let place = diagnostic.place.as_ref();
-        let text = place.and_then(|place| texts.iter().find(|text| text.file == place.file && text.line(place.line).is_some()));
-        let report = match place.zip(text) {
-            Some((place, text)) => {
+        let known = |place: &Place| texts.iter().position(|text| text.file == place.file && text.line(place.line).is_some());
+        let report = match place.and_then(|place| Some((place, known(place)?))) {
+            Some((place, at)) => {
+                let quoted = &quoted[at];
                 let (line, column) = (place.line as usize, place.column as usize);
-                let offset = SourceOffset::from_location(&text.text, line, column).offset();
-                let label = LabeledSpan::new_with_span(Some("here".to_owned()), (offset, marked(&text.text[offset..])));
-                Report::from(shown.with_label(label)).with_source_code(NamedSource::new(&text.file, text.text.clone()))
+                let offset = SourceOffset::from_location(quoted, line, column.min(MAX_QUOTED)).offset();
+                let label = LabeledSpan::new_with_span(Some("here".to_owned()), (offset, marked(&quoted[offset..])));
+                Report::from(shown.with_label(label)).with_source_code(NamedSource::new(&texts[at].file, quoted.clone()))
             }
             None => {
                 let mut shown = shown;

@@ -21,6 +21,12 @@ fn run(id: RunId, state: RunState) -> Run {
         pusher: None,
         only_job: None,
         retry_of: None,
+        only_failed: false,
+        params: None,
+        group_name: None,
+        supersede: true,
+        unexamined: false,
+        keep: false,
         superseded_by: None,
         stop_requested: None,
         state,
@@ -86,6 +92,7 @@ impl Source for Script {
 
     fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure> {
         let job = |name: &str| JobRow {
+            reused_from: None,
             run_id: id,
             job_id: name.parse().unwrap(),
             position: 0,

@@ -18,7 +18,10 @@ pub(super) fn job(call: &mut Call<'_>) -> Option<String> {
         call.advise(format!("a job's id is text, not {}", kind(call.argument(0))), FORM);
         return None;
     };
-    let id = id.to_string_lossy();
+    let Ok(id) = id.to_str().map(|id| id.to_owned()) else {
+        call.problem("a job's id is not valid UTF-8".to_owned());
+        return None;
+    };
     let shown = excerpt(&id);
     if id.len() > MAX_NAME {
         call.problem(format!("`{shown}` is not a job id: it is {} bytes long, the longest allowed is 128", id.len()));

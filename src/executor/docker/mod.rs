@@ -11,6 +11,7 @@
 
 mod aside;
 mod ending;
+mod files;
 mod image;
 mod network;
 mod output;
@@ -214,7 +215,7 @@ impl DockerExecutor {
         }
         let Some(user) = &image.user else { return Ok(()) };
         // The engine would look the user up on its own host, so it is done from inside.
-        let given = aside::give_workspace(&self.engine, container, FOLDER, user).await;
+        let given = aside::give(&self.engine, container, FOLDER, user).await;
         given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")).into())
     }
 }
