@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Pushed, Unprepared};
-use super::record::{Recorder, StoreRecorder};
+use super::record::{RecordError, Recorder, StoreRecorder};
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
 use crate::causes::with_causes;
@@ -77,6 +77,11 @@ impl Held {
 
 fn internal(error: &dyn std::error::Error) -> End {
     End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", with_causes(error))))
+}
+
+/// A full disk, most likely: the error says it, and it is no bug.
+fn unrecorded(error: &RecordError) -> End {
+    End::Outcome(Outcome::Failed(FailureKind::Internal, with_causes(error)))
 }
 
 impl Runner {
@@ -159,14 +164,15 @@ impl Runner {
             let inputs = prepared.pipeline.job(&id).map(|job| job.inputs.iter().map(Input::to_string).collect());
             (id, inputs.unwrap_or_default())
         });
-        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| internal(&error))?;
+        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| unrecorded(&error))?;
 
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
         let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
         if executor.kind() == ExecutorKind::Host {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
-            self.0.store.call(move |store| store.workspace_made(id, &path)).await.map_err(|error| internal(&error))?;
+            let made = self.0.store.call(move |store| store.workspace_made(id, &path)).await;
+            made.map_err(|error| unrecorded(&RecordError::from(error)))?;
         }
         *held = Held::Perhaps;
         crate::fault::point("runner-before-start");
@@ -208,7 +214,11 @@ impl Runner {
     async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, PushValues), End> {
         // The driver starts while git reads.
         let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
-        let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
+        let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| {
+            // Git's own words for it would be those of a fault of ours.
+            let gone = || End::Outcome(Outcome::Failed(FailureKind::Internal, format!("the repository {} is gone", run.repo)));
+            if self.0.git.exists(&run.repo) { internal(&error) } else { gone() }
+        })?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message, files.parents);
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;

@@ -10,6 +10,7 @@
 mod forge;
 
 mod containers;
+mod database;
 mod disk;
 mod engine;
 mod mounts;
@@ -20,6 +21,7 @@ mod power;
 mod proxy;
 mod push_path;
 mod random;
+mod scarce;
 
 use std::path::Path;
 use std::process::Command;
