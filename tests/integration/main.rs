@@ -15,6 +15,7 @@ mod pushes;
 mod refs;
 mod restarts;
 mod runs;
+mod transitions;
 
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"
