@@ -3,15 +3,16 @@
 //! carries its place; the Lua side raises the sentence as an ordinary error.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
-use super::arguments::{Answer, command, excerpt, parts, sh_options, shown, text};
-use super::job::{Command, JobRun, Wait};
+use super::arguments::{Answer, artifact_name, command, content, excerpt, parts, path, sh_options, shown, text};
+use super::compiled::CompiledFiles;
+use super::job::{Command, JobRun, Wait, Wanted};
 use super::place::{Sources, caller};
-use super::protocol::{FromDriver, Language, PipelineSource};
+use super::protocol::{FromDriver, Language, PipelineSource, ShCommand};
 use super::wire;
 use crate::fennel::{Compiler, Vm, Watch, from_json, to_json};
 use crate::pipeline::{Diagnostic, PipelineText, Place, Registration, nearest};
@@ -28,6 +29,10 @@ pub(super) struct Host {
     pub(super) edges: Cell<usize>,
     /// The job's functions, by id.
     pub(super) functions: RefCell<HashMap<String, Function>>,
+    /// The inputs of its jobs, by id.
+    graph: RefCell<HashMap<String, Vec<String>>>,
+    /// What sources and ended jobs gave, by name.
+    pub(super) values: RefCell<HashMap<String, serde_json::Value>>,
     /// Whether the file is being read.
     pub(super) registering: Cell<bool>,
     /// Jobs whose functions were called and have not ended, by id.
@@ -40,25 +45,33 @@ pub(super) struct Host {
     pub(super) rejected: RefCell<Option<Diagnostic>>,
     /// The compiler, while something may still have to be compiled.
     compiler: RefCell<Option<Compiler>>,
+    /// Files whose Lua was known before.
+    known: CompiledFiles,
+    /// Files that were compiled here.
+    compiled: RefCell<CompiledFiles>,
     source: PipelineSource,
     calls: Cell<u64>,
 }
 
 impl Host {
     /// A host for one pipeline.
-    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource) -> Self {
+    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource, known: CompiledFiles) -> Self {
         Self {
             vm,
             sources: Sources::new(&source),
             registration: RefCell::default(),
             edges: Cell::new(0),
             functions: RefCell::default(),
+            graph: RefCell::default(),
+            values: RefCell::default(),
             registering: Cell::new(true),
             jobs: RefCell::default(),
             current: RefCell::default(),
             raised: RefCell::default(),
             rejected: RefCell::default(),
             compiler: RefCell::new(Some(compiler.with_helpers(source.helpers.clone()))),
+            known,
+            compiled: RefCell::default(),
             source,
             calls: Cell::new(0),
         }
@@ -77,8 +90,8 @@ impl Host {
     }
 
     /// The place of the tool's call that is running.
-    fn place_of_call(&self, lua: &Lua, tool: &str) -> Option<Place> {
-        caller(lua, self.watch()).map(|(chunk, line)| self.sources.place_of_call(&chunk, line, tool))
+    fn place_of_call(&self, lua: &Lua, tool: &str, first: &str) -> Option<Place> {
+        caller(lua, self.watch()).map(|(chunk, line)| self.sources.place_of_call(&chunk, line, tool, first))
     }
 
     /// Does something with the running job.
@@ -100,7 +113,11 @@ impl Host {
         let mut arguments = arguments.into_iter();
         let cmd = command(&arguments.next().unwrap_or(Value::Nil))?;
         let opts = sh_options(&arguments.next().unwrap_or(Value::Nil))?;
-        let place = self.place_of_call(lua, "sh");
+        let first = match &cmd {
+            ShCommand::Shell(line) => line.as_str(),
+            ShCommand::Argv(_) => "",
+        };
+        let place = self.place_of_call(lua, "sh", first);
         let call = self.next_call();
         self.with_job(|id, job| {
             if job.wait.is_some() {
@@ -117,25 +134,55 @@ impl Host {
         })
     }
 
-    /// Asks for a secret.
-    fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
-        let name = text(arguments.front(), "the name of a secret")?;
+    /// Asks the runner for something; gives the call.
+    fn ask(&self, wanted: Wanted, message: impl FnOnce(u64, String) -> FromDriver) -> Answer<u64> {
         let call = self.next_call();
         self.with_job(|id, job| {
-            job.wait = Some(Wait::Secret(call));
-            tell(&FromDriver::Secret { call, job: id.to_owned(), name })?;
+            if job.wait.is_some() {
+                return Err("a job can wait for one thing at a time: use more jobs to do things side by side".to_owned());
+            }
+            tell(&message(call, id.to_owned()))?;
+            job.wait = Some(Wait::Answer(call, wanted));
             Ok(call)
         })
+    }
+
+    fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
+        let name = text(arguments.front(), "the name of a secret")?;
+        self.ask(Wanted::Text, |call, job| FromDriver::Secret { call, job, name })
+    }
+
+    fn read_file(&self, arguments: &MultiValue) -> Answer<u64> {
+        let path = path(arguments.front())?;
+        self.ask(Wanted::Text, |call, job| FromDriver::ReadFile { call, job, path })
+    }
+
+    fn read_json(&self, arguments: &MultiValue) -> Answer<u64> {
+        let path = path(arguments.front())?;
+        self.ask(Wanted::Json(path.clone()), |call, job| FromDriver::ReadFile { call, job, path })
+    }
+
+    fn write_file(&self, arguments: &MultiValue) -> Answer<u64> {
+        let (path, content) = (path(arguments.front())?, content(arguments.get(1))?);
+        self.ask(Wanted::Nothing, |call, job| FromDriver::WriteFile { call, job, path, content })
+    }
+
+    fn artifact(&self, arguments: &MultiValue) -> Answer<u64> {
+        let (path, name) = (path(arguments.front())?, artifact_name(arguments.get(1))?);
+        self.ask(Wanted::Nothing, |call, job| FromDriver::Artifact { call, job, path, name })
     }
 
     /// What an ancestor or a source gave.
     fn jobs(&self, lua: &Lua, arguments: &MultiValue) -> Answer<Value> {
         let name = text(arguments.front(), "the name of a job or source")?;
-        self.with_job(|id, job| {
-            if let Some(value) = job.inputs.get(&name) {
-                return from_json(lua, value).map_err(|error| error.to_string());
+        self.with_job(|id, _| {
+            let graph = self.graph.borrow();
+            let ancestors = ancestors(&graph, id, &name);
+            if ancestors.contains(name.as_str()) {
+                let values = self.values.borrow();
+                return values.get(&name).map_or(Ok(Value::Nil), |value| from_json(lua, value)).map_err(|error| error.to_string());
             }
-            let known = || job.inputs.keys().map(String::as_str);
+            let known = || ancestors.iter().copied();
             let hint = match nearest(&name, known()) {
                 Some(near) => format!("; did you mean :{near}?"),
                 None if self.functions.borrow().contains_key(&name) => format!("; add :{name} to its inputs"),
@@ -143,6 +190,13 @@ impl Host {
             };
             Err(format!("job `{id}` asks for `{}`, which is not among the jobs and sources before it{hint}", excerpt(&name)))
         })
+    }
+
+    /// A variable that the job's commands see; nothing where there is none of that name.
+    fn env(&self, arguments: &MultiValue) -> Answer<Option<String>> {
+        let name = text(arguments.front(), "the name of a variable")?;
+        // The last one of a name counts, as it does for a command.
+        self.with_job(|_, job| Ok(job.env.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone())))
     }
 
     /// Lines for the job's log.
@@ -219,11 +273,33 @@ impl Host {
         self.vm.chunk(&lua_text, &text.file, Some(environment)).map_err(|error| self.sources.diagnose(crate::fennel::lua_fault(&error)))
     }
 
+    /// Gives away what was compiled here so far.
+    pub(super) fn take_compiled(&self) -> CompiledFiles {
+        self.compiled.take()
+    }
+
     fn compile(&self, text: &PipelineText, environment: &Table) -> Result<String, Diagnostic> {
+        if let Some((_, lua_text)) = self.known.iter().find(|(file, _)| *file == text.file) {
+            return Ok(lua_text.clone());
+        }
         let globals: Vec<String> = environment.pairs::<String, Value>().filter_map(|pair| pair.ok().map(|(name, _)| name)).collect();
         match self.compiler.borrow().as_ref() {
-            Some(compiler) => compiler.compile(text, &globals),
+            Some(compiler) => {
+                let lua_text = compiler.compile(text, &globals)?;
+                if self.registering.get() {
+                    self.compiled.borrow_mut().push((text.file.clone(), lua_text.clone()));
+                }
+                Ok(lua_text)
+            }
             None => Err(text.diagnostic("the compiler is not there", 1, 1)),
+        }
+    }
+
+    /// Keeps which job waits for which, for when they ask.
+    pub(super) fn remember_graph(&self, registration: &Registration) {
+        let mut graph = self.graph.borrow_mut();
+        for job in &registration.jobs {
+            graph.entry(job.id.clone()).or_insert_with(|| job.inputs.clone());
         }
     }
 
@@ -233,6 +309,23 @@ impl Host {
             *self.compiler.borrow_mut() = None;
         }
     }
+}
+
+/// The jobs and sources before a job; once `wanted` is found among them, no more are looked for.
+fn ancestors<'a>(graph: &'a HashMap<String, Vec<String>>, job: &'a str, wanted: &str) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![job];
+    while let Some(inputs) = open.pop().map(|name| graph.get(name)) {
+        for input in inputs.into_iter().flatten() {
+            if found.insert(input.as_str()) {
+                open.push(input);
+            }
+            if input == wanted {
+                return found;
+            }
+        }
+    }
+    found
 }
 
 /// Where the registry keeps the author's global environment.
@@ -247,14 +340,27 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     let host = with();
     let sh = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.sh(lua, arguments).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("sh", lua.create_function(sh)?)?;
-    let host = with();
-    let secret =
-        move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.secret(&arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
-    table.raw_set("secret", lua.create_function(secret)?)?;
+    type Ask = fn(&Host, &MultiValue) -> Answer<u64>;
+    let asking: [(&str, Ask); 5] = [
+        ("secret", Host::secret),
+        ("read_file", Host::read_file),
+        ("read_json", Host::read_json),
+        ("write_file", Host::write_file),
+        ("artifact", Host::artifact),
+    ];
+    for (name, ask) in asking {
+        let host = with();
+        let ask =
+            move |lua: &Lua, arguments: MultiValue| Ok(faulty(ask(&host, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+        table.raw_set(name, lua.create_function(ask)?)?;
+    }
     let host = with();
     let jobs =
         move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.jobs(lua, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("jobs", lua.create_function(jobs)?)?;
+    let host = with();
+    let env = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.env(&arguments).map_err(|fault| host.at(lua, &fault))));
+    table.raw_set("env", lua.create_function(env)?)?;
     let host = with();
     let log = move |lua: &Lua, arguments: MultiValue| Ok(host.log(&arguments).err().map(|fault| host.at(lua, &fault)));
     table.raw_set("log", lua.create_function(log)?)?;

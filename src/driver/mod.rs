@@ -4,7 +4,7 @@
 //! runner ──ToDriver, JSON lines──► stdin ┌ driver (same binary, `quire driver`) ┐
 //!        ◄─FromDriver, JSON lines─ stdout└ one Lua state, one thread per job    ┘
 //!
-//! spawned ──Register──► Registered ──RunJob──► JobEnded …  ──stdin closed──► exits 0
+//! spawned ──Register──► Compiled? Registered ──Value, RunJob──► JobEnded …  ──stdin closed──► exits 0
 //!                  └──► Rejected
 //! ```
 //!
@@ -14,6 +14,7 @@
 
 mod arguments;
 mod child;
+mod compiled;
 mod dsl;
 mod host;
 mod job;
@@ -23,5 +24,6 @@ pub mod protocol;
 mod sandbox;
 mod wire;
 
-pub use child::child_main;
+pub use child::{child_main, register_here};
+pub use compiled::CompiledCache;
 pub use process::{Driver, DriverError, DriverReceiver, DriverSender, REGISTRATION_LIMIT};

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
+use super::compiled::{CompiledCache, CompiledFiles};
 use super::protocol::{FromDriver, MAX_LINE_BYTES, PipelineSource, ToDriver};
 use crate::pipeline::{Diagnostic, Registration};
 
@@ -20,6 +21,9 @@ pub const REGISTRATION_LIMIT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(2);
 /// How much of what the child says on standard error is kept.
 const MAX_LAST_WORDS: u64 = 4 << 10;
+
+/// The most diagnostics that are taken from a driver.
+const MAX_DIAGNOSTICS: usize = 200;
 
 /// Why the driver could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,7 @@ pub enum DriverError {
 pub struct Driver {
     sender: DriverSender,
     receiver: DriverReceiver,
+    cache: Option<CompiledCache>,
 }
 
 impl Driver {
@@ -58,8 +63,20 @@ impl Driver {
     /// # Errors
     /// Where the program cannot be started.
     pub fn spawn(program: &Path) -> Result<Self, DriverError> {
+        Self::spawn_with(program, &["driver"])
+    }
+
+    /// The same with less of a claim to the processor than what somebody waits for.
+    ///
+    /// # Errors
+    /// As [`Driver::spawn`].
+    pub fn spawn_gently(program: &Path) -> Result<Self, DriverError> {
+        Self::spawn_with(program, &["driver", "gently"])
+    }
+
+    fn spawn_with(program: &Path, arguments: &[&str]) -> Result<Self, DriverError> {
         let mut child = Command::new(program)
-            .arg("driver")
+            .args(arguments)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -74,7 +91,13 @@ impl Driver {
             return Err(DriverError::Spawn(std::io::Error::other("a pipe to the child is missing")));
         };
         let lines = FramedRead::new(output, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
-        Ok(Self { sender: DriverSender { input }, receiver: DriverReceiver { child, lines, errors: Some(errors) } })
+        Ok(Self { sender: DriverSender { input }, receiver: DriverReceiver { child, lines, errors: Some(errors) }, cache: None })
+    }
+
+    /// The same, but what it compiles is kept there, and what is there is not compiled.
+    #[must_use]
+    pub fn with_cache(self, cache: CompiledCache) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
     /// Has the pipeline's file evaluated, within [`REGISTRATION_LIMIT`]; gives what it registered.
@@ -92,14 +115,27 @@ impl Driver {
     /// As [`Driver::register`].
     pub async fn register_within(&mut self, source: PipelineSource, limit: Duration) -> Result<Registration, DriverError> {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let known = self.cache.clone().map(|cache| (cache, source.clone()));
+        let compiled = known.as_ref().map(|(cache, source)| cache.get(source)).unwrap_or_default();
+        let mut fresh = CompiledFiles::new();
         let exchange = async {
-            self.sender.send(&ToDriver::Register { source, limit_ms }).await?;
+            self.sender.send(&ToDriver::Register { source, limit_ms, compiled }).await?;
+            match self.receiver.recv().await? {
+                Some(FromDriver::Compiled { files }) => fresh = files,
+                other => return Ok(other),
+            }
             self.receiver.recv().await
         };
         let answer = tokio::time::timeout(limit + GRACE, exchange).await;
         let refusal = match answer {
-            Ok(Ok(Some(FromDriver::Registered(registration)))) => return Ok(registration),
-            Ok(Ok(Some(FromDriver::Rejected { diagnostics }))) => DriverError::Rejected(diagnostics),
+            Ok(Ok(Some(FromDriver::Registered(mut registration)))) => {
+                registration.problems = bounded(registration.problems);
+                if let Some((cache, source)) = known {
+                    cache.keep(&source, fresh);
+                }
+                return Ok(registration);
+            }
+            Ok(Ok(Some(FromDriver::Rejected { diagnostics }))) => DriverError::Rejected(bounded(diagnostics)),
             Ok(Ok(Some(_))) => DriverError::Protocol("it did not answer with what it registered".to_owned()),
             Ok(Ok(None)) => DriverError::Died("it ended before it had read the pipeline".to_owned()),
             Ok(Err(DriverError::Io(error))) if error.kind() == std::io::ErrorKind::BrokenPipe => self.receiver.death().await,
@@ -136,6 +172,11 @@ impl Driver {
     pub async fn kill(self) {
         self.receiver.end().await;
     }
+}
+
+/// What a driver says is wrong, as much of it as a person reads.
+fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.into_iter().take(MAX_DIAGNOSTICS).map(Diagnostic::bounded).collect()
 }
 
 /// The direction to the driver.

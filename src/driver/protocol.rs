@@ -2,6 +2,8 @@
 //! standard input and output. The driver runs foreign code, so what comes from it is checked
 //! like any foreign input, and a line over [`MAX_LINE_BYTES`] ends it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,6 +68,13 @@ impl PipelineSource {
     pub fn pipeline_text(&self) -> PipelineText {
         PipelineText { file: self.file.clone(), text: self.text.clone() }
     }
+
+    /// All its files, to point into: its own first.
+    #[must_use]
+    pub fn texts(&self) -> Vec<PipelineText> {
+        let helpers = self.helpers.iter().map(|(file, text)| PipelineText { file: file.clone(), text: text.clone() });
+        std::iter::once(self.pipeline_text()).chain(helpers).collect()
+    }
 }
 
 /// Whether a path within a commit is that of a pipeline's file or of a helper.
@@ -84,16 +93,26 @@ pub enum ToDriver {
         source: PipelineSource,
         /// How long that may take, in milliseconds.
         limit_ms: u64,
+        /// Files of it whose Lua is known: path within the commit, Lua text.
+        #[serde(default)]
+        compiled: Vec<(String, String)>,
+    },
+    /// What `(jobs name)` gives from now on, in the jobs after it; nil where this was not said.
+    Value {
+        /// A source, or a job that ended.
+        name: String,
+        /// What it gave.
+        value: Value,
     },
     /// Call a job's function. Answered by [`FromDriver::JobEnded`], whatever happens.
     RunJob {
         /// The job's id.
         job: String,
-        /// What `(jobs name)` gives, by name: the source's values and the outputs of all
-        /// ancestors (null for a skipped one). Any other name is an error in the pipeline.
-        inputs: serde_json::Map<String, Value>,
         /// How long the function may take, in milliseconds.
         timeout_ms: Option<u64>,
+        /// What `(env name)` gives: the variables that its commands see without options of their own.
+        #[serde(default)]
+        env: Vec<(String, String)>,
     },
     /// Answer to [`FromDriver::Sh`]: the command ended.
     ShEnded {
@@ -101,6 +120,20 @@ pub enum ToDriver {
         call: u64,
         /// How it ended.
         result: ShResult,
+    },
+    /// Answer to [`FromDriver::ReadFile`].
+    FileRead {
+        /// The call.
+        call: u64,
+        /// What the file holds, secrets in place; or a sentence that says why it cannot be read.
+        content: Result<Text, String>,
+    },
+    /// Answer to [`FromDriver::WriteFile`] and [`FromDriver::Artifact`].
+    Done {
+        /// The call.
+        call: u64,
+        /// A sentence that says why it was not done.
+        done: Result<(), String>,
     },
     /// Answer to [`FromDriver::Secret`].
     SecretValue {
@@ -137,6 +170,28 @@ pub enum Text {
     },
 }
 
+impl Text {
+    /// Of any bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::Plain(text),
+            Err(error) => Self::Encoded { base64: BASE64.encode(error.as_bytes()) },
+        }
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    /// It is no base64.
+    pub fn into_bytes(self) -> Result<Vec<u8>, base64::DecodeError> {
+        match self {
+            Self::Plain(text) => Ok(text.into_bytes()),
+            Self::Encoded { base64 } => BASE64.decode(base64),
+        }
+    }
+}
+
 /// A command as the pipeline gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -159,13 +214,19 @@ pub struct ShOptions {
     /// Limit in milliseconds.
     pub timeout_ms: Option<u64>,
     /// What to feed to standard input.
-    pub stdin: Option<String>,
+    pub stdin: Option<Text>,
 }
 
 /// Driver to runner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum FromDriver {
+    /// What files of the source compiled to, as far as that was not known: path within the commit,
+    /// Lua text. Just before [`FromDriver::Registered`], or never.
+    Compiled {
+        /// The files.
+        files: Vec<(String, String)>,
+    },
     /// The file ended; this is what it registered.
     Registered(Registration),
     /// The file could not be evaluated.
@@ -193,6 +254,37 @@ pub enum FromDriver {
         job: String,
         /// The secret's name.
         name: String,
+    },
+    /// A job wants to read a file of the workspace.
+    ReadFile {
+        /// Names this call in the answer.
+        call: u64,
+        /// The job.
+        job: String,
+        /// Path within the workspace, as written.
+        path: String,
+    },
+    /// A job wants to write a file of the workspace, folders on the way included.
+    WriteFile {
+        /// Names this call in the answer.
+        call: u64,
+        /// The job.
+        job: String,
+        /// Path within the workspace, as written.
+        path: String,
+        /// What it shall hold.
+        content: Text,
+    },
+    /// A job wants a file or folder of the workspace kept with the run.
+    Artifact {
+        /// Names this call in the answer.
+        call: u64,
+        /// The job.
+        job: String,
+        /// Path within the workspace, as written.
+        path: String,
+        /// The name it is kept under; its path where there is none.
+        name: Option<String>,
     },
     /// A line for the job's log.
     Log {

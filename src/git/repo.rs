@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::{Git, GitError};
-use crate::names::RepoName;
+use crate::names::{RefName, RepoName};
 
 impl Git {
     /// Whether the repository exists.
@@ -114,7 +114,15 @@ impl Git {
         })
     }
 
-    /// The branch that `HEAD` names, whether it has commits or not.
+    /// The branch that `HEAD` names, whether it has commits or not; read without a process. None for
+    /// a detached HEAD.
+    pub fn head(&self, repo: &RepoName) -> Result<Option<RefName>, GitError> {
+        let path = self.paths.repo(repo).join("HEAD");
+        let text = fs::read_to_string(&path).map_err(|source| GitError::Io { attempt: "read", path, source })?;
+        Ok(text.trim_end().strip_prefix("ref: ").and_then(|name| name.parse().ok()))
+    }
+
+    /// The same by its short name, as git says it.
     pub fn default_branch(&self, repo: &RepoName) -> Result<Option<String>, GitError> {
         if !self.exists(repo) {
             return Err(GitError::NoRepository(repo.clone()));

@@ -70,7 +70,7 @@ impl Schedule {
     /// Where that is no job at all.
     pub fn new(pipeline: &Pipeline, source: &str, only: &[JobName]) -> Result<Self, ScheduleError> {
         let source = Source::from_name(source).ok_or_else(|| ScheduleError::Source(source.chars().take(60).collect()))?;
-        let reached = reached(pipeline, source);
+        let reached = reached(pipeline, &source);
         if !reached.contains(&true) {
             return Err(ScheduleError::Source(source.to_string()));
         }
@@ -79,7 +79,7 @@ impl Schedule {
         }
         let mut wanted = vec![false; reached.len()];
         for only in only {
-            let narrowed = narrowed(pipeline, source, &reached, only)?;
+            let narrowed = narrowed(pipeline, &source, &reached, only)?;
             wanted.iter_mut().zip(narrowed).for_each(|(wanted, more)| *wanted |= more);
         }
         Ok(Self::of(pipeline, &wanted))
@@ -244,14 +244,14 @@ impl Schedule {
 }
 
 /// For each job, whether `source` leads to it.
-fn reached(pipeline: &Pipeline, source: Source) -> Vec<bool> {
+fn reached(pipeline: &Pipeline, source: &Source) -> Vec<bool> {
     let index: HashMap<&JobName, usize> = pipeline.jobs().iter().enumerate().map(|(at, job)| (&job.id, at)).collect();
     let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); index.len()];
     let mut open: Vec<usize> = Vec::new();
     for (at, job) in pipeline.jobs().iter().enumerate() {
         for input in &job.inputs {
             match input {
-                Input::Source(from) if *from == source => open.push(at),
+                Input::Source(from) if from == source => open.push(at),
                 Input::Source(_) => {}
                 Input::Job(id) => {
                     if let Some(from) = index.get(id) {
@@ -271,13 +271,13 @@ fn reached(pipeline: &Pipeline, source: Source) -> Vec<bool> {
 }
 
 /// Of the reached jobs, one and its ancestors.
-fn narrowed(pipeline: &Pipeline, source: Source, reached: &[bool], only: &JobName) -> Result<Vec<bool>, ScheduleError> {
+fn narrowed(pipeline: &Pipeline, source: &Source, reached: &[bool], only: &JobName) -> Result<Vec<bool>, ScheduleError> {
     let Some(at) = pipeline.jobs().iter().position(|job| job.id == *only) else {
         let near = nearest(only.as_str(), pipeline.jobs().iter().map(|job| job.id.as_str()));
         return Err(ScheduleError::UnknownJob(only.clone(), near.map(str::to_owned)));
     };
     if !reached[at] {
-        return Err(ScheduleError::Unreached(only.clone(), source));
+        return Err(ScheduleError::Unreached(only.clone(), source.clone()));
     }
     let ancestors = pipeline.ancestors(only);
     let wanted = |(at, job): (usize, &super::Job)| reached[at] && (job.id == *only || ancestors.contains(&Input::Job(job.id.clone())));

@@ -3,7 +3,7 @@
 use super::{Diagnostic, Place};
 
 /// The longest source line that is quoted, in characters.
-const MAX_QUOTED: usize = 400;
+pub const MAX_QUOTED: usize = 400;
 
 /// A file's name and text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,20 @@ impl PipelineText {
     #[must_use]
     pub fn line(&self, line: u32) -> Option<&str> {
         self.text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)
+    }
+
+    /// The text with each line as long as it is quoted.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        let mut quoted = String::with_capacity(self.text.len());
+        for line in self.text.split_inclusive('\n') {
+            let cut = line.char_indices().nth(MAX_QUOTED).filter(|(at, _)| !line[*at..].trim_end().is_empty());
+            match cut {
+                Some((at, _)) => quoted.extend([&line[..at], if line.ends_with('\n') { "…\n" } else { "…" }]),
+                None => quoted.push_str(line),
+            }
+        }
+        quoted
     }
 
     /// The column of the first character of a line that is not white space.
@@ -45,7 +59,7 @@ impl PipelineText {
     pub fn diagnostic_at(&self, message: impl Into<String>, place: Place) -> Diagnostic {
         let line = if place.file == self.file { self.line(place.line) } else { None };
         let source_line = line.map(|text| text.chars().take(MAX_QUOTED).collect());
-        Diagnostic { message: message.into(), source_line, place: Some(place), hint: None }
+        Diagnostic { message: message.into(), source_line, place: Some(place), hint: None }.bounded()
     }
 
     /// Where the call `(head :name …` or `head("name", …` begins: the nearest one that is not after
@@ -98,6 +112,33 @@ impl PipelineText {
             }
         }
         None
+    }
+
+    /// The first line after `line` that does not belong to the form there, as far as indentation tells.
+    #[must_use]
+    pub fn end_of_form(&self, line: u32) -> u32 {
+        let belongs = |text: &&str| text.is_empty() || text.starts_with(|c: char| c.is_whitespace() || ")]}".contains(c));
+        let skip = usize::try_from(line).unwrap_or(usize::MAX);
+        column(self.text.lines().skip(skip).take(200).take_while(belongs).count()).saturating_add(line)
+    }
+
+    /// Where a table's key is written in these lines: as a literal, or in Lua as `name =`.
+    #[must_use]
+    pub fn find_key(&self, first: u32, end: u32, name: &str) -> Option<(u32, u32)> {
+        let in_lua = |number: u32| {
+            let text = self.line(number)?;
+            let is_key = |at: &usize| {
+                let begins = !text[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                let after = text[*at + name.len()..].trim_start();
+                begins && after.starts_with('=') && !after.starts_with("==")
+            };
+            let at = text.match_indices(name).map(|(at, _)| at).find(is_key)?;
+            Some((number, column(text[..at].chars().count())))
+        };
+        if name.is_empty() {
+            return None;
+        }
+        self.find(first, end, name).or_else(|| (first..end.min(first.saturating_add(1_000))).find_map(in_lua))
     }
 }
 
@@ -167,5 +208,10 @@ mod tests {
         assert_eq!(text.find(1, 9, "test"), Some((2, 46)));
         assert_eq!(text.find(4, 5, "test"), Some((4, 14)));
         assert_eq!((text.line(0), text.line(5)), (None, None));
+        let keys =
+            PipelineText { file: String::new(), text: "f({timeout == 3,\n  my_timeout = 1, timeout = 2})\n(g {:retry 1})".to_owned() };
+        assert_eq!((keys.find_key(1, 3, "timeout"), keys.find_key(1, 4, "retry")), (Some((2, 19)), Some((3, 5))));
+        assert_eq!((keys.end_of_form(1), keys.end_of_form(3), keys.end_of_form(9)), (3, 4, 10));
+        assert_eq!((keys.find_key(1, 2, "timeout"), keys.find_key(1, 4, ""), keys.find_key(1, 4, "g")), (None, None, None));
     }
 }

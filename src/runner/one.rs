@@ -1,6 +1,7 @@
 //! One claimed run, from claim to outcome. Its outcome is written in one place, after its
 //! workspace is confirmed gone, and only by the task that drives it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::examine;
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Pushed, Unprepared};
 use super::record::{RecordError, Recorder, StoreRecorder};
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
+use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
@@ -22,9 +25,10 @@ use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream,
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
-use crate::names::{ObjectId, RunId};
-use crate::pipeline::{Input, format_duration};
-use crate::run::{ExecutorKind, FailureKind, Outcome, Run};
+use crate::names::{JobName, ObjectId, RunId};
+use crate::pipeline::{Input, MAX_QUOTED, Schedule, format_duration};
+use crate::policy;
+use crate::run::{ExecutorKind, FailureKind, JobRow, Outcome, Run};
 use crate::secret::{Redactor, Secret};
 use crate::store::{Store, StoreError};
 
@@ -32,13 +36,13 @@ use crate::store::{Store, StoreError};
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How a driven run came out, before its stop request is looked at.
-enum End {
+pub(super) enum End {
     Outcome(Outcome),
     Stopped,
 }
 
-/// What `(jobs :quire/push)` gives, once git has said it.
-type PushValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;
+/// What `(jobs SOURCE)` gives, once git has said it.
+type SourceValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;
 
 impl From<Unprepared> for End {
     fn from(unprepared: Unprepared) -> Self {
@@ -157,6 +161,9 @@ impl Runner {
         let began = Instant::now();
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
         let (mut prepared, tree, values) = prepared.await.ok_or(End::Stopped)??;
+        let id = run.id;
+        let reused = self.0.store.call(move |store| store.reused(id)).await.map_err(|error| internal(&error))?;
+        let outputs = reuse(&mut prepared.schedule, reused);
         prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
         let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
         let jobs = prepared.schedule.jobs();
@@ -175,6 +182,7 @@ impl Runner {
             made.map_err(|error| unrecorded(&RecordError::from(error)))?;
         }
         *held = Held::Perhaps;
+        let env = spec.env.clone();
         crate::fault::point("runner-before-start");
         let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
@@ -195,7 +203,7 @@ impl Runner {
             }
         };
         *held = Held::Workspace(started.clone());
-        let mut sources = Map::new();
+        let mut sources = outputs;
         let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
         let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         sources.insert(run.source.clone(), Value::Object(values));
@@ -204,23 +212,25 @@ impl Runner {
             log: log.clone(),
             workspace: started,
             values: sources,
+            env,
             secrets: config.secrets.clone(),
+            artifacts: Keeper::new(self.0.paths.run_artifacts(&run.repo, run.id), config.artifact_cap),
             began,
             timeout,
         };
         Ok(play(prepared, scene, stop.clone()).await.map_or(End::Stopped, End::Outcome))
     }
 
-    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, PushValues), End> {
+    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, SourceValues), End> {
         // The driver starts while git reads.
-        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?;
-        let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| {
+        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
+        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| {
             // Git's own words for it would be those of a fault of ours.
             let gone = || End::Outcome(Outcome::Failed(FailureKind::Internal, format!("the repository {} is gone", run.repo)));
             if self.0.git.exists(&run.repo) { internal(&error) } else { gone() }
         })?;
         let source = prepare::source(&files)?;
-        let values = self.gather_values(run, files.message, files.parents);
+        let values = self.gather_values(run, files.message.clone(), files.parents.clone());
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
         let prepared = prepared.inspect_err(|unprepared| {
             if let Ok(mut own) = log.own() {
@@ -230,6 +240,7 @@ impl Runner {
                 own.finish();
             }
         })?;
+        examine::fits(run, &prepared.pipeline, &files)?;
         let tree = GitTree {
             git: self.0.git.clone(),
             repo: self.0.paths.repo(&run.repo),
@@ -240,10 +251,15 @@ impl Runner {
         Ok((prepared, tree, values))
     }
 
-    /// Gathers what the pipeline may ask of its push, while the pipeline is evaluated and the workspace starts.
-    fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> PushValues {
+    /// Gathers what the pipeline may ask of its source, while the pipeline is evaluated and the workspace starts.
+    fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> SourceValues {
         let (git, repo, run) = (self.0.git.clone(), self.0.paths.repo(&run.repo), run.clone());
-        let gather = async move { prepare::push_values(&git, &repo, &Pushed::from(&run), &message, &parents).await };
+        let gather = async move {
+            match prepare::started_values(&run, &message) {
+                Some(values) => Ok(values),
+                None => prepare::push_values(&git, &repo, &Pushed::from(&run), &message, &parents).await,
+            }
+        };
         AbortOnDropHandle::new(tokio::spawn(gather))
     }
 
@@ -253,7 +269,9 @@ impl Runner {
             repo: run.repo.clone(),
             image: prepare::image(&prepared.pipeline, &config.default_image),
             tree: Arc::new(tree),
-            limits: config.limits.clone(),
+            limits: prepare::limits(&prepared.pipeline, &config.limits),
+            caches: prepare::caches(&prepared.pipeline),
+            services: prepare::services(&prepared.pipeline),
             env: Pushed::from(run).environment(prepared.pipeline.env()),
             workspace: crate::paths::Paths::workspace(&self.run_folder(run)),
         }
@@ -285,7 +303,7 @@ impl Runner {
             // Asked to stop, or cut by our own shutdown: the row knows which.
             End::Stopped => {
                 let message = "quire was stopped while the run was active";
-                self.insist(run, shutdown, move |store| store.orphan(id, message, requeue).map(drop)).await;
+                self.insist(run, shutdown, move |store| store.orphan(id, message, requeue, policy::settle).map(drop)).await;
                 tracing::info!(run = %id, "run stopped");
             }
         }
@@ -318,6 +336,18 @@ impl Runner {
     }
 }
 
+/// Takes the jobs whose results are used again for ended; gives their outputs.
+fn reuse(schedule: &mut Schedule, reused: Vec<JobRow>) -> Map<String, Value> {
+    let mut reused: BTreeMap<JobName, JobRow> = reused.into_iter().map(|job| (job.job_id.clone(), job)).collect();
+    let mut outputs = Map::new();
+    while let Some(row) = schedule.ready().iter().find_map(|job| reused.remove(job)) {
+        schedule.started(&row.job_id);
+        schedule.ended(&row.job_id, row.state);
+        outputs.extend(row.output.map(|output| (row.job_id.to_string(), output)));
+    }
+    outputs
+}
+
 /// Starts a workspace, and gives it up at the deadline.
 async fn start_within(
     executor: &dyn Executor,
@@ -342,8 +372,12 @@ async fn start_within(
 fn explain(diagnostic: &crate::pipeline::Diagnostic) -> String {
     let mut text = diagnostic.to_string();
     if let Some(line) = &diagnostic.source_line {
-        let column = diagnostic.place.as_ref().map_or(1, |place| place.column.max(1));
-        text.push_str(&format!("\n    {line}\n    {}^", " ".repeat(column as usize - 1)));
+        text.push_str(&format!("\n    {line}"));
+        let column = diagnostic.place.as_ref().map_or(1, |place| place.column.max(1)) as usize;
+        // A place comes from the driver, and long lines are cut.
+        if column <= MAX_QUOTED {
+            text.push_str(&format!("\n    {}^", " ".repeat(column - 1)));
+        }
     }
     if let Some(hint) = &diagnostic.hint {
         text.push_str(&format!("\n    {hint}"));

@@ -2,6 +2,7 @@
 //! was registered, and gathers what its jobs see of the push: `(jobs :quire/push)` and variables.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -9,11 +10,11 @@ use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::protocol::{FENNEL_FILE, LUA_FILE, PipelineSource, is_pipeline_file};
 use crate::driver::{Driver, DriverError};
-use crate::executor::ImageSource;
+use crate::executor::{CacheMount, ImageSource, ResourceLimits, ServiceSpec};
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule};
+use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule, Service, Source};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -76,21 +77,13 @@ pub fn source(files: &PipelineFiles) -> Result<PipelineSource, Unprepared> {
 /// # Errors
 /// It is wrong, or the driver could not do its work; the outcome says which.
 pub async fn prepare(
-    mut driver: Driver,
+    driver: Driver,
     source: PipelineSource,
     has_dockerfile: bool,
     starts_from: &str,
     only: Option<&str>,
 ) -> Result<Prepared, Unprepared> {
-    let text = source.pipeline_text();
-    let registration = driver.register(source).await.map_err(|error| match error {
-        DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
-        DriverError::Spawn(_) | DriverError::Io(_) => {
-            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", with_causes(&error)))
-        }
-        other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
-    })?;
-    let pipeline = Pipeline::check(registration, &text, has_dockerfile).map_err(Unprepared::rejected)?;
+    let (pipeline, driver) = checked(driver, source, has_dockerfile).await?;
     let only = only.map(str::parse::<JobName>).transpose();
     let schedule = only
         .map_err(|error| error.to_string())
@@ -99,12 +92,28 @@ pub async fn prepare(
     Ok(Prepared { pipeline, schedule, driver })
 }
 
-/// Reads the pipeline's files of a run's commit.
+/// Evaluates and checks a pipeline, whatever it is to start from.
+///
+/// # Errors
+/// It is wrong, or the driver could not do its work; the outcome says which.
+pub async fn checked(mut driver: Driver, source: PipelineSource, has_dockerfile: bool) -> Result<(Pipeline, Driver), Unprepared> {
+    let texts = source.texts();
+    let registration = driver.register(source).await.map_err(|error| match error {
+        DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
+        DriverError::Spawn(_) | DriverError::Io(_) => {
+            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", with_causes(&error)))
+        }
+        other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
+    })?;
+    Ok((Pipeline::check_among(registration, &texts, has_dockerfile).map_err(Unprepared::rejected)?, driver))
+}
+
+/// Reads the pipeline's files of a commit.
 ///
 /// # Errors
 /// Git cannot read them.
-pub async fn files(git: &Git, paths: &Paths, run: &Run) -> Result<PipelineFiles, GitError> {
-    git.pipeline_files(&paths.repo(&run.repo), &run.sha, MAX_SOURCE).await
+pub async fn files(git: &Git, paths: &Paths, repo: &RepoName, sha: &ObjectId) -> Result<PipelineFiles, GitError> {
+    git.pipeline_files(&paths.repo(repo), sha, MAX_SOURCE).await
 }
 
 /// The image that a pipeline's commands run in.
@@ -115,6 +124,38 @@ pub fn image(pipeline: &Pipeline, default: &str) -> ImageSource {
         PipelineImage::Dockerfile => ImageSource::Dockerfile,
         PipelineImage::Default => ImageSource::Reference(default.to_owned()),
     }
+}
+
+/// What a run may use: what its pipeline asks for, and never more than the owner allows.
+#[must_use]
+pub fn limits(pipeline: &Pipeline, most: &ResourceLimits) -> ResourceLimits {
+    let asked = pipeline.resources();
+    ResourceLimits {
+        memory: asked.memory.map_or(most.memory, |memory| memory.min(most.memory)),
+        milli_cpus: asked.milli_cpus.map_or(most.milli_cpus, |cpus| cpus.min(most.milli_cpus)),
+        pids: asked.pids.map_or(most.pids, |pids| pids.min(most.pids)),
+        network: most.network && pipeline.network().unwrap_or(true),
+    }
+}
+
+/// The volumes that a pipeline's runs share.
+#[must_use]
+pub fn caches(pipeline: &Pipeline) -> Vec<CacheMount> {
+    pipeline.caches().iter().map(|cache| CacheMount { name: cache.name.clone(), path: cache.path.clone() }).collect()
+}
+
+/// The containers beside a run's.
+#[must_use]
+pub fn services(pipeline: &Pipeline) -> Vec<ServiceSpec> {
+    let service = |service: &Service| ServiceSpec {
+        name: service.name.clone(),
+        image: service.image.clone(),
+        env: service.env.clone(),
+        command: service.command.clone(),
+        ready: service.ready.clone(),
+        ready_within: Duration::from_millis(service.ready_within_ms),
+    };
+    pipeline.services().iter().map(service).collect()
 }
 
 /// The push that a run is of, as far as its jobs see it.
@@ -181,6 +222,27 @@ impl Pushed<'_> {
         values.retain(|_, value| !value.is_null());
         values
     }
+}
+
+/// What `(jobs SOURCE)` gives in a run that a person or a schedule started; none for one of a push.
+#[must_use]
+pub fn started_values(run: &Run, message: &str) -> Option<Map<String, Value>> {
+    let (branch, tag) = (run.ref_name.branch(), run.ref_name.tag());
+    let at = run.pushed_at_ms.to_string();
+    let values = match Source::from_name(&run.source)? {
+        Source::Push => return None,
+        Source::Manual => json!({
+            "sha": run.sha, "ref": run.ref_name, "branch": branch, "tag": tag, "message": message,
+            "started-by": run.pusher, "started-at": at, "params": run.params.clone().unwrap_or_default(),
+        }),
+        Source::Cron(name) => json!({
+            "sha": run.sha, "ref": run.ref_name, "branch": branch, "tag": tag, "message": message,
+            "name": name, "scheduled-at": at,
+        }),
+    };
+    let Value::Object(mut values) = values else { return None };
+    values.retain(|_, value| !value.is_null());
+    Some(values)
 }
 
 /// What `(jobs :quire/push)` gives for a commit, with this message and these parents, in the repository in this folder.

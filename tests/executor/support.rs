@@ -227,6 +227,8 @@ impl Fixture {
             image: ImageSource::Reference(std::env::var("QUIRE_TEST_IMAGE").unwrap_or_else(|_| IMAGE.into())),
             tree: Arc::new(tree),
             limits: ResourceLimits { memory: 512 << 20, milli_cpus: 64_000, pids: 256, network: false },
+            caches: Vec::new(),
+            services: Vec::new(),
             env: vec![("GREETING".into(), "hello world".into())],
             workspace: self.workspace_path(run),
         }

@@ -5,8 +5,10 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
-use quire::driver::protocol::{FromDriver, ToDriver};
+use quire::driver::protocol::{FromDriver, Language, PipelineSource, Text, ToDriver};
+use quire::driver::register_here;
 use quire::logs::Cursor;
 use quire::logs::line::{MAX_TEXT_BYTES, Parser, Stamp, encode};
 use quire::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
@@ -18,11 +20,12 @@ use quire::ssh::command::{SshCommand, parse};
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 8] = [
     ("driver_line", driver_line),
     ("hook_input", hook_input),
     ("log_line", log_line),
     ("names", names),
+    ("pipeline_source", pipeline_source),
     ("socket_line", socket_line),
     ("spool_event", spool_event),
     ("ssh_command", ssh_command),
@@ -107,10 +110,14 @@ pub fn log_line(data: &[u8]) {
 
 /// A line of the driver's or the runner's; what was registered is checked, and a valid graph can be played.
 pub fn driver_line(data: &[u8]) {
-    let _ = serde_json::from_slice::<ToDriver>(data);
+    if let Ok(message) = serde_json::from_slice::<ToDriver>(data) {
+        assert!(serde_json::from_slice::<ToDriver>(&serde_json::to_vec(&message).unwrap()).is_ok());
+    }
+    // Bytes of any kind come back as they are; what is no base64 is an error.
+    assert_eq!(Text::new(data.to_vec()).into_bytes().unwrap(), data);
+    let _ = Text::Encoded { base64: String::from_utf8_lossy(data).into_owned() }.into_bytes();
     let Ok(message) = serde_json::from_slice::<FromDriver>(data) else { return };
-    let written = serde_json::to_vec(&message).unwrap();
-    assert!(serde_json::from_slice::<FromDriver>(&written).is_ok());
+    assert!(serde_json::from_slice::<FromDriver>(&serde_json::to_vec(&message).unwrap()).is_ok());
     if let FromDriver::Registered(registration) = message {
         let text = PipelineText { file: ".quire/ci.fnl".to_owned(), text: "one\ntwo\u{fc}\n\tthree".to_owned() };
         for has_dockerfile in [false, true] {
@@ -120,6 +127,37 @@ pub fn driver_line(data: &[u8]) {
                     assert!(!schedule.ready().is_empty() || schedule.verdict().is_some(), "nothing to do and no end");
                 }
                 Err(diagnostics) => assert!(!diagnostics.is_empty()),
+            }
+        }
+    }
+}
+
+/// A pipeline's file, Lua where it begins like a comment of it, else Fennel: its jobs, or what is
+/// wrong with it in printable words; never more than the protocol can carry.
+pub fn pipeline_source(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (language, file) = if text.starts_with("--") { (Language::Lua, ".quire/ci.lua") } else { (Language::Fennel, ".quire/ci.fnl") };
+    let helpers = vec![
+        (".quire/h.fnl".to_owned(), "{:twice #(* 2 $)}".to_owned()),
+        (".quire/m.fnl".to_owned(), "{:same (fn [form] `(do ,form ,form))}".to_owned()),
+    ];
+    let source = PipelineSource { language, file: file.to_owned(), text: text.to_owned(), helpers };
+    let written = source.pipeline_text();
+    let checked = register_here(source, Duration::from_secs(2)).and_then(|registration| {
+        let line = serde_json::to_vec(&FromDriver::Registered(registration.clone())).unwrap();
+        let again = serde_json::from_slice::<FromDriver>(&line).unwrap();
+        assert_eq!(again, FromDriver::Registered(registration.clone()));
+        Pipeline::check(registration, &written, false)
+    });
+    match checked {
+        Ok(pipeline) => assert!(!pipeline.jobs().is_empty()),
+        Err(diagnostics) => {
+            assert!(!diagnostics.is_empty());
+            for diagnostic in diagnostics {
+                assert!(!diagnostic.message.is_empty());
+                assert!(diagnostic.place.is_none_or(|place| place.line > 0 && place.column > 0));
+                // The line is quoted from the file, and no longer than can be shown.
+                assert!(diagnostic.source_line.is_none_or(|line| line.chars().count() <= 400));
             }
         }
     }

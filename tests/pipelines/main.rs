@@ -4,9 +4,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod check;
+mod compiled;
 mod docs;
+mod forms;
 mod hostile;
 mod init;
 mod rules;
 mod run;
 mod support;
+mod terminal;
+mod unread;

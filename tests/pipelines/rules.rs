@@ -1,5 +1,6 @@
 //! What a job's function may do, and what becomes of the job.
 
+use quire::driver::protocol::Text;
 use serde_json::json;
 
 use crate::support::*;
@@ -153,15 +154,16 @@ async fn tools_give_what_they_promise() {
       (sh [\"printf\" \"%s\" \"a b\"] {:env {:B 2 :A \"x\"} :cwd \"sub\" :timeout \"1m30s\" :stdin \"in\"})
       (local (ok why) (pcall secret :nope))
       {:token (secret :token) : ok : why :gone (jobs :quire/manual) :tag push.tag}";
-    let text = format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : secret : log}}]{body}))");
+    let text =
+        format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push :quire/manual] (fn [{{: sh : jobs : secret : log}}]{body}))");
     let mut session = Session::start(fennel(&text)).await.unwrap();
-    let inputs = json!({"quire/push": {"branch": "main", "files-changed": ["a", "b"], "tag": null}, "quire/manual": null});
+    let inputs = json!({"quire/push": {"branch": "main", "files-changed": ["a", "b"], "tag": null}});
     let story = session.run(&["a"], &inputs, usual).await;
     assert_eq!(story.logs, ["a: main", "a: 3", "a: two", "a: lines", "a: {\"a\":[1]}", "a: 2"]);
     assert_eq!(story.commands, [r#"a: ["printf", "%s", "a b"]"#]);
     let opts = &story.options[0];
     assert_eq!(opts.env, [("A".to_owned(), "x".to_owned()), ("B".to_owned(), "2".to_owned())]);
-    assert_eq!((opts.cwd.as_deref(), opts.timeout_ms, opts.stdin.as_deref()), (Some("sub"), Some(90_000), Some("in")));
+    assert_eq!((opts.cwd.as_deref(), opts.timeout_ms, &opts.stdin), (Some("sub"), Some(90_000), &Some(Text::Plain("in".to_owned()))));
     assert_eq!(story.end("a"), r#"complete {"ok":false,"token":"s3cret","why":".quire/ci.fnl:6: there is no secret `nope`"}"#);
 }
 

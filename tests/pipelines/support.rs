@@ -7,7 +7,12 @@ use std::time::Duration;
 use quire::driver::protocol::{FromDriver, JobEnd, Language, PipelineSource, ShCommand, ShOptions, ShResult, Text, ToDriver};
 use quire::driver::{Driver, DriverError};
 use quire::pipeline::{Pipeline, Registration};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+/// Whether `QUIRE_SKIP` leaves this need out.
+pub(crate) fn skipped(need: &str) -> bool {
+    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|item| item == need))
+}
 
 /// The binary under test.
 pub(crate) fn program() -> PathBuf {
@@ -117,11 +122,13 @@ impl Session {
         Ok(Self { driver, registration })
     }
 
-    /// Starts a job with these inputs.
+    /// Starts a job, after saying what `(jobs name)` gives.
     pub(crate) async fn begin(&mut self, job: &str, inputs: &Value, timeout: Option<Duration>) {
-        let inputs: Map<String, Value> = inputs.as_object().unwrap().clone();
+        for (name, value) in inputs.as_object().unwrap() {
+            self.driver.send(&ToDriver::Value { name: name.clone(), value: value.clone() }).await.unwrap();
+        }
         let timeout_ms = timeout.map(|timeout| timeout.as_millis() as u64);
-        self.driver.send(&ToDriver::RunJob { job: job.to_owned(), inputs, timeout_ms }).await.unwrap();
+        self.driver.send(&ToDriver::RunJob { job: job.to_owned(), timeout_ms, env: Vec::new() }).await.unwrap();
     }
 
     pub(crate) async fn hear(&mut self) -> FromDriver {

@@ -107,6 +107,8 @@ impl TestForge {
             ("QUIRE_CI_CONCURRENT_RUNS", "2"),
             ("QUIRE_HTTP_LISTEN", "127.0.0.1"),
             ("QUIRE_HTTP_AUTH", "open"),
+            // The disk of whoever tests is not what is tested.
+            ("QUIRE_KEEP_MIN_FREE", "0"),
         ] {
             forge.set(name, value);
         }

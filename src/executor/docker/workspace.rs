@@ -13,7 +13,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::super::command::{check, mark, no_folder, not_started};
-use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, Workspace};
+use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, TarStream, Workspace};
 use super::ending::{self, Ended};
 use super::output::{Refusal, may_be_refusal, refusal, size};
 use super::{FOLDER, Hold, aside, fault};
@@ -33,12 +33,12 @@ const DEAF: &str = "quire: the output has ended and the command goes on: what it
 const OUTSIDE: &str = "the container was stopped or removed from outside";
 
 pub(super) struct DockerWorkspace {
-    engine: Engine,
+    pub(super) engine: Engine,
     instance: String,
     run: RunId,
-    container: String,
+    pub(super) container: String,
     /// Who runs the commands; none for the container's user.
-    user: Option<String>,
+    pub(super) user: Option<String>,
     memory: u64,
     /// Commands started so far, and running now: what tells whether one was alone.
     begun: AtomicU64,
@@ -323,7 +323,7 @@ impl DockerWorkspace {
     }
 
     /// An error under a command: it is the container's end where that is the cause.
-    async fn lost(&self, error: DockerError) -> Result<CommandEnd, ExecutorError> {
+    pub(super) async fn lost(&self, error: DockerError) -> Result<CommandEnd, ExecutorError> {
         if self.stopped.is_cancelled() {
             return Ok(CommandEnd::Cancelled);
         }
@@ -382,6 +382,18 @@ impl Workspace for DockerWorkspace {
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
         self.run(command, sink, cancel).boxed()
+    }
+
+    fn read_file<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Vec<u8>, ExecutorError>> {
+        self.read_file(path).boxed()
+    }
+
+    fn write_file<'a>(&'a self, path: &'a str, content: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>> {
+        async move { self.write_file(path, &content).await }.boxed()
+    }
+
+    fn export<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>> {
+        self.export(path).boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {

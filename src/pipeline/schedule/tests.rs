@@ -10,7 +10,7 @@ fn pipeline(jobs: &[(&str, &[&str], bool, u32)]) -> Pipeline {
         .map(|(id, inputs, allow_failure, retry)| JobRegistration {
             id: (*id).to_owned(),
             inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
-            options: JobOptions { timeout_ms: None, allow_failure: *allow_failure, retry: *retry },
+            options: JobOptions { timeout_ms: None, allow_failure: *allow_failure, retry: *retry, env: Vec::new() },
             place: place.clone(),
         })
         .collect();

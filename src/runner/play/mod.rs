@@ -1,27 +1,34 @@
 //! Playing a prepared pipeline in a started workspace: which job when, each `sh` it asks for, how
 //! it comes out. One event loop a run; the driver's functions wait in the driver, not here.
 
-use std::collections::{BTreeMap, HashMap};
+mod files;
+mod mouth;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use files::Files;
+use mouth::{Writer, driver_failed, speak, unheard};
 
 use super::SecretSource;
 use super::prepare::Prepared;
 use super::record::{RecordError, Recorder};
 use super::step::{self, Output};
+use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::driver::protocol::{FromDriver, JobEnd, ShCommand, ShOptions, ShResult, ToDriver};
-use crate::driver::{DriverError, DriverReceiver, DriverSender};
+use crate::driver::{DriverError, DriverReceiver};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
 use crate::names::JobName;
-use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration};
+use crate::pipeline::{Input, Pipeline, Schedule, Verdict, format_duration, sentence};
 use crate::run::{FailureKind, JobState, Outcome};
 use crate::store::JobResult;
 
@@ -40,10 +47,14 @@ pub struct Scene {
     pub log: RunLog,
     /// Runs the commands.
     pub workspace: Arc<dyn Workspace>,
-    /// What `(jobs SOURCE)` gives, by source.
+    /// What `(jobs NAME)` gives from the start: what the source says, and results that are used again.
     pub values: Map<String, Value>,
+    /// Variables of the run.
+    pub env: Vec<(String, String)>,
     /// Finds secrets.
     pub secrets: SecretSource,
+    /// Keeps artifacts.
+    pub artifacts: Keeper,
     /// When the run began: image and container count.
     pub began: Instant,
     /// Limit of the whole run.
@@ -71,8 +82,11 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Stop {
 
 /// Plays a pipeline to its end. None where `stop` fired: who fired it knows what that means.
 /// The workspace is still there afterwards; commands in it may still be ending.
-pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> Option<Outcome> {
+pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken) -> Option<Outcome> {
     let Prepared { pipeline, schedule, driver } = prepared;
+    let inputs = pipeline.jobs().iter().flat_map(|job| &job.inputs);
+    let asked_for = inputs.filter_map(|input| if let Input::Job(job) = input { Some(job.clone()) } else { None }).collect();
+    let values = std::mem::take(&mut scene.values);
     let (sender, mut receiver) = driver.split();
     let (mouth, words) = mpsc::unbounded_channel();
     let mut writer = tokio::spawn(speak(sender, words));
@@ -82,37 +96,34 @@ pub async fn play(prepared: Prepared, scene: Scene, stop: CancellationToken) -> 
         own,
         pipeline,
         schedule,
+        asked_for,
         scene,
         mouth,
         jobs: HashMap::new(),
-        outputs: BTreeMap::new(),
         steps: JoinSet::new(),
         open: HashMap::new(),
+        files: Files::default(),
         seq: 0,
         messages: Vec::new(),
     };
+    for (name, value) in values {
+        play.tell(ToDriver::Value { name, value });
+    }
     let end = play.until_it_ends(&mut receiver, &mut writer, &stop).await;
     play.cancel_all();
     writer.abort();
     receiver.kill().await;
     // Each command answers once its process tree is gone, or when the workspace under it is.
-    let _ = tokio::time::timeout(JOB_GRACE, async { while play.steps.join_next().await.is_some() {} }).await;
+    let ended = async {
+        while play.steps.join_next().await.is_some() {}
+        play.forget_files().await;
+    };
+    let _ = tokio::time::timeout(JOB_GRACE, ended).await;
     match end {
         Stop::Outcome(outcome) => Some(outcome),
         Stop::Asked => None,
     }
 }
-
-/// Says to the driver what is to be said. A task of its own, for a write can wait until the driver
-/// reads, and the driver may be waiting until somebody reads what it says.
-async fn speak(mut sender: DriverSender, mut words: mpsc::UnboundedReceiver<ToDriver>) -> Result<(), DriverError> {
-    while let Some(message) = words.recv().await {
-        sender.send(&message).await?;
-    }
-    Ok(())
-}
-
-type Writer = JoinHandle<Result<(), DriverError>>;
 
 /// A job in progress.
 struct ActiveJob {
@@ -141,9 +152,12 @@ struct Play {
     /// The run's own log.
     own: Option<StepLog>,
     jobs: HashMap<JobName, ActiveJob>,
-    outputs: BTreeMap<JobName, Value>,
+    /// The jobs that others wait for.
+    asked_for: HashSet<JobName>,
     steps: JoinSet<Ended>,
     open: HashMap<u64, OpenStep>,
+    /// Files on their way.
+    files: Files,
     seq: u32,
     deadline: Instant,
     /// Of each job that failed, in that order: why, and whether its time was up.
@@ -175,6 +189,7 @@ impl Play {
                 biased;
                 () = stop.cancelled() => return Err(Stop::Asked),
                 Some(ended) = self.steps.join_next() => self.step_ended(ended)?,
+                Some(ended) = self.files.next() => self.file_ended(ended)?,
                 said = receiver.recv() => self.heard(said)?,
                 spoken = &mut *writer => return Err(unheard(spoken, receiver).await),
                 _ = ticks.tick() => self.tick()?,
@@ -195,18 +210,16 @@ impl Play {
     /// Has the driver call a job's function.
     fn call(&mut self, job: &JobName) {
         let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
-        let inputs = self.inputs_of(job);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
-        self.tell(ToDriver::RunJob { job: job.to_string(), inputs, timeout_ms });
+        let mut env = self.scene.env.clone();
+        env.extend(self.job_env(job).cloned());
+        self.tell(ToDriver::RunJob { job: job.to_string(), timeout_ms, env });
     }
 
-    fn inputs_of(&self, job: &JobName) -> Map<String, Value> {
-        let value = |input: &Input| match input {
-            Input::Source(source) => self.scene.values.get(source.as_str()).cloned(),
-            Input::Job(ancestor) => self.outputs.get(ancestor).cloned(),
-        };
-        self.pipeline.ancestors(job).iter().map(|input| (input.to_string(), value(input).unwrap_or(Value::Null))).collect()
+    /// The variables that a job's commands see beside those of the run.
+    fn job_env(&self, job: &JobName) -> impl Iterator<Item = &(String, String)> {
+        self.pipeline.job(job).into_iter().flat_map(|job| &job.options.env)
     }
 
     fn tell(&mut self, message: ToDriver) {
@@ -227,8 +240,11 @@ impl Play {
                 }
                 Ok(())
             }
+            Some(FromDriver::ReadFile { call, job, path }) => self.read_file(call, &job, path),
+            Some(FromDriver::WriteFile { call, job, path, content }) => self.write_file(call, &job, path, content),
+            Some(FromDriver::Artifact { call, job, path, name }) => self.artifact(call, &job, path, name),
             Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end),
-            Some(FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
+            Some(FromDriver::Compiled { .. } | FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
                 Err(failed(FailureKind::Internal, "internal error: the driver registered a pipeline twice"))
             }
             None => Err(failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did")),
@@ -251,7 +267,7 @@ impl Play {
         crate::fault::point("runner-step-recorded");
         let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
         let output = Output::new(log);
-        let command = step::command(cmd, opts);
+        let command = step::command(cmd, opts, self.job_env(&job));
         self.open.insert(call, OpenStep { seq, job, output: output.clone(), timeout: command.timeout });
         let workspace = self.scene.workspace.clone();
         self.steps.spawn(async move { (call, workspace.run(command, Box::new(output), cancel).await) });
@@ -324,7 +340,8 @@ impl Play {
             && !active.timed_out
             && self.schedule.retry(&job)
         {
-            self.note(&format!("job `{job}` failed and is tried again: {message}"));
+            self.note(&format!("job `{job}` failed and is tried again: {}", sentence(message)));
+            self.discard_artifacts(&job)?;
             self.call(&job);
             return Ok(());
         }
@@ -339,7 +356,7 @@ impl Play {
                 (JobState::Failed, None, Some(located(&message, place.as_ref())), None)
             }
         };
-        let message = message.map(|message| redactor.redact_text(&message));
+        let message = message.map(|message| sentence(&redactor.redact_text(&message)));
         let result = JobResult { state, exit_code, message: message.as_deref(), output: output.as_ref() };
         self.scene.recorder.job_ended(&job, JobState::Active, &result)?;
         if let Some(message) = message {
@@ -347,7 +364,10 @@ impl Play {
             self.messages.push((job.clone(), message, timed_out));
         }
         if let Some(output) = output {
-            self.outputs.insert(job.clone(), output);
+            // What no job can ask for stays here.
+            if self.asked_for.contains(&job) {
+                self.tell(ToDriver::Value { name: job.to_string(), value: output });
+            }
         }
         for skipped in self.schedule.ended(&job, state) {
             let message = format!("`{job}` failed");
@@ -397,29 +417,8 @@ impl Play {
     }
 }
 
-/// The writer ended: the driver is gone, which it says best itself, or a message was too long.
-async fn unheard(spoken: Result<Result<(), DriverError>, tokio::task::JoinError>, receiver: &mut DriverReceiver) -> Stop {
-    let said = async {
-        loop {
-            match receiver.recv().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return None,
-                Err(error) => return Some(error),
-            }
-        }
-    };
-    match (tokio::time::timeout(JOB_GRACE, said).await, spoken) {
-        (Ok(Some(error)), _) | (_, Ok(Err(error))) => driver_failed(&error),
-        _ => failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did"),
-    }
-}
-
 fn located(message: &str, place: Option<&crate::pipeline::Place>) -> String {
     place.map_or_else(|| message.to_owned(), |place| format!("{place}: {message}"))
-}
-
-fn driver_failed(error: &DriverError) -> Stop {
-    failed(FailureKind::Pipeline, with_causes(error))
 }
 
 fn log_failed(error: &std::io::Error) -> Stop {
@@ -433,7 +432,9 @@ pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
         ExecutorError::Unavailable(_) => FailureKind::DockerUnavailable,
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
-        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::Other { .. } => FailureKind::Internal,
+        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::File(_) | ExecutorError::Other { .. } => {
+            FailureKind::Internal
+        }
     };
     (kind, error.to_string())
 }
