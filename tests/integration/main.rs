@@ -21,6 +21,7 @@ mod restarts;
 mod runs;
 mod starts;
 mod values;
+mod transitions;
 
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"
