@@ -8,6 +8,7 @@ mod compiled;
 mod docs;
 mod hostile;
 mod init;
+mod limits;
 mod rules;
 mod run;
 mod support;
