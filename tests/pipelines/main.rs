@@ -6,6 +6,7 @@
 mod check;
 mod compiled;
 mod docs;
+mod escapes;
 mod hostile;
 mod init;
 mod limits;
