@@ -33,13 +33,40 @@ async fn a_file_that_never_ends_is_stopped_at_its_line() {
     assert_eq!(refused_soon(fennel("(while true (pcall #(while true nil)))")).await, loops);
     assert_eq!(refused_soon(lua("local function f() return f() end f()")).await, loops);
     assert_eq!(refused_soon(lua("while true do coroutine.wrap(function() while true do end end)() end")).await, loops);
-    // Inside a callback of gsub nothing can be interrupted for good: the process is ended.
-    let stuck = "string.gsub('x', 'x', function() while true do pcall(function() while true do end end) end end)";
-    assert_eq!(refused_soon(lua(stuck)).await, "TimedOut(700ms)");
+    let lines = [
+        "local t = setmetatable({}, {__index = function() while true do end end}) local x = t.x",
+        "do local x <close> = setmetatable({}, {__close = function() while true do end end}) end",
+        "for k in pairs(setmetatable({}, {__pairs = function() while true do end end})) do end",
+        "tostring(setmetatable({}, {__tostring = function() while true do end end}))",
+        "table.sort({3, 2, 1, 5, 4}, function() while true do end end)",
+        "string.gsub('x', 'x', function() while true do end end)",
+        "::again:: goto again",
+        "while true do pcall(error, 'x') end",
+    ];
+    for line in lines {
+        assert_eq!(refused_soon(lua(line)).await, loops, "{line}");
+    }
     assert_eq!(
         refused_soon(fennel("(macro m [] (while true nil))\n(m)")).await,
         "1: the file takes too long to compile: does a macro loop, or is it nested very deeply?"
     );
+}
+
+/// Inside a callback of a C function, and in a long call of one, nothing can be interrupted for good: the process is ended.
+#[tokio::test]
+async fn a_file_that_cannot_be_interrupted_ends_its_process() {
+    let stuck = [
+        "string.gsub('x', 'x', function() while true do pcall(function() while true do end end) end end)",
+        "table.sort({3, 2, 1, 5, 4}, function() while true do pcall(function() while true do end end) end end)",
+        "string.find(('a'):rep(5000), ('a*'):rep(30) .. 'b')",
+        "string.gsub(('a'):rep(100000), ('a*'):rep(100) .. 'b', '')",
+        "table.move({}, 1, 1e15, 2, {})",
+        "xpcall(error, function() while true do end end)",
+    ];
+    let ends = stuck.map(|line| refused_within(lua(line), Duration::from_millis(700)));
+    for (line, end) in stuck.iter().zip(futures_util::future::join_all(ends).await) {
+        assert_eq!(end, "TimedOut(700ms)", "{line}");
+    }
 }
 
 #[tokio::test]

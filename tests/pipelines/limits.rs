@@ -105,6 +105,8 @@ fn what_a_job_cannot_return_or_run_fails_it_with_a_sentence() {
         ("(error (doto {} (tset :e (string.rep :x 3000000))))", "x…"),
         ("(while true nil)", "it ran for longer than its time limit of 1s and was stopped"),
         ("(while true (pcall #(while true nil)))", "it ran for longer than its time limit of 1s and was stopped"),
+        ("(. (setmetatable {} {:__index #(while true nil)}) :x)", "it ran for longer than its time limit of 1s and was stopped"),
+        ("(table.sort [3 2 1 5 4] #(while true nil))", "it ran for longer than its time limit of 1s and was stopped"),
         ("(while true (log :x))", "it ran for longer than its time limit of 1s and was stopped"),
     ] {
         // Time enough for what is not a loop, however busy the machine.
@@ -116,6 +118,20 @@ fn what_a_job_cannot_return_or_run_fails_it_with_a_sentence() {
         assert_eq!(checked.code, 1, "{body}: {said:.1000}");
         assert!(said.contains(expected) && said.contains("✗ failed after"), "{body}: {said:.1000}");
         assert!(said.contains("✓ b  complete"), "{body}: the other job went on: {said:.1000}");
+    }
+}
+
+/// Where nothing can interrupt a function, the run ends with it, a little after the job's time.
+#[test]
+fn a_job_that_cannot_be_interrupted_ends_the_run() {
+    for body in [
+        "(table.sort [3 2 1 5 4] (fn [] (while true (pcall #(while true nil)))))",
+        "(string.find (string.rep :a 5000) (.. (string.rep \"a*\" 30) :b))",
+    ] {
+        let checked = ran(&format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] {{:timeout \"1s\"}} (fn []\n{body}))"));
+        let said = said(&checked);
+        assert_eq!(checked.code, 1, "{body}: {said:.1000}");
+        assert!(said.contains("job `a` timed out and its function could not be stopped"), "{body}: {said:.1000}");
     }
 }
 
