@@ -9,7 +9,7 @@ use quire::clock::{Clock, Millis};
 use quire::names::{EventId, ObjectId, RefName, RepoName, RunId};
 use quire::policy;
 use quire::run::event::{EventType, PushEvent, RefUpdate};
-use quire::run::{ExecutorKind, Outcome, Trigger};
+use quire::run::{ExecutorKind, Outcome};
 use quire::store::{Journal, NewRun, RefsNow, RunFilter, Store};
 
 /// Runs in the database, ended ones but for those that wait.
@@ -54,7 +54,7 @@ fn main() {
     figure("record a push with its run (durable)", rounds, || {
         pushes += 1;
         let (event, run) = push(&repo, pushes);
-        let recorded = store.record_event(&event, &[run], &RefsNow::new(), policy::on_new_run).unwrap();
+        let recorded = store.record_event(&event, &[run], &RefsNow::new(), policy::settle).unwrap();
         assert!(recorded.is_new && recorded.runs.len() == 1);
     });
 }
@@ -128,18 +128,6 @@ fn push(repo: &RepoName, number: u64) -> (PushEvent, NewRun) {
         options: Vec::new(),
         refs: vec![update],
     };
-    let run = NewRun {
-        id: RunId::new(),
-        repo: repo.clone(),
-        ref_name,
-        sha,
-        previous_sha: None,
-        trigger: Trigger::Push,
-        source: "quire/push".to_owned(),
-        pusher: event.pusher.clone(),
-        only_job: None,
-        retry_of: None,
-        pushed_at,
-    };
+    let run = NewRun { pusher: event.pusher.clone(), ..NewRun::of_push(repo.clone(), ref_name, sha, pushed_at) };
     (event, run)
 }

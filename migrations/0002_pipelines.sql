@@ -16,8 +16,9 @@ ALTER TABLE runs ADD COLUMN keep INTEGER NOT NULL DEFAULT 0 CHECK (keep IN (0, 1
 ALTER TABLE runs ADD COLUMN logs_removed_at_ms INTEGER;
 ALTER TABLE runs ADD COLUMN artifacts_removed_at_ms INTEGER;
 
+CREATE INDEX runs_live ON runs (repo, queued_at_ms) WHERE state IN ('pending', 'active');
 CREATE INDEX runs_live_by_group ON runs (repo, group_name, queued_at_ms, id) WHERE state IN ('pending', 'active') AND group_name IS NOT NULL;
-CREATE INDEX runs_unexamined ON runs (queued_at_ms, id) WHERE state = 'pending' AND unexamined = 1;
+CREATE INDEX runs_unexamined ON runs (repo, queued_at_ms, id) WHERE state = 'pending' AND unexamined = 1;
 
 -- The run whose recorded result this job has, instead of having been run again.
 ALTER TABLE jobs ADD COLUMN reused_from TEXT;

@@ -62,7 +62,8 @@ impl Clock {
             None => Millis(match SystemTime::now().duration_since(UNIX_EPOCH) {
                 Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
                 Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-            }),
+            })
+            .plus(crate::fault::clock_offset()),
         }
     }
 }

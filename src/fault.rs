@@ -1,5 +1,6 @@
 //! Fault points: named places where a test may kill the process, to prove that a crash there
-//! loses nothing. Without the feature `faults` the call compiles to nothing.
+//! loses nothing; and a clock that a test may set wrong. Without the feature `faults` all of it
+//! compiles to nothing.
 
 /// Kills the process here when `QUIRE_FAULT` names this point.
 #[inline]
@@ -21,4 +22,21 @@ pub fn point(name: &str) {
         return;
     }
     let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+}
+
+/// By how many milliseconds the system's clock is to be taken for wrong.
+#[inline]
+#[cfg(not(feature = "faults"))]
+#[must_use]
+pub fn clock_offset() -> i64 {
+    0
+}
+
+/// By how many milliseconds the system's clock is to be taken for wrong: what stands in the file
+/// that `QUIRE_FAULT_CLOCK` names. Read at each call, so that the clock can jump under a running process.
+#[cfg(feature = "faults")]
+#[must_use]
+pub fn clock_offset() -> i64 {
+    let file = std::env::var_os("QUIRE_FAULT_CLOCK").and_then(|file| std::fs::read_to_string(file).ok());
+    file.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

@@ -23,6 +23,7 @@ pub mod paths;
 pub mod proc;
 pub mod public_keys;
 pub mod secret;
+pub mod space;
 pub mod token;
 
 // Level 1: pure.
@@ -31,6 +32,7 @@ pub mod policy;
 pub mod run;
 
 // Level 2: the outside world.
+pub mod artifacts;
 pub mod docker;
 pub mod fennel;
 pub mod git;
@@ -41,6 +43,7 @@ pub mod store;
 pub mod config;
 pub mod driver;
 pub mod executor;
+pub mod housekeeping;
 pub mod intake;
 pub mod queue;
 pub mod runner;

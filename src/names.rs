@@ -238,6 +238,13 @@ macro_rules! uuid_name {
                 Self(Uuid::now_v7())
             }
 
+            /// When it was made, in Unix milliseconds, by the clock of whoever made it; 0 where it does not say.
+            #[must_use]
+            pub fn made_at_ms(&self) -> i64 {
+                let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |at| at.to_unix());
+                i64::try_from(seconds * 1000 + u64::from(nanos / 1_000_000)).unwrap_or(i64::MAX)
+            }
+
             /// The last eight digits: random ones, so they tell two ids of one second apart.
             #[must_use]
             pub fn tail(&self) -> String {

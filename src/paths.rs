@@ -95,6 +95,18 @@ impl Paths {
         self.repo_runs(repo).join(run.to_string())
     }
 
+    /// Folder of all runs' logs, `<repo>/<run-id>/` below it.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.data.join("runs")
+    }
+
+    /// Folder of all runs' artifacts, `<repo>/<run-id>/` below it.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.data.join("artifacts")
+    }
+
     /// The log of a run's own lines: image build, pull, what quire has to say.
     #[must_use]
     pub fn run_log(run_folder: &Path) -> PathBuf {
@@ -111,6 +123,24 @@ impl Paths {
     #[must_use]
     pub fn workspace(run_folder: &Path) -> PathBuf {
         run_folder.join("workspace")
+    }
+
+    /// Folder of what the runs of a repository kept.
+    #[must_use]
+    pub fn repo_artifacts(&self, repo: &RepoName) -> PathBuf {
+        self.data.join("artifacts").join(repo.as_str())
+    }
+
+    /// Folder of what one run kept.
+    #[must_use]
+    pub fn run_artifacts(&self, repo: &RepoName, run: RunId) -> PathBuf {
+        self.repo_artifacts(repo).join(run.to_string())
+    }
+
+    /// Folder of the host executor's caches.
+    #[must_use]
+    pub fn caches(&self) -> PathBuf {
+        self.data.join("caches")
     }
 
     /// Push events not yet taken.
@@ -136,6 +166,13 @@ impl Paths {
     #[must_use]
     pub fn no_push_to_create(&self) -> PathBuf {
         self.data.join("no-push-to-create")
+    }
+
+    /// What should stay free on the volume, in bytes. `serve` keeps it as the configuration says, so that
+    /// the push path need not load one.
+    #[must_use]
+    pub fn min_free(&self) -> PathBuf {
+        self.data.join("min-free")
     }
 
     /// The database before each migration.

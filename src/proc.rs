@@ -100,10 +100,30 @@ const LINGER: Duration = Duration::from_millis(500);
 /// # Errors
 /// See [`ProcError`]. A process that ends with a failure is not an error here.
 pub async fn capture(command: &mut Command, limits: Limits) -> Result<Captured, ProcError> {
+    let captured = capture_until(command, Stdio::null(), limits, std::future::pending(), Duration::ZERO).await?;
+    // Nothing ended it early.
+    captured.ok_or_else(|| ProcError::TimedOut { program: program_of(command), after: limits.deadline })
+}
+
+/// Like [`capture`] with a given standard input, and ended early, which gives none, when `until` resolves: its
+/// process group is told to end (TERM), and killed where it has not within `grace`.
+///
+/// # Errors
+/// See [`ProcError`]. A process that ends with a failure is not an error here.
+pub async fn capture_until(
+    command: &mut Command,
+    stdin: Stdio,
+    limits: Limits,
+    until: impl Future<Output = ()>,
+    grace: Duration,
+) -> Result<Option<Captured>, ProcError> {
     let program = program_of(command);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     own_session(command);
-    let mut child = command.spawn().map_err(|source| ProcError::Spawn { program: program.clone(), source })?;
+    let spawned = command.spawn();
+    // What is handed over is not held open here for another process of this command.
+    command.stdin(Stdio::null());
+    let mut child = spawned.map_err(|source| ProcError::Spawn { program: program.clone(), source })?;
     let group = GroupGuard::of(&child);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -111,7 +131,20 @@ pub async fn capture(command: &mut Command, limits: Limits) -> Result<Captured, 
         tokio::try_join!(read_bounded(stdout, &mut out, limits.output), read_bounded(stderr, &mut err, limits.output)).map(|_| ())
     };
     let io = |source| ProcError::Io { program: program.clone(), source };
-    let ended = tokio::time::timeout(limits.deadline, run_out(&mut child, reading)).await;
+    let ended = async {
+        let running = tokio::time::timeout(limits.deadline, run_out(&mut child, reading));
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => Some(ended),
+            () = until => {
+                group.tell();
+                // How it ended does not matter; what is left of it goes with the guard.
+                let _ = tokio::time::timeout(grace, running).await;
+                None
+            }
+        }
+    };
+    let Some(ended) = ended.await else { return Ok(None) };
     let status = match ended {
         Err(_) => return Err(ProcError::TimedOut { program, after: limits.deadline }),
         Ok(Err(BoundedError::TooMuch)) => return Err(ProcError::TooMuch { program, limit: limits.output }),
@@ -119,7 +152,7 @@ pub async fn capture(command: &mut Command, limits: Limits) -> Result<Captured, 
         Ok(Ok(status)) => status,
     };
     group.disarm();
-    Ok(Captured { status, stdout: out, stderr: err })
+    Ok(Some(Captured { status, stdout: out, stderr: err }))
 }
 
 enum BoundedError {
@@ -171,6 +204,13 @@ struct GroupGuard(Option<nix::unistd::Pid>);
 impl GroupGuard {
     fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw))
+    }
+
+    /// Tells the group to end.
+    fn tell(&self) {
+        if let Some(group) = self.0 {
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM);
+        }
     }
 
     fn disarm(mut self) {

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::live::Live;
 use crate::names::RunId;
+use crate::pipeline::Group;
 use crate::policy;
 use crate::run::event::PushEvent;
 use crate::run::{ExecutorKind, Run};
@@ -18,7 +19,18 @@ use crate::store::{NewRun, Recorded, RefsNow, Store, StoreError};
 pub struct Queue {
     store: Store,
     live: Live,
-    wake: Arc<Notify>,
+    wake: Arc<[Notify; 3]>,
+}
+
+/// Who sleeps until something in the queue may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sleeper {
+    /// Who claims runs.
+    Runner,
+    /// Who finds out the groups of runs.
+    Examiner,
+    /// Who starts runs by schedules.
+    Schedules,
 }
 
 impl Queue {
@@ -28,15 +40,15 @@ impl Queue {
         Self { store, live, wake: Arc::default() }
     }
 
-    /// Something may have changed: the runner looks.
+    /// Something may have changed: whoever sleeps looks.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        self.wake.iter().for_each(Notify::notify_one);
     }
 
     /// Waits for a wake-up, at most so long. One that came since the last wait counts, so none is lost.
-    pub async fn woken(&self, at_most: Duration) {
+    pub async fn woken(&self, who: Sleeper, at_most: Duration) {
         // A time-out is the slow poll that makes a lost wake-up only late.
-        let _ = tokio::time::timeout(at_most, self.wake.notified()).await;
+        let _ = tokio::time::timeout(at_most, self.wake[who as usize].notified()).await;
     }
 
     /// Records an event and its runs.
@@ -44,12 +56,42 @@ impl Queue {
     /// # Errors
     /// The database refuses.
     pub async fn record(&self, event: PushEvent, runs: Vec<NewRun>, refs_now: RefsNow) -> Result<Recorded, StoreError> {
-        let recorded = self.store.call(move |store| store.record_event(&event, &runs, &refs_now, policy::on_new_run)).await?;
+        let recorded = self.store.call(move |store| store.record_event(&event, &runs, &refs_now, policy::settle)).await?;
         for run in recorded.replaced.iter().chain(recorded.runs.iter().map(|(id, _)| id)) {
             self.live.state_changed(*run);
         }
         self.wake();
         Ok(recorded)
+    }
+
+    /// Notes the group of a run whose pipeline was evaluated, and supersedes what that means.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn examined(&self, run: Run, group: Option<Group>) -> Result<(), StoreError> {
+        self.changed(self.store.call(move |store| store.examined(&run, group.as_ref(), policy::settle)).await?);
+        self.wake();
+        Ok(())
+    }
+
+    /// Notes why the group of a waiting run cannot be found out yet.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn note_unexamined(&self, run: RunId, why: String) -> Result<(), StoreError> {
+        self.changed(self.store.call(move |store| store.note_unexamined(run, &why)).await?);
+        Ok(())
+    }
+
+    /// Ends a run that nobody drives any more, and queues it again where policy says so. Gives the new one.
+    ///
+    /// # Errors
+    /// The run is not active, or its container is not confirmed gone.
+    pub async fn orphan(&self, run: RunId, message: &'static str, requeue: bool) -> Result<Option<RunId>, StoreError> {
+        let again = self.store.call(move |store| store.orphan(run, message, requeue, policy::settle)).await?;
+        self.changed(again.into_iter().chain([run]).collect());
+        self.wake();
+        Ok(again)
     }
 
     /// Claims the next run that may start.
@@ -70,6 +112,15 @@ impl Queue {
     /// The database refuses.
     pub async fn note_waiting(&self, why: Option<String>) -> Result<(), StoreError> {
         self.changed(self.store.call(move |store| store.note_waiting(why.as_deref())).await?);
+        Ok(())
+    }
+
+    /// Notes on waiting runs for which other run each waits.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn note_blocked(&self) -> Result<(), StoreError> {
+        self.changed(self.store.call(|store| store.note_blocked()).await?);
         Ok(())
     }
 

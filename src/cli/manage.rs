@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::output::Out;
 use super::report::Failure;
-use super::{key, login, owner, repo, run, status};
+use super::{gc, key, login, owner, repo, run, schedule, status};
 use crate::clock::Clock;
 use crate::paths::Paths;
 use crate::public_keys::Key;
@@ -16,15 +16,19 @@ use crate::ssh::command::Refusal;
 use crate::store::Store;
 
 /// For those who ask what there is.
-pub(super) const OVERVIEW: [(&str, &str); 9] = [
+pub(super) const OVERVIEW: [(&str, &str); 13] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
     ("run logs ID [--job J] [--follow]", "its log, live"),
     ("run wait | cancel | retry ID", "wait for its end, end it, repeat it"),
+    ("run artifacts list ID | get ID [NAME]", "what it kept; get writes it to standard output"),
+    ("run start REPO [--branch B] [--param K=V]", "start one by hand"),
+    ("schedule list [--repo R]", "what runs by itself, and when"),
     ("key list", "the keys that may connect"),
     ("login", "a link that signs a browser in"),
     ("status", "how the appliance is"),
+    ("gc", "remove now what need not be kept"),
     ("help", "all of it, with options"),
 ];
 
@@ -57,6 +61,9 @@ pub(super) enum Manage {
     /// Runs.
     #[command(subcommand)]
     Run(run::RunCommand),
+    /// Schedules.
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Keys.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -64,6 +71,8 @@ pub(super) enum Manage {
     Login(Format),
     /// Show how the appliance is.
     Status(Format),
+    /// Remove now what `:keep` does not ask for: old runs, logs, artifacts, leftovers.
+    Gc(Format),
 }
 
 impl Manage {
@@ -71,8 +80,9 @@ impl Manage {
         match self {
             Self::Repo(command) => command.json(),
             Self::Run(command) => command.json(),
+            Self::Schedule(command) => command.json(),
             Self::Key(command) => command.json(),
-            Self::Login(format) | Self::Status(format) => format.json,
+            Self::Login(format) | Self::Status(format) | Self::Gc(format) => format.json,
         }
     }
 }
@@ -143,8 +153,10 @@ fn carry_out(paths: &Paths, command: Manage, caller: &Caller) -> Result<(), Fail
     match command {
         Manage::Repo(command) => repo::repo(&context, &command, out),
         Manage::Run(command) => run::run(&context, &command, out),
+        Manage::Schedule(command) => schedule::schedule(&context, &command, out),
         Manage::Key(command) => key::key(&context, &command, out),
         Manage::Login(_) => login::login(&context, out),
+        Manage::Gc(_) => gc::gc(&context, out),
         Manage::Status(_) => status::status(&context, out),
     }
 }

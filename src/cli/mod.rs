@@ -4,9 +4,11 @@
 //! told apart by its first words, before any parser is built. Everything else goes through clap.
 //! The management commands ([`manage`]) are the same here and over SSH.
 
+mod artifacts;
 mod ci;
 mod exec;
 mod follow;
+mod gc;
 mod health;
 mod init;
 mod key;
@@ -18,6 +20,8 @@ mod owner;
 mod repo;
 mod report;
 mod run;
+mod schedule;
+mod start;
 mod status;
 
 use std::ffi::{OsStr, OsString};
@@ -113,7 +117,8 @@ fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
         ("post-receive", _) | (_, [Some("hook"), Some("post-receive")]) => Some(post_receive()),
         ("quire-shell" | "-quire-shell", _) => Some(exec::shell(&arguments[1..])),
         (_, [Some("exec"), ..]) => Some(exec::exec(&arguments[2..])),
-        (_, [Some("driver")]) => Some(crate::driver::child_main()),
+        (_, [Some("driver")]) => Some(crate::driver::child_main(false)),
+        (_, [Some("driver"), Some("gently")]) => Some(crate::driver::child_main(true)),
         (_, [Some("health")]) => Some(health::health(&Paths::from_environment())),
         _ => None,
     }
@@ -125,7 +130,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Init(init) => init::run(init),
         Command::Serve => serve(),
         Command::Ci(arguments) => ci::run(arguments),
-        Command::Driver => crate::driver::child_main(),
+        Command::Driver => crate::driver::child_main(false),
         Command::Health => health::health(&Paths::from_environment()),
         Command::Exec(rest) => exec::exec(&rest.arguments),
         Command::Hook(_) => post_receive(),

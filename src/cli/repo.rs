@@ -11,8 +11,10 @@ use serde::Serialize;
 use super::manage::{Context, Format};
 use super::output::{Cell, Out};
 use super::report::Failure;
+use super::start::no_repository;
+use crate::artifacts;
 use crate::clock::Millis;
-use crate::git::{Git, GitError, nearest};
+use crate::git::Git;
 use crate::hook;
 use crate::names::RepoName;
 use crate::run::Run;
@@ -141,9 +143,7 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
     let git = Git::new(context.paths);
     // What an earlier `rm` that was cut off left is removed as well.
     if !git.exists(name) && !context.paths.repo_runs(name).exists() {
-        let names = git.list()?;
-        let failure = Failure::from(GitError::NoRepository(name.clone()));
-        return Err(nearest(name, &names).map(|near| format!("did you mean `{near}`?")).into_iter().fold(failure, Failure::hint));
+        return Err(no_repository(&git, name)?);
     }
     if !yes {
         let failure = Failure::usage(format!("`repo rm` removes `{name}`, its runs and their logs for good"));
@@ -166,6 +166,9 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
             return Err(Failure::failed(format!("the repository is gone, its logs in {} are not: {error}", logs.display())));
         }
         _ => {}
+    }
+    if let Err(error) = artifacts::remove_repo(context.paths, name) {
+        return Err(Failure::failed(format!("the repository is gone, some of what its runs kept is not: {error}")));
     }
     if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("removed repository {name}")) }
 }

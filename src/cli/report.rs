@@ -126,6 +126,7 @@ impl From<GitError> for Failure {
             GitError::Start { .. } => Self::of(FAILED, &error).hint("is git installed and in PATH?"),
             GitError::Talk { .. }
             | GitError::TimedOut { .. }
+            | GitError::TooLong { .. }
             | GitError::Failed { .. }
             | GitError::Unexpected { .. }
             | GitError::Io { .. } => Self::of(FAILED, &error),
@@ -149,11 +150,15 @@ impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let code = match error {
             SessionError::Unknown { .. } | SessionError::NoCreate(_) => NOT_FOUND,
+            SessionError::NoSpace { .. } => REFUSED,
             SessionError::Git(_) | SessionError::Exec(_) => FAILED,
         };
         let failure = Self::of(code, &error);
         match error {
             SessionError::Unknown { .. } => failure.hint("`repo list` shows the repositories there are"),
+            SessionError::NoSpace { .. } => {
+                failure.hint("make room: `quire gc` removes what `:keep` does not ask for, `repo rm` a repository; fetching works")
+            }
             _ => failure,
         }
     }

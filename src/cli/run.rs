@@ -3,15 +3,17 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::artifacts;
 use super::follow::{self, Appliance, Hush};
 use super::logs::{self, LogFormat};
 use super::manage::{Context, Format};
 use super::output::{Cell, Out, span};
 use super::report::{FAILED, Failure};
+use super::start;
 use crate::hook;
 use crate::names::{JobName, RefName, RepoName, RunId};
-use crate::run::{JobRow, Run, RunState, StepRow};
-use crate::store::RunFilter;
+use crate::run::{JobRow, Run, RunState, StepRow, Trigger};
+use crate::store::{Repeat, RunFilter};
 
 /// What can be done with runs. An `ID` may be any prefix of one that no other run shares.
 #[derive(Subcommand)]
@@ -27,7 +29,12 @@ pub(super) enum RunCommand {
     /// End a run.
     Cancel(One),
     /// Queue a new run that repeats one that has ended.
-    Retry(One),
+    /// What runs kept.
+    #[command(subcommand)]
+    Artifacts(artifacts::ArtifactsCommand),
+    Retry(RetryArgs),
+    /// Start a run by hand, of where a branch stands now.
+    Start(start::StartArgs),
 }
 
 #[derive(clap::Args)]
@@ -57,6 +64,18 @@ pub(super) struct One {
 }
 
 #[derive(clap::Args)]
+pub(super) struct RetryArgs {
+    #[command(flatten)]
+    one: One,
+    /// Run only what failed and what depends on it; what the other jobs returned is used again.
+    #[arg(long)]
+    failed: bool,
+    /// Where it fails again, keep its container for a while.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(clap::Args)]
 pub(super) struct LogsArgs {
     /// The run.
     id: String,
@@ -78,14 +97,17 @@ impl RunCommand {
     pub(super) fn json(&self) -> bool {
         match self {
             Self::List(list) => list.format.json,
-            Self::Show(one) | Self::Wait(one) | Self::Cancel(one) | Self::Retry(one) => one.format.json,
+            Self::Show(one) | Self::Wait(one) | Self::Cancel(one) => one.format.json,
+            Self::Retry(retry) => retry.one.format.json,
+            Self::Start(start) => start.format.json,
             Self::Logs(logs) => logs.json,
+            Self::Artifacts(command) => command.json(),
         }
     }
 }
 
 /// A ref as people say it: a branch's name, or any full name.
-fn ref_name(text: &str) -> Result<RefName, crate::names::NameError> {
+pub(super) fn ref_name(text: &str) -> Result<RefName, crate::names::NameError> {
     if text.starts_with("refs/") { text.parse() } else { format!("refs/heads/{text}").parse() }
 }
 
@@ -107,6 +129,7 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
     let find = |one: &One| store.resolve_run(&one.id);
     let get = |id: RunId| store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")));
     match command {
+        RunCommand::Artifacts(command) => artifacts::artifacts(context, &store, command, out),
         RunCommand::List(args) => {
             let filter =
                 RunFilter { repo: args.repo.clone(), ref_name: args.ref_name.clone(), state: args.state, before: None, limit: args.limit };
@@ -126,8 +149,9 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             }
             told(&run, if run.state.is_final() { "canceled" } else { "asked to stop" }, out)
         }
-        RunCommand::Retry(one) => {
-            let run = store.retry(find(one)?)?;
+        RunCommand::Start(args) => told(&start::start(context, args)?, "queued", out),
+        RunCommand::Retry(args) => {
+            let run = store.retry(find(&args.one)?, Repeat { only_failed: args.failed, keep: args.keep })?;
             hook::wake(context.paths);
             told(&run, "queued", out)
         }
@@ -145,6 +169,9 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             let id = store.resolve_run(&args.id)?;
             let format = if args.json { LogFormat::Json } else { args.format };
             let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, out)?;
+            if let Some(at) = run.logs_removed_at_ms {
+                follow::say(&format!("the log of this run was removed by retention (`:keep`) on {at}"));
+            }
             if args.follow { ended(&run, format != LogFormat::Text) } else { Ok(()) }
         }
     }
@@ -224,7 +251,11 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], out: &mut Out<'_>) -> Res
         ("pusher", run.pusher.clone()),
         ("executor", run.executor.map(|kind| kind.to_string())),
         ("image", run.image_tag.clone()),
-        ("repeats", run.retry_of.map(|id| id.to_string())),
+        ("repeats", run.retry_of.map(|id| if run.only_failed { format!("what failed of {id}") } else { id.to_string() })),
+        ("only job", run.only_job.clone()),
+        ("group", run.group_name.clone()),
+        ("source", Some(run.source.clone()).filter(|_| run.trigger != Trigger::Push)),
+        ("parameters", run.params.as_ref().filter(|params| !params.is_empty()).map(parameters)),
         ("superseded by", run.superseded_by.map(|id| id.to_string())),
     ];
     facts.extend(optional.into_iter().filter_map(|(name, value)| Some([name.into(), value?.into()])));
@@ -240,7 +271,7 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], out: &mut Out<'_>) -> Res
                 job.job_id.as_str().into(),
                 job.state.as_str().into(),
                 took.into(),
-                short(job.message.as_deref().unwrap_or_default(), 80).into(),
+                short(&job.reused_from.map(|run| format!("result of run {run}")).or(job.message.clone()).unwrap_or_default(), 80).into(),
             ]
         };
         let rows: Vec<_> = jobs.iter().map(row).collect();
@@ -257,6 +288,12 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], out: &mut Out<'_>) -> Res
         out.table(["STEP", "JOB", "EXIT", "TOOK", "COMMAND"], &rows)?;
     }
     Ok(())
+}
+
+/// Parameters as they are typed.
+fn parameters(params: &serde_json::Map<String, serde_json::Value>) -> String {
+    let one = |(name, value): (&String, &serde_json::Value)| format!("{name}={}", short(value.as_str().unwrap_or_default(), 60));
+    params.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// The first line of a text, shortened.

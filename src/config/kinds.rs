@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Auth;
-use super::units::{self, Network};
-use crate::pipeline::{format_duration, parse_duration};
+use super::network::Network;
+use crate::pipeline::{format_cpus, format_duration, format_size, parse_cpus, parse_duration, parse_size};
 use crate::run::ExecutorKind;
 
 /// A kind of value.
@@ -118,15 +118,15 @@ impl Kind for Size {
     const EXPECTED: &'static str = "a size such as \"512m\" or \"2g\"";
 
     fn text(text: &str) -> Option<u64> {
-        units::size(text)
+        parse_size(text)
     }
 
     fn data(value: &Value) -> Option<u64> {
-        value.as_u64().or_else(|| units::size(value.as_str()?))
+        value.as_u64().or_else(|| parse_size(value.as_str()?))
     }
 
     fn show(value: &u64) -> String {
-        units::show_size(*value)
+        format_size(*value)
     }
 }
 
@@ -146,7 +146,7 @@ impl Kind for MemorySize {
     }
 
     fn show(value: &u64) -> String {
-        units::show_size(*value)
+        format_size(*value)
     }
 }
 
@@ -172,7 +172,7 @@ impl Kind for Cpus {
     const EXPECTED: &'static str = "a number of CPUs such as 2 or 0.5";
 
     fn text(text: &str) -> Option<u64> {
-        units::milli_cpus(text).filter(|milli| *milli >= 10)
+        parse_cpus(text).filter(|milli| *milli >= 10)
     }
 
     fn data(value: &Value) -> Option<u64> {
@@ -183,7 +183,7 @@ impl Kind for Cpus {
     }
 
     fn show(value: &u64) -> String {
-        units::show_milli_cpus(*value)
+        format_cpus(*value)
     }
 }
 

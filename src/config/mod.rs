@@ -8,14 +8,14 @@
 mod keys;
 mod kinds;
 mod load;
+pub mod network;
 mod place;
 mod secrets;
-pub mod units;
 
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Loaded, Origin, Setting};
+pub use network::Network;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretSource};
-pub use units::Network;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -119,6 +119,8 @@ pub struct Ci {
     pub pids: u32,
     /// Whether runs have a network.
     pub network: bool,
+    /// What the artifacts of one run may take, in bytes.
+    pub max_artifacts: u64,
     /// Whether a run that quire's own end cut off is queued again, once.
     pub retry_orphaned: bool,
 }
@@ -169,6 +171,7 @@ impl Default for Ci {
             cpus: 2000,
             pids: 4096,
             network: true,
+            max_artifacts: 1 << 30,
             retry_orphaned: true,
         }
     }

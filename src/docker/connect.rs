@@ -38,7 +38,8 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { ping: seconds(5), call: seconds(30), heavy: seconds(120), removal: seconds(10), stall: seconds(60), watch: seconds(15) }
+        // An engine on a small machine that is busy may take seconds for its shortest answer, and is not away.
+        Self { ping: seconds(10), call: seconds(30), heavy: seconds(120), removal: seconds(10), stall: seconds(60), watch: seconds(15) }
     }
 }
 

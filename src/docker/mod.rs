@@ -5,6 +5,7 @@
 //! the engine is asked now and then whether it still lives, so a hanging engine is an error and
 //! never a hang. The module knows nothing of runs; what the labels mean is the executor's.
 
+mod archive;
 mod connect;
 mod container;
 mod error;
@@ -13,6 +14,7 @@ mod feed;
 mod image;
 mod network;
 
+pub use archive::{PathKind, PathState};
 pub use connect::{Engine, Timings};
 pub use container::{Attachment, ContainerSpec, ContainerState, Listed};
 pub use error::DockerError;

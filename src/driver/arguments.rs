@@ -10,6 +10,8 @@ use crate::pipeline::{nearest, parse_duration};
 const MAX_COMMAND: usize = 1 << 20;
 /// The most text that is fed to a command.
 const MAX_STDIN: usize = 4 << 20;
+/// The longest path, in bytes; Linux knows none that is longer.
+const MAX_PATH: usize = 4096;
 /// The longest line of a log; a longer one is split.
 const MAX_LOG_LINE: usize = 64 << 10;
 /// How much of a command is repeated in messages, in characters.
@@ -124,6 +126,47 @@ pub(super) fn variables(value: &Value) -> Answer<Vec<(String, String)>> {
 fn folder(path: String) -> Answer<String> {
     let leaves = path.starts_with('/') || path.split('/').any(|part| part == "..");
     if leaves { Err(format!(":cwd `{}` leaves the workspace", excerpt(&path))) } else { Ok(path) }
+}
+
+/// A path within the workspace, as written.
+pub(super) fn path(value: Option<&Value>) -> Answer<String> {
+    let path = text(value, "the path of a file")?;
+    match path.len() {
+        0 => Err("the path of a file is empty".to_owned()),
+        length if length > MAX_PATH => Err("the path of a file is too long".to_owned()),
+        _ => Ok(path),
+    }
+}
+
+/// What a file shall hold: any bytes.
+pub(super) fn content(value: Option<&Value>) -> Answer<Text> {
+    match value {
+        Some(Value::String(content)) if content.as_bytes().len() > MAX_STDIN => {
+            Err("the content of a file is longer than 4 MiB".to_owned())
+        }
+        Some(Value::String(content)) => Ok(Text::new(content.as_bytes().to_vec())),
+        Some(Value::Integer(number)) => Ok(Text::Plain(number.to_string())),
+        Some(Value::Number(number)) => Ok(Text::Plain(number.to_string())),
+        other => Err(format!("the content of a file is text, not {}", other.map_or("nil", Value::type_name))),
+    }
+}
+
+/// The name that the options of an artifact give it.
+pub(super) fn artifact_name(value: Option<&Value>) -> Answer<Option<String>> {
+    let table = match value {
+        None | Some(Value::Nil) => return Ok(None),
+        Some(Value::Table(table)) => table,
+        Some(other) => return Err(format!("the options of `artifact` are a table, not {}", other.type_name())),
+    };
+    let mut name = None;
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair.map_err(|error| error.to_string())?;
+        match text(Some(&key), "an option's name")?.as_str() {
+            "name" => name = Some(text(Some(&value), ":name")?),
+            other => return Err(format!("`artifact` has no option :{}: it knows :name", excerpt(other))),
+        }
+    }
+    Ok(name)
 }
 
 /// A command as a person would type it: its first line, shortened.

@@ -14,11 +14,11 @@ use mlua::{Function, MultiValue, Table, Value};
 use super::arguments::excerpt;
 use super::compiled::CompiledFiles;
 use super::host::{self, ENVIRONMENT, Host};
-use super::job::{JobRun, Wait};
+use super::job::{JobRun, Wait, Wanted};
 use super::protocol::{FromDriver, JobEnd, PipelineSource, ShResult, Text, ToDriver};
 use super::wire::{self, Incoming, Reader};
 use super::{dsl, sandbox};
-use crate::fennel::{Compiler, Limits, LuaFault, MEMORY_LIMIT, Vm, lua_fault, to_json};
+use crate::fennel::{Compiler, Limits, LuaFault, MEMORY_LIMIT, Vm, from_json, lua_fault, to_json};
 use crate::pipeline::{Diagnostic, Place, Registration, format_duration};
 
 /// The Lua side, as the build script compiled it.
@@ -29,12 +29,18 @@ const SLICE: Duration = Duration::from_millis(20);
 /// How long a single call of a built-in function, which nothing can interrupt, may take, in
 /// seconds; then the kernel ends this process.
 const STUCK_SECONDS: u32 = 30;
+/// How much nicer a gentle child is.
+const GENTLE: i32 = 10;
 /// How much of a command's output is kept where its result is returned.
 const MAX_KEPT_OUTPUT: usize = 512 << 10;
 
 /// Runs the child: everything from the first line to the end of standard input.
 #[must_use]
-pub fn child_main() -> ExitCode {
+pub fn child_main(gently: bool) -> ExitCode {
+    if gently {
+        // Where it may not, it is only quicker.
+        let _ = rustix::process::nice(GENTLE);
+    }
     sandbox::enter();
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
@@ -224,14 +230,15 @@ impl Driver {
                 self.host.values.borrow_mut().insert(name, value);
                 Ok(())
             }
-            ToDriver::RunJob { job, timeout_ms, env: _ } => self.start(job, timeout_ms),
+            ToDriver::RunJob { job, timeout_ms, env } => self.start(job, env, timeout_ms),
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
-            ToDriver::SecretValue { call, value } => self.secret_came(call, value),
-            ToDriver::FileRead { .. } | ToDriver::Done { .. } => Err(io::Error::other("an answer to nothing that was asked")),
+            ToDriver::SecretValue { call, value } => self.answered(call, value.map(Text::Plain)),
+            ToDriver::FileRead { call, content } => self.answered(call, content),
+            ToDriver::Done { call, done } => self.answered(call, done.map(|()| Text::Plain(String::new()))),
         }
     }
 
-    fn start(&mut self, id: String, timeout_ms: Option<u64>) -> io::Result<()> {
+    fn start(&mut self, id: String, env: Vec<(String, String)>, timeout_ms: Option<u64>) -> io::Result<()> {
         let function = self.host.functions.borrow().get(&id).cloned();
         let fault = |message: String| JobEnd::Failed { message, exit_code: None, place: None };
         if self.host.jobs.borrow().contains_key(&id) {
@@ -244,7 +251,7 @@ impl Driver {
         };
         let deadline = timeout_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
         let limit = timeout_ms.map(format_duration).unwrap_or_default();
-        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, deadline, limit));
+        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, env, deadline, limit));
         self.runnable.push_back((id, MultiValue::from_iter([Value::Function(function)])));
         Ok(())
     }
@@ -252,7 +259,7 @@ impl Driver {
     /// The job that waits for a call, no longer waiting for it.
     fn waiter(&self, wanted: u64) -> Option<(String, Wait)> {
         let mut jobs = self.host.jobs.borrow_mut();
-        let waits = |job: &JobRun| matches!(job.wait, Some(Wait::Command(call, _) | Wait::Secret(call)) if call == wanted);
+        let waits = |job: &JobRun| matches!(job.wait, Some(Wait::Command(call, _) | Wait::Answer(call, _)) if call == wanted);
         let (id, job) = jobs.iter_mut().find(|(_, job)| waits(job))?;
         job.wait.take().map(|wait| (id.clone(), wait))
     }
@@ -294,15 +301,17 @@ impl Driver {
         Ok(fields)
     }
 
-    fn secret_came(&mut self, call: u64, value: Result<String, String>) -> io::Result<()> {
-        let Some((id, Wait::Secret(_))) = self.waiter(call) else { return Ok(()) };
+    /// A tool beside `sh` has its answer: a value for the job, or a sentence that it raises.
+    fn answered(&mut self, call: u64, answer: Result<Text, String>) -> io::Result<()> {
+        let Some((id, Wait::Answer(_, wanted))) = self.waiter(call) else { return Ok(()) };
         let lua = self.host.vm.lua();
-        let answer = match &value {
-            Ok(value) => lua.create_string(value).map(|value| MultiValue::from_iter([Value::String(value)])),
+        let given = answer.and_then(|text| text.into_bytes().map_err(|_| "the answer cannot be understood".to_owned()));
+        let values = match given.and_then(|bytes| value_of(lua, &wanted, &bytes)) {
+            Ok(value) => value.map(|value| MultiValue::from_iter([value])),
             Err(why) => lua.create_string(why).map(|why| MultiValue::from_iter([Value::Nil, Value::String(why)])),
         };
-        match answer {
-            Ok(answer) => self.runnable.push_front((id, answer)),
+        match values {
+            Ok(values) => self.runnable.push_front((id, values)),
             Err(error) => {
                 let message = lua_fault(&error).message;
                 return self.finish(&id, JobEnd::Failed { message, exit_code: None, place: None });
@@ -439,6 +448,18 @@ impl Driver {
         self.host.jobs.borrow_mut().remove(id);
         self.runnable.retain(|(other, _)| other != id);
         ended(id.to_owned(), end)
+    }
+}
+
+/// An answer as the value that the job sees; or a sentence on what is wrong with it. The inner error is Lua's own.
+fn value_of(lua: &mlua::Lua, wanted: &Wanted, bytes: &[u8]) -> Result<mlua::Result<Value>, String> {
+    match wanted {
+        Wanted::Text => Ok(lua.create_string(bytes).map(Value::String)),
+        Wanted::Nothing => Ok(Ok(Value::Nil)),
+        Wanted::Json(path) => match serde_json::from_slice::<serde_json::Value>(bytes) {
+            Ok(value) => Ok(from_json(lua, &value)),
+            Err(error) => Err(format!("`{}` is not JSON: {error}", excerpt(path))),
+        },
     }
 }
 

@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
-use super::arguments::{Answer, command, excerpt, parts, sh_options, shown, text};
+use super::arguments::{Answer, artifact_name, command, content, excerpt, parts, path, sh_options, shown, text};
 use super::compiled::CompiledFiles;
-use super::job::{Command, JobRun, Wait};
+use super::job::{Command, JobRun, Wait, Wanted};
 use super::place::{Sources, caller};
-use super::protocol::{FromDriver, Language, PipelineSource};
+use super::protocol::{FromDriver, Language, PipelineSource, ShCommand};
 use super::wire;
 use crate::fennel::{Compiler, Vm, Watch, from_json, to_json};
 use crate::pipeline::{Diagnostic, PipelineText, Place, Registration, nearest};
@@ -90,8 +90,8 @@ impl Host {
     }
 
     /// The place of the tool's call that is running.
-    fn place_of_call(&self, lua: &Lua, tool: &str) -> Option<Place> {
-        caller(lua, self.watch()).map(|(chunk, line)| self.sources.place_of_call(&chunk, line, tool))
+    fn place_of_call(&self, lua: &Lua, tool: &str, first: &str) -> Option<Place> {
+        caller(lua, self.watch()).map(|(chunk, line)| self.sources.place_of_call(&chunk, line, tool, first))
     }
 
     /// Does something with the running job.
@@ -113,7 +113,11 @@ impl Host {
         let mut arguments = arguments.into_iter();
         let cmd = command(&arguments.next().unwrap_or(Value::Nil))?;
         let opts = sh_options(&arguments.next().unwrap_or(Value::Nil))?;
-        let place = self.place_of_call(lua, "sh");
+        let first = match &cmd {
+            ShCommand::Shell(line) => line.as_str(),
+            ShCommand::Argv(_) => "",
+        };
+        let place = self.place_of_call(lua, "sh", first);
         let call = self.next_call();
         self.with_job(|id, job| {
             if job.wait.is_some() {
@@ -130,15 +134,42 @@ impl Host {
         })
     }
 
-    /// Asks for a secret.
-    fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
-        let name = text(arguments.front(), "the name of a secret")?;
+    /// Asks the runner for something; gives the call.
+    fn ask(&self, wanted: Wanted, message: impl FnOnce(u64, String) -> FromDriver) -> Answer<u64> {
         let call = self.next_call();
         self.with_job(|id, job| {
-            job.wait = Some(Wait::Secret(call));
-            tell(&FromDriver::Secret { call, job: id.to_owned(), name })?;
+            if job.wait.is_some() {
+                return Err("a job can wait for one thing at a time: use more jobs to do things side by side".to_owned());
+            }
+            tell(&message(call, id.to_owned()))?;
+            job.wait = Some(Wait::Answer(call, wanted));
             Ok(call)
         })
+    }
+
+    fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
+        let name = text(arguments.front(), "the name of a secret")?;
+        self.ask(Wanted::Text, |call, job| FromDriver::Secret { call, job, name })
+    }
+
+    fn read_file(&self, arguments: &MultiValue) -> Answer<u64> {
+        let path = path(arguments.front())?;
+        self.ask(Wanted::Text, |call, job| FromDriver::ReadFile { call, job, path })
+    }
+
+    fn read_json(&self, arguments: &MultiValue) -> Answer<u64> {
+        let path = path(arguments.front())?;
+        self.ask(Wanted::Json(path.clone()), |call, job| FromDriver::ReadFile { call, job, path })
+    }
+
+    fn write_file(&self, arguments: &MultiValue) -> Answer<u64> {
+        let (path, content) = (path(arguments.front())?, content(arguments.get(1))?);
+        self.ask(Wanted::Nothing, |call, job| FromDriver::WriteFile { call, job, path, content })
+    }
+
+    fn artifact(&self, arguments: &MultiValue) -> Answer<u64> {
+        let (path, name) = (path(arguments.front())?, artifact_name(arguments.get(1))?);
+        self.ask(Wanted::Nothing, |call, job| FromDriver::Artifact { call, job, path, name })
     }
 
     /// What an ancestor or a source gave.
@@ -159,6 +190,13 @@ impl Host {
             };
             Err(format!("job `{id}` asks for `{}`, which is not among the jobs and sources before it{hint}", excerpt(&name)))
         })
+    }
+
+    /// A variable that the job's commands see; nothing where there is none of that name.
+    fn env(&self, arguments: &MultiValue) -> Answer<Option<String>> {
+        let name = text(arguments.front(), "the name of a variable")?;
+        // The last one of a name counts, as it does for a command.
+        self.with_job(|_, job| Ok(job.env.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone())))
     }
 
     /// Lines for the job's log.
@@ -302,14 +340,27 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     let host = with();
     let sh = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.sh(lua, arguments).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("sh", lua.create_function(sh)?)?;
-    let host = with();
-    let secret =
-        move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.secret(&arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
-    table.raw_set("secret", lua.create_function(secret)?)?;
+    type Ask = fn(&Host, &MultiValue) -> Answer<u64>;
+    let asking: [(&str, Ask); 5] = [
+        ("secret", Host::secret),
+        ("read_file", Host::read_file),
+        ("read_json", Host::read_json),
+        ("write_file", Host::write_file),
+        ("artifact", Host::artifact),
+    ];
+    for (name, ask) in asking {
+        let host = with();
+        let ask =
+            move |lua: &Lua, arguments: MultiValue| Ok(faulty(ask(&host, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+        table.raw_set(name, lua.create_function(ask)?)?;
+    }
     let host = with();
     let jobs =
         move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.jobs(lua, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
     table.raw_set("jobs", lua.create_function(jobs)?)?;
+    let host = with();
+    let env = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.env(&arguments).map_err(|fault| host.at(lua, &fault))));
+    table.raw_set("env", lua.create_function(env)?)?;
     let host = with();
     let log = move |lua: &Lua, arguments: MultiValue| Ok(host.log(&arguments).err().map(|fault| host.at(lua, &fault)));
     table.raw_set("log", lua.create_function(log)?)?;

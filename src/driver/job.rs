@@ -35,8 +35,19 @@ impl Command {
 pub(super) enum Wait {
     /// A command.
     Command(u64, Command),
-    /// A secret.
-    Secret(u64),
+    /// What a tool beside `sh` was asked for.
+    Answer(u64, Wanted),
+}
+
+/// What a tool beside `sh` gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Text: a secret, or what a file holds.
+    Text,
+    /// What the file at this path holds, read as JSON.
+    Json(String),
+    /// Nothing, once it is done.
+    Nothing,
 }
 
 /// A job whose function was called and has not ended.
@@ -44,6 +55,8 @@ pub(super) enum Wait {
 pub(super) struct JobRun {
     /// The thread that its function runs in.
     pub(super) thread: Thread,
+    /// What `(env name)` gives.
+    pub(super) env: Vec<(String, String)>,
     /// When it must have ended.
     pub(super) deadline: Option<Instant>,
     /// Its time limit as a person writes it.
@@ -62,8 +75,8 @@ pub(super) struct JobRun {
 
 impl JobRun {
     /// A call that is about to begin.
-    pub(super) fn new(thread: Thread, deadline: Option<Instant>, limit: String) -> Self {
-        Self { thread, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
+    pub(super) fn new(thread: Thread, env: Vec<(String, String)>, deadline: Option<Instant>, limit: String) -> Self {
+        Self { thread, env, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
     }
 
     /// A command ended; from now on its exit code, where it is not 0, wants to be read.

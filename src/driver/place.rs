@@ -17,9 +17,7 @@ pub(super) struct Sources(Vec<PipelineText>);
 impl Sources {
     /// The pipeline's file first, then its helpers.
     pub(super) fn new(source: &PipelineSource) -> Self {
-        let main = PipelineText { file: source.file.clone(), text: source.text.clone() };
-        let helpers = source.helpers.iter().map(|(file, text)| PipelineText { file: file.clone(), text: text.clone() });
-        Self(std::iter::once(main).chain(helpers).collect())
+        Self(source.texts())
     }
 
     /// The pipeline's file.
@@ -52,10 +50,14 @@ impl Sources {
         }
     }
 
-    /// The place of a `sh` or other tool called on a line.
-    pub(super) fn place_of_call(&self, chunk: &str, line: u32, tool: &str) -> Place {
+    /// The place of a `sh` or other tool called on a line, which may have several: `first` is its first argument.
+    pub(super) fn place_of_call(&self, chunk: &str, line: u32, tool: &str, first: &str) -> Place {
         let place = self.place(chunk, line);
-        match self.named(chunk).and_then(|text| text.find_head(line, tool, 0)) {
+        let found = self.named(chunk).and_then(|text| {
+            let with_argument = text.find_call(line, tool, first).filter(|(found, _)| *found == line);
+            with_argument.or_else(|| text.find_head(line, tool, 0))
+        });
+        match found {
             Some((_, column)) => Place { column, ..place },
             None => place,
         }

@@ -63,8 +63,20 @@ impl Driver {
     /// # Errors
     /// Where the program cannot be started.
     pub fn spawn(program: &Path) -> Result<Self, DriverError> {
+        Self::spawn_with(program, &["driver"])
+    }
+
+    /// The same with less of a claim to the processor than what somebody waits for.
+    ///
+    /// # Errors
+    /// As [`Driver::spawn`].
+    pub fn spawn_gently(program: &Path) -> Result<Self, DriverError> {
+        Self::spawn_with(program, &["driver", "gently"])
+    }
+
+    fn spawn_with(program: &Path, arguments: &[&str]) -> Result<Self, DriverError> {
         let mut child = Command::new(program)
-            .arg("driver")
+            .args(arguments)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())

@@ -68,6 +68,13 @@ impl PipelineSource {
     pub fn pipeline_text(&self) -> PipelineText {
         PipelineText { file: self.file.clone(), text: self.text.clone() }
     }
+
+    /// All its files, to point into: its own first.
+    #[must_use]
+    pub fn texts(&self) -> Vec<PipelineText> {
+        let helpers = self.helpers.iter().map(|(file, text)| PipelineText { file: file.clone(), text: text.clone() });
+        std::iter::once(self.pipeline_text()).chain(helpers).collect()
+    }
 }
 
 /// Whether a path within a commit is that of a pipeline's file or of a helper.

@@ -101,16 +101,24 @@ local function sh(...)
   return new_result(call, wait(call, fault))
 end
 
-local function secret(...)
-  check_can_wait("secret")
-  local call, fault = host.secret(...)
-  local value, problem = wait(call, fault)
-  if problem then error(host.at(problem), 0) end
-  return value
+-- A tool that gives a value, or raises why there is none.
+local function asking(name, ask)
+  return function(...)
+    check_can_wait(name)
+    local value, problem = wait(ask(...))
+    if problem then error(host.at(problem), 0) end
+    return value
+  end
 end
 
 local function jobs(...)
   local value, fault = host.jobs(...)
+  if fault then error(fault, 0) end
+  return value
+end
+
+local function variable(...)
+  local value, fault = host.env(...)
   if fault then error(fault, 0) end
   return value
 end
@@ -138,7 +146,14 @@ local function strict(what, fields)
   })
 end
 
-local tools = strict("the job's table", { sh = sh, secret = secret, jobs = jobs, log = log })
+local tools = strict("the job's table", {
+  sh = sh, jobs = jobs, log = log, env = variable,
+  secret = asking("secret", host.secret),
+  ["read-file"] = asking("read-file", host.read_file),
+  ["read-json"] = asking("read-json", host.read_json),
+  ["write-file"] = asking("write-file", host.write_file),
+  artifact = asking("artifact", host.artifact),
+})
 local module = strict("quire.ci", ci)
 
 -- The author's global environment.

@@ -46,23 +46,27 @@ pub(super) fn check(command: &Command) -> Result<PathBuf, ExecutorError> {
     command.cwd.as_deref().map_or_else(|| Ok(PathBuf::new()), inside)
 }
 
-/// A folder below the workspace, by its words alone: `..` may step back, but not out.
+/// A folder below the workspace.
 fn inside(folder: &str) -> Result<PathBuf, ExecutorError> {
-    let refuse = |why| Err(ExecutorError::Command(format!("the folder `{}` {why}", folder.replace('\0', "\u{fffd}"))));
-    if folder.contains('\0') {
-        return refuse("contains a NUL byte");
+    below(folder).map_err(|why| ExecutorError::Command(format!("the folder `{}` {why}", folder.replace('\0', "\u{fffd}"))))
+}
+
+/// A path below the workspace, by its words alone: `..` may step back, but not out. The error goes on behind the path.
+pub(super) fn below(path: &str) -> Result<PathBuf, &'static str> {
+    if path.contains('\0') {
+        return Err("contains a NUL byte");
     }
-    let mut path = PathBuf::new();
-    for part in Path::new(folder).components() {
+    let mut below = PathBuf::new();
+    for part in Path::new(path).components() {
         match part {
-            Component::Normal(name) => path.push(name),
+            Component::Normal(name) => below.push(name),
             Component::CurDir => {}
-            Component::ParentDir if path.pop() => {}
-            Component::ParentDir => return refuse("lies outside of the workspace"),
-            Component::RootDir | Component::Prefix(_) => return refuse("is absolute; name it as seen from the workspace"),
+            Component::ParentDir if below.pop() => {}
+            Component::ParentDir => return Err("lies outside of the workspace"),
+            Component::RootDir | Component::Prefix(_) => return Err("is absolute; name it as seen from the workspace"),
         }
     }
-    Ok(path)
+    Ok(below)
 }
 
 /// The words for a folder that is missing.

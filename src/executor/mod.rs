@@ -14,6 +14,7 @@
 
 mod command;
 mod docker;
+mod files;
 mod host;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::names::{RepoName, RunId};
 use crate::run::ExecutorKind;
 
 pub use docker::{DockerConfig, DockerExecutor};
+pub use files::MAX_READ;
 pub use host::{HostConfig, HostExecutor};
 
 /// The commit's tree as a tar stream. May be asked for more than once.
@@ -117,6 +119,9 @@ pub struct ServiceSpec {
 
 pub use crate::logs::Stream;
 
+/// An uncompressed tar archive as it comes.
+pub type TarStream = BoxStream<'static, std::io::Result<Bytes>>;
+
 /// Takes output as it comes. Called from one task at a time; a slow sink slows the command, nothing else.
 pub trait OutputSink: Send {
     /// Some bytes of output, cut anywhere.
@@ -172,6 +177,21 @@ pub trait Workspace: Send + Sync {
         sink: Box<dyn OutputSink>,
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>>;
+
+    /// What a file holds. A path leads from the workspace, and symbolic links lead on within it.
+    ///
+    /// An error is [`ExecutorError::File`] where the file is not there, lies outside of the
+    /// workspace, is no file, or holds more than [`MAX_READ`].
+    fn read_file<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Vec<u8>, ExecutorError>>;
+
+    /// Gives a file this content, and makes it and the folders on its way where they are missing,
+    /// belonging to whom the commands run as. One that is there keeps its permissions.
+    fn write_file<'a>(&'a self, path: &'a str, content: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>>;
+
+    /// A file, or a folder with everything in it, as an uncompressed tar archive: every name in it
+    /// begins with one part that stands for what was asked for. What it holds was made by
+    /// foreign code: links that lead anywhere, pipes, devices.
+    fn export<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>>;
 
     /// Ends everything that runs in it and removes it. Returns only when it is gone. Safe to repeat.
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>>;
@@ -248,6 +268,9 @@ pub enum ExecutorError {
     /// The command is not one that can be run (empty, NUL byte, folder outside the workspace).
     #[error("{0}")]
     Command(String),
+    /// A file of the workspace cannot be read, written or kept: the sentence names it.
+    #[error("{0}")]
+    File(String),
     /// Anything else that went wrong while doing what is named.
     #[error("{attempt}: {message}")]
     Other {

@@ -70,7 +70,15 @@ impl Compiler {
     /// # Errors
     /// What is wrong with the file, and where.
     pub fn compile(&self, source: &PipelineText, globals: &[String]) -> Result<String, Diagnostic> {
-        self.try_compile(source, globals).map_err(|fault| diagnose(source, fault))
+        self.try_compile(source, globals).map_err(|mut fault| {
+            // A macro module goes by the name that the compiler looked for.
+            let helpers = self.helpers.borrow();
+            let named =
+                |chunk: &str| helpers.iter().find(|(path, _)| chunk.strip_prefix("./").is_some_and(|name| name == helper_name(path)));
+            let Some((path, text)) = fault.chunk.as_deref().and_then(named) else { return diagnose(source, fault) };
+            fault.chunk = Some(path.clone());
+            diagnose(&PipelineText { file: path.clone(), text: text.clone() }, fault)
+        })
     }
 
     fn try_compile(&self, source: &PipelineText, globals: &[String]) -> Result<String, LuaFault> {

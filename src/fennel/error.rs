@@ -47,6 +47,10 @@ impl LuaFault {
         if head.contains("chain too long") || head.contains("stack overflow") {
             return Self::new("the file does not compile: it is nested too deeply");
         }
+        // What is wrong in a macro module stands behind the place that asked for it.
+        if let Some((_, inner)) = head.split_once(": Compile error: ./") {
+            return Self::parse_compiler(&format!("./{inner}\n{rest}"), globals);
+        }
         let mut fault = Self::parse(head);
         if let Some((column, message)) = fault.message.split_once(": ")
             && (column == "?" || column == "-1" || column.bytes().all(|b| b.is_ascii_digit()))

@@ -33,6 +33,19 @@ impl Git {
         command
     }
 
+    /// A git process without a repository that gives way to everything else: niced, and idle at the disk where there is `ionice`.
+    #[expect(clippy::disallowed_methods, reason = "the place that starts git, by way of programs that lower its weight")]
+    pub(super) fn background_command(&self) -> Command {
+        let lowered: &[&[&str]] = &[&["nice", "-n", "19"], &["ionice", "-c", "3"]];
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let exists = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        let words = lowered.iter().filter(|words| exists(words[0])).flat_map(|words| words.iter().copied());
+        let mut words = words.chain(["git"]);
+        let mut command = Command::new(words.next().unwrap_or("git"));
+        command.args(words).env_clear().envs(self.environment()).stdin(Stdio::null());
+        command
+    }
+
     /// A git process for a person's own checkout, with that person's environment and configuration,
     /// but led to its repository by nothing but the folder it is told.
     #[expect(clippy::disallowed_methods, reason = "the other place that starts git")]

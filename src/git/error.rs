@@ -37,6 +37,14 @@ pub enum GitError {
         /// The subcommand.
         verb: &'static str,
     },
+    /// Maintenance took too long; it was ended.
+    #[error("`git {verb}` was ended after {minutes} minutes")]
+    TooLong {
+        /// The subcommand.
+        verb: &'static str,
+        /// The limit.
+        minutes: u64,
+    },
     /// The program failed.
     #[error("`git {verb}` failed ({status}){}", said(.stderr))]
     Failed {

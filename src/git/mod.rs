@@ -11,17 +11,20 @@ mod checkout;
 mod command;
 mod error;
 mod history;
+mod leftovers;
 mod objects;
 mod refs;
 mod repo;
+mod upkeep;
 
 use std::path::PathBuf;
 
 pub use checkout::Checkout;
 pub use error::GitError;
-pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts};
+pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts, has_word};
 pub use refs::Refs;
 pub use repo::nearest;
+pub use upkeep::{PushMark, Upkeep};
 
 use crate::paths::Paths;
 

@@ -4,6 +4,7 @@
 //! Questions are lines `info NAME` and `contents NAME`; each is answered in order, with
 //! `ID TYPE SIZE` (and the content) or `NAME missing`. Contents are capped while they are read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -19,6 +20,10 @@ const VERB: &str = "cat-file";
 const MAX_COMMIT: usize = 64 << 10;
 /// How large the folder's listing may be.
 const MAX_TREE: usize = 1 << 20;
+/// How much of a pipeline's file is looked through for a word while a push waits.
+const MAX_LOOKED_AT: usize = 1 << 20;
+/// How many files of a commit are.
+const MAX_FILES_LOOKED_AT: usize = 100;
 
 /// What the intake asks about a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +36,9 @@ pub struct CommitFacts {
     pub dockerfile: bool,
     /// The whole message, up to 64 KiB; none where the id names no commit.
     pub message: Option<String>,
+    /// Whether a pipeline of this commit may name a group: the word stands in one of its files, or
+    /// there is too much of them to look.
+    pub may_group: bool,
 }
 
 /// What the intake asks about a push.
@@ -86,22 +94,44 @@ impl Git {
         if ids.is_empty() && names.is_empty() {
             return Ok(found);
         }
-        let mut questions = String::with_capacity(ids.len() * 260 + names.len() * 64);
+        let mut questions = String::with_capacity(ids.len() * 320);
         for id in ids {
-            questions +=
-                &format!("info {id}:.quire/ci.fnl\ninfo {id}:.quire/ci.lua\ninfo {id}:.quire/Dockerfile\ncontents {id}^{{commit}}\n");
+            questions += &format!(
+                "info {id}:.quire/ci.fnl\ninfo {id}:.quire/ci.lua\ninfo {id}:.quire/Dockerfile\ncontents {id}^{{commit}}\ncontents {id}:.quire\n"
+            );
         }
-        // Last, so that the answer is as fresh as can be.
-        questions.extend(names.iter().map(|name| format!("info {name}\n")));
         let mut batch = Batch::start(self, repo)?;
-        let (asked, answered) = tokio::join!(batch.questions.ask_last(&questions), async {
-            for _ in ids {
-                found.commits.push(CommitFacts {
+        let mut files = GroupFiles::default();
+        let (asked, answered) = tokio::join!(batch.questions.ask(&questions), async {
+            for (at, id) in ids.iter().enumerate() {
+                let facts = CommitFacts {
                     fennel: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
                     lua: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
                     dockerfile: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
                     message: batch.answers.contents(MAX_COMMIT).await?.map(|commit| message_of(&commit.bytes)),
-                });
+                    may_group: false,
+                };
+                let folder = batch.answers.contents(MAX_TREE).await?;
+                if facts.fennel || facts.lua {
+                    files.note(at, folder, id.as_str().len() / 2);
+                }
+                found.commits.push(facts);
+            }
+            Ok(())
+        });
+        answered?;
+        asked?;
+        // The refs last, so that the answer is as fresh as can be.
+        let mut questions: String = files.blobs.keys().map(|blob| format!("contents {blob}\n")).collect();
+        questions.extend(names.iter().map(|name| format!("info {name}\n")));
+        let (asked, answered) = tokio::join!(batch.questions.ask_last(&questions), async {
+            for at in files.blobs.into_values() {
+                let content = batch.answers.contents(MAX_LOOKED_AT).await?;
+                let may = content.is_some_and(|content| content.cut || has_word(&content.bytes, b"group"));
+                at.into_iter().for_each(|at| found.commits[at].may_group |= may);
+            }
+            for at in files.unread {
+                found.commits[at].may_group = true;
             }
             for _ in names {
                 found.refs.push(batch.answers.header().await?.and_then(|header| header.id.parse().ok()));
@@ -132,7 +162,7 @@ impl Git {
             if entry.name == "Dockerfile" {
                 found.dockerfile = entry.is_file;
             }
-            if !matches!(entry.name.rsplit_once('.'), Some((stem, "fnl" | "lua")) if !stem.is_empty()) || entry.is_folder {
+            if !entry.is_source() || entry.is_folder {
                 continue;
             }
             let mut text = None;
@@ -147,6 +177,35 @@ impl Git {
         batch.end().await?;
         Ok(found)
     }
+}
+
+/// Which pipeline files of which commits are to be looked through, each once.
+#[derive(Default)]
+struct GroupFiles {
+    /// The positions of the commits that have it, by the file's id.
+    blobs: BTreeMap<String, Vec<usize>>,
+    /// Commits with too many files, or too large a folder.
+    unread: Vec<usize>,
+}
+
+impl GroupFiles {
+    fn note(&mut self, at: usize, folder: Option<Contents>, id_bytes: usize) {
+        let Some(folder) = folder else { return };
+        let files: Vec<Entry> = entries(&folder.bytes, id_bytes).into_iter().filter(|entry| entry.is_file && entry.is_source()).collect();
+        if folder.cut || files.len() > MAX_FILES_LOOKED_AT {
+            self.unread.push(at);
+            return;
+        }
+        for file in files {
+            self.blobs.entry(file.id).or_default().push(at);
+        }
+    }
+}
+
+/// Whether a word stands in a text, in whatever context.
+#[must_use]
+pub fn has_word(text: &[u8], word: &[u8]) -> bool {
+    memchr::memmem::find(text, word).is_some()
 }
 
 /// The message in a raw commit: what follows the first empty line.
@@ -166,6 +225,13 @@ struct Entry {
     id: String,
     is_file: bool,
     is_folder: bool,
+}
+
+impl Entry {
+    /// Whether its name is that of a Fennel or Lua file.
+    fn is_source(&self) -> bool {
+        matches!(self.name.rsplit_once('.'), Some((stem, "fnl" | "lua")) if !stem.is_empty())
+    }
 }
 
 /// The entries of a raw tree: `MODE NAME\0` and the raw id. A cut-off last one is dropped.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::{Git, GitError};
-use crate::names::RepoName;
+use crate::names::{RefName, RepoName};
 
 impl Git {
     /// Whether the repository exists.
@@ -47,7 +47,8 @@ impl Git {
         let mut command = self.command();
         // Named here as well as in the configuration: a repository made without it would be asked about its default branch.
         command.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--"]).arg(&fresh);
-        Self::run(&mut command, "init").inspect_err(|_| {
+        let synced = || sync_all(&fresh).map_err(|source| GitError::Io { attempt: "write", path: fresh.clone(), source });
+        Self::run(&mut command, "init").and_then(|_| synced()).inspect_err(|_| {
             let _ = fs::remove_dir_all(&fresh);
         })?;
         Ok(fresh)
@@ -113,7 +114,15 @@ impl Git {
         })
     }
 
-    /// The branch that `HEAD` names, whether it has commits or not.
+    /// The branch that `HEAD` names, whether it has commits or not; read without a process. None for
+    /// a detached HEAD.
+    pub fn head(&self, repo: &RepoName) -> Result<Option<RefName>, GitError> {
+        let path = self.paths.repo(repo).join("HEAD");
+        let text = fs::read_to_string(&path).map_err(|source| GitError::Io { attempt: "read", path, source })?;
+        Ok(text.trim_end().strip_prefix("ref: ").and_then(|name| name.parse().ok()))
+    }
+
+    /// The same by its short name, as git says it.
     pub fn default_branch(&self, repo: &RepoName) -> Result<Option<String>, GitError> {
         if !self.exists(repo) {
             return Err(GitError::NoRepository(repo.clone()));
@@ -129,6 +138,20 @@ impl Git {
     }
 }
 
+/// Has everything below a folder reach the disk. Git syncs what is pushed, not what it makes a repository of:
+/// without this a power cut leaves one with an empty `HEAD`, which is none.
+fn sync_all(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    fs::File::open(folder)?.sync_all()
+}
+
 /// Moves a fresh repository to its place. The group's folder may go while we do it (its last
 /// repository was removed), so that much is tried again.
 fn place(fresh: &Path, target: &Path) -> io::Result<()> {
@@ -138,6 +161,9 @@ fn place(fresh: &Path, target: &Path) -> io::Result<()> {
             fs::create_dir_all(parent)?;
         }
         last = fs::rename(fresh, target);
+        if let (Ok(()), Some(parent)) = (&last, target.parent()) {
+            fs::File::open(parent)?.sync_all()?;
+        }
         if !matches!(&last, Err(error) if error.kind() == ErrorKind::NotFound) {
             break;
         }

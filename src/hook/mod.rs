@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::names::{EventId, RepoName};
 use crate::paths::Paths;
-use crate::run::event::{AnsweredRun, EventType, PushEvent, RefUpdate, SocketAnswer, SocketRequest};
+use crate::run::event::{AnsweredRun, EventType, Freed, PushEvent, RefUpdate, SocketAnswer, SocketRequest};
 
 /// So many refs go into one event; a larger push makes several. Keeps a file below what is read back.
 const REFS_PER_EVENT: usize = 10_000;
@@ -86,6 +86,19 @@ pub fn wake(paths: &Paths) {
     let _ = poke::ask(&paths.socket(), &SocketRequest::Wake, std::time::Duration::from_millis(500));
 }
 
+/// Has `serve` remove what need not be kept, and waits for the end of it.
+///
+/// # Errors
+/// Why not, in words.
+pub fn housekeep(paths: &Paths) -> Result<Freed, String> {
+    match poke::ask(&paths.socket(), &SocketRequest::Housekeep, std::time::Duration::from_secs(3600)) {
+        Ok(SocketAnswer::Freed(freed)) => Ok(freed),
+        Ok(SocketAnswer::Error { message }) => Err(message),
+        Ok(_) => Err("the server's answer cannot be understood".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Pokes `serve` about a spooled event and gives the runs it answers; none where it does not answer.
 fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<AnsweredRun>> {
     let wants_runs = event.refs.iter().any(|update| !update.new_sha.is_zero());
@@ -94,7 +107,7 @@ fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<
             notes.iter().for_each(|note| voice.say(note));
             return Some(runs);
         }
-        Ok(SocketAnswer::Ok) => return Some(Vec::new()),
+        Ok(SocketAnswer::Ok | SocketAnswer::Freed(_)) => return Some(Vec::new()),
         Ok(SocketAnswer::Error { message }) => {
             voice.say(&format!("warning: {message}"));
             return Some(Vec::new());

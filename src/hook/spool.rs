@@ -33,6 +33,7 @@ pub(super) fn write(paths: &Paths, event: &PushEvent) -> Result<(), SpoolError> 
         file.write_all(&text)?;
         file.sync_all()
     });
+    crate::fault::point("hook-in-spool");
     if let Err(source) = written.and_then(|()| fs::rename(&draft, &target)) {
         let _ = fs::remove_file(&draft);
         return Err(at(&draft)(source));

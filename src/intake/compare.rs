@@ -1,4 +1,5 @@
-//! Refs against what the database has seen: repairs what a hook could not tell (killed, full disk).
+//! Refs against what the database has seen: repairs what a hook could not tell (killed, full disk),
+//! and clears away what a killed git left.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,11 @@ impl Intake {
     /// With `adopt` the refs are taken as they stand, without runs: the database is new, so it cannot know what is.
     pub async fn compare_refs(&self, adopt: bool) -> usize {
         let git = self.0.git.clone();
-        let repos = match tokio::task::spawn_blocking(move || git.list()).await {
+        let listed = move || {
+            git.remove_abandoned();
+            git.list()
+        };
+        let repos = match tokio::task::spawn_blocking(listed).await {
             Ok(Ok(repos)) => repos,
             Ok(Err(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the repositories cannot be listed");
@@ -33,12 +38,25 @@ impl Intake {
             tracing::error!(error = &error as &dyn std::error::Error, "refs of repositories that are gone cannot be forgotten");
         }
         for repo in repos {
+            self.free(&repo).await;
             match self.compare(&repo, adopt).await {
                 Ok(refs) => made_up += refs,
                 Err(error) => tracing::error!(%repo, error = &error as &dyn std::error::Error, "the refs cannot be compared"),
             }
         }
         made_up
+    }
+
+    /// Removes what a git that was killed left in the way of the next push.
+    async fn free(&self, repo: &RepoName) {
+        let (git, name) = (self.0.git.clone(), repo.clone());
+        match tokio::task::spawn_blocking(move || git.remove_dead_locks(&name)).await {
+            Ok(Ok(locks)) if !locks.is_empty() => {
+                tracing::warn!(%repo, ?locks, "locks that a killed git had left were removed: they refused every push");
+            }
+            Ok(Err(error)) => tracing::error!(%repo, error = &error as &dyn std::error::Error, "dead locks cannot be looked for"),
+            _ => {}
+        }
     }
 
     async fn compare(&self, repo: &RepoName, adopt: bool) -> Result<usize, IntakeError> {

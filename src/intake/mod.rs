@@ -26,6 +26,7 @@ pub use socket::bind;
 pub use spool::{Damage, parse as parse_event};
 
 use crate::git::{Git, GitError};
+use crate::housekeeping::Housekeeping;
 use crate::meter::Meter;
 use crate::names::EventId;
 use crate::paths::Paths;
@@ -84,14 +85,15 @@ struct Inner {
     taking: Mutex<()>,
     damaged: AtomicU64,
     meter: Meter,
+    housekeeping: Housekeeping,
 }
 
 impl Intake {
     /// An intake that names pages below `url`.
     #[must_use]
-    pub fn new(paths: Paths, store: Store, queue: Queue, meter: Meter, url: String) -> Self {
+    pub fn new(paths: Paths, store: Store, queue: Queue, meter: Meter, housekeeping: Housekeeping, url: String) -> Self {
         let git = Git::new(&paths);
-        let inner = Inner { paths, store, queue, git, url, taking: Mutex::default(), damaged: AtomicU64::new(0), meter };
+        let inner = Inner { paths, store, queue, git, url, taking: Mutex::default(), damaged: AtomicU64::new(0), meter, housekeeping };
         Self(Arc::new(inner))
     }
 

@@ -1,9 +1,8 @@
 //! Which runs a push makes: one for each updated branch or tag whose commit has a pipeline.
 
 use crate::git::{CommitFacts, Git};
-use crate::names::{ObjectId, RefName, RunId};
+use crate::names::{ObjectId, RefName};
 use crate::paths::Paths;
-use crate::run::Trigger;
 use crate::run::event::{PushEvent, RefUpdate};
 use crate::store::{NewRun, RefsNow};
 
@@ -25,6 +24,7 @@ pub(super) const SKIP: &str = "ci.skip";
 struct Options {
     skip: bool,
     only_job: Option<String>,
+    keep: bool,
     unknown: Vec<String>,
 }
 
@@ -36,6 +36,7 @@ impl Options {
                 None if option == SKIP => parsed.skip = true,
                 // The hook's own: it stays and shows the log.
                 None if option == "ci.wait" => {}
+                None if option == "ci.keep" => parsed.keep = true,
                 Some(("ci.job", job)) if !job.is_empty() => parsed.only_job = Some(job.chars().take(128).collect()),
                 // Options that are not quire's may be another tool's.
                 _ if !option.starts_with("ci.") => {}
@@ -51,7 +52,7 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
     let mut plan = Plan::default();
     let options = Options::parse(&push.options);
     for option in &options.unknown {
-        plan.notes.push(format!("push option `{option}` is not known; there are ci.skip, ci.wait and ci.job=NAME"));
+        plan.notes.push(format!("push option `{option}` is not known; there are ci.skip, ci.wait, ci.keep and ci.job=NAME"));
     }
     let repo = paths.repo(&push.repo);
     if !repo.is_dir() {
@@ -66,7 +67,7 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
     plan.refs_now = names.into_iter().cloned().zip(facts.refs).collect();
     for (update, facts) in wanted.iter().zip(facts.commits) {
         match verdict(&facts) {
-            Verdict::Run => plan.runs.push(new_run(push, update, &options)),
+            Verdict::Run => plan.runs.push(new_run(push, update, &facts, &options)),
             Verdict::Skip(note) => plan.notes.extend(note.map(|note| format!("{}: {note}", update.ref_name.short()))),
         }
     }
@@ -93,19 +94,14 @@ fn verdict(facts: &CommitFacts) -> Verdict {
     Verdict::Run
 }
 
-fn new_run(push: &PushEvent, update: &RefUpdate, options: &Options) -> NewRun {
+fn new_run(push: &PushEvent, update: &RefUpdate, facts: &CommitFacts, options: &Options) -> NewRun {
     NewRun {
-        id: RunId::new(),
-        repo: push.repo.clone(),
-        ref_name: update.ref_name.clone(),
-        sha: update.new_sha.clone(),
         previous_sha: (!update.old_sha.is_zero()).then(|| update.old_sha.clone()),
-        trigger: Trigger::Push,
-        source: "quire/push".to_owned(),
         pusher: push.pusher.clone(),
         only_job: options.only_job.clone(),
-        retry_of: None,
-        pushed_at: push.pushed_at,
+        unexamined: facts.may_group,
+        keep: options.keep,
+        ..NewRun::of_push(push.repo.clone(), update.ref_name.clone(), update.new_sha.clone(), push.pushed_at)
     }
 }
 

@@ -97,5 +97,6 @@ async fn answer(intake: &Intake, request: SocketRequest) -> SocketAnswer {
             intake.0.queue.wake();
             SocketAnswer::Ok
         }
+        SocketRequest::Housekeep => SocketAnswer::Freed(intake.0.housekeeping.round().await),
     }
 }

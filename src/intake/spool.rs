@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -13,6 +14,9 @@ use super::IntakeError;
 use crate::names::EventId;
 use crate::paths::Paths;
 use crate::run::event::{EventType, MAX_EVENT_BYTES, PushEvent};
+
+/// A hook writes its draft in a moment; after so long the one who did is dead.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// What is wrong with a spool file.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +52,11 @@ pub(super) fn list(paths: &Paths) -> Result<Vec<EventId>, IntakeError> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         // A name that starts with a dot is a file that a hook is writing, or was when it was killed:
         // git had not been told "done" then, and the ref comparison makes up for it.
-        if name.starts_with('.') || path == paths.spool_damaged() {
+        if name.starts_with('.') {
+            remove_abandoned(&path);
+            continue;
+        }
+        if path == paths.spool_damaged() {
             continue;
         }
         match event_of(&name) {
@@ -64,6 +72,15 @@ pub(super) fn list(paths: &Paths) -> Result<Vec<EventId>, IntakeError> {
     }
     events.sort_unstable();
     Ok(events)
+}
+
+/// Removes a draft that no hook is writing any more.
+fn remove_abandoned(draft: &Path) {
+    let age = std::fs::symlink_metadata(draft).and_then(|metadata| metadata.modified()).ok().and_then(|written| written.elapsed().ok());
+    if age.is_some_and(|age| age > ABANDONED) {
+        // One that stays is looked at again; it is in nobody's way.
+        let _ = std::fs::remove_file(draft);
+    }
 }
 
 /// The event whose file bears this name.

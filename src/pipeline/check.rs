@@ -1,4 +1,7 @@
-//! From a [`Registration`] to a [`Pipeline`]: every check, all problems in one pass.
+//! From a [`Registration`] to a [`Pipeline`]: every check, all problems in one pass. Here those of
+//! the jobs and their graph; [`parts`] has those of what stands beside them.
+
+mod parts;
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,8 +9,10 @@ use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::Dfs;
 
-use super::{Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineImage, PipelineText, Place, Registration, Source, nearest};
+use super::{CRON_SOURCE, Cron, Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineText, Place, Registration, Source, nearest};
 use crate::names::JobName;
+
+pub use parts::WORKSPACE;
 
 /// The most jobs a pipeline may have.
 pub const MAX_JOBS: usize = 10_000;
@@ -18,23 +23,34 @@ pub const MAX_EDGES: usize = 100_000;
 /// The most problems that are reported.
 const MAX_PROBLEMS: usize = 100;
 
-pub(super) fn check(registration: Registration, source: &PipelineText, has_dockerfile: bool) -> Result<Pipeline, Vec<Diagnostic>> {
+pub(super) fn check(registration: Registration, sources: &[PipelineText], has_dockerfile: bool) -> Result<Pipeline, Vec<Diagnostic>> {
+    let none = PipelineText::default();
+    let source = sources.first().unwrap_or(&none);
     if let Some(problem) = too_much(&registration, source) {
         return Err(vec![problem]);
     }
-    let mut check = Check { source, jobs: &registration.jobs, problems: registration.problems };
+    let mut check = Check { sources, jobs: &registration.jobs, crons: &registration.crons, problems: registration.problems };
     let names = check.ids();
     check.inputs(&names);
     check.graph(&names);
     let image = check.image(&registration.images, has_dockerfile);
-    let timeout_ms = check.timeout(&registration.timeouts);
+    let timeout_ms = check.once("the run's time limit is set", &registration.timeouts);
+    let group = check.group(&registration.groups);
+    let network = check.once("whether the run has a network is said", &registration.networks);
+    let resources = check.resources(&registration.resources);
+    let caches = check.caches(&registration.caches);
+    check.services(&registration.services);
+    check.schedules();
     if registration.jobs.is_empty() && check.problems.is_empty() {
         let problem = source.diagnostic("the pipeline registers no job", 1, 1);
         check.problems.push(problem.with_hint("register one: (ci.job :test [:quire/push] (fn [{: sh}] (sh \"make test\")))"));
     }
     let mut problems = check.problems;
     if !problems.is_empty() {
-        problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.file != source.file, place.line)));
+        problems.sort_by_cached_key(|problem| {
+            let place = problem.place.as_ref();
+            place.map(|place| (place.file != source.file, place.file.clone(), place.line, place.column))
+        });
         problems.truncate(MAX_PROBLEMS);
         return Err(problems);
     }
@@ -46,11 +62,11 @@ pub(super) fn check(registration: Registration, source: &PipelineText, has_docke
         image,
         env: last_of_each(registration.env),
         timeout_ms,
-        caches: registration.caches.into_iter().map(|(cache, _)| cache).collect(),
+        caches,
         services: registration.services.into_iter().map(|(service, _)| service).collect(),
-        group: registration.groups.into_iter().next().map(|(group, _)| group),
-        network: registration.networks.into_iter().next().map(|(network, _)| network),
-        resources: registration.resources.into_iter().next().map(|(resources, _)| resources).unwrap_or_default(),
+        group,
+        network,
+        resources,
         crons: registration.crons.into_iter().map(|(cron, _)| cron).collect(),
     })
 }
@@ -92,15 +108,35 @@ fn last_of_each(pairs: Vec<(String, String)>) -> Vec<(String, String)> {
 }
 
 struct Check<'a> {
-    source: &'a PipelineText,
+    /// The pipeline's own file first.
+    sources: &'a [PipelineText],
     jobs: &'a [JobRegistration],
+    crons: &'a [(Cron, Place)],
     problems: Vec<Diagnostic>,
 }
 
 impl<'a> Check<'a> {
     fn problem(&mut self, message: String, place: Place, hint: Option<String>) {
-        let diagnostic = self.source.diagnostic_at(message, place);
+        let diagnostic = match self.file(&place) {
+            Some(source) => source.diagnostic_at(message, place),
+            None => PipelineText::default().diagnostic_at(message, place),
+        };
         self.problems.push(Diagnostic { hint, ..diagnostic });
+    }
+
+    /// The file that a place lies in.
+    fn file(&self, place: &Place) -> Option<&'a PipelineText> {
+        self.sources.iter().find(|source| source.file == place.file)
+    }
+
+    /// Whether an input is the source of a schedule, right or wrong.
+    fn is_schedule(&self, input: &str) -> bool {
+        input.strip_prefix(CRON_SOURCE).is_some_and(|name| self.crons.iter().any(|(cron, _)| cron.name == name))
+    }
+
+    /// Whether the driver found something wrong with the call at a place.
+    fn is_blamed(&self, place: &Place) -> bool {
+        self.problems.iter().any(|problem| problem.place.as_ref() == Some(place))
     }
 
     /// Checks the ids; gives the first job of each valid one.
@@ -111,8 +147,8 @@ impl<'a> Check<'a> {
                 let hint = job.id.contains('/').then(|| format!("call it `{}`", quoted(&job.id.replace('/', "-"))));
                 self.problem(error.to_string(), job.place.clone(), hint);
             } else if let Some(first) = names.get(job.id.as_str()) {
-                let first = self.jobs[*first].place.line;
-                let message = format!("job `{}` is registered twice: here and at line {first}", job.id);
+                let first = parts::at(&self.jobs[*first].place, &job.place);
+                let message = format!("job `{}` is registered twice: here and at {first}", job.id);
                 self.problem(message, job.place.clone(), Some("give one of them another id".to_owned()));
             } else {
                 names.insert(&job.id, index);
@@ -128,7 +164,7 @@ impl<'a> Check<'a> {
                 return;
             }
             let id = quoted(&job.id);
-            if job.inputs.is_empty() {
+            if job.inputs.is_empty() && !self.is_blamed(&job.place) {
                 let hint = "name what starts it, such as [:quire/push]".to_owned();
                 self.problem(format!("job `{id}` has no inputs, so nothing would ever start it"), job.place.clone(), Some(hint));
             }
@@ -138,10 +174,14 @@ impl<'a> Check<'a> {
             }
             let mut reported: HashSet<&str> = HashSet::new();
             for name in &job.inputs {
-                if names.contains_key(name.as_str()) || Source::from_name(name).is_some() || !reported.insert(name) {
+                let known = match Source::from_name(name) {
+                    Some(Source::Cron(_)) | None => self.is_schedule(name) || names.contains_key(name.as_str()),
+                    Some(_) => true,
+                };
+                if known || !reported.insert(name) {
                     continue;
                 }
-                let (what, hint) = unknown_input(name, names, &job.id);
+                let (what, hint) = self.unknown_input(name, names, &job.id);
                 let message = format!("job `{id}` waits for `{}`, which is no {what}", quoted(name));
                 let place = self.place_of_input(job, name);
                 self.problem(message, place, Some(hint));
@@ -149,14 +189,45 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// What an unknown input is not, and what may have been meant.
+    fn unknown_input(&self, name: &str, names: &HashMap<&str, usize>, own: &str) -> (&'static str, String) {
+        let schedules: Vec<String> = self.crons.iter().map(|(cron, _)| format!("cron/{}", cron.name)).collect();
+        let ends = ["push", "manual"].into_iter().chain(schedules.iter().map(String::as_str));
+        if let Some(end) = name.strip_prefix("quire/") {
+            // Without what they have in common, or anything would be near.
+            let bare = |end: &str| end.strip_prefix("cron/").unwrap_or(end).to_owned();
+            let bares: Vec<String> = ends.clone().map(bare).collect();
+            let near = nearest(&bare(end), bares.iter().map(String::as_str));
+            let near = near.and_then(|near| ends.clone().find(|end| bare(end) == near));
+            let known = || {
+                let names: Vec<String> = ends.clone().map(|end| format!(":quire/{end}")).collect();
+                format!("the sources are {}", names.join(" "))
+            };
+            return ("source", near.map_or_else(known, |near| meant(&format!("quire/{near}"))));
+        }
+        let mut jobs: Vec<&str> = names.keys().copied().filter(|id| *id != own).collect();
+        jobs.sort_unstable();
+        if let Some(near) = nearest(name, jobs.iter().copied()) {
+            return ("job", meant(near));
+        }
+        // `:push` is a likely slip for `:quire/push`, and the name of a schedule for that of its source.
+        if let Some(end) = ends.clone().find(|end| *end == name || end.strip_prefix("cron/") == Some(name)) {
+            return ("job", meant(&format!("quire/{end}")));
+        }
+        if jobs.is_empty() {
+            return ("job", "an input is another job's id, or a source such as :quire/push".to_owned());
+        }
+        let known: Vec<String> = jobs.iter().take(10).map(|id| format!(":{id}")).collect();
+        let more = if jobs.len() > known.len() { " …" } else { "" };
+        ("job", format!("the other jobs are {}{more}", known.join(" ")))
+    }
+
     /// Where an input is written: between its job and the next one of the file.
     fn place_of_input(&self, job: &JobRegistration, name: &str) -> Place {
-        if job.place.file != self.source.file {
-            return job.place.clone();
-        }
+        let Some(source) = self.file(&job.place) else { return job.place.clone() };
         let after = self.jobs.iter().filter(|other| other.place.file == job.place.file).map(|other| other.place.line);
         let end = after.filter(|line| *line > job.place.line).min().unwrap_or(job.place.line.saturating_add(50));
-        match self.source.find(job.place.line, end, name) {
+        match source.find(job.place.line, end, name) {
             Some((line, column)) => Place { line, column, ..job.place.clone() },
             None => job.place.clone(),
         }
@@ -167,8 +238,11 @@ impl<'a> Check<'a> {
         let mut graph: DiGraph<usize, ()> = DiGraph::with_capacity(self.jobs.len() + 1, self.jobs.len());
         let nodes: Vec<NodeIndex> = (0..self.jobs.len()).map(|index| graph.add_node(index)).collect();
         let start = graph.add_node(usize::MAX);
-        // An unknown input is reported already; its job is not called unreachable on top.
+        // Unknown inputs, and none, are reported already; such a job is not called unreachable on top, nor what waits for it.
         for (index, job) in self.jobs.iter().enumerate() {
+            if job.inputs.is_empty() {
+                graph.update_edge(start, nodes[index], ());
+            }
             for name in &job.inputs {
                 match names.get(name.as_str()) {
                     Some(from) => graph.update_edge(nodes[*from], nodes[index], ()),
@@ -193,7 +267,7 @@ impl<'a> Check<'a> {
             reached.insert(node);
         }
         for (index, job) in self.jobs.iter().enumerate() {
-            if !reached.contains(&nodes[index]) && !job.inputs.is_empty() && !in_cycle.contains(&index) {
+            if !reached.contains(&nodes[index]) && !in_cycle.contains(&index) {
                 let message = format!("job `{}` can never start: no source leads to it", quoted(&job.id));
                 let hint = format!("make `{}`, or a job before it, wait for a source such as :quire/push", quoted(&job.inputs[0]));
                 self.problem(message, job.place.clone(), Some(hint));
@@ -235,64 +309,6 @@ impl<'a> Check<'a> {
         };
         self.problem(message, place, Some(hint));
     }
-
-    fn image(&mut self, images: &[(String, Place)], has_dockerfile: bool) -> PipelineImage {
-        for (image, place) in images.iter().skip(1) {
-            let first = images[0].1.line;
-            let message = format!("the image is declared twice: `{}` here, and another at line {first}", quoted(image));
-            self.problem(message, place.clone(), Some("a pipeline has one image: keep one of them".to_owned()));
-        }
-        match images.first() {
-            Some((image, place)) if has_dockerfile => {
-                let message = format!("the image `{}` is declared, and the commit has a .quire/Dockerfile too", quoted(image));
-                self.problem(message, place.clone(), Some("remove one of them".to_owned()));
-                PipelineImage::Dockerfile
-            }
-            Some((image, place)) => {
-                let bad = |c: char| c.is_whitespace() || c.is_control();
-                if image.is_empty() || image.len() > 512 || image.contains(bad) {
-                    let message = format!("`{}` is not an image reference", quoted(image));
-                    self.problem(message, place.clone(), Some("write it like \"debian:trixie-slim\"".to_owned()));
-                }
-                PipelineImage::Reference(image.clone())
-            }
-            None if has_dockerfile => PipelineImage::Dockerfile,
-            None => PipelineImage::Default,
-        }
-    }
-
-    fn timeout(&mut self, timeouts: &[(u64, Place)]) -> Option<u64> {
-        if let Some((_, place)) = timeouts.get(1) {
-            let message = format!("the run's time limit is set twice: here and at line {}", timeouts[0].1.line);
-            self.problem(message, place.clone(), Some("keep one of them".to_owned()));
-        }
-        timeouts.first().map(|(millis, _)| *millis)
-    }
-}
-
-/// What an unknown input is not, and what may have been meant.
-fn unknown_input(name: &str, names: &HashMap<&str, usize>, own: &str) -> (&'static str, String) {
-    if let Some(end) = name.strip_prefix("quire/") {
-        // Without what they have in common, or anything would be near.
-        let sources = ["push", "manual"].into_iter();
-        let known = || "the sources are :quire/push and :quire/manual".to_owned();
-        return ("source", nearest(end, sources).map_or_else(known, |near| meant(&format!("quire/{near}"))));
-    }
-    let mut jobs: Vec<&str> = names.keys().copied().filter(|id| *id != own).collect();
-    jobs.sort_unstable();
-    if let Some(near) = nearest(name, jobs.iter().copied()) {
-        return ("job", meant(near));
-    }
-    // `:push` is a likely slip for `:quire/push`.
-    if let Some(source) = Source::from_name(&format!("quire/{name}")) {
-        return ("job", meant(&source.to_string()));
-    }
-    if jobs.is_empty() {
-        return ("job", "an input is another job's id, or a source such as :quire/push".to_owned());
-    }
-    let known: Vec<String> = jobs.iter().take(10).map(|id| format!(":{id}")).collect();
-    let more = if jobs.len() > known.len() { " …" } else { "" };
-    ("job", format!("the other jobs are {}{more}", known.join(" ")))
 }
 
 fn meant(name: &str) -> String {

@@ -6,9 +6,11 @@
 //! No I/O, no Lua, no clock.
 
 mod check;
+mod cron;
 mod duration;
 mod schedule;
 mod text;
+mod units;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,10 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::JobName;
 
-pub use check::{MAX_EDGES, MAX_INPUTS, MAX_JOBS};
+pub use check::{MAX_EDGES, MAX_INPUTS, MAX_JOBS, WORKSPACE};
+pub use cron::{CronError, CronSchedule};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use schedule::{Schedule, ScheduleError, Verdict};
 pub use text::{MAX_QUOTED, PipelineText};
+pub use units::{format_cpus, format_size, parse_cpus, parse_size};
 
 /// The language of a pipeline or configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,8 +247,8 @@ pub enum Source {
     Cron(JobName),
 }
 
-/// What stands before a schedule's name.
-const CRON: &str = "quire/cron/";
+/// What stands before a schedule's name in that of its source.
+pub const CRON_SOURCE: &str = "quire/cron/";
 
 impl Source {
     /// Those that every pipeline has.
@@ -256,7 +260,7 @@ impl Source {
         match name {
             "quire/push" => Some(Self::Push),
             "quire/manual" => Some(Self::Manual),
-            other => other.strip_prefix(CRON)?.parse().ok().map(Self::Cron),
+            other => other.strip_prefix(CRON_SOURCE)?.parse().ok().map(Self::Cron),
         }
     }
 }
@@ -267,7 +271,7 @@ impl fmt::Display for Source {
         match self {
             Self::Push => f.pad("quire/push"),
             Self::Manual => f.pad("quire/manual"),
-            Self::Cron(name) => f.pad(&format!("{CRON}{name}")),
+            Self::Cron(name) => f.pad(&format!("{CRON_SOURCE}{name}")),
         }
     }
 }
@@ -347,7 +351,15 @@ impl Pipeline {
     /// # Errors
     /// All that is wrong; never an empty list.
     pub fn check(registration: Registration, source: &PipelineText, has_dockerfile: bool) -> Result<Self, Vec<Diagnostic>> {
-        check::check(registration, source, has_dockerfile)
+        Self::check_among(registration, std::slice::from_ref(source), has_dockerfile)
+    }
+
+    /// The same where the pipeline has helpers that may register something too: all its files, its own first.
+    ///
+    /// # Errors
+    /// As [`Pipeline::check`].
+    pub fn check_among(registration: Registration, sources: &[PipelineText], has_dockerfile: bool) -> Result<Self, Vec<Diagnostic>> {
+        check::check(registration, sources, has_dockerfile)
     }
 
     /// The jobs, in the order of registration.

@@ -113,6 +113,33 @@ impl PipelineText {
         }
         None
     }
+
+    /// The first line after `line` that does not belong to the form there, as far as indentation tells.
+    #[must_use]
+    pub fn end_of_form(&self, line: u32) -> u32 {
+        let belongs = |text: &&str| text.is_empty() || text.starts_with(|c: char| c.is_whitespace() || ")]}".contains(c));
+        let skip = usize::try_from(line).unwrap_or(usize::MAX);
+        column(self.text.lines().skip(skip).take(200).take_while(belongs).count()).saturating_add(line)
+    }
+
+    /// Where a table's key is written in these lines: as a literal, or in Lua as `name =`.
+    #[must_use]
+    pub fn find_key(&self, first: u32, end: u32, name: &str) -> Option<(u32, u32)> {
+        let in_lua = |number: u32| {
+            let text = self.line(number)?;
+            let is_key = |at: &usize| {
+                let begins = !text[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                let after = text[*at + name.len()..].trim_start();
+                begins && after.starts_with('=') && !after.starts_with("==")
+            };
+            let at = text.match_indices(name).map(|(at, _)| at).find(is_key)?;
+            Some((number, column(text[..at].chars().count())))
+        };
+        if name.is_empty() {
+            return None;
+        }
+        self.find(first, end, name).or_else(|| (first..end.min(first.saturating_add(1_000))).find_map(in_lua))
+    }
 }
 
 /// From a count of what comes before to a number from 1.
@@ -181,5 +208,10 @@ mod tests {
         assert_eq!(text.find(1, 9, "test"), Some((2, 46)));
         assert_eq!(text.find(4, 5, "test"), Some((4, 14)));
         assert_eq!((text.line(0), text.line(5)), (None, None));
+        let keys =
+            PipelineText { file: String::new(), text: "f({timeout == 3,\n  my_timeout = 1, timeout = 2})\n(g {:retry 1})".to_owned() };
+        assert_eq!((keys.find_key(1, 3, "timeout"), keys.find_key(1, 4, "retry")), (Some((2, 19)), Some((3, 5))));
+        assert_eq!((keys.end_of_form(1), keys.end_of_form(3), keys.end_of_form(9)), (3, 4, 10));
+        assert_eq!((keys.find_key(1, 2, "timeout"), keys.find_key(1, 4, ""), keys.find_key(1, 4, "g")), (None, None, None));
     }
 }

@@ -63,6 +63,8 @@ pub enum SocketRequest {
     },
     /// Rows changed behind `serve`'s back (a command over SSH wrote them): look again.
     Wake,
+    /// Remove now what `:keep` does not ask for; answered when that is done.
+    Housekeep,
 }
 
 /// The answer to a [`SocketRequest`]: one JSON line.
@@ -79,6 +81,8 @@ pub enum SocketAnswer {
     },
     /// Heard.
     Ok,
+    /// This is gone.
+    Freed(Freed),
     /// Not done, with a sentence.
     Error {
         /// Why.
@@ -95,6 +99,25 @@ pub struct AnsweredRun {
     pub ref_name: RefName,
     /// Its page.
     pub url: String,
+}
+
+/// What a round of housekeeping removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freed {
+    /// Runs with all they had.
+    pub runs: u64,
+    /// Runs of which only the logs went.
+    pub logs: u64,
+    /// Runs of which only the artifacts went.
+    pub artifacts: u64,
+    /// Recorded pushes without runs.
+    pub events: u64,
+    /// Files and folders that belonged to nothing, and old copies of the database.
+    pub leftovers: u64,
+    /// Bytes of all these files.
+    pub bytes: u64,
+    /// What could not be done, a sentence each; it is tried again.
+    pub problems: Vec<String>,
 }
 
 mod rfc3339 {

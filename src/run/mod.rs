@@ -251,6 +251,18 @@ pub struct Run {
     pub only_job: Option<String>,
     /// The run this one repeats.
     pub retry_of: Option<RunId>,
+    /// Whether it repeats only what failed of that run, and what depends on it.
+    pub only_failed: bool,
+    /// What the person who started it gave along, each a text.
+    pub params: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The group it is of: runs of one group do not go on side by side.
+    pub group_name: Option<String>,
+    /// Whether a newer push takes its place.
+    pub supersede: bool,
+    /// Whether its pipeline may name a group and has not been evaluated for it yet.
+    pub unexamined: bool,
+    /// Whether its container is kept for a while when it fails.
+    pub keep: bool,
     /// The run that took its place.
     pub superseded_by: Option<RunId>,
     /// Why it was asked to stop.
@@ -285,6 +297,10 @@ pub struct Run {
     pub container_stopped_at_ms: Option<Millis>,
     /// The workspace on disk, where the executor has one.
     pub workspace_path: Option<String>,
+    /// When retention removed its logs.
+    pub logs_removed_at_ms: Option<Millis>,
+    /// When retention removed its artifacts.
+    pub artifacts_removed_at_ms: Option<Millis>,
 }
 
 /// A row of `jobs`.
@@ -306,6 +322,8 @@ pub struct JobRow {
     pub message: Option<String>,
     /// What its function returned, as JSON.
     pub output: Option<serde_json::Value>,
+    /// The run that it was run in, where its result is used again.
+    pub reused_from: Option<RunId>,
     /// When its function was called.
     pub started_at_ms: Option<Millis>,
     /// When it ended.
@@ -329,6 +347,25 @@ pub struct StepRow {
     pub started_at_ms: Millis,
     /// When it ended.
     pub finished_at_ms: Option<Millis>,
+}
+
+/// A row of `artifacts`: a file or folder that a job kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArtifactRow {
+    /// The run it belongs to.
+    pub run_id: RunId,
+    /// Its name, unique in the run.
+    pub name: String,
+    /// The job that kept it.
+    pub job_id: JobName,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// How many files it holds.
+    pub files: u64,
+    /// Their size together.
+    pub bytes: u64,
+    /// When it was kept.
+    pub created_at_ms: Millis,
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@
 //! One loop is level-triggered on the database: woken or not, it looks for what to stop and what
 //! to claim. A run ends in one place ([`one`]), after its workspace is confirmed gone.
 
+mod examine;
 mod one;
 pub mod play;
 pub mod prepare;
 mod reconcile;
 mod record;
+mod schedules;
 mod step;
 mod tree;
 
@@ -34,9 +36,10 @@ use crate::live::Live;
 use crate::meter::Meter;
 use crate::names::RunId;
 use crate::paths::Paths;
-use crate::queue::Queue;
+use crate::queue::{Queue, Sleeper};
 use crate::run::Run;
 use crate::secret::Secret;
+use crate::space::{Floor, free_bytes, in_words};
 use crate::store::{Store, StoreError};
 
 /// The slow poll: what a lost wake-up costs.
@@ -66,6 +69,8 @@ pub struct RunnerConfig {
     pub retry_orphaned: bool,
     /// What the logs of one run may take, in bytes.
     pub log_cap: u64,
+    /// What the artifacts of one run may take, in bytes.
+    pub artifact_cap: u64,
     /// Where secrets come from.
     pub secrets: SecretSource,
 }
@@ -131,7 +136,12 @@ impl Runner {
     pub async fn run(self, shutdown: CancellationToken) {
         // Before anything else runs, what a crash left behind is put right.
         let Some(all_right) = shutdown.run_until_cancelled(self.reconcile()).await else { return };
-        tokio::join!(self.drive_all(&shutdown), shutdown.run_until_cancelled(self.keep_reconciling(all_right)));
+        tokio::join!(
+            self.drive_all(&shutdown),
+            shutdown.run_until_cancelled(self.keep_reconciling(all_right)),
+            shutdown.run_until_cancelled(self.keep_examining()),
+            shutdown.run_until_cancelled(self.keep_schedules()),
+        );
     }
 
     /// Looks for strays again and again, beside the runs: an engine that hangs must not hold them.
@@ -151,7 +161,7 @@ impl Runner {
                 tracing::error!(error = &error as &dyn std::error::Error, "no run can be claimed now");
             }
             tokio::select! {
-                () = self.0.queue.woken(SLOW_POLL) => {}
+                () = self.0.queue.woken(Sleeper::Runner, SLOW_POLL) => {}
                 Some(ended) = tasks.join_next_with_id() => self.ended(&ended).await,
                 () = shutdown.cancelled() => {}
             }
@@ -202,9 +212,9 @@ impl Runner {
         let limit = self.0.config.borrow().concurrent_runs.max(1);
         while !shutdown.is_cancelled() {
             if self.0.running.lock().await.len() >= limit || !self.0.store.call(|store| store.has_claimable()).await? {
-                return Ok(());
+                return if *held { Ok(()) } else { self.0.queue.note_blocked().await };
             }
-            if let Err(why) = executor.probe().await {
+            if let Some(why) = self.hindrance(&*executor).await {
                 *held = true;
                 return self.0.queue.note_waiting(Some(format!("waits: {why}"))).await;
             }
@@ -224,6 +234,18 @@ impl Runner {
             running.insert(task.id(), InHand { run: id, stop });
         }
         Ok(())
+    }
+
+    /// Why no run may start now: the disk, or the executor.
+    async fn hindrance(&self, executor: &dyn Executor) -> Option<String> {
+        let (floor, free) = (Floor::told(&self.0.paths), free_bytes(self.0.paths.data()));
+        match free {
+            Ok(free) if floor.holds_runs(free) => {
+                let (is, needed) = (in_words(free), in_words(floor.0));
+                Some(format!("the disk is nearly full: {is} free, and runs start from {needed} on"))
+            }
+            _ => executor.probe().await.err().map(|error| error.to_string()),
+        }
     }
 
     fn run_folder(&self, run: &Run) -> std::path::PathBuf {

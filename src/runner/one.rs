@@ -1,6 +1,7 @@
 //! One claimed run, from claim to outcome. Its outcome is written in one place, after its
 //! workspace is confirmed gone, and only by the task that drives it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::examine;
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Pushed, Unprepared};
 use super::record::{Recorder, StoreRecorder};
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
+use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
@@ -22,9 +25,10 @@ use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream,
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
-use crate::names::{ObjectId, RunId};
-use crate::pipeline::{Input, MAX_QUOTED, format_duration};
-use crate::run::{ExecutorKind, FailureKind, Outcome, Run};
+use crate::names::{JobName, ObjectId, RunId};
+use crate::pipeline::{Input, MAX_QUOTED, Schedule, format_duration};
+use crate::policy;
+use crate::run::{ExecutorKind, FailureKind, JobRow, Outcome, Run};
 use crate::secret::{Redactor, Secret};
 use crate::store::{Store, StoreError};
 
@@ -32,13 +36,13 @@ use crate::store::{Store, StoreError};
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How a driven run came out, before its stop request is looked at.
-enum End {
+pub(super) enum End {
     Outcome(Outcome),
     Stopped,
 }
 
-/// What `(jobs :quire/push)` gives, once git has said it.
-type PushValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;
+/// What `(jobs SOURCE)` gives, once git has said it.
+type SourceValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;
 
 impl From<Unprepared> for End {
     fn from(unprepared: Unprepared) -> Self {
@@ -115,6 +119,7 @@ impl Runner {
         }
         crate::fault::point("runner-before-outcome");
         self.conclude(&run, end, &config, &shutdown).await;
+        crate::fault::point("runner-outcome-written");
         self.0.live.state_changed(run.id);
         self.measure(run.id, log_bytes).await;
     }
@@ -151,6 +156,9 @@ impl Runner {
         let began = Instant::now();
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
         let (mut prepared, tree, values) = prepared.await.ok_or(End::Stopped)??;
+        let id = run.id;
+        let reused = self.0.store.call(move |store| store.reused(id)).await.map_err(|error| internal(&error))?;
+        let outputs = reuse(&mut prepared.schedule, reused);
         prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
         let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
         let jobs = prepared.schedule.jobs();
@@ -169,10 +177,14 @@ impl Runner {
         }
         *held = Held::Perhaps;
         let env = spec.env.clone();
+        crate::fault::point("runner-before-start");
         let started = start_within(executor, spec, &mut observer, stop, began + timeout).await;
         drop(observer);
         let started: Arc<dyn Workspace> = match started {
-            Ok(started) => started.into(),
+            Ok(started) => {
+                crate::fault::point("runner-workspace-ready");
+                started.into()
+            }
             Err(ExecutorError::Cancelled) if stop.is_cancelled() => return Ok(End::Stopped),
             Err(ExecutorError::Cancelled) => {
                 let limit = format_duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
@@ -185,7 +197,7 @@ impl Runner {
             }
         };
         *held = Held::Workspace(started.clone());
-        let mut sources = Map::new();
+        let mut sources = outputs;
         let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
         let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         sources.insert(run.source.clone(), Value::Object(values));
@@ -196,18 +208,19 @@ impl Runner {
             values: sources,
             env,
             secrets: config.secrets.clone(),
+            artifacts: Keeper::new(self.0.paths.run_artifacts(&run.repo, run.id), config.artifact_cap),
             began,
             timeout,
         };
         Ok(play(prepared, scene, stop.clone()).await.map_or(End::Stopped, End::Outcome))
     }
 
-    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, PushValues), End> {
+    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, SourceValues), End> {
         // The driver starts while git reads.
         let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
-        let files = prepare::files(&self.0.git, &self.0.paths, run).await.map_err(|error| internal(&error))?;
+        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| internal(&error))?;
         let source = prepare::source(&files)?;
-        let values = self.gather_values(run, files.message, files.parents);
+        let values = self.gather_values(run, files.message.clone(), files.parents.clone());
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
         let prepared = prepared.inspect_err(|unprepared| {
             if let Ok(mut own) = log.own() {
@@ -217,6 +230,7 @@ impl Runner {
                 own.finish();
             }
         })?;
+        examine::fits(run, &prepared.pipeline, &files)?;
         let tree = GitTree {
             git: self.0.git.clone(),
             repo: self.0.paths.repo(&run.repo),
@@ -227,10 +241,15 @@ impl Runner {
         Ok((prepared, tree, values))
     }
 
-    /// Gathers what the pipeline may ask of its push, while the pipeline is evaluated and the workspace starts.
-    fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> PushValues {
+    /// Gathers what the pipeline may ask of its source, while the pipeline is evaluated and the workspace starts.
+    fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> SourceValues {
         let (git, repo, run) = (self.0.git.clone(), self.0.paths.repo(&run.repo), run.clone());
-        let gather = async move { prepare::push_values(&git, &repo, &Pushed::from(&run), &message, &parents).await };
+        let gather = async move {
+            match prepare::started_values(&run, &message) {
+                Some(values) => Ok(values),
+                None => prepare::push_values(&git, &repo, &Pushed::from(&run), &message, &parents).await,
+            }
+        };
         AbortOnDropHandle::new(tokio::spawn(gather))
     }
 
@@ -274,7 +293,7 @@ impl Runner {
             // Asked to stop, or cut by our own shutdown: the row knows which.
             End::Stopped => {
                 let message = "quire was stopped while the run was active";
-                self.insist(run, shutdown, move |store| store.orphan(id, message, requeue).map(drop)).await;
+                self.insist(run, shutdown, move |store| store.orphan(id, message, requeue, policy::settle).map(drop)).await;
                 tracing::info!(run = %id, "run stopped");
             }
         }
@@ -305,6 +324,18 @@ impl Runner {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
+}
+
+/// Takes the jobs whose results are used again for ended; gives their outputs.
+fn reuse(schedule: &mut Schedule, reused: Vec<JobRow>) -> Map<String, Value> {
+    let mut reused: BTreeMap<JobName, JobRow> = reused.into_iter().map(|job| (job.job_id.clone(), job)).collect();
+    let mut outputs = Map::new();
+    while let Some(row) = schedule.ready().iter().find_map(|job| reused.remove(job)) {
+        schedule.started(&row.job_id);
+        schedule.ended(&row.job_id, row.state);
+        outputs.extend(row.output.map(|output| (row.job_id.to_string(), output)));
+    }
+    outputs
 }
 
 /// Starts a workspace, and gives it up at the deadline.

@@ -14,7 +14,7 @@ use crate::executor::{CacheMount, ImageSource, ResourceLimits, ServiceSpec};
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule, Service};
+use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule, Service, Source};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -77,21 +77,13 @@ pub fn source(files: &PipelineFiles) -> Result<PipelineSource, Unprepared> {
 /// # Errors
 /// It is wrong, or the driver could not do its work; the outcome says which.
 pub async fn prepare(
-    mut driver: Driver,
+    driver: Driver,
     source: PipelineSource,
     has_dockerfile: bool,
     starts_from: &str,
     only: Option<&str>,
 ) -> Result<Prepared, Unprepared> {
-    let text = source.pipeline_text();
-    let registration = driver.register(source).await.map_err(|error| match error {
-        DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
-        DriverError::Spawn(_) | DriverError::Io(_) => {
-            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", with_causes(&error)))
-        }
-        other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
-    })?;
-    let pipeline = Pipeline::check(registration, &text, has_dockerfile).map_err(Unprepared::rejected)?;
+    let (pipeline, driver) = checked(driver, source, has_dockerfile).await?;
     let only = only.map(str::parse::<JobName>).transpose();
     let schedule = only
         .map_err(|error| error.to_string())
@@ -100,12 +92,28 @@ pub async fn prepare(
     Ok(Prepared { pipeline, schedule, driver })
 }
 
-/// Reads the pipeline's files of a run's commit.
+/// Evaluates and checks a pipeline, whatever it is to start from.
+///
+/// # Errors
+/// It is wrong, or the driver could not do its work; the outcome says which.
+pub async fn checked(mut driver: Driver, source: PipelineSource, has_dockerfile: bool) -> Result<(Pipeline, Driver), Unprepared> {
+    let texts = source.texts();
+    let registration = driver.register(source).await.map_err(|error| match error {
+        DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
+        DriverError::Spawn(_) | DriverError::Io(_) => {
+            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", with_causes(&error)))
+        }
+        other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
+    })?;
+    Ok((Pipeline::check_among(registration, &texts, has_dockerfile).map_err(Unprepared::rejected)?, driver))
+}
+
+/// Reads the pipeline's files of a commit.
 ///
 /// # Errors
 /// Git cannot read them.
-pub async fn files(git: &Git, paths: &Paths, run: &Run) -> Result<PipelineFiles, GitError> {
-    git.pipeline_files(&paths.repo(&run.repo), &run.sha, MAX_SOURCE).await
+pub async fn files(git: &Git, paths: &Paths, repo: &RepoName, sha: &ObjectId) -> Result<PipelineFiles, GitError> {
+    git.pipeline_files(&paths.repo(repo), sha, MAX_SOURCE).await
 }
 
 /// The image that a pipeline's commands run in.
@@ -214,6 +222,27 @@ impl Pushed<'_> {
         values.retain(|_, value| !value.is_null());
         values
     }
+}
+
+/// What `(jobs SOURCE)` gives in a run that a person or a schedule started; none for one of a push.
+#[must_use]
+pub fn started_values(run: &Run, message: &str) -> Option<Map<String, Value>> {
+    let (branch, tag) = (run.ref_name.branch(), run.ref_name.tag());
+    let at = run.pushed_at_ms.to_string();
+    let values = match Source::from_name(&run.source)? {
+        Source::Push => return None,
+        Source::Manual => json!({
+            "sha": run.sha, "ref": run.ref_name, "branch": branch, "tag": tag, "message": message,
+            "started-by": run.pusher, "started-at": at, "params": run.params.clone().unwrap_or_default(),
+        }),
+        Source::Cron(name) => json!({
+            "sha": run.sha, "ref": run.ref_name, "branch": branch, "tag": tag, "message": message,
+            "name": name, "scheduled-at": at,
+        }),
+    };
+    let Value::Object(mut values) = values else { return None };
+    values.retain(|_, value| !value.is_null());
+    Some(values)
 }
 
 /// What `(jobs :quire/push)` gives for a commit, with this message and these parents, in the repository in this folder.

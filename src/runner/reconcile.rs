@@ -59,18 +59,16 @@ impl Runner {
     async fn orphan(&self, run: &Run) -> bool {
         let (id, has_container) = (run.id, run.container_id.is_some() || run.workspace_path.is_some());
         let requeue = self.0.config.borrow().retry_orphaned;
-        let ended = self.0.store.call(move |store| {
+        let ended = async {
             if has_container {
-                store.container_gone(id)?;
+                self.0.store.call(move |store| store.container_gone(id)).await?;
             }
-            store.orphan(id, "quire stopped or crashed while the run was active", requeue)
-        });
+            self.0.queue.orphan(id, "quire stopped or crashed while the run was active", requeue).await
+        };
         match ended.await {
             Ok(again) => {
                 let again = again.map(|id| id.to_string()).unwrap_or_default();
                 tracing::warn!(run = %id, again, "an active run had nobody to drive it any more");
-                self.0.live.state_changed(id);
-                self.0.queue.wake();
                 true
             }
             Err(error) => {

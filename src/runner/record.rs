@@ -1,8 +1,9 @@
 //! Where a run leaves its traces while it is played: the database, or a terminal (`quire ci run`).
 
+use crate::artifacts::Kept;
 use crate::live::Live;
 use crate::names::{JobName, RunId};
-use crate::run::JobState;
+use crate::run::{ArtifactRow, JobState};
 use crate::store::{JobResult, Store, StoreError};
 
 /// A trace could not be left; the run cannot go on.
@@ -41,6 +42,18 @@ pub trait Recorder: Send + Sync {
     /// # Errors
     /// It cannot be recorded.
     fn step_ended(&self, seq: u32, exit_code: Option<i32>) -> Result<(), RecordError>;
+
+    /// A job has kept something; it is on disk.
+    ///
+    /// # Errors
+    /// It cannot be recorded.
+    fn artifact_kept(&self, job: &JobName, kept: &Kept) -> Result<(), RecordError>;
+
+    /// What a job has kept does not count: it is tried again.
+    ///
+    /// # Errors
+    /// It cannot be recorded.
+    fn artifacts_discarded(&self, job: &JobName) -> Result<(), RecordError>;
 }
 
 /// Records in the database and wakes whoever watches.
@@ -78,5 +91,22 @@ impl Recorder for StoreRecorder {
 
     fn step_ended(&self, seq: u32, exit_code: Option<i32>) -> Result<(), RecordError> {
         self.record(|store| store.step_ended(self.run, seq, exit_code))
+    }
+
+    fn artifact_kept(&self, job: &JobName, kept: &Kept) -> Result<(), RecordError> {
+        let row = ArtifactRow {
+            run_id: self.run,
+            name: kept.name.to_string(),
+            job_id: job.clone(),
+            is_folder: kept.is_folder,
+            files: kept.files,
+            bytes: kept.bytes,
+            created_at_ms: self.store.clock().now(),
+        };
+        self.record(|store| store.artifact_kept(&row))
+    }
+
+    fn artifacts_discarded(&self, job: &JobName) -> Result<(), RecordError> {
+        self.record(|store| store.forget_artifacts(self.run, job))
     }
 }

@@ -12,15 +12,17 @@ use crate::pipeline::format_duration;
 /// How much of each output the pipeline itself gets to see, in bytes; the log has all of it.
 pub(super) const CAPTURE_BYTES: usize = 4 << 20;
 
-/// What the executor is asked to run.
-pub(super) fn command(cmd: ShCommand, opts: ShOptions) -> Command {
+/// What the executor is asked to run. Of the command's own variables and its job's, the command's count.
+pub(super) fn command<'a>(cmd: ShCommand, opts: ShOptions, job_env: impl Iterator<Item = &'a (String, String)>) -> Command {
     let argv = match cmd {
         ShCommand::Shell(line) => vec!["sh".to_owned(), "-c".to_owned(), line],
         ShCommand::Argv(argv) => argv,
     };
     // Only a driver gone wild sends what is no base64; it gets nothing fed.
     let stdin = opts.stdin.map(|text| text.into_bytes().unwrap_or_default());
-    Command { argv, env: opts.env, cwd: opts.cwd, stdin, timeout: opts.timeout_ms.map(Duration::from_millis) }
+    let mut env: Vec<(String, String)> = job_env.filter(|(name, _)| opts.env.iter().all(|(own, _)| own != name)).cloned().collect();
+    env.extend(opts.env);
+    Command { argv, env, cwd: opts.cwd, stdin, timeout: opts.timeout_ms.map(Duration::from_millis) }
 }
 
 /// The command as a person would type it.
@@ -149,7 +151,11 @@ mod tests {
     #[test]
     fn commands_read_as_typed() {
         assert_eq!(display(&ShCommand::Argv(vec!["echo".into(), "a b".into()])), "echo 'a b'");
-        assert_eq!(command(ShCommand::Shell("true".into()), ShOptions::default()).argv, ["sh", "-c", "true"]);
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let opts = ShOptions { env: vec![pair("A", "own"), pair("C", "own")], ..ShOptions::default() };
+        let command = command(ShCommand::Shell("true".into()), opts, [pair("A", "job"), pair("B", "job")].iter());
+        assert_eq!(command.argv, ["sh", "-c", "true"]);
+        assert_eq!(command.env, [pair("B", "job"), pair("A", "own"), pair("C", "own")]);
         assert!(matches!(Text::new(vec![0xff]), Text::Encoded { .. }));
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Loaded};
+use crate::housekeeping::{self, Housekeeping, Kept};
 use crate::intake::{self, Intake};
 use crate::live::Live;
 use crate::meter::Meter;
@@ -90,7 +91,9 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let queue = Queue::new(store.clone(), live.clone());
     let meter = Meter::default();
     let web_config = parts::web_config(&config);
-    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), web_config.url.clone());
+    let (keep, kept) = tokio::sync::watch::channel(parts::kept(&config));
+    let housekeeping = Housekeeping::new(housekeeping::Parts { paths: paths.clone(), store: store.clone(), live: live.clone(), kept });
+    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), web_config.url.clone());
     let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let executors = parts::executors(&config, &instance, &paths);
     let program = std::env::current_exe().map_err(system("find the quire binary"))?;
@@ -136,6 +139,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
                 shutdown.run_until_cancelled(watch::engine(&executors, &health, &meter)).await;
             },
             runner.run(shutdown.clone()),
+            housekeeping.run(shutdown.child_token()),
         );
     };
     tokio::pin!(work);
@@ -149,7 +153,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
                         shutdown.cancel();
                     }
                 }
-                Signal::Reload => reload_config(&paths, &reload, &health),
+                Signal::Reload => reload_config(&paths, &reload, &keep, &health),
             },
         }
     }
@@ -178,12 +182,13 @@ async fn open(paths: &Paths, clock: &Clock) -> Result<Store, StoreError> {
 }
 
 /// Replaces what can be replaced while runs go on; what cannot is said.
-fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, health: &HealthBoard) {
+fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, keep: &Sender<Kept>, health: &HealthBoard) {
     match load(paths) {
         Ok(loaded) => {
             if let Err(error) = parts::tell_push_path(paths, &loaded.config) {
                 tracing::error!(%error, "cannot write what git has to know");
             }
+            keep.send_replace(parts::kept(&loaded.config));
             reload.send_replace(Arc::new(parts::runner_config(&loaded.config)));
             health.set(Part::Config, Status::Ok, "loaded", None);
             tracing::info!("configuration reloaded; changes of :http, :ssh, :ci :executor and :ci :engine need a restart");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Auth, Config};
 use crate::executor::{DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor, ResourceLimits};
+use crate::housekeeping::Kept;
 use crate::logs::DEFAULT_CAP_BYTES;
 use crate::paths::Paths;
 use crate::run::ExecutorKind;
@@ -33,9 +34,11 @@ pub(super) fn make_folders(paths: &Paths) -> Result<(), (PathBuf, std::io::Error
     Ok(())
 }
 
-/// The push path reads no configuration: a file that git includes and a marker tell it what it has to know.
+/// The push path reads no configuration: a file that git includes, one with the floor of the disk and a marker
+/// tell it what it has to know.
 pub(super) fn tell_push_path(paths: &Paths, config: &Config) -> std::io::Result<()> {
     replace(&paths.git_limits(), &format!("[receive]\n\tmaxInputSize = {}\n", config.git.max_push))?;
+    replace(&paths.min_free(), &config.keep.min_free.to_string())?;
     let marker = paths.no_push_to_create();
     if config.git.push_to_create {
         match std::fs::remove_file(marker) {
@@ -58,8 +61,12 @@ pub(super) fn note_endpoint(paths: &Paths, address: SocketAddr, url: &str) -> st
     replace(&file, &serde_json::json!({ "listen": reached, "url": url }).to_string())
 }
 
-/// Replaces a small file, so that a reader sees the old text or the new one.
+/// Replaces a small file, so that a reader sees the old text or the new one. One that says so already is
+/// left alone: a disk that is full must not keep the server from starting.
 fn replace(file: &std::path::Path, text: &str) -> std::io::Result<()> {
+    if std::fs::read(file).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(());
+    }
     let partial = file.with_extension("partial");
     std::fs::write(&partial, text)?;
     std::fs::rename(partial, file)
@@ -92,7 +99,7 @@ pub(super) fn web_config(config: &Config) -> WebConfig {
         Auth::Ssh | Auth::Proxy => web::Auth::Ssh,
     };
     let ssh_user = variable("QUIRE_SSH_USER").unwrap_or_else(|| "git".to_owned());
-    WebConfig { url, auth, ssh_user, ssh_host: host, ssh_port: config.ssh.port, min_free: config.keep.min_free }
+    WebConfig { url, auth, ssh_user, ssh_host: host, ssh_port: config.ssh.port }
 }
 
 /// The host name in a URL.
@@ -116,8 +123,14 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
         limits: ResourceLimits { memory: config.ci.memory, milli_cpus: config.ci.cpus, pids: config.ci.pids, network: config.ci.network },
         retry_orphaned: config.ci.retry_orphaned,
         log_cap: DEFAULT_CAP_BYTES,
+        artifact_cap: config.ci.max_artifacts,
         secrets: Arc::new(move |name| secrets.secret(name, variable).map_err(|error| error.to_string())),
     }
+}
+
+pub(super) fn kept(config: &Config) -> Kept {
+    let keep = &config.keep;
+    Kept { runs: keep.runs, days: keep.days, logs: keep.logs, artifacts: keep.artifacts }
 }
 
 /// The executor that is asked for first; the other one only cleans up after a change of mind.

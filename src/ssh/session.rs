@@ -5,10 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 use super::command::Service;
+use crate::fault;
 use crate::git::{Git, GitError, nearest};
 use crate::names::RepoName;
 use crate::paths::{DATA_VARIABLE, Paths, RUNTIME_VARIABLE};
 use crate::public_keys::{self, Key};
+use crate::space::{Floor, free_bytes, in_words};
 
 /// Tells the hook who pushes.
 pub const PUSHER_VARIABLE: &str = "QUIRE_PUSHER";
@@ -27,6 +29,14 @@ pub enum SessionError {
     /// A push to a repository that does not exist, where pushes do not create.
     #[error("there is no repository `{0}`, and pushing creates none here; `repo new {0}` does")]
     NoCreate(RepoName),
+    /// A push while the disk is nearly full.
+    #[error("the disk is nearly full: {} free, and pushes are taken from {} on; nothing was changed", in_words(*free), in_words(*needed))]
+    NoSpace {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that have to be.
+        needed: u64,
+    },
     /// The repository cannot be made.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -57,7 +67,11 @@ pub fn serve(paths: &Paths, service: Service, repo: &RepoName) -> SessionError {
 
 /// Makes sure that the repository exists, as far as the service may.
 fn prepare(paths: &Paths, service: Service, repo: &RepoName) -> Result<(), SessionError> {
+    fault::point("exec-begun");
     let git = Git::new(paths);
+    if service == Service::ReceivePack {
+        room_for_a_push(paths)?;
+    }
     if git.exists(repo) {
         return Ok(());
     }
@@ -69,14 +83,28 @@ fn prepare(paths: &Paths, service: Service, repo: &RepoName) -> Result<(), Sessi
         return Err(SessionError::NoCreate(repo.clone()));
     }
     if git.create(repo)? {
+        fault::point("exec-repository-made");
         // The client may be gone already; the push decides, not this line.
         let _ = writeln!(io::stderr(), "quire: created repository {repo}");
     }
     Ok(())
 }
 
+/// Refuses a push before git writes anything: a full disk would stop it halfway, and everybody else with it.
+fn room_for_a_push(paths: &Paths) -> Result<(), SessionError> {
+    let needed = Floor::told(paths).for_pushes();
+    match free_bytes(paths.data()) {
+        Ok(free) if free < needed => Err(SessionError::NoSpace { free, needed }),
+        // Where it cannot be told, git will find out.
+        _ => Ok(()),
+    }
+}
+
 fn become_git(paths: &Paths, service: Service, repo: &RepoName) -> SessionError {
-    let mut command = Git::new(paths).command();
+    let git = Git::new(paths);
+    // Maintenance gives way to a push. The mark goes on in what this process becomes.
+    let _mark = if service == Service::ReceivePack { git.announce_push(repo) } else { None };
+    let mut command = git.command();
     command.stdin(std::process::Stdio::inherit());
     command.env(DATA_VARIABLE, absolute(paths.data())).env(RUNTIME_VARIABLE, absolute(paths.runtime()));
     if let Some(key) = key(paths) {

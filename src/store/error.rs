@@ -99,6 +99,9 @@ pub enum StoreError {
         /// Its state.
         state: RunState,
     },
+    /// Nothing of the run failed, so there is nothing to repeat of that.
+    #[error("run {0} is complete: nothing of it failed, so there is nothing to repeat of that")]
+    NothingFailed(String),
     /// The thread that carried the call ended.
     #[error("a database call was cut off")]
     Interrupted,

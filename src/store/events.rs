@@ -3,50 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
-use rusqlite::{OptionalExtension, Transaction, named_params, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::{Attempt, StoreError};
 use super::open::Store;
+use super::queue::{NewRun, SupersedeDecision, insert_next, settle};
 use super::row;
 use crate::clock::Millis;
 use crate::names::{EventId, ObjectId, RefName, RepoName, RunId};
-use crate::policy::{Replace, Standing};
 use crate::run::event::{EventType, PushEvent, RefUpdate};
-use crate::run::{RunState, Trigger};
-
-/// A run to be queued.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewRun {
-    /// Its id.
-    pub id: RunId,
-    /// The repository.
-    pub repo: RepoName,
-    /// The ref.
-    pub ref_name: RefName,
-    /// What it is of.
-    pub sha: ObjectId,
-    /// Where the ref stood before.
-    pub previous_sha: Option<ObjectId>,
-    /// What made it.
-    pub trigger: Trigger,
-    /// Pipeline source.
-    pub source: String,
-    /// Name of the key that pushed.
-    pub pusher: Option<String>,
-    /// Only this job and its ancestors.
-    pub only_job: Option<String>,
-    /// The run it repeats.
-    pub retry_of: Option<RunId>,
-    /// When the push was accepted.
-    pub pushed_at: Millis,
-}
 
 /// Where git says that a ref stands while an event is recorded; none for one that is gone. A ref
 /// that is not in it counts as standing where the event put it.
 pub type RefsNow = BTreeMap<RefName, Option<ObjectId>>;
-
-/// Answers, for the standing runs of a ref, what a new run does to them.
-pub type SupersedeDecision = fn(&[Standing]) -> Vec<Replace>;
 
 /// What recording an event did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +67,8 @@ impl Store {
                 if let Some(run) = by_ref.get(&update.ref_name) {
                     let made = match place {
                         Place::Newest => {
-                            recorded.replaced.extend(insert_replacing(tx, run, Some(event.id), now, decide)?);
+                            insert_next(tx, run, Some(event.id), now)?;
+                            recorded.replaced.extend(settle(tx, &run.repo, &run.ref_name, None, now, decide)?);
                             Some(run.id)
                         }
                         Place::Behind => {
@@ -265,7 +235,7 @@ fn note_ref(tx: &Transaction<'_>, repo: &RepoName, update: &RefUpdate, compared:
 
 /// A run whose ref had moved on before it was recorded.
 fn insert_behind(tx: &Transaction<'_>, run: &NewRun, event: EventId, now: Millis) -> Result<(), StoreError> {
-    insert_run(tx, run, Some(event), now)?;
+    insert_next(tx, run, Some(event), now)?;
     tx.execute(
         "UPDATE runs SET state = 'superseded', finished_at_ms = queued_at_ms, message = 'a newer push to the same ref was recorded first',
                 superseded_by = (SELECT max(id) FROM runs WHERE repo = ?2 AND ref_name = ?3 AND id <> ?1)
@@ -292,76 +262,4 @@ fn runs_of(connection: &rusqlite::Connection, event: EventId) -> Result<Vec<(Run
 
 fn row_error(text: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnName(text.to_owned())
-}
-
-/// Inserts a pending run and does to the standing runs of its ref what `decide` says; gives those it touched.
-pub(super) fn insert_replacing(
-    tx: &Transaction<'_>,
-    run: &NewRun,
-    event: Option<EventId>,
-    now: Millis,
-    decide: SupersedeDecision,
-) -> Result<Vec<RunId>, StoreError> {
-    let standing = standing(tx, run)?;
-    insert_run(tx, run, event, now)?;
-    let mut touched = Vec::new();
-    for answer in decide(&standing) {
-        let (old, sql) = match answer {
-            Replace::AtOnce(old) => (
-                old,
-                "UPDATE runs SET state = 'superseded', superseded_by = ?2, finished_at_ms = max(?3, queued_at_ms), message = NULL
-                 WHERE id = ?1 AND state = 'pending'",
-            ),
-            Replace::Stop(old) => (
-                old,
-                "UPDATE runs SET stop_requested = 'superseded', superseded_by = ?2
-                 WHERE id = ?1 AND state = 'active' AND stop_requested IS NULL AND ?3 = ?3",
-            ),
-        };
-        let changed = tx.execute(sql, params![old.to_string(), run.id.to_string(), now.0]).attempt("supersede a run")?;
-        if changed == 0 {
-            return Err(StoreError::IllegalTransition { run: old.to_string(), from: "unknown".into(), to: "superseded" });
-        }
-        touched.push(old);
-    }
-    Ok(touched)
-}
-
-/// Inserts a pending run.
-pub(super) fn insert_run(tx: &Transaction<'_>, run: &NewRun, event: Option<EventId>, now: Millis) -> Result<(), StoreError> {
-    tx.prepare_cached(
-        "INSERT INTO runs (id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job,
-                           retry_of, state, pushed_at_ms, queued_at_ms)
-         VALUES (:id, :repo, :ref, :sha, :previous, :event, :trigger, :source, :pusher, :only, :retry, 'pending', :pushed, :now)",
-    )
-    .and_then(|mut statement| {
-        statement.execute(named_params! {
-            ":id": run.id.to_string(), ":repo": run.repo.as_str(), ":ref": run.ref_name.as_str(), ":sha": run.sha.as_str(),
-            ":previous": run.previous_sha.as_ref().map(ObjectId::as_str),
-            ":event": event.map(|id| id.to_string()), ":trigger": run.trigger.as_str(), ":source": run.source,
-            ":pusher": run.pusher, ":only": run.only_job, ":retry": run.retry_of.map(|id| id.to_string()),
-            ":pushed": run.pushed_at.0, ":now": now.0,
-        })
-    })
-    .attempt("queue a run")?;
-    Ok(())
-}
-
-fn standing(tx: &Transaction<'_>, run: &NewRun) -> Result<Vec<Standing>, StoreError> {
-    let mut statement = tx
-        .prepare_cached(
-            "SELECT id, state, stop_requested FROM runs WHERE repo = ?1 AND ref_name = ?2 AND state = 'pending'
-             UNION ALL
-             SELECT id, state, stop_requested FROM runs WHERE repo = ?1 AND ref_name = ?2 AND state = 'active'",
-        )
-        .attempt("read the standing runs of a ref")?;
-    let rows = statement
-        .query_map([run.repo.as_str(), run.ref_name.as_str()], |found| {
-            let state: String = found.get(1)?;
-            let id = row::first(found.get(0))?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-            let state = if state == "active" { RunState::Active } else { RunState::Pending };
-            Ok(Standing { id, state, stopping: found.get::<_, Option<String>>(2)?.is_some() })
-        })
-        .attempt("read the standing runs of a ref")?;
-    rows.collect::<rusqlite::Result<_>>().attempt("read the standing runs of a ref")
 }

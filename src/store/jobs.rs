@@ -9,18 +9,23 @@ use crate::names::{JobName, RunId};
 use crate::run::{JobRow, JobState, StepRow};
 
 impl Store {
-    /// Records the jobs that a run consists of, pending, in the order of registration.
+    /// Records the jobs that a run consists of, pending, in the order of registration. One whose
+    /// result is used again has a row already, and keeps it.
     ///
     /// # Errors
-    /// The run does not exist or has jobs already.
+    /// The run does not exist or has jobs of its own already.
     pub fn register_jobs(&self, run: RunId, jobs: &[(JobName, Vec<String>)]) -> Result<(), StoreError> {
         self.write(|tx| {
             let mut statement = tx
-                .prepare_cached("INSERT INTO jobs (run_id, job_id, position, inputs, state) VALUES (?1, ?2, ?3, ?4, 'pending')")
+                .prepare_cached(
+                    "INSERT INTO jobs (run_id, job_id, position, inputs, state) VALUES (?1, ?2, ?3, ?4, 'pending')
+                     ON CONFLICT (run_id, job_id) DO UPDATE SET position = excluded.position WHERE reused_from IS NOT NULL",
+                )
                 .attempt("record a run's jobs")?;
             for (position, (job, inputs)) in (0_i64..).zip(jobs) {
                 let inputs = serde_json::Value::from(inputs.clone()).to_string();
-                statement.execute(params![run.to_string(), job.as_str(), position, inputs]).attempt("record a run's jobs")?;
+                let changed = statement.execute(params![run.to_string(), job.as_str(), position, inputs]).attempt("record a run's jobs")?;
+                expect_one(changed, run, job, JobState::Pending)?;
             }
             Ok(())
         })

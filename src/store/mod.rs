@@ -5,21 +5,30 @@
 //! lifted to the time before them, so the CHECK constraints hold whatever the clock does.
 //! Calls are synchronous and short; async code goes through [`Store::call`].
 
+mod artifacts;
 mod error;
 mod events;
 mod jobs;
 mod lists;
 mod migrate;
 mod open;
+mod queue;
+mod repeat;
+mod retention;
 mod row;
 mod runs;
+mod schedules;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
 pub use error::StoreError;
-pub use events::{NewRun, Recorded, RefsNow, SeenRef, SupersedeDecision};
+pub use events::{Recorded, RefsNow, SeenRef};
 pub use jobs::JobResult;
 pub use lists::{Counts, RepoSummary, RunFilter};
 pub use open::{Journal, Store};
+pub use queue::{NewRun, SupersedeDecision};
+pub use repeat::Repeat;
+pub use retention::{HeldRun, LastUpkeep, RemovedFiles};
+pub use schedules::{NewSchedule, ScheduleRow, ScheduleSource};
 pub use sessions::SignIn;

@@ -6,13 +6,13 @@ use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row};
 
 use crate::clock::Millis;
-use crate::run::{JobRow, Run, StepRow};
+use crate::run::{ArtifactRow, JobRow, Run, StepRow};
 
 /// The columns of [`run`], in any order.
 pub(super) const RUN_COLUMNS: &str = "id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job, \
-     retry_of, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
+     retry_of, only_failed, params, group_name, supersede, unexamined, keep, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
      finished_at_ms, executor, container_id, image_tag, build_started_at_ms, build_finished_at_ms, container_started_at_ms, \
-     container_stopped_at_ms, workspace_path";
+     container_stopped_at_ms, workspace_path, logs_removed_at_ms, artifacts_removed_at_ms";
 
 /// A text in a row that is not of its type: the row is damaged.
 fn unparsed(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
@@ -20,6 +20,16 @@ fn unparsed(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::
 }
 
 fn parsed<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(unparsed)
+}
+
+/// A column by its place.
+pub(super) fn parsed_at<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,
@@ -60,6 +70,12 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         pusher: row.get("pusher")?,
         only_job: row.get("only_job")?,
         retry_of: maybe(row, "retry_of")?,
+        only_failed: row.get("only_failed")?,
+        params: json(row, "params")?,
+        group_name: row.get("group_name")?,
+        supersede: row.get("supersede")?,
+        unexamined: row.get("unexamined")?,
+        keep: row.get("keep")?,
         superseded_by: maybe(row, "superseded_by")?,
         stop_requested: maybe(row, "stop_requested")?,
         state: parsed(row, "state")?,
@@ -77,6 +93,8 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         container_started_at_ms: time(row, "container_started_at_ms")?,
         container_stopped_at_ms: time(row, "container_stopped_at_ms")?,
         workspace_path: row.get("workspace_path")?,
+        logs_removed_at_ms: time(row, "logs_removed_at_ms")?,
+        artifacts_removed_at_ms: time(row, "artifacts_removed_at_ms")?,
     })
 }
 
@@ -91,6 +109,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         exit_code: row.get("exit_code")?,
         message: row.get("message")?,
         output: json(row, "output")?,
+        reused_from: maybe(row, "reused_from")?,
         started_at_ms: time(row, "started_at_ms")?,
         finished_at_ms: time(row, "finished_at_ms")?,
     })
@@ -106,6 +125,20 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StepRow> {
         exit_code: row.get("exit_code")?,
         started_at_ms: Millis(row.get("started_at_ms")?),
         finished_at_ms: time(row, "finished_at_ms")?,
+    })
+}
+
+/// A row of `artifacts`, all columns.
+pub(super) fn artifact(row: &Row<'_>) -> rusqlite::Result<ArtifactRow> {
+    let unsigned = |column: &str| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
+    Ok(ArtifactRow {
+        run_id: parsed(row, "run_id")?,
+        name: row.get("name")?,
+        job_id: parsed(row, "job_id")?,
+        is_folder: row.get("is_folder")?,
+        files: unsigned("files")?,
+        bytes: unsigned("bytes")?,
+        created_at_ms: Millis(row.get("created_at_ms")?),
     })
 }
 

@@ -1,56 +1,15 @@
 //! The life of a run. Each change is one conditional UPDATE.
 
-use rusqlite::{OptionalExtension, Transaction, named_params, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::{Attempt, StoreError};
-use super::events::{NewRun, insert_run};
 use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
+use super::schedules;
 use crate::names::{RepoName, RunId};
-use crate::policy;
-use crate::run::{ExecutorKind, FailureKind, Outcome, Run, Trigger};
+use crate::run::{Outcome, Run};
 
 impl Store {
-    /// Claims the oldest pending run whose ref has no active run.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub fn claim_next(&self, executor: ExecutorKind) -> Result<Option<Run>, StoreError> {
-        let now = self.clock().now();
-        let sql = format!(
-            "UPDATE runs SET state = 'active', started_at_ms = max(:now, queued_at_ms), executor = :executor, message = NULL
-             WHERE state = 'pending' AND id = (
-               SELECT p.id FROM runs p
-               WHERE p.state = 'pending' AND NOT EXISTS (
-                 SELECT 1 FROM runs a WHERE a.state = 'active' AND a.repo = p.repo AND a.ref_name = p.ref_name)
-               ORDER BY p.queued_at_ms, p.id LIMIT 1)
-             RETURNING {RUN_COLUMNS}"
-        );
-        self.write(|tx| {
-            tx.prepare_cached(&sql)
-                .and_then(|mut statement| {
-                    statement.query_row(named_params! { ":now": now.0, ":executor": executor.as_str() }, row::run).optional()
-                })
-                .attempt("claim a run")
-        })
-    }
-
-    /// Whether [`Store::claim_next`] would find a run.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub fn has_claimable(&self) -> Result<bool, StoreError> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM runs p WHERE p.state = 'pending' AND NOT EXISTS (
-                       SELECT 1 FROM runs a WHERE a.state = 'active' AND a.repo = p.repo AND a.ref_name = p.ref_name))",
-                )
-                .and_then(|mut statement| statement.query_row([], |found| found.get(0)))
-                .attempt("look for a pending run")
-        })
-    }
-
     /// The run's container exists; from here on reconciling can find it.
     ///
     /// # Errors
@@ -127,30 +86,6 @@ impl Store {
         self.write(|tx| end_active(tx, run, outcome, now))
     }
 
-    /// Ends an active run that nobody drives any more, and queues it again where policy says so.
-    /// Gives the new run.
-    ///
-    /// # Errors
-    /// The run is not active, or its container is not confirmed gone.
-    pub fn orphan(&self, run: RunId, message: &str, requeue: bool) -> Result<Option<RunId>, StoreError> {
-        let now = self.clock().now();
-        self.write(|tx| {
-            let old = get(tx, run)?;
-            let outcome = match old.stop_requested {
-                // It was to be stopped anyway; what was asked for has happened.
-                Some(reason) => Outcome::stopped(reason),
-                None => Outcome::Failed(FailureKind::Orphaned, message.to_owned()),
-            };
-            end_active(tx, run, &outcome, now.0)?;
-            if !policy::requeue_orphan(old.trigger == Trigger::Orphan, old.stop_requested.is_some(), requeue) {
-                return Ok(None);
-            }
-            let again = again(&old, Trigger::Orphan);
-            insert_run(tx, &again, old.event_id, now)?;
-            Ok(Some(again.id))
-        })
-    }
-
     /// Cancels a run: a pending one at once, an active one by asking the runner. False when it has ended already.
     ///
     /// # Errors
@@ -171,38 +106,6 @@ impl Store {
                 .execute("UPDATE runs SET stop_requested = 'canceled' WHERE id = ?1 AND state = 'active' AND stop_requested IS NULL", [&id])
                 .attempt("cancel a run")?;
             Ok(at_once + asked > 0)
-        })
-    }
-
-    /// Queues a new run that repeats an ended one.
-    ///
-    /// # Errors
-    /// There is no such run, or it has not ended.
-    pub fn retry(&self, run: RunId) -> Result<Run, StoreError> {
-        let now = self.clock().now();
-        self.write(|tx| {
-            let old = get(tx, run)?;
-            if !old.state.is_final() {
-                return Err(StoreError::NotEnded { run: run.to_string(), state: old.state });
-            }
-            let again = again(&old, Trigger::Retry);
-            // Nothing is replaced: what is retried may be older than what stands, and the claim puts them in line.
-            insert_run(tx, &again, None, now)?;
-            get(tx, again.id)
-        })
-    }
-
-    /// Notes on all pending runs why they wait; `None` takes the note away.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub fn note_waiting(&self, why: Option<&str>) -> Result<Vec<RunId>, StoreError> {
-        self.write(|tx| {
-            let mut statement = tx
-                .prepare_cached("UPDATE runs SET message = ?1 WHERE state = 'pending' AND message IS NOT ?1 RETURNING id")
-                .attempt("note why runs wait")?;
-            let rows = statement.query_map([why], |found| row::first::<RunId>(found.get(0))).attempt("note why runs wait")?;
-            Ok(rows.collect::<rusqlite::Result<Vec<_>>>().attempt("note why runs wait")?.into_iter().flatten().collect())
         })
     }
 
@@ -233,6 +136,7 @@ impl Store {
     /// The database refuses.
     pub fn forget_repo(&self, repo: &RepoName) -> Result<(), StoreError> {
         self.write(|tx| {
+            schedules::forget(tx, repo)?;
             let repo = repo.as_str();
             let attempt = "forget a repository";
             tx.execute(
@@ -243,30 +147,15 @@ impl Store {
             tx.execute("DELETE FROM runs WHERE repo = ?1 AND state <> 'active'", [repo]).attempt(attempt)?;
             tx.execute("DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)", [repo])
                 .attempt(attempt)?;
-            tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo]).attempt(attempt)?;
+            for table in ["seen_refs", "maintenance"] {
+                tx.execute(&format!("DELETE FROM {table} WHERE repo = ?1"), [repo]).attempt(attempt)?;
+            }
             Ok(())
         })
     }
 }
 
-/// A new run of the same commit.
-fn again(old: &Run, trigger: Trigger) -> NewRun {
-    NewRun {
-        id: RunId::new(),
-        repo: old.repo.clone(),
-        ref_name: old.ref_name.clone(),
-        sha: old.sha.clone(),
-        previous_sha: old.previous_sha.clone(),
-        trigger,
-        source: old.source.clone(),
-        pusher: old.pusher.clone(),
-        only_job: old.only_job.clone(),
-        retry_of: Some(old.id),
-        pushed_at: old.pushed_at_ms,
-    }
-}
-
-fn end_active(tx: &Transaction<'_>, run: RunId, outcome: &Outcome, now: i64) -> Result<(), StoreError> {
+pub(super) fn end_active(tx: &Transaction<'_>, run: RunId, outcome: &Outcome, now: i64) -> Result<(), StoreError> {
     let (kind, message) = match outcome {
         Outcome::Failed(kind, message) => (Some(kind.as_str()), Some(message.as_str())),
         Outcome::Complete | Outcome::Superseded => (None, None),
@@ -301,7 +190,7 @@ fn find(connection: &rusqlite::Connection, run: RunId) -> Result<Option<Run>, St
         .attempt("read a run")
 }
 
-fn get(connection: &rusqlite::Connection, run: RunId) -> Result<Run, StoreError> {
+pub(super) fn get(connection: &rusqlite::Connection, run: RunId) -> Result<Run, StoreError> {
     find(connection, run)?.ok_or_else(|| StoreError::NoSuchRun(run.to_string()))
 }
 

@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{Clock, Millis};
 use crate::names::{EventId, JobName, RefName, RepoName, RunId};
+use crate::pipeline::Group;
 use crate::policy;
 use crate::run::event::{EventType, PushEvent, RefUpdate};
-use crate::run::{ExecutorKind, FailureKind, JobState, Outcome, RunState, StopReason, Trigger};
+use crate::run::{ExecutorKind, FailureKind, JobState, Outcome, Run, RunState, StopReason, Trigger};
 
 struct Fixture {
     store: Store,
@@ -65,17 +66,8 @@ fn push_to(repo_name: &str, branches: &[&str], id: &str) -> (PushEvent, Vec<NewR
         .refs
         .iter()
         .map(|update| NewRun {
-            id: RunId::new(),
-            repo: event.repo.clone(),
-            ref_name: update.ref_name.clone(),
-            sha: update.new_sha.clone(),
-            previous_sha: None,
-            trigger: Trigger::Push,
-            source: "quire/push".into(),
             pusher: event.pusher.clone(),
-            only_job: None,
-            retry_of: None,
-            pushed_at: event.pushed_at,
+            ..NewRun::of_push(event.repo.clone(), update.ref_name.clone(), update.new_sha.clone(), event.pushed_at)
         })
         .collect();
     (event, runs)
@@ -83,7 +75,7 @@ fn push_to(repo_name: &str, branches: &[&str], id: &str) -> (PushEvent, Vec<NewR
 
 fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
     let (event, runs) = push(repo_name, branches);
-    store.record_event(&event, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
     runs.iter().map(|run| run.id).collect()
 }
 
@@ -91,10 +83,10 @@ fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
 fn an_event_taken_twice_is_taken_once() {
     let f = fixture();
     let (event, runs) = push("app", &["main", "next"]);
-    let first = f.store.record_event(&event, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    let first = f.store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
     assert!(first.is_new && first.runs.len() == 2);
     let (_, other) = push("app", &["main"]);
-    let second = f.store.record_event(&event, &other, &RefsNow::new(), policy::on_new_run).unwrap();
+    let second = f.store.record_event(&event, &other, &RefsNow::new(), policy::settle).unwrap();
     assert!(!second.is_new);
     assert_eq!(second.runs, first.runs);
     assert_eq!(f.store.list_runs(&RunFilter { limit: 10, ..RunFilter::default() }).unwrap().len(), 2);
@@ -125,8 +117,8 @@ fn hooks_heard_in_the_wrong_order_do_not_bring_back_an_older_commit() {
     let (first, mut first_run) = push_to("app", &["main"], "1");
     let (second, mut second_run) = push_to("app", &["main"], "2");
     let now: RefsNow = [(branch("main"), Some(second.refs[0].new_sha.clone()))].into();
-    f.store.record_event(&second, &second_run, &now, policy::on_new_run).unwrap();
-    f.store.record_event(&first, &first_run, &now, policy::on_new_run).unwrap();
+    f.store.record_event(&second, &second_run, &now, policy::settle).unwrap();
+    f.store.record_event(&first, &first_run, &now, policy::settle).unwrap();
     let state = |id| f.store.run(id).unwrap().unwrap();
     assert_eq!(state(second_run[0].id).state, RunState::Pending);
     assert_eq!((state(first_run[0].id).state, state(first_run[0].id).superseded_by), (RunState::Superseded, Some(second_run[0].id)));
@@ -136,7 +128,7 @@ fn hooks_heard_in_the_wrong_order_do_not_bring_back_an_older_commit() {
     for (event, run) in [(&first, &mut first_run), (&second, &mut second_run)] {
         let back = PushEvent { id: EventId::new(), ..event.clone() };
         run[0].id = RunId::new();
-        f.store.record_event(&back, run, &RefsNow::new(), policy::on_new_run).unwrap();
+        f.store.record_event(&back, run, &RefsNow::new(), policy::settle).unwrap();
         assert_eq!(state(run[0].id).state, RunState::Pending);
     }
 }
@@ -146,15 +138,15 @@ fn a_push_that_the_comparison_of_refs_found_first_makes_no_second_run() {
     let f = fixture();
     let (push, mut runs) = push_to("app", &["main"], "1");
     let found = PushEvent { id: EventId::new(), event_type: EventType::Reconcile, ..push.clone() };
-    f.store.record_event(&found, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    f.store.record_event(&found, &runs, &RefsNow::new(), policy::settle).unwrap();
     let first = std::mem::replace(&mut runs[0].id, RunId::new());
-    let recorded = f.store.record_event(&push, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    let recorded = f.store.record_event(&push, &runs, &RefsNow::new(), policy::settle).unwrap();
     assert_eq!(recorded.runs, [(first, branch("main"))]);
     assert!(f.store.run(runs[0].id).unwrap().is_none());
     // The same commit pushed again, after a detour that nobody recorded, is a push of its own.
     let again = PushEvent { id: EventId::new(), ..push };
     runs[0].id = RunId::new();
-    f.store.record_event(&again, &runs, &RefsNow::new(), policy::on_new_run).unwrap();
+    f.store.record_event(&again, &runs, &RefsNow::new(), policy::settle).unwrap();
     assert!(f.store.run(runs[0].id).unwrap().is_some());
     f.store.keep_seen_refs_of(&[repo("other")]).unwrap();
     assert!(f.store.seen_refs(&repo("app")).unwrap().is_empty());
@@ -166,7 +158,7 @@ fn a_retry_replaces_nothing() {
     let old = record(&f.store, "app", &["main"])[0];
     f.store.request_cancel(old).unwrap();
     let newest = record(&f.store, "app", &["main"])[0];
-    let again = f.store.retry(old).unwrap();
+    let again = f.store.retry(old, Repeat::default()).unwrap();
     let state = |id| f.store.run(id).unwrap().unwrap().state;
     assert_eq!((state(newest), state(again.id)), (RunState::Pending, RunState::Pending));
     assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, newest);
@@ -194,15 +186,15 @@ fn an_orphan_is_queued_again_once() {
     let f = fixture();
     let run = record(&f.store, "app", &["main"])[0];
     f.store.claim_next(ExecutorKind::Host).unwrap();
-    let again = f.store.orphan(run, "quire was stopped", true).unwrap().unwrap();
+    let again = f.store.orphan(run, "quire was stopped", true, policy::settle).unwrap().unwrap();
     assert_eq!(f.store.successor_of(run).unwrap(), Some(again));
     let row = f.store.run(again).unwrap().unwrap();
     assert_eq!((row.trigger, row.retry_of, row.state), (Trigger::Orphan, Some(run), RunState::Pending));
     assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, again);
-    assert_eq!(f.store.orphan(again, "again", true).unwrap(), None);
-    let retried = f.store.retry(run).unwrap();
+    assert_eq!(f.store.orphan(again, "again", true, policy::settle).unwrap(), None);
+    let retried = f.store.retry(run, Repeat::default()).unwrap();
     assert_eq!(retried.retry_of, Some(run));
-    assert!(matches!(f.store.retry(retried.id), Err(StoreError::NotEnded { .. })));
+    assert!(matches!(f.store.retry(retried.id, Repeat::default()), Err(StoreError::NotEnded { .. })));
 }
 
 #[test]
@@ -405,7 +397,7 @@ fn play(f: &Fixture, model: &mut BTreeMap<RunId, Model>, order: &mut Vec<RunId>,
         Act::Orphan(index) => {
             let Some(id) = pick(index) else { return };
             let entry = model.get_mut(&id).unwrap();
-            let accepted = f.store.orphan(id, "gone", false).is_ok();
+            let accepted = f.store.orphan(id, "gone", false, policy::settle).is_ok();
             assert_eq!(accepted, entry.state == RunState::Active && !entry.container);
             if accepted {
                 entry.state = f.store.run(id).unwrap().unwrap().state;
@@ -435,5 +427,162 @@ proptest! {
                 prop_assert!(row.finished_at_ms.is_none_or(|end| end >= row.queued_at_ms));
             }
         }
+    }
+}
+
+/// A push of one branch whose pipeline may name a group.
+fn record_unexamined(f: &Fixture, name: &str) -> Run {
+    let (event, mut runs) = push("app", &[name]);
+    runs[0].unexamined = true;
+    f.store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
+    f.store.run(runs[0].id).unwrap().unwrap()
+}
+
+fn examine(f: &Fixture, run: &Run, group: Option<(&str, bool)>) {
+    let group = group.map(|(name, supersede)| Group { name: name.into(), supersede });
+    f.store.examined(run, group.as_ref(), policy::settle).unwrap();
+}
+
+fn claim(f: &Fixture) -> Option<RunId> {
+    f.store.claim_next(ExecutorKind::Host).unwrap().map(|run| run.id)
+}
+
+#[test]
+fn an_unexamined_run_is_neither_claimed_nor_superseded_and_holds_those_it_may_concern() {
+    let f = fixture();
+    let state = |run: &Run| f.store.run(run.id).unwrap().unwrap().state;
+    let (first, second) = (record_unexamined(&f, "main"), record_unexamined(&f, "main"));
+    let grouped = record_unexamined(&f, "deploy");
+    examine(&f, &grouped, Some(("g", false)));
+    let free = record(&f.store, "app", &["free"])[0];
+    assert_eq!((state(&first), state(&second)), (RunState::Pending, RunState::Pending));
+    // `grouped` may have to wait for the other two; the one without group on another ref need not.
+    assert_eq!((claim(&f), claim(&f)), (Some(free), None));
+    examine(&f, &second, None);
+    assert_eq!(claim(&f), None, "an earlier run of its ref is not examined");
+    examine(&f, &first, None);
+    assert_eq!((state(&first), state(&second)), (RunState::Superseded, RunState::Pending));
+    assert_eq!((claim(&f), claim(&f)), (Some(second.id), Some(grouped.id)));
+    examine(&f, &second, Some(("late", true)));
+    assert_eq!(f.store.run(second.id).unwrap().unwrap().group_name, None, "it was examined before");
+}
+
+#[test]
+fn runs_of_a_group_go_one_after_the_other_in_their_order_also_after_a_crash() {
+    let f = fixture();
+    let runs: Vec<Run> = (0..4).map(|n| record_unexamined(&f, &format!("b{n}"))).collect();
+    // The clock is set back: the order is that of their entering all the same.
+    f.clock.fetch_sub(7_200_000, Ordering::SeqCst);
+    let late = record_unexamined(&f, "b4");
+    for run in runs.iter().chain([&late]).rev() {
+        examine(&f, run, Some(("deploy", false)));
+    }
+    assert_eq!((claim(&f), claim(&f)), (Some(runs[0].id), None));
+    f.store.note_blocked().unwrap();
+    let message = f.store.run(runs[2].id).unwrap().unwrap().message.unwrap();
+    assert_eq!(message, format!("waits for run {} of the same group, deploy", runs[1].id));
+    // quire is killed: the run comes back in its own place, before those that waited for it.
+    let again = f.store.orphan(runs[0].id, "gone", true, policy::settle).unwrap().unwrap();
+    assert_eq!((claim(&f), claim(&f)), (Some(again), None));
+    f.store.finish(again, &Outcome::Complete).unwrap();
+    assert!(f.store.request_cancel(runs[1].id).unwrap());
+    for run in [&runs[2], &runs[3], &late] {
+        assert_eq!((claim(&f), claim(&f)), (Some(run.id), None));
+        assert_eq!(f.store.run(run.id).unwrap().unwrap().message, None);
+        f.store.finish(run.id, &Outcome::Complete).unwrap();
+    }
+    assert!(!f.store.has_claimable().unwrap());
+}
+
+#[test]
+fn a_group_that_supersedes_keeps_its_newest_push_only() {
+    let f = fixture();
+    let runs: Vec<Run> = (0..3).map(|n| record_unexamined(&f, &format!("b{n}"))).collect();
+    examine(&f, &runs[0], Some(("deploy", true)));
+    assert_eq!(claim(&f), Some(runs[0].id));
+    examine(&f, &runs[2], Some(("deploy", true)));
+    let row = |run: &Run| f.store.run(run.id).unwrap().unwrap();
+    assert_eq!((row(&runs[0]).stop_requested, row(&runs[0]).superseded_by), (Some(StopReason::Superseded), Some(runs[2].id)));
+    examine(&f, &runs[1], Some(("deploy", true)));
+    assert_eq!((row(&runs[1]).state, row(&runs[1]).superseded_by), (RunState::Superseded, Some(runs[2].id)));
+    f.store.finish(runs[0].id, &Outcome::Superseded).unwrap();
+    assert_eq!(claim(&f), Some(runs[2].id));
+}
+
+#[test]
+fn what_a_person_or_a_schedule_started_replaces_nothing_and_is_not_replaced() {
+    let f = fixture();
+    let pushed = record(&f.store, "app", &["main"])[0];
+    let start = |trigger, source: &str| {
+        let run = NewRun {
+            trigger,
+            source: source.into(),
+            ..NewRun::of_push(repo("app"), branch("main"), "1".repeat(40).parse().unwrap(), Millis(1))
+        };
+        f.store.start_run(&run).unwrap();
+        run.id
+    };
+    let (manual, cron) = (start(Trigger::Manual, "quire/manual"), start(Trigger::Cron, "quire/cron/nightly"));
+    let newer = record(&f.store, "app", &["main"])[0];
+    let state = |id| f.store.run(id).unwrap().unwrap().state;
+    assert_eq!((state(pushed), state(manual), state(cron)), (RunState::Superseded, RunState::Pending, RunState::Pending));
+    // One at a time, in their order.
+    for id in [manual, cron, newer] {
+        assert_eq!((claim(&f), claim(&f)), (Some(id), None));
+        f.store.finish(id, &Outcome::Complete).unwrap();
+    }
+}
+
+#[test]
+fn a_retry_of_what_failed_uses_the_results_of_what_passed() {
+    let f = fixture();
+    let run = record(&f.store, "app", &["main"])[0];
+    let name = |text: &str| text.parse::<JobName>().unwrap();
+    let jobs: Vec<(JobName, Vec<String>)> = [("a", "quire/push"), ("b", "a"), ("nothing", "a"), ("c", "b"), ("d", "c")]
+        .map(|(job, input)| (name(job), vec![input.to_owned()]))
+        .into();
+    let play = |run: RunId, ends: &[(&str, JobState)]| {
+        f.store.claim_next(ExecutorKind::Host).unwrap().unwrap();
+        f.store.register_jobs(run, &jobs).unwrap();
+        for (job, state) in ends {
+            f.store.job_started(run, &name(job)).unwrap();
+            let output = serde_json::json!(job);
+            f.store.job_ended(run, &name(job), JobState::Active, &JobResult { output: Some(&output), ..JobResult::plain(*state) }).unwrap();
+        }
+        f.store.finish(run, &Outcome::Failed(FailureKind::Job, "no".into())).unwrap();
+    };
+    play(run, &[("a", JobState::Complete), ("nothing", JobState::Skipped), ("b", JobState::Failed)]);
+    let how = Repeat { only_failed: true, keep: false };
+    let second = f.store.retry(run, how).unwrap();
+    let reused = |run| f.store.reused(run).unwrap().into_iter().map(|job| (job.job_id.to_string(), job.reused_from)).collect::<Vec<_>>();
+    assert_eq!(reused(second.id), [("a".to_owned(), Some(run)), ("nothing".to_owned(), Some(run))]);
+    play(second.id, &[("b", JobState::Complete), ("c", JobState::Failed)]);
+    // What was run in the first is named so in the third; what it was repeated for may be gone.
+    let third = f.store.retry(second.id, how).unwrap();
+    let expected = [("a".to_owned(), Some(run)), ("b".to_owned(), Some(second.id)), ("nothing".to_owned(), Some(run))];
+    assert_eq!(reused(third.id), expected);
+    assert_eq!(f.store.reused(third.id).unwrap()[0].output, Some(serde_json::json!("a")));
+    // The whole again: nothing is used again.
+    assert_eq!(reused(f.store.retry(second.id, Repeat::default()).unwrap().id), []);
+    // Cut by a crash, it goes on from the same results.
+    f.store.claim_next(ExecutorKind::Host).unwrap().unwrap();
+    let again = f.store.orphan(third.id, "gone", true, policy::settle).unwrap().unwrap();
+    assert_eq!(reused(again), expected);
+    assert_eq!(claim(&f), Some(again));
+    f.store.finish(again, &Outcome::Complete).unwrap();
+    assert!(matches!(f.store.retry(again, how), Err(StoreError::NothingFailed(_))));
+}
+
+#[test]
+fn what_the_queue_asks_is_answered_by_indexes() {
+    let f = fixture();
+    let connection = rusqlite::Connection::open(f.folder.path().join("quire.db")).unwrap();
+    for sql in super::queue::asked() {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let nulls = vec![rusqlite::types::Null; statement.parameter_count()];
+        let plan: Vec<String> =
+            statement.query_map(rusqlite::params_from_iter(nulls), |row| row.get(3)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+        let whole = |line: &&String| line.starts_with("SCAN") && line.contains("runs") && !line.contains("USING");
+        assert_eq!(plan.iter().find(whole), None, "{sql}\n{plan:#?}");
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::{Figure, HealthBoard, Part, Status};
 use super::{WebState, html};
+use crate::space::{Floor, free_bytes};
 use crate::store::Counts;
 
 const PERIOD: Duration = Duration::from_secs(10);
@@ -70,31 +71,28 @@ fn queue(state: &WebState, counts: &Counts) {
 }
 
 async fn files(state: &WebState) {
-    let (board, paths, min_free) = (state.health.clone(), state.paths.clone(), state.config.min_free);
+    let (board, paths) = (state.health.clone(), state.paths.clone());
     let checks = tokio::task::spawn_blocking(move || {
         sshd(&board, &paths.status());
-        disk(&board, paths.data(), min_free);
+        disk(&board, paths.data(), Floor::told(&paths));
     });
     if let Err(error) = checks.await {
         tracing::error!("health: a check ended early: {error}");
     }
 }
 
-/// Bytes that are free for us on the file system of `path`.
-pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
-    let stat = nix::sys::statvfs::statvfs(path)?;
-    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
-}
-
-fn disk(board: &HealthBoard, data: &Path, min_free: u64) {
+fn disk(board: &HealthBoard, data: &Path, floor: Floor) {
     match free_bytes(data) {
         Ok(free) => {
-            let (status, message) = if free < min_free {
-                (Status::Down, format!("{} free, {} should be", html::bytes(free), html::bytes(min_free)))
-            } else if free / 2 < min_free {
-                (Status::Degraded, format!("{} free, at least {} should stay so", html::bytes(free), html::bytes(min_free)))
+            let (is, should) = (html::bytes(free), html::bytes(floor.0));
+            let (status, message) = if free < floor.for_pushes() {
+                (Status::Down, format!("{is} free, {should} should be: pushes are refused, and runs wait"))
+            } else if floor.holds_runs(free) {
+                (Status::Degraded, format!("{is} free, {should} should be: runs wait"))
+            } else if free / 2 < floor.0 {
+                (Status::Degraded, format!("{is} free, at least {should} should stay so"))
             } else {
-                (Status::Ok, format!("{} free", html::bytes(free)))
+                (Status::Ok, format!("{is} free"))
             };
             board.set(Part::Disk, status, message, Some(Figure { what: "free_bytes", value: free }));
         }
@@ -189,13 +187,17 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_below_the_limit_is_down() {
+    fn a_disk_below_the_floor_is_degraded_then_down() {
         let (folder, board) = (tempfile::tempdir().unwrap(), HealthBoard::new(Clock::default()));
-        disk(&board, folder.path(), 0);
+        disk(&board, folder.path(), Floor(0));
         assert_eq!(told(&board, Part::Disk).unwrap().0, Status::Ok);
-        disk(&board, folder.path(), u64::MAX);
-        assert_eq!(told(&board, Part::Disk).unwrap().0, Status::Down);
-        disk(&board, &folder.path().join("gone"), 0);
+        let free = free_bytes(folder.path()).unwrap();
+        for (floor, status, words) in [(free / 3 * 4, Status::Degraded, "runs wait"), (u64::MAX, Status::Down, "pushes are refused")] {
+            disk(&board, folder.path(), Floor(floor));
+            let (found, message) = told(&board, Part::Disk).unwrap();
+            assert!(found == status && message.contains(words), "{message}");
+        }
+        disk(&board, &folder.path().join("gone"), Floor(0));
         assert_eq!(told(&board, Part::Disk).unwrap().0, Status::Down);
     }
 }

@@ -61,7 +61,6 @@ mod tests {
             ssh_user: "git".to_owned(),
             ssh_host: "nas".to_owned(),
             ssh_port: 2222,
-            min_free: 0,
         }
     }
 

@@ -6,6 +6,7 @@ use super::ansi::escaped;
 use crate::clock::Millis;
 use crate::names::{RefName, RepoName, RunId};
 use crate::run::{FailureKind, JobState, Run, RunState};
+pub(super) use crate::space::in_words as bytes;
 
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
 
@@ -147,19 +148,6 @@ pub(super) fn took(start: &Option<Millis>, end: &Option<Millis>, now: &Millis) -
         (Some(start), None) => format!(r#"<span data-since="{}">{}</span>"#, start.0, duration(now.since(*start))),
         (None, _) => String::new(),
     }
-}
-
-/// A size as people say it.
-pub(super) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    let (mut whole, mut rest, mut unit) = (count / 1024, count % 1024, 0);
-    while whole >= 1024 && unit + 1 < UNITS.len() {
-        (rest, whole, unit) = (whole % 1024, whole / 1024, unit + 1);
-    }
-    if whole < 10 { format!("{whole}.{} {}", rest * 10 / 1024, UNITS[unit]) } else { format!("{whole} {}", UNITS[unit]) }
 }
 
 #[cfg(test)]

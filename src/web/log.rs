@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -190,6 +190,9 @@ pub(super) struct RawQuery {
 /// `GET /runs/<id>/log.txt`: all of the log as text, colours taken out.
 pub(super) async fn raw(State(app): Shared, Path(id): Path<String>, Query(query): Query<RawQuery>) -> Result<Response, WebError> {
     let run = find(&app, &id).await?;
+    if let Some(at) = run.logs_removed_at_ms {
+        return Ok((StatusCode::GONE, format!("The log of this run was removed by retention on {at}.\n")).into_response());
+    }
     let steps = app.web.store.call(move |s| s.steps(run.id)).await?;
     if query.step.is_some_and(|seq| steps.iter().all(|s| s.seq != seq)) {
         return Err(WebError::NotFound);

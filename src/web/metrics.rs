@@ -8,11 +8,12 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use super::checks::{free_bytes, init_status};
+use super::checks::init_status;
 use super::health::Status;
 use super::{App, Shared};
 use crate::meter::{BOUNDS, Histogram, Meter};
 use crate::paths::Paths;
+use crate::space::free_bytes;
 use crate::store::{Counts, Store};
 
 /// How long a source of figures may take; what is late is left out.

@@ -72,8 +72,6 @@ pub struct WebConfig {
     pub ssh_host: String,
     /// Port for clone URLs and commands.
     pub ssh_port: u16,
-    /// Free disk space that should be left on the volume, in bytes.
-    pub min_free: u64,
 }
 
 impl WebConfig {

@@ -18,6 +18,7 @@ use super::{App, Shared};
 use crate::clock::Millis;
 use crate::names::RunId;
 use crate::run::{JobRow, Run, StepRow};
+use crate::store::Repeat;
 
 /// A run with all that its page shows, as the database has it.
 #[derive(Debug, Clone)]
@@ -211,7 +212,7 @@ pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>, form: For
 /// `POST /runs/<id>/retry`: a new run of the same commit.
 pub(super) async fn retry(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
     let id = find(&app, &id).await?.id;
-    let run = app.web.store.call(move |s| s.retry(id)).await?;
+    let run = app.web.store.call(move |s| s.retry(id, Repeat::default())).await?;
     app.web.live.state_changed(id);
     app.web.live.state_changed(run.id);
     app.web.queue.wake();

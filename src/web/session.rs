@@ -195,14 +195,7 @@ mod tests {
     use super::*;
 
     fn config(url: &str) -> WebConfig {
-        WebConfig {
-            url: url.to_owned(),
-            auth: Auth::Ssh,
-            ssh_user: "git".to_owned(),
-            ssh_host: "h".to_owned(),
-            ssh_port: 2222,
-            min_free: 0,
-        }
+        WebConfig { url: url.to_owned(), auth: Auth::Ssh, ssh_user: "git".to_owned(), ssh_host: "h".to_owned(), ssh_port: 2222 }
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

@@ -2,17 +2,18 @@
 //! under an appliance's id of its own.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::sync::Arc;
 
 use quire::executor::{DockerConfig, DockerExecutor, Executor};
 use quire::run::{ExecutorKind, FailureKind, RunState};
 
-use super::check_nothing_is_lost;
-use super::forge::{TestForge, wait_for};
+use super::forge::{TestForge, said, wait_for};
+use super::settled_well;
 
 /// Whether `QUIRE_SKIP` names the engine.
 pub(crate) fn skipped() -> bool {
-    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|need| need == "docker"))
+    super::mounts::skips("docker")
 }
 
 /// The machine's engine.
@@ -23,30 +24,50 @@ pub(crate) fn endpoint() -> String {
 /// A forge that executes runs in containers of an engine.
 pub(crate) struct Contained {
     pub(crate) forge: TestForge,
+    /// The engine itself, whatever stands before it.
+    engine: String,
     runtime: Arc<tokio::runtime::Runtime>,
 }
 
 impl Contained {
-    pub(crate) fn new(engine: &str) -> Self {
+    /// On the machine's engine, reached at this address.
+    pub(crate) fn new(address: &str) -> Self {
+        Self::on(&endpoint(), address)
+    }
+
+    /// On this engine, reached at this address.
+    pub(crate) fn on(engine: &str, address: &str) -> Self {
         let mut forge = TestForge::new();
-        forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", engine);
+        forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", address);
         // No network of their own to make and remove.
         forge.set("QUIRE_CI_NETWORK", "false").set("QUIRE_CI_MEMORY", "256m");
-        Self { forge, runtime: Arc::new(tokio::runtime::Runtime::new().unwrap()) }
+        Self { forge, engine: engine.to_owned(), runtime: Arc::new(tokio::runtime::Runtime::new().unwrap()) }
     }
 
     fn executor(&self) -> DockerExecutor {
         let instance = self.forge.store().instance_id().unwrap();
-        DockerExecutor::new(DockerConfig::new(&endpoint(), &instance))
+        DockerExecutor::new(DockerConfig::new(&self.engine, &instance))
     }
 
     /// Containers of this appliance.
     pub(crate) fn containers(&self) -> Vec<String> {
         let instance = self.forge.store().instance_id().unwrap();
-        let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
+        let engine = quire::docker::Engine::new(&self.engine, quire::docker::Timings::default());
         let label = vec![("io.quire.instance".to_owned(), instance)];
         let containers = self.runtime.block_on(async { engine.containers(&label).await }).unwrap();
         containers.into_iter().map(|container| container.id).collect()
+    }
+
+    /// Checks that the engine has no container, network or volume of this appliance any more.
+    #[track_caller]
+    pub(crate) fn nothing_left(&self) {
+        let label = format!("label=io.quire.instance={}", self.forge.store().instance_id().unwrap());
+        for kind in [&["ps", "--all"][..], &["network", "ls"], &["volume", "ls"]] {
+            let listed = Command::new("docker").args(["--host", &self.engine]).args(kind).args(["--quiet", "--filter", &label]).output();
+            let listed = listed.unwrap();
+            assert!(listed.status.success(), "{}", said(&listed));
+            assert_eq!(String::from_utf8_lossy(&listed.stdout), "", "docker {kind:?}");
+        }
     }
 }
 
@@ -72,9 +93,19 @@ fn the_server_killed_at_each_point_of_a_containers_life() {
     if skipped() {
         return;
     }
-    for point in
-        ["runner-claimed", "runner-container-created", "runner-container-started", "runner-before-teardown", "runner-before-outcome"]
-    {
+    // Where, and how many containers are left to be put right.
+    for (point, expected) in [
+        ("runner-claimed", 0),
+        ("runner-before-start", 0),
+        ("runner-container-created", 1),
+        ("runner-container-started", 1),
+        ("runner-workspace-ready", 1),
+        ("runner-step-recorded", 1),
+        ("runner-step-ended", 1),
+        ("runner-before-teardown", 1),
+        ("runner-before-outcome", 0),
+        ("runner-outcome-written", 0),
+    ] {
         let mut contained = Contained::new(&endpoint());
         let forge = &mut contained.forge;
         let marker = forge.file("once").display().to_string();
@@ -83,15 +114,14 @@ fn the_server_killed_at_each_point_of_a_containers_life() {
         tree.push(&["main"]);
         let status = forge.ended();
         assert_eq!(status.signal(), Some(9), "{point}: {}", forge.log());
-        let left = contained.containers().len();
-        let expected = usize::from(!matches!(point, "runner-claimed" | "runner-before-outcome"));
-        assert_eq!(left, expected, "{point} leaves something to put right");
+        assert_eq!(contained.containers().len(), expected, "{point} leaves something to put right");
         contained.forge.serve();
-        check_nothing_is_lost(&contained.forge);
-        assert_eq!(contained.containers(), Vec::<String>::new(), "{point}");
+        settled_well(&contained.forge);
+        contained.nothing_left();
         let runs = contained.forge.runs();
         let kinds: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
-        assert_eq!(kinds, [(RunState::Failed, Some(FailureKind::Orphaned)), (RunState::Complete, None)], "{point}");
+        let all = [(RunState::Failed, Some(FailureKind::Orphaned)), (RunState::Complete, None)];
+        assert_eq!(kinds, all[usize::from(point == "runner-outcome-written")..], "{point}");
         assert!(runs.iter().all(|run| run.executor == Some(ExecutorKind::Docker)));
     }
 }

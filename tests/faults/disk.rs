@@ -1,38 +1,16 @@
 //! A disk that is full: at a push, and under a run.
 //!
-//! The data lie on a small tmpfs in a mount namespace of the test's own: it starts itself again in there.
+//! The data lie on a small tmpfs in a mount namespace of the test's own.
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use quire::run::RunState;
 
 use super::forge::{TestForge, said, wait_for};
-use super::{check_nothing_is_lost, refs};
-
-/// Set where the test runs on the small disk.
-const INSIDE: &str = "QUIRE_TEST_SMALL_DISK";
-
-/// Runs this test again with a small disk; true within.
-fn on_a_small_disk(test: &str, megabytes: u32) -> Option<PathBuf> {
-    if let Some(disk) = std::env::var_os(INSIDE) {
-        return Some(disk.into());
-    }
-    let folder = tempfile::Builder::new().prefix("quire-disk-").tempdir().unwrap();
-    let script = format!("mount -t tmpfs -o size={megabytes}m tmpfs \"$1\" && shift && exec \"$@\"");
-    let mut command = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(folder.path()).arg(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", "--nocapture", test]).env(INSIDE, folder.path()).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("1 passed"), "{}", said(&output));
-    println!("{}", said(&output));
-    None
-}
+use super::mounts::on_a_small_disk;
+use super::{refs, settled_well};
 
 /// Takes up space, in steps of a page.
 struct Ballast {
@@ -102,7 +80,7 @@ fn a_full_disk_at_a_push() {
     assert!(forge.stop().success());
     forge.serve();
     wait_for("the missing runs", || (forge.runs().len() > accepted.len()).then_some(()));
-    check_nothing_is_lost(&forge);
+    settled_well(&forge);
     let runs = forge.runs();
     for commit in &accepted {
         assert!(runs.iter().any(|run| run.sha.as_str() == commit && run.state == RunState::Complete), "{commit}: {runs:?}");
@@ -145,5 +123,5 @@ fn a_full_disk_under_a_run() {
     println!("{run:?}");
     tree.write(".quire/ci.fnl", super::LEAVES_A_PROCESS);
     tree.push_new("as ever");
-    check_nothing_is_lost(&forge);
+    settled_well(&forge);
 }

@@ -1,109 +1,17 @@
-//! The engine behind a proxy that cuts or stalls: runs wait and go on by themselves, and health
-//! says so while it answers at once.
+//! The engine behind a proxy that cuts, stalls, refuses or is slow: runs wait and go on by
+//! themselves, or end in words; and health says so while it answers at once.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use quire::run::{FailureKind, RunState};
+use quire::run::{FailureKind, Run, RunState};
 
-use super::check_nothing_is_lost;
-use super::containers::{Contained, endpoint, skipped};
+use super::containers::{Contained, skipped};
 use super::forge::{DEADLINE, wait_for, wait_until};
+use super::proxy::{Mode, Proxy};
+use super::settled_well;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Through,
-    /// Every connection ends at once.
-    Cut,
-    /// Connections stay open and nothing moves.
-    Stall,
-}
-
-#[derive(Default)]
-struct Shared {
-    mode: Mutex<Option<Mode>>,
-    changed: Condvar,
-    open: Mutex<Vec<UnixStream>>,
-}
-
-/// Stands between quire and the engine.
-struct Proxy {
-    shared: Arc<Shared>,
-    path: PathBuf,
-}
-
-impl Proxy {
-    fn start(folder: &Path) -> Self {
-        let path = folder.join("engine.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        let shared = Arc::new(Shared::default());
-        let accepting = Arc::clone(&shared);
-        // It ends with the process: a listener has no end of its own.
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let shared = Arc::clone(&accepting);
-                std::thread::spawn(move || pass(&shared, client));
-            }
-        });
-        Self { shared, path }
-    }
-
-    fn set(&self, mode: Mode) {
-        *self.shared.mode.lock().unwrap() = Some(mode);
-        if mode == Mode::Cut {
-            for stream in self.shared.open.lock().unwrap().drain(..) {
-                let _ = stream.shutdown(Shutdown::Both);
-            }
-        }
-        self.shared.changed.notify_all();
-    }
-
-    fn endpoint(&self) -> String {
-        format!("unix://{}", self.path.display())
-    }
-}
-
-impl Shared {
-    /// Waits while everything stalls; whether to go on.
-    fn may_pass(&self) -> bool {
-        let mode = self.mode.lock().unwrap();
-        let mode = self.changed.wait_while(mode, |mode| *mode == Some(Mode::Stall)).unwrap();
-        *mode != Some(Mode::Cut)
-    }
-}
-
-fn pass(shared: &Arc<Shared>, client: UnixStream) {
-    if !shared.may_pass() {
-        return;
-    }
-    let Ok(engine) = UnixStream::connect(endpoint().trim_start_matches("unix://")) else { return };
-    {
-        let mut open = shared.open.lock().unwrap();
-        open.extend([client.try_clone().unwrap(), engine.try_clone().unwrap()]);
-    }
-    let copy = |mut from: UnixStream, mut to: UnixStream| {
-        let shared = Arc::clone(shared);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 65536];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
-                if !shared.may_pass() || to.write_all(&buffer[..count]).is_err() {
-                    break;
-                }
-            }
-            let _ = to.shutdown(Shutdown::Write);
-        })
-    };
-    let back = copy(engine.try_clone().unwrap(), client.try_clone().unwrap());
-    let _ = copy(client, engine).join();
-    let _ = back.join();
-}
-
-const WELL: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo all is well\")))\n";
-const LONG: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo begun; sleep 300\")))\n";
+pub(crate) const WELL: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo all is well\")))\n";
+pub(crate) const LONG: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo begun; sleep 300\")))\n";
 
 fn docker_is(contained: &Contained, status: &str) -> String {
     let part = wait_for(status, || {
@@ -125,11 +33,11 @@ fn runs_wait_for_an_engine_that_is_away_or_silent() {
     proxy.set(Mode::Cut);
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", WELL);
-    for mode in [Mode::Cut, Mode::Stall] {
+    for mode in [Mode::Cut, Mode::Stall, Mode::Broken] {
         proxy.set(mode);
         tree.push_new("more");
         let run = contained.forge.newest("app");
-        let waits = |run: &quire::run::Run| run.message.as_deref().is_some_and(|message| message.starts_with("waits: "));
+        let waits = |run: &Run| run.message.as_deref().is_some_and(|message| message.starts_with("waits: "));
         let run = wait_for("the reason", || Some(contained.forge.run(run.id)).filter(waits));
         assert_eq!(run.state, RunState::Pending, "{run:?}");
         assert!(docker_is(&contained, "degraded").starts_with("runs wait: "));
@@ -140,8 +48,16 @@ fn runs_wait_for_an_engine_that_is_away_or_silent() {
         assert_eq!((run.state, run.message), (RunState::Complete, None));
         docker_is(&contained, "ok");
     }
-    check_nothing_is_lost(&contained.forge);
-    assert_eq!(contained.containers(), Vec::<String>::new());
+    settled_well(&contained.forge);
+    contained.nothing_left();
+}
+
+/// The newest run, once its command has begun.
+pub(crate) fn begun(contained: &Contained) -> Run {
+    let run = contained.forge.newest("app");
+    let log = contained.forge.run_folder(&run).join("jobs/test/1.log");
+    wait_for("the command", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("begun")));
+    run
 }
 
 #[test]
@@ -154,12 +70,6 @@ fn an_engine_that_goes_away_under_a_run() {
     let mut contained = Contained::new(&proxy.endpoint());
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", LONG);
-    let begun = |contained: &Contained| {
-        let run = contained.forge.newest("app");
-        let log = contained.forge.run_folder(&run).join("jobs/test/1.log");
-        wait_for("the command", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("begun")));
-        run
-    };
     tree.push(&["main"]);
     let run = begun(&contained);
     proxy.set(Mode::Cut);
@@ -171,7 +81,7 @@ fn an_engine_that_goes_away_under_a_run() {
     proxy.set(Mode::Through);
     let run = contained.forge.end_of(run.id);
     assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::DockerUnavailable)), "{run:?}");
-    assert_eq!(contained.containers(), Vec::<String>::new());
+    contained.nothing_left();
 
     // Told to stop while the engine is silent: it does not wait for it, and the next start puts it right.
     tree.push_new("second");
@@ -197,5 +107,72 @@ fn an_engine_that_goes_away_under_a_run() {
     contained.forge.ssh_ok("run list");
     contained.forge.wait_for_quiet();
     contained.forge.check_whole();
-    assert_eq!(contained.containers(), Vec::<String>::new());
+    contained.nothing_left();
+}
+
+#[test]
+fn an_engine_that_breaks_under_a_run_or_drops_its_stream() {
+    if skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(folder.path());
+    let mut contained = Contained::new(&proxy.endpoint());
+    contained.forge.serve();
+    let tree = contained.forge.tree_with("app", LONG);
+    // It answers 500 to everything, until it is mended.
+    tree.push(&["main"]);
+    let run = begun(&contained);
+    proxy.set(Mode::Broken);
+    let log = quire::paths::Paths::run_log(&contained.forge.run_folder(&run));
+    wait_for("the words", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("the engine is out of order")));
+    assert_eq!(contained.forge.run(run.id).state, RunState::Active);
+    docker_is(&contained, "degraded");
+    proxy.set(Mode::Through);
+    ended_in_words(&contained, &run);
+    // Nothing is wrong with it but that the stream of a command's output ends in the middle: the command counts.
+    tree.write(".quire/ci.fnl", &LONG.replace("sleep 300", "sleep 8; exit 7"));
+    tree.push_new("second");
+    let run = begun(&contained);
+    proxy.cut_what_is_open();
+    let run = contained.forge.end_of(run.id);
+    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Job)), "{run:?}");
+    let log = std::fs::read_to_string(contained.forge.run_folder(&run).join("jobs/test/1.log")).unwrap();
+    assert!(log.contains("the output has ended and the command goes on"), "{log}");
+    // And it goes on.
+    tree.write(".quire/ci.fnl", WELL);
+    tree.push_new("third");
+    assert_eq!(contained.forge.end_of(contained.forge.newest("app").id).state, RunState::Complete);
+    settled_well(&contained.forge);
+    contained.nothing_left();
+}
+
+#[track_caller]
+fn ended_in_words(contained: &Contained, run: &Run) {
+    let run = contained.forge.end_of(run.id);
+    let kinds = [FailureKind::DockerUnavailable, FailureKind::Internal];
+    assert!(run.state == RunState::Failed && kinds.contains(&run.failure_kind.unwrap()), "{run:?}");
+    println!("{:?} {:?}", run.failure_kind, run.message);
+    assert!(run.message.as_deref().is_some_and(|message| message.contains("engine")), "{run:?}");
+    contained.nothing_left();
+}
+
+#[test]
+fn an_engine_whose_every_answer_takes_five_seconds() {
+    if skipped() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(folder.path());
+    let mut contained = Contained::new(&proxy.endpoint());
+    proxy.set(Mode::Slow(Duration::from_secs(5)));
+    contained.forge.serve();
+    contained.forge.tree_with("app", WELL).push(&["main"]);
+    let run = contained.forge.newest("app");
+    assert_eq!(contained.forge.get("/healthz").status, 200);
+    let ended = wait_until(DEADLINE * 3, || Some(contained.forge.run(run.id)).filter(|run| run.state.is_final()));
+    assert_eq!(ended.map(|run| run.state), Some(RunState::Complete), "{}", contained.forge.log());
+    proxy.set(Mode::Through);
+    settled_well(&contained.forge);
+    contained.nothing_left();
 }

@@ -2,19 +2,40 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use quire::run::{FailureKind, RunState};
 
 use super::forge::{TestForge, wait_for};
-use super::{LEAVES_A_PROCESS, check_nothing_is_lost};
+use super::{LEAVES_A_PROCESS, settled, settled_well};
 
-/// Where `quire serve` can be killed while a run is executed on the host, and whether the run has been claimed by then.
-const SERVER_POINTS: [(&str, bool); 5] = [
-    ("intake-before-record", false),
-    ("intake-recorded", false),
-    ("runner-claimed", true),
-    ("runner-before-teardown", true),
-    ("runner-before-outcome", true),
+/// What a run has come to when the server is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Come {
+    /// There is none yet.
+    Nowhere,
+    /// It waits.
+    Queued,
+    /// It goes on, and is cut.
+    Active,
+    /// It has its outcome.
+    Ended,
+}
+
+/// Where `quire serve` can be killed while a run is executed on the host.
+pub(crate) const SERVER_POINTS: [(&str, Come); 10] = [
+    ("intake-before-record", Come::Nowhere),
+    ("intake-recorded", Come::Queued),
+    ("runner-claimed", Come::Active),
+    ("runner-before-start", Come::Active),
+    ("runner-workspace-ready", Come::Active),
+    ("runner-step-recorded", Come::Active),
+    ("runner-step-ended", Come::Active),
+    ("runner-before-teardown", Come::Active),
+    ("runner-before-outcome", Come::Active),
+    ("runner-outcome-written", Come::Ended),
 ];
 
 fn killed(forge: &mut TestForge) {
@@ -24,7 +45,7 @@ fn killed(forge: &mut TestForge) {
 
 #[test]
 fn the_server_killed_once_at_each_point() {
-    for (point, claimed) in SERVER_POINTS {
+    for (point, come) in SERVER_POINTS {
         let mut forge = TestForge::new();
         let marker = forge.file("once").display().to_string();
         forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
@@ -37,19 +58,24 @@ fn the_server_killed_once_at_each_point() {
         other.push(&["main"]);
         forge.serve();
         wait_for("the spool to be taken", || forge.spooled().is_empty().then_some(()));
-        check_nothing_is_lost(&forge);
+        settled_well(&forge);
         let runs = forge.runs_of("app");
         let states: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
         let cut = (RunState::Failed, Some(FailureKind::Orphaned));
         let well = (RunState::Complete, None);
-        assert!(states == [cut, well] || !claimed && states == [well], "{point}: {states:?}");
+        match come {
+            Come::Active => assert_eq!(states, [cut, well], "{point}"),
+            // Once recorded it may have been claimed before the server died.
+            Come::Queued => assert!(states == [cut, well] || states == [well], "{point}: {states:?}"),
+            Come::Nowhere | Come::Ended => assert_eq!(states, [well], "{point}"),
+        }
         assert_eq!(forge.runs_of("other").len(), 1, "{point}");
     }
 }
 
 #[test]
 fn the_server_killed_at_each_pass_of_each_point() {
-    for (point, claimed) in SERVER_POINTS {
+    for (point, come) in SERVER_POINTS {
         let mut forge = TestForge::new();
         forge.set("QUIRE_FAULT", point).serve();
         let tree = forge.tree_with("app", LEAVES_A_PROCESS);
@@ -69,16 +95,77 @@ fn the_server_killed_at_each_pass_of_each_point() {
             killed(&mut forge);
         }
         forge.unset("QUIRE_FAULT").serve();
-        check_nothing_is_lost(&forge);
+        settled_well(&forge);
         let runs = forge.runs_of("app");
         let orphaned = runs.iter().filter(|run| run.failure_kind == Some(FailureKind::Orphaned)).count();
-        // Once recorded it may be claimed before the server dies, so only these counts are certain.
-        if claimed {
-            assert_eq!((runs.len(), orphaned), (2, 2), "{point}: {runs:?}");
-        } else if point == "intake-before-record" {
-            assert_eq!((runs.len(), orphaned), (1, 0), "{point}: {runs:?}");
+        // Once recorded it may be claimed before the server dies, so nothing is certain then.
+        match come {
+            Come::Active => assert_eq!((runs.len(), orphaned), (2, 2), "{point}: {runs:?}"),
+            Come::Nowhere | Come::Ended => assert_eq!((runs.len(), orphaned), (1, 0), "{point}: {runs:?}"),
+            Come::Queued => {}
         }
     }
+}
+
+/// A job that says that it has begun, then waits for the gate.
+pub(crate) fn waits(gate: &Path) -> String {
+    let (started, go) = (gate.join("started"), gate.join("go"));
+    let script = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", started.display(), go.display());
+    format!("(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n")
+}
+
+#[test]
+fn the_server_killed_in_a_step() {
+    let mut forge = TestForge::start();
+    let gate = forge.file("gate");
+    fs::create_dir_all(&gate).unwrap();
+    forge.tree_with("app", &waits(&gate)).push(&["main"]);
+    wait_for("the command", || gate.join("started").exists().then_some(()));
+    forge.kill();
+    assert!(!forge.processes().is_empty(), "the command outlives the server");
+    fs::write(gate.join("go"), "").unwrap();
+    forge.serve();
+    settled_well(&forge);
+    assert_eq!(forge.runs()[0].failure_kind, Some(FailureKind::Orphaned));
+}
+
+/// The pid of the driver that the server has just now.
+fn driver(forge: &TestForge) -> i32 {
+    wait_for("the driver", || {
+        let threads = fs::read_dir(format!("/proc/{}/task", forge.pid())).ok()?;
+        let children = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+        let pids: Vec<i32> =
+            children.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+        pids.into_iter().find(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0driver\0")))
+    })
+}
+
+#[test]
+fn the_driver_killed_while_it_registers_computes_and_waits() {
+    let forge = TestForge::start();
+    let gate = forge.file("gate");
+    fs::create_dir_all(&gate).unwrap();
+    let begun = gate.join("begun");
+    let computes = format!(
+        "(local ci (require :quire.ci))\n(ci.job :spin [:quire/push] (fn [{{: sh}}] (sh \"touch {}\") (while true nil)))\n",
+        begun.display()
+    );
+    for (name, pipeline, ready) in [
+        ("registers", "(while true nil)\n", None),
+        ("computes", computes.as_str(), Some(begun)),
+        ("waits", waits(&gate).as_str(), Some(gate.join("started"))),
+    ] {
+        forge.tree_with(name, pipeline).push(&["main"]);
+        let run = forge.newest(name);
+        if let Some(ready) = ready {
+            wait_for("the job", || ready.exists().then_some(()));
+        }
+        kill(Pid::from_raw(driver(&forge)), Signal::SIGKILL).unwrap();
+        let run = forge.end_of(run.id);
+        assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Pipeline)), "{name}: {run:?}");
+        assert!(run.message.as_deref().unwrap().contains("driver died: "), "{name}: {run:?}");
+    }
+    settled(&forge);
 }
 
 #[test]
@@ -107,7 +194,7 @@ fn the_hook_killed_before_and_after_it_wrote() {
     tree.push(&["main:by-the-way"]);
     forge.serve();
     wait_for("its run", || forge.runs().into_iter().find(|run| run.sha.as_str() == last && run.ref_name.short() == "main"));
-    check_nothing_is_lost(&forge);
+    settled_well(&forge);
     assert!(forge.runs().iter().all(|run| run.sha.as_str() != sha), "its ref had moved on before anybody looked");
     assert_eq!(forge.runs().len(), 4);
 }

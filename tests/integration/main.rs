@@ -10,11 +10,13 @@ mod forge;
 mod config;
 mod corpus;
 mod hostile;
+mod housekeeping;
 mod native;
 mod pushes;
 mod refs;
 mod restarts;
 mod runs;
+mod starts;
 
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"

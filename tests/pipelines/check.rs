@@ -26,7 +26,7 @@ fn a_good_pipeline_is_shown_as_a_graph() {
         (
             0,
             ".quire/ci.fnl: 2 jobs\n  test     ← quire/push, quire/manual\n  package  ← test  (at most 10m, may fail, tried up to 3 times)\n\
-             sources: quire/push, quire/manual\nimage: rust:1.95\n",
+             sources: quire/push, quire/manual\nimage: rust:1.95\ntime limit: 30m\n",
             ""
         )
     );
@@ -35,7 +35,7 @@ fn a_good_pipeline_is_shown_as_a_graph() {
     let found: serde_json::Value = serde_json::from_str(&check(&[(".quire/ci.fnl", GOOD)], &["--format", "json"]).stdout).unwrap();
     assert_eq!(
         found["jobs"][1],
-        json!({"id": "package", "inputs": ["test"], "timeout_ms": 600_000, "allow_failure": true, "retry": 2, "file": ".quire/ci.fnl", "line": 11})
+        json!({"id": "package", "inputs": ["test"], "timeout_ms": 600_000, "allow_failure": true, "retry": 2, "env": {}, "file": ".quire/ci.fnl", "line": 11})
     );
     assert_eq!(
         (&found["image"], &found["timeout_ms"], &found["sources"]),
@@ -118,6 +118,7 @@ fn every_problem_is_reported_at_once() {
             "14: the :retry of job `l` is not a whole number from 0 to 10",
             "15: a job's id is text, not the number 7 (write it like (ci.job :test [:quire/push] (fn [{: sh}] …)))",
             "16: input 3 of job `m` is the number 5, not a name",
+            "16: job `m` waits for `quire/pushy`, which is no source (did you mean :quire/push?)",
             "18: job `n` is registered twice: here and at line 17 (give one of them another id)",
             "19: `ci.env`: `A=B` is not the name of a variable",
             "20: a time limit is text, not the number 30 (write it like (ci.timeout \"30m\"))",

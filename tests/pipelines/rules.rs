@@ -154,7 +154,8 @@ async fn tools_give_what_they_promise() {
       (sh [\"printf\" \"%s\" \"a b\"] {:env {:B 2 :A \"x\"} :cwd \"sub\" :timeout \"1m30s\" :stdin \"in\"})
       (local (ok why) (pcall secret :nope))
       {:token (secret :token) : ok : why :gone (jobs :quire/manual) :tag push.tag}";
-    let text = format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push :quire/manual] (fn [{{: sh : jobs : secret : log}}]{body}))");
+    let text =
+        format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push :quire/manual] (fn [{{: sh : jobs : secret : log}}]{body}))");
     let mut session = Session::start(fennel(&text)).await.unwrap();
     let inputs = json!({"quire/push": {"branch": "main", "files-changed": ["a", "b"], "tag": null}});
     let story = session.run(&["a"], &inputs, usual).await;

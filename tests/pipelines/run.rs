@@ -10,20 +10,26 @@ use nix::unistd::Pid;
 use quire::docker::{Engine, Timings};
 use tempfile::TempDir;
 
-use crate::support::{Checked, program};
+use crate::support::{Checked, program, skipped};
 
 /// A project in a folder of its own, with a folder for temporary files beside it.
-struct Project {
+pub(crate) struct Project {
     folder: TempDir,
 }
 
 impl Project {
-    /// Outside of any checkout, with this pipeline.
-    fn new(pipeline: &str) -> Self {
+    /// Outside of any checkout, with no pipeline.
+    pub(crate) fn empty() -> Self {
         let project = Self { folder: tempfile::tempdir().unwrap() };
         for folder in [project.root(), project.scratch()] {
             std::fs::create_dir(folder).unwrap();
         }
+        project
+    }
+
+    /// Outside of any checkout, with this pipeline.
+    pub(crate) fn new(pipeline: &str) -> Self {
+        let project = Self::empty();
         project.write(".quire/ci.fnl", &format!("(local ci (require :quire.ci))\n{pipeline}"));
         project
     }
@@ -35,7 +41,7 @@ impl Project {
         project
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("project")
     }
 
@@ -43,7 +49,7 @@ impl Project {
         self.folder.path().join("scratch")
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.root().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -65,7 +71,7 @@ impl Project {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test starts the binary as a person would")]
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("ci").args(arguments).current_dir(self.root());
         command.envs([("TMPDIR", self.scratch()), ("USER", "ada".into())]);
@@ -87,7 +93,7 @@ impl Project {
     }
 }
 
-fn finished(command: &mut Command) -> Checked {
+pub(crate) fn finished(command: &mut Command) -> Checked {
     let output = command.output().unwrap();
     Checked {
         code: output.status.code().unwrap(),
@@ -110,10 +116,6 @@ fn steady(text: &str) -> Vec<String> {
     let times = |part: &str| part.ends_with(" ms") || part.ends_with(" s");
     let plain = |line: &str| line.split(" · ").filter(|part| !times(part)).collect::<Vec<_>>().join(" · ");
     text.lines().filter(|line| !line.starts_with("quire: ") && !line.starts_with("✓ complete in")).map(plain).collect()
-}
-
-fn docker_is_skipped() -> bool {
-    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|item| item == "docker"))
 }
 
 #[test]
@@ -343,7 +345,7 @@ fn without_an_engine_it_runs_on_the_host_and_says_so() {
 
 #[test]
 fn a_container_shows_the_same_as_the_host() {
-    if docker_is_skipped() {
+    if skipped("docker") {
         return;
     }
     let project = Project::in_git(
@@ -434,7 +436,7 @@ fn container_of(run: &str) -> bool {
 
 #[test]
 fn ctrl_c_leaves_no_container() {
-    if docker_is_skipped() {
+    if skipped("docker") {
         return;
     }
     let project = Project::new(LONG);
@@ -448,7 +450,7 @@ fn ctrl_c_leaves_no_container() {
 
 #[test]
 fn what_a_killed_run_left_goes_with_the_next_one() {
-    if docker_is_skipped() {
+    if skipped("docker") {
         return;
     }
     let project = Project::new(LONG);

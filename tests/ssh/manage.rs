@@ -9,7 +9,7 @@ use quire::live::Live;
 use quire::logs::{RunLog, StepLog, Stream};
 use quire::names::{EventId, ObjectId, RefName, RunId};
 use quire::run::event::{EventType, PushEvent, RefUpdate};
-use quire::run::{ExecutorKind, Outcome, Trigger};
+use quire::run::{ExecutorKind, Outcome};
 use quire::secret::Redactor;
 use quire::store::{Journal, NewRun, RefsNow, Store};
 use sha2::Digest;
@@ -124,20 +124,8 @@ fn queue(store: &Store, ref_name: &str) -> RunId {
         options: Vec::new(),
         refs: vec![update],
     };
-    let run = NewRun {
-        id: RunId::new(),
-        repo: event.repo.clone(),
-        ref_name,
-        sha,
-        previous_sha: None,
-        trigger: Trigger::Push,
-        source: "quire/push".to_owned(),
-        pusher: event.pusher.clone(),
-        only_job: None,
-        retry_of: None,
-        pushed_at: now,
-    };
-    store.record_event(&event, std::slice::from_ref(&run), &RefsNow::new(), quire::policy::on_new_run).unwrap();
+    let run = NewRun { pusher: event.pusher.clone(), ..NewRun::of_push(event.repo.clone(), ref_name, sha, now) };
+    store.record_event(&event, std::slice::from_ref(&run), &RefsNow::new(), quire::policy::settle).unwrap();
     run.id
 }
 
@@ -201,7 +189,7 @@ fn a_run_is_followed_to_its_outcome() {
     // A run that quire's own end cut off, queued again and canceled: the repetition is what counts.
     let cut = queue(&store, "refs/heads/cut");
     store.claim_next(ExecutorKind::Host).unwrap();
-    let again = store.orphan(cut, "quire stopped", true).unwrap().unwrap();
+    let again = store.orphan(cut, "quire stopped", true, quire::policy::settle).unwrap().unwrap();
     store.request_cancel(again).unwrap();
     let output = forge.ssh(&["run", "wait", &cut.to_string()]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

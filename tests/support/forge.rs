@@ -107,6 +107,8 @@ impl TestForge {
             ("QUIRE_CI_CONCURRENT_RUNS", "2"),
             ("QUIRE_HTTP_LISTEN", "127.0.0.1"),
             ("QUIRE_HTTP_AUTH", "open"),
+            // The disk of whoever tests is not what is tested.
+            ("QUIRE_KEEP_MIN_FREE", "0"),
         ] {
             forge.set(name, value);
         }
@@ -123,8 +125,9 @@ impl TestForge {
         fs::write(self.paths.effective_keys(), format!("{key} laptop\n")).unwrap();
         fs::write(self.file("client/auth"), format!("publickey {key}\n")).unwrap();
         // Stands for ssh and sshd: the last word is the command, and a session gets a clean environment.
+        // A test may give it another git (git itself puts its own before all others in `PATH`).
         let script = format!(
-            "#!/bin/sh\nfor command; do :; done\nexec env -i PATH=\"$PATH\" ${{GIT_PROTOCOL:+GIT_PROTOCOL=$GIT_PROTOCOL}} \
+            "#!/bin/sh\nfor command; do :; done\nexec env -i PATH=\"${{TEST_PATH:-$PATH}}\" ${{GIT_PROTOCOL:+GIT_PROTOCOL=$GIT_PROTOCOL}} \
              ${{QUIRE_FAULT:+QUIRE_FAULT=$QUIRE_FAULT}} ${{QUIRE_FAULT_ONCE:+QUIRE_FAULT_ONCE=$QUIRE_FAULT_ONCE}} \
              SSH_USER_AUTH={auth} SSH_ORIGINAL_COMMAND=\"$command\" {quire} exec --data {data} --runtime {runtime}\n",
             auth = self.file("client/auth").display(),

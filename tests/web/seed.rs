@@ -9,7 +9,6 @@ use quire::clock::Millis;
 use quire::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire::paths::Paths;
 use quire::public_keys;
-use quire::run::Trigger;
 use quire::run::event::{EventType, PushEvent, RefUpdate};
 use quire::store::{NewRun, RefsNow, SignIn, Store};
 use quire::token::hash_token;
@@ -52,19 +51,7 @@ impl Seed {
             options: Vec::new(),
             refs: vec![RefUpdate { ref_name: ref_name.clone(), old_sha: "0".repeat(40).parse().unwrap(), new_sha: sha.clone() }],
         };
-        let run = NewRun {
-            id,
-            repo,
-            ref_name,
-            sha,
-            previous_sha: None,
-            trigger: Trigger::Push,
-            source: "quire/push".to_owned(),
-            pusher: Some("laptop".to_owned()),
-            only_job: None,
-            retry_of: None,
-            pushed_at: at,
-        };
+        let run = NewRun { id, pusher: Some("laptop".to_owned()), ..NewRun::of_push(repo, ref_name, sha, at) };
         let recorded = self.store.record_event(&event, &[run], &RefsNow::new(), |_| Vec::new()).unwrap();
         assert_eq!(recorded.runs.len(), 1);
         self.sql("UPDATE runs SET queued_at_ms = ?2 WHERE id = ?1", params![id.to_string(), at.0]);

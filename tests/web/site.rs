@@ -53,7 +53,6 @@ impl Site {
             ssh_user: "git".to_owned(),
             ssh_host: "git.home.example".to_owned(),
             ssh_port: 2222,
-            min_free: 0,
         };
         let store = Store::open(&paths.database(), &paths.backups(), Journal::Wal, clock.clone()).unwrap();
         let live = Live::default();

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::artifacts::Kept;
 use crate::clock::{Clock, Millis};
 use crate::live::Live;
 use crate::names::{JobName, RunId};
@@ -13,6 +14,8 @@ use crate::store::JobResult;
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) name: JobName,
+    /// What it waits for.
+    pub(super) inputs: Vec<String>,
     pub(super) state: JobState,
     pub(super) started: Option<Millis>,
     pub(super) ended: Option<Millis>,
@@ -56,6 +59,7 @@ struct State {
     jobs: Vec<Job>,
     steps: Vec<Step>,
     events: Vec<Event>,
+    artifacts: Vec<(JobName, Kept)>,
 }
 
 /// The run's progress. A clone is the same one.
@@ -71,6 +75,11 @@ impl Board {
     /// Nothing has happened yet. Who watches the run on `live` is woken whenever something does.
     pub(super) fn new(clock: Clock, live: Live, run: RunId) -> Self {
         Self { state: Arc::default(), clock, live, run }
+    }
+
+    /// What time it is for the run.
+    pub(super) fn now(&self) -> Millis {
+        self.clock.now()
     }
 
     /// What happened after the first `known` events.
@@ -97,6 +106,11 @@ impl Board {
         self.with(|state| (state.jobs.clone(), state.steps.clone()))
     }
 
+    /// What was kept, in the order of coming.
+    pub(super) fn artifacts(&self) -> Vec<Kept> {
+        self.with(|state| state.artifacts.iter().map(|(_, kept)| kept.clone()).collect())
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -111,8 +125,15 @@ impl Board {
 impl Recorder for Board {
     fn jobs_registered(&self, jobs: &[(JobName, Vec<String>)]) -> Result<(), RecordError> {
         self.record(|state, _| {
-            let job = |name: &JobName| Job { name: name.clone(), state: JobState::Pending, started: None, ended: None, message: None };
-            state.jobs = jobs.iter().map(|(name, _)| job(name)).collect();
+            let job = |(name, inputs): &(JobName, Vec<String>)| Job {
+                name: name.clone(),
+                inputs: inputs.clone(),
+                state: JobState::Pending,
+                started: None,
+                ended: None,
+                message: None,
+            };
+            state.jobs = jobs.iter().map(job).collect();
         })
     }
 
@@ -151,5 +172,13 @@ impl Recorder for Board {
                 state.events.push(Event::StepEnded(step));
             }
         })
+    }
+
+    fn artifact_kept(&self, job: &JobName, kept: &Kept) -> Result<(), RecordError> {
+        self.record(|state, _| state.artifacts.push((job.clone(), kept.clone())))
+    }
+
+    fn artifacts_discarded(&self, job: &JobName) -> Result<(), RecordError> {
+        self.record(|state, _| state.artifacts.retain(|(keeper, _)| keeper != job))
     }
 }

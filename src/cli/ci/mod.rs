@@ -18,6 +18,8 @@ mod push;
 mod run;
 mod screen;
 mod show;
+mod stage;
+mod standing;
 mod tree;
 
 use std::fmt::Write as _;
@@ -73,7 +75,7 @@ enum CiError {
     },
     /// The pipeline is wrong.
     #[error("the pipeline is wrong")]
-    Wrong(Vec<Diagnostic>, PipelineText),
+    Wrong(Vec<Diagnostic>, Vec<PipelineText>),
     /// The driver failed.
     #[error(transparent)]
     Driver(DriverError),
@@ -132,7 +134,7 @@ impl CiError {
     /// Says it on standard error and gives the exit code.
     fn print(&self) -> ExitCode {
         let text = match self {
-            Self::Wrong(diagnostics, text) => show::errors(diagnostics, text),
+            Self::Wrong(diagnostics, texts) => show::errors(diagnostics, texts),
             _ => format!("quire: {}\n", self.words()),
         };
         let _ = std::io::stderr().write_all(text.as_bytes());

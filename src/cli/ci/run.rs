@@ -8,12 +8,11 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +24,9 @@ use super::engine::{Choice, Wanted, choose};
 use super::interrupt::Interrupt;
 use super::push::Push;
 use super::screen::{Screen, follow};
+use super::stage::Stage;
 use super::tree::{Subject, here};
+use crate::artifacts::{self, Keeper, Kept};
 use crate::clock::Clock;
 use crate::config;
 use crate::driver::protocol::DOCKERFILE;
@@ -62,27 +63,24 @@ pub(super) struct RunArguments {
     /// Run this commit instead of the working tree
     #[arg(long, value_name = "REV")]
     sha: Option<String>,
-    /// What the run starts from
-    #[arg(long, value_enum, default_value_t = StartsFrom::Push)]
-    source: StartsFrom,
+    /// Keep artifacts in this folder, which is made and must be empty
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// What the run starts from: push, manual, or the name of a schedule
+    #[arg(long, value_name = "SOURCE", default_value = "push", value_parser = source)]
+    source: Source,
 }
 
 /// A source, as people type it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StartsFrom {
-    /// As if it were pushed
-    Push,
-    /// As if a person had started it
-    Manual,
-}
-
-impl StartsFrom {
-    fn source(self) -> Source {
-        match self {
-            Self::Push => Source::Push,
-            Self::Manual => Source::Manual,
-        }
-    }
+fn source(name: &str) -> Result<Source, String> {
+    let full = if name.starts_with("quire/") {
+        name.to_owned()
+    } else if ["push", "manual"].contains(&name) {
+        format!("quire/{name}")
+    } else {
+        format!("quire/cron/{name}")
+    };
+    Source::from_name(&full).ok_or_else(|| "it is push, manual, or the name of a schedule".to_owned())
 }
 
 /// Runs `quire ci run`.
@@ -120,6 +118,8 @@ struct Plan {
     prepared: Prepared,
     image: ImageSource,
     choice: Choice,
+    /// Where artifacts are kept, if they are to outlive the run.
+    artifacts: Option<PathBuf>,
 }
 
 impl Plan {
@@ -127,7 +127,7 @@ impl Plan {
         let folder = here()?;
         let program = std::env::current_exe().map_err(CiError::Start)?;
         let run = RunId::new();
-        let source = arguments.source.source();
+        let source = arguments.source.clone();
         let subject = Subject::find(&folder, arguments.sha.as_deref()).await?;
         let (pipeline, driver) = subject.register(&program).await?;
         let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -147,8 +147,9 @@ impl Plan {
             Some(reference) => ImageSource::Reference(reference.clone()),
             None => image(&pipeline, &config::Ci::default().image),
         };
+        let artifacts = arguments.artifacts.as_deref().map(empty_folder).transpose()?;
         let prepared = Prepared { pipeline, schedule, driver };
-        Ok(Self { run, source, subject, checkout, files: files.into(), push, prepared, image, choice })
+        Ok(Self { run, source, subject, checkout, files: files.into(), push, prepared, image, choice, artifacts })
     }
 
     async fn run(self, interrupt: &Interrupt) -> Result<u8, CiError> {
@@ -178,13 +179,14 @@ impl Plan {
                 (screen, shown)
             }
         });
-        let (began, run) = (clock.now(), self.run);
+        let (began, run, artifacts) = (clock.now(), self.run, self.artifacts.clone());
         let mut workspace = None;
         let end = self.play(&scratch, &log, &board, interrupt, &mut workspace).await;
         over.cancel();
         let removed = tear_down(workspace, interrupt).await;
         board.close();
         let ended = conclude(shown, end, &board, &log, clock.now().since(began), interrupt).await;
+        say_what_was_kept(artifacts.as_deref(), &board.artifacts());
         if let Err(error) = removed {
             let left = if container { format!("; `docker rm --force quire-{run}` does it") } else { String::new() };
             eprintln!("quire: the workspace could not be removed: {error}{left}");
@@ -241,7 +243,10 @@ impl Plan {
         *workspace = Some(started.clone());
         let values = Map::from_iter([(self.source.to_string(), Value::Object(values))]);
         let recorder = Arc::new(board.clone());
-        let scene = Scene { recorder, log: log.clone(), workspace: started, values, env, secrets: secrets(), began, timeout };
+        // Without a folder of the author's they are kept all the same, so that what cannot be kept shows.
+        let folder = self.artifacts.clone().unwrap_or_else(|| scratch.0.join("artifacts"));
+        let artifacts = Keeper::new(folder, limits.max_artifacts);
+        let scene = Scene { recorder, log: log.clone(), workspace: started, values, env, secrets: secrets(), artifacts, began, timeout };
         Ok(play(self.prepared, scene, interrupt.stop.clone()).await)
     }
 
@@ -273,7 +278,7 @@ impl Plan {
     }
 }
 
-type Shown = tokio::task::JoinHandle<(Screen<std::io::Stdout>, std::io::Result<()>)>;
+type Shown = tokio::task::JoinHandle<(Screen<Stage>, std::io::Result<()>)>;
 
 /// Waits until everything is printed, prints the summary, and gives the exit code.
 async fn conclude(
@@ -332,6 +337,34 @@ async fn tear_down(workspace: Option<Arc<dyn Workspace>>, interrupt: &Interrupt)
     };
     let given_up = ExecutorError::Other { attempt: "remove the workspace", message: "given up at the second signal".to_owned() };
     interrupt.give_up.run_until_cancelled(stopped).await.unwrap_or(Err(given_up))
+}
+
+/// Makes a folder that is to hold nothing but what is kept.
+fn empty_folder(folder: &Path) -> Result<PathBuf, CiError> {
+    let write = |error| CiError::Write(folder.to_owned(), error);
+    std::fs::create_dir_all(folder).map_err(write)?;
+    match std::fs::read_dir(folder).map_err(write)?.next() {
+        None => std::path::absolute(folder).map_err(write),
+        Some(_) => Err(CiError::Usage("--artifacts names a folder that is not empty: name another, or one that does not exist yet")),
+    }
+}
+
+/// Where the artifacts are, or that they are nowhere.
+fn say_what_was_kept(folder: Option<&Path>, kept: &[Kept]) {
+    match folder {
+        _ if kept.is_empty() => {}
+        None => eprintln!("quire: {} went with the run; --artifacts DIR keeps artifacts", counted(kept.len())),
+        Some(folder) => {
+            for (kept, error) in artifacts::lay_out(folder, kept) {
+                eprintln!("quire: the artifact {kept} is still packed under another name in {}: {error}", folder.display());
+            }
+            eprintln!("quire: {} in {}", counted(kept.len()), folder.display());
+        }
+    }
+}
+
+fn counted(artifacts: usize) -> String {
+    if artifacts == 1 { "1 artifact".to_owned() } else { format!("{artifacts} artifacts") }
 }
 
 /// Secrets come from the environment: `deploy-key` is `QUIRE_SECRET_DEPLOY_KEY`.

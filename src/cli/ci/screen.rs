@@ -2,10 +2,11 @@
 //! summary.
 //!
 //! Lines come from the log files, which are redacted, ends from the [`Board`]; both are merged by
-//! their times. Nothing is ever taken back, so a terminal and a file show the same.
+//! their times. No line is ever taken back; what changes stands below them, on the [`Stage`].
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::output::span;
 use super::super::run::short;
 use super::board::{Board, Event, Job, Step};
+use super::stage::Stage;
+use super::standing::standing;
 use crate::clock::Millis;
 use crate::logs::{LogFollower, LogLine, StepKey};
 use crate::run::JobState;
@@ -24,29 +27,49 @@ const COMMAND_CHARS: usize = 100;
 /// How many steps of a job the summary has.
 const STEPS_SHOWN: usize = 20;
 
+/// How often the times of what goes on are drawn anew.
+const REDRAW: Duration = Duration::from_millis(200);
+
 /// Colours as terminals number them.
 const BOLD: &str = "1";
-const DIM: &str = "2";
+pub(super) const DIM: &str = "2";
 const RED: &str = "31";
 const GREEN: &str = "32";
-const YELLOW: &str = "33";
+pub(super) const YELLOW: &str = "33";
+
+/// Whether there are colours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(pub(super) bool);
+
+impl Paint {
+    /// The text in a colour.
+    pub(super) fn with(self, colour: &str, text: &str) -> String {
+        if self.0 && !text.is_empty() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
 
 /// Prints a run.
 pub(super) struct Screen<W> {
     out: W,
-    colour: bool,
+    paint: Paint,
     /// The width of the job's name before each line of output, where the run has several jobs.
     gutter: Option<usize>,
     /// Whose line has no end yet.
     open: Option<Option<u32>>,
 }
 
-impl Screen<io::Stdout> {
+impl Screen<Stage> {
     /// On standard output; in colour where that is a terminal and nobody objects.
     pub(super) fn standard(gutter: Option<usize>) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let out = io::stdout();
-        Self { colour: out.is_terminal() && !plain, out, gutter, open: None }
+        Self { paint: Paint(io::stdout().is_terminal() && !plain), out: Stage::standard(), gutter, open: None }
+    }
+
+    /// Shows below everything how the run stands.
+    fn show_standing(&mut self, board: &Board) {
+        let Some(room) = self.out.room() else { return };
+        let (jobs, steps) = board.all();
+        self.out.show(&standing(&jobs, &steps, board.now(), room, self.paint));
     }
 }
 
@@ -54,8 +77,8 @@ impl Screen<io::Stdout> {
 ///
 /// # Errors
 /// The log cannot be read or printed.
-pub(super) async fn follow<W: Write>(
-    screen: &mut Screen<W>,
+pub(super) async fn follow(
+    screen: &mut Screen<Stage>,
     board: &Board,
     mut changes: watch::Receiver<u64>,
     mut follower: LogFollower,
@@ -68,10 +91,13 @@ pub(super) async fn follow<W: Write>(
         changes.mark_unchanged();
         tokio::task::block_in_place(|| feed.read(screen, board, &mut follower, last))?;
         if last {
-            return Ok(());
+            return screen.out.close();
         }
+        screen.show_standing(board);
+        let is_live = screen.out.room().is_some();
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { over.cancelled().await },
+            () = tokio::time::sleep(REDRAW), if is_live => {}
             () = over.cancelled() => {}
         }
     }
@@ -166,16 +192,16 @@ impl<W: Write> Screen<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.end_line()?;
         let line = match event {
-            Event::StepStarted(step) => self.paint(BOLD, &format!("── {} · {}", step.job, command(step))),
+            Event::StepStarted(step) => self.paint.with(BOLD, &format!("── {} · {}", step.job, command(step))),
             Event::StepEnded(step) => {
                 let (mark, colour) = step_mark(step);
-                format!("{} {} · {}", self.paint(colour, mark), step.job, self.step_words(step))
+                format!("{} {} · {}", self.paint.with(colour, mark), step.job, self.step_words(step))
             }
             Event::JobEnded(job) => {
                 // Why it failed is a line of the log.
                 let message = job.message.clone().filter(|_| job.state != JobState::Failed);
                 let job = Job { message, ..job.clone() };
-                format!("{} {}", self.job_mark(&job), self.job_words(&job, 0, " "))
+                format!("{} {}", job_mark(&job, self.paint), self.job_words(&job, 0, " "))
             }
         };
         writeln!(self.out, "{line}")
@@ -188,7 +214,7 @@ impl<W: Write> Screen<W> {
         if self.open.is_none()
             && let (Some(width), Some(job)) = (self.gutter, &line.job)
         {
-            let gutter = self.paint(DIM, &format!("{job:width$} │ "));
+            let gutter = self.paint.with(DIM, &format!("{job:width$} │ "));
             self.out.write_all(gutter.as_bytes())?;
         }
         self.out.write_all(&line.text)?;
@@ -207,7 +233,7 @@ impl<W: Write> Screen<W> {
     pub(super) fn summary(&mut self, good: bool, headline: &str, jobs: &[Job], steps: &[Step]) -> io::Result<()> {
         self.end_line()?;
         let (mark, colour) = if good { ("✓", GREEN) } else { ("✗", RED) };
-        let mut text = format!("\n{} {}\n", self.paint(colour, mark), self.paint(BOLD, &printable(headline)));
+        let mut text = format!("\n{} {}\n", self.paint.with(colour, mark), self.paint.with(BOLD, &printable(headline)));
         let width = jobs.iter().map(|job| job.name.as_str().chars().count()).max().unwrap_or(0);
         let mut of_job: HashMap<&str, Vec<&Step>> = HashMap::new();
         for step in steps {
@@ -216,17 +242,17 @@ impl<W: Write> Screen<W> {
         for (at, job) in jobs.iter().enumerate() {
             let last = at + 1 == jobs.len();
             let (branch, below) = if last { ("└─", "   ") } else { ("├─", "│  ") };
-            text += &format!("{branch} {} {}\n", self.job_mark(job), self.job_words(job, width, "  "));
+            text += &format!("{branch} {} {}\n", job_mark(job, self.paint), self.job_words(job, width, "  "));
             let steps = of_job.remove(job.name.as_str()).unwrap_or_default();
             // The last ones: what failed is among them.
             let hidden = steps.len().saturating_sub(STEPS_SHOWN);
             if hidden > 0 {
-                text += &format!("{below}├─ {}\n", self.paint(DIM, &format!("… {hidden} more")));
+                text += &format!("{below}├─ {}\n", self.paint.with(DIM, &format!("… {hidden} more")));
             }
             for (at, step) in steps.iter().enumerate().skip(hidden) {
                 let branch = if at + 1 == steps.len() { "└─" } else { "├─" };
                 let (mark, colour) = step_mark(step);
-                text += &format!("{below}{branch} {} {}\n", self.paint(colour, mark), self.step_words(step));
+                text += &format!("{below}{branch} {} {}\n", self.paint.with(colour, mark), self.step_words(step));
             }
         }
         self.out.write_all(text.as_bytes())?;
@@ -238,20 +264,10 @@ impl<W: Write> Screen<W> {
         if self.open.take().is_some() { self.out.write_all(b"\n") } else { Ok(()) }
     }
 
-    fn job_mark(&self, job: &Job) -> String {
-        let (mark, colour) = match job.state {
-            JobState::Complete => ("✓", GREEN),
-            JobState::Failed => ("✗", RED),
-            JobState::Skipped => ("–", DIM),
-            JobState::Aborted | JobState::Pending | JobState::Active => ("✗", YELLOW),
-        };
-        self.paint(colour, mark)
-    }
-
     fn job_words(&self, job: &Job, width: usize, gap: &str) -> String {
-        let mut words = format!("{}{gap}{}", self.paint(BOLD, &format!("{:width$}", job.name)), job.state);
+        let mut words = format!("{}{gap}{}", self.paint.with(BOLD, &format!("{:width$}", job.name)), job.state);
         if let (Some(started), Some(ended)) = (job.started, job.ended) {
-            words += &self.paint(DIM, &format!(" · {}", took(started, ended)));
+            words += &self.paint.with(DIM, &format!(" · {}", took(started, ended)));
         }
         if let Some(message) = &job.message {
             words += &format!(" · {}", printable(message));
@@ -266,12 +282,19 @@ impl<W: Write> Screen<W> {
             None => " · cut off".to_owned(),
         };
         let time = step.ended.map_or_else(String::new, |ended| format!(" · {}", took(step.started, ended)));
-        format!("{}{exit}{}", command(step), self.paint(DIM, &time))
+        format!("{}{exit}{}", command(step), self.paint.with(DIM, &time))
     }
+}
 
-    fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour && !text.is_empty() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
+/// The sign of how a job came out.
+pub(super) fn job_mark(job: &Job, paint: Paint) -> String {
+    let (mark, colour) = match job.state {
+        JobState::Complete => ("✓", GREEN),
+        JobState::Failed => ("✗", RED),
+        JobState::Skipped => ("–", DIM),
+        JobState::Aborted | JobState::Pending | JobState::Active => ("✗", YELLOW),
+    };
+    paint.with(colour, mark)
 }
 
 fn step_mark(step: &Step) -> (&'static str, &'static str) {
@@ -282,7 +305,7 @@ fn step_mark(step: &Step) -> (&'static str, &'static str) {
     }
 }
 
-fn command(step: &Step) -> String {
+pub(super) fn command(step: &Step) -> String {
     printable(&short(&step.command, COMMAND_CHARS))
 }
 
@@ -291,7 +314,7 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn took(from: Millis, to: Millis) -> String {
+pub(super) fn took(from: Millis, to: Millis) -> String {
     span(to.since(from))
 }
 
@@ -306,7 +329,7 @@ mod tests {
     use crate::{clock::Clock, live::Live, runner::Recorder as _, store::JobResult};
 
     fn screen(colour: bool, gutter: Option<usize>) -> Screen<Vec<u8>> {
-        Screen { out: Vec::new(), colour, gutter, open: None }
+        Screen { out: Vec::new(), paint: Paint(colour), gutter, open: None }
     }
 
     fn line(seq: Option<u32>, time: i64, partial: bool, text: &str) -> LogLine {

@@ -8,7 +8,7 @@ use crate::driver::{Driver, DriverError};
 use crate::git::{Checkout, Git};
 use crate::names::ObjectId;
 use crate::paths::Paths;
-use crate::pipeline::{Pipeline, PipelineText};
+use crate::pipeline::Pipeline;
 
 /// The most files of `.quire` that are looked at.
 const MAX_FILES: usize = 500;
@@ -69,13 +69,13 @@ impl Subject {
 
     /// Has a driver evaluate the pipeline and checks what it registered; the driver is ready to run its jobs.
     pub(super) async fn register(&self, program: &Path) -> Result<(Pipeline, Driver), CiError> {
-        let wrong = |diagnostics| CiError::Wrong(diagnostics, self.source.pipeline_text());
+        let wrong = |diagnostics| CiError::Wrong(diagnostics, self.source.texts());
         let mut driver = Driver::spawn(program).map_err(CiError::Driver)?;
         let registration = driver.register(self.source.clone()).await.map_err(|error| match error {
             DriverError::Rejected(diagnostics) => wrong(diagnostics),
             other => CiError::Driver(other),
         })?;
-        match Pipeline::check(registration, &self.source.pipeline_text(), self.dockerfile) {
+        match Pipeline::check_among(registration, &self.source.texts(), self.dockerfile) {
             Ok(pipeline) => Ok((pipeline, driver)),
             Err(diagnostics) => {
                 driver.kill().await;
@@ -86,7 +86,7 @@ impl Subject {
 }
 
 fn pipeline_among(files: Vec<(String, String)>) -> Result<Option<PipelineSource>, CiError> {
-    PipelineSource::from_files(files).map_err(|problem| CiError::Wrong(vec![problem], PipelineText::default()))
+    PipelineSource::from_files(files).map_err(|problem| CiError::Wrong(vec![problem], Vec::new()))
 }
 
 /// The Fennel and Lua files right in `.quire`, in order: the ones that a commit's pipeline sees. Links are not followed.

@@ -21,6 +21,12 @@ fn run(id: RunId, state: RunState) -> Run {
         pusher: None,
         only_job: None,
         retry_of: None,
+        only_failed: false,
+        params: None,
+        group_name: None,
+        supersede: true,
+        unexamined: false,
+        keep: false,
         superseded_by: None,
         stop_requested: None,
         state,
@@ -38,6 +44,8 @@ fn run(id: RunId, state: RunState) -> Run {
         container_started_at_ms: None,
         container_stopped_at_ms: None,
         workspace_path: None,
+        logs_removed_at_ms: None,
+        artifacts_removed_at_ms: None,
     }
 }
 
@@ -84,6 +92,7 @@ impl Source for Script {
 
     fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure> {
         let job = |name: &str| JobRow {
+            reused_from: None,
             run_id: id,
             job_id: name.parse().unwrap(),
             position: 0,

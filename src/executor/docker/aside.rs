@@ -58,8 +58,8 @@ fn count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// Gives the workspace to the image's user, where that is not root.
-pub(super) async fn give_workspace(engine: &Engine, container: &str, folder: &str, user: &str) -> Result<(), String> {
+/// Gives a file, or a folder with everything in it, to the image's user, where that is not root.
+pub(super) async fn give(engine: &Engine, container: &str, folder: &str, user: &str) -> Result<(), String> {
     // Not the symbolic links: what they lead to may lie elsewhere, and some storage drivers refuse to change a link itself.
     let argv = ["find", folder, "!", "-type", "l", "-exec", "chown", user, "{}", "+"];
     match run(engine, container, Some("0"), &argv).await {

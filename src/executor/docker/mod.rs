@@ -11,6 +11,7 @@
 
 mod aside;
 mod ending;
+mod files;
 mod image;
 mod network;
 mod output;
@@ -38,7 +39,7 @@ const RUN: &str = "io.quire.run";
 const REPO: &str = "io.quire.repo";
 
 /// The workspace in every container.
-const FOLDER: &str = "/work";
+const FOLDER: &str = crate::pipeline::WORKSPACE;
 
 /// Taken away from the engine's default capabilities: raw sockets, device files, the audit log, and giving capabilities on.
 const DROPPED: [&str; 4] = ["NET_RAW", "MKNOD", "AUDIT_WRITE", "SETPCAP"];
@@ -214,7 +215,7 @@ impl DockerExecutor {
         }
         let Some(user) = &image.user else { return Ok(()) };
         // The engine would look the user up on its own host, so it is done from inside.
-        let given = aside::give_workspace(&self.engine, container, FOLDER, user).await;
+        let given = aside::give(&self.engine, container, FOLDER, user).await;
         given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")).into())
     }
 }

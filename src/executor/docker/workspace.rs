@@ -13,7 +13,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::super::command::{check, mark, no_folder, not_started};
-use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, Workspace};
+use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, TarStream, Workspace};
 use super::ending::{self, Ended};
 use super::output::{Refusal, may_be_refusal, refusal, size};
 use super::{FOLDER, Hold, aside, fault};
@@ -26,16 +26,19 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long a container that died may take to say so.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Said where a command outlives its output.
+const DEAF: &str = "quire: the output has ended and the command goes on: what it may still say is not seen\n";
+
 /// A container on its way to being removed is first seen as killed, so both have the same words.
 const OUTSIDE: &str = "the container was stopped or removed from outside";
 
 pub(super) struct DockerWorkspace {
-    engine: Engine,
+    pub(super) engine: Engine,
     instance: String,
     run: RunId,
-    container: String,
+    pub(super) container: String,
     /// Who runs the commands; none for the container's user.
-    user: Option<String>,
+    pub(super) user: Option<String>,
     memory: u64,
     /// Commands started so far, and running now: what tells whether one was alone.
     begun: AtomicU64,
@@ -116,7 +119,7 @@ impl DockerWorkspace {
         match self.follow(&mut running, feed(input, stdin), deadline, &mut *sink, &cancel).await {
             Followed::Cut(end) => self.cut(running, end, &mut *sink).await,
             Followed::Output(Err(error)) => self.lost(error).await,
-            Followed::Output(Ok(())) => match self.await_exit(&running.exec, deadline, &cancel).await {
+            Followed::Output(Ok(())) => match self.await_exit(&running.exec, deadline, &cancel, &mut *sink).await {
                 Ok(Ok(state)) => self.conclude(running, state, &command, &folder, &mut *sink).await,
                 Ok(Err(end)) => self.cut(running, end, &mut *sink).await,
                 Err(error) => self.lost(error).await,
@@ -187,19 +190,25 @@ impl DockerWorkspace {
     }
 
     /// Waits until the engine knows the exit code. A command may close its outputs and go on, so
-    /// this has no time limit but the command's own.
+    /// this has no time limit but the command's own. A connection that broke looks the same, so the log says it.
     async fn await_exit(
         &self,
         exec: &str,
         deadline: Deadline,
         cancel: &CancellationToken,
+        sink: &mut dyn OutputSink,
     ) -> Result<Result<ExecState, CommandEnd>, DockerError> {
         let mut limit = std::pin::pin!(deadline.reached());
         let mut pause = Duration::from_millis(1);
+        let (closed, mut told) = (Instant::now(), false);
         loop {
             let state = self.engine.exec_state(exec).await?;
             if !state.running {
                 return Ok(Ok(state));
+            }
+            if !told && closed.elapsed() > SETTLE {
+                told = true;
+                sink.output(Stream::Stderr, DEAF.as_bytes());
             }
             if pause >= Duration::from_millis(256) && !self.engine.container(&self.container).await?.is_some_and(|c| c.running) {
                 return Ok(Ok(ExecState { running: false, exit_code: None }));
@@ -314,7 +323,7 @@ impl DockerWorkspace {
     }
 
     /// An error under a command: it is the container's end where that is the cause.
-    async fn lost(&self, error: DockerError) -> Result<CommandEnd, ExecutorError> {
+    pub(super) async fn lost(&self, error: DockerError) -> Result<CommandEnd, ExecutorError> {
         if self.stopped.is_cancelled() {
             return Ok(CommandEnd::Cancelled);
         }
@@ -373,6 +382,18 @@ impl Workspace for DockerWorkspace {
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
         self.run(command, sink, cancel).boxed()
+    }
+
+    fn read_file<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Vec<u8>, ExecutorError>> {
+        self.read_file(path).boxed()
+    }
+
+    fn write_file<'a>(&'a self, path: &'a str, content: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>> {
+        async move { self.write_file(path, &content).await }.boxed()
+    }
+
+    fn export<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>> {
+        self.export(path).boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {

@@ -4,6 +4,7 @@
 //! Invariants: a folder given as workspace is the executor's alone; after `stop` neither the
 //! folder nor any process of the run is left (what "of the run" means: [`crate::proc::Family`]).
 
+mod files;
 mod folder;
 mod workspace;
 
@@ -85,7 +86,8 @@ impl HostExecutor {
         let folder = tokio::fs::canonicalize(&folder).await.map_err(|error| other("lay out the workspace", &error))?;
         let family = Family { marker: run_mark(&self.config.instance, spec.run), folder: Some(folder.clone()) };
         let env = self.base_environment(&spec);
-        Ok(Box::new(HostWorkspace::new(self.config.instance.clone(), spec.run, folder, env, family, registered)))
+        let ground = files::Ground::open(&folder, &[]).map_err(|error| other("open the workspace", &error))?;
+        Ok(Box::new(HostWorkspace::new(self.config.instance.clone(), spec.run, folder, env, family, ground, registered)))
     }
 
     async fn clear(&self, run: RunId) -> Result<(), ExecutorError> {

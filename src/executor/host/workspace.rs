@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::command::{check, mark, no_folder, not_started};
-use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, Workspace};
+use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, TarStream, Workspace};
+use super::files::Ground;
 use super::{Registered, folder, other};
 use crate::names::RunId;
 use crate::proc::{Family, own_session};
@@ -34,6 +36,7 @@ pub(super) struct HostWorkspace {
     numbers: AtomicU64,
     stopped: CancellationToken,
     gone: AtomicBool,
+    ground: Arc<Ground>,
     _registered: Registered,
 }
 
@@ -44,10 +47,22 @@ impl HostWorkspace {
         folder: PathBuf,
         env: Vec<(String, String)>,
         family: Family,
+        ground: Ground,
         registered: Registered,
     ) -> Self {
         let (numbers, gone) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { instance, run, folder, env, family, numbers, stopped: CancellationToken::new(), gone, _registered: registered }
+        Self {
+            instance,
+            run,
+            folder,
+            env,
+            family,
+            numbers,
+            stopped: CancellationToken::new(),
+            gone,
+            ground: Arc::new(ground),
+            _registered: registered,
+        }
     }
 
     async fn run(&self, command: Command, mut sink: Box<dyn OutputSink>, cancel: CancellationToken) -> Result<CommandEnd, ExecutorError> {
@@ -111,6 +126,19 @@ impl HostWorkspace {
         process.spawn()
     }
 
+    /// Does something with files on a thread that may wait for a disk.
+    async fn with_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Ground) -> Result<T, ExecutorError> + Send + 'static,
+    ) -> Result<T, ExecutorError> {
+        if self.stopped.is_cancelled() {
+            return Err(ExecutorError::Cancelled);
+        }
+        let ground = Arc::clone(&self.ground);
+        let done = tokio::task::spawn_blocking(move || work(&ground)).await;
+        done.unwrap_or_else(|error| Err(other("reach the workspace's files", &error)))
+    }
+
     async fn stop(&self) -> Result<(), ExecutorError> {
         self.stopped.cancel();
         if self.gone.load(Ordering::Acquire) {
@@ -131,6 +159,21 @@ impl Workspace for HostWorkspace {
         cancel: CancellationToken,
     ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
         self.run(command, sink, cancel).boxed()
+    }
+
+    fn read_file<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<Vec<u8>, ExecutorError>> {
+        let path = path.to_owned();
+        self.with_files(move |ground| ground.read(&path)).boxed()
+    }
+
+    fn write_file<'a>(&'a self, path: &'a str, content: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>> {
+        let path = path.to_owned();
+        self.with_files(move |ground| ground.write(&path, &content)).boxed()
+    }
+
+    fn export<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>> {
+        let path = path.to_owned();
+        self.with_files(move |ground| ground.pack(&path)).boxed()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {

@@ -1,4 +1,9 @@
 use super::*;
+use crate::pipeline::PipelineImage;
+
+fn check(registration: Registration, source: &PipelineText, has_dockerfile: bool) -> Result<Pipeline, Vec<Diagnostic>> {
+    Pipeline::check(registration, source, has_dockerfile)
+}
 
 fn registered(id: &str, inputs: &[&str], line: u32) -> JobRegistration {
     JobRegistration {
@@ -60,7 +65,7 @@ fn unknown_inputs_point_at_the_name_and_suggest_one() {
             ".quire/ci.fnl:2:17: job `build` waits for `tset`, which is no job (did you mean :test?)",
             ".quire/ci.fnl:3:18: job `deploy` waits for `push`, which is no job (did you mean :quire/push?)",
             ".quire/ci.fnl:4:13: job `z` waits for `nothing-like-it`, which is no job (the other jobs are :build :deploy :test)",
-            ".quire/ci.fnl:4:30: job `z` waits for `quire/xx`, which is no source (the sources are :quire/push and :quire/manual)",
+            ".quire/ci.fnl:4:30: job `z` waits for `quire/xx`, which is no source (the sources are :quire/push :quire/manual)",
         ]
     );
 }

@@ -1,23 +1,30 @@
 //! Playing a prepared pipeline in a started workspace: which job when, each `sh` it asks for, how
 //! it comes out. One event loop a run; the driver's functions wait in the driver, not here.
 
+mod files;
+mod mouth;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use files::Files;
+use mouth::{Writer, driver_failed, speak, unheard};
 
 use super::SecretSource;
 use super::prepare::Prepared;
 use super::record::{RecordError, Recorder};
 use super::step::{self, Output};
+use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::driver::protocol::{FromDriver, JobEnd, ShCommand, ShOptions, ShResult, ToDriver};
-use crate::driver::{DriverError, DriverReceiver, DriverSender};
+use crate::driver::{DriverError, DriverReceiver};
 use crate::executor::{CommandEnd, ExecutorError, Stream, Workspace};
 use crate::logs::{RunLog, StepLog};
 use crate::names::JobName;
@@ -40,12 +47,14 @@ pub struct Scene {
     pub log: RunLog,
     /// Runs the commands.
     pub workspace: Arc<dyn Workspace>,
-    /// What `(jobs SOURCE)` gives, by source.
+    /// What `(jobs NAME)` gives from the start: what the source says, and results that are used again.
     pub values: Map<String, Value>,
     /// Variables of the run.
     pub env: Vec<(String, String)>,
     /// Finds secrets.
     pub secrets: SecretSource,
+    /// Keeps artifacts.
+    pub artifacts: Keeper,
     /// When the run began: image and container count.
     pub began: Instant,
     /// Limit of the whole run.
@@ -93,6 +102,7 @@ pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken)
         jobs: HashMap::new(),
         steps: JoinSet::new(),
         open: HashMap::new(),
+        files: Files::default(),
         seq: 0,
         messages: Vec::new(),
     };
@@ -104,23 +114,16 @@ pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken)
     writer.abort();
     receiver.kill().await;
     // Each command answers once its process tree is gone, or when the workspace under it is.
-    let _ = tokio::time::timeout(JOB_GRACE, async { while play.steps.join_next().await.is_some() {} }).await;
+    let ended = async {
+        while play.steps.join_next().await.is_some() {}
+        play.forget_files().await;
+    };
+    let _ = tokio::time::timeout(JOB_GRACE, ended).await;
     match end {
         Stop::Outcome(outcome) => Some(outcome),
         Stop::Asked => None,
     }
 }
-
-/// Says to the driver what is to be said. A task of its own, for a write can wait until the driver
-/// reads, and the driver may be waiting until somebody reads what it says.
-async fn speak(mut sender: DriverSender, mut words: mpsc::UnboundedReceiver<ToDriver>) -> Result<(), DriverError> {
-    while let Some(message) = words.recv().await {
-        sender.send(&message).await?;
-    }
-    Ok(())
-}
-
-type Writer = JoinHandle<Result<(), DriverError>>;
 
 /// A job in progress.
 struct ActiveJob {
@@ -153,6 +156,8 @@ struct Play {
     asked_for: HashSet<JobName>,
     steps: JoinSet<Ended>,
     open: HashMap<u64, OpenStep>,
+    /// Files on their way.
+    files: Files,
     seq: u32,
     deadline: Instant,
     /// Of each job that failed, in that order: why, and whether its time was up.
@@ -184,6 +189,7 @@ impl Play {
                 biased;
                 () = stop.cancelled() => return Err(Stop::Asked),
                 Some(ended) = self.steps.join_next() => self.step_ended(ended)?,
+                Some(ended) = self.files.next() => self.file_ended(ended)?,
                 said = receiver.recv() => self.heard(said)?,
                 spoken = &mut *writer => return Err(unheard(spoken, receiver).await),
                 _ = ticks.tick() => self.tick()?,
@@ -206,8 +212,14 @@ impl Play {
         let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
-        let env = self.scene.env.clone();
+        let mut env = self.scene.env.clone();
+        env.extend(self.job_env(job).cloned());
         self.tell(ToDriver::RunJob { job: job.to_string(), timeout_ms, env });
+    }
+
+    /// The variables that a job's commands see beside those of the run.
+    fn job_env(&self, job: &JobName) -> impl Iterator<Item = &(String, String)> {
+        self.pipeline.job(job).into_iter().flat_map(|job| &job.options.env)
     }
 
     fn tell(&mut self, message: ToDriver) {
@@ -228,14 +240,9 @@ impl Play {
                 }
                 Ok(())
             }
-            Some(FromDriver::ReadFile { call, .. }) => {
-                self.tell(ToDriver::FileRead { call, content: Err("files cannot be read yet".to_owned()) });
-                Ok(())
-            }
-            Some(FromDriver::WriteFile { call, .. } | FromDriver::Artifact { call, .. }) => {
-                self.tell(ToDriver::Done { call, done: Err("files cannot be written or kept yet".to_owned()) });
-                Ok(())
-            }
+            Some(FromDriver::ReadFile { call, job, path }) => self.read_file(call, &job, path),
+            Some(FromDriver::WriteFile { call, job, path, content }) => self.write_file(call, &job, path, content),
+            Some(FromDriver::Artifact { call, job, path, name }) => self.artifact(call, &job, path, name),
             Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end),
             Some(FromDriver::Compiled { .. } | FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
                 Err(failed(FailureKind::Internal, "internal error: the driver registered a pipeline twice"))
@@ -257,9 +264,10 @@ impl Play {
         let seq = self.seq;
         let shown = self.scene.log.redactor().redact_text(&step::display(&cmd));
         self.scene.recorder.step_started(seq, &job, &shown)?;
+        crate::fault::point("runner-step-recorded");
         let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
         let output = Output::new(log);
-        let command = step::command(cmd, opts);
+        let command = step::command(cmd, opts, self.job_env(&job));
         self.open.insert(call, OpenStep { seq, job, output: output.clone(), timeout: command.timeout });
         let workspace = self.scene.workspace.clone();
         self.steps.spawn(async move { (call, workspace.run(command, Box::new(output), cancel).await) });
@@ -298,6 +306,7 @@ impl Play {
     fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
         let result: ShResult = step.output.finish(exit.unwrap_or(-1), error);
         self.scene.recorder.step_ended(step.seq, exit)?;
+        crate::fault::point("runner-step-ended");
         if self.jobs.contains_key(&step.job) {
             self.tell(ToDriver::ShEnded { call, result });
         }
@@ -332,6 +341,7 @@ impl Play {
             && self.schedule.retry(&job)
         {
             self.note(&format!("job `{job}` failed and is tried again: {}", sentence(message)));
+            self.discard_artifacts(&job)?;
             self.call(&job);
             return Ok(());
         }
@@ -407,29 +417,8 @@ impl Play {
     }
 }
 
-/// The writer ended: the driver is gone, which it says best itself, or a message was too long.
-async fn unheard(spoken: Result<Result<(), DriverError>, tokio::task::JoinError>, receiver: &mut DriverReceiver) -> Stop {
-    let said = async {
-        loop {
-            match receiver.recv().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return None,
-                Err(error) => return Some(error),
-            }
-        }
-    };
-    match (tokio::time::timeout(JOB_GRACE, said).await, spoken) {
-        (Ok(Some(error)), _) | (_, Ok(Err(error))) => driver_failed(&error),
-        _ => failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did"),
-    }
-}
-
 fn located(message: &str, place: Option<&crate::pipeline::Place>) -> String {
     place.map_or_else(|| message.to_owned(), |place| format!("{place}: {message}"))
-}
-
-fn driver_failed(error: &DriverError) -> Stop {
-    failed(FailureKind::Pipeline, with_causes(error))
 }
 
 fn log_failed(error: &std::io::Error) -> Stop {
@@ -443,7 +432,9 @@ pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
         ExecutorError::Unavailable(_) => FailureKind::DockerUnavailable,
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
-        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::Other { .. } => FailureKind::Internal,
+        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::File(_) | ExecutorError::Other { .. } => {
+            FailureKind::Internal
+        }
     };
     (kind, error.to_string())
 }

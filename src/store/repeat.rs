@@ -1,0 +1,122 @@
+//! Runs that repeat others: by a person's wish, and after nobody drove one any more.
+
+use rusqlite::{Transaction, params};
+
+use super::error::{Attempt, StoreError};
+use super::open::Store;
+use super::queue::{NewRun, SupersedeDecision, insert_at, insert_next, settle};
+use super::row;
+use super::runs::{end_active, get};
+use crate::names::RunId;
+use crate::policy;
+use crate::run::{FailureKind, JobRow, Outcome, Run, RunState, Trigger};
+
+/// How a run is repeated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repeat {
+    /// Only what failed and what depends on it; the recorded results of the rest are used again.
+    pub only_failed: bool,
+    /// The new run's container is kept for a while when it fails.
+    pub keep: bool,
+}
+
+impl Store {
+    /// Ends an active run that nobody drives any more, and queues it again where policy says so, in
+    /// the place of the old one: what waited behind it still waits. Gives the new run.
+    ///
+    /// # Errors
+    /// The run is not active, or its container is not confirmed gone.
+    pub fn orphan(&self, run: RunId, message: &str, requeue: bool, decide: SupersedeDecision) -> Result<Option<RunId>, StoreError> {
+        let now = self.clock().now();
+        self.write(|tx| {
+            let old = get(tx, run)?;
+            let outcome = match old.stop_requested {
+                // It was to be stopped anyway; what was asked for has happened.
+                Some(reason) => Outcome::stopped(reason),
+                None => Outcome::Failed(FailureKind::Orphaned, message.to_owned()),
+            };
+            end_active(tx, run, &outcome, now.0)?;
+            if !policy::requeue_orphan(old.trigger == Trigger::Orphan, old.stop_requested.is_some(), requeue) {
+                return Ok(None);
+            }
+            let again = NewRun { only_failed: old.only_failed, keep: old.keep, ..again(&old, Trigger::Orphan) };
+            insert_at(tx, &again, old.event_id, old.queued_at_ms)?;
+            let reused = jobs(tx, run)?.into_iter().filter(|job| job.reused_from.is_some());
+            reuse(tx, again.id, &reused.collect::<Vec<_>>())?;
+            settle(tx, &again.repo, &again.ref_name, again.group_name.as_deref(), now, decide)?;
+            Ok(Some(again.id))
+        })
+    }
+
+    /// Queues a new run that repeats an ended one.
+    ///
+    /// # Errors
+    /// There is no such run, it has not ended, or nothing of it failed and only that is wanted.
+    pub fn retry(&self, run: RunId, how: Repeat) -> Result<Run, StoreError> {
+        let now = self.clock().now();
+        self.write(|tx| {
+            let old = get(tx, run)?;
+            if !old.state.is_final() {
+                return Err(StoreError::NotEnded { run: run.to_string(), state: old.state });
+            }
+            if how.only_failed && old.state == RunState::Complete {
+                return Err(StoreError::NothingFailed(run.to_string()));
+            }
+            let again = NewRun { only_failed: how.only_failed, keep: how.keep, ..again(&old, Trigger::Retry) };
+            // Nothing is replaced: what is retried may be older than what stands, and the claim puts them in line.
+            insert_next(tx, &again, None, now)?;
+            if how.only_failed {
+                let jobs = jobs(tx, run)?;
+                let passed = policy::passed(&jobs);
+                reuse(tx, again.id, &jobs.into_iter().filter(|job| passed.contains(&job.job_id)).collect::<Vec<_>>())?;
+            }
+            get(tx, again.id)
+        })
+    }
+
+    /// The recorded results that a run uses instead of running those jobs, once they are there.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn reused(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+        Ok(self.jobs(run)?.into_iter().filter(|job| job.reused_from.is_some()).collect())
+    }
+}
+
+/// A new run of the same commit.
+fn again(old: &Run, trigger: Trigger) -> NewRun {
+    NewRun {
+        previous_sha: old.previous_sha.clone(),
+        trigger,
+        source: old.source.clone(),
+        pusher: old.pusher.clone(),
+        only_job: old.only_job.clone(),
+        retry_of: Some(old.id),
+        params: old.params.clone(),
+        group_name: old.group_name.clone(),
+        supersede: old.supersede,
+        unexamined: old.unexamined,
+        ..NewRun::of_push(old.repo.clone(), old.ref_name.clone(), old.sha.clone(), old.pushed_at_ms)
+    }
+}
+
+fn jobs(tx: &Transaction<'_>, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+    let attempt = "list a run's jobs";
+    let mut statement = tx.prepare_cached("SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position").attempt(attempt)?;
+    let rows = statement.query_map([run.to_string()], row::job).attempt(attempt)?;
+    rows.collect::<rusqlite::Result<_>>().attempt(attempt)
+}
+
+/// Copies the rows of jobs to a run that uses their results. A copy names the run in which the job was really run.
+fn reuse(tx: &Transaction<'_>, run: RunId, jobs: &[JobRow]) -> Result<(), StoreError> {
+    let names: Vec<&str> = jobs.iter().map(|job| job.job_id.as_str()).collect();
+    let Some(first) = jobs.first() else { return Ok(()) };
+    tx.execute(
+        "INSERT INTO jobs (run_id, job_id, position, inputs, state, exit_code, message, output, started_at_ms, finished_at_ms, reused_from)
+         SELECT ?1, job_id, position, inputs, state, exit_code, message, output, started_at_ms, finished_at_ms, coalesce(reused_from, run_id)
+         FROM jobs WHERE run_id = ?2 AND job_id IN (SELECT value FROM json_each(?3))",
+        params![run.to_string(), first.run_id.to_string(), serde_json::Value::from(names).to_string()],
+    )
+    .attempt("use a job's result again")?;
+    Ok(())
+}

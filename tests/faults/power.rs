@@ -1,0 +1,141 @@
+//! The power goes: what was not synced is gone, at whatever moment. The volume is a real file
+//! system on a disk of its own that is cut off under the running appliance (ext4's shutdown,
+//! which drops all that has not reached the disk), mounted again and started from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::forge::{TestForge, Tree, said, wait_for};
+use super::mounts::{is_root, run, within};
+use super::{LEAVES_A_PROCESS, Random, refs, settled};
+
+/// How often the power goes.
+const CUTS: usize = 8;
+
+struct Disk {
+    image: PathBuf,
+    folder: PathBuf,
+}
+
+impl Disk {
+    fn new(folder: &Path) -> Self {
+        let image = folder.join("disk.img");
+        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", image.to_str().unwrap()]);
+        let disk = Self { image, folder: folder.join("disk") };
+        std::fs::create_dir_all(&disk.folder).unwrap();
+        disk.mount();
+        disk
+    }
+
+    /// Mounting replays the journal, as after a power cut.
+    fn mount(&self) {
+        run("mount", &["-o", "loop", self.image.to_str().unwrap(), self.folder.to_str().unwrap()]);
+    }
+
+    /// From here on nothing reaches the disk, and what had not is lost.
+    fn cut(&self) {
+        // EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
+        let script = r#"open(my $f, "<", $ARGV[0]) or die; my $how = pack("L", 2); ioctl($f, 0x8004587d, $how) or die "$!""#;
+        run("perl", &["-e", script, self.folder.to_str().unwrap()]);
+    }
+
+    fn unmount(&self) {
+        wait_for("the disk to be free", || Command::new("umount").arg(&self.folder).output().unwrap().status.success().then_some(()));
+    }
+}
+
+/// Ends all processes of the forge at once, as the cut would have.
+fn end_all(forge: &TestForge) {
+    wait_for("all processes to end", || {
+        let left = forge.processes();
+        for pid in &left {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        left.is_empty().then_some(())
+    });
+}
+
+/// Pushes, each time another branch or a new repository, until the power goes; gives what was accepted.
+fn push_on(forge: &TestForge, tree: &Tree, over: &AtomicBool, name: &str, mut random: Random) -> Vec<(String, String, String)> {
+    let mut accepted = Vec::new();
+    for nth in 0.. {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let commit = tree.commit("more");
+        let repo = if random.below(3) == 0 { format!("{name}-{nth}") } else { name.to_owned() };
+        let branch = format!("b{}", random.below(3));
+        let url = format!("ssh://git@forge/{repo}");
+        let pushed = tree.git(&["push", "-q", "--force", &url, &format!("main:{branch}")]);
+        if pushed.status.success() && !said(&pushed).contains("warning") {
+            accepted.push((repo, format!("refs/heads/{branch}"), commit));
+        }
+    }
+    let _ = forge;
+    accepted
+}
+
+#[test]
+fn the_power_goes_again_and_again() {
+    if !is_root() {
+        return;
+    }
+    let Some(folder) = within("power::the_power_goes_again_and_again") else { return };
+    let (mut random, seed) = Random::seeded();
+    let disk = Disk::new(&folder);
+    let outside = tempfile::Builder::new().prefix("quire-power-").tempdir().unwrap();
+    let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
+    let (mut in_all, mut last) = (0, BTreeMap::new());
+    for cut in 0..CUTS {
+        forge.serve();
+        let over = AtomicBool::new(false);
+        let trees: Vec<_> = (0..2).map(|at| forge.tree_with(&format!("r{cut}-{at}"), LEAVES_A_PROCESS)).collect();
+        std::thread::scope(|scope| {
+            let (forge, over) = (&forge, &over);
+            let people: Vec<_> = trees
+                .iter()
+                .enumerate()
+                .map(|(at, tree)| {
+                    let random = Random(seed.wrapping_add((cut * 10 + at) as u64 + 1) | 1);
+                    scope.spawn(move || push_on(forge, tree, over, &format!("r{cut}-{at}"), random))
+                })
+                .collect();
+            // A moment of the test's own making.
+            std::thread::sleep(Duration::from_millis(300 + random.below(2000)));
+            disk.cut();
+            over.store(true, Ordering::Relaxed);
+            for person in people {
+                for (repo, ref_name, commit) in person.join().unwrap() {
+                    in_all += 1;
+                    last.insert((repo, ref_name), commit);
+                }
+            }
+        });
+        forge.kill();
+        end_all(&forge);
+        disk.unmount();
+        disk.mount();
+        forge.serve();
+        settled(&forge);
+        let held: BTreeMap<_, _> = refs(&forge).into_iter().map(|(repo, name, sha)| ((repo, name), sha)).collect();
+        for ((repo, name), commit) in &last {
+            let sha = held.get(&(repo.clone(), name.clone()));
+            // What came after it may have got in without an answer.
+            let path = forge.paths.repo(&repo.parse().unwrap());
+            let inside = Command::new("git").arg("-C").arg(path).args(["merge-base", "--is-ancestor", commit]).arg(name).output().unwrap();
+            assert!(inside.status.success(), "cut {cut}: {repo} {name} is at {sha:?}, {commit} was accepted: {}", said(&inside));
+        }
+        assert!(forge.stop().success());
+    }
+    println!("{CUTS} cuts, {in_all} pushes accepted, {} refs", last.len());
+    assert!(in_all > CUTS);
+    drop(forge);
+    disk.unmount();
+}

@@ -1,0 +1,337 @@
+//! What looks after the volume: the floor of the disk, retention, git's maintenance.
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use quire::clock::Clock;
+use quire::git::{Git, Upkeep};
+use quire::names::RunId;
+use quire::run::{Run, RunState};
+use quire::space::free_bytes;
+
+use super::GREEN;
+use super::forge::{TestForge, Tree, files_below, said, wait_for};
+
+/// Says what is kept in the forge's configuration, and has a running server read it again.
+fn keep(forge: &TestForge, keep: &str) {
+    fs::write(forge.paths.config_fennel(), format!("{{:keep {keep}}}")).unwrap();
+}
+
+#[test]
+fn below_the_floor_runs_wait_then_pushes_are_refused() {
+    let mut forge = TestForge::new();
+    forge.unset("QUIRE_KEEP_MIN_FREE");
+    let free = free_bytes(forge.paths.data()).unwrap();
+    keep(&forge, &format!("{{:min-free {}}}", free / 3 * 4));
+    forge.serve();
+    let tree = forge.tree_with("app", GREEN);
+    // Taken, and its run waits where everybody can see why.
+    tree.push(&["main"]);
+    let run = forge.newest("app");
+    let message = wait_for("a word on why it waits", || forge.run(run.id).message);
+    assert!(message.starts_with("waits: the disk is nearly full: "), "{message}");
+    let health = wait_for("the health to say so", || Some(forge.health()).filter(|health| health["parts"]["disk"]["status"] == "degraded"));
+    assert!(health["parts"]["disk"]["message"].as_str().unwrap().contains("runs wait"), "{health}");
+    assert_eq!(forge.run(run.id).state, RunState::Pending);
+    // Room again: it starts by itself.
+    keep(&forge, "{:min-free 0}");
+    forge.signal(Signal::SIGHUP);
+    assert_eq!(forge.end_of(run.id).state, RunState::Complete);
+
+    // Further down: refused in one sentence, before git writes anything, also while the server is away.
+    keep(&forge, "{:min-free \"4000t\"}");
+    forge.signal(Signal::SIGHUP);
+    wait_for("the push path to be told", || fs::read_to_string(forge.paths.min_free()).is_ok_and(|text| text.len() > 10).then_some(()));
+    wait_for("the health to say so", || (forge.health()["parts"]["disk"]["status"] == "down").then_some(()));
+    assert_eq!(forge.get("/readyz").status, 503, "a push leads to nothing now");
+    let repos = forge.paths.repos();
+    let objects = || super::forge::files_below(&repos).len();
+    let (before, commit) = (objects(), tree.commit("more"));
+    for attempt in ["with a server", "without"] {
+        for target in ["origin", "ssh://git@forge/never-seen"] {
+            let pushed = tree.git(&["push", target, "main"]);
+            let told = said(&pushed);
+            assert!(!pushed.status.success() && told.contains("quire: the disk is nearly full: "), "{attempt}: {told}");
+            assert!(told.contains("`quire gc`"), "{told}");
+        }
+        assert_eq!(objects(), before, "git wrote nothing");
+        assert_eq!(tree.git_ok(&["ls-remote", "origin", "main"]).split_whitespace().next(), Some(run.sha.as_str()), "a fetch works");
+        if attempt == "with a server" {
+            assert!(forge.stop().success());
+        }
+    }
+    keep(&forge, "{:min-free 0}");
+    forge.serve();
+    tree.push(&["main"]);
+    assert_eq!(forge.newest("app").sha.as_str(), commit);
+    forge.wait_for_quiet();
+}
+
+/// Fails while the tree has this file.
+const MAYBE: &str = r#"
+(local ci (require :quire.ci))
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "seq 2000; test ! -e red")))
+"#;
+
+/// Runs by the numbers they were pushed in.
+fn left(forge: &TestForge, all: &[Run]) -> Vec<usize> {
+    let ids: Vec<RunId> = forge.runs().into_iter().map(|run| run.id).collect();
+    (0..all.len()).filter(|at| ids.contains(&all[*at].id)).collect()
+}
+
+fn files_of(forge: &TestForge, run: &Run) -> usize {
+    files_below(&forge.run_folder(run)).len()
+}
+
+#[test]
+fn old_runs_go_and_the_newest_and_newest_green_of_each_branch_stay() {
+    let mut forge = TestForge::new();
+    keep(&forge, "{:runs 1}");
+    forge.serve();
+    let tree = forge.tree_with("work/app", MAYBE);
+    let mut all = Vec::new();
+    let mut push = |change: &dyn Fn(), spec: &str| {
+        change();
+        tree.commit("next");
+        tree.push(&[spec]);
+        all.push(forge.end_of(forge.newest("work/app").id));
+    };
+    push(&|| (), "main"); // 0: green
+    push(&|| (), "main"); // 1: the newest green one
+    push(&|| tree.write("red", ""), "main"); // 2
+    push(&|| (), "main"); // 3: the newest
+    push(&|| fs::remove_file(tree.path.join("red")).unwrap(), "main:gone"); // 4: its branch will be deleted
+    push(&|| (), "main:refs/tags/v1"); // 5: of no branch
+    push(&|| (), "main:side"); // 6: newest and green of another branch, and the one run that is asked for
+    let green: Vec<bool> = all.iter().map(|run| run.state == RunState::Complete).collect();
+    assert_eq!(green, [true, true, false, false, true, true, true]);
+    tree.git_ok(&["push", "origin", ":gone"]);
+    wait_for("the deletion to be heard", || forge.spooled().is_empty().then_some(()));
+    let said = forge.ssh_ok("gc");
+    assert!(said.starts_with("removed 4 runs: ") && said.ends_with("freed\n"), "{said}");
+    assert_eq!(left(&forge, &all), [1, 3, 6]);
+    for (at, run) in all.iter().enumerate() {
+        let stays = [1, 3, 6].contains(&at);
+        assert_eq!(forge.run_folder(run).exists(), stays, "{at}");
+        assert_eq!(forge.get(&format!("/runs/{}", run.id)).status, if stays { 200 } else { 404 });
+    }
+    assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
+    // Also at the machine itself, and as JSON.
+    let here = forge.quire(&["gc", "--json"]).output().unwrap();
+    let freed: serde_json::Value = serde_json::from_slice(&here.stdout).unwrap();
+    assert_eq!((&freed["runs"], &freed["problems"]), (&0.into(), &serde_json::json!([])));
+    assert!(forge.stop().success());
+    let refused = forge.ssh("gc");
+    assert!(!refused.status.success() && said_contains(&refused, "nothing was removed: the server is not there"));
+}
+
+fn said_contains(output: &std::process::Output, text: &str) -> bool {
+    said(output).contains(text)
+}
+
+#[test]
+fn logs_over_their_budget_go_oldest_first_and_everybody_says_so() {
+    let mut forge = TestForge::new();
+    keep(&forge, "{:logs \"180k\" :artifacts 1000}");
+    forge.serve();
+    let tree = forge.tree_with("app", MAYBE);
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        tree.push_new("next");
+        all.push(forge.end_of(forge.newest("app").id));
+    }
+    // Artifacts as a run leaves them.
+    for run in &all {
+        let folder = forge.paths.artifacts().join("app").join(run.id.to_string());
+        fs::create_dir_all(folder.join("dist")).unwrap();
+        fs::write(folder.join("dist/out"), [0; 400]).unwrap();
+    }
+    let sizes: Vec<u64> =
+        all.iter().map(|run| files_below(&forge.run_folder(run)).iter().map(|f| f.metadata().unwrap().len()).sum()).collect();
+    assert!(sizes.iter().all(|size| (80_000..90_000).contains(size)), "two of them fit: {sizes:?}");
+    let told = forge.ssh_ok("gc");
+    assert!(told.starts_with("removed 3 logs, 3 runs' artifacts: "), "{told}");
+    for (at, run) in all.iter().enumerate() {
+        let row = forge.run(run.id);
+        assert_eq!(row.logs_removed_at_ms.is_some(), at < 3);
+        assert_eq!(row.artifacts_removed_at_ms.is_some(), at < 3);
+        assert_eq!(files_of(&forge, run) > 0, at >= 3);
+        assert_eq!(forge.paths.artifacts().join("app").join(run.id.to_string()).exists(), at >= 3);
+    }
+    let gone = all[0].id;
+    assert!(forge.get(&format!("/runs/{gone}")).body.contains("log removed by retention"));
+    let plain = forge.get(&format!("/runs/{gone}/log.txt"));
+    assert!(plain.status == 410 && plain.body.contains("removed by retention"), "{}", plain.body);
+    let logs = forge.ssh(&format!("run logs {gone}"));
+    assert!(logs.status.success() && said_contains(&logs, "quire: the log of this run was removed by retention"), "{}", said(&logs));
+    assert_eq!(forge.get(&format!("/runs/{}/log.txt", all[4].id)).status, 200);
+    // A row whose files a crash left after it was noted: the next round finishes that.
+    fs::create_dir_all(forge.run_folder(&all[0]).join("jobs")).unwrap();
+    // And a folder whose run never had a row in this database, beside one from before there was one.
+    let orphan = RunId::new();
+    let older: RunId = "01000000-0000-7000-8000-000000000000".parse().unwrap();
+    for id in [orphan, older] {
+        fs::create_dir_all(forge.paths.runs().join("app").join(id.to_string())).unwrap();
+    }
+    keep(&forge, "{:logs \"180k\" :days 0}");
+    forge.signal(Signal::SIGHUP);
+    forge.wait_for_log("configuration reloaded");
+    assert!(forge.ssh_ok("gc").starts_with("removed 1 leftover: "));
+    assert!(!forge.run_folder(&all[0]).exists());
+    assert!(!forge.paths.runs().join("app").join(orphan.to_string()).exists());
+    assert!(forge.paths.runs().join("app").join(older.to_string()).exists(), "the database it was of may come back");
+}
+
+#[test]
+fn ten_thousand_runs_go_while_pushes_come_in() {
+    let mut forge = TestForge::new();
+    keep(&forge, "{:runs 100 :days 90}");
+    forge.serve();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
+    forge.wait_for_quiet();
+    let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
+    database.busy_timeout(super::forge::DEADLINE).unwrap();
+    database
+        .execute_batch(
+            "BEGIN;
+             WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)
+             INSERT INTO events (id, type, repo, pushed_at_ms, received_at_ms, options)
+             SELECT printf('01900000-0000-7000-9000-%012d', i), 'push', 'app', 1700000000000 + i, 1700000000000 + i, '[]' FROM n;
+             INSERT INTO runs (id, repo, ref_name, sha, event_id, \"trigger\", state, pushed_at_ms, queued_at_ms, started_at_ms, finished_at_ms)
+             SELECT replace(id, '-9000-', '-8000-'), 'app', 'refs/heads/main', printf('%040x', pushed_at_ms), id, 'push', 'complete',
+                    pushed_at_ms, pushed_at_ms, pushed_at_ms, pushed_at_ms FROM events WHERE id LIKE '01900000%';
+             INSERT INTO jobs (run_id, job_id, position, inputs, state, started_at_ms, finished_at_ms)
+             SELECT id, 'test', 0, '[]', 'complete', 1, 2 FROM runs WHERE id LIKE '01900000%';
+             COMMIT;",
+        )
+        .unwrap();
+    drop(database);
+    let (done, said) = std::thread::scope(|scope| {
+        let gc = scope.spawn(|| forge.ssh_ok("gc"));
+        let mut pushes = 0;
+        while !gc.is_finished() {
+            tree.commit("meanwhile");
+            let told = tree.push(&["main"]);
+            assert!(told.contains("quire: run "), "the push was told its run within the hook's patience: {told}");
+            assert_eq!(forge.get("/app").status, 200);
+            pushes += 1;
+        }
+        (pushes, gc.join().unwrap())
+    });
+    println!("{done} pushes meanwhile; {said}");
+    assert!(done > 0 && said.starts_with("removed 10000 runs, 10000 recorded pushes: "), "{done}: {said}");
+    forge.wait_for_quiet();
+    assert!(forge.runs().iter().filter(|run| run.state == RunState::Complete).count() > 0);
+}
+
+/// Runs maintenance as the server does, to its end.
+fn maintain(forge: &TestForge, repo: &str) -> Upkeep {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(Git::new(&forge.paths).maintain(&repo.parse().unwrap(), std::future::pending())).unwrap()
+}
+
+/// Makes git's maintenance of a repository last until it is ended.
+fn make_it_last(forge: &TestForge, tree: &Tree, repo: &str) -> PathBuf {
+    let (bare, begun) = (forge.paths.repo(&repo.parse().unwrap()), forge.file("gc-begun"));
+    let hook = forge.file("slow");
+    fs::write(&hook, format!("#!/bin/sh\ntouch {}\nsleep 987\n", begun.display())).unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "config", "gc.recentObjectsHook", hook.to_str().unwrap()]);
+    // It is asked only where there is something old that nothing names.
+    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "config", "gc.pruneExpire", "now"]);
+    begun
+}
+
+fn gc_processes(forge: &TestForge) -> Vec<i32> {
+    let is_gc = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.split(|b| *b == 0).any(|word| word == b"gc"));
+    forge.processes().into_iter().filter(is_gc).collect()
+}
+
+#[test]
+fn maintenance_packs_and_gives_way_to_a_push() {
+    let forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
+    for n in 0..5 {
+        tree.commit("more");
+        tree.push(&[&format!("main:b{n}")]);
+    }
+    forge.wait_for_quiet();
+    let bare = forge.paths.repo(&"app".parse().unwrap());
+    let loose = || files_below(&bare.join("objects")).iter().filter(|path| path.parent().unwrap().file_name().unwrap().len() == 2).count();
+    assert!(loose() > 0);
+    assert_eq!(maintain(&forge, "app"), Upkeep::Done);
+    assert_eq!((loose(), bare.join("packed-refs").exists(), bare.join("gc.pid").exists()), (0, true, false));
+    // While somebody pushes (their client has connected and says nothing yet) it does not begin.
+    let mut push =
+        Command::new(forge.file("client/ssh")).arg("git-receive-pack 'app'").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 4];
+    push.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(maintain(&forge, "app"), Upkeep::GaveWay);
+    drop(push.stdin.take());
+    push.wait().unwrap();
+    // While it works, a push comes: it ends, and the push is as ever.
+    make_it_last(&forge, &tree, "app");
+    let gc = std::thread::scope(|scope| {
+        let gc = scope.spawn(|| maintain(&forge, "app"));
+        wait_for("git to begin", || (!gc_processes(&forge).is_empty()).then_some(()));
+        tree.push_new("meanwhile");
+        gc.join().unwrap()
+    });
+    assert_eq!(gc, Upkeep::GaveWay);
+    assert_eq!(gc_processes(&forge), [0; 0]);
+    tree.git_ok(&["push", "origin", ":b0"]);
+    forge.wait_for_quiet();
+    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "fsck", "--strict"]);
+}
+
+#[test]
+fn a_killed_git_leaves_no_lock_for_long() {
+    let forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main", "main:next"]);
+    forge.wait_for_quiet();
+    let (name, git) = ("app".parse().unwrap(), Git::new(&forge.paths));
+    let bare = forge.paths.repo(&name);
+    assert_eq!(maintain(&forge, "app"), Upkeep::Done);
+    let left = ["packed-refs.lock", "gc.pid", "refs/heads/main.lock", "objects/info/commit-graph.lock", "objects/pack/tmp_pack_x"];
+    for file in left {
+        fs::write(bare.join(file), "").unwrap();
+    }
+    let now = Clock::system().now();
+    let refused = tree.git(&["push", "origin", ":next"]);
+    assert!(!refused.status.success(), "a lock does stand in the way: {}", said(&refused));
+    // They may be somebody's yet.
+    assert_eq!(git.unlock(&name, now).unwrap(), 0);
+    // Old enough, but somebody pushes.
+    let mark = git.announce_push(&name).unwrap();
+    assert_eq!(git.unlock(&name, now.plus(120_000)).unwrap(), 0);
+    assert!(git.is_pushed_to(&name).unwrap());
+    drop(mark);
+    assert_eq!(git.unlock(&name, now.plus(120_000)).unwrap(), 4, "all but the unfinished pack, which may be large and slow");
+    assert_eq!(git.unlock(&name, now.plus(86_500_000)).unwrap(), 1);
+    tree.git_ok(&["push", "origin", ":next"]);
+    tree.push_new("as ever");
+    forge.wait_for_quiet();
+
+    // Killed at its work, as when everything is killed: what it leaves does not keep the next one from beginning.
+    make_it_last(&forge, &tree, "app");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(git.maintain(&name, std::future::pending())).unwrap_err()
+        });
+        wait_for("git to begin", || (!gc_processes(&forge).is_empty() && bare.join("gc.pid").exists()).then_some(()));
+        gc_processes(&forge).iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap());
+    });
+    let bare_text = bare.to_str().unwrap();
+    tree.git_ok(&["--git-dir", bare_text, "config", "--unset", "gc.recentObjectsHook"]);
+    git.unlock(&name, Clock::system().now().plus(120_000)).unwrap();
+    assert_eq!(maintain(&forge, "app"), Upkeep::Done);
+    tree.git_ok(&["--git-dir", bare_text, "fsck", "--strict"]);
+}
