@@ -20,8 +20,8 @@ mod refs;
 mod restarts;
 mod runs;
 mod starts;
-mod values;
 mod transitions;
+mod values;
 
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"
