@@ -19,6 +19,7 @@ mod points;
 mod power;
 mod proxy;
 mod push_path;
+mod queueing;
 mod random;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ mod forge;
 
 mod config;
 mod corpus;
+mod files;
 mod hostile;
 mod housekeeping;
 mod native;

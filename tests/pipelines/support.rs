@@ -163,6 +163,13 @@ impl Session {
                     let value = if name.ends_with("token") { Ok("s3cret".to_owned()) } else { Err(format!("there is no secret `{name}`")) };
                     self.driver.send(&ToDriver::SecretValue { call, value }).await.unwrap();
                 }
+                FromDriver::ReadFile { call, .. } => {
+                    let content = Ok(Text::Plain(r#"{"version": "1", "name": "n", "scripts": {}}"#.to_owned()));
+                    self.driver.send(&ToDriver::FileRead { call, content }).await.unwrap();
+                }
+                FromDriver::WriteFile { call, .. } | FromDriver::Artifact { call, .. } => {
+                    self.driver.send(&ToDriver::Done { call, done: Ok(()) }).await.unwrap();
+                }
                 FromDriver::Log { job, text } => story.logs.push(format!("{job}: {text}")),
                 FromDriver::JobEnded { job, end } => {
                     assert!(story.ends.insert(job, end).is_none(), "a job ends once");
