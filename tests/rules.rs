@@ -17,7 +17,7 @@ struct Module(&'static str, u8, &'static [&'static str]);
 /// The order of modules. docs/architecture.md has it in words.
 const MODULES: &[Module] = &[
     Module("causes", 0, &[]),
-    Module("clock", 0, &[]),
+    Module("clock", 0, &["fault"]),
     Module("fault", 0, &[]),
     Module("live", 0, &["names"]),
     Module("meter", 0, &[]),

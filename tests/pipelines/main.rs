@@ -5,6 +5,7 @@
 
 mod check;
 mod compiled;
+mod cookbook;
 mod docs;
 mod forms;
 mod hostile;

@@ -34,7 +34,7 @@ use crate::executor::{ExecutorError, ImageSource, OutputSink, ResourceLimits, St
 use crate::git::{Checkout, Git};
 use crate::live::Live;
 use crate::logs::{Cursor, DEFAULT_CAP_BYTES, LogFollower, RunLog, StepLog};
-use crate::names::{JobName, RunId};
+use crate::names::{JobName, NameError, RefName, RunId};
 use crate::paths::Paths;
 use crate::pipeline::{Input, Schedule, Source};
 use crate::run::Outcome;
@@ -59,8 +59,11 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "REF")]
     image: Option<String>,
     /// The branch that counts as pushed [default: the one that is checked out]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tag")]
     branch: Option<String>,
+    /// The tag that counts as pushed, instead of a branch
+    #[arg(long)]
+    tag: Option<String>,
     /// Run this commit instead of the working tree
     #[arg(long, value_name = "REV")]
     sha: Option<String>,
@@ -70,6 +73,15 @@ pub(super) struct RunArguments {
     /// What the run starts from: push, manual, or the name of a schedule
     #[arg(long, value_name = "SOURCE", default_value = "push", value_parser = source)]
     source: Source,
+}
+
+impl RunArguments {
+    /// The ref that shall count as pushed.
+    fn wanted(&self) -> Result<Option<RefName>, NameError> {
+        let branch = self.branch.iter().map(|branch| format!("refs/heads/{branch}"));
+        let tag = self.tag.iter().map(|tag| format!("refs/tags/{tag}"));
+        branch.chain(tag).next().map(|name| name.parse()).transpose()
+    }
 }
 
 /// A source, as people type it.
@@ -142,7 +154,7 @@ impl Plan {
             (None, Some(checkout)) => checkout.files().await?,
             (None, None) => all_files(&subject.root).map_err(|(path, error)| CiError::Read(path, error))?,
         };
-        let push = Push::find(&subject, checkout.as_ref(), arguments.branch.as_deref()).await?;
+        let push = Push::find(&subject, checkout.as_ref(), arguments.wanted()?).await?;
         let choice = choose(arguments.executor, &subject.root, run).await?;
         let image = match &arguments.image {
             Some(reference) => ImageSource::Reference(reference.clone()),
