@@ -32,7 +32,9 @@ fn pipeline(language: &str, code: &str) -> Option<PipelineSource> {
             format!("(local ci (require :quire.ci))\n{code}(ci.job :the-end [:quire/push] #nil)")
         }
         "fennel" => {
-            format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : env : secret : log : read-file : read-json : write-file : artifact}}]\n{code}))")
+            format!(
+                "(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : env : secret : log : read-file : read-json : write-file : artifact}}]\n{code}))"
+            )
         }
         "lua" => code.to_owned(),
         _ => return None,
