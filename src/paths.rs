@@ -194,6 +194,12 @@ impl Paths {
         self.data.join("server.sock")
     }
 
+    /// The socket over which people's commands run in the containers of runs.
+    #[must_use]
+    pub fn attach_socket(&self) -> PathBuf {
+        self.data.join("attach.sock")
+    }
+
     /// Where `serve` listens, as JSON, replaced atomically: `listen` (an address to reach it at from
     /// within) and `url` (what people type). Commands read it instead of the configuration.
     #[must_use]

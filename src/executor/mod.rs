@@ -216,6 +216,25 @@ pub trait Workspace: Send + Sync {
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>>;
 }
 
+/// A person's command in a run's container.
+pub struct Attached {
+    /// What it writes, until it ends.
+    pub output: BoxStream<'static, Result<(Stream, Bytes), ExecutorError>>,
+    /// Its standard input; to close it, shut it down.
+    pub input: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    /// Its end.
+    pub end: Box<dyn AttachedEnd>,
+}
+
+/// The end of a person's command.
+pub trait AttachedEnd: Send + Sync {
+    /// Its exit code, once its output has ended; none where it is not known.
+    fn exit_code(&self) -> BoxFuture<'_, Option<i32>>;
+
+    /// Ends it, with everything that it started.
+    fn end(&self) -> BoxFuture<'_, ()>;
+}
+
 /// One way of executing runs.
 pub trait Executor: Send + Sync {
     /// Which.
@@ -244,6 +263,14 @@ pub trait Executor: Send + Sync {
     ///
     /// An error is [`ExecutorError::Busy`] where a run has it.
     fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>>;
+
+    /// Starts a command of a person's in a run's container, beside those of its jobs.
+    ///
+    /// An error is [`ExecutorError::Command`] where the run has no container.
+    fn attach(&self, _run: RunId, _argv: Vec<String>) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
+        let refusal = ExecutorError::Command("the run is executed on the host, without a container to attach to".to_owned());
+        Box::pin(std::future::ready(Err(refusal)))
+    }
 
     /// The appliance stops: gives back what is only of use while it runs. What cannot be given back
     /// within a moment stays, and is used again at the next start.

@@ -146,6 +146,21 @@ async fn facts_of_many_commits_by_one_process() {
 }
 
 #[tokio::test]
+async fn a_commit_whose_pipeline_may_name_a_group_is_known_by_the_word() {
+    let (fixture, repo, none) = Fixture::with_files(&[(".quire/ci.fnl", "(ci.job :a)"), (".quire/notes.txt", "group")]);
+    let own = fixture.commit(&[(".quire/ci.fnl", "(ci.group :deploy)")], "own");
+    let helper = fixture.commit(&[(".quire/ci.fnl", "(require :deploy)"), (".quire/deploy.lua", "ci.group('x')")], "helper");
+    let elsewhere = fixture.commit(&[(".quire/deploy.lua", "--"), ("group.fnl", "(ci.group :x)")], "elsewhere");
+    let many: Vec<(String, &str)> = (0..=100).map(|n| (format!(".quire/h{n}.fnl"), "")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    let too_many = fixture.commit(&many, "too many to look at");
+    let ids = [none, own.clone(), helper, elsewhere, too_many, own];
+    let facts = fixture.git.commit_facts(&repo, &ids).await.unwrap();
+    let may: Vec<bool> = facts.iter().map(|facts| facts.may_group).collect();
+    assert_eq!(may, [false, true, true, false, true, true]);
+}
+
+#[tokio::test]
 async fn the_files_of_a_pipeline() {
     let big = "x".repeat(5000);
     let (fixture, repo, id) = Fixture::with_files(&[

@@ -8,7 +8,9 @@
 //! One loop is level-triggered on the database: woken or not, it looks for what to stop and what
 //! to claim. A run ends in one place ([`one`]), after its workspace is confirmed gone.
 
+mod attach;
 mod examine;
+mod keep;
 mod one;
 pub mod play;
 pub mod prepare;
@@ -68,6 +70,8 @@ pub struct RunnerConfig {
     pub limits: ResourceLimits,
     /// Whether an orphaned run is queued again, once.
     pub retry_orphaned: bool,
+    /// How long the container of a failed run is kept that asked for it; zero for not at all.
+    pub keep_failed: Duration,
     /// What the logs of one run may take, in bytes.
     pub log_cap: u64,
     /// What the artifacts of one run may take, in bytes.

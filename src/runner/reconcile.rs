@@ -23,11 +23,19 @@ impl Runner {
                 return false;
             }
         };
+        let mut living = driven.clone();
+        match self.kept().await {
+            Ok(kept) => living.extend(kept),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "which containers are kept cannot be read");
+                return false;
+            }
+        }
         let mut all_right = true;
         let strays: Vec<&Run> = active.iter().filter(|run| !driven.contains(&run.id)).collect();
         for executor in &self.0.executors {
             let mine = |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
-            match executor.sweep(&driven).await {
+            match executor.sweep(&living).await {
                 Ok(swept) => {
                     if swept.removed > 0 {
                         tracing::warn!(removed = swept.removed, executor = %executor.kind(), "removed what runs had left behind");

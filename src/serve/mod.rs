@@ -111,6 +111,8 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
 
     let socket = bound(async || intake::bind(&paths.socket())).await;
     let socket = socket.map_err(system(format!("listen on {}", paths.socket().display())))?;
+    let attach = bound(async || intake::bind(&paths.attach_socket())).await;
+    let attach = attach.map_err(system(format!("listen on {}", paths.attach_socket().display())))?;
     let address = parts::listen_address(&config);
     let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
     let health = HealthBoard::new(clock.clone());
@@ -139,7 +141,8 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
             async {
                 shutdown.run_until_cancelled(watch::engine(&executors, &health, &meter)).await;
             },
-            runner.run(shutdown.clone()),
+            runner.attend(attach, shutdown.child_token()),
+            runner.clone().run(shutdown.clone()),
             housekeeping.run(shutdown.child_token()),
         );
     };

@@ -122,6 +122,7 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
         run_timeout: config.ci.timeout,
         limits: ResourceLimits { memory: config.ci.memory, milli_cpus: config.ci.cpus, pids: config.ci.pids, network: config.ci.network },
         retry_orphaned: config.ci.retry_orphaned,
+        keep_failed: config.ci.keep_failed,
         log_cap: DEFAULT_CAP_BYTES,
         artifact_cap: config.ci.max_artifacts,
         secrets: Arc::new(move |name| secrets.secret(name, variable).map_err(|error| error.to_string())),

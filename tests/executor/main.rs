@@ -5,6 +5,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../support/forge.rs"]
+mod forge;
+
+mod attach;
 mod caches;
 mod docker;
 mod engine_away;

@@ -164,7 +164,7 @@ impl Session {
                     self.driver.send(&ToDriver::SecretValue { call, value }).await.unwrap();
                 }
                 FromDriver::ReadFile { call, .. } => {
-                    let content = Ok(Text::Plain(r#"{"name": "app"}"#.to_owned()));
+                    let content = Ok(Text::Plain(r#"{"version": "1", "name": "n", "scripts": {}}"#.to_owned()));
                     self.driver.send(&ToDriver::FileRead { call, content }).await.unwrap();
                 }
                 FromDriver::WriteFile { call, .. } | FromDriver::Artifact { call, .. } => {

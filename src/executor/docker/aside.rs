@@ -30,7 +30,7 @@ pub(super) async fn run(engine: &Engine, container: &str, user: Option<&str>, ar
     Ok((exit_code(engine, &exec).await?, String::from_utf8_lossy(&kept).into_owned()))
 }
 
-async fn exit_code(engine: &Engine, exec: &str) -> Result<Option<i64>, DockerError> {
+pub(super) async fn exit_code(engine: &Engine, exec: &str) -> Result<Option<i64>, DockerError> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {

@@ -10,6 +10,7 @@
 //! than half as much again as the container's start, and one of the engine's few address ranges.
 
 mod aside;
+mod attach;
 mod caches;
 mod ending;
 mod files;
@@ -26,7 +27,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{CacheInfo, Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
+use super::{Attached, CacheInfo, Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
 use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings, VolumeMount};
 use crate::names::{RepoName, RunId};
 use crate::run::ExecutorKind;
@@ -81,6 +82,11 @@ pub struct DockerExecutor {
     network: Arc<tokio::sync::Mutex<Option<String>>>,
 }
 
+/// How a run's container is called.
+fn container_name(run: RunId) -> String {
+    format!("quire-{run}")
+}
+
 /// What this process has in hand: a sweep and the removal of old images leave it alone.
 #[derive(Default)]
 struct Live {
@@ -112,7 +118,7 @@ impl DockerExecutor {
         // The engine refuses more CPUs than it has.
         let most = self.engine.cpus().await?.saturating_mul(1000);
         Ok(ContainerSpec {
-            name: format!("quire-{}", spec.run),
+            name: container_name(spec.run),
             image: image.name.clone(),
             // Root, so that the workspace can be given to the image's user; that one then runs the commands.
             user: image.user.as_ref().map(|_| "0".to_owned()),
@@ -282,6 +288,10 @@ impl Executor for DockerExecutor {
 
     fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>> {
         self.remove_cache(repo, name).boxed()
+    }
+
+    fn attach(&self, run: RunId, argv: Vec<String>) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
+        self.attach(run, argv).boxed()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
