@@ -10,6 +10,7 @@
 mod forge;
 
 mod containers;
+mod database;
 mod disk;
 mod engine;
 mod housekeeping;
@@ -20,7 +21,9 @@ mod points;
 mod power;
 mod proxy;
 mod push_path;
+mod queueing;
 mod random;
+mod scarce;
 
 use std::path::Path;
 use std::process::Command;

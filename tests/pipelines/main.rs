@@ -5,10 +5,14 @@
 
 mod check;
 mod compiled;
+mod cookbook;
 mod docs;
+mod escapes;
 mod forms;
 mod hostile;
 mod init;
+mod kept;
+mod limits;
 mod rules;
 mod run;
 mod support;
