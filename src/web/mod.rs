@@ -138,6 +138,8 @@ struct App {
     web: WebState,
     keys: keys::Keys,
     followers: Arc<Semaphore>,
+    /// Whose turn it is among those who follow runs live.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl App {
@@ -152,7 +154,7 @@ type Shared = axum::extract::State<Arc<App>>;
 /// All routes.
 pub fn router(state: WebState) -> Router {
     let keys = keys::Keys::new(state.paths.clone());
-    let app = Arc::new(App { web: state, keys, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) });
+    let app = Arc::new(App { web: state, keys, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)), turn: Arc::default() });
     let guarded = Router::new()
         .route("/", get(home::page))
         .route("/events", get(stream::states))
