@@ -13,6 +13,7 @@ mod containers;
 mod database;
 mod disk;
 mod engine;
+mod housekeeping;
 mod mounts;
 mod neighbours;
 mod own_engine;
@@ -20,6 +21,7 @@ mod points;
 mod power;
 mod proxy;
 mod push_path;
+mod queueing;
 mod random;
 mod scarce;
 

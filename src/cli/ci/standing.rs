@@ -24,7 +24,7 @@ pub(super) fn standing(jobs: &[Job], steps: &[Step], now: Millis, room: usize, p
             lines.push(format!("  └─ {}{}", command(step), paint.with(DIM, &format!(" · {}", took(step.started, now)))));
         }
     }
-    if shown.len() < jobs.len() {
+    if shown.len() < jobs.len() || lines.len() > room {
         let summary = counts(jobs, shown.len());
         lines.truncate(room.saturating_sub(1));
         lines.push(paint.with(DIM, &summary));
