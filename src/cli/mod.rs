@@ -5,6 +5,8 @@
 //! The management commands ([`manage`]) are the same here and over SSH.
 
 mod artifacts;
+mod attach;
+mod cache;
 mod ci;
 mod exec;
 mod follow;

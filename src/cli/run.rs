@@ -9,11 +9,11 @@ use super::logs::{self, LogFormat};
 use super::manage::{Context, Format};
 use super::output::{Cell, Out, span};
 use super::report::{FAILED, Failure};
-use super::start;
+use super::{attach, start};
 use crate::hook;
 use crate::names::{JobName, RefName, RepoName, RunId};
 use crate::run::{JobRow, Run, RunState, StepRow, Trigger};
-use crate::store::{Repeat, RunFilter};
+use crate::store::{Kept, Repeat, RunFilter};
 
 /// What can be done with runs. An `ID` may be any prefix of one that no other run shares.
 #[derive(Subcommand)]
@@ -35,6 +35,8 @@ pub(super) enum RunCommand {
     Retry(RetryArgs),
     /// Start a run by hand, of where a branch stands now.
     Start(start::StartArgs),
+    /// Open a shell in the container of a run that goes on, or that failed and was to be kept.
+    Attach(attach::AttachArgs),
 }
 
 #[derive(clap::Args)]
@@ -82,6 +84,9 @@ pub(super) struct LogsArgs {
     /// Only this job's lines.
     #[arg(long)]
     job: Option<JobName>,
+    /// The log of this service instead, as far as it is written.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["job", "follow", "format", "json"])]
+    service: Option<String>,
     /// Go on until the run ends.
     #[arg(long, short)]
     follow: bool,
@@ -100,6 +105,7 @@ impl RunCommand {
             Self::Show(one) | Self::Wait(one) | Self::Cancel(one) => one.format.json,
             Self::Retry(retry) => retry.one.format.json,
             Self::Start(start) => start.format.json,
+            Self::Attach(attach) => attach.format.json,
             Self::Logs(logs) => logs.json,
             Self::Artifacts(command) => command.json(),
         }
@@ -121,6 +127,8 @@ struct Whole<'a> {
     run: &'a Run,
     jobs: &'a [JobRow],
     steps: &'a [StepRow],
+    /// The container that is kept of it.
+    kept: Option<Kept>,
 }
 
 /// Carries a command out.
@@ -137,7 +145,7 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
         }
         RunCommand::Show(one) => {
             let run = get(find(one)?)?;
-            show(&run, &store.jobs(run.id)?, &store.steps(run.id)?, out)
+            show(&run, &store.jobs(run.id)?, &store.steps(run.id)?, store.kept_container(run.id)?, out)
         }
         RunCommand::Cancel(one) => {
             let id = find(one)?;
@@ -149,6 +157,7 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             }
             told(&run, if run.state.is_final() { "canceled" } else { "asked to stop" }, out)
         }
+        RunCommand::Attach(args) => attach::attach(context, store.resolve_run(&args.id)?, args),
         RunCommand::Start(args) => told(&start::start(context, args)?, "queued", out),
         RunCommand::Retry(args) => {
             let run = store.retry(find(&args.one)?, Repeat { only_failed: args.failed, keep: args.keep })?;
@@ -167,6 +176,10 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
         RunCommand::Logs(args) => {
             let mut appliance = Appliance::new(store.clone(), context.paths);
             let id = store.resolve_run(&args.id)?;
+            if let Some(service) = &args.service {
+                let run = get(id)?;
+                return logs::service(&context.paths.run(&run.repo, id), id, service, out);
+            }
             let format = if args.json { LogFormat::Json } else { args.format };
             let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, out)?;
             if let Some(at) = run.logs_removed_at_ms {
@@ -231,9 +244,9 @@ fn list(runs: &[Run], out: &mut Out<'_>) -> Result<(), Failure> {
     out.table(["RUN", "STATE", "REPOSITORY", "REF", "COMMIT", "QUEUED", "TOOK", "WHY"], &rows)
 }
 
-fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], out: &mut Out<'_>) -> Result<(), Failure> {
+fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], kept: Option<Kept>, out: &mut Out<'_>) -> Result<(), Failure> {
     if out.json {
-        return out.json(&Whole { run, jobs, steps });
+        return out.json(&Whole { run, jobs, steps, kept });
     }
     let mut facts: Vec<[Cell; 2]> = vec![
         ["run".into(), run.id.to_string().into()],
@@ -253,6 +266,7 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], out: &mut Out<'_>) -> Res
         ("image", run.image_tag.clone()),
         ("repeats", run.retry_of.map(|id| if run.only_failed { format!("what failed of {id}") } else { id.to_string() })),
         ("only job", run.only_job.clone()),
+        ("kept", kept.map(|kept| format!("its container, until {}; `run attach {}`", kept.until_ms, run.id))),
         ("group", run.group_name.clone()),
         ("source", Some(run.source.clone()).filter(|_| run.trigger != Trigger::Push)),
         ("parameters", run.params.as_ref().filter(|params| !params.is_empty()).map(parameters)),

@@ -78,6 +78,7 @@ keys! {
     ci.network           "network"         Flag         reload;
     ci.max_artifacts     "max-artifacts"   Size         reload;
     ci.retry_orphaned    "retry-orphaned"  Flag         reload;
+    ci.keep_failed       "keep-failed"     Time         reload;
     keep.runs            "runs"            Count        reload;
     keep.days            "days"            Count        reload;
     keep.logs            "logs"            Size         reload;

@@ -123,6 +123,8 @@ pub struct Ci {
     pub max_artifacts: u64,
     /// Whether a run that quire's own end cut off is queued again, once.
     pub retry_orphaned: bool,
+    /// How long the container of a failed run is kept that asked for it.
+    pub keep_failed: Duration,
 }
 
 /// `:keep`.
@@ -173,6 +175,7 @@ impl Default for Ci {
             network: true,
             max_artifacts: 1 << 30,
             retry_orphaned: true,
+            keep_failed: Duration::from_secs(3600),
         }
     }
 }

@@ -8,6 +8,7 @@
 //!          └─────────────────► skipped | aborted
 //! ```
 
+pub mod attach;
 pub mod event;
 
 use std::fmt;

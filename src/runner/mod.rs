@@ -8,13 +8,16 @@
 //! One loop is level-triggered on the database: woken or not, it looks for what to stop and what
 //! to claim. A run ends in one place ([`one`]), after its workspace is confirmed gone.
 
+mod attach;
 mod examine;
+mod keep;
 mod one;
 pub mod play;
 pub mod prepare;
 mod reconcile;
 mod record;
 mod schedules;
+pub mod service;
 mod step;
 mod tree;
 
@@ -67,6 +70,8 @@ pub struct RunnerConfig {
     pub limits: ResourceLimits,
     /// Whether an orphaned run is queued again, once.
     pub retry_orphaned: bool,
+    /// How long the container of a failed run is kept that asked for it; zero for not at all.
+    pub keep_failed: Duration,
     /// What the logs of one run may take, in bytes.
     pub log_cap: u64,
     /// What the artifacts of one run may take, in bytes.
@@ -149,6 +154,7 @@ impl Runner {
         loop {
             tokio::time::sleep(if all_right { SWEEP_EVERY } else { SLOW_POLL }).await;
             all_right = self.reconcile().await;
+            self.remove_caches_of_none().await;
         }
     }
 

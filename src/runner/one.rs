@@ -14,14 +14,15 @@ use tokio_util::task::AbortOnDropHandle;
 use super::examine;
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Pushed, Unprepared};
-use super::record::{Recorder, StoreRecorder};
+use super::record::{RecordError, Recorder, StoreRecorder};
+use super::service::ServiceOutput;
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
 use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
-use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
+use crate::executor::{Executor, ExecutorError, OutputSink, StartObserver, StartSpec, Stream, Workspace};
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
@@ -61,7 +62,7 @@ impl End {
 }
 
 /// What there is of a run outside the database.
-enum Held {
+pub(super) enum Held {
     /// Nothing: no start was tried.
     Nothing,
     /// A start was tried and handed nothing out: the engine may have something all the same.
@@ -83,6 +84,11 @@ fn internal(error: &dyn std::error::Error) -> End {
     End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", with_causes(error))))
 }
 
+/// A full disk, most likely: the error says it, and it is no bug.
+fn unrecorded(error: &RecordError) -> End {
+    End::Outcome(Outcome::Failed(FailureKind::Internal, with_causes(error)))
+}
+
 impl Runner {
     /// Drives a claimed run to its outcome.
     pub(super) async fn drive(&self, run: Run, executor: Arc<dyn Executor>, stop: CancellationToken, shutdown: CancellationToken) {
@@ -93,6 +99,7 @@ impl Runner {
         let log = RunLog::create(folder, redactor, config.log_cap, self.0.store.clock().clone(), self.0.live.clone(), run.id);
         let mut held = Held::Nothing;
         let mut log_bytes = 0;
+        let mut until = None;
         let end = match log {
             Ok(log) => {
                 let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut held).await.unwrap_or_else(|end| end);
@@ -102,6 +109,16 @@ impl Runner {
                     && let Ok(mut own) = log.own()
                 {
                     own.line(Stream::Stderr, &format!("quire: {message}"));
+                    own.finish();
+                }
+                until = self.keeps(&run, executor.kind(), &end, &held, &config).filter(|_| !shutdown.is_cancelled());
+                if let Some(until) = until
+                    && let Ok(mut own) = log.own()
+                {
+                    own.line(
+                        Stream::Stderr,
+                        &format!("quire: the container is kept until {until}; `run attach {}` opens a shell in it", run.id),
+                    );
                     own.finish();
                 }
                 log_bytes = log.bytes();
@@ -114,7 +131,11 @@ impl Runner {
         };
         let end = if shutdown.is_cancelled() { end.cut_by_shutdown() } else { end };
         crate::fault::point("runner-before-teardown");
-        if !self.tear_down(&run, executor.as_ref(), held, &shutdown).await {
+        let kept = match until {
+            Some(until) => self.keep(run.id, until).await,
+            None => false,
+        };
+        if !kept && !self.tear_down(&run, executor.as_ref(), held, &shutdown).await {
             return;
         }
         crate::fault::point("runner-before-outcome");
@@ -166,14 +187,16 @@ impl Runner {
             let inputs = prepared.pipeline.job(&id).map(|job| job.inputs.iter().map(Input::to_string).collect());
             (id, inputs.unwrap_or_default())
         });
-        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| internal(&error))?;
+        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| unrecorded(&error))?;
 
         let spec = self.start_spec(run, config, &prepared, tree);
-        let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
+        let mut observer =
+            Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok(), logs: log.clone() };
         let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
         if executor.kind() == ExecutorKind::Host {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
-            self.0.store.call(move |store| store.workspace_made(id, &path)).await.map_err(|error| internal(&error))?;
+            let made = self.0.store.call(move |store| store.workspace_made(id, &path)).await;
+            made.map_err(|error| unrecorded(&RecordError::from(error)))?;
         }
         *held = Held::Perhaps;
         let env = spec.env.clone();
@@ -218,7 +241,11 @@ impl Runner {
     async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, SourceValues), End> {
         // The driver starts while git reads.
         let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
-        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| internal(&error))?;
+        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| {
+            // Git's own words for it would be those of a fault of ours.
+            let gone = || End::Outcome(Outcome::Failed(FailureKind::Internal, format!("the repository {} is gone", run.repo)));
+            if self.0.git.exists(&run.repo) { internal(&error) } else { gone() }
+        })?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message.clone(), files.parents.clone());
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
@@ -381,6 +408,8 @@ struct Observer {
     run: RunId,
     live: crate::live::Live,
     log: Option<StepLog>,
+    /// Where services' logs are opened.
+    logs: RunLog,
 }
 
 impl Observer {
@@ -416,6 +445,10 @@ impl StartObserver for Observer {
     fn container_started(&mut self) {
         self.record(|store| store.container_started(self.run));
         crate::fault::point("runner-container-started");
+    }
+
+    fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {
+        Box::new(ServiceOutput::open(&self.logs, service))
     }
 }
 

@@ -23,11 +23,19 @@ impl Runner {
                 return false;
             }
         };
+        let mut living = driven.clone();
+        match self.kept().await {
+            Ok(kept) => living.extend(kept),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "which containers are kept cannot be read");
+                return false;
+            }
+        }
         let mut all_right = true;
         let strays: Vec<&Run> = active.iter().filter(|run| !driven.contains(&run.id)).collect();
         for executor in &self.0.executors {
             let mine = |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
-            match executor.sweep(&driven).await {
+            match executor.sweep(&living).await {
                 Ok(swept) => {
                     if swept.removed > 0 {
                         tracing::warn!(removed = swept.removed, executor = %executor.kind(), "removed what runs had left behind");
@@ -54,6 +62,24 @@ impl Runner {
             }
         }
         all_right
+    }
+
+    /// Removes caches of repositories that are gone. One that cannot be removed yet is for the next time.
+    pub(super) async fn remove_caches_of_none(&self) {
+        for executor in &self.0.executors {
+            // What cannot be asked now is asked again.
+            let Ok(caches) = executor.caches().await else { continue };
+            for cache in caches {
+                if self.0.git.exists(&cache.repo) {
+                    continue;
+                }
+                match executor.remove_cache(&cache.repo, &cache.name).await {
+                    Ok(true) => tracing::info!(repo = %cache.repo, cache = cache.name, "removed a cache of a repository that is gone"),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(repo = %cache.repo, %error, "a cache of a repository that is gone cannot be removed yet"),
+                }
+            }
+        }
     }
 
     async fn orphan(&self, run: &Run) -> bool {

@@ -162,7 +162,9 @@ impl Runner {
         let run = self.scheduled_run(&due).await?;
         let next = next_after(&due.schedule, now);
         crate::fault::point("schedule-before-fire");
-        Ok(self.0.store.call(move |store| store.fire_schedule(&due, next, run.as_ref())).await?)
+        let queued = self.0.store.call(move |store| store.fire_schedule(&due, next, run.as_ref())).await?;
+        crate::fault::point("schedule-fired");
+        Ok(queued)
     }
 
     /// The run of a schedule, of the commit at which the branch stands now; none where it is gone.

@@ -93,9 +93,10 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let web_config = parts::web_config(&config);
     let (keep, kept) = tokio::sync::watch::channel(parts::kept(&config));
     let housekeeping = Housekeeping::new(housekeeping::Parts { paths: paths.clone(), store: store.clone(), live: live.clone(), kept });
-    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), web_config.url.clone());
-    let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let executors = parts::executors(&config, &instance, &paths);
+    let (about, url) = (executors.clone(), web_config.url.clone());
+    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), about, url);
+    let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let program = std::env::current_exe().map_err(system("find the quire binary"))?;
     let runner = Runner::new(runner::Parts {
         store: store.clone(),
@@ -110,6 +111,8 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
 
     let socket = bound(async || intake::bind(&paths.socket())).await;
     let socket = socket.map_err(system(format!("listen on {}", paths.socket().display())))?;
+    let attach = bound(async || intake::bind(&paths.attach_socket())).await;
+    let attach = attach.map_err(system(format!("listen on {}", paths.attach_socket().display())))?;
     let address = parts::listen_address(&config);
     let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
     let health = HealthBoard::new(clock.clone());
@@ -138,7 +141,8 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
             async {
                 shutdown.run_until_cancelled(watch::engine(&executors, &health, &meter)).await;
             },
-            runner.run(shutdown.clone()),
+            runner.attend(attach, shutdown.child_token()),
+            runner.clone().run(shutdown.clone()),
             housekeeping.run(shutdown.child_token()),
         );
     };

@@ -430,6 +430,37 @@ proptest! {
     }
 }
 
+#[test]
+fn what_the_last_release_wrote_goes_on_after_the_upgrade() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("quire.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../../migrations/0001_initial.sql")).unwrap();
+    old.execute_batch(include_str!("../../migrations/samples/0001_initial.sql")).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let clock = Arc::new(AtomicI64::new(1_700_000_100_000));
+    let store = open(&folder, &clock).unwrap();
+    let id = |n: u32| format!("01970000-0000-7000-8000-{n:012}").parse::<RunId>().unwrap();
+    let row = |n: u32| store.run(id(n)).unwrap().unwrap();
+    assert!(row(1).supersede && !row(1).unexamined && !row(1).keep && row(1).params.is_none());
+    // The one that was active ends as an orphan and comes back; the pending one is claimed; a newer push supersedes it.
+    store.container_gone(id(2)).unwrap();
+    let again = store.orphan(id(2), "gone", true, policy::settle).unwrap().unwrap();
+    assert_eq!(store.claim_next(ExecutorKind::Docker).unwrap().unwrap().id, id(3));
+    assert_eq!(store.claim_next(ExecutorKind::Docker).unwrap().unwrap().id, again);
+    let (event, runs) = push("work/app", &["main"]);
+    let recorded = store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
+    assert_eq!(recorded.replaced, [id(3)]);
+    let retried = store.retry(id(1), Repeat { only_failed: true, keep: true }).unwrap();
+    assert_eq!(store.reused(retried.id).unwrap()[0].output, Some(serde_json::json!({"version": "1.2"})));
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let verdict: String = database.query_row("PRAGMA integrity_check", [], |found| found.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+    assert_eq!(database.prepare("PRAGMA foreign_key_check").unwrap().query_map([], |_| Ok(())).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "a copy was made before");
+}
+
 /// A push of one branch whose pipeline may name a group.
 fn record_unexamined(f: &Fixture, name: &str) -> Run {
     let (event, mut runs) = push("app", &[name]);

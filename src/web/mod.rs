@@ -161,6 +161,7 @@ pub fn router(state: WebState) -> Router {
         .route("/runs/{id}/log.txt", get(log::raw))
         .route("/runs/{id}/cancel", post(run::cancel))
         .route("/runs/{id}/retry", post(run::retry))
+        .route("/runs/{id}/retry-failed", post(run::retry_failed))
         .route("/-/health", get(health::page))
         .route("/logout", post(session::logout))
         .fallback(get(runs::of_repository))

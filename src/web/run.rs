@@ -211,8 +211,17 @@ pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>, form: For
 
 /// `POST /runs/<id>/retry`: a new run of the same commit.
 pub(super) async fn retry(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
-    let id = find(&app, &id).await?.id;
-    let run = app.web.store.call(move |s| s.retry(id, Repeat::default())).await?;
+    repeat(&app, &id, form, Repeat::default()).await
+}
+
+/// `POST /runs/<id>/retry-failed`: the same for what failed of it, and what depends on that.
+pub(super) async fn retry_failed(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
+    repeat(&app, &id, form, Repeat { only_failed: true, keep: false }).await
+}
+
+async fn repeat(app: &App, id: &str, form: Form, how: Repeat) -> Result<Response, WebError> {
+    let id = find(app, id).await?.id;
+    let run = app.web.store.call(move |s| s.retry(id, how)).await?;
     app.web.live.state_changed(id);
     app.web.live.state_changed(run.id);
     app.web.queue.wake();

@@ -5,11 +5,18 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../support/forge.rs"]
+mod forge;
+
+mod attach;
+mod caches;
 mod docker;
 mod engine_away;
 mod figures;
+mod files;
 mod host;
 mod network;
 mod refusing;
+mod services;
 mod suite;
 mod support;

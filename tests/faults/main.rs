@@ -10,8 +10,10 @@
 mod forge;
 
 mod containers;
+mod database;
 mod disk;
 mod engine;
+mod housekeeping;
 mod mounts;
 mod neighbours;
 mod own_engine;
@@ -19,7 +21,9 @@ mod points;
 mod power;
 mod proxy;
 mod push_path;
+mod queueing;
 mod random;
+mod scarce;
 
 use std::path::Path;
 use std::process::Command;

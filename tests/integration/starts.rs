@@ -44,10 +44,10 @@ fn a_run_by_hand_gets_its_parameters() {
     assert_eq!(forge.jobs(run.id).len(), 1, "only the job that was asked for");
     let shown = forge.ssh_ok(&format!("run show {}", run.id));
     assert!(shown.contains("to=the moon") && shown.contains("quire/manual"), "{shown}");
-    // A tag has no job for it to start from here: said, not silent.
+    // Of a tag, whose name is a full one.
     tree.git_ok(&["tag", "v1"]);
     tree.push(&["v1"]);
-    forge.ssh_ok("run start app --ref refs/tags/v1");
+    forge.ssh_ok("run start app --ref refs/tags/v1 --job other");
     assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
     forge.check_whole();
 }
@@ -139,7 +139,7 @@ fn a_group_that_supersedes_stops_the_active_run_of_another_ref() {
     let tree = forge.tree("app", "app");
     let folder = forge.file("gate");
     let pipeline = |command: &str| {
-        format!("(local ci (require :quire.ci))\n(ci.group :deploy)\n(ci.job :go [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n")
+        format!("(local ci (require :quire.ci))\n(ci.group :deploy {{:supersede true}})\n(ci.job :go [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n")
     };
     tree.write(".quire/ci.fnl", &pipeline(&gate(&folder)));
     tree.push_new("first");

@@ -5,11 +5,13 @@
 
 mod check;
 mod compiled;
+mod cookbook;
 mod docs;
 mod escapes;
 mod forms;
 mod hostile;
 mod init;
+mod kept;
 mod limits;
 mod rules;
 mod run;

@@ -102,6 +102,12 @@ pub(super) async fn end(engine: &Engine, container: &str, user: Option<&str>, ma
     Ok(Ended::Container)
 }
 
+/// Ends everything with this mark, and nothing else whatever happens.
+pub(super) async fn marked(engine: &Engine, container: &str, mark: &str) -> Result<(), DockerError> {
+    let _ = tokio::time::timeout(PATIENCE, by_script(engine, container, None, mark, false)).await.unwrap_or(Ok(false))?;
+    Ok(())
+}
+
 async fn by_script(engine: &Engine, container: &str, user: Option<&str>, mark: &str, alone: bool) -> Result<bool, DockerError> {
     let alone = if alone { "alone" } else { "" };
     let (code, _) = aside::run(engine, container, user, &["/bin/sh", "-c", SCRIPT, "quire-end", mark, alone]).await?;

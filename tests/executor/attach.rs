@@ -1,0 +1,113 @@
+//! A person in the container of a run: while it goes on, and after it failed where it was to be kept.
+
+#![expect(clippy::disallowed_methods, reason = "tests start real programs")]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use quire::run::{FailureKind, RunState};
+
+use super::forge::{TestForge, said, wait_for};
+use super::support::{endpoint, skipped};
+
+fn contained() -> TestForge {
+    let mut forge = TestForge::new();
+    forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", &endpoint());
+    forge.set("QUIRE_CI_NETWORK", "false").set("QUIRE_CI_MEMORY", "256m").serve();
+    forge
+}
+
+fn pipeline(command: &str) -> String {
+    format!("(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n")
+}
+
+/// A command over SSH with something on its standard input.
+fn ssh_with(forge: &TestForge, command: &str, input: &str) -> Output {
+    let mut child = Command::new(forge.file("client/ssh"))
+        .arg(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
+    if skipped("docker") {
+        return;
+    }
+    let mut forge = contained();
+    let tree = forge.tree("app", "app");
+    tree.write(".quire/ci.fnl", &pipeline("echo evidence > left; exit 3"));
+    tree.commit("first");
+    tree.push(&["-o", "ci.keep", "main"]);
+    let run = forge.end_of(forge.newest("app").id);
+    assert_eq!((run.failure_kind, run.keep), (Some(FailureKind::Job), true), "{run:?}");
+    let shown = forge.ssh_ok(&format!("run show {}", run.id));
+    assert!(shown.contains("its container, until"), "{shown}");
+    assert!(forge.ssh_ok(&format!("run logs {}", run.id)).contains("the container is kept until"));
+    assert_eq!(forge.ssh_ok(&format!("run attach {} cat left", run.id)), "evidence\n");
+    // A shell that reads what is typed; both outputs and the exit code come back.
+    let output = ssh_with(&forge, &format!("run attach {}", run.id), "pwd\necho wrong >&2\nexit 7\n");
+    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "/work\n");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("a shell in run") && errors.ends_with("wrong\n"), "{errors}");
+
+    // It outlives the server, and a server that was killed.
+    forge.kill();
+    forge.serve();
+    assert_eq!(forge.ssh_ok(&format!("run attach {} cat left", run.id)), "evidence\n");
+    assert!(forge.stop().success());
+    let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
+    assert_eq!(database.execute("UPDATE kept_containers SET until_ms = 1", []).unwrap(), 1);
+    drop(database);
+    forge.serve();
+    let refused = wait_for("its removal", || {
+        Some(forge.ssh(&format!("run attach {} true", run.id))).filter(|output| output.status.code() == Some(1))
+    });
+    assert!(said(&refused).contains("its container is gone"), "{}", said(&refused));
+    let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let name = format!("quire-{}", run.id);
+    wait_for("the container to go", || runtime.block_on(engine.container(&name)).unwrap().is_none().then_some(()));
+    // Not asked for, not kept.
+    forge.ssh_ok(&format!("run retry {}", run.id));
+    let again = forge.end_of(forge.newest("app").id);
+    assert!(said(&forge.ssh(&format!("run attach {} true", again.id))).contains("run retry --keep"));
+    forge.check_whole();
+}
+
+#[test]
+fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
+    if skipped("docker") {
+        return;
+    }
+    let forge = contained();
+    let tree = forge.tree("app", "app");
+    tree.write(".quire/ci.fnl", &pipeline("touch begun; while [ ! -e go ]; do sleep 0.1; done; echo through"));
+    tree.push_new("first");
+    let run = forge.newest("app");
+    let attach = |command: &str| forge.ssh(&format!("run attach {} {command}", run.id));
+    wait_for("the command", || attach("test -e begun").status.success().then_some(()));
+    let mut person = Command::new(forge.file("client/ssh"))
+        .arg(format!("run attach {} sleep 4321", run.id))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let sleeps = || attach("sh -c 'cat /proc/[0-9]*/cmdline | tr \"\\0\" \" \" | grep -q \"sleep 432[1]\"'").status.success();
+    wait_for("the person's command", || sleeps().then_some(()));
+    person.kill().unwrap();
+    person.wait().unwrap();
+    wait_for("its end", || (!sleeps()).then_some(()));
+    assert_eq!(forge.run(run.id).state, RunState::Active);
+    assert!(attach("touch go").status.success());
+    assert_eq!(forge.end_of(run.id).state, RunState::Complete);
+    let gone = attach("true");
+    assert!(gone.status.code() == Some(1) && said(&gone).contains("has ended"), "{}", said(&gone));
+    forge.check_whole();
+}

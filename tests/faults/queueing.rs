@@ -1,0 +1,71 @@
+//! Killed while the group of a run is found out, and as a schedule comes due.
+
+use std::os::unix::process::ExitStatusExt;
+
+use quire::run::{RunState, Trigger};
+
+use super::forge::{TestForge, wait_for};
+
+fn killed(forge: &mut TestForge) {
+    let status = forge.ended();
+    assert_eq!(status.signal(), Some(9), "{status}: {}", forge.log());
+}
+
+#[test]
+fn while_the_group_of_a_run_is_found_out() {
+    let mut forge = TestForge::new();
+    let marker = forge.file("once").display().to_string();
+    forge.set("QUIRE_FAULT", "runner-before-examined").set("QUIRE_FAULT_ONCE", &marker).serve();
+    let order = forge.file("order");
+    let pipeline = format!(
+        "(local ci (require :quire.ci))\n(ci.group :deploy {{:supersede false}})\n\
+         (ci.job :go [:quire/push] (fn [{{: sh}}] (sh \"echo $QUIRE_BRANCH >> {}\")))\n",
+        order.display()
+    );
+    let tree = forge.tree_with("app", &pipeline);
+    tree.push(&["main"]);
+    killed(&mut forge);
+    // Pushed while the server is away: it waits behind the one that is still unexamined.
+    tree.push(&["main:second"]);
+    assert!(forge.runs().iter().all(|run| run.unexamined && run.state == RunState::Pending));
+    forge.serve();
+    wait_for("both runs", || (forge.runs().len() == 2).then_some(()));
+    forge.wait_for_quiet();
+    let runs = forge.runs();
+    assert!(runs.iter().all(|run| run.state == RunState::Complete && run.group_name.as_deref() == Some("deploy")), "{runs:?}");
+    assert_eq!(std::fs::read_to_string(&order).unwrap(), "main\nsecond\n");
+    forge.check_whole();
+}
+
+#[test]
+fn as_a_schedule_comes_due() {
+    for point in ["schedule-before-fire", "schedule-fired"] {
+        let mut forge = TestForge::start();
+        let tree = forge.tree_with(
+            "app",
+            "(local ci (require :quire.ci))\n(ci.cron :tidy \"17 3 * * *\")\n\
+             (ci.job :go [:quire/cron/tidy] (fn [{: sh}] (sh \"echo tidy\")))\n(ci.job :push [:quire/push] (fn [{: sh}] (sh \"true\")))\n",
+        );
+        tree.push(&["main"]);
+        wait_for("the schedule", || (!forge.store().schedules(None).unwrap().is_empty()).then_some(()));
+        forge.wait_for_quiet();
+        assert!(forge.stop().success());
+        let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
+        assert_eq!(database.execute("UPDATE schedules SET next_at_ms = 1700000000000", []).unwrap(), 1);
+        drop(database);
+        let marker = forge.file("once").display().to_string();
+        forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).spawn();
+        killed(&mut forge);
+        forge.serve();
+        let cron = || forge.runs().into_iter().filter(|run| run.trigger == Trigger::Cron).collect::<Vec<_>>();
+        wait_for("its run", || cron().pop());
+        // Read again, and looked at again whether it is due.
+        tree.push_new("next");
+        forge.wait_for_quiet();
+        let runs = cron();
+        // A run that was active when the server was killed is queued again, as any other.
+        let complete = runs.iter().filter(|run| run.state == RunState::Complete).count();
+        assert_eq!((runs.len(), complete), (1, 1), "{point}: {runs:?}");
+        forge.check_whole();
+    }
+}
