@@ -119,6 +119,13 @@ impl Paths {
         run_folder.join("jobs").join(job.as_str()).join(format!("{seq}.log"))
     }
 
+    /// The log of one service of a run.
+    #[must_use]
+    pub fn service_log(run_folder: &Path, service: &str) -> PathBuf {
+        // Names are checked elsewhere; here they only must not lead elsewhere.
+        run_folder.join("services").join(format!("{}.log", service.replace('/', "%2F")))
+    }
+
     /// A run's workspace on disk (host executor).
     #[must_use]
     pub fn workspace(run_folder: &Path) -> PathBuf {

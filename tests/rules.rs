@@ -41,7 +41,7 @@ const MODULES: &[Module] = &[
     Module("driver", 3, &["fennel"]),
     Module("executor", 3, &["docker", "logs"]),
     Module("housekeeping", 3, &["git", "store"]),
-    Module("intake", 3, &["housekeeping", "queue", "store", "git"]),
+    Module("intake", 3, &["executor", "housekeeping", "queue", "store", "git"]),
     Module("queue", 3, &["store"]),
     Module("runner", 3, &["queue", "executor", "driver", "git", "store", "logs", "artifacts"]),
     Module("hook", 4, &[]),

@@ -12,17 +12,19 @@ from children import killed
 from containers import containers
 from driver import graph
 from forge import Client, Forge, Plain
+from load import clients, one_after_the_other, output
 from measure import Wrong, machine
 from pages import pages, programs
 from pushes import hook, pushes
 from runs import many_jobs, small_runs, steps
 
-SECTIONS = ("push", "hook", "driver", "steps", "jobs", "children", "pages", "programs", "containers", "appliance")
+SECTIONS = ("push", "hook", "driver", "steps", "jobs", "children", "pages", "programs", "containers", "appliance", "clients", "output", "series")
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"only these: {' '.join(SECTIONS)}; nothing is written then")
+    parser.add_argument("--seconds", type=int, default=60, help="how long many clients push at quire, and as long at the floor (60)")
     parser.add_argument("--quick", action="store_true", help="few rounds; nothing is written")
     parser.add_argument("--quire", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--image", required=True, help=argparse.SUPPRESS)
@@ -60,6 +62,29 @@ def native(report, asked, wanted, client, folder):
         forge.stop()
 
 
+def crowd(report, asked, client, folder):
+    """Many clients at a quire whose runs wait: the engine that they ask for is not there."""
+    forge = Forge(asked.quire, folder, client, QUIRE_CI_EXECUTOR="docker", QUIRE_CI_ENGINE="unix:///nonexistent/docker.sock")
+    plain = Plain(forge, folder)
+    try:
+        clients(report, forge, plain, client, 6 if asked.quick else asked.seconds, 2 if asked.quick else 4)
+    finally:
+        plain.stop()
+        forge.stop()
+
+
+def series(report, asked, client, folder):
+    """Many runs one after the other, on the host and in containers."""
+    for executor, count in (("host", 20 if asked.quick else 500), ("docker", 5 if asked.quick else 60)):
+        place = os.path.join(folder, executor)
+        os.makedirs(place)
+        forge = Forge(asked.quire, place, client, QUIRE_CI_EXECUTOR=executor)
+        try:
+            one_after_the_other(report, forge, client, count, executor)
+        finally:
+            forge.stop()
+
+
 def measure(report, asked, folder):
     def wanted(section):
         return not asked.sections or section in asked.sections
@@ -75,6 +100,13 @@ def measure(report, asked, folder):
     if wanted("containers"):
         os.makedirs(os.path.join(folder, "docker"))
         containers(report, asked.quire, os.path.join(folder, "docker"), client, 3 if asked.quick else 20)
+    for name, what in (("clients", crowd), ("series", series)):
+        if wanted(name):
+            os.makedirs(os.path.join(folder, name))
+            what(report, asked, client, os.path.join(folder, name))
+    if wanted("output"):
+        os.makedirs(os.path.join(folder, "output"))
+        output(report, asked.quire, os.path.join(folder, "output"), client, 20 if asked.quick else 100, 1 if asked.quick else 5)
     if wanted("driver"):
         graph(report, asked.quire, 5 if asked.quick else 50)
     if wanted("programs"):

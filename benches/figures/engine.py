@@ -29,8 +29,8 @@ def call(method, path, body=None, expected=(200, 201, 204)):
     return json.loads(content) if content.startswith((b"{", b"[")) else None
 
 
-def exec_output(container, argv):
-    """Runs a command as quire does, with both streams apart; its output and exit code."""
+def exec_stream(container, argv):
+    """Runs a command as quire does, with both streams apart: an iterator of its frames' bytes as they come, and its exec's id."""
     body = {"Cmd": argv, "AttachStdout": True, "AttachStderr": True}
     made = call("POST", f"/containers/{container}/exec", body)["Id"]
     connection = socket.socket(socket.AF_UNIX)
@@ -38,14 +38,29 @@ def exec_output(container, argv):
     body = b'{"Detach":false,"Tty":false}'
     connection.sendall(b"POST /v1.41/exec/%s/start HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: Upgrade\r\n"
                        b"Upgrade: tcp\r\nContent-Length: %d\r\n\r\n%s" % (made.encode(), len(body), body))
-    answer = b""
-    while part := connection.recv(65536):
-        answer += part
-    connection.close()
-    head, _, frames = answer.partition(b"\r\n\r\n")
+    file = connection.makefile("rb", buffering=1 << 18)
+    head = file.readline()
     expect(re.match(rb"HTTP/1.1 (101|200) ", head), f"exec answered {head[:200]}")
-    output = b""
-    while frames:
-        size = int.from_bytes(frames[4:8], "big")
-        output, frames = output + frames[8:8 + size], frames[8 + size:]
-    return output.decode(), call("GET", f"/exec/{made}/json")["ExitCode"]
+    while file.readline() not in (b"\r\n", b""):
+        pass
+
+    def frames():
+        while header := file.read(8):
+            yield file.read(int.from_bytes(header[4:8], "big"))
+        file.close()
+        connection.close()
+    return frames(), made
+
+
+def exec_output(container, argv):
+    """Runs a command; its output and exit code."""
+    frames, made = exec_stream(container, argv)
+    output = b"".join(frames).decode()
+    return output, call("GET", f"/exec/{made}/json")["ExitCode"]
+
+
+def exec_size(container, argv):
+    """Runs a command and throws its output away; the bytes of it and the exit code."""
+    frames, made = exec_stream(container, argv)
+    size = sum(map(len, frames))
+    return size, call("GET", f"/exec/{made}/json")["ExitCode"]

@@ -33,6 +33,7 @@ use unpack::Unpacked;
 
 use crate::names::{RepoName, RunId};
 use crate::paths::Paths;
+use crate::space::in_words;
 
 /// The most that the artifacts of a run may take, where nothing else is said.
 pub const DEFAULT_CAP_BYTES: u64 = 1 << 30;
@@ -60,15 +61,6 @@ pub enum ArtifactError {
     /// The run was stopped meanwhile.
     #[error("the run was stopped")]
     Stopped,
-}
-
-/// Bytes as people write them in a configuration.
-fn in_words(bytes: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
-        Some((name, unit)) => format!("{} {name}", bytes / unit),
-        None => format!("{bytes} bytes"),
-    }
 }
 
 /// What was kept.

@@ -149,7 +149,7 @@ async fn names_once_and_sizes_within_the_cap() {
     assert_eq!(error.to_string(), "there is an artifact `one` already; keep this one under another :name");
     keep(&keeper, "two", half()).await.unwrap();
     let error = keep(&keeper, "three", Made::new().file("x", b"x").done()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the artifacts of this run would be larger than 1 MiB together, the most that may be kept");
+    assert_eq!(error.to_string(), "the artifacts of this run would be larger than 1.0 MiB together, the most that may be kept");
     keep(&keeper, "empty", Made::new().file("x", b"").done()).await.unwrap();
     // A job that is tried again keeps them again.
     keeper.discard(&first).unwrap();

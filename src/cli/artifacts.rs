@@ -10,6 +10,7 @@ use super::output::{Cell, Out};
 use super::report::Failure;
 use crate::artifacts::{self, Artifact, ArtifactName};
 use crate::run::{ArtifactRow, Run};
+use crate::space::in_words;
 use crate::store::Store;
 
 /// What can be done with artifacts.
@@ -66,13 +67,13 @@ fn list(rows: &[ArtifactRow], out: &mut Out<'_>) -> Result<(), Failure> {
         [
             row.name.as_str().into(),
             kind.into(),
-            row.bytes.to_string().into(),
+            in_words(row.bytes).into(),
             row.job_id.as_str().into(),
             out.when(Some(row.created_at_ms)).into(),
         ]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();
-    out.table(["NAME", "KIND", "BYTES", "JOB", "KEPT"], &rows)
+    out.table(["NAME", "KIND", "SIZE", "JOB", "KEPT"], &rows)
 }
 
 /// The artifact that is meant.

@@ -1,6 +1,7 @@
 //! `quire run logs`: a run's log as text while it comes, or whole as JSON or YAML.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -8,9 +9,13 @@ use super::follow::{self, Sink, Source, Waiting};
 use super::output::Out;
 use super::report::Failure;
 use super::run::short;
-use crate::logs::{LogLine, Stream};
+use crate::logs::{LogLine, Stream, read_from};
 use crate::names::{JobName, RunId};
+use crate::paths::Paths;
 use crate::run::{JobRow, JobState, Run, StepRow};
+
+/// How much of a service's log is read at once.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// How a log is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +49,35 @@ pub(super) fn logs(
         _ => out.json(&document)?,
     }
     Ok(run)
+}
+
+/// Prints what is there of a service's log.
+pub(super) fn service(run_folder: &Path, run: RunId, service: &str, out: &mut Out<'_>) -> Result<(), Failure> {
+    let path = Paths::service_log(run_folder, service);
+    if !path.exists() {
+        let names = std::fs::read_dir(run_folder.join("services")).into_iter().flatten().flatten();
+        let mut names: Vec<_> =
+            names.filter_map(|entry| Some(format!("`{}`", entry.file_name().to_str()?.strip_suffix(".log")?.replace("%2F", "/")))).collect();
+        names.sort();
+        let failure = Failure::not_found(format!("run {run} has no log of a service `{service}`"));
+        return Err(if names.is_empty() { failure } else { failure.hint(format!("it has {}", names.join(", "))) });
+    }
+    let mut offset = 0;
+    loop {
+        let slice = read_from(&path, offset, BATCH_BYTES)?;
+        let mut text = Vec::new();
+        for line in &slice.lines {
+            text.extend_from_slice(&line.text);
+            if !line.partial {
+                text.push(b'\n');
+            }
+        }
+        out.raw(&text)?;
+        if !slice.more {
+            return Ok(());
+        }
+        offset = slice.next;
+    }
 }
 
 /// Prints lines as they come.

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::output::Out;
 use super::report::Failure;
-use super::{gc, key, login, owner, repo, run, schedule, status};
+use super::{cache, gc, key, login, owner, repo, run, schedule, status};
 use crate::clock::Clock;
 use crate::paths::Paths;
 use crate::public_keys::Key;
@@ -16,7 +16,7 @@ use crate::ssh::command::Refusal;
 use crate::store::Store;
 
 /// For those who ask what there is.
-pub(super) const OVERVIEW: [(&str, &str); 13] = [
+pub(super) const OVERVIEW: [(&str, &str); 14] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
@@ -25,6 +25,7 @@ pub(super) const OVERVIEW: [(&str, &str); 13] = [
     ("run artifacts list ID | get ID [NAME]", "what it kept; get writes it to standard output"),
     ("run start REPO [--branch B] [--param K=V]", "start one by hand"),
     ("schedule list [--repo R]", "what runs by itself, and when"),
+    ("cache list | clear REPO [NAME]", "what runs keep from one to the next"),
     ("key list", "the keys that may connect"),
     ("login", "a link that signs a browser in"),
     ("status", "how the appliance is"),
@@ -61,6 +62,9 @@ pub(super) enum Manage {
     /// Runs.
     #[command(subcommand)]
     Run(run::RunCommand),
+    /// Caches, which runs keep from one to the next.
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Schedules.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
@@ -80,6 +84,7 @@ impl Manage {
         match self {
             Self::Repo(command) => command.json(),
             Self::Run(command) => command.json(),
+            Self::Cache(command) => command.json(),
             Self::Schedule(command) => command.json(),
             Self::Key(command) => command.json(),
             Self::Login(format) | Self::Status(format) | Self::Gc(format) => format.json,
@@ -153,6 +158,7 @@ fn carry_out(paths: &Paths, command: Manage, caller: &Caller) -> Result<(), Fail
     match command {
         Manage::Repo(command) => repo::repo(&context, &command, out),
         Manage::Run(command) => run::run(&context, &command, out),
+        Manage::Cache(command) => cache::cache(&context, &command, out),
         Manage::Schedule(command) => schedule::schedule(&context, &command, out),
         Manage::Key(command) => key::key(&context, &command, out),
         Manage::Login(_) => login::login(&context, out),

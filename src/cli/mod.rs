@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod attach;
+mod cache;
 mod ci;
 mod exec;
 mod follow;

@@ -18,6 +18,7 @@ use crate::git::Git;
 use crate::hook;
 use crate::names::RepoName;
 use crate::run::Run;
+use crate::run::event::SocketRequest;
 use crate::store::{RepoSummary, Store};
 
 /// How long the runs of a repository that is removed may take to stop.
@@ -167,6 +168,8 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
         }
         _ => {}
     }
+    // Best effort: of a repository that is gone, the server removes them by itself.
+    let _ = hook::ask(context.paths, &SocketRequest::ClearCaches { repo: name.clone(), name: None }, PATIENCE);
     if let Err(error) = artifacts::remove_repo(context.paths, name) {
         return Err(Failure::failed(format!("the repository is gone, some of what its runs kept is not: {error}")));
     }

@@ -84,6 +84,9 @@ pub(super) struct LogsArgs {
     /// Only this job's lines.
     #[arg(long)]
     job: Option<JobName>,
+    /// The log of this service instead, as far as it is written.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["job", "follow", "format", "json"])]
+    service: Option<String>,
     /// Go on until the run ends.
     #[arg(long, short)]
     follow: bool,
@@ -173,6 +176,10 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
         RunCommand::Logs(args) => {
             let mut appliance = Appliance::new(store.clone(), context.paths);
             let id = store.resolve_run(&args.id)?;
+            if let Some(service) = &args.service {
+                let run = get(id)?;
+                return logs::service(&context.paths.run(&run.repo, id), id, service, out);
+            }
             let format = if args.json { LogFormat::Json } else { args.format };
             let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, out)?;
             if let Some(at) = run.logs_removed_at_ms {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, NetworkingConfig};
+use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType, NetworkingConfig};
 use bollard::query_parameters as query;
 
 use super::{DockerError, Engine, Feed, Labels, TarStream, label_filter, label_map};
@@ -17,12 +17,12 @@ pub struct ContainerSpec {
     pub image: String,
     /// Who its first process, and a command without a user, runs as; none for the image's user.
     pub user: Option<String>,
-    /// Replaces the image's entry point and command.
+    /// Replaces the image's entry point and command; empty to keep them.
     pub entrypoint: Vec<String>,
     /// Variables, as `NAME=value`.
     pub env: Vec<String>,
-    /// Working folder; made when it is missing.
-    pub folder: String,
+    /// Working folder, made when it is missing; none for the image's.
+    pub folder: Option<String>,
     /// Labels.
     pub labels: Labels,
     /// Memory (and memory plus swap) in bytes.
@@ -35,8 +35,21 @@ pub struct ContainerSpec {
     pub pids: u32,
     /// Capabilities to take away from the engine's default set.
     pub drop_capabilities: Vec<String>,
+    /// Volumes of the engine's.
+    pub volumes: Vec<VolumeMount>,
     /// What it is connected to.
     pub network: Attachment,
+    /// A further name that it has on that network.
+    pub alias: Option<String>,
+}
+
+/// A volume in a container. One that is empty gets what the image has at this place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// The volume's name.
+    pub volume: String,
+    /// Where it is mounted: an absolute path, made when it is missing.
+    pub target: String,
 }
 
 /// What a container is connected to.
@@ -214,15 +227,21 @@ const LEAST: Duration = Duration::from_millis(100);
 
 fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let (network_mode, networking_config) = connect(&spec.network);
+    let (network_mode, networking_config) = connect(&spec.network, spec.alias.as_ref());
+    let mount = |mount: &VolumeMount| Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(mount.volume.clone()),
+        target: Some(mount.target.clone()),
+        ..Default::default()
+    };
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         user: spec.user.clone(),
-        entrypoint: Some(spec.entrypoint.clone()),
+        entrypoint: (!spec.entrypoint.is_empty()).then(|| spec.entrypoint.clone()),
         // An empty one would bring back the image's.
         cmd: None,
         env: Some(spec.env.clone()),
-        working_dir: Some(spec.folder.clone()),
+        working_dir: spec.folder.clone(),
         labels: Some(label_map(&spec.labels)),
         host_config: Some(HostConfig {
             init: Some(true),
@@ -232,6 +251,7 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
             cpu_shares: Some(i64::from(spec.cpu_shares)),
             pids_limit: Some(i64::from(spec.pids)),
             cap_drop: Some(spec.drop_capabilities.clone()),
+            mounts: (!spec.volumes.is_empty()).then(|| spec.volumes.iter().map(mount).collect()),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             network_mode: Some(network_mode),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
@@ -244,12 +264,13 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
 
 /// The network as the engine is told it. An id as mode alone is not enough: before 25 the engine
 /// makes a name of it, and then finds that name ambiguous where two networks have it.
-fn connect(network: &Attachment) -> (String, Option<NetworkingConfig>) {
+fn connect(network: &Attachment, alias: Option<&String>) -> (String, Option<NetworkingConfig>) {
     match network {
         Attachment::None => ("none".to_owned(), None),
         Attachment::Name(name) => (name.clone(), None),
         Attachment::Id(id) => {
-            let endpoint = EndpointSettings { network_id: Some(id.clone()), ..Default::default() };
+            let endpoint =
+                EndpointSettings { network_id: Some(id.clone()), aliases: alias.map(|alias| vec![alias.clone()]), ..Default::default() };
             let endpoints_config = Some(HashMap::from([(id.clone(), endpoint)]));
             (id.clone(), Some(NetworkingConfig { endpoints_config }))
         }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use bollard::container::LogOutput;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
+use bollard::query_parameters as query;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
@@ -96,6 +97,19 @@ impl Engine {
             }
             StartExecResults::Detached => Err(DockerError::Answer { attempt: "start the command", message: "it is detached".into() }),
         }
+    }
+
+    /// What a container's first process writes from now on. Before the container is started, all of it.
+    ///
+    /// # Errors
+    /// When the engine does not hand it out.
+    pub async fn attach(&self, container: &str) -> Result<BoxStream<'static, Result<Frame, DockerError>>, DockerError> {
+        let options = query::AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
+        let attached = self.call("attach to the container", self.timings().call, |docker| async move {
+            docker.attach_container(container, Some(options)).await
+        });
+        let output = attached.await?.output;
+        Ok(output.map_err(|error| DockerError::from_bollard(READ, error)).and_then(|frame| async { frame_of(frame) }).boxed())
     }
 
     /// How a command stands.

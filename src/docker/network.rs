@@ -17,6 +17,8 @@ pub struct ListedNetwork {
     pub name: String,
     /// When it was made, in the engine's words.
     pub created: String,
+    /// Whether nothing leads from it to the world.
+    pub internal: bool,
     /// Its labels.
     pub labels: Labels,
 }
@@ -40,6 +42,22 @@ impl Engine {
         Ok(made.await?.id)
     }
 
+    /// Makes a bridge on which containers reach each other by name and, unless it is `internal`, the world; gives its id.
+    ///
+    /// # Errors
+    /// When the engine cannot make it; [`DockerError::Conflict`] when the name is taken.
+    pub async fn create_shared_network(&self, name: &str, labels: &Labels, internal: bool) -> Result<String, DockerError> {
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            internal: Some(internal),
+            labels: Some(label_map(labels)),
+            ..Default::default()
+        };
+        let made = self.call("make the network", self.timings().heavy, |docker| async move { docker.create_network(request).await });
+        Ok(made.await?.id)
+    }
+
     /// The networks that carry all of the labels.
     ///
     /// # Errors
@@ -50,7 +68,13 @@ impl Engine {
             self.call("list networks", self.timings().call, |docker| async move { docker.list_networks(Some(options)).await }).await?;
         let entry = |network: bollard::models::Network| {
             let labels = network.labels.unwrap_or_default().into_iter().collect();
-            Some(ListedNetwork { id: network.id?, name: network.name?, created: network.created.unwrap_or_default(), labels })
+            Some(ListedNetwork {
+                id: network.id?,
+                name: network.name?,
+                created: network.created.unwrap_or_default(),
+                internal: network.internal.unwrap_or(false),
+                labels,
+            })
         };
         Ok(listed.into_iter().filter_map(entry).collect())
     }

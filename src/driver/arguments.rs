@@ -5,6 +5,7 @@ use mlua::{Table, Value};
 
 use super::protocol::{ShCommand, ShOptions, Text};
 use crate::pipeline::{nearest, parse_duration};
+use crate::secret::Redactor;
 
 /// The most text of one command: arguments, variables, folder.
 const MAX_COMMAND: usize = 1 << 20;
@@ -169,11 +170,11 @@ pub(super) fn artifact_name(value: Option<&Value>) -> Answer<Option<String>> {
     Ok(name)
 }
 
-/// A command as a person would type it: its first line, shortened.
-pub(super) fn shown(command: &ShCommand) -> String {
+/// A command as a person would type it: its first line, redacted, shortened.
+pub(super) fn shown(command: &ShCommand, secrets: &Redactor) -> String {
     let text = match command {
-        ShCommand::Shell(text) => text.trim().to_owned(),
-        ShCommand::Argv(argv) => shell_words::join(argv),
+        ShCommand::Shell(text) => secrets.redact_text(text.trim()),
+        ShCommand::Argv(argv) => secrets.redact_text(&shell_words::join(argv)),
     };
     let line = text.lines().next().unwrap_or_default();
     let mut short: String = line.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();

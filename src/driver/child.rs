@@ -20,6 +20,7 @@ use super::wire::{self, Incoming, Reader};
 use super::{dsl, sandbox};
 use crate::fennel::{Compiler, Limits, LuaFault, MEMORY_LIMIT, Vm, from_json, lua_fault, to_json};
 use crate::pipeline::{Diagnostic, Place, Registration, format_duration};
+use crate::secret::Secret;
 
 /// The Lua side, as the build script compiled it.
 static RUNTIME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/runtime.luac"));
@@ -287,6 +288,9 @@ impl Driver {
     /// A tool beside `sh` has its answer: a value for the job, or a sentence that it raises.
     fn answered(&mut self, call: u64, answer: Result<Text, String>) -> io::Result<()> {
         let Some((id, Wait::Answer(_, wanted))) = self.waiter(call) else { return Ok(()) };
+        if let (Wanted::Secret(name), Ok(Text::Plain(value))) = (&wanted, &answer) {
+            self.host.secrets.add(name, &Secret::new(value.clone()));
+        }
         let lua = self.host.vm.lua();
         let given = answer.and_then(|text| text.into_bytes().map_err(|_| "the answer cannot be understood".to_owned()));
         let values = match given.and_then(|bytes| value_of(lua, &wanted, &bytes)) {
@@ -421,6 +425,8 @@ impl Driver {
         for name in ["stdout", "stderr"] {
             let text: mlua::LuaString = fields.raw_get(name).ok()?;
             let bytes = text.as_bytes();
+            // Before it is cut: half a secret would be known to nobody.
+            let bytes = self.host.secrets.redact_bytes(&bytes);
             let kept = &bytes[..bytes.len().min(MAX_KEPT_OUTPUT)];
             fields.raw_set(name, String::from_utf8_lossy(kept)).ok()?;
         }
@@ -437,7 +443,7 @@ impl Driver {
 /// An answer as the value that the job sees; or a sentence on what is wrong with it. The inner error is Lua's own.
 fn value_of(lua: &mlua::Lua, wanted: &Wanted, bytes: &[u8]) -> Result<mlua::Result<Value>, String> {
     match wanted {
-        Wanted::Text => Ok(lua.create_string(bytes).map(Value::String)),
+        Wanted::Secret(_) | Wanted::Text => Ok(lua.create_string(bytes).map(Value::String)),
         Wanted::Nothing => Ok(Ok(Value::Nil)),
         Wanted::Json(path) => match serde_json::from_slice::<serde_json::Value>(bytes) {
             Ok(value) => Ok(from_json(lua, &value)),

@@ -16,6 +16,7 @@ use super::protocol::{FromDriver, Language, PipelineSource, ShCommand};
 use super::wire;
 use crate::fennel::{Compiler, Vm, Watch, from_json, to_json};
 use crate::pipeline::{Diagnostic, PipelineText, Place, Registration, nearest};
+use crate::secret::Redactor;
 
 /// What the host functions and the loop share.
 pub(super) struct Host {
@@ -41,6 +42,9 @@ pub(super) struct Host {
     pub(super) current: RefCell<Option<String>>,
     /// Where the last error that reached the top was raised.
     pub(super) raised: RefCell<Option<(String, u32)>>,
+    /// The secrets that its jobs asked for, so that what is shortened or split here is redacted first:
+    /// the runner redacts everything, but knows half a secret no more.
+    pub(super) secrets: Redactor,
     /// What is wrong with a helper file that was required.
     pub(super) rejected: RefCell<Option<Diagnostic>>,
     /// The compiler, while something may still have to be compiled.
@@ -68,6 +72,7 @@ impl Host {
             jobs: RefCell::default(),
             current: RefCell::default(),
             raised: RefCell::default(),
+            secrets: Redactor::default(),
             rejected: RefCell::default(),
             compiler: RefCell::new(Some(compiler.with_helpers(source.helpers.clone()))),
             known,
@@ -128,7 +133,7 @@ impl Host {
                 return Ok(None);
             }
             job.ran = true;
-            job.wait = Some(Wait::Command(call, Command { text: shown(&cmd), place, exit: 0 }));
+            job.wait = Some(Wait::Command(call, Command { text: shown(&cmd, &self.secrets), place, exit: 0 }));
             tell(&FromDriver::Sh { call, job: id.to_owned(), cmd, opts })?;
             Ok(Some(call))
         })
@@ -149,7 +154,7 @@ impl Host {
 
     fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
         let name = text(arguments.front(), "the name of a secret")?;
-        self.ask(Wanted::Text, |call, job| FromDriver::Secret { call, job, name })
+        self.ask(Wanted::Secret(name.clone()), |call, job| FromDriver::Secret { call, job, name })
     }
 
     fn read_file(&self, arguments: &MultiValue) -> Answer<u64> {
@@ -212,6 +217,7 @@ impl Host {
             }
             other => return Err(format!("`log` takes text, not {}", other.map_or("nothing", Value::type_name))),
         };
+        let message = self.secrets.redact_text(&message);
         self.with_job(|id, _| {
             for line in message.lines() {
                 for part in parts(line) {

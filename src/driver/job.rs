@@ -42,7 +42,9 @@ pub(super) enum Wait {
 /// What a tool beside `sh` gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// Text: a secret, or what a file holds.
+    /// The secret of this name.
+    Secret(String),
+    /// What a file holds.
     Text,
     /// What the file at this path holds, read as JSON.
     Json(String),

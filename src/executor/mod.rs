@@ -12,6 +12,7 @@
 //! where commands can be run. Every started workspace must be stopped; stopping is safe to
 //! repeat, and what a crash leaves behind is found by [`Executor::sweep`].
 
+mod caches;
 mod command;
 mod docker;
 mod files;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::names::{RepoName, RunId};
 use crate::run::ExecutorKind;
 
+pub use caches::CacheInfo;
 pub use docker::{DockerConfig, DockerExecutor};
 pub use files::MAX_READ;
 pub use host::{HostConfig, HostExecutor};
@@ -140,6 +142,17 @@ pub trait StartObserver: Send {
     fn container_created(&mut self, id: &str, image: &str);
     /// The container runs.
     fn container_started(&mut self);
+    /// Where the output of a service goes, for as long as the service lives. Nowhere, unless somebody wants it.
+    fn service_output(&mut self, _service: &str) -> Box<dyn OutputSink> {
+        Box::new(Nowhere)
+    }
+}
+
+/// Takes output and forgets it.
+struct Nowhere;
+
+impl OutputSink for Nowhere {
+    fn output(&mut self, _stream: Stream, _bytes: &[u8]) {}
 }
 
 /// A command to run in a workspace.
@@ -193,6 +206,12 @@ pub trait Workspace: Send + Sync {
     /// foreign code: links that lead anywhere, pipes, devices.
     fn export<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>>;
 
+    /// What has gone wrong beside the commands, so that they may fail for it: services that ended,
+    /// each in a sentence. Grows only.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Ends everything that runs in it and removes it. Returns only when it is gone. Safe to repeat.
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>>;
 }
@@ -236,6 +255,14 @@ pub trait Executor: Send + Sync {
     /// Removes everything of a run's, and returns only when it is confirmed gone. For a run whose
     /// start has ended without handing out a workspace; safe to repeat, and cheap where there is nothing.
     fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>>;
+
+    /// The caches that there are, in order.
+    fn caches(&self) -> BoxFuture<'_, Result<Vec<CacheInfo>, ExecutorError>>;
+
+    /// Removes a cache with everything in it; gives whether there was one.
+    ///
+    /// An error is [`ExecutorError::Busy`] where a run has it.
+    fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>>;
 
     /// Starts a command of a person's in a run's container, beside those of its jobs.
     ///
@@ -298,6 +325,12 @@ pub enum ExecutorError {
     /// A file of the workspace cannot be read, written or kept: the sentence names it.
     #[error("{0}")]
     File(String),
+    /// A service was not ready in time.
+    #[error("{0}")]
+    NotReady(String),
+    /// It is in use, as the sentence says.
+    #[error("{0}")]
+    Busy(String),
     /// Anything else that went wrong while doing what is named.
     #[error("{attempt}: {message}")]
     Other {

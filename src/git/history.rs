@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Git, GitError};
-use crate::names::ObjectId;
+use crate::names::{ObjectId, RefName};
 
 impl Git {
     /// The message of a commit (of what a tag names, for a tag); none where there is no such
@@ -23,5 +23,18 @@ impl Git {
         };
         let names = listing.split(|b| *b == 0).filter(|name| !name.is_empty()).take(limit);
         Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+    }
+
+    /// The commit at which a branch left the branch that `HEAD` names; none where it is that branch,
+    /// and where the two have nothing in common.
+    pub async fn left_default_at(&self, repo: &Path, branch: &RefName, tip: &ObjectId) -> Result<Option<ObjectId>, GitError> {
+        let head = self.output(repo, "symbolic-ref", ["--quiet", "HEAD"]).await?;
+        let default = String::from_utf8_lossy(&head.stdout).trim_end().to_owned();
+        if default.is_empty() || default == branch.as_str() {
+            return Ok(None);
+        }
+        // Fails where there is no common commit, and where the default branch has none at all.
+        let base = self.output(repo, "merge-base", [default.as_str(), tip.as_str()]).await?;
+        Ok(String::from_utf8_lossy(&base.stdout).trim_end().parse().ok())
     }
 }

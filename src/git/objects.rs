@@ -208,10 +208,10 @@ pub fn has_word(text: &[u8], word: &[u8]) -> bool {
     memchr::memmem::find(text, word).is_some()
 }
 
-/// The message in a raw commit: what follows the first empty line.
+/// The message in a raw commit: what follows the first empty line, without the newline at its end.
 fn message_of(commit: &[u8]) -> String {
     let start = commit.windows(2).position(|pair| pair == b"\n\n").map_or(commit.len(), |at| at + 2);
-    String::from_utf8_lossy(&commit[start..]).into_owned()
+    String::from_utf8_lossy(&commit[start..]).trim_end().to_owned()
 }
 
 /// The parents in a raw commit: lines before the first empty one.

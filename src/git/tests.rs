@@ -130,9 +130,9 @@ async fn facts_of_many_commits_by_one_process() {
     ids.extend(std::iter::repeat_n(some, 600));
     let facts = fixture.git.commit_facts(&repo, &ids).await.unwrap();
     assert_eq!(facts.len(), 604);
-    assert_eq!(facts[0], CommitFacts { message: Some("first\n\nand more\n".to_owned()), ..CommitFacts::default() });
+    assert_eq!(facts[0], CommitFacts { message: Some("first\n\nand more".to_owned()), ..CommitFacts::default() });
     let second =
-        CommitFacts { fennel: true, lua: false, dockerfile: true, message: Some("second [skip ci]\n".to_owned()), may_group: false };
+        CommitFacts { fennel: true, lua: false, dockerfile: true, message: Some("second [skip ci]".to_owned()), may_group: false };
     assert_eq!(facts[1], second);
     assert_eq!(facts[2], second, "a tag counts as its commit");
     assert_eq!(facts[3], CommitFacts::default());
@@ -181,10 +181,10 @@ async fn the_files_of_a_pipeline() {
     let files = fixture.git.pipeline_files(&repo, &linked, 1 << 20).await.unwrap();
     assert_eq!(files.get(".quire/link.fnl").unwrap().text, None, "a link is not followed");
     assert_eq!(files.get(".quire/big.fnl").unwrap().text.as_ref().unwrap().len(), 5000);
-    assert_eq!((files.message.as_str(), files.parents), ("a link\n", vec![id]));
+    assert_eq!((files.message.as_str(), files.parents), ("a link", vec![id]));
     let (_fixture, repo, id) = Fixture::with_files(&[("README", "")]);
     let files = _fixture.git.pipeline_files(&repo, &id, 4096).await.unwrap();
-    let nothing = PipelineFiles { message: "first\n\nand more\n".to_owned(), tree: files.tree.clone(), ..PipelineFiles::default() };
+    let nothing = PipelineFiles { message: "first\n\nand more".to_owned(), tree: files.tree.clone(), ..PipelineFiles::default() };
     assert_eq!(files, nothing);
     assert!(files.tree.is_some_and(|tree| tree != id));
 }

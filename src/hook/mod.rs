@@ -86,16 +86,26 @@ pub fn wake(paths: &Paths) {
     let _ = poke::ask(&paths.socket(), &SocketRequest::Wake, std::time::Duration::from_millis(500));
 }
 
+/// Asks `serve` for what only it can do; waits for the answer up to `patience`. An error is a sentence.
+///
+/// # Errors
+/// It does not answer, or says why not.
+pub fn ask(paths: &Paths, request: &SocketRequest, patience: std::time::Duration) -> Result<SocketAnswer, String> {
+    match poke::ask(&paths.socket(), request, patience) {
+        Ok(SocketAnswer::Error { message }) => Err(message),
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Has `serve` remove what need not be kept, and waits for the end of it.
 ///
 /// # Errors
 /// Why not, in words.
 pub fn housekeep(paths: &Paths) -> Result<Freed, String> {
-    match poke::ask(&paths.socket(), &SocketRequest::Housekeep, std::time::Duration::from_secs(3600)) {
-        Ok(SocketAnswer::Freed(freed)) => Ok(freed),
-        Ok(SocketAnswer::Error { message }) => Err(message),
-        Ok(_) => Err("the server's answer cannot be understood".to_owned()),
-        Err(error) => Err(error.to_string()),
+    match ask(paths, &SocketRequest::Housekeep, std::time::Duration::from_secs(3600))? {
+        SocketAnswer::Freed(freed) => Ok(freed),
+        _ => Err("the server's answer cannot be understood".to_owned()),
     }
 }
 
@@ -107,7 +117,7 @@ fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<
             notes.iter().for_each(|note| voice.say(note));
             return Some(runs);
         }
-        Ok(SocketAnswer::Ok | SocketAnswer::Freed(_)) => return Some(Vec::new()),
+        Ok(SocketAnswer::Ok | SocketAnswer::Freed(_) | SocketAnswer::Caches { .. }) => return Some(Vec::new()),
         Ok(SocketAnswer::Error { message }) => {
             voice.say(&format!("warning: {message}"));
             return Some(Vec::new());

@@ -8,6 +8,7 @@
 //! An event is taken under one lock, so a poke and the drain cannot take it at the same time;
 //! and its id is unique in the database, so a crash between transaction and removal is harmless.
 
+mod caches;
 mod compare;
 mod plan;
 mod socket;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use socket::bind;
 pub use spool::{Damage, parse as parse_event};
 
+use crate::executor::Executor;
 use crate::git::{Git, GitError};
 use crate::housekeeping::Housekeeping;
 use crate::meter::Meter;
@@ -72,10 +74,9 @@ pub struct Taken {
 }
 
 /// The intake. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Intake(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     paths: Paths,
     store: Store,
@@ -85,15 +86,25 @@ struct Inner {
     taking: Mutex<()>,
     damaged: AtomicU64,
     meter: Meter,
+    executors: Vec<Arc<dyn Executor>>,
     housekeeping: Housekeeping,
 }
 
 impl Intake {
-    /// An intake that names pages below `url`.
+    /// An intake that names pages below `url`, and knows of caches by asking the executors.
     #[must_use]
-    pub fn new(paths: Paths, store: Store, queue: Queue, meter: Meter, housekeeping: Housekeeping, url: String) -> Self {
+    pub fn new(
+        paths: Paths,
+        store: Store,
+        queue: Queue,
+        meter: Meter,
+        housekeeping: Housekeeping,
+        executors: Vec<Arc<dyn Executor>>,
+        url: String,
+    ) -> Self {
         let git = Git::new(&paths);
-        let inner = Inner { paths, store, queue, git, url, taking: Mutex::default(), damaged: AtomicU64::new(0), meter, housekeeping };
+        let (taking, damaged) = (Mutex::default(), AtomicU64::new(0));
+        let inner = Inner { paths, store, queue, git, url, taking, damaged, meter, executors, housekeeping };
         Self(Arc::new(inner))
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Intake;
+use super::{Intake, caches};
 use crate::run::event::{SocketAnswer, SocketRequest};
 
 /// The longest request, in bytes.
@@ -93,6 +93,10 @@ async fn answer(intake: &Intake, request: SocketRequest) -> SocketAnswer {
                 SocketAnswer::Error { message: "the event could not be recorded now; it is kept and tried again".to_owned() }
             }
         },
+        SocketRequest::Caches { repo } => caches::answer(caches::list(&intake.0.executors, repo.as_ref()).await),
+        SocketRequest::ClearCaches { repo, name } => {
+            caches::answer(caches::clear(&intake.0.executors, &repo, name.as_deref()).await)
+        }
         SocketRequest::Wake => {
             intake.0.queue.wake();
             SocketAnswer::Ok

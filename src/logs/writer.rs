@@ -67,6 +67,11 @@ impl RunLog {
         StepLog::open(self.0.clone(), &Paths::step_log(&self.0.folder, job, seq))
     }
 
+    /// The log of one service.
+    pub fn service(&self, name: &str) -> io::Result<StepLog> {
+        StepLog::open(self.0.clone(), &Paths::service_log(&self.0.folder, name))
+    }
+
     /// What redacts the logs; secrets can be added to it while the run goes on.
     #[must_use]
     pub fn redactor(&self) -> &Redactor {

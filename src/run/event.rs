@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 use crate::names::{EventId, ObjectId, RefName, RepoName};
+use crate::run::ExecutorKind;
 
 /// The largest spool file that is read, in bytes. A push of 10,000 long refs stays below it.
 pub const MAX_EVENT_BYTES: u64 = 16 << 20;
@@ -63,6 +64,18 @@ pub enum SocketRequest {
     },
     /// Rows changed behind `serve`'s back (a command over SSH wrote them): look again.
     Wake,
+    /// Which caches are there? Only `serve` reaches the engine that has them.
+    Caches {
+        /// Only of this repository.
+        repo: Option<RepoName>,
+    },
+    /// Remove caches. Those that a run has stay, and are an error.
+    ClearCaches {
+        /// Of this repository.
+        repo: RepoName,
+        /// Only this one.
+        name: Option<String>,
+    },
     /// Remove now what `:keep` does not ask for; answered when that is done.
     Housekeep,
 }
@@ -79,6 +92,11 @@ pub enum SocketAnswer {
         #[serde(default)]
         notes: Vec<String>,
     },
+    /// These caches are there, or were removed.
+    Caches {
+        /// In order.
+        caches: Vec<AnsweredCache>,
+    },
     /// Heard.
     Ok,
     /// This is gone.
@@ -88,6 +106,17 @@ pub enum SocketAnswer {
         /// Why.
         message: String,
     },
+}
+
+/// One cache of a [`SocketAnswer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredCache {
+    /// The repository whose runs share it.
+    pub repo: RepoName,
+    /// Its name.
+    pub name: String,
+    /// What keeps it: docker or host.
+    pub executor: ExecutorKind,
 }
 
 /// One run of a [`SocketAnswer`].

@@ -17,6 +17,7 @@ pub mod prepare;
 mod reconcile;
 mod record;
 mod schedules;
+pub mod service;
 mod step;
 mod tree;
 
@@ -153,6 +154,7 @@ impl Runner {
         loop {
             tokio::time::sleep(if all_right { SWEEP_EVERY } else { SLOW_POLL }).await;
             all_right = self.reconcile().await;
+            self.remove_caches_of_none().await;
         }
     }
 

@@ -15,13 +15,14 @@ use super::examine;
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Pushed, Unprepared};
 use super::record::{Recorder, StoreRecorder};
+use super::service::ServiceOutput;
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
 use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
-use crate::executor::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Workspace};
+use crate::executor::{Executor, ExecutorError, OutputSink, StartObserver, StartSpec, Stream, Workspace};
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
@@ -184,7 +185,8 @@ impl Runner {
         recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| internal(&error))?;
 
         let spec = self.start_spec(run, config, &prepared, tree);
-        let mut observer = Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok() };
+        let mut observer =
+            Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok(), logs: log.clone() };
         let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
         if executor.kind() == ExecutorKind::Host {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
@@ -396,6 +398,8 @@ struct Observer {
     run: RunId,
     live: crate::live::Live,
     log: Option<StepLog>,
+    /// Where services' logs are opened.
+    logs: RunLog,
 }
 
 impl Observer {
@@ -431,6 +435,10 @@ impl StartObserver for Observer {
     fn container_started(&mut self) {
         self.record(|store| store.container_started(self.run));
         crate::fault::point("runner-container-started");
+    }
+
+    fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {
+        Box::new(ServiceOutput::open(&self.logs, service))
     }
 }
 

@@ -20,7 +20,9 @@ use crate::run::{FailureKind, Outcome, Run};
 /// The largest pipeline file, in bytes.
 const MAX_SOURCE: usize = 1 << 20;
 /// How many names `files-changed` gives at most.
-const MAX_FILES_CHANGED: usize = 10_000;
+const MAX_FILES_CHANGED: usize = 100_000;
+/// How many bytes of names.
+const MAX_FILES_BYTES: usize = 8 << 20;
 
 /// A pipeline that is ready to be played.
 pub struct Prepared {
@@ -213,6 +215,12 @@ impl Pushed<'_> {
     #[must_use]
     pub fn values(&self, message: Option<&str>, mut files_changed: Vec<String>, forced: bool) -> Map<String, Value> {
         files_changed.truncate(MAX_FILES_CHANGED);
+        let mut bytes = 0;
+        let mut within = |name: &String| {
+            bytes += name.len();
+            bytes <= MAX_FILES_BYTES
+        };
+        files_changed.truncate(files_changed.iter().take_while(|name| within(name)).count());
         let values = json!({
             "sha": self.sha, "ref": self.ref_name, "branch": self.ref_name.branch(), "tag": self.ref_name.tag(),
             "previous-sha": self.previous_sha, "pusher": self.pusher, "pushed-at": self.pushed_at.to_string(),
@@ -263,8 +271,13 @@ pub async fn push_values(
         }
     };
     let files_changed = async {
+        // A new branch has changed what its own commits did. A new tag, and the first push of all, has all files.
+        let left_at = match pushed.previous_sha {
+            None if pushed.ref_name.branch().is_some() => git.left_default_at(repo, pushed.ref_name, pushed.sha).await?,
+            _ => None,
+        };
         // The old commit of a forced push may be gone by now; then every file counts as changed.
-        match git.files_changed(repo, pushed.previous_sha, pushed.sha, MAX_FILES_CHANGED).await {
+        match git.files_changed(repo, pushed.previous_sha.or(left_at.as_ref()), pushed.sha, MAX_FILES_CHANGED).await {
             Ok(changed) => Ok(changed),
             Err(_) => git.files_changed(repo, None, pushed.sha, MAX_FILES_CHANGED).await,
         }

@@ -64,6 +64,24 @@ impl Runner {
         all_right
     }
 
+    /// Removes caches of repositories that are gone. One that cannot be removed yet is for the next time.
+    pub(super) async fn remove_caches_of_none(&self) {
+        for executor in &self.0.executors {
+            // What cannot be asked now is asked again.
+            let Ok(caches) = executor.caches().await else { continue };
+            for cache in caches {
+                if self.0.git.exists(&cache.repo) {
+                    continue;
+                }
+                match executor.remove_cache(&cache.repo, &cache.name).await {
+                    Ok(true) => tracing::info!(repo = %cache.repo, cache = cache.name, "removed a cache of a repository that is gone"),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(repo = %cache.repo, %error, "a cache of a repository that is gone cannot be removed yet"),
+                }
+            }
+        }
+    }
+
     async fn orphan(&self, run: &Run) -> bool {
         let (id, has_container) = (run.id, run.container_id.is_some() || run.workspace_path.is_some());
         let requeue = self.0.config.borrow().retry_orphaned;

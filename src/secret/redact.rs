@@ -1,7 +1,8 @@
 //! The redactor: finds known secrets in text and in streams cut anywhere.
 //!
 //! Where several forms match, the leftmost wins, and of those the longest, so a secret inside
-//! another shows the outer one's name. A stream holds bytes back only while they could be the
+//! another shows the outer one's name. In a whole text the beginning of a secret counts as well
+//! where `…` says that it was cut there. A stream holds bytes back only while they could be the
 //! beginning of a secret, and never more than the longest form.
 
 use std::borrow::Cow;
@@ -68,11 +69,13 @@ impl Redactor {
     /// A whole text, redacted.
     #[must_use]
     pub fn redact_text(&self, text: &str) -> String {
-        match self.table().replace_all(text.as_bytes()) {
+        let table = self.table();
+        let text = match table.replace_all(text.as_bytes()) {
             // Forms are whole characters, so what is left of a text is text.
             Cow::Owned(bytes) => String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()),
             Cow::Borrowed(_) => text.to_owned(),
-        }
+        };
+        table.replace_cut(text)
     }
 
     /// Whole bytes, redacted.
@@ -259,6 +262,31 @@ impl Table {
         }
     }
 
+    /// Replaces what is left of a form before a `…`. What is shorter than any form stays: it says little, and much looks like it.
+    fn replace_cut(&self, mut text: String) -> String {
+        let mut before = if self.is_empty() { 0 } else { text.len() };
+        while let Some(cut) = text[..before].rfind('…') {
+            let earliest = cut.saturating_sub(self.longest);
+            let latest = (cut + 1).saturating_sub(WINDOW);
+            let begins = |start: usize| {
+                let beginning = text.get(start..cut)?;
+                Some((start, self.forms_with(beginning.as_bytes()).next()?.replacement.clone()))
+            };
+            let found = (earliest..latest).find_map(begins);
+            before = found.as_ref().map_or(cut, |(start, _)| *start);
+            if let Some((start, replacement)) = found {
+                text.replace_range(start..cut, &replacement);
+            }
+        }
+        text
+    }
+
+    /// The forms that begin so and go on.
+    fn forms_with<'a>(&'a self, beginning: &'a [u8]) -> impl Iterator<Item = &'a Form> {
+        let at = self.forms.partition_point(|form| form.text.as_bytes() <= beginning);
+        self.forms[at..].iter().take_while(move |form| form.text.as_bytes().starts_with(beginning))
+    }
+
     /// The first place at or after `from` where the rest of the text is the beginning of a form.
     fn possible_start(&self, text: &[u8], from: usize) -> usize {
         let earliest = from.max(text.len().saturating_sub(self.longest.saturating_sub(1)));
@@ -271,8 +299,7 @@ impl Table {
 
     /// Whether some form begins with `tail` and is longer than it.
     fn is_beginning(&self, tail: &[u8]) -> bool {
-        let at = self.forms.partition_point(|form| form.text.as_bytes() <= tail);
-        self.forms.get(at).is_some_and(|form| form.text.as_bytes().starts_with(tail))
+        self.forms_with(tail).next().is_some()
     }
 }
 
@@ -368,6 +395,17 @@ mod tests {
         let redactor = redactor(&[("pin", "1234"), ("token", "12345678")]);
         assert_eq!(redactor.too_short(), ["pin"]);
         assert_eq!(redactor.redact_text("1234 12345678"), "1234 {{ token }}");
+    }
+
+    #[test]
+    fn what_is_left_of_a_secret_that_was_cut() {
+        let redactor = redactor(&[("token", "s3cret-t0ken-of-some-length"), ("ü", "äöüäöüäöüäöü")]);
+        let shown = |text: &str| redactor.redact_text(text);
+        assert_eq!(shown("`echo s3cret-t0ken-of-s…` failed, `x s3cret-t0ke…`"), "`echo {{ token }}…` failed, `x {{ token }}…`");
+        assert_eq!(shown("äöüäö… s3cret-… …"), "{{ ü }}… s3cret-… …");
+        assert_eq!(shown("s3cret-t0ken-of"), "s3cret-t0ken-of", "nothing says that this was cut");
+        assert_eq!(shown("s3cret-t0ken-of-some-length…"), "{{ token }}…");
+        assert_eq!(shown("…"), "…");
     }
 
     #[test]

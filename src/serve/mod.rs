@@ -93,9 +93,10 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let web_config = parts::web_config(&config);
     let (keep, kept) = tokio::sync::watch::channel(parts::kept(&config));
     let housekeeping = Housekeeping::new(housekeeping::Parts { paths: paths.clone(), store: store.clone(), live: live.clone(), kept });
-    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), web_config.url.clone());
-    let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let executors = parts::executors(&config, &instance, &paths);
+    let (about, url) = (executors.clone(), web_config.url.clone());
+    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), about, url);
+    let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let program = std::env::current_exe().map_err(system("find the quire binary"))?;
     let runner = Runner::new(runner::Parts {
         store: store.clone(),

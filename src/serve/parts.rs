@@ -137,7 +137,8 @@ pub(super) fn kept(config: &Config) -> Kept {
 /// The executor that is asked for first; the other one only cleans up after a change of mind.
 pub(super) fn executors(config: &Config, instance: &str, paths: &Paths) -> Vec<Arc<dyn Executor>> {
     let docker: Arc<dyn Executor> = Arc::new(DockerExecutor::new(DockerConfig::new(&config.ci.engine, instance)));
-    let host: Arc<dyn Executor> = Arc::new(HostExecutor::new(HostConfig::new(instance, Some(paths.data().join("runs")))));
+    let host: Arc<dyn Executor> =
+        Arc::new(HostExecutor::new(HostConfig::new(instance, Some(paths.data().join("runs")), Some(paths.caches()))));
     match config.ci.executor {
         Some(ExecutorKind::Host) => vec![host, docker],
         // Without isolation only where somebody asked for it: an engine that is away is waited for.

@@ -3,7 +3,7 @@
 use crate::names::{NameError, RepoName};
 
 /// The commands there are, for the line that refuses another.
-pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, key, login, status, gc";
+pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc";
 
 /// The longest command that is looked at, in bytes.
 const MAX_COMMAND: usize = 64 << 10;
@@ -74,7 +74,7 @@ pub fn parse(original: Option<&str>) -> Result<SshCommand, Refusal> {
     match split.as_slice() {
         [] => Ok(SshCommand::Greeting),
         ["git", verb, rest @ ..] => transport(Service::from_verb(verb), rest),
-        ["repo" | "run" | "schedule" | "key" | "login" | "status" | "gc" | "help", ..] => Ok(SshCommand::Manage(words)),
+        ["repo" | "run" | "schedule" | "cache" | "key" | "login" | "status" | "gc" | "help", ..] => Ok(SshCommand::Manage(words)),
         [first, rest @ ..] => transport(first.strip_prefix("git-").and_then(Service::from_verb), rest),
     }
 }

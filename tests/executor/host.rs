@@ -104,7 +104,7 @@ async fn a_sweep_takes_processes_and_folders_of_its_own() {
     let fixture = Fixture::host();
     let (dead, alive) = (fixture.spec(small_tree()), fixture.spec(small_tree()));
     let (dead_path, alive_path, alive_run) = (dead.workspace.clone(), alive.workspace.clone(), alive.run);
-    let config = HostConfig::new(&fixture.instance, Some(fixture.folder.path().to_owned()));
+    let config = HostConfig::new(&fixture.instance, Some(fixture.folder.path().to_owned()), None);
     let crashed = HostExecutor::new(config);
     let mut pids = Vec::new();
     for spec in [dead, alive] {

@@ -9,11 +9,14 @@
 mod forge;
 
 mod attach;
+mod caches;
 mod docker;
 mod engine_away;
 mod figures;
+mod files;
 mod host;
 mod network;
 mod refusing;
+mod services;
 mod suite;
 mod support;

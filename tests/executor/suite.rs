@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Fixture, Output, argv, run, run_exit, shell, small_tree, wait_for};
 
+/// Makes of each function a test under both executors.
+#[macro_export]
 macro_rules! under_both {
     ($($name:ident),* $(,)?) => {
         mod on_docker {
@@ -30,7 +32,7 @@ macro_rules! under_both {
     };
 }
 
-under_both!(
+crate::under_both!(
     the_tree_is_there,
     exit_codes,
     programs_that_cannot_start,

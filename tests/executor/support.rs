@@ -138,6 +138,7 @@ impl OutputSink for Output {
 pub(crate) struct Seen {
     pub(crate) log: Arc<Mutex<String>>,
     pub(crate) steps: Arc<Mutex<Vec<String>>>,
+    pub(crate) services: Arc<Mutex<std::collections::HashMap<String, Output>>>,
     pub(crate) cancel_at: Option<(&'static str, CancellationToken)>,
 }
 
@@ -157,6 +158,12 @@ impl Seen {
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// What a service has written so far.
+    pub(crate) fn output(&self, service: &str) -> String {
+        let output = self.services.lock().unwrap()[service].clone();
+        output.text() + &output.error_text()
     }
 }
 
@@ -179,6 +186,10 @@ impl StartObserver for Seen {
 
     fn container_started(&mut self) {
         self.step("started", "");
+    }
+
+    fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {
+        Box::new(self.services.lock().unwrap().entry(service.to_owned()).or_default().clone())
     }
 }
 
@@ -210,7 +221,7 @@ impl Fixture {
     pub(crate) fn host() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let instance = format!("test-{}", RunId::new());
-        let executor = HostExecutor::new(HostConfig::new(&instance, Some(folder.path().to_owned())));
+        let executor = HostExecutor::new(HostConfig::new(&instance, Some(folder.path().to_owned()), Some(folder.path().join("caches"))));
         Self { executor: Arc::new(executor), docker: None, instance, folder }
     }
 
@@ -285,6 +296,9 @@ pub(crate) async fn remove_images_and_networks(instance: &str) {
         for tag in image.tags.iter().chain([&image.id]) {
             let _ = engine.remove_image(tag).await;
         }
+    }
+    for volume in engine.volumes(&own).await.unwrap_or_default() {
+        let _ = engine.remove_volume(&volume.name).await;
     }
     for network in engine.networks(&own).await.unwrap_or_default() {
         let _ = engine.remove_network(&network.id, engine.timings().heavy).await;

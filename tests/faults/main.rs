@@ -12,6 +12,7 @@ mod forge;
 mod containers;
 mod disk;
 mod engine;
+mod housekeeping;
 mod mounts;
 mod neighbours;
 mod own_engine;

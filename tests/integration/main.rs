@@ -9,14 +9,18 @@ mod forge;
 
 mod config;
 mod corpus;
+mod files;
 mod hostile;
 mod housekeeping;
 mod native;
+mod outcomes;
 mod pushes;
+mod redaction;
 mod refs;
 mod restarts;
 mod runs;
 mod starts;
+mod values;
 
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"

@@ -5,10 +5,12 @@
 
 mod check;
 mod compiled;
+mod cookbook;
 mod docs;
 mod forms;
 mod hostile;
 mod init;
+mod kept;
 mod rules;
 mod run;
 mod support;

@@ -118,6 +118,8 @@ async fn errors_show_the_fennel_line() {
             "(jobs :quire/psuh)",
             "3:1: job `a` asks for `quire/psuh`, which is not among the jobs and sources before it; did you mean :quire/push?",
         ),
+        ("(env nil)", "3:1: the name of a variable is text, not nil"),
+        ("(env {})", "3:1: the name of a variable is text, not table"),
         ("(jobs :a)", "3:1: job `a` asks for `a`, which is not among the jobs and sources before it; add :a to its inputs"),
         ("(secret :tokn)", "3:1: there is no secret `tokn`"),
         ("(log (fn []))", "3:1: `log` takes text, not function"),
@@ -165,6 +167,14 @@ async fn tools_give_what_they_promise() {
     assert_eq!(opts.env, [("A".to_owned(), "x".to_owned()), ("B".to_owned(), "2".to_owned())]);
     assert_eq!((opts.cwd.as_deref(), opts.timeout_ms, &opts.stdin), (Some("sub"), Some(90_000), &Some(Text::Plain("in".to_owned()))));
     assert_eq!(story.end("a"), r#"complete {"ok":false,"token":"s3cret","why":".quire/ci.fnl:6: there is no secret `nope`"}"#);
+}
+
+#[tokio::test]
+async fn a_variable_of_the_run_is_what_its_commands_see() {
+    assert_eq!(end("(env :QUIRE_SHA)").await, "complete \"0123\"");
+    assert_eq!(end("(env :NAME)").await, "complete \"the job's\"");
+    assert_eq!(end("(env :PATH)").await, "skipped", "nil");
+    assert_eq!(end("{:none (env :nope) :sha (env \"QUIRE_SHA\")}").await, "complete {\"sha\":\"0123\"}");
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ impl Project {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test's own git")]
-    fn git(&self, arguments: &[&str]) -> String {
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("git");
         command.arg("-C").arg(self.root()).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments);
         let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
@@ -64,7 +64,7 @@ impl Project {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn commit(&self, message: &str) -> String {
+    pub(crate) fn commit(&self, message: &str) -> String {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-qm", message]);
         self.git(&["rev-parse", "HEAD"])
@@ -78,7 +78,7 @@ impl Project {
         command
     }
 
-    fn ci(&self, arguments: &[&str]) -> Checked {
+    pub(crate) fn ci(&self, arguments: &[&str]) -> Checked {
         finished(&mut self.command(arguments))
     }
 
@@ -87,7 +87,7 @@ impl Project {
         self.ci(&["run", "--executor", "host"])
     }
 
-    fn nothing_is_left(&self) {
+    pub(crate) fn nothing_is_left(&self) {
         let left: Vec<_> = std::fs::read_dir(self.scratch()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
@@ -103,7 +103,7 @@ pub(crate) fn finished(command: &mut Command) -> Checked {
 }
 
 /// Whether these texts come in this order.
-fn in_order(text: &str, parts: &[&str]) {
+pub(crate) fn in_order(text: &str, parts: &[&str]) {
     let mut rest = text;
     for part in parts {
         let at = rest.find(part).unwrap_or_else(|| panic!("`{part}` is missing, or too early, in\n{text}"));

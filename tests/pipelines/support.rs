@@ -128,7 +128,9 @@ impl Session {
             self.driver.send(&ToDriver::Value { name: name.clone(), value: value.clone() }).await.unwrap();
         }
         let timeout_ms = timeout.map(|timeout| timeout.as_millis() as u64);
-        self.driver.send(&ToDriver::RunJob { job: job.to_owned(), timeout_ms, env: Vec::new() }).await.unwrap();
+        let env = [("QUIRE_SHA", "0123"), ("NAME", "the run's"), ("NAME", "the job's")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        self.driver.send(&ToDriver::RunJob { job: job.to_owned(), timeout_ms, env }).await.unwrap();
     }
 
     pub(crate) async fn hear(&mut self) -> FromDriver {
@@ -158,8 +160,15 @@ impl Session {
                     self.answer(call, exit, stdout).await;
                 }
                 FromDriver::Secret { call, name, .. } => {
-                    let value = if name == "token" { Ok("s3cret".to_owned()) } else { Err(format!("there is no secret `{name}`")) };
+                    let value = if name.ends_with("token") { Ok("s3cret".to_owned()) } else { Err(format!("there is no secret `{name}`")) };
                     self.driver.send(&ToDriver::SecretValue { call, value }).await.unwrap();
+                }
+                FromDriver::ReadFile { call, .. } => {
+                    let content = Ok(Text::Plain(r#"{"version": "1", "name": "n", "scripts": {}}"#.to_owned()));
+                    self.driver.send(&ToDriver::FileRead { call, content }).await.unwrap();
+                }
+                FromDriver::WriteFile { call, .. } | FromDriver::Artifact { call, .. } => {
+                    self.driver.send(&ToDriver::Done { call, done: Ok(()) }).await.unwrap();
                 }
                 FromDriver::Log { job, text } => story.logs.push(format!("{job}: {text}")),
                 FromDriver::JobEnded { job, end } => {
@@ -186,9 +195,9 @@ pub(crate) fn shown(cmd: &ShCommand) -> String {
     }
 }
 
-/// Runs the body of one job `a` (its tools: sh, jobs, secret, log) and says how it ended.
+/// Runs the body of one job `a` (its tools: sh, jobs, env, secret, log) and says how it ended.
 pub(crate) async fn job(body: &str, script: Script) -> Story {
-    let text = format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : secret : log}}]\n{body}))");
+    let text = format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : env : secret : log}}]\n{body}))");
     let mut session = Session::start(fennel(&text)).await.unwrap_or_else(|error| panic!("{error}\n{text}"));
     let story = session.run(&["a"], &json!({"quire/push": {"branch": "main", "files-changed": ["a", "b"]}}), script).await;
     session.close().await;

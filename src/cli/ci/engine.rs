@@ -1,7 +1,7 @@
 //! Where the commands run: in containers of the engine here, or on this very machine.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -39,7 +39,7 @@ pub(super) struct Choice {
 /// Takes what is wanted; where nothing is said, the engine that answers, else this machine.
 pub(super) async fn choose(wanted: Option<Wanted>, root: &Path, run: RunId) -> Result<Choice, CiError> {
     let host = |note| {
-        let executor = Arc::new(HostExecutor::new(HostConfig::new(&format!("ci-{}", run.tail()), None)));
+        let executor = Arc::new(HostExecutor::new(HostConfig::new(&format!("ci-{}", run.tail()), None, kept_caches(root))));
         Choice { executor, word: "host", note, _lock: None }
     };
     if wanted == Some(Wanted::Host) {
@@ -55,6 +55,13 @@ pub(super) async fn choose(wanted: Option<Wanted>, root: &Path, run: RunId) -> R
         (Err(why), Some(_)) => Err(CiError::Engine(why)),
         (Err(why), None) => Ok(host(Some(format!("no container: {why}")))),
     }
+}
+
+/// Where caches of runs on this machine itself are kept, as programs keep what they can do without.
+fn kept_caches(root: &Path) -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(folder.join("quire/caches").join(instance(root)))
 }
 
 /// The id under which containers and images of this tree's runs are marked. The same for each run

@@ -29,8 +29,8 @@ pub(super) struct Push {
 }
 
 impl Push {
-    /// Finds out what is there.
-    pub(super) async fn find(subject: &Subject, checkout: Option<&Checkout>, branch: Option<&str>) -> Result<Self, CiError> {
+    /// Finds out what is there; `wanted` is the ref that counts as pushed, where somebody says so.
+    pub(super) async fn find(subject: &Subject, checkout: Option<&Checkout>, wanted: Option<RefName>) -> Result<Self, CiError> {
         let (mut sha, mut previous_sha, mut current) = (None, None, None);
         if let Some(checkout) = checkout {
             sha = match &subject.commit {
@@ -42,12 +42,12 @@ impl Push {
             }
             current = Some(checkout.branch().await?.unwrap_or_else(|| NO_BRANCH.to_owned()));
         }
-        let branch = branch.or(current.as_deref()).unwrap_or("main");
+        let branch = current.as_deref().unwrap_or("main");
         // Where there is no commit yet, git's own "no object": pipelines count on text here.
         let none = || "0".repeat(40).parse::<ObjectId>();
         Ok(Self {
             repo: repository(&subject.root)?,
-            ref_name: format!("refs/heads/{branch}").parse()?,
+            ref_name: wanted.map_or_else(|| format!("refs/heads/{branch}").parse(), Ok)?,
             sha: sha.map_or_else(none, Ok)?,
             previous_sha,
             pusher: ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|name| !name.is_empty()),

@@ -30,16 +30,17 @@ use crate::artifacts::{self, Keeper, Kept};
 use crate::clock::Clock;
 use crate::config;
 use crate::driver::protocol::DOCKERFILE;
-use crate::executor::{ExecutorError, ImageSource, ResourceLimits, StartObserver, StartSpec, Stream, Tree, Workspace};
+use crate::executor::{ExecutorError, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream, Tree, Workspace};
 use crate::git::{Checkout, Git};
 use crate::live::Live;
 use crate::logs::{Cursor, DEFAULT_CAP_BYTES, LogFollower, RunLog, StepLog};
-use crate::names::{JobName, RunId};
+use crate::names::{JobName, NameError, RefName, RunId};
 use crate::paths::Paths;
 use crate::pipeline::{Input, Schedule, Source};
 use crate::run::Outcome;
 use crate::runner::play::{Scene, executor_failed, play};
 use crate::runner::prepare::{self, Prepared, image};
+use crate::runner::service::ServiceOutput;
 use crate::runner::{GitTree, Recorder as _, SecretSource};
 use crate::secret::{Redactor, Secret};
 
@@ -58,8 +59,11 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "REF")]
     image: Option<String>,
     /// The branch that counts as pushed [default: the one that is checked out]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tag")]
     branch: Option<String>,
+    /// The tag that counts as pushed, instead of a branch
+    #[arg(long)]
+    tag: Option<String>,
     /// Run this commit instead of the working tree
     #[arg(long, value_name = "REV")]
     sha: Option<String>,
@@ -69,6 +73,15 @@ pub(super) struct RunArguments {
     /// What the run starts from: push, manual, or the name of a schedule
     #[arg(long, value_name = "SOURCE", default_value = "push", value_parser = source)]
     source: Source,
+}
+
+impl RunArguments {
+    /// The ref that shall count as pushed.
+    fn wanted(&self) -> Result<Option<RefName>, NameError> {
+        let branch = self.branch.iter().map(|branch| format!("refs/heads/{branch}"));
+        let tag = self.tag.iter().map(|tag| format!("refs/tags/{tag}"));
+        branch.chain(tag).next().map(|name| name.parse()).transpose()
+    }
 }
 
 /// A source, as people type it.
@@ -141,7 +154,7 @@ impl Plan {
             (None, Some(checkout)) => checkout.files().await?,
             (None, None) => all_files(&subject.root).map_err(|(path, error)| CiError::Read(path, error))?,
         };
-        let push = Push::find(&subject, checkout.as_ref(), arguments.branch.as_deref()).await?;
+        let push = Push::find(&subject, checkout.as_ref(), arguments.wanted()?).await?;
         let choice = choose(arguments.executor, &subject.root, run).await?;
         let image = match &arguments.image {
             Some(reference) => ImageSource::Reference(reference.clone()),
@@ -229,7 +242,7 @@ impl Plan {
             workspace: Paths::workspace(&scratch.0),
         };
         let began = tokio::time::Instant::now();
-        let mut observer = LogObserver(log.own().ok());
+        let mut observer = LogObserver(log.own().ok(), log.clone());
         let started = self.choice.executor.start(spec, &mut observer, interrupt.stop.clone()).await;
         observer.finish();
         let started: Arc<dyn Workspace> = match started {
@@ -377,7 +390,7 @@ fn secrets() -> SecretSource {
 }
 
 /// What happens while a workspace starts, for the run's log.
-struct LogObserver(Option<StepLog>);
+struct LogObserver(Option<StepLog>, RunLog);
 
 impl LogObserver {
     fn finish(self) {
@@ -401,6 +414,10 @@ impl StartObserver for LogObserver {
     fn container_created(&mut self, _id: &str, _image: &str) {}
 
     fn container_started(&mut self) {}
+
+    fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {
+        Box::new(ServiceOutput::open(&self.1, service))
+    }
 }
 
 /// A folder for the run's logs, and on the host its workspace; removed when dropped.

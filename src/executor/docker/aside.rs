@@ -58,10 +58,14 @@ fn count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// Gives a file, or a folder with everything in it, to the image's user, where that is not root.
-pub(super) async fn give(engine: &Engine, container: &str, folder: &str, user: &str) -> Result<(), String> {
+/// Gives a file, or a folder with everything in it but what is at the paths in `without`, to the image's user, where that is not root.
+pub(super) async fn give(engine: &Engine, container: &str, folder: &str, user: &str, without: &[&str]) -> Result<(), String> {
+    let mut argv = vec!["find", folder];
+    for path in without {
+        argv.extend(["-path", path, "-prune", "-o"]);
+    }
     // Not the symbolic links: what they lead to may lie elsewhere, and some storage drivers refuse to change a link itself.
-    let argv = ["find", folder, "!", "-type", "l", "-exec", "chown", user, "{}", "+"];
+    argv.extend(["!", "-type", "l", "-exec", "chown", user, "{}", "+"]);
     match run(engine, container, Some("0"), &argv).await {
         Ok((Some(0), _)) => Ok(()),
         Ok((_, words)) => Err(words.lines().next().unwrap_or("it failed").to_owned()),

@@ -78,7 +78,7 @@ impl DockerWorkspace {
         let stream = futures_util::stream::iter([Ok(Bytes::from(archive))]).boxed();
         self.engine.upload(&self.container, &text(&folder), stream).await.map_err(|error| fault(attempt, &error))?;
         if let (Some(user), Some(first)) = (&self.user, names.first()) {
-            let given = aside::give(&self.engine, &self.container, &text(&folder.join(first)), user).await;
+            let given = aside::give(&self.engine, &self.container, &text(&folder.join(first)), user, &[]).await;
             given.map_err(|message| ExecutorError::Other { attempt, message })?;
         }
         Ok(())
@@ -101,11 +101,11 @@ impl DockerWorkspace {
         let mut state = self.look(&place).await?.ok_or_else(|| Refusal::Missing.of(path))?;
         let mut links = 0;
         while let Some(name) = left.pop() {
+            if state.kind != PathKind::Folder {
+                return Err(Refusal::Way.of(path));
+            }
             let next = place.join(&name);
             let Some(seen) = self.look(&next).await? else {
-                if state.kind == PathKind::File {
-                    return Err(Refusal::Way.of(path));
-                }
                 left.push(name);
                 break;
             };

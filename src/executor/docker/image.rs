@@ -47,7 +47,7 @@ impl DockerExecutor {
     }
 
     /// The image's user; none where there is no such image.
-    async fn user_of(&self, name: &str) -> Result<Option<String>, ExecutorError> {
+    pub(super) async fn user_of(&self, name: &str) -> Result<Option<String>, ExecutorError> {
         self.engine.image_user(name).await.map_err(|error| match error {
             DockerError::Engine { status: 400, message, .. } => {
                 ExecutorError::Image(format!("`{name}` is not the name of an image ({message})"))
@@ -57,7 +57,7 @@ impl DockerExecutor {
     }
 
     /// Pulls an image, with a few lines of progress.
-    async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
+    pub(super) async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
         observer.line(Stream::Stdout, format!("quire: pulling {image}\n").as_bytes());
         let mut line = |text: &str| observer.line(Stream::Stdout, format!("{text}\n").as_bytes());
         match self.engine.pull(image, &mut line).await {

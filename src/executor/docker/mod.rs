@@ -11,12 +11,14 @@
 
 mod aside;
 mod attach;
+mod caches;
 mod ending;
 mod files;
 mod image;
 mod network;
 mod output;
 mod removal;
+mod services;
 mod workspace;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,11 +27,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attached, Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
-use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings};
-use crate::names::RunId;
+use super::{Attached, CacheInfo, Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
+use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings, VolumeMount};
+use crate::names::{RepoName, RunId};
 use crate::run::ExecutorKind;
 use image::Image;
+use services::Services;
 use workspace::DockerWorkspace;
 
 /// The label with the appliance's id.
@@ -110,7 +113,7 @@ impl DockerExecutor {
         labels
     }
 
-    async fn container_spec(&self, spec: &StartSpec, image: &Image) -> Result<ContainerSpec, DockerError> {
+    async fn container_spec(&self, spec: &StartSpec, image: &Image, beside: &Beside) -> Result<ContainerSpec, DockerError> {
         let ResourceLimits { memory, milli_cpus, pids, network } = spec.limits;
         // The engine refuses more CPUs than it has.
         let most = self.engine.cpus().await?.saturating_mul(1000);
@@ -122,14 +125,19 @@ impl DockerExecutor {
             // Keeps the container alive. Sleep alone: an image needs no shell for commands that need none.
             entrypoint: vec!["sleep".to_owned(), "2147483647".to_owned()],
             env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
-            folder: FOLDER.to_owned(),
+            folder: Some(FOLDER.to_owned()),
             labels: self.labels(spec),
             memory,
             milli_cpus: milli_cpus.min(most),
             cpu_shares: self.config.cpu_shares,
             pids,
             drop_capabilities: DROPPED.map(str::to_owned).to_vec(),
-            network: self.attachment(network).await?,
+            volumes: beside.volumes.clone(),
+            network: match &beside.network {
+                Some(id) => Attachment::Id(id.clone()),
+                None => self.attachment(network).await?,
+            },
+            alias: None,
         })
     }
 
@@ -141,24 +149,49 @@ impl DockerExecutor {
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
         let hold = Hold::new(&self.live, spec.run);
         let image = until(&cancel, self.image_for(&spec, observer, &hold)).await??;
-        let container = match self.make(&spec, &image, observer, &cancel).await {
+        let volumes = until(&cancel, self.cache_mounts(&spec.repo, &spec.caches)).await??;
+        if spec.services.is_empty() {
+            let beside = Beside { volumes, network: None };
+            return self.start_container(&spec, image, &beside, observer, &cancel).await.map(|made| made.workspace(None, hold));
+        }
+        let crew = self.crew(spec.run);
+        let started = async {
+            let network = until(&cancel, self.services_network(&spec)).await??;
+            let services = until(&cancel, self.start_services(&spec, &network, observer)).await??;
+            let beside = Beside { volumes, network: Some(network) };
+            Ok((self.start_container(&spec, image, &beside, observer, &cancel).await?, services))
+        };
+        match started.await {
+            Ok((made, services)) => {
+                crew.keep();
+                Ok(made.workspace(Some(services), hold))
+            }
+            Err(error) => {
+                crew.clear().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_container(
+        &self,
+        spec: &StartSpec,
+        image: Image,
+        beside: &Beside,
+        observer: &mut dyn StartObserver,
+        cancel: &CancellationToken,
+    ) -> Result<Made, ExecutorError> {
+        let container = match self.make(spec, &image, beside, observer, cancel).await {
             // The network was removed since it was last seen: only the engine can know, and only now.
             Err(Failed::Network(attachment, _)) => {
                 self.forget_network(&attachment).await;
-                self.make(&spec, &image, observer, &cancel).await?
+                self.make(spec, &image, beside, observer, cancel).await?
             }
             made => made?,
         };
         observer.container_started();
-        Ok(Box::new(DockerWorkspace::new(
-            self.engine.clone(),
-            self.config.instance.clone(),
-            spec.run,
-            container,
-            image.user,
-            spec.limits.memory,
-            hold,
-        )))
+        let (engine, instance, memory) = (self.engine.clone(), self.config.instance.clone(), spec.limits.memory);
+        Ok(Made { engine, instance, run: spec.run, container, user: image.user, memory })
     }
 
     /// Makes the run's container and starts it; where that fails, removes it.
@@ -166,10 +199,11 @@ impl DockerExecutor {
         &self,
         spec: &StartSpec,
         image: &Image,
+        beside: &Beside,
         observer: &mut dyn StartObserver,
         cancel: &CancellationToken,
     ) -> Result<String, Failed> {
-        let wanted = until(cancel, self.container_spec(spec, image)).await?.map_err(start_fault)?;
+        let wanted = until(cancel, self.container_spec(spec, image, beside)).await?.map_err(start_fault)?;
         let container = self.create(spec, &wanted).await?;
         let guard = Remains { engine: self.engine.clone(), container: Some(container.clone()) };
         observer.container_created(&container, &image.name);
@@ -221,7 +255,11 @@ impl DockerExecutor {
         }
         let Some(user) = &image.user else { return Ok(()) };
         // The engine would look the user up on its own host, so it is done from inside.
-        let given = aside::give(&self.engine, container, FOLDER, user).await;
+        let without: Vec<&str> = wanted.volumes.iter().map(|mount| mount.target.as_str()).collect();
+        let given = match aside::give(&self.engine, container, FOLDER, user, &without).await {
+            Ok(()) => self.give_caches(container, &wanted.volumes, user).await,
+            error => error,
+        };
         given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")).into())
     }
 }
@@ -244,6 +282,14 @@ impl Executor for DockerExecutor {
         async { self.engine.ping().await.map_err(|error| ExecutorError::Unavailable(error.chain())) }.boxed()
     }
 
+    fn caches(&self) -> BoxFuture<'_, Result<Vec<CacheInfo>, ExecutorError>> {
+        self.caches().boxed()
+    }
+
+    fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>> {
+        self.remove_cache(repo, name).boxed()
+    }
+
     fn attach(&self, run: RunId, argv: Vec<String>) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
         self.attach(run, argv).boxed()
     }
@@ -258,6 +304,31 @@ impl Executor for DockerExecutor {
 
     fn sweep<'a>(&'a self, living: &'a [RunId]) -> BoxFuture<'a, Result<Swept, ExecutorError>> {
         self.sweep(living).boxed()
+    }
+}
+
+/// What a run's container has beside its image.
+struct Beside {
+    /// The caches.
+    volumes: Vec<VolumeMount>,
+    /// The network that it shares with its services, where it has some.
+    network: Option<String>,
+}
+
+/// A container that runs, and what its commands need to know of it.
+struct Made {
+    engine: Engine,
+    instance: String,
+    run: RunId,
+    container: String,
+    /// Who runs the commands; none for the container's user.
+    user: Option<String>,
+    memory: u64,
+}
+
+impl Made {
+    fn workspace(self, services: Option<Services>, hold: Hold) -> Box<dyn Workspace> {
+        Box::new(DockerWorkspace::new(self, services, hold))
     }
 }
 

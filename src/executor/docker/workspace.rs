@@ -16,7 +16,8 @@ use super::super::command::{check, mark, no_folder, not_started};
 use super::super::{Command, CommandEnd, ExecutorError, OutputSink, Stream, TarStream, Workspace};
 use super::ending::{self, Ended};
 use super::output::{Refusal, may_be_refusal, refusal, size};
-use super::{FOLDER, Hold, aside, fault};
+use super::services::Services;
+use super::{FOLDER, Hold, Made, aside, fault, removal};
 use crate::docker::{ContainerState, DockerError, Engine, ExecSpec, ExecState, Frame};
 use crate::names::RunId;
 
@@ -48,6 +49,8 @@ pub(super) struct DockerWorkspace {
     stopped: CancellationToken,
     /// Why the container was killed, when it was quire that did it.
     killed: Mutex<Option<&'static str>>,
+    /// What stands beside the container, if anything does.
+    services: Option<Services>,
     _hold: Hold,
 }
 
@@ -74,15 +77,8 @@ enum Followed {
 }
 
 impl DockerWorkspace {
-    pub(super) fn new(
-        engine: Engine,
-        instance: String,
-        run: RunId,
-        container: String,
-        user: Option<String>,
-        memory: u64,
-        hold: Hold,
-    ) -> Self {
+    pub(super) fn new(made: Made, services: Option<Services>, hold: Hold) -> Self {
+        let Made { engine, instance, run, container, user, memory } = made;
         Self {
             engine,
             instance,
@@ -95,6 +91,7 @@ impl DockerWorkspace {
             memory_kills: AtomicU64::new(0),
             stopped: CancellationToken::new(),
             killed: Mutex::new(None),
+            services,
             _hold: hold,
         }
     }
@@ -370,7 +367,11 @@ impl DockerWorkspace {
 
     async fn stop(&self) -> Result<(), ExecutorError> {
         self.stopped.cancel();
-        self.engine.remove_container(&self.container).await.map(|_| ()).map_err(|error| fault("remove the container", &error))
+        let removed = match self.services {
+            None => self.engine.remove_container(&self.container).await.map(|_| ()),
+            Some(_) => removal::clear(&self.engine, &self.instance, self.run).await,
+        };
+        removed.map_err(|error| fault("remove the container", &error))
     }
 }
 
@@ -394,6 +395,10 @@ impl Workspace for DockerWorkspace {
 
     fn export<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>> {
         self.export(path).boxed()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.services.as_ref().map(Services::troubles).unwrap_or_default()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {

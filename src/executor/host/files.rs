@@ -29,6 +29,8 @@ pub(super) struct Ground {
     workspace: Dir,
     /// The caches in it: where each is seen from the workspace, and the folder itself.
     caches: Vec<(PathBuf, Dir)>,
+    /// Where they lie, with no link on the way.
+    roots: Vec<PathBuf>,
 }
 
 /// A path below a folder that is held open.
@@ -41,10 +43,16 @@ struct Spot<'a> {
 
 impl Ground {
     /// Of a workspace, and of the caches in it: where each is seen, and where it lies.
-    pub(super) fn open(workspace: &Path, caches: &[(PathBuf, PathBuf)]) -> io::Result<Self> {
+    pub(super) fn open(workspace: &Path, links: &[(PathBuf, PathBuf)]) -> io::Result<Self> {
         let open = |folder: &Path| Dir::open_ambient_dir(folder, ambient_authority());
-        let caches = caches.iter().map(|(seen, lies)| Ok((seen.clone(), open(lies)?))).collect::<io::Result<_>>()?;
-        Ok(Self { workspace: open(workspace)?, caches })
+        let caches = links.iter().map(|(seen, lies)| Ok((seen.clone(), open(lies)?))).collect::<io::Result<_>>()?;
+        let roots = links.iter().map(|(_, lies)| std::fs::canonicalize(lies)).collect::<io::Result<_>>()?;
+        Ok(Self { workspace: open(workspace)?, caches, roots })
+    }
+
+    /// Whether a folder, with no link on its way, lies in the workspace at this path or in one of its caches.
+    pub(super) fn holds(&self, workspace: &Path, folder: &Path) -> bool {
+        folder.starts_with(workspace) || self.roots.iter().any(|root| folder.starts_with(root))
     }
 
     fn spot<'a>(&'a self, path: &'a str) -> Result<Spot<'a>, ExecutorError> {

@@ -4,11 +4,12 @@
 //! Invariants: a folder given as workspace is the executor's alone; after `stop` neither the
 //! folder nor any process of the run is left (what "of the run" means: [`crate::proc::Family`]).
 
+mod caches;
 mod files;
 mod folder;
 mod workspace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt;
@@ -16,9 +17,9 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{instance_mark, run_mark};
-use super::{Executor, ExecutorError, StartObserver, StartSpec, Stream, Swept, Workspace};
+use super::{CacheInfo, Executor, ExecutorError, StartObserver, StartSpec, Stream, Swept, Workspace};
 use crate::causes::with_causes;
-use crate::names::RunId;
+use crate::names::{RepoName, RunId};
 use crate::proc::Family;
 use crate::run::ExecutorKind;
 use workspace::HostWorkspace;
@@ -33,6 +34,8 @@ pub struct HostConfig {
     pub instance: String,
     /// The folder below which workspaces of runs lie, each as `…/<run id>/workspace`; swept.
     pub runs: Option<PathBuf>,
+    /// The folder of all caches; none to keep none from run to run.
+    pub caches: Option<PathBuf>,
     /// Variables that commands get from quire's own environment. Nothing else of it reaches them.
     pub inherit: Vec<String>,
 }
@@ -40,9 +43,9 @@ pub struct HostConfig {
 impl HostConfig {
     /// The usual settings.
     #[must_use]
-    pub fn new(instance: &str, runs: Option<PathBuf>) -> Self {
+    pub fn new(instance: &str, runs: Option<PathBuf>, caches: Option<PathBuf>) -> Self {
         let inherit = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
-        Self { instance: instance.to_owned(), runs, inherit: inherit.map(str::to_owned).to_vec() }
+        Self { instance: instance.to_owned(), runs, caches, inherit: inherit.map(str::to_owned).to_vec() }
     }
 }
 
@@ -50,8 +53,11 @@ impl HostConfig {
 pub struct HostExecutor {
     config: HostConfig,
     /// Runs that this process has started and not stopped: a sweep leaves them alone.
-    running: Arc<Mutex<Vec<RunId>>>,
+    running: Running,
 }
+
+/// Runs in hand, each with its repository, whose caches it may have.
+type Running = Arc<Mutex<Vec<(RunId, RepoName)>>>;
 
 impl HostExecutor {
     /// An executor; does nothing yet.
@@ -77,7 +83,10 @@ impl HostExecutor {
         cancel: CancellationToken,
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
         let folder = spec.workspace.clone();
-        let registered = Registered::new(&self.running, spec.run);
+        if !spec.services.is_empty() {
+            return Err(ExecutorError::Command("services run in containers: this pipeline needs the docker executor".to_owned()));
+        }
+        let registered = Registered::new(&self.running, spec.run, spec.repo.clone());
         observer.line(
             Stream::Stdout,
             b"quire: running on the host itself, without isolation; image, limits and network settings do not apply\n",
@@ -86,8 +95,43 @@ impl HostExecutor {
         let folder = tokio::fs::canonicalize(&folder).await.map_err(|error| other("lay out the workspace", &error))?;
         let family = Family { marker: run_mark(&self.config.instance, spec.run), folder: Some(folder.clone()) };
         let env = self.base_environment(&spec);
-        let ground = files::Ground::open(&folder, &[]).map_err(|error| other("open the workspace", &error))?;
+        let caches = self.place_caches(&spec, &folder).await;
+        let placed = match caches {
+            Ok(placed) => placed,
+            Err(error) => {
+                folder::remove(folder).await?;
+                return Err(error);
+            }
+        };
+        for note in &placed.notes {
+            observer.line(Stream::Stdout, format!("{note}\n").as_bytes());
+        }
+        let ground = files::Ground::open(&folder, &placed.links).map_err(|error| other("open the workspace", &error))?;
         Ok(Box::new(HostWorkspace::new(self.config.instance.clone(), spec.run, folder, env, family, ground, registered)))
+    }
+
+    async fn place_caches(&self, spec: &StartSpec, workspace: &Path) -> Result<caches::Placed, ExecutorError> {
+        // Where nothing is kept from run to run, a cache is a folder that goes with its run.
+        let all = self.config.caches.clone().unwrap_or_else(|| workspace.join(".quire-caches"));
+        let (repo, wanted, workspace) = (spec.repo.clone(), spec.caches.clone(), workspace.to_owned());
+        let placed = tokio::task::spawn_blocking(move || caches::place(&all, &repo, &wanted, &workspace)).await;
+        placed.unwrap_or_else(|error| Err(other("put the caches into the workspace", &error)))
+    }
+
+    async fn caches(&self) -> Result<Vec<CacheInfo>, ExecutorError> {
+        let Some(all) = self.config.caches.clone() else { return Ok(Vec::new()) };
+        let listed = tokio::task::spawn_blocking(move || caches::list(&all)).await;
+        listed.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| other("list the caches", &error))
+    }
+
+    async fn remove_cache(&self, repo: &RepoName, name: &str) -> Result<bool, ExecutorError> {
+        let Some(all) = &self.config.caches else { return Ok(false) };
+        if self.running.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(_, other)| other == repo) {
+            return Err(super::caches::busy(repo, name));
+        }
+        let folder = caches::folder(all, repo, name);
+        let there = folder.is_dir();
+        folder::remove(folder).await.map(|()| there)
     }
 
     async fn clear(&self, run: RunId) -> Result<(), ExecutorError> {
@@ -113,7 +157,8 @@ impl HostExecutor {
             }
             None => Vec::new(),
         };
-        let mut left = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut left: Vec<RunId> = running.into_iter().map(|(run, _)| run).collect();
         // `<run>/<number>.`
         let mut marked: Vec<RunId> = marked.iter().filter_map(|rest| rest.split('/').next()?.parse().ok()).collect();
         marked.dedup();
@@ -170,6 +215,14 @@ impl Executor for HostExecutor {
         async { Ok(()) }.boxed()
     }
 
+    fn caches(&self) -> BoxFuture<'_, Result<Vec<CacheInfo>, ExecutorError>> {
+        self.caches().boxed()
+    }
+
+    fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>> {
+        self.remove_cache(repo, name).boxed()
+    }
+
     fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>> {
         self.clear(run).boxed()
     }
@@ -181,13 +234,13 @@ impl Executor for HostExecutor {
 
 /// A run's entry among the running ones; gone when dropped.
 struct Registered {
-    running: Arc<Mutex<Vec<RunId>>>,
+    running: Running,
     run: RunId,
 }
 
 impl Registered {
-    fn new(running: &Arc<Mutex<Vec<RunId>>>, run: RunId) -> Self {
-        running.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+    fn new(running: &Running, run: RunId, repo: RepoName) -> Self {
+        running.lock().unwrap_or_else(PoisonError::into_inner).push((run, repo));
         Self { running: Arc::clone(running), run }
     }
 }
@@ -195,7 +248,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = running.iter().position(|run| *run == self.run) {
+        if let Some(at) = running.iter().position(|(run, _)| *run == self.run) {
             running.swap_remove(at);
         }
     }

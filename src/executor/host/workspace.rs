@@ -106,7 +106,7 @@ impl HostWorkspace {
             return Ok(self.folder.clone());
         }
         let real = tokio::fs::canonicalize(self.folder.join(relative)).await.map_err(|_| no_folder(relative))?;
-        if !real.starts_with(&self.folder) {
+        if !self.ground.holds(&self.folder, &real) {
             return Err(ExecutorError::Command(format!("the folder `{}` leads out of the workspace", relative.display())));
         }
         if real.is_dir() { Ok(real) } else { Err(no_folder(relative)) }

@@ -103,6 +103,7 @@ pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken)
         steps: JoinSet::new(),
         open: HashMap::new(),
         files: Files::default(),
+        troubles: Vec::new(),
         seq: 0,
         messages: Vec::new(),
     };
@@ -158,6 +159,8 @@ struct Play {
     open: HashMap<u64, OpenStep>,
     /// Files on their way.
     files: Files,
+    /// What went wrong beside the commands, as far as it is noted.
+    troubles: Vec<String>,
     seq: u32,
     deadline: Instant,
     /// Of each job that failed, in that order: why, and whether its time was up.
@@ -382,6 +385,10 @@ impl Play {
         for step in self.open.values() {
             step.output.tick();
         }
+        for trouble in self.scene.workspace.troubles().into_iter().skip(self.troubles.len()) {
+            self.note(&trouble);
+            self.troubles.push(trouble);
+        }
         let now = Instant::now();
         if now >= self.deadline {
             let limit = u64::try_from(self.scene.timeout.as_millis()).unwrap_or(u64::MAX);
@@ -412,8 +419,9 @@ impl Play {
         let (why, timed_out) =
             self.messages.iter().find(|(job, ..)| job == first).map_or(("", false), |(_, why, timed_out)| (why.as_str(), *timed_out));
         let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Job };
+        let beside: String = self.scene.workspace.troubles().iter().map(|trouble| format!("; {trouble}")).collect();
         let more = if jobs.len() > 1 { format!(" (and {} more)", jobs.len() - 1) } else { String::new() };
-        Outcome::Failed(kind, format!("job `{first}` failed: {why}{more}"))
+        Outcome::Failed(kind, format!("job `{first}` failed: {why}{more}{beside}"))
     }
 }
 
@@ -432,9 +440,9 @@ pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
         ExecutorError::Unavailable(_) => FailureKind::DockerUnavailable,
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
-        ExecutorError::Cancelled | ExecutorError::Command(_) | ExecutorError::File(_) | ExecutorError::Other { .. } => {
-            FailureKind::Internal
-        }
+        ExecutorError::NotReady(_) => FailureKind::Timeout,
+        ExecutorError::Command(_) => FailureKind::Pipeline,
+        ExecutorError::Cancelled | ExecutorError::File(_) | ExecutorError::Busy(_) | ExecutorError::Other { .. } => FailureKind::Internal,
     };
     (kind, error.to_string())
 }
