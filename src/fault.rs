@@ -1,5 +1,5 @@
 //! Fault points: named places where a test may kill the process, to prove that a crash there
-//! loses nothing; and a clock that a test may set wrong. Without the feature `faults` all of it
+//! loses nothing, or stop it, to change the world under it; and a clock that a test may set wrong. Without the feature `faults` all of it
 //! compiles to nothing.
 
 /// Kills the process here when `QUIRE_FAULT` names this point.
@@ -7,21 +7,25 @@
 #[cfg(not(feature = "faults"))]
 pub fn point(_name: &str) {}
 
-/// Kills the process here when `QUIRE_FAULT` names this point.
+/// Kills the process here when `QUIRE_FAULT` names this point, stops it when `QUIRE_FAULT_STOP` does.
 ///
 /// `QUIRE_FAULT=claimed` kills at each pass, `QUIRE_FAULT_ONCE=<file>` only while that file
 /// does not exist yet (it is made right before).
 #[cfg(feature = "faults")]
 pub fn point(name: &str) {
-    if std::env::var("QUIRE_FAULT").as_deref() != Ok(name) {
-        return;
-    }
+    use nix::sys::signal::{Signal, kill};
+    let named = |variable| std::env::var(variable).as_deref() == Ok(name);
+    let signal = match (named("QUIRE_FAULT"), named("QUIRE_FAULT_STOP")) {
+        (true, _) => Signal::SIGKILL,
+        (_, true) => Signal::SIGSTOP,
+        _ => return,
+    };
     if let Some(marker) = std::env::var_os("QUIRE_FAULT_ONCE")
         && std::fs::File::create_new(marker).is_err()
     {
         return;
     }
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+    let _ = kill(nix::unistd::Pid::this(), signal);
 }
 
 /// By how many milliseconds the system's clock is to be taken for wrong.

@@ -434,6 +434,51 @@ fn documents_name_files_that_exist() {
     none(findings);
 }
 
+#[test]
+fn the_document_on_states_names_code_and_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/state.md")).unwrap();
+    let mut findings: Vec<String> = transitions(&text).into_iter().map(|(line, why)| format!("docs/state.md:{line}: {why}")).collect();
+    let named = named_functions(&text);
+    assert!(named.len() > 100, "the table of transitions is gone");
+    for (line, file, function) in named {
+        let code = fs::read_to_string(root().join(&file)).unwrap_or_default();
+        if !code.split(|c: char| !c.is_alphanumeric() && c != '_').collect::<Vec<_>>().windows(2).any(|pair| pair == ["fn", &function]) {
+            findings.push(format!("docs/state.md:{line}: `{file}` has no function `{function}`"));
+        }
+    }
+    none(findings);
+}
+
+/// Functions that a text names as `path.rs::function`, with their lines.
+fn named_functions(text: &str) -> Vec<(usize, String, String)> {
+    let words = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let function = |word: String| word.split_once(".rs::").map(|(file, function)| (format!("{file}.rs"), function.to_owned()));
+    let numbered = text.lines().zip(1..).flat_map(|(line, number)| words(line).into_iter().map(move |word| (number, word)));
+    numbered.filter_map(|(number, word)| function(word).map(|(file, function)| (number, file, function))).collect()
+}
+
+/// What is missing in tables that say by what something is made and shown: each row has to name code and a test.
+fn transitions(text: &str) -> Vec<(usize, &'static str)> {
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let (mut findings, mut head) = (Vec::new(), Vec::new());
+    for (number, line) in text.lines().enumerate() {
+        if !line.starts_with('|') {
+            head.clear();
+        } else if head.is_empty() {
+            head = cells(line);
+        } else if !line.starts_with("| ---") {
+            for (name, cell) in head.iter().zip(cells(line)) {
+                match name.as_str() {
+                    "made by" if !cell.contains(".rs::") => findings.push((number + 1, "no code is named")),
+                    "shown by" if !cell.contains(".rs::") => findings.push((number + 1, "no test is named")),
+                    _ => {}
+                }
+            }
+        }
+    }
+    findings
+}
+
 /// What stands in backticks and looks like a path of this repository, with its line.
 fn named_files(text: &str) -> Vec<(String, usize)> {
     let folders = ["src/", "tests/", "docs/", "image/", "scripts/", "migrations/", "benches/", ".ci/"];
@@ -542,6 +587,16 @@ mod scanner {
             0
         );
         assert_eq!(forbidden(&tokens("unsafe {}"), true).len(), 0);
+    }
+
+    #[test]
+    fn rows_without_code_or_test_are_found() {
+        let row =
+            |made: &str, shown: &str| format!("| from → to | made by | shown by |\n| --- | --- | --- |\n| a → b | {made} | {shown} |\n");
+        assert!(transitions(&row("`src/a.rs::b`", "`tests/c.rs::d`")).is_empty());
+        assert_eq!(transitions(&row("somebody", "`tests/c.rs::d`")), [(3, "no code is named")]);
+        assert_eq!(transitions(&row("`src/a.rs::b`", "")), [(3, "no test is named")]);
+        assert_eq!(named_functions("x\n`a/b.rs::c`, `d.rs` `e::f`"), [(2, "a/b.rs".to_owned(), "c".to_owned())]);
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub(super) fn serve(error: &ServeError) -> ExitCode {
         }
         ServeError::Store(StoreError::Damaged { last_backup, .. }) => Failure::of(CONFIGURATION, error).hint(match last_backup {
             Some(backup) => format!(
-                "nothing was changed, and git goes on working; the newest copy of the database is {}: put it in its place, or restore a backup",
+                "nothing was changed, and git goes on working; the newest sound copy of the database is {}: put it in its place, or restore a backup",
                 backup.display()
             ),
             None => "nothing was changed, and git goes on working; restore a backup, or move the file away to begin with an empty history of runs".to_owned(),

@@ -58,7 +58,16 @@ pub fn child_main(gently: bool) -> ExitCode {
 /// # Errors
 /// What is wrong with the file.
 pub fn register_here(source: PipelineSource, limit: Duration) -> Result<Registration, Vec<Diagnostic>> {
-    Driver::register(States::new(), source, limit, CompiledFiles::new()).map(|(_, registration)| registration)
+    let states = States::new();
+    let lua = states.as_ref().ok().map(|states| states.pipeline.lua().clone());
+    let registered = Driver::register(states, source, limit, CompiledFiles::new()).map(|(_, registration)| registration);
+    // The host's functions live in the state that the host holds. A driver's own process takes both
+    // with it; here they are let go.
+    if let Some(lua) = lua {
+        let _ = lua.unset_named_registry_value(ENVIRONMENT);
+        let _ = lua.gc_collect().and_then(|()| lua.gc_collect());
+    }
+    registered
 }
 
 fn serve() -> io::Result<()> {
@@ -109,6 +118,14 @@ struct Driver {
     /// Marks a yield that waits for an answer.
     call: Table,
     runnable: VecDeque<Resumption>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Functions of the state hold the host, and the host holds these.
+        self.host.functions.borrow_mut().clear();
+        self.host.jobs.borrow_mut().clear();
+    }
 }
 
 /// The Lua states that every pipeline needs, whatever it says.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, RestrictionStatus, Ruleset, RulesetAttr, Scope};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
@@ -31,7 +31,7 @@ pub(super) fn enter() {
 }
 
 /// No rule allows anything: every access that landlock knows is denied.
-fn close_file_system() -> Result<(), landlock::RulesetError> {
+fn close_file_system() -> Result<RestrictionStatus, landlock::RulesetError> {
     let abi = ABI::V6;
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -39,8 +39,7 @@ fn close_file_system() -> Result<(), landlock::RulesetError> {
         .handle_access(AccessNet::from_all(abi))?
         .scope(Scope::from_all(abi))?
         .create()?
-        .restrict_self()?;
-    Ok(())
+        .restrict_self()
 }
 
 /// The system calls that are left: everything else fails with EPERM.
@@ -90,3 +89,6 @@ const FREE: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -49,13 +49,11 @@ impl Intake {
 
     /// Removes what a git that was killed left in the way of the next push.
     async fn free(&self, repo: &RepoName) {
-        let (git, name) = (self.0.git.clone(), repo.clone());
-        match tokio::task::spawn_blocking(move || git.remove_dead_locks(&name)).await {
-            Ok(Ok(locks)) if !locks.is_empty() => {
-                tracing::warn!(%repo, ?locks, "locks that a killed git had left were removed: they refused every push");
-            }
+        let (git, name, now) = (self.0.git.clone(), repo.clone(), self.0.store.clock().now());
+        match tokio::task::spawn_blocking(move || git.unlock(&name, now)).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(removed)) => tracing::warn!(%repo, removed, "removed lock files that a killed git had left"),
             Ok(Err(error)) => tracing::error!(%repo, error = &error as &dyn std::error::Error, "dead locks cannot be looked for"),
-            _ => {}
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::examine;
 use super::play::{Scene, executor_failed, play};
 use super::prepare::{self, Prepared, Pushed, Unprepared};
-use super::record::{Recorder, StoreRecorder};
+use super::record::{RecordError, Recorder, StoreRecorder};
 use super::service::ServiceOutput;
 use super::tree::GitTree;
 use super::{Runner, RunnerConfig};
@@ -82,6 +82,11 @@ impl Held {
 
 fn internal(error: &dyn std::error::Error) -> End {
     End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", with_causes(error))))
+}
+
+/// A full disk, most likely: the error says it, and it is no bug.
+fn unrecorded(error: &RecordError) -> End {
+    End::Outcome(Outcome::Failed(FailureKind::Internal, with_causes(error)))
 }
 
 impl Runner {
@@ -182,7 +187,7 @@ impl Runner {
             let inputs = prepared.pipeline.job(&id).map(|job| job.inputs.iter().map(Input::to_string).collect());
             (id, inputs.unwrap_or_default())
         });
-        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| internal(&error))?;
+        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| unrecorded(&error))?;
 
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer =
@@ -190,7 +195,8 @@ impl Runner {
         let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
         if executor.kind() == ExecutorKind::Host {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
-            self.0.store.call(move |store| store.workspace_made(id, &path)).await.map_err(|error| internal(&error))?;
+            let made = self.0.store.call(move |store| store.workspace_made(id, &path)).await;
+            made.map_err(|error| unrecorded(&RecordError::from(error)))?;
         }
         *held = Held::Perhaps;
         let env = spec.env.clone();
@@ -235,7 +241,11 @@ impl Runner {
     async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, SourceValues), End> {
         // The driver starts while git reads.
         let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
-        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| internal(&error))?;
+        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| {
+            // Git's own words for it would be those of a fault of ours.
+            let gone = || End::Outcome(Outcome::Failed(FailureKind::Internal, format!("the repository {} is gone", run.repo)));
+            if self.0.git.exists(&run.repo) { internal(&error) } else { gone() }
+        })?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message.clone(), files.parents.clone());
         let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;

@@ -23,7 +23,7 @@ pub enum StoreError {
         path: PathBuf,
         /// What the check said.
         detail: String,
-        /// The newest copy made before a migration, where there is one.
+        /// The newest copy in `backups/` that is whole, where there is one.
         last_backup: Option<PathBuf>,
     },
     /// The file was written by a newer quire.

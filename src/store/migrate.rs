@@ -63,10 +63,27 @@ fn back_up(connection: &Connection, backups: &Path, version: usize, clock: &Cloc
     std::fs::rename(&partial, &target).map_err(|error| failed(error.into()))
 }
 
-/// The newest copy; names sort by version, then time.
-pub(super) fn newest_backup(backups: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(backups).ok()?;
-    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "db")).max()
+/// The copies, newest first; names sort by version, then time.
+fn backups_in(backups: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(backups).into_iter().flatten().flatten();
+    let mut copies: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "db")).collect();
+    copies.sort_unstable_by(|a, b| b.cmp(a));
+    copies
+}
+
+/// The newest copy.
+fn newest_backup(backups: &Path) -> Option<PathBuf> {
+    backups_in(backups).into_iter().next()
+}
+
+/// The newest copy that can be gone back to: one that is whole.
+pub(super) fn newest_sound_backup(backups: &Path) -> Option<PathBuf> {
+    let is_sound = |path: &PathBuf| {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let check = |connection: Connection| connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        Connection::open_with_flags(path, flags).and_then(check).is_ok_and(|verdict| verdict == "ok")
+    };
+    backups_in(backups).into_iter().find(is_sound)
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use crate::clock::Clock;
 /// Readers that are kept open; more are opened when needed and closed after.
 const KEPT_READERS: usize = 4;
 
+/// What the write-ahead log may keep of the disk once it has been taken over.
+const WAL_KEPT_BYTES: i64 = 8 << 20;
+
 /// Above this size the whole-file check at start is left to `quire doctor`: it reads every page.
 const CHECK_LIMIT_BYTES: u64 = 32 << 20;
 
@@ -156,16 +159,20 @@ fn connect(path: &Path, journal: Journal) -> rusqlite::Result<Connection> {
 
 /// Settings of every connection. FULL: a commit that was acknowledged outlives a power cut.
 fn settle(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(10))?;
+    // Longer than another program may hold it in passing (a copy, a look with the shell): what cannot be
+    // recorded in time fails a run.
+    connection.busy_timeout(Duration::from_secs(30))?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // A log that somebody's long read made large gives its space back afterwards.
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
     connection.pragma_update(None, "cache_size", -2000)
 }
 
 /// Opens and reads the whole of a small database, for damage that would otherwise show up later.
 fn open_sound(path: &Path, backups: &Path, journal: Journal) -> Result<Connection, StoreError> {
-    let damaged = |detail: String| StoreError::Damaged { path: path.into(), detail, last_backup: migrate::newest_backup(backups) };
+    let damaged = |detail: String| StoreError::Damaged { path: path.into(), detail, last_backup: migrate::newest_sound_backup(backups) };
     let judge = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(source.to_string()),
         _ => StoreError::Open { path: path.into(), source },

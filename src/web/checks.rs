@@ -81,8 +81,15 @@ async fn files(state: &WebState) {
     }
 }
 
+/// Proves that a file can be made on the volume: one that turned read-only may still take writes to files that are open.
+fn make_a_file(data: &Path) -> io::Result<()> {
+    let probe = data.join(".probe");
+    std::fs::write(&probe, "health")?;
+    std::fs::remove_file(probe)
+}
+
 fn disk(board: &HealthBoard, data: &Path, floor: Floor) {
-    match free_bytes(data) {
+    match free_bytes(data).and_then(|free| make_a_file(data).map(|()| free)) {
         Ok(free) => {
             let (is, should) = (html::bytes(free), html::bytes(floor.0));
             let (status, message) = if free < floor.for_pushes() {
@@ -97,8 +104,8 @@ fn disk(board: &HealthBoard, data: &Path, floor: Floor) {
             board.set(Part::Disk, status, message, Some(Figure { what: "free_bytes", value: free }));
         }
         Err(error) => {
-            tracing::error!("health: free space of {}: {error}", data.display());
-            board.set(Part::Disk, Status::Down, "the volume cannot be asked for its free space", None);
+            tracing::error!("health: the volume {}: {error}", data.display());
+            board.set(Part::Disk, Status::Down, format!("the volume cannot be written: {}", error.kind()), None);
         }
     }
 }

@@ -1,15 +1,17 @@
-//! A disk that is full: at a push, and under a run.
+//! A disk that is full, at a push, under a run and at each border of one; that turns read-only; that is slow.
 //!
 //! The data lie on a small tmpfs in a mount namespace of the test's own.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
-use quire::run::RunState;
+use nix::sys::signal::Signal;
+use quire::run::{Run, RunState};
 
 use super::forge::{TestForge, said, wait_for};
-use super::mounts::on_a_small_disk;
+use super::mounts::{Disk, is_root, on_a_small_disk, within};
 use super::{refs, settled_well};
 
 /// Takes up space, in steps of a page.
@@ -123,5 +125,104 @@ fn a_full_disk_under_a_run() {
     println!("{run:?}");
     tree.write(".quire/ci.fnl", super::LEAVES_A_PROCESS);
     tree.push_new("as ever");
+    settled_well(&forge);
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+#[test]
+fn a_full_disk_at_each_border_of_a_run() {
+    let Some(disk) = on_a_small_disk("disk::a_full_disk_at_each_border_of_a_run", 16) else { return };
+    for (nth, (point, _)) in super::points::SERVER_POINTS.into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = disk.join(format!("data-{nth}"));
+        let mut forge = TestForge::at(folder.path(), data.clone());
+        let marker = forge.file("once").display().to_string();
+        forge.set("QUIRE_FAULT_STOP", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+        let tree = forge.tree_with("app", super::LEAVES_A_PROCESS);
+        tree.push(&["main"]);
+        wait_for(point, || is_stopped(forge.pid()).then_some(()));
+        let mut ballast = Ballast::all(&disk);
+        forge.signal(Signal::SIGCONT);
+        // Until it has noticed: the run has ended all the same, or something says that it cannot.
+        let noticed = || {
+            let ended = forge.runs().first().is_some_and(|run| run.state.is_final());
+            ended || forge.log().contains("full") || forge.log().contains("No space left")
+        };
+        wait_for("it to notice", || noticed().then_some(()));
+        assert_eq!(forge.get("/healthz").json()["version"], env!("CARGO_PKG_VERSION"), "health answers");
+        ballast.give(u64::MAX / Ballast::PAGE);
+        super::settled(&forge);
+        let bug = |run: &Run| run.message.as_deref().is_some_and(|message| message.contains("internal error"));
+        assert!(!forge.runs().iter().any(bug), "a full disk is no bug: {:?}", forge.runs());
+        println!("{point}: {:?}", forge.runs().iter().map(|run| (run.state, run.message.clone())).collect::<Vec<_>>());
+        tree.push_new("as ever");
+        assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+        assert!(forge.stop().success());
+        fs::remove_dir_all(data).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_turns_read_only() {
+    if !is_root() {
+        return;
+    }
+    let Some(folder) = within("disk::a_disk_that_turns_read_only") else { return };
+    let disk = Disk::new(&folder, "errors=remount-ro");
+    let outside = tempfile::tempdir().unwrap();
+    let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
+    forge.serve();
+    let gate = forge.file("gate");
+    fs::create_dir_all(&gate).unwrap();
+    let tree = forge.tree_with("app", &super::points::waits(&gate));
+    tree.push(&["main"]);
+    wait_for("the command", || gate.join("started").exists().then_some(()));
+    disk.fail();
+    let refused = tree.git(&["push", "origin", "main:other"]);
+    assert!(!refused.status.success() && said(&refused).contains("unable to create temporary object directory"), "{}", said(&refused));
+    tree.git_ok(&["ls-remote", "origin"]);
+    let tells = || Some(forge.health()["parts"]["disk"].clone()).filter(|part| part["message"] == "the volume cannot be written: read-only filesystem or storage medium");
+    wait_for("health to tell", || tells().filter(|part| part["status"] == "down"));
+    assert_eq!((forge.get("/readyz").status, forge.get("/").status), (503, 200));
+    fs::write(gate.join("go"), "").unwrap();
+    // It ends in time although it may not be able to write, and a sound disk is all it needs.
+    assert!(forge.stop().success(), "{}", forge.log());
+    super::power::end_all(&forge);
+    disk.unmount();
+    disk.mend();
+    disk.mount();
+    forge.serve();
+    settled_well(&forge);
+    assert!(forge.stop().success());
+    drop(forge);
+    disk.unmount();
+}
+
+#[test]
+fn a_disk_that_takes_half_a_second_to_sync() {
+    let forge = TestForge::start();
+    let trees: Vec<_> = (0..3).map(|at| forge.tree_with(&format!("app-{at}"), super::LEAVES_A_PROCESS)).collect();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "signal=none", "-e", "trace=fsync,fdatasync"]);
+    strace.args(["-e", "inject=fsync,fdatasync:delay_enter=500000", "-p", &forge.pid().to_string()]);
+    let mut strace = strace.spawn().unwrap();
+    wait_for("the tracer", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", forge.pid())).unwrap();
+        (!status.contains("TracerPid:\t0\n")).then_some(())
+    });
+    for tree in &trees {
+        tree.push(&["main"]);
+        tree.push_new("second");
+        assert_eq!(forge.get("/healthz").status, 200);
+    }
+    wait_for("the runs", || (forge.runs().len() == 2 * trees.len()).then_some(()));
+    forge.wait_for_quiet();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(strace.id().cast_signed()), Signal::SIGTERM).unwrap();
+    strace.wait().unwrap();
     settled_well(&forge);
 }

@@ -10,6 +10,7 @@
 mod forge;
 
 mod containers;
+mod database;
 mod disk;
 mod engine;
 mod housekeeping;
@@ -22,6 +23,7 @@ mod proxy;
 mod push_path;
 mod queueing;
 mod random;
+mod scarce;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,10 +1,10 @@
 //! Tests that mount disks of their own: each starts itself again in a mount namespace that
 //! nobody else sees, and that goes with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::forge::said;
+use super::forge::{said, wait_for};
 
 /// Set where the test runs within.
 const INSIDE: &str = "QUIRE_TEST_OWN_MOUNTS";
@@ -51,4 +51,53 @@ pub(crate) fn on_a_small_disk(test: &str, megabytes: u32) -> Option<PathBuf> {
 pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", said(&output));
+}
+
+/// A real file system on a disk of its own, in a file.
+pub(crate) struct Disk {
+    image: PathBuf,
+    pub(crate) folder: PathBuf,
+    options: &'static str,
+}
+
+impl Disk {
+    pub(crate) fn new(folder: &Path, options: &'static str) -> Self {
+        let image = folder.join("disk.img");
+        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", image.to_str().unwrap()]);
+        let disk = Self { image, folder: folder.join("disk"), options };
+        std::fs::create_dir_all(&disk.folder).unwrap();
+        disk.mount();
+        disk
+    }
+
+    /// Mounting replays the journal, as after a power cut.
+    pub(crate) fn mount(&self) {
+        run("mount", &["-o", &format!("loop,{}", self.options), self.image.to_str().unwrap(), self.folder.to_str().unwrap()]);
+    }
+
+    /// From here on nothing reaches the disk, and what had not is lost.
+    pub(crate) fn cut(&self) {
+        // EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
+        let script = r#"open(my $f, "<", $ARGV[0]) or die; my $how = pack("L", 2); ioctl($f, 0x8004587d, $how) or die "$!""#;
+        run("perl", &["-e", script, self.folder.to_str().unwrap()]);
+    }
+
+    /// The file system finds a fault in itself: with `errors=remount-ro` it turns read-only, whatever is open.
+    pub(crate) fn fail(&self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == self.folder.to_str()).unwrap();
+        let device = line.split(' ').next().unwrap().trim_start_matches("/dev/");
+        std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
+    }
+
+    /// Mends what [`Disk::fail`] noted, while it is not mounted.
+    pub(crate) fn mend(&self) {
+        let mended = Command::new("e2fsck").args(["-p", "-f"]).arg(&self.image).output().unwrap();
+        assert!(mended.status.code().is_some_and(|code| code <= 1), "{}", said(&mended));
+    }
+
+    pub(crate) fn unmount(&self) {
+        wait_for("the disk to be free", || Command::new("umount").arg(&self.folder).output().unwrap().status.success().then_some(()));
+    }
 }

@@ -3,7 +3,6 @@
 //! which drops all that has not reached the disk), mounted again and started from.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,47 +11,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::forge::{TestForge, Tree, said, wait_for};
-use super::mounts::{is_root, run, within};
+use super::mounts::{Disk, is_root, within};
 use super::{LEAVES_A_PROCESS, Random, refs, settled};
 
 /// How often the power goes.
 const CUTS: usize = 8;
 
-struct Disk {
-    image: PathBuf,
-    folder: PathBuf,
-}
-
-impl Disk {
-    fn new(folder: &Path) -> Self {
-        let image = folder.join("disk.img");
-        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", image.to_str().unwrap()]);
-        let disk = Self { image, folder: folder.join("disk") };
-        std::fs::create_dir_all(&disk.folder).unwrap();
-        disk.mount();
-        disk
-    }
-
-    /// Mounting replays the journal, as after a power cut.
-    fn mount(&self) {
-        run("mount", &["-o", "loop", self.image.to_str().unwrap(), self.folder.to_str().unwrap()]);
-    }
-
-    /// From here on nothing reaches the disk, and what had not is lost.
-    fn cut(&self) {
-        // EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
-        let script = r#"open(my $f, "<", $ARGV[0]) or die; my $how = pack("L", 2); ioctl($f, 0x8004587d, $how) or die "$!""#;
-        run("perl", &["-e", script, self.folder.to_str().unwrap()]);
-    }
-
-    fn unmount(&self) {
-        wait_for("the disk to be free", || Command::new("umount").arg(&self.folder).output().unwrap().status.success().then_some(()));
-    }
-}
-
 /// Ends all processes of the forge at once, as the cut would have.
-fn end_all(forge: &TestForge) {
+pub(crate) fn end_all(forge: &TestForge) {
     wait_for("all processes to end", || {
         let left = forge.processes();
         for pid in &left {
@@ -89,7 +55,7 @@ fn the_power_goes_again_and_again() {
     }
     let Some(folder) = within("power::the_power_goes_again_and_again") else { return };
     let (mut random, seed) = Random::seeded();
-    let disk = Disk::new(&folder);
+    let disk = Disk::new(&folder, "errors=continue");
     let outside = tempfile::Builder::new().prefix("quire-power-").tempdir().unwrap();
     let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
     let (mut in_all, mut last) = (0, BTreeMap::new());

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
-use super::forge::{TestForge, Tree, said, wait_for};
+use super::forge::{TestForge, Tree, files_below, said, wait_for};
 use super::{LEAVES_A_PROCESS, refs, settled_well};
 
 fn push_at(tree: &Tree, point: &str, branch: &str) -> Output {
@@ -111,6 +111,11 @@ fn git_killed_at_each_call_that_changes_the_disk() {
                 assert!(said(&again).contains(".lock': File exists"), "{word} {nth}: {}", said(&again));
                 freed += 1;
                 assert!(forge.stop().success());
+                // Young ones may be somebody's.
+                let files = files_below(&forge.paths.repo(&repo.parse().unwrap()));
+                for lock in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "lock")) {
+                    super::mounts::run("touch", &["-d", "2 minutes ago", lock.to_str().unwrap()]);
+                }
                 forge.serve();
                 again = tree.git(&["push", "--force", "origin", "main", "main:other"]);
             }

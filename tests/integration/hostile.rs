@@ -1,5 +1,5 @@
-//! What lies in the spool and arrives on the socket is foreign: damage is set aside and told, never
-//! skipped in silence, and nothing of it stops the server.
+//! What lies in the spool, arrives on the socket or comes with a push is foreign: damage is set aside
+//! and told, never skipped in silence, and nothing of it stops the server.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -137,5 +137,111 @@ fn whatever_arrives_on_the_socket_the_server_goes_on() {
     assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
     let mut rest = Vec::new();
     let _ = deaf.read_to_end(&mut rest);
+    forge.check_whole();
+}
+
+#[test]
+fn well_formed_events_of_nonsense() {
+    let forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
+    forge.wait_for_quiet();
+    let sha = tree.git_ok(&["rev-parse", "HEAD"]);
+    let zero = "0".repeat(40);
+    let update = |name: &str, new: &str| json!({"ref": name, "old_sha": zero, "new_sha": new});
+    let event = |repo: &str, refs: serde_json::Value| {
+        json!({"id": EventId::new(), "type": "push", "repo": repo, "pusher": "\u{1b}[2Jx\n<script>", "pushed_at": "9999-12-30T22:00:00.999Z",
+               "options": ["ci.job=<script>alert(1)", "ci.wait", "\u{0}\u{1b}", "x".repeat(100_000)], "refs": refs})
+    };
+    let many: Vec<_> = (0..20_000).map(|at| update(&format!("refs/heads/m{at}"), &zero)).collect();
+    // How each ends: set aside, or taken without a run.
+    let events = [
+        (event("../../../etc", json!([update("refs/heads/main", &sha)])), true),
+        (event("app/../../app", json!([update("refs/heads/main", &sha)])), true),
+        (event("--upload-pack=x", json!([update("refs/heads/main", &sha)])), true),
+        (event("app", json!([update("refs/heads/../../config", &sha)])), true),
+        (event("app", json!([update("refs/heads/a\nb", &sha)])), true),
+        (event("app", json!([update("--all", &sha)])), true),
+        (event("app", json!([update("refs/heads/main", "HEAD")])), true),
+        (event("app", json!([update("refs/heads/main", "--help")])), true),
+        (event("app", json!({"refs/heads/main": sha})), true),
+        (event("gone", json!([update("refs/heads/main", &sha)])), false),
+        (event("app", json!([])), false),
+        (event("app", json!([update("refs/heads/main", &"1".repeat(40))])), false),
+        (event("app", json!([update("refs/heads/main", &"1".repeat(64))])), false),
+        (event("app", serde_json::Value::from(many)), false),
+    ];
+    let (mut damaged, mut count) = (0, 0);
+    for (event, is_damaged) in &events {
+        let file = forge.paths.spool().join(format!("{}.json", event["id"].as_str().unwrap()));
+        let draft = file.with_extension("tmp");
+        // As the hook does it: whole, or not there.
+        fs::write(forge.file("draft"), event.to_string()).unwrap();
+        fs::rename(forge.file("draft"), &file)
+            .or_else(|_| fs::copy(forge.file("draft"), &draft).and_then(|_| fs::rename(&draft, &file)))
+            .unwrap();
+        damaged += usize::from(*is_damaged);
+        wait_for("it to be taken", || (!file.exists()).then_some(()));
+        let aside = fs::read_dir(forge.paths.spool_damaged()).map_or(0, Iterator::count);
+        assert_eq!(aside, damaged, "{}", event.to_string().chars().take(300).collect::<String>());
+        count += 1;
+    }
+    assert_eq!(count, events.len());
+    forge.wait_for_quiet();
+    println!("{:?}", forge.runs().iter().map(|run| (run.ref_name.to_string(), run.state, run.message.clone())).collect::<Vec<_>>());
+    for page in ["/", "/runs", "/app", "/healthz"] {
+        let answer = forge.get(page);
+        assert!(answer.status == 200 && !answer.body.contains("<script>alert"), "{page}: {answer:?}");
+    }
+    tree.push_new("as ever");
+    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+}
+
+#[test]
+fn hostile_push_options_and_messages() {
+    let forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    let long = format!("ci.job={}", "x".repeat(60_000));
+    for (at, option) in
+        ["ci.job=../../etc", "ci.job=$(id)", "ci.job=<script>alert(1)</script>", "ci.jbo=x", "ci.job=\u{1b}[2J", "--help", "", &long]
+            .into_iter()
+            .enumerate()
+    {
+        tree.commit(&format!("option {at}"));
+        let pushed = tree.git(&["push", "-o", option, "origin", "main"]);
+        let told = super::forge::said(&pushed);
+        assert!(pushed.status.success(), "{option:.40}: {told}");
+        assert!(!told.contains('\u{1b}') && told.len() < 5000, "{option:.40}: {told}");
+        forge.wait_for_quiet();
+        let run = forge.newest("app");
+        let asks_for_a_job = option.starts_with("ci.job=");
+        assert!(run.state == RunState::Complete || asks_for_a_job && run.state == RunState::Failed, "{option:.40}: {run:?}");
+        assert!(run.message.as_deref().unwrap_or_default().chars().all(|c| !c.is_control()), "{run:?}");
+        let page = forge.get(&format!("/runs/{}", run.id));
+        assert!(page.status == 200 && !page.body.contains("<script>alert"), "{option:.40}");
+    }
+    let messages: [&[u8]; 6] = [
+        b"<script>alert(1)</script>\n\n</title><img src=x onerror=alert(1)>",
+        b"\x1b]0;owned\x07\x1b[2J red",
+        b"\xff\xfe not UTF-8 \xc3\x28",
+        &[b'x'; 1_000_000],
+        b"\n\n\n",
+        b"QUIRE_SHA=1\r\nX-Header: 1\r\n\r\n<b>",
+    ];
+    for message in messages {
+        let tip = tree.git_ok(&["rev-parse", "HEAD"]);
+        let root = tree.git_ok(&["rev-parse", "HEAD^{tree}"]);
+        let commit = tree.git_with(&["commit-tree", &root, "-p", &tip, "-F", "-"], message);
+        tree.git_ok(&["reset", "-q", "--hard", &commit]);
+        tree.push(&["main"]);
+        let run = forge.end_of(forge.newest("app").id);
+        assert_eq!((run.sha.as_str(), run.state), (commit.as_str(), RunState::Complete), "{run:?}");
+        for page in ["/".to_owned(), "/runs".to_owned(), format!("/runs/{}", run.id)] {
+            let answer = forge.get(&page);
+            let raw = ["<script>alert", "<img src=x", "\u{1b}", "\r\nX-Header"].into_iter().find(|raw| answer.body.contains(raw));
+            assert!(answer.status == 200 && raw.is_none(), "{page}: {raw:?}");
+        }
+        assert!(!forge.ssh_ok("run list").contains('\u{1b}'));
+    }
     forge.check_whole();
 }

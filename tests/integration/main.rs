@@ -20,6 +20,7 @@ mod refs;
 mod restarts;
 mod runs;
 mod starts;
+mod transitions;
 mod values;
 
 /// A pipeline whose one job prints a line.

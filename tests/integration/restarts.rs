@@ -54,6 +54,25 @@ fn a_hook_that_never_ran_is_made_up_for() {
 }
 
 #[test]
+fn a_new_database_runs_nothing_old() {
+    let mut forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main", "main:old", "main:refs/tags/v1"]);
+    forge.wait_for_quiet();
+    assert!(forge.stop().success());
+    for end in ["db", "db-wal", "db-shm"] {
+        let _ = fs::remove_file(forge.paths.database().with_extension(end));
+    }
+    forge.serve();
+    forge.wait_for_log("the database is new and the repository is not");
+    assert!(forge.runs().is_empty(), "{:?}", forge.runs());
+    tree.push_new("new");
+    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(forge.runs().len(), 1);
+    forge.check_whole();
+}
+
+#[test]
 fn a_stop_during_a_run_queues_it_again() {
     let mut forge = TestForge::start();
     let folder = forge.file("gate");
