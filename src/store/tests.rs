@@ -605,6 +605,44 @@ fn a_retry_of_what_failed_uses_the_results_of_what_passed() {
 }
 
 #[test]
+fn schedules_move_on_once_and_go_with_their_repository() {
+    let f = fixture();
+    let (app, main, sha) = (repo("app"), branch("main"), "1".repeat(40).parse().unwrap());
+    let set = |new: &[(&str, &str, i64)]| {
+        let new: Vec<NewSchedule> = new.iter().map(|(name, text, at)| ((*name).to_owned(), (*text).to_owned(), Millis(*at))).collect();
+        f.store.set_schedules(&app, &main, &sha, &new).unwrap();
+    };
+    set(&[("a", "0 1 * * *", 100), ("b", "0 2 * * *", 200)]);
+    // One that stays the same keeps its time, one that changed gets the new, one that is gone goes.
+    set(&[("a", "0 1 * * *", 101), ("c", "0 3 * * *", 300)]);
+    let listed = || f.store.schedules(None).unwrap().into_iter().map(|row| (row.name, row.next_at_ms.0)).collect::<Vec<_>>();
+    assert_eq!(listed(), [("a".to_owned(), 100), ("c".to_owned(), 300)]);
+    assert!(f.store.due_schedules(Millis(99)).unwrap().is_empty());
+    let due = f.store.due_schedules(Millis(100)).unwrap().remove(0);
+    let run = |id| NewRun {
+        id,
+        trigger: Trigger::Cron,
+        source: "quire/cron/a".into(),
+        ..NewRun::of_push(app.clone(), main.clone(), "1".repeat(40).parse().unwrap(), Millis(100))
+    };
+    let first = run(RunId::new());
+    assert!(f.store.fire_schedule(&due, Millis(500), Some(&first)).unwrap());
+    assert!(!f.store.fire_schedule(&due, Millis(600), Some(&run(RunId::new()))).unwrap(), "it was moved on already");
+    let due = f.store.due_schedules(Millis(500)).unwrap().into_iter().find(|row| row.name == "a").unwrap();
+    assert!(!f.store.fire_schedule(&due, Millis(900), Some(&run(RunId::new()))).unwrap(), "its last run waits still");
+    assert_eq!(listed()[0].1, 900);
+    assert_eq!(claim(&f), Some(first.id));
+    f.store.note_schedule_problem(&app, &main, &sha, "it is wrong").unwrap();
+    assert_eq!(f.store.schedules(Some(&app)).unwrap()[0].problem.as_deref(), Some("it is wrong"));
+    f.store.keep_schedules_of(&[repo("other")]).unwrap();
+    assert!(listed().is_empty());
+    set(&[("a", "0 1 * * *", 100)]);
+    f.store.forget_repo(&app).unwrap();
+    assert!(listed().is_empty());
+    assert_eq!(f.store.schedule_source(&app, &main).unwrap().read, None);
+}
+
+#[test]
 fn what_the_queue_asks_is_answered_by_indexes() {
     let f = fixture();
     let connection = rusqlite::Connection::open(f.folder.path().join("quire.db")).unwrap();

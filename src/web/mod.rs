@@ -11,6 +11,7 @@
 //! ```
 
 mod ansi;
+mod artifacts;
 mod assets;
 mod changes;
 mod checks;
@@ -161,6 +162,7 @@ pub fn router(state: WebState) -> Router {
         .route("/runs/{id}", get(run::page))
         .route("/runs/{id}/events", get(stream::run))
         .route("/runs/{id}/log.txt", get(log::raw))
+        .route("/runs/{id}/artifacts/{*name}", get(artifacts::download))
         .route("/runs/{id}/cancel", post(run::cancel))
         .route("/runs/{id}/retry", post(run::retry))
         .route("/runs/{id}/retry-failed", post(run::retry_failed))
