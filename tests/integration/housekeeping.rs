@@ -13,7 +13,7 @@ use quire::run::{Run, RunState};
 use quire::space::free_bytes;
 
 use super::GREEN;
-use super::forge::{TestForge, Tree, files_below, said, wait_for};
+use super::forge::{TestForge, files_below, said, wait_for};
 
 /// Says what is kept in the forge's configuration, and has a running server read it again.
 fn keep(forge: &TestForge, keep: &str) {
@@ -251,7 +251,10 @@ fn while_git_works(forge: &TestForge, repo: &str, act: impl Fn(&[i32])) -> Resul
             });
             while !gc.is_finished() {
                 let pids = gc_processes(forge);
-                pids.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGSTOP)));
+                for pid in &pids {
+                    // One that has ended meanwhile is not caught.
+                    let _ = kill(Pid::from_raw(*pid), Signal::SIGSTOP);
+                }
                 if pids.iter().any(stopped) {
                     act(&pids);
                     return Some(gc.join().unwrap());
