@@ -86,7 +86,7 @@ impl Paths {
     /// Folder of a repository's runs.
     #[must_use]
     pub fn repo_runs(&self, repo: &RepoName) -> PathBuf {
-        self.data.join("runs").join(repo.as_str())
+        self.runs().join(repo.as_str())
     }
 
     /// Folder of one run: `run.log`, `jobs/`, and while it lives its workspace where the executor needs one.
@@ -135,7 +135,7 @@ impl Paths {
     /// Folder of what the runs of a repository kept.
     #[must_use]
     pub fn repo_artifacts(&self, repo: &RepoName) -> PathBuf {
-        self.data.join("artifacts").join(repo.as_str())
+        self.artifacts().join(repo.as_str())
     }
 
     /// Folder of what one run kept.

@@ -61,10 +61,7 @@ impl Housekeeping {
             let step = step.to_vec();
             let noted = self.call(move |store| store.note_removed(&step, RemovedFiles { logs: true, artifacts: true })).await?;
             crate::fault::point("housekeeping-noted");
-            let folders = noted.iter().flat_map(|run| {
-                let artifacts = self.0.paths.artifacts().join(repo.as_str()).join(run.to_string());
-                [self.0.paths.run(repo, *run), artifacts]
-            });
+            let folders = noted.iter().flat_map(|run| [self.0.paths.run(repo, *run), self.0.paths.run_artifacts(repo, *run)]);
             let gone = self.remove_folders(folders.collect(), freed).await?;
             crate::fault::point("housekeeping-files-gone");
             if gone {

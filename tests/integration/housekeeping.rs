@@ -2,19 +2,18 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quire::clock::Clock;
-use quire::git::{Git, Upkeep};
+use quire::git::{Git, GitError, Upkeep};
 use quire::names::RunId;
 use quire::run::{Run, RunState};
 use quire::space::free_bytes;
 
 use super::GREEN;
-use super::forge::{TestForge, Tree, files_below, said, wait_for};
+use super::forge::{TestForge, files_below, said, wait_for};
 
 /// Says what is kept in the forge's configuration, and has a running server read it again.
 fn keep(forge: &TestForge, keep: &str) {
@@ -235,21 +234,37 @@ fn maintain(forge: &TestForge, repo: &str) -> Upkeep {
     runtime.block_on(Git::new(&forge.paths).maintain(&repo.parse().unwrap(), std::future::pending())).unwrap()
 }
 
-/// Makes git's maintenance of a repository last until it is ended.
-fn make_it_last(forge: &TestForge, tree: &Tree, repo: &str) -> PathBuf {
-    let (bare, begun) = (forge.paths.repo(&repo.parse().unwrap()), forge.file("gc-begun"));
-    let hook = forge.file("slow");
-    fs::write(&hook, format!("#!/bin/sh\ntouch {}\nsleep 987\n", begun.display())).unwrap();
-    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "config", "gc.recentObjectsHook", hook.to_str().unwrap()]);
-    // It is asked only where there is something old that nothing names.
-    tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "config", "gc.pruneExpire", "now"]);
-    begun
-}
-
 fn gc_processes(forge: &TestForge) -> Vec<i32> {
     let is_gc = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.split(|b| *b == 0).any(|word| word == b"gc"));
     forge.processes().into_iter().filter(is_gc).collect()
+}
+
+/// Runs maintenance as the server does, and holds its git still at its work before `act`; gives how it ended.
+fn while_git_works(forge: &TestForge, repo: &str, act: impl Fn(&[i32])) -> Result<Upkeep, GitError> {
+    let (git, repo) = (Git::new(&forge.paths), repo.parse().unwrap());
+    let stopped = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "));
+    let attempt = || {
+        std::thread::scope(|scope| {
+            let gc = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(git.maintain(&repo, std::future::pending()))
+            });
+            while !gc.is_finished() {
+                let pids = gc_processes(forge);
+                for pid in &pids {
+                    // One that has ended meanwhile is not caught.
+                    let _ = kill(Pid::from_raw(*pid), Signal::SIGSTOP);
+                }
+                if pids.iter().any(stopped) {
+                    act(&pids);
+                    return Some(gc.join().unwrap());
+                }
+            }
+            None
+        })
+    };
+    // It may have been done too soon to be caught.
+    (0..50).find_map(|_| attempt()).unwrap()
 }
 
 #[test]
@@ -276,15 +291,10 @@ fn maintenance_packs_and_gives_way_to_a_push() {
     drop(push.stdin.take());
     push.wait().unwrap();
     // While it works, a push comes: it ends, and the push is as ever.
-    make_it_last(&forge, &tree, "app");
-    let gc = std::thread::scope(|scope| {
-        let gc = scope.spawn(|| maintain(&forge, "app"));
-        wait_for("git to begin", || (!gc_processes(&forge).is_empty()).then_some(()));
-        tree.push_new("meanwhile");
-        gc.join().unwrap()
-    });
-    assert_eq!(gc, Upkeep::GaveWay);
+    let ended = while_git_works(&forge, "app", |_| drop(tree.push_new("meanwhile")));
+    assert_eq!(ended.unwrap(), Upkeep::GaveWay);
     assert_eq!(gc_processes(&forge), [0; 0]);
+    Git::new(&forge.paths).unlock(&"app".parse().unwrap(), Clock::system().now().plus(120_000)).unwrap();
     tree.git_ok(&["push", "origin", ":b0"]);
     forge.wait_for_quiet();
     tree.git_ok(&["--git-dir", bare.to_str().unwrap(), "fsck", "--strict"]);
@@ -320,17 +330,9 @@ fn a_killed_git_leaves_no_lock_for_long() {
     forge.wait_for_quiet();
 
     // Killed at its work, as when everything is killed: what it leaves does not keep the next one from beginning.
-    make_it_last(&forge, &tree, "app");
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(git.maintain(&name, std::future::pending())).unwrap_err()
-        });
-        wait_for("git to begin", || (!gc_processes(&forge).is_empty() && bare.join("gc.pid").exists()).then_some(()));
-        gc_processes(&forge).iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap());
-    });
+    let killed = while_git_works(&forge, "app", |pids| pids.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap()));
+    assert!(matches!(killed, Err(GitError::Failed { .. })), "{killed:?}");
     let bare_text = bare.to_str().unwrap();
-    tree.git_ok(&["--git-dir", bare_text, "config", "--unset", "gc.recentObjectsHook"]);
     git.unlock(&name, Clock::system().now().plus(120_000)).unwrap();
     assert_eq!(maintain(&forge, "app"), Upkeep::Done);
     tree.git_ok(&["--git-dir", bare_text, "fsck", "--strict"]);
