@@ -73,7 +73,10 @@ fn no_file_descriptors() {
 #[test]
 fn ten_thousand_runs_wait_at_the_start() {
     const RUNS: usize = 10_000;
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::new();
+    // Or housekeeping would take the ended ones away while they are counted.
+    fs::write(forge.paths.config_fennel(), "{:keep {:runs 100000}}").unwrap();
+    forge.serve();
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     tree.push(&["main"]);
     let first = forge.end_of(forge.newest("app").id);
