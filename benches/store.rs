@@ -50,6 +50,8 @@ fn main() {
         assert!(newest(RunFilter { before: Some(middle), ..RunFilter::default() })[0].id < middle);
     });
     figure("one run by its id", rounds, || assert!(store.run(middle).unwrap().is_some()));
+    figure("what reconciling asks for", rounds, || assert!(store.active_runs().unwrap().len() <= 1000));
+    figure("open it again, as at a start", rounds.min(50), || drop(open()));
     let mut pushes = 0;
     figure("record a push with its run (durable)", rounds, || {
         pushes += 1;

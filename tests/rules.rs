@@ -52,7 +52,7 @@ const MODULES: &[Module] = &[
         &["config", "docker", "driver", "executor", "git", "housekeeping", "intake", "logs", "queue", "runner", "store", "web"],
     ),
     Module("ssh", 4, &["git"]),
-    Module("web", 4, &["git", "store", "logs", "queue"]),
+    Module("web", 4, &["artifacts", "git", "store", "logs", "queue"]),
     Module("cli", 5, ALL),
     Module("main", 5, &["cli"]),
 ];

@@ -48,7 +48,10 @@ pub(super) fn artifacts(context: &Context<'_>, store: &Store, command: &Artifact
     let (ArtifactsCommand::List { id, .. } | ArtifactsCommand::Get { id, .. }) = command;
     let id = store.resolve_run(id)?;
     let run = store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))?;
-    let rows = store.artifacts(id)?;
+    if let (Some(at), ArtifactsCommand::Get { .. }) = (run.artifacts_removed_at_ms, command) {
+        return Err(Failure::not_found(format!("the artifacts of run {id} were removed by retention on {at}")));
+    }
+    let rows = if run.artifacts_removed_at_ms.is_none() { store.artifacts(id)? } else { Vec::new() };
     match command {
         ArtifactsCommand::List { .. } => list(&rows, out),
         ArtifactsCommand::Get { name, .. } => get(context, &run, chosen(&run, &rows, name.as_deref())?),

@@ -63,7 +63,8 @@ pub(super) fn cache(context: &Context<'_>, command: &CacheCommand, out: &mut Out
     };
     match command {
         CacheCommand::Clear { repo, name: Some(name), .. } if caches.is_empty() => {
-            Err(Failure::not_found(format!("`{repo}` has no cache `{name}`")).hint(format!("`cache list --repo {repo}` shows those it has")))
+            Err(Failure::not_found(format!("`{repo}` has no cache `{name}`"))
+                .hint(format!("`cache list --repo {repo}` shows those it has")))
         }
         _ if out.json => out.json(&Caches { caches }),
         CacheCommand::List { .. } => list(&caches, out),

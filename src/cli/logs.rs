@@ -56,8 +56,9 @@ pub(super) fn service(run_folder: &Path, run: RunId, service: &str, out: &mut Ou
     let path = Paths::service_log(run_folder, service);
     if !path.exists() {
         let names = std::fs::read_dir(run_folder.join("services")).into_iter().flatten().flatten();
-        let mut names: Vec<_> =
-            names.filter_map(|entry| Some(format!("`{}`", entry.file_name().to_str()?.strip_suffix(".log")?.replace("%2F", "/")))).collect();
+        let mut names: Vec<_> = names
+            .filter_map(|entry| Some(format!("`{}`", entry.file_name().to_str()?.strip_suffix(".log")?.replace("%2F", "/"))))
+            .collect();
         names.sort();
         let failure = Failure::not_found(format!("run {run} has no log of a service `{service}`"));
         return Err(if names.is_empty() { failure } else { failure.hint(format!("it has {}", names.join(", "))) });

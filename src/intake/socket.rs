@@ -94,9 +94,7 @@ async fn answer(intake: &Intake, request: SocketRequest) -> SocketAnswer {
             }
         },
         SocketRequest::Caches { repo } => caches::answer(caches::list(&intake.0.executors, repo.as_ref()).await),
-        SocketRequest::ClearCaches { repo, name } => {
-            caches::answer(caches::clear(&intake.0.executors, &repo, name.as_deref()).await)
-        }
+        SocketRequest::ClearCaches { repo, name } => caches::answer(caches::clear(&intake.0.executors, &repo, name.as_deref()).await),
         SocketRequest::Wake => {
             intake.0.queue.wake();
             SocketAnswer::Ok

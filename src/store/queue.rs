@@ -215,7 +215,7 @@ fn claimable_sql() -> String {
 
 fn blocked_sql() -> String {
     format!(
-        "WITH next AS (SELECT id, repo, ref_name, group_name, queued_at_ms FROM runs p
+        "WITH next AS (SELECT id, repo, ref_name, group_name, queued_at_ms FROM runs p INDEXED BY runs_pending
                        WHERE state = 'pending' AND unexamined = 0 ORDER BY queued_at_ms, id LIMIT {NOTED}),
               noted AS (SELECT id, coalesce(
            (SELECT 'waits for run ' || a.id || ' of the same ref' FROM runs a
@@ -253,7 +253,7 @@ fn claim_sql() -> String {
     format!(
         "UPDATE runs SET state = 'active', started_at_ms = max(:now, queued_at_ms), executor = :executor, message = NULL
          WHERE state = 'pending' AND id = (
-           SELECT p.id FROM runs p WHERE {CLAIMABLE} ORDER BY p.queued_at_ms, p.id LIMIT 1)
+           SELECT p.id FROM runs p INDEXED BY runs_pending WHERE {CLAIMABLE} ORDER BY p.queued_at_ms, p.id LIMIT 1)
          RETURNING {RUN_COLUMNS}"
     )
 }

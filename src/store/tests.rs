@@ -659,3 +659,60 @@ fn what_the_queue_asks_is_answered_by_indexes() {
         assert_eq!(plan.iter().find(whole), None, "{sql}\n{plan:#?}");
     }
 }
+
+thread_local! {
+    static STATEMENTS: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn note_statement(event: rusqlite::trace::TraceEvent<'_>) {
+    if let rusqlite::trace::TraceEvent::Stmt(statement, _) = event
+        && let Some(sql) = statement.expanded_sql()
+    {
+        STATEMENTS.with_borrow_mut(|seen| seen.push(sql));
+    }
+}
+
+#[test]
+fn a_million_runs_are_never_scanned() {
+    let f = fixture();
+    let run = record(&f.store, "app", &["main"])[0];
+    let codes = rusqlite::trace::TraceEventCodes::SQLITE_TRACE_STMT;
+    let traced = |connection: &rusqlite::Connection| connection.trace_v2(codes, Some(note_statement));
+    f.store.write(|tx| Ok(traced(tx))).unwrap();
+    f.store.read(|connection| Ok(traced(connection))).unwrap();
+    let all = RunFilter { limit: 50, ..RunFilter::default() };
+    assert!(f.store.has_claimable().unwrap());
+    assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, run);
+    assert_eq!(f.store.list_runs(&all).unwrap().len(), 1);
+    for filter in [
+        RunFilter { repo: Some(repo("app")), ..all.clone() },
+        RunFilter { repo: Some(repo("app")), ref_name: Some(branch("main")), ..all.clone() },
+        RunFilter { state: Some(RunState::Active), ..all.clone() },
+        RunFilter { before: Some(RunId::new()), ..all },
+    ] {
+        assert_eq!(f.store.list_runs(&filter).unwrap().len(), 1);
+    }
+    assert_eq!(f.store.active_runs().unwrap().len(), 1);
+    f.store.note_waiting(None).unwrap();
+    f.store.note_removed(&[run], RemovedFiles { logs: true, artifacts: true }).unwrap();
+    f.store.remove_runs(&[run]).unwrap();
+    f.store.remove_events(Millis(1), 500).unwrap();
+    f.store.finish(run, &Outcome::Complete).unwrap();
+    let seen: Vec<String> =
+        STATEMENTS.take().into_iter().filter(|sql| !["BEGIN", "COMMIT"].iter().any(|word| sql.starts_with(word))).collect();
+    assert!(seen.len() >= 12, "{seen:?}");
+    for sql in seen.iter().filter(|sql| !sql.starts_with("--")) {
+        let plan = f.store.read(|connection| {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            Ok(statement.query_map([], |row| row.get::<_, String>(3)).unwrap().map(Result::unwrap).collect::<Vec<_>>())
+        });
+        for step in plan.unwrap() {
+            // In the order of an index and only as far as is asked, or through a small table.
+            let scan = step.starts_with("SCAN ")
+                && !step.contains(" USING ")
+                && !step.contains("kept_containers")
+                && !step.contains("CONSTANT ROW");
+            assert!(!scan && !step.contains("TEMP B-TREE FOR ORDER BY"), "{step}: {sql}");
+        }
+    }
+}

@@ -11,6 +11,7 @@
 //! ```
 
 mod ansi;
+mod artifacts;
 mod assets;
 mod changes;
 mod checks;
@@ -137,6 +138,8 @@ struct App {
     web: WebState,
     keys: keys::Keys,
     followers: Arc<Semaphore>,
+    /// Whose turn it is among those who follow runs live.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl App {
@@ -151,7 +154,7 @@ type Shared = axum::extract::State<Arc<App>>;
 /// All routes.
 pub fn router(state: WebState) -> Router {
     let keys = keys::Keys::new(state.paths.clone());
-    let app = Arc::new(App { web: state, keys, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) });
+    let app = Arc::new(App { web: state, keys, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)), turn: Arc::default() });
     let guarded = Router::new()
         .route("/", get(home::page))
         .route("/events", get(stream::states))
@@ -159,6 +162,7 @@ pub fn router(state: WebState) -> Router {
         .route("/runs/{id}", get(run::page))
         .route("/runs/{id}/events", get(stream::run))
         .route("/runs/{id}/log.txt", get(log::raw))
+        .route("/runs/{id}/artifacts/{*name}", get(artifacts::download))
         .route("/runs/{id}/cancel", post(run::cancel))
         .route("/runs/{id}/retry", post(run::retry))
         .route("/runs/{id}/retry-failed", post(run::retry_failed))

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Json};
 use serde_json::json;
 
+use super::artifacts::List;
 use super::changes::Wanted;
 use super::error::WebError;
 use super::html::{self as pieces, duration, run_path, title_sign};
@@ -17,7 +18,7 @@ use super::session::Viewer;
 use super::{App, Shared};
 use crate::clock::Millis;
 use crate::names::RunId;
-use crate::run::{JobRow, Run, StepRow};
+use crate::run::{ArtifactRow, JobRow, Run, StepRow};
 use crate::store::Repeat;
 
 /// A run with all that its page shows, as the database has it.
@@ -29,6 +30,8 @@ pub(super) struct Rows {
     pub(super) steps: Vec<StepRow>,
     /// The run that repeats this one.
     pub(super) successor: Option<RunId>,
+    /// What it kept, as far as that is still there.
+    pub(super) artifacts: Vec<ArtifactRow>,
 }
 
 /// Reads a run with its jobs and the wanted steps; none when it is gone. The run comes first: what
@@ -37,7 +40,8 @@ pub(super) async fn rows(app: &App, id: RunId, wanted: Wanted) -> Result<Option<
     let read = move |s: &crate::store::Store| {
         let Some(run) = s.run(id)? else { return Ok(None) };
         let steps = s.steps_since(id, wanted.after, &wanted.also)?;
-        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps, successor: s.successor_of(id)? }))
+        let artifacts = if run.artifacts_removed_at_ms.is_none() { s.artifacts(id)? } else { Vec::new() };
+        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps, successor: s.successor_of(id)?, artifacts }))
     };
     Ok(app.web.store.call(read).await?)
 }
@@ -140,6 +144,7 @@ struct RunPage<'a> {
     own: StepLog,
     own_open: bool,
     jobs: Vec<JobView<'a>>,
+    artifacts: List,
     cursor: String,
 }
 
@@ -154,7 +159,8 @@ pub(super) async fn page(
     let rows = rows(&app, run, Wanted::default()).await?.ok_or(WebError::NotFound)?;
     if form == Form::Json {
         let (run, jobs, steps) = (&rows.run, &rows.jobs, &rows.steps);
-        return Ok(Json(json!({ "run": run, "jobs": jobs, "steps": steps, "successor": rows.successor })).into_response());
+        return Ok(Json(json!({ "run": run, "jobs": jobs, "steps": steps, "successor": rows.successor, "artifacts": rows.artifacts }))
+            .into_response());
     }
     let folder = app.web.paths.run(&rows.run.repo, run);
     let steps = rows.steps.clone();
@@ -181,6 +187,7 @@ fn view(rows: &Rows, mut logs: PageLog, frame: Frame, now: Millis) -> RunPage<'_
         // Nothing but the run's own lines tells what became of a run without steps.
         own_open: rows.steps.is_empty(),
         jobs: jobs.collect(),
+        artifacts: List { run: rows.run.id, rows: rows.artifacts.clone() },
         cursor: logs.cursor,
     }
 }

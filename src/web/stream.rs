@@ -5,7 +5,9 @@
 //! batch is read when the last one has been taken. Its place in the log is the event's id, so
 //! a browser that comes back goes on where it was, also across a restart of the appliance.
 //! While a log flows, the rows are read now and then only, and of the steps only what may have
-//! changed. A stream whose key has been taken away ends at its next look.
+//! changed. All followers take turns at reading and rendering, and rest three times as long as that
+//! took: together they get a quarter of one CPU, so that many pages at a log that floods take nothing from the
+//! run that writes it. Nothing is left out for them, it only comes later. A stream whose key has been taken away ends at its next look.
 //!
 //! ```text
 //! state   what changed of run, jobs, steps (fragments)      log   lines, with the place after them as id
@@ -49,6 +51,10 @@ const ROWS_PACE: Duration = Duration::from_millis(250);
 const LIST_PACE: Duration = Duration::from_millis(300);
 /// A stream ends after this time; the browser comes back, and its session is checked anew.
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// How much longer than its work the followers rest after each turn.
+const REST: u32 = 3;
+/// Work too short to be worth a rest.
+const NO_WORK: Duration = Duration::from_micros(300);
 /// How much log goes into one event.
 const BATCH_BYTES: usize = 128 << 10;
 
@@ -243,6 +249,21 @@ impl Follow {
             self.over = true;
             return Ok(());
         }
+        let turn = self.app.turn.clone().lock_owned().await;
+        let begun = Instant::now();
+        let looked = self.look_in_turn().await;
+        let worked = begun.elapsed();
+        if worked > NO_WORK {
+            // What was found goes out at once, the others wait.
+            tokio::spawn(async move {
+                tokio::time::sleep(worked * REST).await;
+                drop(turn);
+            });
+        }
+        looked
+    }
+
+    async fn look_in_turn(&mut self) -> Result<(), WebError> {
         let rows_due = self.rows_read.map(|at| at + ROWS_PACE).filter(|due| *due > Instant::now());
         if rows_due.is_none() && !self.read_rows().await? {
             self.over = true;

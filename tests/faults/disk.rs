@@ -186,7 +186,10 @@ fn a_disk_that_turns_read_only() {
     let refused = tree.git(&["push", "origin", "main:other"]);
     assert!(!refused.status.success() && said(&refused).contains("unable to create temporary object directory"), "{}", said(&refused));
     tree.git_ok(&["ls-remote", "origin"]);
-    let tells = || Some(forge.health()["parts"]["disk"].clone()).filter(|part| part["message"] == "the volume cannot be written: read-only filesystem or storage medium");
+    let tells = || {
+        Some(forge.health()["parts"]["disk"].clone())
+            .filter(|part| part["message"] == "the volume cannot be written: read-only filesystem or storage medium")
+    };
     wait_for("health to tell", || tells().filter(|part| part["status"] == "down"));
     assert_eq!((forge.get("/readyz").status, forge.get("/").status), (503, 200));
     fs::write(gate.join("go"), "").unwrap();

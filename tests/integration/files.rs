@@ -49,7 +49,10 @@ fn jobs_read_write_and_keep_files() {
 
     let listed: serde_json::Value = serde_json::from_str(&forge.ssh_ok(&format!("run artifacts list {} --json", run.id))).unwrap();
     let artifacts = listed["artifacts"].as_array().unwrap();
-    let short: Vec<_> = artifacts.iter().map(|a| (a["name"].as_str().unwrap(), a["is_folder"] == true, a["files"].as_u64().unwrap(), a["bytes"].as_u64().unwrap())).collect();
+    let short: Vec<_> = artifacts
+        .iter()
+        .map(|a| (a["name"].as_str().unwrap(), a["is_folder"] == true, a["files"].as_u64().unwrap(), a["bytes"].as_u64().unwrap()))
+        .collect();
     assert_eq!(short, [("all", true, 2, 13), ("bytes", false, 1, 2), ("out/deep/notes.txt", false, 1, 13)]);
     assert_eq!(artifacts[0]["job_id"], "build");
     let table = forge.ssh_ok(&format!("run artifacts list {}", run.id));
@@ -58,7 +61,8 @@ fn jobs_read_write_and_keep_files() {
     assert_eq!(forge.ssh_ok(&format!("run artifacts get {} out/deep/notes.txt", run.id)), "from the tree");
     assert_eq!(forge.ssh(&format!("run artifacts get {} bytes", run.id)).stdout, b"\0\xff");
     let packed = forge.ssh(&format!("run artifacts get {} all", run.id)).stdout;
-    let names: Vec<_> = tar::Archive::new(packed.as_slice()).entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+    let names: Vec<_> =
+        tar::Archive::new(packed.as_slice()).entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
     assert_eq!(names, ["all/", "all/deep", "all/deep/link", "all/deep/notes.txt"]);
     let unclear = forge.ssh(&format!("run artifacts get {}", run.id));
     assert_eq!(unclear.status.code(), Some(2), "{}", said(&unclear));
@@ -78,16 +82,25 @@ fn what_cannot_be_read_or_kept_is_an_error_with_its_place() {
     let forge = TestForge::start();
     for (body, words) in [
         (r#"(read-file "no/such")"#, "ci.fnl:3:1: the workspace has no `no/such`"),
-        (r#"(sh "true")
-(read-file "../x")"#, "ci.fnl:4:1: `../x` lies outside of the workspace"),
-        (r#"(sh "echo '{' >x.json")
-(read-json "x.json")"#, "ci.fnl:4:1: `x.json` is not JSON: EOF while parsing an object"),
+        (
+            r#"(sh "true")
+(read-file "../x")"#,
+            "ci.fnl:4:1: `../x` lies outside of the workspace",
+        ),
+        (
+            r#"(sh "echo '{' >x.json")
+(read-json "x.json")"#,
+            "ci.fnl:4:1: `x.json` is not JSON: EOF while parsing an object",
+        ),
         (r#"(write-file ".quire" "x")"#, "`.quire` is a folder"),
         (r#"(artifact "nothing")"#, "ci.fnl:3:1: the workspace has no `nothing`"),
         (r#"(artifact ".")"#, "an artifact needs a name"),
         (r#"(artifact ".quire" {:nmae "x"})"#, "`artifact` has no option :nmae: it knows :name"),
-        (r#"(sh "mkdir d; ln -s /etc d/out")
-(artifact "d")"#, "ci.fnl:4:1: `d`: `out` in it is a link that leads out of it"),
+        (
+            r#"(sh "mkdir d; ln -s /etc d/out")
+(artifact "d")"#,
+            "ci.fnl:4:1: `d`: `out` in it is a link that leads out of it",
+        ),
         (r#"(artifact ".quire") (artifact ".quire")"#, "there is an artifact `.quire` already"),
         (r#"(table.sort [1 2 3] #(read-file "x"))"#, "cannot be called from inside a function that was given to table.sort"),
     ] {
@@ -107,7 +120,8 @@ fn what_cannot_be_read_or_kept_is_an_error_with_its_place() {
 fn artifacts_are_capped_redacted_and_kept_again_by_a_second_try() {
     let mut forge = TestForge::new();
     fs::write(forge.file("token"), "s3cret-of-length").unwrap();
-    fs::write(forge.paths.config_fennel(), format!("{{:secrets {{:token {{:file {:?}}}}}}}", forge.file("token").display().to_string())).unwrap();
+    fs::write(forge.paths.config_fennel(), format!("{{:secrets {{:token {{:file {:?}}}}}}}", forge.file("token").display().to_string()))
+        .unwrap();
     forge.set("QUIRE_CI_MAX_ARTIFACTS", "1m").serve();
     let run = run_of(&forge, "(sh \"head -c 2000000 /dev/zero >big\")\n(artifact \"big\")");
     assert_eq!(run.state, RunState::Failed);
@@ -117,7 +131,10 @@ fn artifacts_are_capped_redacted_and_kept_again_by_a_second_try() {
     let (_, message) = outcome(&forge, "(artifact \".quire\" {:name (.. \"x-\" (secret :token))})");
     assert!(message.contains("the name of the artifact holds a secret: x-{{ token }}"), "{message}");
     // Files come with secrets in place: the pipeline wrote them, and the log replaces them.
-    assert_eq!(outcome(&forge, "(write-file \"t\" (secret :token)) (sh [\"test\" (read-file \"t\") \"=\" (secret :token)])").0, RunState::Complete);
+    assert_eq!(
+        outcome(&forge, "(write-file \"t\" (secret :token)) (sh [\"test\" (read-file \"t\") \"=\" (secret :token)])").0,
+        RunState::Complete
+    );
 
     let again = forge.file("again").display().to_string();
     let body = format!("(write-file \"x\" \"content\")\n(artifact \"x\")\n(sh \"test -e {again} || {{ touch {again}; exit 1; }}\")");

@@ -146,7 +146,7 @@ fn through_a_whole_run() {
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
     // It did what it should: the names stand where the values were.
     let jobs = forge.jobs(run.id);
-    for number in 0..values.len() {
+    for (number, value) in values.iter().enumerate() {
         let find = |id: String| jobs.iter().find(|job| job.job_id.as_str() == id).unwrap();
         let name = format!("{{{{ s{number} }}}}");
         assert_eq!(
@@ -154,7 +154,7 @@ fn through_a_whole_run() {
             Some(&json!(name)),
             "{:?} {:?}",
             find(format!("j{number}")),
-            values[number]
+            value
         );
         assert!(find(format!("f{number}")).message.as_ref().unwrap().contains(&format!("failed with {name}!")));
         assert!(log.contains(&format!("x{name}y")), "{number}");

@@ -146,7 +146,8 @@ fn ten_thousand_files_and_odd_names() {
     let mut expected: Vec<&str> = names.to_vec();
     expected.push("latin-\u{fffd}");
     let mut found = changed(&values);
-    (expected.sort_unstable(), found.sort_unstable());
+    expected.sort_unstable();
+    found.sort_unstable();
     assert_eq!(found, expected);
 
     fs::create_dir(tree.path.join("many")).unwrap();

@@ -32,7 +32,9 @@ fn pipeline(language: &str, code: &str) -> Option<PipelineSource> {
             format!("(local ci (require :quire.ci))\n{code}(ci.job :the-end [:quire/push] #nil)")
         }
         "fennel" => {
-            format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : env : secret : log : read-file : read-json : write-file : artifact}}]\n{code}))")
+            format!(
+                "(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : env : secret : log : read-file : read-json : write-file : artifact}}]\n{code}))"
+            )
         }
         "lua" => code.to_owned(),
         _ => return None,
@@ -74,9 +76,10 @@ fn every_form_and_every_tool_has_an_example_of_its_own() {
     let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pipelines.md")).unwrap();
     let wrong = check(&[(".quire/ci.fnl", "(local ci (require :quire.ci))\n(ci.zzzzzzzz)")], &[]).stderr;
     let forms = wrong.split("it has").nth(1).unwrap().split('`').skip(1).step_by(2).map(|form| format!("ci.{form}"));
-    let tools = ["sh", "jobs", "env", "secret", "log"].map(str::to_owned);
+    let tools = ["sh", "jobs", "env", "secret", "log", "read-file", "read-json", "write-file", "artifact"].map(str::to_owned);
     for name in forms.chain(tools) {
-        let section = document.split("\n### ").find(|section| section.starts_with(&format!("`({name} ")));
+        let title = |section: &&str| section.lines().next().is_some_and(|title| title.contains(&format!("`({name} ")));
+        let section = document.split("\n### ").skip(1).find(title);
         let section = section.unwrap_or_else(|| panic!("`{name}` has no section"));
         let code: String = examples(section).into_iter().map(|(_, code)| code).collect();
         assert!(code.contains(&format!("({name} ")), "`{name}` has no example");

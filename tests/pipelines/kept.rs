@@ -47,7 +47,8 @@ fn a_cache_of_the_host_lies_in_the_authors_own() {
 }
 
 /// Greets whoever connects.
-const SERVER: &str = "$s = IO::Socket::INET->new(Listen => 5, LocalPort => 5432) or die; while ($c = $s->accept) { print $c qq(hello\\\\n); close $c }";
+const SERVER: &str =
+    "$s = IO::Socket::INET->new(Listen => 5, LocalPort => 5432) or die; while ($c = $s->accept) { print $c qq(hello\\\\n); close $c }";
 
 #[test]
 fn a_service_and_a_cache_in_containers() {

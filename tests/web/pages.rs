@@ -223,3 +223,46 @@ async fn the_footer_says_which_quire_it_is() {
     assert!(footer.contains(env!("CARGO_PKG_VERSION")), "{footer}");
     assert_eq!(footer.contains(&format!("<code>{}</code>", commit.get(..12).unwrap_or(commit))), commit != "unknown", "{footer}");
 }
+
+#[tokio::test]
+async fn artifacts_are_listed_and_are_only_ever_downloads() {
+    let mut site = Site::start(Auth::Ssh).await;
+    let run = site.seed.run("work/app", "main", NOW.plus(-9000));
+    site.seed.start(run, NOW.plus(-8000));
+    site.seed.job(run, "build", 0, &["quire/push"]);
+    let folder = site.state.paths.run_artifacts(&"work/app".parse().unwrap(), run);
+    std::fs::create_dir_all(folder.join("docs")).unwrap();
+    std::fs::write(folder.join("docs/index.html"), "<script>bad()</script>").unwrap();
+    std::fs::write(folder.join("out%2Fa <b>.html"), "<script>bad()</script>").unwrap();
+    for (name, is_folder) in [("docs", true), ("out/a <b>.html", false)] {
+        let row = quire::run::ArtifactRow {
+            run_id: run,
+            name: name.into(),
+            job_id: "build".parse().unwrap(),
+            is_folder,
+            files: 1,
+            bytes: 22,
+            created_at_ms: NOW,
+        };
+        site.state.store.artifact_kept(&row).unwrap();
+    }
+    let href = format!("/runs/{run}/artifacts/out/a%20%3Cb%3E.html");
+    let stranger = site.get(&href).await;
+    assert!(stranger.status != 200 && !stranger.body.contains("bad()"), "{}", stranger.status);
+    site.sign_in().await;
+    let page = site.get(&format!("/runs/{run}")).await;
+    assert!(page.body.contains(&format!("href=\"{href}\"")) && page.body.contains("a &#60;b&#62;.html"), "{}", page.body);
+    assert!(page.body.contains("folder of 1, 22 B, as tar"), "{}", page.body);
+    assert_eq!(site.json(&format!("/runs/{run}")).await.json()["artifacts"][0]["name"], "docs");
+    let file = site.get(&href).await;
+    assert_eq!((file.status, file.body.as_str()), (200, "<script>bad()</script>"));
+    assert_eq!(file.header("content-type"), Some("application/octet-stream"));
+    assert_eq!(file.header("content-disposition"), Some("attachment; filename*=UTF-8''a%20%3Cb%3E.html"));
+    assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
+    let packed = site.get(&format!("/runs/{run}/artifacts/docs")).await;
+    assert_eq!((packed.status, packed.header("content-disposition")), (200, Some("attachment; filename*=UTF-8''docs.tar")));
+    assert!(packed.body.contains("docs/index.html") && packed.body.contains("ustar"), "{}", packed.body);
+    for wrong in ["none", "docs/index.html", "..%2F..%2Fquire.db", "out%2F..%2Fdocs"] {
+        assert_eq!(site.get(&format!("/runs/{run}/artifacts/{wrong}")).await.status, 404, "{wrong}");
+    }
+}
