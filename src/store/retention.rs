@@ -49,8 +49,8 @@ pub struct LastUpkeep {
 
 /// Runs that living ones need. A retry of failed jobs reads the results of the old run.
 const NEEDED: &str = "SELECT retry_of FROM runs WHERE state IN ('pending', 'active') AND retry_of IS NOT NULL
-     UNION SELECT reused_from FROM jobs WHERE reused_from IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE state IN ('pending', 'active'))
-     UNION SELECT run_id FROM kept_containers";
+     UNION ALL SELECT reused_from FROM jobs WHERE reused_from IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE state IN ('pending', 'active'))
+     UNION ALL SELECT run_id FROM kept_containers";
 
 impl Store {
     /// The repositories that have runs, by name.
