@@ -131,8 +131,7 @@ async fn facts_of_many_commits_by_one_process() {
     let facts = fixture.git.commit_facts(&repo, &ids).await.unwrap();
     assert_eq!(facts.len(), 604);
     assert_eq!(facts[0], CommitFacts { message: Some("first\n\nand more".to_owned()), ..CommitFacts::default() });
-    let second =
-        CommitFacts { fennel: true, lua: false, dockerfile: true, message: Some("second [skip ci]".to_owned()), may_group: false };
+    let second = CommitFacts { fennel: true, lua: false, dockerfile: true, message: Some("second [skip ci]".to_owned()), may_group: false };
     assert_eq!(facts[1], second);
     assert_eq!(facts[2], second, "a tag counts as its commit");
     assert_eq!(facts[3], CommitFacts::default());

@@ -678,8 +678,12 @@ fn a_million_runs_are_never_scanned() {
     let run = record(&f.store, "app", &["main"])[0];
     let codes = rusqlite::trace::TraceEventCodes::SQLITE_TRACE_STMT;
     let traced = |connection: &rusqlite::Connection| connection.trace_v2(codes, Some(note_statement));
-    f.store.write(|tx| Ok(traced(tx))).unwrap();
-    f.store.read(|connection| Ok(traced(connection))).unwrap();
+    let also_here = |connection: &rusqlite::Connection| {
+        traced(connection);
+        Ok(())
+    };
+    f.store.write(|tx| also_here(tx)).unwrap();
+    f.store.read(also_here).unwrap();
     let all = RunFilter { limit: 50, ..RunFilter::default() };
     assert!(f.store.has_claimable().unwrap());
     assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap().unwrap().id, run);

@@ -139,7 +139,9 @@ fn a_group_that_supersedes_stops_the_active_run_of_another_ref() {
     let tree = forge.tree("app", "app");
     let folder = forge.file("gate");
     let pipeline = |command: &str| {
-        format!("(local ci (require :quire.ci))\n(ci.group :deploy {{:supersede true}})\n(ci.job :go [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n")
+        format!(
+            "(local ci (require :quire.ci))\n(ci.group :deploy {{:supersede true}})\n(ci.job :go [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n"
+        )
     };
     tree.write(".quire/ci.fnl", &pipeline(&gate(&folder)));
     tree.push_new("first");
