@@ -6,6 +6,8 @@ ALTER TABLE runs ADD COLUMN group_name TEXT;
 ALTER TABLE runs ADD COLUMN supersede INTEGER NOT NULL DEFAULT 1 CHECK (supersede IN (0, 1));
 -- Its pipeline may name a group, and has to be evaluated before the run is claimed or superseded.
 ALTER TABLE runs ADD COLUMN unexamined INTEGER NOT NULL DEFAULT 0 CHECK (unexamined IN (0, 1));
+-- Release 0.1 knew no groups: what it left waiting, or what is repeated of it, is looked at first.
+UPDATE runs SET unexamined = 1 WHERE state <> 'complete';
 -- What the person who started it by hand gave along: an object of texts.
 ALTER TABLE runs ADD COLUMN params TEXT CHECK (params IS NULL OR json_valid(params));
 -- Whether it repeats only what failed of the run in retry_of, and what depends on that.

@@ -39,7 +39,7 @@ fn every_error_has_its_code_and_says_what_to_do() {
         (
             Failure::from(Refusal::NotListed),
             REFUSED,
-            "quire: this is not a shell; the commands are git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, key, login, status, gc\n",
+            "quire: this is not a shell; the commands are git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc\n",
         ),
         (Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)), FAILED, ""),
         (Failure::failed("a\n\u{1b}[2Jb"), FAILED, "quire: a  [2Jb\n"),

@@ -1,4 +1,5 @@
-//! A person in the container of a run: while it goes on, and after it failed where it was to be kept.
+//! Containers as a person meets them: looked into while a run goes on, or after it failed where it was to be
+//! kept; and gone when a run says that it was superseded or canceled.
 
 #![expect(clippy::disallowed_methods, reason = "tests start real programs")]
 
@@ -109,5 +110,38 @@ fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
     assert_eq!(forge.end_of(run.id).state, RunState::Complete);
     let gone = attach("true");
     assert!(gone.status.code() == Some(1) && said(&gone).contains("has ended"), "{}", said(&gone));
+    forge.check_whole();
+}
+
+#[test]
+fn a_run_that_says_it_was_superseded_or_canceled_has_no_container_any_more() {
+    if skipped("docker") {
+        return;
+    }
+    let forge = contained();
+    let tree = forge.tree("app", "app");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
+    let has_container = |run: &quire::run::Run| runtime.block_on(engine.container(&format!("quire-{}", run.id))).unwrap().is_some();
+    // Nothing in it ends by itself, or when it is asked to.
+    tree.write(".quire/ci.fnl", &pipeline("trap '' TERM INT HUP; (trap '' TERM; sleep 600) & touch begun; sleep 600"));
+    let begun = |run: &quire::run::Run| forge.ssh(&format!("run attach {} test -e begun", run.id)).status.success();
+    for (state, kind) in [(RunState::Superseded, None), (RunState::Failed, Some(FailureKind::Canceled))] {
+        tree.push_new("waits");
+        let run = forge.newest("app");
+        wait_for("the command", || begun(&run).then_some(()));
+        assert!(has_container(&run));
+        match state {
+            RunState::Superseded => drop(tree.push_new("takes its place")),
+            _ => drop(forge.ssh_ok(&format!("run cancel {}", run.id))),
+        }
+        let ended = wait_for("its end", || Some(forge.run(run.id)).filter(|run| run.state.is_final()));
+        assert!(!has_container(&run), "{ended:?}");
+        assert_eq!((ended.state, ended.failure_kind), (state, kind));
+    }
+    for run in forge.runs().iter().filter(|run| !run.state.is_final()) {
+        forge.ssh_ok(&format!("run cancel {}", run.id));
+    }
+    forge.wait_for_quiet();
     forge.check_whole();
 }
