@@ -16,12 +16,15 @@
         (sh (.. "fennel --compile " file " > /dev/null"))))))
 
 (ci.job :migrations [:quire/push]
-  (fn [{: sh}]
+  (fn [{: sh : artifact}]
     ;; A fresh database and every migration in order, as the first start does it.
     (sh "cat migrations/*.sql | sqlite3 -bail /tmp/quire.db")
     (let [check (sh "sqlite3 /tmp/quire.db 'PRAGMA integrity_check; PRAGMA foreign_key_check;'")
           tables (sh "sqlite3 /tmp/quire.db \"SELECT count(*) FROM sqlite_schema WHERE type = 'table'\"")]
       (assert (= check.stdout "ok\n") check.stdout)
+      ;; The whole schema as it stands after all of them, kept with the run.
+      (sh "sqlite3 /tmp/quire.db .schema > schema.sql")
+      (artifact "schema.sql")
       {:tables (tonumber tables.stdout)})))
 
 (ci.job :docs [:quire/push]

@@ -24,6 +24,9 @@ const PATH: &AsciiSet = &COMPONENT.remove(b'$').remove(b'&').remove(b'+').remove
 /// Where programs break a line of base64: `base64`(1), PEM.
 const BASE64_WIDTHS: [usize; 2] = [76, 64];
 
+/// The longest base64 of which every piece is a form that a line break can leave of it.
+const MAX_WRAPPED: usize = 172;
+
 /// All forms of one value, without duplicates, longest first. None where the value is too short.
 pub(super) fn of(value: &str) -> Vec<Zeroizing<String>> {
     let mut forms = Forms(Vec::new());
@@ -125,8 +128,26 @@ impl Forms {
                 let first = [0, 2, 3][before];
                 let last = bytes.len() * 8 / 6;
                 self.add(encoded[first..last].to_owned());
+                self.wrapped(&encoded[first..last]);
             }
             self.add(padded);
+        }
+    }
+
+    /// What is on one line of base64 that begins somewhere and is broken into lines: its beginning, whole
+    /// lines from its middle, its end.
+    fn wrapped(&mut self, encoded: &str) {
+        if encoded.len() > MAX_WRAPPED {
+            return;
+        }
+        for width in BASE64_WIDTHS {
+            for start in 1..encoded.len().saturating_sub(width) {
+                self.add(encoded[start..start + width].to_owned());
+            }
+        }
+        for cut in 1..encoded.len() {
+            self.add(encoded[..cut].to_owned());
+            self.add(encoded[cut..].to_owned());
         }
     }
 }
@@ -213,6 +234,22 @@ mod tests {
     #[test]
     fn too_short_has_no_forms() {
         assert!(of("1234567").is_empty() && of("").is_empty());
+    }
+
+    #[test]
+    fn base64_is_found_on_every_line_that_it_is_broken_into() {
+        let value = "a-secret-of-several-words-that-is-longer-than-one-line-of-base64-can-be?";
+        let forms = of(value);
+        for (before, width) in (0..120).flat_map(|before| BASE64_WIDTHS.map(|width| (before, width))) {
+            let text = STANDARD.encode(["x".repeat(before).as_str(), value, "y"].concat());
+            // The characters that hold bits of the value alone.
+            let (first, last) = ((before * 8).div_ceil(6), (before + value.len()) * 8 / 6);
+            for line in (0..text.len()).step_by(width) {
+                let piece = text.get(line.max(first)..(line + width).min(last)).unwrap_or_default();
+                let known = piece.len() < MIN_REDACTED_CHARS || forms.iter().any(|form| form.as_str() == piece);
+                assert!(known, "{piece} of a line of {width}, after {before}");
+            }
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn hostile_commands_are_refused_in_one_line() {
     let raw = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"git-receive-pack \xff\xfe");
     let output = forge.ssh_as("owner", &[], &[]).arg(raw).output().unwrap();
     assert_eq!(output.status.code(), Some(128), "{}", said(&output));
-    for command in ["repo frobnicate", "run attach x", "key add x"] {
+    for command in ["repo frobnicate", "run detach x", "key add x"] {
         assert_eq!(forge.ssh(&[command]).status.code(), Some(128), "{command}");
     }
     untouched(&forge);
