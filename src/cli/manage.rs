@@ -16,13 +16,14 @@ use crate::ssh::command::Refusal;
 use crate::store::Store;
 
 /// For those who ask what there is.
-pub(super) const OVERVIEW: [(&str, &str); 14] = [
+pub(super) const OVERVIEW: [(&str, &str); 15] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
     ("run logs ID [--job J] [--follow]", "its log, live"),
     ("run wait | cancel | retry ID", "wait for its end, end it, repeat it"),
     ("run artifacts list ID | get ID [NAME]", "what it kept; get writes it to standard output"),
+    ("run attach ID [COMMAND]", "a shell in its container, while it runs or is kept"),
     ("run start REPO [--branch B] [--param K=V]", "start one by hand"),
     ("schedule list [--repo R]", "what runs by itself, and when"),
     ("cache list | clear REPO [NAME]", "what runs keep from one to the next"),

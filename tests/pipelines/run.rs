@@ -286,20 +286,23 @@ fn the_push_is_what_would_be_pushed() {
     assert_eq!(seen(&project.on_host()), format!("{zero}|nil|refs/heads/trunk|trunk|nil|nil|.quire/ci.fnl|false|ada|"));
     project.write("a", "1");
     let first = project.commit("the first");
-    // A message has its newline.
-    assert_eq!(seen(&project.on_host()), format!("{first}|nil|refs/heads/trunk|trunk|nil|the first"));
+    assert_eq!(seen(&project.on_host()), format!("{first}|nil|refs/heads/trunk|trunk|nil|the first|.quire/ci.fnl,a|false|ada|"));
     project.write("b", "1");
     let second = project.commit("the second\n\nmore");
     project.write("a", "2");
     project.write("c", "new");
     let run = project.ci(&["run", "--executor", "host", "--branch", "feature/x"]);
     assert_eq!(seen(&run), format!("{second}|{first}|refs/heads/feature/x|feature/x|nil|the second"));
-    assert!(run.stdout.contains("\n|a,b,c|false|ada|\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("\nmore|a,b,c|false|ada|\n"), "{}", run.stdout);
     project.git(&["checkout", "-q", "--detach"]);
     assert!(seen(&project.on_host()).contains("|refs/heads/HEAD|HEAD|"));
 
     let commit = project.ci(&["run", "--executor", "host", "--sha", "HEAD"]);
-    assert!(seen(&commit).starts_with(&format!("{second}|{first}|")) && commit.stdout.contains("\n|b|false|ada|\n"), "{}", commit.stdout);
+    assert!(
+        seen(&commit).starts_with(&format!("{second}|{first}|")) && commit.stdout.contains("\nmore|b|false|ada|\n"),
+        "{}",
+        commit.stdout
+    );
     assert!(commit.stdout.contains(".quire/ci.fnl of the commit, HEAD at "), "{}", commit.stdout);
 
     let outside = Project::new(SHOW_PUSH);
