@@ -24,7 +24,7 @@ const PATH: &AsciiSet = &COMPONENT.remove(b'$').remove(b'&').remove(b'+').remove
 /// Where programs break a line of base64: `base64`(1), PEM.
 const BASE64_WIDTHS: [usize; 2] = [76, 64];
 
-/// The longest base64 of which every piece is a form that a line break can leave of it.
+/// The longest base64 of which every piece that a line break can leave of it is a form.
 const MAX_WRAPPED: usize = 172;
 
 /// All forms of one value, without duplicates, longest first. None where the value is too short.
@@ -45,6 +45,41 @@ pub(super) fn of(value: &str) -> Vec<Zeroizing<String>> {
     forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     forms.dedup();
     forms
+}
+
+/// What may stand on the second and on later lines of base64 that is broken into lines, wherever in it the
+/// value begins: whole lines from its middle, and its end.
+pub(super) fn on_later_lines(value: &str) -> Vec<Zeroizing<String>> {
+    let mut forms = Forms(Vec::new());
+    if !is_long_enough(value) {
+        return forms.0;
+    }
+    for encoded in [value, value.trim()].into_iter().flat_map(encoded).filter(|encoded| encoded.len() <= MAX_WRAPPED) {
+        for width in BASE64_WIDTHS {
+            for start in 1..encoded.len().saturating_sub(width) {
+                forms.add(encoded[start..start + width].to_owned());
+            }
+        }
+        for cut in 1..encoded.len() {
+            forms.add(encoded[cut..].to_owned());
+        }
+    }
+    forms.0
+}
+
+/// Base64 in both alphabets at each of the three places where the value can begin in a longer encoded
+/// text, without the characters that hold bits of a neighbour, for these differ from text to text.
+fn encoded(text: &str) -> Vec<Zeroizing<String>> {
+    let mut all = Vec::new();
+    for engine in [&STANDARD, &URL_SAFE] {
+        for before in 0..3 {
+            let bytes = Zeroizing::new([&[0_u8; 2][..before], text.as_bytes()].concat());
+            let encoded = Zeroizing::new(engine.encode(&*bytes));
+            let (first, last) = ([0, 2, 3][before], bytes.len() * 8 / 6);
+            all.push(Zeroizing::new(encoded[first..last].to_owned()));
+        }
+    }
+    all
 }
 
 fn is_long_enough(text: &str) -> bool {
@@ -121,33 +156,14 @@ impl Forms {
                     self.add(String::from_utf8_lossy(line).into_owned());
                 }
             }
-            for before in 0..3 {
-                let bytes = Zeroizing::new([&[0_u8; 2][..before], text.as_bytes()].concat());
-                let encoded = Zeroizing::new(engine.encode(&*bytes));
-                // A character that also holds bits of a neighbour differs from text to text.
-                let first = [0, 2, 3][before];
-                let last = bytes.len() * 8 / 6;
-                self.add(encoded[first..last].to_owned());
-                self.wrapped(&encoded[first..last]);
-            }
             self.add(padded);
         }
-    }
-
-    /// What is on one line of base64 that begins somewhere and is broken into lines: its beginning, whole
-    /// lines from its middle, its end.
-    fn wrapped(&mut self, encoded: &str) {
-        if encoded.len() > MAX_WRAPPED {
-            return;
-        }
-        for width in BASE64_WIDTHS {
-            for start in 1..encoded.len().saturating_sub(width) {
-                self.add(encoded[start..start + width].to_owned());
+        for encoded in encoded(text) {
+            // Of one that is broken into lines the first has its beginning, however much of it.
+            for cut in (1..encoded.len()).filter(|_| encoded.len() <= MAX_WRAPPED) {
+                self.add(encoded[..cut].to_owned());
             }
-        }
-        for cut in 1..encoded.len() {
-            self.add(encoded[..cut].to_owned());
-            self.add(encoded[cut..].to_owned());
+            self.add(encoded);
         }
     }
 }
@@ -239,7 +255,7 @@ mod tests {
     #[test]
     fn base64_is_found_on_every_line_that_it_is_broken_into() {
         let value = "a-secret-of-several-words-that-is-longer-than-one-line-of-base64-can-be?";
-        let forms = of(value);
+        let forms: Vec<_> = of(value).into_iter().chain(on_later_lines(value)).collect();
         for (before, width) in (0..120).flat_map(|before| BASE64_WIDTHS.map(|width| (before, width))) {
             let text = STANDARD.encode(["x".repeat(before).as_str(), value, "y"].concat());
             // The characters that hold bits of the value alone.

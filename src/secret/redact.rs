@@ -165,7 +165,14 @@ struct Table {
 /// One form, and what stands in its place.
 struct Form {
     text: Zeroizing<String>,
+    /// Whether it is only one where a line begins.
+    continues: bool,
     replacement: Arc<str>,
+}
+
+/// Whether a line may begin there; what was before a text is not known.
+fn begins_line(text: &[u8], at: usize) -> bool {
+    at.checked_sub(1).is_none_or(|before| matches!(text[before], b'\n' | b'\r'))
 }
 
 /// A form found in a text.
@@ -186,10 +193,15 @@ impl Table {
         let mut forms: Vec<Form> = Vec::new();
         for (name, secret) in known {
             let replacement: Arc<str> = format!("{{{{ {name} }}}}").into();
-            forms.extend(forms::of(secret.expose()).into_iter().map(|text| Form { text, replacement: replacement.clone() }));
+            let form = |continues: bool| {
+                let replacement = replacement.clone();
+                move |text| Form { text, continues, replacement: replacement.clone() }
+            };
+            forms.extend(forms::of(secret.expose()).into_iter().map(form(false)));
+            forms.extend(forms::on_later_lines(secret.expose()).into_iter().map(form(true)));
         }
         // Of two secrets with the same form the one named first gives the name.
-        forms.sort_by(|a, b| a.text.cmp(&b.text));
+        forms.sort_by(|a, b| a.text.cmp(&b.text).then(a.continues.cmp(&b.continues)));
         forms.dedup_by(|later, earlier| later.text == earlier.text);
         let mut beginnings = HashSet::default();
         forms.iter().filter_map(|form| form.text.as_bytes().first_chunk()).for_each(|window| beginnings.insert(*window));
@@ -209,19 +221,24 @@ impl Table {
             let at =
                 rest.windows(WINDOW).position(|window| window.first_chunk().is_some_and(|window| self.beginnings.contains(*window)))?;
             let start = from + at;
-            if let Some(form) = self.longest_at(&text[start..]) {
+            if let Some(form) = self.longest_at(text, start) {
                 return Some(Found { start, end: start + form.text.len(), replacement: &form.replacement });
             }
             from = start + 1;
         }
     }
 
-    /// The longest form that `text` begins with.
-    fn longest_at(&self, text: &[u8]) -> Option<&Form> {
+    /// The longest form that stands there.
+    fn longest_at(&self, text: &[u8], at: usize) -> Option<&Form> {
+        let (text, begins_line) = (&text[at..], begins_line(text, at));
         let after = self.forms.partition_point(|form| form.text.as_bytes() <= text);
         // Of the forms that begin a text the longest is the last in order.
         let alike = |form: &&Form| form.text.as_bytes()[..WINDOW] == text[..WINDOW];
-        self.forms[..after].iter().rev().take_while(alike).find(|form| text.starts_with(form.text.as_bytes()))
+        self.forms[..after]
+            .iter()
+            .rev()
+            .take_while(alike)
+            .find(|form| (begins_line || !form.continues) && text.starts_with(form.text.as_bytes()))
     }
 
     /// Replaces all matches; no more text follows.
@@ -292,14 +309,14 @@ impl Table {
         let earliest = from.max(text.len().saturating_sub(self.longest.saturating_sub(1)));
         let possible = |at: &usize| {
             let tail = &text[*at..];
-            tail.first_chunk().is_none_or(|window| self.beginnings.contains(*window)) && self.is_beginning(tail)
+            tail.first_chunk().is_none_or(|window| self.beginnings.contains(*window)) && self.is_beginning(tail, begins_line(text, *at))
         };
         (earliest..text.len()).find(possible).unwrap_or(text.len())
     }
 
     /// Whether some form begins with `tail` and is longer than it.
-    fn is_beginning(&self, tail: &[u8]) -> bool {
-        self.forms_with(tail).next().is_some()
+    fn is_beginning(&self, tail: &[u8], begins_line: bool) -> bool {
+        self.forms_with(tail).any(|form| begins_line || !form.continues)
     }
 }
 
