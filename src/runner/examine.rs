@@ -53,8 +53,12 @@ impl Runner {
 
     async fn examine(&self, run: Run) -> bool {
         let id = run.id;
-        let group = match self.evaluate(&run.repo, &run.sha).await {
-            Ok((pipeline, _)) => pipeline.group().cloned(),
+        let pipeline = match self.files_of(&run.repo, &run.sha).await {
+            Ok(files) => self.evaluate(&files).await,
+            Err(unread) => Err(unread),
+        };
+        let group = match pipeline {
+            Ok(pipeline) => pipeline.group().cloned(),
             // It has no group, and says what is wrong when it is claimed.
             Err(Unread::Wrong(_)) => None,
             Err(Unread::NotNow(why)) => {
@@ -75,14 +79,18 @@ impl Runner {
         }
     }
 
-    /// Has a commit's pipeline evaluated, gently: nobody waits for it.
-    pub(super) async fn evaluate(&self, repo: &RepoName, sha: &ObjectId) -> Result<(Pipeline, PipelineFiles), Unread> {
-        let files = prepare::files(&self.0.git, &self.0.paths, repo, sha).await.map_err(|error| Unread::NotNow(with_causes(&error)))?;
-        let source = prepare::source(&files).map_err(unread)?;
+    /// The files of a commit's pipeline.
+    pub(super) async fn files_of(&self, repo: &RepoName, sha: &ObjectId) -> Result<PipelineFiles, Unread> {
+        prepare::files(&self.0.git, &self.0.paths, repo, sha).await.map_err(|error| Unread::NotNow(with_causes(&error)))
+    }
+
+    /// Has a pipeline evaluated, gently: nobody waits for it.
+    pub(super) async fn evaluate(&self, files: &PipelineFiles) -> Result<Pipeline, Unread> {
+        let source = prepare::source(files).map_err(unread)?;
         let driver = Driver::spawn_gently(&self.0.program).map_err(|error| Unread::NotNow(with_causes(&error)))?;
         let (pipeline, driver) = prepare::checked(driver, source, files.dockerfile).await.map_err(unread)?;
         driver.kill().await;
-        Ok((pipeline, files))
+        Ok(pipeline)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
 use crate::names::{JobName, ObjectId, RunId};
-use crate::pipeline::{Input, MAX_QUOTED, Schedule, format_duration};
+use crate::pipeline::{MAX_QUOTED, Schedule, format_duration};
 use crate::policy;
 use crate::run::{ExecutorKind, FailureKind, JobRow, Outcome, Run};
 use crate::secret::{Redactor, Secret};
@@ -182,12 +182,7 @@ impl Runner {
         let outputs = reuse(&mut prepared.schedule, reused);
         prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
         let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
-        let jobs = prepared.schedule.jobs();
-        let rows = jobs.into_iter().map(|id| {
-            let inputs = prepared.pipeline.job(&id).map(|job| job.inputs.iter().map(Input::to_string).collect());
-            (id, inputs.unwrap_or_default())
-        });
-        recorder.jobs_registered(&rows.collect::<Vec<_>>()).map_err(|error| unrecorded(&error))?;
+        recorder.jobs_registered(&prepared.jobs()).map_err(|error| unrecorded(&error))?;
 
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer =

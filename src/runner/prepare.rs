@@ -14,7 +14,7 @@ use crate::executor::{CacheMount, ImageSource, ResourceLimits, ServiceSpec};
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Pipeline, PipelineImage, Schedule, Service, Source};
+use crate::pipeline::{Diagnostic, Input, Pipeline, PipelineImage, Schedule, Service, Source};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -32,6 +32,15 @@ pub struct Prepared {
     pub schedule: Schedule,
     /// The process that holds their functions.
     pub driver: Driver,
+}
+
+impl Prepared {
+    /// The jobs of this run, each with the names of what it waits for.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<(JobName, Vec<String>)> {
+        let inputs = |id: &JobName| self.pipeline.job(id).map(|job| job.inputs.iter().map(Input::to_string).collect());
+        self.schedule.jobs().into_iter().map(|id| (id.clone(), inputs(&id).unwrap_or_default())).collect()
+    }
 }
 
 /// Why there is nothing to play.

@@ -12,8 +12,6 @@ use tokio::time::Instant;
 
 use super::Runner;
 use super::examine::{Unread, names_cron};
-use super::prepare;
-use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::git::GitError;
 use crate::names::{EventId, ObjectId, RepoName};
@@ -115,11 +113,11 @@ impl Runner {
 
     /// The schedules that the pipeline of a commit registers.
     async fn registered(&self, repo: &RepoName, sha: &ObjectId) -> Result<Vec<NewSchedule>, Unread> {
-        let files = prepare::files(&self.0.git, &self.0.paths, repo, sha).await.map_err(|error| Unread::NotNow(with_causes(&error)))?;
+        let files = self.files_of(repo, sha).await?;
         if !names_cron(&files) {
             return Ok(Vec::new());
         }
-        let (pipeline, _) = self.evaluate(repo, sha).await?;
+        let pipeline = self.evaluate(&files).await?;
         let now = self.0.store.clock().now();
         let new = |cron: &crate::pipeline::Cron| (cron.name.clone(), cron.schedule.clone(), next_after(&cron.schedule, now));
         Ok(pipeline.crons().iter().map(new).collect())

@@ -33,7 +33,7 @@ pub(super) fn of(value: &str) -> Vec<Zeroizing<String>> {
     if !is_long_enough(value) {
         return forms.0;
     }
-    for text in [value, value.trim()] {
+    for text in texts(value) {
         forms.escaped(text);
         forms.base64(text);
     }
@@ -47,6 +47,11 @@ pub(super) fn of(value: &str) -> Vec<Zeroizing<String>> {
     forms
 }
 
+/// A value as it is, and where that is something else, without the white space around it.
+fn texts(value: &str) -> impl Iterator<Item = &str> {
+    std::iter::once(value).chain(Some(value.trim()).filter(move |trimmed| *trimmed != value))
+}
+
 /// What may stand on the second and on later lines of base64 that is broken into lines, wherever in it the
 /// value begins: whole lines from its middle, and its end.
 pub(super) fn on_later_lines(value: &str) -> Vec<Zeroizing<String>> {
@@ -54,7 +59,7 @@ pub(super) fn on_later_lines(value: &str) -> Vec<Zeroizing<String>> {
     if !is_long_enough(value) {
         return forms.0;
     }
-    for encoded in [value, value.trim()].into_iter().flat_map(encoded).filter(|encoded| encoded.len() <= MAX_WRAPPED) {
+    for encoded in texts(value).flat_map(encoded).filter(|encoded| encoded.len() <= MAX_WRAPPED) {
         for width in BASE64_WIDTHS {
             for start in 1..encoded.len().saturating_sub(width) {
                 forms.add(encoded[start..start + width].to_owned());

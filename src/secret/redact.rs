@@ -54,8 +54,8 @@ impl Redactor {
     }
 
     /// Names of the secrets that are too short to be redacted.
-    #[must_use]
-    pub fn too_short(&self) -> Vec<String> {
+    #[cfg(test)]
+    fn too_short(&self) -> Vec<String> {
         let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().filter(|(_, secret)| secret.is_too_short()).map(|(name, _)| name.clone()).collect()
     }
@@ -143,8 +143,8 @@ impl RedactStream {
     }
 
     /// Whether bytes are held back that could be the beginning of a secret.
-    #[must_use]
-    pub fn is_holding(&self) -> bool {
+    #[cfg(test)]
+    fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
 }

@@ -8,7 +8,7 @@ use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
 use crate::clock::Millis;
 use crate::names::{EventId, ObjectId, RefName, RepoName, RunId};
-use crate::pipeline::Group;
+use crate::pipeline::{Group, Source};
 use crate::policy::{Replace, Standing};
 use crate::run::{ExecutorKind, Run, RunState, Trigger};
 
@@ -62,7 +62,7 @@ impl NewRun {
             sha,
             previous_sha: None,
             trigger: Trigger::Push,
-            source: PUSH.to_owned(),
+            source: Source::Push.to_string(),
             pusher: None,
             only_job: None,
             retry_of: None,
@@ -76,9 +76,6 @@ impl NewRun {
         }
     }
 }
-
-/// The source of runs that start from a push.
-const PUSH: &str = "quire/push";
 
 /// Answers which of these runs give way to which.
 pub type SupersedeDecision = fn(&[Standing]) -> Vec<Replace>;
@@ -346,7 +343,7 @@ fn standing(tx: &Transaction<'_>, repo: &RepoName, ref_name: &RefName, group: Op
                 supersede: found.get(6)?,
                 unexamined: found.get(7)?,
                 by_push: trigger == Trigger::Push.as_str(),
-                of_push: source == PUSH,
+                of_push: Source::from_name(&source) == Some(Source::Push),
             })
         })
         .attempt(attempt)?;

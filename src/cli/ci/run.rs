@@ -36,7 +36,7 @@ use crate::live::Live;
 use crate::logs::{Cursor, DEFAULT_CAP_BYTES, LogFollower, RunLog, StepLog};
 use crate::names::{JobName, NameError, RefName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Input, Schedule, Source};
+use crate::pipeline::{Schedule, Source};
 use crate::run::Outcome;
 use crate::runner::play::{Scene, executor_failed, play};
 use crate::runner::prepare::{self, Prepared, image};
@@ -219,12 +219,8 @@ impl Plan {
     ) -> Result<Option<Outcome>, CiError> {
         let paths = Paths::new(&scratch.0, &scratch.0);
         let git = Git::new(&paths);
-        let jobs = self.prepared.schedule.jobs().into_iter().map(|id| {
-            let inputs = self.prepared.pipeline.job(&id).map(|job| job.inputs.iter().map(Input::to_string).collect());
-            (id, inputs.unwrap_or_default())
-        });
         // A board takes everything.
-        let _ = board.jobs_registered(&jobs.collect::<Vec<_>>());
+        let _ = board.jobs_registered(&self.prepared.jobs());
         let values = self.push.values(&git, self.run, &self.subject, self.checkout.as_ref(), &self.files).await?;
         let limits = config::Ci::default();
         let timeout = self.prepared.pipeline.timeout_ms().map_or(limits.timeout, Duration::from_millis);
