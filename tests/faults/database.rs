@@ -7,17 +7,13 @@ use quire::run::RunState;
 use rusqlite::Connection;
 
 use super::forge::{TestForge, said, wait_for};
-use super::points::waits;
+use super::points::held;
 use super::{LEAVES_A_PROCESS, settled_well};
 
 #[test]
 fn held_by_another_program_for_longer_than_ten_seconds() {
     let forge = TestForge::start();
-    let gate = forge.file("gate");
-    fs::create_dir_all(&gate).unwrap();
-    let tree = forge.tree_with("app", &waits(&gate));
-    tree.push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    let (_tree, gate) = held(&forge);
     let holder = Connection::open(forge.paths.database()).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     // The command ends and its end cannot be recorded yet; a push comes that cannot be recorded either.

@@ -177,11 +177,7 @@ fn a_disk_that_turns_read_only() {
     let outside = tempfile::tempdir().unwrap();
     let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
     forge.serve();
-    let gate = forge.file("gate");
-    fs::create_dir_all(&gate).unwrap();
-    let tree = forge.tree_with("app", &super::points::waits(&gate));
-    tree.push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    let (tree, gate) = super::points::held(&forge);
     disk.fail();
     let refused = tree.git(&["push", "origin", "main:other"]);
     assert!(!refused.status.success() && said(&refused).contains("unable to create temporary object directory"), "{}", said(&refused));

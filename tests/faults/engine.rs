@@ -22,14 +22,20 @@ fn docker_is(contained: &Contained, status: &str) -> String {
     part["message"].as_str().unwrap().to_owned()
 }
 
+/// A forge whose engine is behind a proxy, which lies in the folder.
+fn behind_a_proxy() -> (tempfile::TempDir, Proxy, Contained) {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(folder.path());
+    let contained = Contained::new(&proxy.endpoint());
+    (folder, proxy, contained)
+}
+
 #[test]
 fn runs_wait_for_an_engine_that_is_away_or_silent() {
     if skipped() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(folder.path());
-    let mut contained = Contained::new(&proxy.endpoint());
+    let (_folder, proxy, mut contained) = behind_a_proxy();
     proxy.set(Mode::Cut);
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", WELL);
@@ -65,9 +71,7 @@ fn an_engine_that_goes_away_under_a_run() {
     if skipped() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(folder.path());
-    let mut contained = Contained::new(&proxy.endpoint());
+    let (_folder, proxy, mut contained) = behind_a_proxy();
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", LONG);
     tree.push(&["main"]);
@@ -115,9 +119,7 @@ fn an_engine_that_breaks_under_a_run_or_drops_its_stream() {
     if skipped() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(folder.path());
-    let mut contained = Contained::new(&proxy.endpoint());
+    let (_folder, proxy, mut contained) = behind_a_proxy();
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", LONG);
     // It answers 500 to everything, until it is mended.
@@ -162,9 +164,7 @@ fn an_engine_whose_every_answer_takes_five_seconds() {
     if skipped() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let proxy = Proxy::start(folder.path());
-    let mut contained = Contained::new(&proxy.endpoint());
+    let (_folder, proxy, mut contained) = behind_a_proxy();
     proxy.set(Mode::Slow(Duration::from_secs(5)));
     contained.forge.serve();
     contained.forge.tree_with("app", WELL).push(&["main"]);

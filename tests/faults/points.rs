@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quire::run::{FailureKind, RunState};
 
-use super::forge::{TestForge, wait_for};
+use super::forge::{TestForge, Tree, wait_for};
 use super::{LEAVES_A_PROCESS, settled, settled_well};
 
 /// What a run has come to when the server is killed.
@@ -114,13 +114,20 @@ pub(crate) fn waits(gate: &Path) -> String {
     format!("(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n")
 }
 
+/// A run whose command goes on until there is a file `go` in the folder that is given.
+pub(crate) fn held(forge: &TestForge) -> (Tree, PathBuf) {
+    let gate = forge.file("gate");
+    fs::create_dir_all(&gate).unwrap();
+    let tree = forge.tree_with("app", &waits(&gate));
+    tree.push(&["main"]);
+    wait_for("the command", || gate.join("started").exists().then_some(()));
+    (tree, gate)
+}
+
 #[test]
 fn the_server_killed_in_a_step() {
     let mut forge = TestForge::start();
-    let gate = forge.file("gate");
-    fs::create_dir_all(&gate).unwrap();
-    forge.tree_with("app", &waits(&gate)).push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    let (_, gate) = held(&forge);
     forge.kill();
     assert!(!forge.processes().is_empty(), "the command outlives the server");
     fs::write(gate.join("go"), "").unwrap();

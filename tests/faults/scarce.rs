@@ -11,7 +11,7 @@ use rusqlite::params;
 
 use super::forge::{TestForge, said, wait_for};
 use super::mounts::run;
-use super::points::waits;
+use super::points::{held, waits};
 use super::{LEAVES_A_PROCESS, settled, settled_well};
 
 fn limit(forge: &TestForge, resource: &str) {
@@ -156,11 +156,7 @@ fn a_clock_that_jumps() {
 #[test]
 fn a_repository_removed_while_its_run_is_active() {
     let forge = TestForge::start();
-    let gate = forge.file("gate");
-    fs::create_dir_all(&gate).unwrap();
-    let tree = forge.tree_with("app", &waits(&gate));
-    tree.push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    let (tree, gate) = held(&forge);
     let run = forge.newest("app");
     // One more waits behind it.
     tree.push(&["main:other", "main:third", "main:fourth"]);
@@ -178,11 +174,7 @@ fn a_repository_removed_while_its_run_is_active() {
 #[test]
 fn a_repository_that_vanishes_under_its_run() {
     let forge = TestForge::start();
-    let gate = forge.file("gate");
-    fs::create_dir_all(&gate).unwrap();
-    let tree = forge.tree_with("app", &waits(&gate));
-    tree.push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    let (_tree, gate) = held(&forge);
     let run = forge.newest("app");
     // By hand, behind quire's back.
     fs::remove_dir_all(forge.paths.repo(&run.repo)).unwrap();
