@@ -175,6 +175,12 @@ impl Paths {
         self.data.join("no-push-to-create")
     }
 
+    /// The id of this instance, as the database has it. `serve` keeps it, so that the push path need open none.
+    #[must_use]
+    pub fn instance(&self) -> PathBuf {
+        self.data.join("instance")
+    }
+
     /// What should stay free on the volume, in bytes. `serve` keeps it as the configuration says, so that
     /// the push path need not load one.
     #[must_use]

@@ -8,6 +8,7 @@
 //! This module knows nothing of runs; it must not log.
 
 mod family;
+mod heap;
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 pub use family::Family;
+pub use heap::bound_heap;
 
 /// Why a child process could not be run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,13 @@ pub enum ProcError {
         program: String,
         /// The limit.
         limit: usize,
+    },
+    /// It cannot be told which processes of a family there are.
+    #[error("the processes cannot be looked at")]
+    Unseen {
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
     },
     /// Some processes of a family outlived KILL.
     #[error("{left} processes could not be ended")]

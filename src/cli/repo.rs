@@ -143,7 +143,7 @@ fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(),
 fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) -> Result<(), Failure> {
     let git = Git::new(context.paths);
     // What an earlier `rm` that was cut off left is removed as well.
-    if !git.exists(name) && !context.paths.repo_runs(name).exists() {
+    if !git.exists(name)? && !context.paths.repo_runs(name).exists() {
         return Err(no_repository(&git, name)?);
     }
     if !yes {
@@ -154,7 +154,7 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
     if let Some(store) = &store {
         end_runs(context, store, name)?;
     }
-    if git.exists(name) {
+    if git.exists(name)? {
         git.remove(name)?;
     }
     if let Some(store) = &store {

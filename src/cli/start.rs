@@ -61,7 +61,7 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
         return Err(Failure::usage(format!("there are more than {MAX_PARAMS} parameters")));
     }
     let git = Git::new(context.paths);
-    if !git.exists(&args.repo) {
+    if !git.exists(&args.repo)? {
         return Err(no_repository(&git, &args.repo)?);
     }
     let store = context.store()?;

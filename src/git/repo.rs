@@ -13,20 +13,25 @@ use uuid::Uuid;
 use super::{Git, GitError};
 use crate::names::{RefName, RepoName};
 
+/// In each repository that quire made or took over: the id of the instance whose database knows its refs.
+const INSTANCE: &str = "quire-instance";
+
 impl Git {
     /// Whether the repository exists.
-    #[must_use]
-    pub fn exists(&self, repo: &RepoName) -> bool {
-        self.paths.repo(repo).join("HEAD").is_file()
+    ///
+    /// # Errors
+    /// It cannot be told: a disk or a share that fails does not mean that the repository is gone.
+    pub fn exists(&self, repo: &RepoName) -> Result<bool, GitError> {
+        is_repository(&self.paths.repo(repo))
     }
 
     /// Makes an empty bare repository; `false` where it existed already (also when somebody
     /// else made it meanwhile).
     pub fn create(&self, repo: &RepoName) -> Result<bool, GitError> {
-        if self.exists(repo) {
+        if self.exists(repo)? {
             return Ok(false);
         }
-        let fresh = self.fresh()?;
+        let fresh = self.fresh(|_| Ok(()))?;
         let target = self.paths.repo(repo);
         let moved = place(&fresh, &target);
         if moved.is_err() {
@@ -34,21 +39,24 @@ impl Git {
         }
         match moved {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) && self.exists(repo) => Ok(false),
+            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) && self.exists(repo)? => {
+                Ok(false)
+            }
             Err(source) => Err(GitError::Io { attempt: "make the repository", path: target, source }),
         }
     }
 
-    /// A new repository in the folder of those being made.
-    fn fresh(&self) -> Result<PathBuf, GitError> {
+    /// A new repository in the folder of those being made, with what `finish` adds, all of it on the disk.
+    fn fresh(&self, finish: impl FnOnce(&Path) -> io::Result<()>) -> Result<PathBuf, GitError> {
         let folder = self.paths.repos().join(".new");
         fs::create_dir_all(&folder).map_err(|source| GitError::Io { attempt: "make", path: folder.clone(), source })?;
         let fresh = folder.join(Uuid::now_v7().to_string());
         let mut command = self.command();
         // Named here as well as in the configuration: a repository made without it would be asked about its default branch.
         command.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--"]).arg(&fresh);
-        let synced = || sync_all(&fresh).map_err(|source| GitError::Io { attempt: "write", path: fresh.clone(), source });
-        Self::run(&mut command, "init").and_then(|_| synced()).inspect_err(|_| {
+        let finished = || self.sign(&fresh).and_then(|()| finish(&fresh)).and_then(|()| sync_all(&fresh));
+        let finished = || finished().map_err(|source| GitError::Io { attempt: "write", path: fresh.clone(), source });
+        Self::run(&mut command, "init").and_then(|_| finished()).inspect_err(|_| {
             let _ = fs::remove_dir_all(&fresh);
         })?;
         Ok(fresh)
@@ -57,23 +65,61 @@ impl Git {
     /// Makes sure that the repository of [`Git::plain`] exists.
     pub(super) fn ensure_plain(&self) -> Result<PathBuf, GitError> {
         let plain = self.plain();
-        if plain.join("HEAD").is_file() {
+        if is_repository(&plain)? {
             return Ok(plain);
         }
-        let fresh = self.fresh()?;
-        let attributes = fresh.join("info/attributes");
-        let written = fs::create_dir_all(fresh.join("info")).and_then(|()| fs::write(&attributes, "* -export-ignore -export-subst\n"));
-        let moved = written.and_then(|()| fs::rename(&fresh, &plain));
-        if let Err(source) = moved {
+        let fresh = self.fresh(|fresh| {
+            fs::create_dir_all(fresh.join("info"))?;
+            fs::write(fresh.join("info/attributes"), "* -export-ignore -export-subst\n")
+        })?;
+        if let Err(source) = fs::rename(&fresh, &plain) {
             let _ = fs::remove_dir_all(&fresh);
-            if !plain.join("HEAD").is_file() {
+            if !is_repository(&plain)? {
                 return Err(GitError::Io { attempt: "make", path: plain, source });
             }
         }
         Ok(plain)
     }
 
+    /// Writes into a repository that is being made whose it is: quire's, of the database that there is now.
+    fn sign(&self, fresh: &Path) -> io::Result<()> {
+        match fs::read(self.paths.instance()) {
+            Ok(instance) => fs::write(fresh.join(INSTANCE), instance),
+            // The server has never run; what is pushed before it does is in the spool.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this very instance of quire made the repository, or took it over. One that was not there before,
+    /// and that quire did not make, was put in place by a person, or is older than the database.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn is_of(&self, repo: &RepoName, instance: &str) -> Result<bool, GitError> {
+        let path = self.paths.repo(repo).join(INSTANCE);
+        match fs::read(&path) {
+            Ok(found) => Ok(found == instance.as_bytes()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(GitError::Io { attempt: "read", path, source }),
+        }
+    }
+
+    /// Notes that this instance has taken the repository over.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn take_over(&self, repo: &RepoName, instance: &str) -> Result<(), GitError> {
+        let path = self.paths.repo(repo).join(INSTANCE);
+        let partial = path.with_extension("partial");
+        let written = fs::write(&partial, instance).and_then(|()| fs::rename(&partial, &path));
+        written.map_err(|source| GitError::Io { attempt: "write", path, source })
+    }
+
     /// All repositories, sorted.
+    ///
+    /// # Errors
+    /// They cannot be looked at. None that is there is left out.
     pub fn list(&self) -> Result<Vec<RepoName>, GitError> {
         let root = self.paths.repos();
         let mut names = Vec::new();
@@ -85,15 +131,20 @@ impl Git {
                 names.extend(within.iter().filter(|name| name.ends_with(".git")).filter_map(|name| format!("{entry}/{name}").parse().ok()));
             }
         }
-        names.retain(|name| self.exists(name));
         names.sort();
-        Ok(names)
+        let mut there = Vec::with_capacity(names.len());
+        for name in names {
+            if self.exists(&name)? {
+                there.push(name);
+            }
+        }
+        Ok(there)
     }
 
     /// Removes a repository: out of sight by one rename, then from the disk.
     pub fn remove(&self, repo: &RepoName) -> Result<(), GitError> {
         let path = self.paths.repo(repo);
-        if !self.exists(repo) {
+        if !self.exists(repo)? {
             return Err(GitError::NoRepository(repo.clone()));
         }
         let trash = self.paths.repos().join(".trash");
@@ -124,7 +175,7 @@ impl Git {
 
     /// The same by its short name, as git says it.
     pub fn default_branch(&self, repo: &RepoName) -> Result<Option<String>, GitError> {
-        if !self.exists(repo) {
+        if !self.exists(repo)? {
             return Err(GitError::NoRepository(repo.clone()));
         }
         let mut command = self.command_in(&self.paths.repo(repo));
@@ -171,24 +222,37 @@ fn place(fresh: &Path, target: &Path) -> io::Result<()> {
     last
 }
 
-/// Names of the folders in a folder; none where it does not exist.
+/// Names of the folders in a folder.
 fn folders(path: &Path) -> Result<Vec<String>, GitError> {
     let fail = |source| GitError::Io { attempt: "list", path: path.to_owned(), source };
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(fail(error)),
-    };
     let mut names = Vec::new();
-    for entry in entries {
+    for entry in fs::read_dir(path).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         if let Ok(name) = entry.file_name().into_string()
-            && entry.path().is_dir()
+            && look(&entry.path()).map_err(fail)?.is_some_and(|found| found.is_dir())
         {
             names.push(name);
         }
     }
     Ok(names)
+}
+
+/// What is at a path; none where nothing is.
+fn look(path: &Path) -> io::Result<Option<fs::Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a folder is a repository.
+fn is_repository(folder: &Path) -> Result<bool, GitError> {
+    let head = folder.join("HEAD");
+    match look(&head) {
+        Ok(found) => Ok(found.is_some_and(|found| found.is_file())),
+        Err(source) => Err(GitError::Io { attempt: "look at", path: head, source }),
+    }
 }
 
 /// Of the names there are, the one a person who typed `wanted` most likely meant.

@@ -75,6 +75,9 @@ impl Fixture {
 fn repositories_come_and_go_whole() {
     let fixture = Fixture::new();
     let git = &fixture.git;
+    // A volume that is not there is not an empty one.
+    assert!(matches!(git.list(), Err(GitError::Io { .. })));
+    fs::create_dir_all(fixture.paths.repos()).unwrap();
     assert!(git.list().unwrap().is_empty());
     for name in ["app", "work/app", "work/b"] {
         assert!(git.create(&Fixture::name(name)).unwrap(), "{name}");
@@ -94,6 +97,36 @@ fn repositories_come_and_go_whole() {
     assert_eq!(fs::read_dir(fixture.paths.repos().join(".trash")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(fixture.paths.repos().join(".new")).unwrap().count(), 0);
     assert!(matches!(git.remove(&Fixture::name("work/b")), Err(GitError::NoRepository(_))));
+}
+
+#[test]
+fn a_repository_that_cannot_be_looked_at_is_not_gone() {
+    let fixture = Fixture::new();
+    let (git, name) = (&fixture.git, Fixture::name("app"));
+    git.create(&name).unwrap();
+    let (folder, aside) = (fixture.paths.repo(&name), fixture.folder.path().join("aside"));
+    fs::rename(&folder, &aside).unwrap();
+    assert!(!git.exists(&name).unwrap());
+    std::os::unix::fs::symlink("app.git", &folder).unwrap();
+    for told in [git.exists(&name).map(drop), git.list().map(drop), git.create(&name).map(drop), git.remove(&name)] {
+        assert!(matches!(told, Err(GitError::Io { .. })), "{told:?}");
+    }
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    assert_eq!(git.list().unwrap(), [name]);
+}
+
+#[test]
+fn a_repository_knows_whose_it_is() {
+    let fixture = Fixture::new();
+    let (git, first, second) = (&fixture.git, Fixture::name("first"), Fixture::name("second"));
+    git.create(&first).unwrap();
+    assert!(!git.is_of(&first, "here").unwrap());
+    fs::write(fixture.paths.instance(), "here").unwrap();
+    git.create(&second).unwrap();
+    assert!(git.is_of(&second, "here").unwrap() && !git.is_of(&second, "there").unwrap());
+    git.take_over(&first, "here").unwrap();
+    assert!(git.is_of(&first, "here").unwrap());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The post-receive hook: hands a push over and tells the pusher what became of it.
 //!
-//! Git calls it once per push, after the refs have moved. It writes the event into the spool
+//! Git calls it once per push, after the refs have moved. It has their folders synced ([`folders`]), writes the event into the spool
 //! ([`spool`]; from then on nothing is lost), pokes `serve` ([`poke`]) and prints the runs it is
 //! told. The push stands whatever happens here, so every failure is a line for the pusher and
 //! exit code 0: what could not be spooled, `serve` finds by comparing refs.
 
+mod folders;
 mod poke;
 mod refs;
 mod spool;
@@ -48,6 +49,11 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
         Ok(repo) => repo,
         Err(why) => return voice.say(&format!("warning: this push makes no run: {why}")),
     };
+    if let Err(error) = folders::sync(&paths.repo(&repo), &moved.refs) {
+        voice.say(&format!(
+            "warning: the push is in, but the disk does not say that it keeps it ({error}); see to the disk, then push again"
+        ));
+    }
     let mut event = PushEvent {
         id: EventId::new(),
         event_type: EventType::Push,

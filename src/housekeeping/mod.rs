@@ -99,6 +99,11 @@ impl std::ops::Deref for Inner {
     }
 }
 
+/// How long after the last round the next one begins.
+fn pause_until_next(pause: Duration, short: bool) -> Duration {
+    if short { pause.min(EVERY_WHILE_SHORT) } else { pause }
+}
+
 impl Housekeeping {
     /// Housekeeping with these parts.
     #[must_use]
@@ -114,18 +119,16 @@ impl Housekeeping {
 
     /// A round now and then; sooner while space is short.
     async fn keep_removing(&self, stop: &CancellationToken) {
-        let mut next = tokio::time::Instant::now() + FIRST;
+        let (mut last, mut pause) = (tokio::time::Instant::now(), FIRST);
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let now = tokio::time::Instant::now();
-            let short = self.is_short();
-            if now < next && !(short && now + EVERY <= next + EVERY_WHILE_SHORT) {
+            if last.elapsed() < pause_until_next(pause, self.is_short()) {
                 continue;
             }
             // What it had not finished, the next round does.
             if stop.run_until_cancelled(self.round()).await.is_none() {
                 return;
             }
-            next = now + EVERY;
+            (last, pause) = (tokio::time::Instant::now(), EVERY);
         }
     }
 
@@ -173,5 +176,16 @@ fn report(freed: &Freed) {
     if *freed != (Freed { problems: freed.problems.clone(), ..Freed::default() }) {
         let Freed { runs, logs, artifacts, events, leftovers, bytes, .. } = freed;
         tracing::info!(runs, logs, artifacts, events, leftovers, freed = in_words(*bytes), "housekeeping: removed what need not be kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_come_sooner_while_space_is_short_and_never_one_upon_the_other() {
+        assert_eq!([FIRST, EVERY].map(|pause| pause_until_next(pause, false)), [FIRST, EVERY]);
+        assert_eq!([FIRST, EVERY].map(|pause| pause_until_next(pause, true)), [FIRST, EVERY_WHILE_SHORT]);
     }
 }

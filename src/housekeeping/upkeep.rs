@@ -18,11 +18,13 @@ const FIRST: Duration = Duration::from_secs(70);
 const EVERY: Duration = Duration::from_secs(10 * 60);
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Whether a repository is due. What ended in the future ended before the clock was set back.
+/// Whether a repository is due. What ended in the future ended before the clock was set back: nothing is known then.
 fn is_due(last: Option<&LastUpkeep>, now: Millis) -> bool {
     let Some(last) = last else { return true };
-    let a_day_ago = now.since(last.ended) >= DAY_MS || last.ended > now;
-    a_day_ago && (last.problem.is_some() || last.pushed.is_some_and(|pushed| pushed > last.ended))
+    if last.ended > now {
+        return true;
+    }
+    now.since(last.ended) >= DAY_MS && (last.problem.is_some() || last.pushed.is_some_and(|pushed| pushed > last.ended))
 }
 
 impl Housekeeping {
@@ -77,7 +79,7 @@ impl Housekeeping {
             // Still due.
             Ok(Upkeep::GaveWay) => return,
             // It was removed or renamed meanwhile.
-            Err(_) if !git.exists(repo) => return,
+            Err(_) if matches!(git.exists(repo), Ok(false)) => return,
             Err(error) => Some(problem(repo, &error)),
         };
         if let Err(error) = self.note(repo, problem).await {
@@ -115,6 +117,8 @@ mod tests {
             (last(0, None, false), day * 30, false),
             (last(0, None, true), day, true),
             (last(day * 365, Some(day * 365 + 1), false), day, true),
+            // Noted by a clock that was ahead, and since then by one that is right.
+            (last(day * 365, Some(day), false), day, true),
         ] {
             assert_eq!(is_due(last.as_ref(), Millis(now)), due, "{last:?} at {now}");
         }

@@ -1,10 +1,10 @@
 //! Refs against what the database has seen: repairs what a hook could not tell (killed, full disk),
 //! and clears away what a killed git left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::SKIP;
-use super::{Intake, IntakeError};
+use super::{Intake, IntakeError, disk};
 use crate::names::{EventId, ObjectId, RefName, RepoName};
 use crate::run::event::{EventType, PushEvent, RefUpdate};
 use crate::store::SeenRef;
@@ -17,8 +17,7 @@ fn none_like(id: &ObjectId) -> Option<ObjectId> {
 impl Intake {
     /// Compares every repository once and records what no event told. Call it after the spool is drained.
     /// Gives how many refs had to be made up for.
-    /// With `adopt` the refs are taken as they stand, without runs: the database is new, so it cannot know what is.
-    pub async fn compare_refs(&self, adopt: bool) -> usize {
+    pub async fn compare_refs(&self) -> usize {
         let git = self.0.git.clone();
         let listed = move || {
             git.remove_abandoned();
@@ -33,13 +32,19 @@ impl Intake {
             Err(_) => return 0,
         };
         let mut made_up = 0;
-        let names = repos.clone();
-        if let Err(error) = self.0.store.call(move |store| store.keep_seen_refs_of(&names)).await {
+        if let Err(error) = self.forget_those_gone(&repos).await {
             tracing::error!(error = &error as &dyn std::error::Error, "refs of repositories that are gone cannot be forgotten");
         }
+        let instance = match self.0.store.call(|store| store.instance_id()).await {
+            Ok(instance) => instance,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the refs cannot be compared");
+                return 0;
+            }
+        };
         for repo in repos {
             self.free(&repo).await;
-            match self.compare(&repo, adopt).await {
+            match self.compare(&repo, &instance).await {
                 Ok(refs) => made_up += refs,
                 Err(error) => tracing::error!(%repo, error = &error as &dyn std::error::Error, "the refs cannot be compared"),
             }
@@ -57,21 +62,51 @@ impl Intake {
         }
     }
 
-    async fn compare(&self, repo: &RepoName, adopt: bool) -> Result<usize, IntakeError> {
-        let _one_at_a_time = self.0.taking.lock().await;
+    /// Forgets what was seen of repositories that two looks in a row did not find: one of the same name starts afresh.
+    /// A volume that is away for a moment must not make everything look new.
+    async fn forget_those_gone(&self, there: &[RepoName]) -> Result<(), IntakeError> {
+        let known = self.0.store.call(|store| store.repos_with_seen_refs()).await?;
+        let gone: BTreeSet<RepoName> = known.into_iter().filter(|repo| there.binary_search(repo).is_err()).collect();
+        let before = std::mem::replace(&mut *self.0.gone.lock().await, gone.clone());
+        for repo in gone.intersection(&before) {
+            let _one_at_a_time = self.0.taking.of(repo).lock().await;
+            let (git, name) = (self.0.git.clone(), repo.clone());
+            if !disk(move || git.exists(&name)).await?? {
+                let name = repo.clone();
+                self.0.store.call(move |store| store.forget_seen_refs(&name)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares one repository. The refs of one that this instance did not make, and has not taken over before, are
+    /// taken as they stand: its database is new, or a person put the repository there. Its old branches and tags
+    /// must not all run.
+    async fn compare(&self, repo: &RepoName, instance: &str) -> Result<usize, IntakeError> {
+        let _one_at_a_time = self.0.taking.of(repo).lock().await;
         let name = repo.clone();
         let seen = self.0.store.call(move |store| store.seen_refs(&name)).await?;
+        let (git, name, id) = (self.0.git.clone(), repo.clone(), instance.to_owned());
+        let adopt = !disk(move || git.is_of(&name, &id)).await??;
         let current = self.0.git.refs(&self.0.paths.repo(repo)).await?;
         let refs = differences(&seen, &current.refs);
-        if refs.is_empty() {
-            return Ok(0);
-        }
         let count = refs.len();
-        if adopt {
-            tracing::warn!(%repo, refs = count, "the database is new and the repository is not: its refs are taken as they stand, without runs");
-        } else {
-            tracing::warn!(%repo, refs = count, "refs stand where no recorded push put them; their runs are made now");
+        if count > 0 {
+            if adopt {
+                tracing::warn!(%repo, refs = count, "the repository is new to the database: its refs are taken as they stand, without runs");
+            } else {
+                tracing::warn!(%repo, refs = count, "refs stand where no recorded push put them; their runs are made now");
+            }
+            self.record_differences(repo, refs, adopt).await?;
         }
+        if adopt {
+            let (git, name, id) = (self.0.git.clone(), repo.clone(), instance.to_owned());
+            disk(move || git.take_over(&name, &id)).await??;
+        }
+        Ok(count)
+    }
+
+    async fn record_differences(&self, repo: &RepoName, refs: Vec<RefUpdate>, adopt: bool) -> Result<(), IntakeError> {
         let now = self.0.store.clock().now();
         let event = PushEvent {
             id: EventId::new(),
@@ -79,12 +114,11 @@ impl Intake {
             repo: repo.clone(),
             pusher: None,
             pushed_at: now,
-            // Old tags and branches of a repository that outlived its database must not all run again.
             options: if adopt { vec![SKIP.to_owned()] } else { Vec::new() },
             refs,
         };
         self.record(event).await?;
-        Ok(count)
+        Ok(())
     }
 }
 

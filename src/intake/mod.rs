@@ -5,8 +5,9 @@
 //! spool file ──parse──► plan (git: has the commit a pipeline?) ──one transaction──► file removed
 //!     └─ damaged ─► spool/damaged/ (reported, never skipped in silence)
 //! ```
-//! An event is taken under one lock, so a poke and the drain cannot take it at the same time;
-//! and its id is unique in the database, so a crash between transaction and removal is harmless.
+//! Events of one repository are taken one after the other, so that what git says of its refs is still true
+//! when it is recorded; a repository whose disk hangs holds up no other. An event's id is unique in the
+//! database, so one that is taken twice (by a poke and the drain, or after a crash) is taken once.
 
 mod caches;
 mod compare;
@@ -16,6 +17,8 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,7 +33,7 @@ use crate::executor::Executor;
 use crate::git::{Git, GitError};
 use crate::housekeeping::Housekeeping;
 use crate::meter::Meter;
-use crate::names::EventId;
+use crate::names::{EventId, RepoName};
 use crate::paths::Paths;
 use crate::queue::Queue;
 use crate::run::event::{AnsweredRun, PushEvent};
@@ -56,6 +59,9 @@ pub enum IntakeError {
         #[source]
         source: std::io::Error,
     },
+    /// It was cut off, by the end of the server or by a fault of its own.
+    #[error("the work on it was cut off")]
+    Interrupted,
     /// Git could not answer.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -73,6 +79,28 @@ pub struct Taken {
     pub notes: Vec<String>,
 }
 
+/// One lock for each repository, roughly: few share one, and none is ever to be removed.
+struct RepoLocks([Mutex<()>; 64]);
+
+impl Default for RepoLocks {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl RepoLocks {
+    fn of(&self, repo: &RepoName) -> &Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        repo.hash(&mut hasher);
+        &self.0[usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or_default()]
+    }
+}
+
+/// Does what asks the disk, which may hang, where it holds nobody up.
+async fn disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, IntakeError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| IntakeError::Interrupted)
+}
+
 /// The intake. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake(Arc<Inner>);
@@ -83,7 +111,9 @@ struct Inner {
     queue: Queue,
     git: Git,
     url: String,
-    taking: Mutex<()>,
+    taking: RepoLocks,
+    /// Repositories that the last comparison of refs did not find.
+    gone: Mutex<BTreeSet<RepoName>>,
     damaged: AtomicU64,
     meter: Meter,
     executors: Vec<Arc<dyn Executor>>,
@@ -103,8 +133,8 @@ impl Intake {
         url: String,
     ) -> Self {
         let git = Git::new(&paths);
-        let (taking, damaged) = (Mutex::default(), AtomicU64::new(0));
-        let inner = Inner { paths, store, queue, git, url, taking, damaged, meter, executors, housekeeping };
+        let (taking, gone, damaged) = (RepoLocks::default(), Mutex::default(), AtomicU64::new(0));
+        let inner = Inner { paths, store, queue, git, url, taking, gone, damaged, meter, executors, housekeeping };
         Self(Arc::new(inner))
     }
 
@@ -116,7 +146,8 @@ impl Intake {
 
     /// Takes everything that lies in the spool, oldest first. One event that cannot be taken now does not hold the others.
     pub async fn drain(&self) {
-        let events = match spool::list(&self.0.paths) {
+        let paths = self.0.paths.clone();
+        let events = match disk(move || spool::list(&paths)).await.flatten() {
             Ok(events) => events,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the spool cannot be read");
@@ -128,7 +159,10 @@ impl Intake {
                 tracing::error!(%event, error = &error as &dyn std::error::Error, "an event could not be taken; it stays in the spool");
             }
         }
-        self.0.damaged.store(spool::count_damaged(&self.0.paths), Ordering::Relaxed);
+        let paths = self.0.paths.clone();
+        if let Ok(damaged) = disk(move || spool::count_damaged(&paths)).await {
+            self.0.damaged.store(damaged, Ordering::Relaxed);
+        }
     }
 
     /// Takes one event: records it with its runs, then removes its file.
@@ -136,9 +170,9 @@ impl Intake {
     /// # Errors
     /// Git or the database could not answer; the file stays.
     pub async fn take(&self, event: EventId) -> Result<Taken, IntakeError> {
-        let _one_at_a_time = self.0.taking.lock().await;
         let path = self.0.paths.spool_file(event);
-        let Some(read) = spool::read(&path)? else {
+        let file = path.clone();
+        let Some(read) = disk(move || spool::read(&file)).await.flatten()? else {
             // Taken before, or never written; the database knows.
             let known = self.0.store.call(move |store| store.runs_of_event(event)).await?.unwrap_or_default();
             return Ok(self.answer(Recorded { runs: known, ..Recorded::default() }, Vec::new()));
@@ -147,7 +181,8 @@ impl Intake {
             Ok(push) => push,
             Err(damage) => {
                 tracing::error!(file = %path.display(), %damage, "a spool file is damaged; it was set aside in spool/damaged");
-                spool::set_aside(&self.0.paths, &path)?;
+                let paths = self.0.paths.clone();
+                disk(move || spool::set_aside(&paths, &path)).await.flatten()?;
                 self.0.damaged.fetch_add(1, Ordering::Relaxed);
                 return Ok(Taken {
                     runs: Vec::new(),
@@ -155,10 +190,13 @@ impl Intake {
                 });
             }
         };
+        let _one_at_a_time = self.0.taking.of(&push.repo).lock().await;
         let taken = self.record(push).await?;
         crate::fault::point("intake-recorded");
-        spool::remove(&path)?;
-        self.0.meter.pushes.fetch_add(1, Ordering::Relaxed);
+        // The other one who was taking it at the same time, if there was one, counts it.
+        if disk(move || spool::remove(&path)).await.flatten()? {
+            self.0.meter.pushes.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(taken)
     }
 
@@ -187,7 +225,7 @@ impl Intake {
         while stop.run_until_cancelled(tokio::time::sleep(SLOW_POLL)).await.is_some() {
             self.drain().await;
             if compared.elapsed() >= COMPARE_EVERY {
-                self.compare_refs(false).await;
+                self.compare_refs().await;
                 compared = tokio::time::Instant::now();
             }
         }

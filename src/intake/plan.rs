@@ -6,7 +6,7 @@ use crate::paths::Paths;
 use crate::run::event::{PushEvent, RefUpdate};
 use crate::store::{NewRun, RefsNow};
 
-use super::IntakeError;
+use super::{IntakeError, disk};
 
 /// The runs of a push, and what the pusher is told.
 #[derive(Debug, Default)]
@@ -54,12 +54,13 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
     for option in &options.unknown {
         plan.notes.push(format!("push option `{option}` is not known; there are ci.skip, ci.wait, ci.keep and ci.job=NAME"));
     }
-    let repo = paths.repo(&push.repo);
-    if !repo.is_dir() {
+    let (looker, name) = (git.clone(), push.repo.clone());
+    if !disk(move || looker.exists(&name)).await?? {
         plan.notes.push(format!("repository {} is gone; its runs are not made", push.repo));
         plan.refs_now = push.refs.iter().map(|update| (update.ref_name.clone(), None)).collect();
         return Ok(plan);
     }
+    let repo = paths.repo(&push.repo);
     let wanted: Vec<&RefUpdate> = push.refs.iter().filter(|update| !options.skip && makes_a_run(update)).collect();
     let commits: Vec<ObjectId> = wanted.iter().map(|update| update.new_sha.clone()).collect();
     let names: Vec<&RefName> = push.refs.iter().map(|update| &update.ref_name).collect();

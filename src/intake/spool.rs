@@ -123,9 +123,13 @@ pub fn parse(bytes: &[u8]) -> Result<PushEvent, Damage> {
     if event.event_type == EventType::Push { Ok(event) } else { Err(Damage::NotAPush) }
 }
 
-/// Removes a file that is recorded.
-pub(super) fn remove(path: &Path) -> Result<(), IntakeError> {
-    std::fs::remove_file(path).map_err(spool_error("cannot remove", path))
+/// Removes a file that is recorded; `false` where it had gone already.
+pub(super) fn remove(path: &Path) -> Result<bool, IntakeError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(spool_error("cannot remove", path)(error)),
+    }
 }
 
 /// Moves a file out of the way, under a name that is free.
@@ -135,7 +139,11 @@ pub(super) fn set_aside(paths: &Paths, path: &Path) -> Result<(), IntakeError> {
     let mut name = std::ffi::OsString::from(format!("{}-", EventId::new().tail()));
     name.push(path.file_name().unwrap_or(OsStr::new("file")));
     let target: PathBuf = folder.join(name);
-    std::fs::rename(path, &target).map_err(spool_error("cannot set aside", path))
+    match std::fs::rename(path, &target) {
+        // Somebody else has.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done.map_err(spool_error("cannot set aside", path)),
+    }
 }
 
 /// How many files have been set aside.

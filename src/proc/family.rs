@@ -9,6 +9,7 @@
 //! new: what is stopped cannot fork, so a fork bomb is ended as well.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -32,28 +33,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Family {
     /// The living members' pids.
-    #[must_use]
-    pub fn members(&self) -> Vec<i32> {
-        let all = processes();
-        self.among(&all).into_iter().collect()
+    ///
+    /// # Errors
+    /// The processes cannot be looked at: there may be some.
+    pub fn members(&self) -> io::Result<Vec<i32>> {
+        Ok(self.among(&processes()?)?.into_iter().collect())
     }
 
     /// What follows `prefix` in the environment entries of all processes that have such an entry.
-    #[must_use]
-    pub fn marked_values(prefix: &str) -> BTreeSet<String> {
-        let rest_of = |p: Process| p.marked(prefix);
-        processes().into_iter().filter_map(rest_of).collect()
+    ///
+    /// # Errors
+    /// The processes cannot be looked at.
+    pub fn marked_values(prefix: &str) -> io::Result<BTreeSet<String>> {
+        processes()?.into_iter().filter_map(|process| process.marked(prefix).transpose()).collect()
     }
 
     /// Ends all members; returns when none lives.
     ///
     /// # Errors
-    /// [`ProcError::Survivors`] when some cannot be ended (no permission, or stuck in the kernel).
+    /// [`ProcError::Survivors`] when some cannot be ended (no permission, or stuck in the kernel);
+    /// [`ProcError::Unseen`] when they cannot be looked for.
     pub async fn end(&self) -> Result<(), ProcError> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            let members = self.stop_all();
+            let members = self.stop_all().map_err(|source| ProcError::Unseen { source })?;
             if members.is_empty() {
                 return Ok(());
             }
@@ -69,33 +73,31 @@ impl Family {
     }
 
     /// Stops members until a search finds no new one; gives all that were found.
-    fn stop_all(&self) -> BTreeSet<i32> {
+    fn stop_all(&self) -> io::Result<BTreeSet<i32>> {
         let mut stopped = BTreeSet::new();
         loop {
-            let found = self.among(&processes());
+            let found = self.among(&processes()?)?;
             let mut new = found.difference(&stopped).copied().peekable();
             if new.peek().is_none() {
-                return found;
+                return Ok(found);
             }
             new.for_each(|pid| signal(pid, Signal::SIGSTOP));
             stopped.extend(found);
         }
     }
 
-    fn among(&self, all: &[Process]) -> BTreeSet<i32> {
+    fn among(&self, all: &[Process]) -> io::Result<BTreeSet<i32>> {
         let own = std::process::id().cast_signed();
         let own_session = all.iter().find(|p| p.pid == own).map(|p| p.session);
         let adopters = [1, nix::unistd::getppid().as_raw(), own];
         let eligible = |p: &&Process| p.pid != own && p.pid != 1 && !p.dead;
-        let mut members: BTreeSet<i32> = all
-            .iter()
-            .filter(eligible)
-            .filter(|p| {
-                p.has_marker(&self.marker)
-                    || (adopters.contains(&p.parent) && p.session != own_session.unwrap_or(0) && self.stands_in_folder(p))
-            })
-            .map(|p| p.pid)
-            .collect();
+        let mut members = BTreeSet::new();
+        for process in all.iter().filter(eligible) {
+            let is_orphan = adopters.contains(&process.parent) && process.session != own_session.unwrap_or(0);
+            if process.marked(&self.marker)?.is_some() || (is_orphan && self.stands_in_folder(process)?) {
+                members.insert(process.pid);
+            }
+        }
         loop {
             let sessions: BTreeSet<i32> =
                 all.iter().filter(|p| members.contains(&p.pid)).map(|p| p.session).filter(|s| Some(*s) != own_session).collect();
@@ -106,21 +108,19 @@ impl Family {
                 .map(|p| p.pid)
                 .collect();
             if joined.is_empty() {
-                return members;
+                return Ok(members);
             }
             members.extend(joined);
         }
     }
 
-    fn stands_in_folder(&self, process: &Process) -> bool {
-        self.folder.as_ref().is_some_and(|folder| {
-            std::fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|cwd| {
-                // The kernel marks a folder that was removed meanwhile.
-                let cwd = cwd.as_os_str().as_bytes();
-                let cwd = cwd.strip_suffix(b" (deleted)").unwrap_or(cwd);
-                std::path::Path::new(std::ffi::OsStr::from_bytes(cwd)).starts_with(folder)
-            })
-        })
+    fn stands_in_folder(&self, process: &Process) -> io::Result<bool> {
+        let Some(folder) = &self.folder else { return Ok(false) };
+        let Some(cwd) = seen(std::fs::read_link(format!("/proc/{}/cwd", process.pid)))? else { return Ok(false) };
+        // The kernel marks a folder that was removed meanwhile.
+        let cwd = cwd.as_os_str().as_bytes();
+        let cwd = cwd.strip_suffix(b" (deleted)").unwrap_or(cwd);
+        Ok(std::path::Path::new(std::ffi::OsStr::from_bytes(cwd)).starts_with(folder))
     }
 }
 
@@ -151,26 +151,37 @@ impl Process {
         Some(Self { pid, parent, session, dead })
     }
 
-    fn has_marker(&self, marker: &str) -> bool {
-        self.marked(marker).is_some()
-    }
-
     /// What follows `prefix` in the first environment entry that begins with it.
-    fn marked(&self, prefix: &str) -> Option<String> {
-        let environ = std::fs::read(format!("/proc/{}/environ", self.pid)).ok()?;
-        let rest = environ.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()))?;
-        Some(String::from_utf8_lossy(rest).into_owned())
+    fn marked(&self, prefix: &str) -> io::Result<Option<String>> {
+        let Some(environ) = seen(std::fs::read(format!("/proc/{}/environ", self.pid)))? else { return Ok(None) };
+        let rest = environ.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()));
+        Ok(rest.map(|rest| String::from_utf8_lossy(rest).into_owned()))
+    }
+}
+
+/// What /proc says of a process; none of one that is gone meanwhile, or that belongs to somebody else.
+/// Any other error (no descriptor left, no memory) does not mean that there is none.
+fn seen<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if matches!(error.kind(), NotFound | PermissionDenied) || error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 /// Every process that can be seen.
-fn processes() -> Vec<Process> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().as_bytes().first().is_some_and(u8::is_ascii_digit))
-        .filter_map(|entry| Process::parse(&std::fs::read(entry.path().join("stat")).ok()?))
-        .collect()
+fn processes() -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        if entry.file_name().as_bytes().first().is_some_and(u8::is_ascii_digit)
+            && let Some(stat) = seen(std::fs::read(entry.path().join("stat")))?
+        {
+            found.extend(Process::parse(&stat));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -180,7 +191,7 @@ pub(super) mod tests {
     /// Waits until a process is gone or a zombie.
     pub(in crate::proc) async fn wait_until_gone(pid: i32) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while processes().iter().any(|p| p.pid == pid && !p.dead) {
+        while processes().unwrap().iter().any(|p| p.pid == pid && !p.dead) {
             assert!(Instant::now() < deadline, "process {pid} still lives");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -207,13 +218,13 @@ pub(super) mod tests {
         let mut child = command.spawn().unwrap();
         let family = Family { marker, folder: Some(folder.path().canonicalize().unwrap()) };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !folder.path().join("ready").exists() || family.members().len() < 4 {
+        while !folder.path().join("ready").exists() || family.members().unwrap().len() < 4 {
             assert!(Instant::now() < deadline, "members: {:?}", family.members());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let members = family.members();
+        let members = family.members().unwrap();
         family.end().await.unwrap();
-        assert_eq!(family.members(), Vec::<i32>::new());
+        assert_eq!(family.members().unwrap(), Vec::<i32>::new());
         assert!(!child.wait().await.unwrap().success());
         for pid in members {
             wait_until_gone(pid).await;

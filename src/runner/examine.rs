@@ -1,7 +1,8 @@
 //! Finding out the groups of runs, off the path of the push: a run whose pipeline may name a group
 //! waits, neither claimed nor superseded, until its pipeline was evaluated for it.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use super::Runner;
 use super::one::End;
@@ -9,17 +10,23 @@ use super::prepare::{self, Unprepared};
 use crate::causes::with_causes;
 use crate::driver::Driver;
 use crate::git::{PipelineFiles, has_word};
-use crate::names::{ObjectId, RepoName};
+use crate::names::{ObjectId, RepoName, RunId};
 use crate::pipeline::{Group, Pipeline};
 use crate::queue::Sleeper;
 use crate::run::{FailureKind, Outcome, Run};
 
 /// So many runs are read from the database at once.
 const BATCH: u32 = 100;
+/// How long what is in the way may last. Then the run goes on without a group: its claim says what is wrong, and it
+/// holds no others any more.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// Since when the groups of these runs could not be found out.
+type Failing = HashMap<RunId, Instant>;
 
 /// Why a pipeline could not be evaluated.
 pub(super) enum Unread {
-    /// It is wrong, with the sentence that its run would end with.
+    /// It is wrong, or gone, with the sentence that its run would end with.
     Wrong(String),
     /// Something of quire's own is in the way; it can be tried again.
     NotNow(String),
@@ -28,14 +35,15 @@ pub(super) enum Unread {
 impl Runner {
     /// Finds out groups again and again. Level-triggered: a run that could not be examined is tried again.
     pub(super) async fn keep_examining(&self) {
+        let mut failing = Failing::new();
         loop {
-            let wait = if self.examine_all().await { super::SLOW_POLL } else { Duration::ZERO };
+            let wait = if self.examine_all(&mut failing).await { super::SLOW_POLL } else { Duration::ZERO };
             self.0.queue.woken(Sleeper::Examiner, wait).await;
         }
     }
 
     /// Examines what waits for it; false where there may be more to do at once.
-    async fn examine_all(&self) -> bool {
+    async fn examine_all(&self, failing: &mut Failing) -> bool {
         let waiting = match self.0.store.call(|store| store.unexamined_runs(BATCH)).await {
             Ok(waiting) => waiting,
             Err(error) => {
@@ -44,14 +52,15 @@ impl Runner {
             }
         };
         let full = waiting.len() == BATCH as usize;
+        failing.retain(|known, _| waiting.iter().any(|run| run.id == *known));
         let mut all = true;
         for run in waiting {
-            all &= self.examine(run).await;
+            all &= self.examine(run, failing).await;
         }
         !(full && all)
     }
 
-    async fn examine(&self, run: Run) -> bool {
+    async fn examine(&self, run: Run, failing: &mut Failing) -> bool {
         let id = run.id;
         let pipeline = match self.files_of(&run.repo, &run.sha).await {
             Ok(files) => self.evaluate(&files).await,
@@ -61,6 +70,10 @@ impl Runner {
             Ok(pipeline) => pipeline.group().cloned(),
             // It has no group, and says what is wrong when it is claimed.
             Err(Unread::Wrong(_)) => None,
+            Err(Unread::NotNow(why)) if failing.entry(id).or_insert_with(Instant::now).elapsed() >= PATIENCE => {
+                tracing::error!(run = %id, why, "a run's group could not be found out for too long; it goes on without one");
+                None
+            }
             Err(Unread::NotNow(why)) => {
                 tracing::error!(run = %id, why, "a run's group cannot be found out yet");
                 if let Err(error) = self.0.queue.note_unexamined(id, format!("waits: its group cannot be found out: {why}")).await {
@@ -81,7 +94,11 @@ impl Runner {
 
     /// The files of a commit's pipeline.
     pub(super) async fn files_of(&self, repo: &RepoName, sha: &ObjectId) -> Result<PipelineFiles, Unread> {
-        prepare::files(&self.0.git, &self.0.paths, repo, sha).await.map_err(|error| Unread::NotNow(with_causes(&error)))
+        let read = prepare::files(&self.0.git, &self.0.paths, repo, sha).await;
+        read.map_err(|error| match self.0.git.exists(repo) {
+            Ok(false) => Unread::Wrong(format!("the repository {repo} is gone")),
+            Ok(true) | Err(_) => Unread::NotNow(with_causes(&error)),
+        })
     }
 
     /// Has a pipeline evaluated, gently: nobody waits for it.

@@ -70,7 +70,8 @@ impl Runner {
             // What cannot be asked now is asked again.
             let Ok(caches) = executor.caches().await else { continue };
             for cache in caches {
-                if self.0.git.exists(&cache.repo) {
+                // Where it cannot be told, it counts as there.
+                if self.0.git.exists(&cache.repo).unwrap_or(true) {
                     continue;
                 }
                 match executor.remove_cache(&cache.repo, &cache.name).await {

@@ -167,10 +167,10 @@ impl Runner {
 
     /// The run of a schedule, of the commit at which the branch stands now; none where it is gone.
     async fn scheduled_run(&self, due: &ScheduleRow) -> Result<Option<NewRun>, ScheduleError> {
-        let folder = self.0.paths.repo(&due.repo);
-        if !folder.is_dir() {
+        if !self.0.git.exists(&due.repo)? {
             return Ok(None);
         }
+        let folder = self.0.paths.repo(&due.repo);
         let found = self.0.git.push_facts(&folder, &[], &[&due.ref_name]).await?;
         let (Some(sha), Ok(name)) = (found.refs.into_iter().next().flatten(), due.name.parse()) else { return Ok(None) };
         let facts = self.0.git.commit_facts(&folder, std::slice::from_ref(&sha)).await?;

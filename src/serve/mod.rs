@@ -11,9 +11,12 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::Sender;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -23,6 +26,7 @@ use crate::intake::{self, Intake};
 use crate::live::Live;
 use crate::meter::Meter;
 use crate::paths::Paths;
+use crate::proc;
 use crate::queue::Queue;
 use crate::runner::{self, Runner, RunnerConfig};
 use crate::store::{Store, StoreError};
@@ -60,14 +64,22 @@ fn system(attempt: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServeErr
 /// # Errors
 /// It cannot start.
 pub fn run(paths: &Paths) -> Result<(), ServeError> {
+    proc::bound_heap();
     parts::start_log();
     let loaded = load(paths)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(1 << 20).build();
-    let runtime = runtime.map_err(system("start the runtime"))?;
-    let served = runtime.block_on(serve(paths.clone(), loaded.config));
+    let (runtime, web) = (runtime("work")?, runtime("web")?);
+    let served = runtime.block_on(serve(paths.clone(), loaded.config, web.handle().clone()));
     // A blocking call that hangs (a disk, an engine) must not keep the process.
+    web.shutdown_timeout(Duration::from_millis(200));
     runtime.shutdown_timeout(Duration::from_millis(500));
     served
+}
+
+/// The web has threads of its own: logs are written by those of the work, and where a disk hangs so do they. Health
+/// is answered all the same.
+fn runtime(name: &str) -> Result<tokio::runtime::Runtime, ServeError> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(1 << 20).thread_name(name).build();
+    built.map_err(system("start the threads"))
 }
 
 fn load(paths: &Paths) -> Result<Loaded, ConfigError> {
@@ -78,7 +90,7 @@ fn load(paths: &Paths) -> Result<Loaded, ConfigError> {
     Ok(loaded)
 }
 
-async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
+async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), ServeError> {
     let shutdown = CancellationToken::new();
     // Before anything that takes time: TERM during the start must count.
     let mut signals = Signals::new()?;
@@ -87,6 +99,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let clock = Clock::system();
     let store = open(&paths, &clock).await?;
     let instance = store.call(|store| store.instance_id()).await?;
+    parts::note_instance(&paths, &instance).map_err(system("note which instance this is"))?;
     let live = Live::default();
     let queue = Queue::new(store.clone(), live.clone());
     let meter = Meter::default();
@@ -122,34 +135,40 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     parts::note_endpoint(&paths, address, &state.config.url).map_err(system("note where the server listens"))?;
     tracing::info!(%address, "listening");
 
-    let work = async {
-        tokio::join!(
-            web::watch(state.clone(), shutdown.child_token()),
-            async {
-                let router = web::router(state.clone());
-                if let Err(error) = web::serve(listener, router, shutdown.child_token()).await {
-                    tracing::error!(%error, "the web ended");
-                }
-            },
-            async {
-                intake.drain().await;
-                intake.compare_refs(state.store.is_fresh()).await;
-                health.set(Part::EventSocket, Status::Ok, "listening", None);
-                let watched = shutdown.run_until_cancelled(watch::intake(&intake, &health));
-                tokio::join!(intake.clone().run(socket, shutdown.child_token()), watched);
-            },
-            async {
-                shutdown.run_until_cancelled(watch::engine(&executors, &health, &meter)).await;
-            },
-            runner.attend(attach, shutdown.child_token()),
-            runner.clone().run(shutdown.clone()),
-            housekeeping.run(shutdown.child_token()),
-        );
+    // Each a task of its own: what waits for a slow disk or a silent engine holds up nothing else.
+    let mut work = JoinSet::new();
+    work.spawn_on(web::watch(state.clone(), shutdown.child_token()), &web_runtime);
+    let (stop, listener) = (shutdown.child_token(), listener.into_std().map_err(system(format!("listen on {address}")))?);
+    let serve_web = async move {
+        // Heard by the threads that it is served by.
+        let listener = TcpListener::from_std(listener)?;
+        web::serve(listener, web::router(state), stop).await
     };
-    tokio::pin!(work);
+    work.spawn_on(serve_web.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the web ended"))), &web_runtime);
+    let (stop, board) = (shutdown.clone(), health.clone());
+    work.spawn(async move {
+        intake.drain().await;
+        intake.compare_refs().await;
+        board.set(Part::EventSocket, Status::Ok, "listening", None);
+        let watched = stop.run_until_cancelled(watch::intake(&intake, &board));
+        tokio::join!(intake.clone().run(socket, stop.child_token()), watched);
+    });
+    let (stop, board) = (shutdown.clone(), health.clone());
+    work.spawn(async move {
+        stop.run_until_cancelled(watch::engine(&executors, &board, &meter)).await;
+    });
+    let (attending, stop) = (runner.clone(), shutdown.child_token());
+    work.spawn(async move { attending.attend(attach, stop).await });
+    work.spawn(runner.run(shutdown.clone()));
+    work.spawn(housekeeping.run(shutdown.child_token()));
     loop {
         tokio::select! {
-            () = &mut work => return Ok(()),
+            ended = work.join_next() => match ended {
+                None => return Ok(()),
+                Some(Ok(())) => {}
+                // A fault of ours: init starts all of it again, which puts right what this leaves.
+                Some(Err(error)) => return Err(system("go on: a part of the server broke off")(std::io::Error::other(error))),
+            },
             signal = signals.next() => match signal {
                 Signal::Stop => {
                     if !shutdown.is_cancelled() {

@@ -50,6 +50,11 @@ pub(super) fn tell_push_path(paths: &Paths, config: &Config) -> std::io::Result<
     }
 }
 
+/// Notes whose the repositories are that are made from now on.
+pub(super) fn note_instance(paths: &Paths, instance: &str) -> std::io::Result<()> {
+    replace(&paths.instance(), instance)
+}
+
 /// Notes where the server listens and what people type, for commands that load no configuration.
 pub(super) fn note_endpoint(paths: &Paths, address: SocketAddr, url: &str) -> std::io::Result<()> {
     let reached = match address.ip() {

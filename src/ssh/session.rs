@@ -72,7 +72,7 @@ fn prepare(paths: &Paths, service: Service, repo: &RepoName) -> Result<(), Sessi
     if service == Service::ReceivePack {
         room_for_a_push(paths)?;
     }
-    if git.exists(repo) {
+    if git.exists(repo)? {
         return Ok(());
     }
     if service != Service::ReceivePack {
@@ -160,6 +160,6 @@ mod tests {
         std::fs::write(paths.no_push_to_create(), "").unwrap();
         let error = prepare(&paths, Service::ReceivePack, &name("new")).unwrap_err();
         assert_eq!(error.to_string(), "there is no repository `new`, and pushing creates none here; `repo new new` does");
-        assert!(!Git::new(&paths).exists(&name("new")));
+        assert!(!Git::new(&paths).exists(&name("new")).unwrap());
     }
 }

@@ -123,15 +123,27 @@ impl Store {
 }
 
 impl Store {
-    /// Forgets where the refs of repositories that are gone were seen, so that one of the same name starts afresh.
+    /// The repositories of which it is known where refs stood.
     ///
     /// # Errors
     /// The database refuses.
-    pub fn keep_seen_refs_of(&self, repos: &[RepoName]) -> Result<(), StoreError> {
-        let names = serde_json::Value::from(repos.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string();
+    pub fn repos_with_seen_refs(&self) -> Result<Vec<RepoName>, StoreError> {
+        self.read(|connection| {
+            let attempt = "read which repositories were seen";
+            let mut statement = connection.prepare_cached("SELECT DISTINCT repo FROM seen_refs").attempt(attempt)?;
+            let names = statement.query_map([], |row| row.get::<_, String>(0)).attempt(attempt)?;
+            let names = names.collect::<Result<Vec<_>, _>>().attempt(attempt)?;
+            Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+        })
+    }
+
+    /// Forgets where the refs of a repository that is gone were seen, so that one of the same name starts afresh.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn forget_seen_refs(&self, repo: &RepoName) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute("DELETE FROM seen_refs WHERE repo NOT IN (SELECT value FROM json_each(?1))", [names])
-                .attempt("forget where refs were seen")?;
+            tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo.as_str()]).attempt("forget where refs were seen")?;
             Ok(())
         })
     }

@@ -11,8 +11,8 @@ use crate::clock::Clock;
 /// In order; the number of a migration is its place here, from 1. Append only.
 const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_initial.sql"), include_str!("../../migrations/0002_pipelines.sql")];
 
-/// Brings the database to the newest version, after a copy of one that already holds data. Gives whether it was new.
-pub(super) fn to_latest(connection: &mut Connection, path: &Path, backups: &Path, clock: &Clock) -> Result<bool, StoreError> {
+/// Brings the database to the newest version, after a copy of one that already holds data.
+pub(super) fn to_latest(connection: &mut Connection, path: &Path, backups: &Path, clock: &Clock) -> Result<(), StoreError> {
     let found = version(connection, path)?;
     let known = MIGRATIONS.len();
     if found > known {
@@ -22,8 +22,7 @@ pub(super) fn to_latest(connection: &mut Connection, path: &Path, backups: &Path
         back_up(connection, backups, found, clock)?;
     }
     let steps = Migrations::new(MIGRATIONS.iter().map(|sql| M::up(sql)).collect());
-    steps.to_latest(connection).map_err(|source| StoreError::Migrate { path: path.into(), source })?;
-    Ok(found == 0)
+    steps.to_latest(connection).map_err(|source| StoreError::Migrate { path: path.into(), source })
 }
 
 /// Refuses a database that is not of the newest version.

@@ -42,8 +42,6 @@ struct Inner {
     journal: Journal,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
-    /// This opening made it.
-    fresh: bool,
 }
 
 impl Store {
@@ -53,8 +51,8 @@ impl Store {
     /// The file cannot be opened, is damaged, is newer than this binary, or a migration fails.
     pub fn open(path: &Path, backups: &Path, journal: Journal, clock: Clock) -> Result<Self, StoreError> {
         let mut writer = open_sound(path, backups, journal)?;
-        let fresh = migrate::to_latest(&mut writer, path, backups, &clock)?;
-        Ok(Self::with(path, clock, journal, writer, fresh))
+        migrate::to_latest(&mut writer, path, backups, &clock)?;
+        Ok(Self::with(path, clock, journal, writer))
     }
 
     /// Opens a database that `serve` keeps, from another process.
@@ -67,18 +65,12 @@ impl Store {
         let writer = Connection::open_with_flags(path, flags).map_err(open)?;
         settle(&writer).map_err(open)?;
         migrate::require_latest(&writer, path)?;
-        Ok(Self::with(path, clock, Journal::default(), writer, false))
+        Ok(Self::with(path, clock, Journal::default(), writer))
     }
 
-    fn with(path: &Path, clock: Clock, journal: Journal, writer: Connection, fresh: bool) -> Self {
-        let inner = Inner { path: path.into(), clock, journal, writer: Mutex::new(writer), readers: Mutex::default(), fresh };
+    fn with(path: &Path, clock: Clock, journal: Journal, writer: Connection) -> Self {
+        let inner = Inner { path: path.into(), clock, journal, writer: Mutex::new(writer), readers: Mutex::default() };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// Whether the database did not exist before: nothing in it says what was there earlier.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        self.inner.fresh
     }
 
     /// The clock that stamps rows.
@@ -140,11 +132,14 @@ impl Store {
     /// The database cannot be written.
     pub fn probe_write(&self) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute("UPDATE instance SET created_at_ms = created_at_ms WHERE one = 1", []).attempt("write a row")?;
-            Ok(())
+            // A row that is written as it was writes nothing; the header is written always.
+            tx.pragma_update(None, "application_id", APPLICATION_ID).attempt("write the header")
         })
     }
 }
+
+/// Says in the file's header whose database it is: `quir`.
+const APPLICATION_ID: i32 = 0x7175_6972;
 
 fn connect(path: &Path, journal: Journal) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
@@ -186,4 +181,23 @@ fn open_sound(path: &Path, backups: &Path, journal: Journal) -> Result<Connectio
         }
     }
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_writes_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("quire.db");
+        let store = Store::open(&path, &folder.path().join("backups"), Journal::Wal, Clock::system()).unwrap();
+        let log = || std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+        store.probe_write().unwrap();
+        for _ in 0..3 {
+            let before = log();
+            store.probe_write().unwrap();
+            assert!(log() > before, "nothing was written");
+        }
+    }
 }

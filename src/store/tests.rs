@@ -148,7 +148,8 @@ fn a_push_that_the_comparison_of_refs_found_first_makes_no_second_run() {
     runs[0].id = RunId::new();
     f.store.record_event(&again, &runs, &RefsNow::new(), policy::settle).unwrap();
     assert!(f.store.run(runs[0].id).unwrap().is_some());
-    f.store.keep_seen_refs_of(&[repo("other")]).unwrap();
+    assert_eq!(f.store.repos_with_seen_refs().unwrap(), [repo("app")]);
+    f.store.forget_seen_refs(&repo("app")).unwrap();
     assert!(f.store.seen_refs(&repo("app")).unwrap().is_empty());
 }
 

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -16,6 +16,8 @@ use crate::space::{Floor, free_bytes};
 use crate::store::Counts;
 
 const PERIOD: Duration = Duration::from_secs(10);
+/// How often the database has to take a write: a disk that wears out by writing should not by being asked.
+const WRITE_EVERY: Duration = Duration::from_secs(60);
 const ROUND_TIME: Duration = Duration::from_secs(30);
 /// A run that waits this long while none is active points at something that is stuck.
 const LONG_WAIT_MS: u64 = 10 * 60 * 1000;
@@ -24,9 +26,10 @@ const MAX_STATUS_BYTES: u64 = 64 << 10;
 
 /// Checks again and again until `shutdown`. The first round is over before this waits.
 pub async fn watch(state: WebState, shutdown: CancellationToken) {
+    let mut written = None;
     loop {
         tokio::select! {
-            () = round(&state) => {}
+            () = round(&state, &mut written) => {}
             () = shutdown.cancelled() => return,
         }
         tokio::select! {
@@ -36,17 +39,29 @@ pub async fn watch(state: WebState, shutdown: CancellationToken) {
     }
 }
 
-async fn round(state: &WebState) {
+/// `written` is when the database was last seen to take a write.
+async fn round(state: &WebState, written: &mut Option<Instant>) {
     // What does not answer in time keeps its old reading, which the board then shows as too old.
-    let _ = tokio::join!(timeout(ROUND_TIME, store(state)), timeout(ROUND_TIME, files(state)));
+    let _ = tokio::join!(timeout(ROUND_TIME, store(state, written)), timeout(ROUND_TIME, files(state)));
 }
 
-async fn store(state: &WebState) {
-    let checked = |s: &crate::store::Store| {
-        s.probe_write()?;
+async fn store(state: &WebState, written: &mut Option<Instant>) {
+    let probe = written.is_none_or(|at| at.elapsed() >= WRITE_EVERY);
+    let checked = move |s: &crate::store::Store| {
+        if probe {
+            s.probe_write()?;
+        }
         Ok((s.counts()?, s.database_bytes()))
     };
-    match state.store.call(checked).await {
+    let checked = state.store.call(checked).await;
+    *written = if checked.is_err() {
+        None
+    } else if probe {
+        Some(Instant::now())
+    } else {
+        *written
+    };
+    match checked {
         Ok((counts, bytes)) => {
             let figure = Figure { what: "bytes", value: bytes };
             state.health.set(Part::Database, Status::Ok, "readable and writable", Some(figure));

@@ -278,10 +278,10 @@ fn maintenance_packs_and_gives_way_to_a_push() {
     }
     forge.wait_for_quiet();
     let bare = forge.paths.repo(&"app".parse().unwrap());
-    let loose = || files_below(&bare.join("objects")).iter().filter(|path| path.parent().unwrap().file_name().unwrap().len() == 2).count();
-    assert!(loose() > 0);
+    let packs = || files_below(&bare.join("objects/pack")).iter().filter(|path| path.extension().is_some_and(|end| end == "pack")).count();
+    assert_eq!(packs(), 6, "a push stays a pack");
     assert_eq!(maintain(&forge, "app"), Upkeep::Done);
-    assert_eq!((loose(), bare.join("packed-refs").exists(), bare.join("gc.pid").exists()), (0, true, false));
+    assert_eq!((packs(), bare.join("packed-refs").exists(), bare.join("gc.pid").exists()), (1, true, false));
     // While somebody pushes (their client has connected and says nothing yet) it does not begin.
     let mut push =
         Command::new(forge.file("client/ssh")).arg("git-receive-pack 'app'").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

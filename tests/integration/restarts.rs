@@ -3,7 +3,9 @@
 use std::fs;
 use std::net::TcpListener;
 
+use quire::clock::Clock;
 use quire::run::{FailureKind, RunState, Trigger};
+use quire::store::{Journal, Store};
 
 use super::forge::{TestForge, Tree, said, wait_for};
 use super::{GREEN, gate, one};
@@ -63,12 +65,37 @@ fn a_new_database_runs_nothing_old() {
     for end in ["db", "db-wal", "db-shm"] {
         let _ = fs::remove_file(forge.paths.database().with_extension(end));
     }
+    // A start that gets no further than this must not make the next one take the database for an old one.
+    drop(Store::open(&forge.paths.database(), &forge.paths.backups(), Journal::Wal, Clock::system()).unwrap());
     forge.serve();
-    forge.wait_for_log("the database is new and the repository is not");
+    forge.wait_for_log("the repository is new to the database");
     assert!(forge.runs().is_empty(), "{:?}", forge.runs());
     tree.push_new("new");
     assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
     assert_eq!(forge.runs().len(), 1);
+    forge.check_whole();
+}
+
+#[test]
+fn a_repository_put_in_place_by_hand_runs_nothing_old() {
+    let mut forge = TestForge::start();
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main", "main:old", "main:refs/tags/v1"]);
+    forge.wait_for_quiet();
+    assert!(forge.stop().success());
+    fs::rename(forge.paths.repos().join("app.git"), forge.paths.repos().join("moved.git")).unwrap();
+    fs::remove_file(forge.paths.repos().join("moved.git/quire-instance")).unwrap();
+    let before = forge.runs().len();
+    forge.serve();
+    forge.wait_for_log("the repository is new to the database");
+    assert_eq!(forge.runs().len(), before);
+    // From now on it is one like the others: also a push of which no hook told has its run.
+    assert!(forge.stop().success());
+    tree.git_ok(&["commit", "-q", "--allow-empty", "-m", "unheard"]);
+    tree.git_ok(&["-c", "core.hooksPath=/dev/null", "push", "-q", &forge.paths.repos().join("moved.git").to_string_lossy(), "main"]);
+    forge.serve();
+    assert_eq!(forge.end_of(wait_for("its run", || forge.runs_of("moved").pop()).id).state, RunState::Complete);
+    assert_eq!(forge.runs().len(), before + 1);
     forge.check_whole();
 }
 

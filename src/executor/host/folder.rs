@@ -97,24 +97,38 @@ pub(super) async fn workspaces(
     run_blocking("look for workspaces", move || {
         let mut found = Vec::new();
         // runs/[group/]repo/run/workspace
-        find(&runs, 3, &wanted, &mut found);
+        find(&runs, 3, &wanted, &mut found)?;
         Ok(found)
     })
     .await
 }
 
-fn find(folder: &Path, depth: u8, wanted: &dyn Fn(RunId) -> bool, found: &mut Vec<(RunId, PathBuf)>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.filter_map(Result::ok) {
+fn find(folder: &Path, depth: u8, wanted: &dyn Fn(RunId) -> bool, found: &mut Vec<(RunId, PathBuf)>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        // Nothing has run yet, or it went meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
         let name = entry.file_name();
         if let Some(run) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) {
             let workspace = entry.path().join("workspace");
-            if wanted(run) && workspace.is_dir() {
+            if wanted(run) && is_folder(&workspace)? {
                 found.push((run, workspace));
             }
-        } else if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            find(&entry.path(), depth - 1, wanted, found);
+        } else if depth > 1 && entry.file_type()?.is_dir() {
+            find(&entry.path(), depth - 1, wanted, found)?;
         }
+    }
+    Ok(())
+}
+
+fn is_folder(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

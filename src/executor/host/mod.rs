@@ -149,7 +149,7 @@ impl HostExecutor {
 
     async fn sweep(&self, living: &[RunId]) -> Result<Swept, ExecutorError> {
         // Looked for first: what belongs to this process was entered before.
-        let marked = Family::marked_values(&instance_mark(&self.config.instance));
+        let marked = Family::marked_values(&instance_mark(&self.config.instance)).map_err(|error| other(LEFT, &error))?;
         let mut folders = match &self.config.runs {
             Some(runs) => {
                 let living = living.to_vec();
@@ -176,7 +176,7 @@ impl HostExecutor {
         };
         for run in marked {
             let family = Family { marker: run_mark(&self.config.instance, run), folder: None };
-            let members = family.members().len();
+            let members = family.members().map_err(|error| other(LEFT, &error))?.len();
             note(run, members, family.end().await.map_err(|error| other(LEFT, &error)));
         }
         for (run, workspace) in folders {

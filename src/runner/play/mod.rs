@@ -193,9 +193,10 @@ impl Play {
                 () = stop.cancelled() => return Err(Stop::Asked),
                 Some(ended) = self.steps.join_next() => self.step_ended(ended)?,
                 Some(ended) = self.files.next() => self.file_ended(ended)?,
+                // Before what the driver says: one that never stops talking must not outlast its time.
+                _ = ticks.tick() => self.tick()?,
                 said = receiver.recv() => self.heard(said)?,
                 spoken = &mut *writer => return Err(unheard(spoken, receiver).await),
-                _ = ticks.tick() => self.tick()?,
             }
         }
     }
