@@ -215,12 +215,13 @@ impl Intake {
         Taken { runs: runs.collect(), notes }
     }
 
-    /// Serves the event socket and polls the spool, until told to stop.
-    pub async fn run(self, socket: tokio::net::UnixListener, stop: CancellationToken) {
-        tokio::join!(socket::serve(&self, socket, &stop), self.poll(&stop));
+    /// Answers hooks and commands on the event socket, until told to stop.
+    pub async fn listen(&self, socket: tokio::net::UnixListener, stop: &CancellationToken) {
+        socket::serve(self, socket, stop).await;
     }
 
-    async fn poll(&self, stop: &CancellationToken) {
+    /// Looks at spool and refs by itself now and then, until told to stop.
+    pub async fn poll(&self, stop: &CancellationToken) {
         let mut compared = tokio::time::Instant::now();
         while stop.run_until_cancelled(tokio::time::sleep(SLOW_POLL)).await.is_some() {
             self.drain().await;

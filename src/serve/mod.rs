@@ -147,11 +147,17 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     work.spawn_on(serve_web.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the web ended"))), &web_runtime);
     let (stop, board) = (shutdown.clone(), health.clone());
     work.spawn(async move {
-        intake.drain().await;
-        intake.compare_refs().await;
-        board.set(Part::EventSocket, Status::Ok, "listening", None);
-        let watched = stop.run_until_cancelled(watch::intake(&intake, &board));
-        tokio::join!(intake.clone().run(socket, stop.child_token()), watched);
+        let catch_up_and_watch = async {
+            let caught_up = async {
+                intake.drain().await;
+                intake.compare_refs().await;
+            };
+            stop.run_until_cancelled(caught_up).await;
+            board.set(Part::EventSocket, Status::Ok, "listening", None);
+            tokio::join!(intake.poll(&stop), stop.run_until_cancelled(watch::intake(&intake, &board)));
+        };
+        // Pushes are answered meanwhile: a repository that hangs is no other's affair.
+        tokio::join!(intake.listen(socket, &stop), catch_up_and_watch);
     });
     let (stop, board) = (shutdown.clone(), health.clone());
     work.spawn(async move {

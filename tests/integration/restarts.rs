@@ -1,6 +1,7 @@
 //! The server away, twice, or with a database that it must not touch. Pushes work all the while.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 
 use quire::clock::Clock;
@@ -96,6 +97,36 @@ fn a_repository_put_in_place_by_hand_runs_nothing_old() {
     forge.serve();
     assert_eq!(forge.end_of(wait_for("its run", || forge.runs_of("moved").pop()).id).state, RunState::Complete);
     assert_eq!(forge.runs().len(), before + 1);
+    forge.check_whole();
+}
+
+#[test]
+fn a_repository_that_hangs_holds_up_no_other() {
+    let mut forge = TestForge::start();
+    let (sick, well) = (forge.tree_with("sick", GREEN), forge.tree_with("well", GREEN));
+    sick.push(&["main"]);
+    well.push(&["main"]);
+    forge.wait_for_quiet();
+    assert!(forge.stop().success());
+    sick.push_new("waits in the spool");
+    // Whoever reads this file waits, as for a disk that does not answer.
+    let config = forge.paths.repos().join("sick.git/config");
+    let text = fs::read(&config).unwrap();
+    fs::remove_file(&config).unwrap();
+    nix::unistd::mkfifo(&config, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    forge.spawn();
+    wait_for("an answer to a push", || {
+        well.commit("meanwhile");
+        well.push(&["main"]).contains("queued").then_some(())
+    });
+    assert_eq!(forge.runs_of("sick").len(), 1);
+    let mut answer = fs::OpenOptions::new().write(true).open(&config).unwrap();
+    fs::write(config.with_extension("whole"), &text).unwrap();
+    fs::rename(config.with_extension("whole"), &config).unwrap();
+    answer.write_all(&text).unwrap();
+    drop(answer);
+    wait_for("the run of the push that waited", || (forge.runs_of("sick").len() == 2).then_some(()));
+    forge.wait_for_quiet();
     forge.check_whole();
 }
 
