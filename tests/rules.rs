@@ -21,7 +21,7 @@ const MODULES: &[Module] = &[
     Module("fault", 0, &[]),
     Module("live", 0, &["names"]),
     Module("meter", 0, &[]),
-    Module("names", 0, &[]),
+    Module("names", 0, &["clock"]),
     Module("paths", 0, &["names"]),
     Module("proc", 0, &[]),
     Module("public_keys", 0, &["paths"]),
