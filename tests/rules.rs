@@ -449,6 +449,23 @@ fn the_document_on_states_names_code_and_tests_that_exist() {
     none(findings);
 }
 
+#[test]
+fn every_fault_point_is_used_by_a_test() {
+    let tests: String = files(&root().join("tests/faults"), "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let (mut points, mut findings) = (0, Vec::new());
+    for path in files(&root().join("src"), "rs") {
+        for part in fs::read_to_string(&path).unwrap().split("fault::point(").skip(1) {
+            let name = part.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or_default();
+            points += 1;
+            if name.is_empty() || !tests.contains(&format!("\"{name}\"")) {
+                findings.push(format!("{}: no test in tests/faults names the fault point `{name}`", path.display()));
+            }
+        }
+    }
+    assert!(points > 20, "the fault points are gone");
+    none(findings);
+}
+
 /// Functions that a text names as `path.rs::function`, with their lines.
 fn named_functions(text: &str) -> Vec<(usize, String, String)> {
     let words = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
