@@ -7,9 +7,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::clock::{Clock, Millis};
 
 /// Why a name was refused; the text is a sentence for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,7 +223,7 @@ impl FromStr for JobName {
     }
 }
 
-/// The id of a run (UUIDv7: sorts by time).
+/// The id of a run: a UUIDv7. Runs sort by id in the order in which they were queued, whatever the clock did meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(Uuid);
 
@@ -231,11 +234,17 @@ pub struct EventId(Uuid);
 macro_rules! uuid_name {
     ($name:ident) => {
         impl $name {
-            /// A new id, from the current time and randomness.
+            /// A new id, from the current time and randomness; after all that this process has made before.
             #[must_use]
             #[expect(clippy::new_without_default, reason = "two calls give two values")]
             pub fn new() -> Self {
-                Self(Uuid::now_v7())
+                Self(uuid_after(Uuid::nil(), Clock::system().now()))
+            }
+
+            /// A new id of this time, that sorts after `last` and after all that this process has made before.
+            #[must_use]
+            pub fn after(last: Option<Self>, now: Millis) -> Self {
+                Self(uuid_after(last.map_or(Uuid::nil(), |last| last.0), now))
             }
 
             /// When it was made, in Unix milliseconds, by the clock of whoever made it; 0 where it does not say.
@@ -272,6 +281,32 @@ macro_rules! uuid_name {
 
 uuid_name!(RunId);
 uuid_name!(EventId);
+
+/// The last UUID that this process made.
+static LAST: Mutex<Uuid> = Mutex::new(Uuid::nil());
+
+/// A new UUIDv7 after this one and after all that this process has made.
+fn uuid_after(floor: Uuid, now: Millis) -> Uuid {
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *last = following(floor.max(*last), now);
+    *last
+}
+
+/// A new UUIDv7 of this time. Where that would not come after `floor` (the clock was set back, or it
+/// is the same millisecond), its time is that one's and it counts on from there.
+fn following(floor: Uuid, now: Millis) -> Uuid {
+    let millis = u64::try_from(now.0).unwrap_or(0);
+    let nanos = u32::try_from(millis % 1000 * 1_000_000).unwrap_or(0);
+    let fresh = Uuid::new_v7(Timestamp::from_unix(NoContext, millis / 1000, nanos));
+    if fresh > floor { fresh } else { next(floor, fresh) }
+}
+
+/// The UUIDv7 whose time and first random bits, taken for a number, are one more than those of `floor`; the rest is of `fresh`.
+fn next(floor: Uuid, fresh: Uuid) -> Uuid {
+    let floor = floor.as_u128();
+    let count = ((floor >> 80 << 12) | (floor >> 64 & 0xfff)) + 1;
+    Uuid::from_u128((count >> 12 << 80) | (7 << 76) | ((count & 0xfff) << 64) | u128::from(fresh.as_u64_pair().1))
+}
 
 macro_rules! string_name {
     ($($name:ident),*) => {$(
@@ -365,6 +400,29 @@ mod tests {
         assert!("0".repeat(40).parse::<ObjectId>().unwrap().is_zero());
         assert!("G".repeat(40).parse::<ObjectId>().is_err());
         assert!("--upload-pack=x".parse::<ObjectId>().is_err());
+    }
+
+    #[test]
+    fn ids_go_on_in_order_whatever_the_clock_does() {
+        const NOW: i64 = 1_750_000_000_000;
+        const HOUR: i64 = 3_600_000;
+        let mut last = following(Uuid::nil(), Millis(NOW));
+        assert_eq!(RunId(last).made_at_ms(), NOW);
+        let mut tails = std::collections::HashSet::new();
+        // Set back, far ahead, back again, before the beginning of time; and many of one millisecond.
+        let jumps = [NOW - HOUR, NOW + 365 * 24 * HOUR, NOW, -1];
+        for now in jumps.into_iter().chain(std::iter::repeat_n(NOW, 10_000)) {
+            let id = following(last, Millis(now));
+            assert!(id > last && id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122, "{id} after {last}");
+            assert!(RunId(id).made_at_ms() >= now);
+            tails.insert(RunId(id).tail());
+            last = id;
+        }
+        assert!(tails.len() > 10_000, "random to the end: {}", tails.len());
+        assert_eq!(RunId(following(last, Millis(NOW + 400 * 24 * HOUR))).made_at_ms(), NOW + 400 * 24 * HOUR, "of its own time again");
+        // In a process all are in one order, also after what another one made by another clock.
+        let ids: Vec<RunId> = (0..100).map(|_| RunId::new()).collect();
+        assert!(ids.is_sorted() && RunId::after(ids.last().copied(), Millis(0)) > ids[99]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ const MODULES: &[Module] = &[
     Module("fault", 0, &[]),
     Module("live", 0, &["names"]),
     Module("meter", 0, &[]),
-    Module("names", 0, &[]),
+    Module("names", 0, &["clock"]),
     Module("paths", 0, &["names"]),
     Module("proc", 0, &[]),
     Module("public_keys", 0, &["paths"]),
@@ -446,6 +446,23 @@ fn the_document_on_states_names_code_and_tests_that_exist() {
             findings.push(format!("docs/state.md:{line}: `{file}` has no function `{function}`"));
         }
     }
+    none(findings);
+}
+
+#[test]
+fn every_fault_point_is_used_by_a_test() {
+    let tests: String = files(&root().join("tests/faults"), "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let (mut points, mut findings) = (0, Vec::new());
+    for path in files(&root().join("src"), "rs") {
+        for part in fs::read_to_string(&path).unwrap().split("fault::point(").skip(1) {
+            let name = part.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or_default();
+            points += 1;
+            if name.is_empty() || !tests.contains(&format!("\"{name}\"")) {
+                findings.push(format!("{}: no test in tests/faults names the fault point `{name}`", path.display()));
+            }
+        }
+    }
+    assert!(points > 20, "the fault points are gone");
     none(findings);
 }
 

@@ -80,9 +80,9 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
         keep: args.keep,
         ..NewRun::of_push(args.repo.clone(), ref_name, sha, context.clock.now())
     };
-    store.start_run(&run)?;
+    let id = store.start_run(&run)?;
     hook::wake(context.paths);
-    store.run(run.id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{}` any more", run.id)))
+    store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))
 }
 
 /// That there is no such repository, with the one that was probably meant.

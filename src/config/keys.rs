@@ -76,6 +76,7 @@ keys! {
     ci.cpus              "cpus"            Cpus         reload;
     ci.pids              "pids"            Positive     reload;
     ci.network           "network"         Flag         reload;
+    ci.max_log           "max-log"         Size         reload;
     ci.max_artifacts     "max-artifacts"   Size         reload;
     ci.retry_orphaned    "retry-orphaned"  Flag         reload;
     ci.keep_failed       "keep-failed"     Time         reload;

@@ -119,6 +119,8 @@ pub struct Ci {
     pub pids: u32,
     /// Whether runs have a network.
     pub network: bool,
+    /// Bytes that the log of one run may take.
+    pub max_log: u64,
     /// What the artifacts of one run may take, in bytes.
     pub max_artifacts: u64,
     /// Whether a run that quire's own end cut off is queued again, once.
@@ -173,6 +175,7 @@ impl Default for Ci {
             cpus: 2000,
             pids: 4096,
             network: true,
+            max_log: 256 << 20,
             max_artifacts: 1 << 30,
             retry_orphaned: true,
             keep_failed: Duration::from_secs(3600),

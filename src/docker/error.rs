@@ -123,6 +123,12 @@ impl DockerError {
         )
     }
 
+    /// Whether the engine answers and the fault is its own: it failed at what it could have done, or said what makes no sense.
+    #[must_use]
+    pub fn is_engines_fault(&self) -> bool {
+        matches!(self, Self::Engine { status: 500.., .. } | Self::Answer { .. })
+    }
+
     /// Whether what was asked for does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -201,7 +207,7 @@ mod tests {
         assert!(of(404).is_not_found());
         assert!(matches!(of(409), DockerError::Conflict { .. }));
         assert_eq!(of(500).to_string(), "cannot start: No such container");
-        assert!(!of(500).is_unavailable());
+        assert!(!of(500).is_unavailable() && of(500).is_engines_fault() && !of(400).is_engines_fault());
     }
 
     #[test]

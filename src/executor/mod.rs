@@ -310,6 +310,14 @@ pub enum ExecutorError {
     /// The engine does not answer or refuses; runs wait.
     #[error("the Docker engine cannot be reached: {0}")]
     Unavailable(String),
+    /// The engine answers and fails, in its own words.
+    #[error("the Docker engine failed to {attempt}: {message}")]
+    Faulty {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The engine's words.
+        message: String,
+    },
     /// The image cannot be had, with the registry's or build's words.
     #[error("{0}")]
     Image(String),

@@ -108,7 +108,7 @@ impl Housekeeping {
     /// Housekeeping with these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let trust = Trust::new(parts.store.clock().now());
+        let trust = Trust::new(&parts.store);
         Self(Arc::new(Inner { parts, round: Mutex::new(trust) }))
     }
 
@@ -142,7 +142,9 @@ impl Housekeeping {
         let mut freed = Freed::default();
         let believed = trust.believes(self.0.store.clock().now());
         if !believed {
-            freed.problems.push("the clock has jumped ahead; nothing is removed for its age until it has shown so for a day".to_owned());
+            freed
+                .problems
+                .push("the clock is far ahead of where it was; nothing is removed for its age until it has shown so for a day".to_owned());
         }
         let kept = *self.0.kept.borrow();
         if let Err(error) = self.retain(kept, believed, &mut freed).await {

@@ -1,14 +1,19 @@
 //! Whether the clock on the wall can be believed. One that jumps a year ahead would make every run
-//! too old; it is believed once it has gone on so for a day.
+//! too old; it is believed once it has gone on so for a day. At a start there was no look before: then
+//! the runs tell what the clock last showed.
 
 use std::time::{Duration, Instant};
 
 use crate::clock::Millis;
+use crate::store::Store;
 
 /// How far the clock may be set ahead without anybody doubting it.
 const TOLERANCE_MS: u64 = 60 * 60 * 1000;
 /// How long a clock that jumped is doubted.
 const DOUBT: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long nothing may have been queued before the day of a start without anybody doubting the clock.
+const SILENCE_MS: u64 = 31 * 24 * 60 * 60 * 1000;
 
 /// What the clock said when it was last looked at.
 #[derive(Debug)]
@@ -19,8 +24,16 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    pub(super) fn new(wall: Millis) -> Self {
-        Self { wall, at: Instant::now(), doubted_until: None }
+    /// What to think of the clock at a start. Runs of the last day do not count: they may have been queued
+    /// after the jump, and the appliance was started again.
+    pub(super) fn new(store: &Store) -> Self {
+        let (wall, at) = (store.clock().now(), Instant::now());
+        let last = store.last_queued_before(wall.plus(-DAY_MS)).unwrap_or_else(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "when a run was last queued cannot be read");
+            None
+        });
+        let silent = last.is_some_and(|last| wall.since(last) > SILENCE_MS);
+        Self { wall, at, doubted_until: silent.then(|| at + DOUBT) }
     }
 
     /// Whether ages by this clock count.
@@ -41,6 +54,33 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::store::{Journal, NewRun};
+
+    #[test]
+    fn at_a_start_the_runs_tell_what_the_clock_showed() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let path = folder.path().join("quire.db");
+        let store = Store::open(&path, folder.path(), Journal::Wal, Clock::manual(clock.clone())).unwrap();
+        let believes_on_day = |day: i64| {
+            clock.store(day * DAY_MS, std::sync::atomic::Ordering::SeqCst);
+            Trust::new(&store).believes(Millis(day * DAY_MS))
+        };
+        let push = || {
+            let sha = "1".repeat(40).parse().unwrap();
+            let run = NewRun::of_push("app".parse().unwrap(), "refs/heads/main".parse().unwrap(), sha, store.clock().now());
+            store.start_run(&run).unwrap();
+        };
+        assert!(believes_on_day(1000), "nothing was ever queued");
+        push();
+        assert!(believes_on_day(1000) && believes_on_day(1031));
+        assert!(!believes_on_day(1365));
+        // What is pushed after the jump does not make it right; after a day it may be.
+        push();
+        assert!(!believes_on_day(1365) && believes_on_day(1367));
+        assert!(believes_on_day(999), "set back");
+    }
 
     #[test]
     fn a_jump_ahead_is_doubted_for_a_day() {

@@ -2,7 +2,6 @@
 //! after. Safe to repeat; what cannot be confirmed gone yet stays as it is for the next time.
 
 use super::Runner;
-use crate::executor::ExecutorError;
 use crate::names::RunId;
 use crate::run::{ExecutorKind, Run};
 
@@ -46,17 +45,11 @@ impl Runner {
                     }
                 }
                 Err(error) => {
-                    // Nothing was started for a run without container: it needs no engine to end.
-                    let (certain, uncertain): (Vec<&Run>, Vec<&Run>) = strays
-                        .iter()
-                        .filter(mine)
-                        .partition(|run| run.container_id.is_none() && matches!(error, ExecutorError::Unavailable(_)));
-                    for run in certain {
-                        all_right &= self.orphan(run).await;
-                    }
-                    if !uncertain.is_empty() {
+                    // Also not those whose row names no container: its services are made before it, and it before its row.
+                    let uncertain = strays.iter().filter(mine).count();
+                    if uncertain > 0 {
                         all_right = false;
-                        tracing::warn!(%error, runs = uncertain.len(), "runs that nobody drives cannot be ended yet: are their containers gone?");
+                        tracing::warn!(%error, runs = uncertain, "runs that nobody drives cannot be ended yet: are their containers gone?");
                     }
                 }
             }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::config::{Auth, Config};
 use crate::executor::{DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor, ResourceLimits};
 use crate::housekeeping::Kept;
-use crate::logs::DEFAULT_CAP_BYTES;
 use crate::paths::Paths;
 use crate::run::ExecutorKind;
 use crate::runner::RunnerConfig;
@@ -128,7 +127,7 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
         limits: ResourceLimits { memory: config.ci.memory, milli_cpus: config.ci.cpus, pids: config.ci.pids, network: config.ci.network },
         retry_orphaned: config.ci.retry_orphaned,
         keep_failed: config.ci.keep_failed,
-        log_cap: DEFAULT_CAP_BYTES,
+        log_cap: config.ci.max_log,
         artifact_cap: config.ci.max_artifacts,
         secrets: Arc::new(move |name| secrets.secret(name, variable).map_err(|error| error.to_string())),
     }

@@ -116,7 +116,7 @@ fn become_git(paths: &Paths, service: Service, repo: &RepoName) -> SessionError 
         command.env("GIT_PROTOCOL", protocol);
     }
     #[cfg(feature = "faults")]
-    for name in ["QUIRE_FAULT", "QUIRE_FAULT_ONCE"] {
+    for name in ["QUIRE_FAULT", "QUIRE_FAULT_ONCE", "QUIRE_FAULT_CLOCK"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

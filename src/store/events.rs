@@ -67,14 +67,11 @@ impl Store {
                 if let Some(run) = by_ref.get(&update.ref_name) {
                     let made = match place {
                         Place::Newest => {
-                            insert_next(tx, run, Some(event.id), now)?;
+                            let id = insert_next(tx, run, Some(event.id), now)?;
                             recorded.replaced.extend(settle(tx, &run.repo, &run.ref_name, None, now, decide)?);
-                            Some(run.id)
+                            Some(id)
                         }
-                        Place::Behind => {
-                            insert_behind(tx, run, event.id, now)?;
-                            Some(run.id)
-                        }
+                        Place::Behind => Some(insert_behind(tx, run, event.id, now)?),
                         Place::Known => made_by_comparison(tx, run)?,
                     };
                     recorded.runs.extend(made.map(|id| (id, run.ref_name.clone())));
@@ -246,20 +243,20 @@ fn note_ref(tx: &Transaction<'_>, repo: &RepoName, update: &RefUpdate, compared:
 }
 
 /// A run whose ref had moved on before it was recorded.
-fn insert_behind(tx: &Transaction<'_>, run: &NewRun, event: EventId, now: Millis) -> Result<(), StoreError> {
-    insert_next(tx, run, Some(event), now)?;
+fn insert_behind(tx: &Transaction<'_>, run: &NewRun, event: EventId, now: Millis) -> Result<RunId, StoreError> {
+    let id = insert_next(tx, run, Some(event), now)?;
     tx.execute(
         "UPDATE runs SET state = 'superseded', finished_at_ms = queued_at_ms, message = 'a newer push to the same ref was recorded first',
                 superseded_by = (SELECT max(id) FROM runs WHERE repo = ?2 AND ref_name = ?3 AND id <> ?1)
          WHERE id = ?1 AND state = 'pending'",
-        params![run.id.to_string(), run.repo.as_str(), run.ref_name.as_str()],
+        params![id.to_string(), run.repo.as_str(), run.ref_name.as_str()],
     )
     .attempt("supersede a run")?;
-    Ok(())
+    Ok(id)
 }
 
 fn runs_of(connection: &rusqlite::Connection, event: EventId) -> Result<Vec<(RunId, RefName)>, StoreError> {
-    // UUIDv7 ids of one event sort in the order of their making, which is the order of its refs.
+    // Ids sort in the order of their making, which is the order of its refs.
     let mut statement =
         connection.prepare_cached("SELECT id, ref_name FROM runs WHERE event_id = ?1 ORDER BY id").attempt("read an event's runs")?;
     let convert = |text: String| row_error(&text);

@@ -12,11 +12,9 @@ use crate::pipeline::{Group, Source};
 use crate::policy::{Replace, Standing};
 use crate::run::{ExecutorKind, Run, RunState, Trigger};
 
-/// A run to be queued.
+/// A run to be queued. It gets its id as it enters, after all that are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRun {
-    /// Its id.
-    pub id: RunId,
     /// The repository.
     pub repo: RepoName,
     /// The ref.
@@ -56,7 +54,6 @@ impl NewRun {
     #[must_use]
     pub fn of_push(repo: RepoName, ref_name: RefName, sha: ObjectId, pushed_at: Millis) -> Self {
         Self {
-            id: RunId::new(),
             repo,
             ref_name,
             sha,
@@ -190,11 +187,11 @@ impl Store {
         self.write(|tx| changed_runs(tx, sql, &[&run.to_string(), &why]))
     }
 
-    /// Queues a run that no push made.
+    /// Queues a run that no push made; gives its id.
     ///
     /// # Errors
     /// The database refuses.
-    pub fn start_run(&self, run: &NewRun) -> Result<(), StoreError> {
+    pub fn start_run(&self, run: &NewRun) -> Result<RunId, StoreError> {
         let now = self.clock().now();
         self.write(|tx| insert_next(tx, run, None, now))
     }
@@ -263,20 +260,29 @@ fn changed_runs(tx: &Transaction<'_>, sql: &str, values: &[&dyn rusqlite::ToSql]
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>().attempt(attempt)?.into_iter().flatten().collect())
 }
 
-/// Inserts a pending run as the last of its repository.
+/// Inserts a pending run as the last of its repository; gives its id.
 ///
 /// The clock may have been set back since the one before it was queued; its place must not come
 /// before that one's all the same.
-pub(super) fn insert_next(tx: &Transaction<'_>, run: &NewRun, event: Option<EventId>, now: Millis) -> Result<(), StoreError> {
+pub(super) fn insert_next(tx: &Transaction<'_>, run: &NewRun, event: Option<EventId>, now: Millis) -> Result<RunId, StoreError> {
     let last: Option<i64> = tx
         .prepare_cached(LAST_PLACE)
         .and_then(|mut statement| statement.query_row([run.repo.as_str()], |found| found.get(0)).optional())
         .attempt("find a run's place")?;
-    insert_at(tx, run, event, now.max(Millis(last.map_or(i64::MIN, |last| last + 1))))
+    insert_at(tx, run, event, now.max(Millis(last.map_or(i64::MIN, |last| last + 1))), now)
 }
 
-/// Inserts a pending run in the given place.
-pub(super) fn insert_at(tx: &Transaction<'_>, run: &NewRun, event: Option<EventId>, queued_at: Millis) -> Result<(), StoreError> {
+/// Inserts a pending run in the given place; gives its id, which sorts after that of every other run.
+pub(super) fn insert_at(
+    tx: &Transaction<'_>,
+    run: &NewRun,
+    event: Option<EventId>,
+    queued_at: Millis,
+    now: Millis,
+) -> Result<RunId, StoreError> {
+    let newest = tx.prepare_cached("SELECT id FROM runs ORDER BY id DESC LIMIT 1");
+    let newest = newest.and_then(|mut statement| row::first(statement.query_row([], |found| found.get(0))));
+    let id = RunId::after(newest.attempt("find the newest run")?, now);
     let params = run.params.clone().map(|params| serde_json::Value::Object(params).to_string());
     tx.prepare_cached(
         "INSERT INTO runs (id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job, retry_of, only_failed,
@@ -286,7 +292,7 @@ pub(super) fn insert_at(tx: &Transaction<'_>, run: &NewRun, event: Option<EventI
     )
     .and_then(|mut statement| {
         statement.execute(named_params! {
-            ":id": run.id.to_string(), ":repo": run.repo.as_str(), ":ref": run.ref_name.as_str(), ":sha": run.sha.as_str(),
+            ":id": id.to_string(), ":repo": run.repo.as_str(), ":ref": run.ref_name.as_str(), ":sha": run.sha.as_str(),
             ":previous": run.previous_sha.as_ref().map(ObjectId::as_str),
             ":event": event.map(|id| id.to_string()), ":trigger": run.trigger.as_str(), ":source": run.source,
             ":pusher": run.pusher, ":only": run.only_job, ":retry": run.retry_of.map(|id| id.to_string()),
@@ -295,7 +301,7 @@ pub(super) fn insert_at(tx: &Transaction<'_>, run: &NewRun, event: Option<EventI
         })
     })
     .attempt("queue a run")?;
-    Ok(())
+    Ok(id)
 }
 
 /// Does to the standing runs of a ref and of a group what `decide` says; gives those it touched.

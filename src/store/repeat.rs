@@ -40,11 +40,11 @@ impl Store {
                 return Ok(None);
             }
             let again = NewRun { only_failed: old.only_failed, keep: old.keep, ..again(&old, Trigger::Orphan) };
-            insert_at(tx, &again, old.event_id, old.queued_at_ms)?;
+            let id = insert_at(tx, &again, old.event_id, old.queued_at_ms, now)?;
             let reused = jobs(tx, run)?.into_iter().filter(|job| job.reused_from.is_some());
-            reuse(tx, again.id, &reused.collect::<Vec<_>>())?;
+            reuse(tx, id, &reused.collect::<Vec<_>>())?;
             settle(tx, &again.repo, &again.ref_name, again.group_name.as_deref(), now, decide)?;
-            Ok(Some(again.id))
+            Ok(Some(id))
         })
     }
 
@@ -64,13 +64,13 @@ impl Store {
             }
             let again = NewRun { only_failed: how.only_failed, keep: how.keep, ..again(&old, Trigger::Retry) };
             // Nothing is replaced: what is retried may be older than what stands, and the claim puts them in line.
-            insert_next(tx, &again, None, now)?;
+            let id = insert_next(tx, &again, None, now)?;
             if how.only_failed {
                 let jobs = jobs(tx, run)?;
                 let passed = policy::passed(&jobs);
-                reuse(tx, again.id, &jobs.into_iter().filter(|job| passed.contains(&job.job_id)).collect::<Vec<_>>())?;
+                reuse(tx, id, &jobs.into_iter().filter(|job| passed.contains(&job.job_id)).collect::<Vec<_>>())?;
             }
-            get(tx, again.id)
+            get(tx, id)
         })
     }
 

@@ -240,6 +240,22 @@ impl Store {
         })
     }
 
+    /// When the newest run was queued that was queued before this; none where there is none.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn last_queued_before(&self, before: Millis) -> Result<Option<Millis>, StoreError> {
+        self.read(|connection| {
+            // Along the primary key: ids are in the order of queueing.
+            let found = connection.query_row(
+                "SELECT queued_at_ms FROM runs WHERE queued_at_ms < ?1 ORDER BY id DESC LIMIT 1",
+                [before.0],
+                |found| found.get(0),
+            );
+            Ok(found.optional().attempt("find the last run of yesterday")?.map(Millis))
+        })
+    }
+
     /// When the database was made.
     ///
     /// # Errors

@@ -7,6 +7,12 @@ use super::error::{Attempt, StoreError};
 use super::open::Store;
 use crate::clock::Millis;
 
+const HOUR_MS: i64 = 60 * 60 * 1000;
+/// No link is good for longer. One that seems to be was made by a clock that ran ahead and has been set back.
+const LONGEST_LINK_MS: i64 = HOUR_MS;
+/// A session from further ahead than this was opened by a clock that was wrong: it would last as much longer.
+const CLOCK_WAS_WRONG_MS: i64 = 48 * HOUR_MS;
+
 /// Who a login link or a session is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignIn {
@@ -49,7 +55,8 @@ impl Store {
             let sql = "DELETE FROM login_links WHERE token_hash = ?1 RETURNING key_name, key_fingerprint, expires_at_ms";
             let taken = tx.query_row(sql, [token_hash], |row| Ok((SignIn::of(row)?, row.get::<_, i64>("expires_at_ms")?)));
             let taken = taken.optional().attempt("use a login link")?;
-            Ok(taken.and_then(|(who, expires)| (expires >= now.0).then_some(who)))
+            let good = now.0..=now.plus(LONGEST_LINK_MS).0;
+            Ok(taken.and_then(|(who, expires)| good.contains(&expires).then_some(who)))
         })
     }
 
@@ -76,8 +83,12 @@ impl Store {
     pub fn session(&self, token_hash: &str, now: Millis) -> Result<Option<SignIn>, StoreError> {
         self.read(|connection| {
             connection
-                .prepare_cached("SELECT key_name, key_fingerprint FROM sessions WHERE token_hash = ?1 AND expires_at_ms >= ?2")
-                .and_then(|mut statement| statement.query_row(params![token_hash, now.0], SignIn::of).optional())
+                .prepare_cached(
+                    "SELECT key_name, key_fingerprint FROM sessions WHERE token_hash = ?1 AND expires_at_ms >= ?2 AND created_at_ms <= ?3",
+                )
+                .and_then(|mut statement| {
+                    statement.query_row(params![token_hash, now.0, now.plus(CLOCK_WAS_WRONG_MS).0], SignIn::of).optional()
+                })
                 .attempt("look a session up")
         })
     }

@@ -75,8 +75,7 @@ fn push_to(repo_name: &str, branches: &[&str], id: &str) -> (PushEvent, Vec<NewR
 
 fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
     let (event, runs) = push(repo_name, branches);
-    store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
-    runs.iter().map(|run| run.id).collect()
+    store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap().runs.into_iter().map(|(id, _)| id).collect()
 }
 
 #[test]
@@ -114,40 +113,38 @@ fn a_newer_push_supersedes_and_waits_for_the_active_run() {
 #[test]
 fn hooks_heard_in_the_wrong_order_do_not_bring_back_an_older_commit() {
     let f = fixture();
-    let (first, mut first_run) = push_to("app", &["main"], "1");
-    let (second, mut second_run) = push_to("app", &["main"], "2");
+    let (first, first_run) = push_to("app", &["main"], "1");
+    let (second, second_run) = push_to("app", &["main"], "2");
     let now: RefsNow = [(branch("main"), Some(second.refs[0].new_sha.clone()))].into();
-    f.store.record_event(&second, &second_run, &now, policy::settle).unwrap();
-    f.store.record_event(&first, &first_run, &now, policy::settle).unwrap();
-    let state = |id| f.store.run(id).unwrap().unwrap();
-    assert_eq!(state(second_run[0].id).state, RunState::Pending);
-    assert_eq!((state(first_run[0].id).state, state(first_run[0].id).superseded_by), (RunState::Superseded, Some(second_run[0].id)));
+    let record = |event: &PushEvent, runs: &[NewRun], now: &RefsNow| {
+        let id = f.store.record_event(event, runs, now, policy::settle).unwrap().runs[0].0;
+        f.store.run(id).unwrap().unwrap()
+    };
+    let newer = record(&second, &second_run, &now);
+    assert_eq!(newer.state, RunState::Pending);
+    let older = record(&first, &first_run, &now);
+    assert_eq!((older.state, older.superseded_by), (RunState::Superseded, Some(newer.id)));
     assert_eq!(f.store.seen_refs(&repo("app")).unwrap()[0].sha, second.refs[0].new_sha);
 
     // Pushed back to the first commit, and forth again: pushes like any other.
-    for (event, run) in [(&first, &mut first_run), (&second, &mut second_run)] {
+    for (event, run) in [(&first, &first_run), (&second, &second_run)] {
         let back = PushEvent { id: EventId::new(), ..event.clone() };
-        run[0].id = RunId::new();
-        f.store.record_event(&back, run, &RefsNow::new(), policy::settle).unwrap();
-        assert_eq!(state(run[0].id).state, RunState::Pending);
+        assert_eq!(record(&back, run, &RefsNow::new()).state, RunState::Pending);
     }
 }
 
 #[test]
 fn a_push_that_the_comparison_of_refs_found_first_makes_no_second_run() {
     let f = fixture();
-    let (push, mut runs) = push_to("app", &["main"], "1");
+    let (push, runs) = push_to("app", &["main"], "1");
     let found = PushEvent { id: EventId::new(), event_type: EventType::Reconcile, ..push.clone() };
-    f.store.record_event(&found, &runs, &RefsNow::new(), policy::settle).unwrap();
-    let first = std::mem::replace(&mut runs[0].id, RunId::new());
-    let recorded = f.store.record_event(&push, &runs, &RefsNow::new(), policy::settle).unwrap();
-    assert_eq!(recorded.runs, [(first, branch("main"))]);
-    assert!(f.store.run(runs[0].id).unwrap().is_none());
+    let record = |event: &PushEvent| f.store.record_event(event, &runs, &RefsNow::new(), policy::settle).unwrap().runs;
+    let count = || f.store.list_runs(&RunFilter { limit: 10, ..RunFilter::default() }).unwrap().len();
+    let first = record(&found);
+    assert_eq!((record(&push), count()), (first, 1));
     // The same commit pushed again, after a detour that nobody recorded, is a push of its own.
-    let again = PushEvent { id: EventId::new(), ..push };
-    runs[0].id = RunId::new();
-    f.store.record_event(&again, &runs, &RefsNow::new(), policy::settle).unwrap();
-    assert!(f.store.run(runs[0].id).unwrap().is_some());
+    record(&PushEvent { id: EventId::new(), ..push });
+    assert_eq!(count(), 2);
     assert_eq!(f.store.repos_with_seen_refs().unwrap(), [repo("app")]);
     f.store.forget_seen_refs(&repo("app")).unwrap();
     assert!(f.store.seen_refs(&repo("app")).unwrap().is_empty());
@@ -248,10 +245,17 @@ fn login_links_work_once_and_in_time() {
     f.store.create_session("s", &laptop, now, now.plus(10)).unwrap();
     f.store.create_session("l", &local, now, now.plus(10)).unwrap();
     assert_eq!(f.store.session("s", now).unwrap(), Some(laptop));
-    assert_eq!(f.store.session("l", now).unwrap(), Some(local));
+    assert_eq!(f.store.session("l", now).unwrap(), Some(local.clone()));
     assert_eq!(f.store.session("s", now.plus(11)).unwrap(), None);
     f.store.delete_session("s").unwrap();
     assert_eq!(f.store.session("s", now).unwrap(), None);
+    // Made while the clock was a year ahead: good for no longer than any other once it is right again.
+    const YEAR: i64 = 365 * 24 * 3_600_000;
+    f.store.create_login_link("h3", &local, now.plus(YEAR + 1000)).unwrap();
+    assert_eq!(f.store.take_login_link("h3", now).unwrap(), None);
+    f.store.create_session("y", &local, now.plus(YEAR), now.plus(YEAR + 10)).unwrap();
+    assert_eq!(f.store.session("y", now).unwrap(), None);
+    assert_eq!(f.store.session("y", now.plus(YEAR)).unwrap(), Some(local));
 }
 
 #[test]
@@ -470,8 +474,8 @@ fn what_the_last_release_wrote_goes_on_after_the_upgrade() {
 fn record_unexamined(f: &Fixture, name: &str) -> Run {
     let (event, mut runs) = push("app", &[name]);
     runs[0].unexamined = true;
-    f.store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
-    f.store.run(runs[0].id).unwrap().unwrap()
+    let id = f.store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap().runs[0].0;
+    f.store.run(id).unwrap().unwrap()
 }
 
 fn examine(f: &Fixture, run: &Run, group: Option<(&str, bool)>) {
@@ -555,8 +559,7 @@ fn what_a_person_or_a_schedule_started_replaces_nothing_and_is_not_replaced() {
             source: source.into(),
             ..NewRun::of_push(repo("app"), branch("main"), "1".repeat(40).parse().unwrap(), Millis(1))
         };
-        f.store.start_run(&run).unwrap();
-        run.id
+        f.store.start_run(&run).unwrap()
     };
     let (manual, cron) = (start(Trigger::Manual, "quire/manual"), start(Trigger::Cron, "quire/cron/nightly"));
     let newer = record(&f.store, "app", &["main"])[0];
@@ -624,19 +627,17 @@ fn schedules_move_on_once_and_go_with_their_repository() {
     assert_eq!(listed(), [("a".to_owned(), 100), ("c".to_owned(), 300)]);
     assert!(f.store.due_schedules(Millis(99)).unwrap().is_empty());
     let due = f.store.due_schedules(Millis(100)).unwrap().remove(0);
-    let run = |id| NewRun {
-        id,
+    let run = NewRun {
         trigger: Trigger::Cron,
         source: "quire/cron/a".into(),
         ..NewRun::of_push(app.clone(), main.clone(), "1".repeat(40).parse().unwrap(), Millis(100))
     };
-    let first = run(RunId::new());
-    assert!(f.store.fire_schedule(&due, Millis(500), Some(&first)).unwrap());
-    assert!(!f.store.fire_schedule(&due, Millis(600), Some(&run(RunId::new()))).unwrap(), "it was moved on already");
+    assert!(f.store.fire_schedule(&due, Millis(500), Some(&run)).unwrap());
+    assert!(!f.store.fire_schedule(&due, Millis(600), Some(&run)).unwrap(), "it was moved on already");
     let due = f.store.due_schedules(Millis(500)).unwrap().into_iter().find(|row| row.name == "a").unwrap();
-    assert!(!f.store.fire_schedule(&due, Millis(900), Some(&run(RunId::new()))).unwrap(), "its last run waits still");
+    assert!(!f.store.fire_schedule(&due, Millis(900), Some(&run)).unwrap(), "its last run waits still");
     assert_eq!(listed()[0].1, 900);
-    assert_eq!(claim(&f), Some(first.id));
+    assert_eq!(claim(&f).map(|run| f.store.run(run).unwrap().unwrap().trigger), Some(Trigger::Cron));
     f.store.note_schedule_problem(&app, &main, &sha, "it is wrong").unwrap();
     assert_eq!(f.store.schedules(Some(&app)).unwrap()[0].problem.as_deref(), Some("it is wrong"));
     f.store.keep_schedules_of(&[repo("other")]).unwrap();

@@ -58,15 +58,21 @@ impl Contained {
         containers.into_iter().map(|container| container.id).collect()
     }
 
+    /// How many things of this kind the engine has of this appliance.
+    #[track_caller]
+    pub(crate) fn count(&self, kind: &[&str]) -> usize {
+        let label = format!("label=io.quire.instance={}", self.forge.store().instance_id().unwrap());
+        let listed = Command::new("docker").args(["--host", &self.engine]).args(kind).args(["--quiet", "--filter", &label]).output();
+        let listed = listed.unwrap();
+        assert!(listed.status.success(), "{}", said(&listed));
+        String::from_utf8_lossy(&listed.stdout).lines().count()
+    }
+
     /// Checks that the engine has no container, network or volume of this appliance any more.
     #[track_caller]
     pub(crate) fn nothing_left(&self) {
-        let label = format!("label=io.quire.instance={}", self.forge.store().instance_id().unwrap());
         for kind in [&["ps", "--all"][..], &["network", "ls"], &["volume", "ls"]] {
-            let listed = Command::new("docker").args(["--host", &self.engine]).args(kind).args(["--quiet", "--filter", &label]).output();
-            let listed = listed.unwrap();
-            assert!(listed.status.success(), "{}", said(&listed));
-            assert_eq!(String::from_utf8_lossy(&listed.stdout), "", "docker {kind:?}");
+            assert_eq!(self.count(kind), 0, "docker {kind:?}");
         }
     }
 }

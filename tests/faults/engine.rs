@@ -6,8 +6,8 @@ use std::time::Duration;
 use quire::run::{FailureKind, Run, RunState};
 
 use super::containers::{Contained, skipped};
-use super::forge::{DEADLINE, wait_for, wait_until};
-use super::proxy::{Mode, Proxy};
+use super::forge::{DEADLINE, Tree, wait_for, wait_until};
+use super::proxy::{Answer, Mode, Proxy, Request};
 use super::settled_well;
 
 pub(crate) const WELL: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo all is well\")))\n";
@@ -23,7 +23,7 @@ fn docker_is(contained: &Contained, status: &str) -> String {
 }
 
 /// A forge whose engine is behind a proxy, which lies in the folder.
-fn behind_a_proxy() -> (tempfile::TempDir, Proxy, Contained) {
+pub(crate) fn behind_a_proxy() -> (tempfile::TempDir, Proxy, Contained) {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(folder.path());
     let contained = Contained::new(&proxy.endpoint());
@@ -152,10 +152,8 @@ fn an_engine_that_breaks_under_a_run_or_drops_its_stream() {
 #[track_caller]
 fn ended_in_words(contained: &Contained, run: &Run) {
     let run = contained.forge.end_of(run.id);
-    let kinds = [FailureKind::DockerUnavailable, FailureKind::Internal];
-    assert!(run.state == RunState::Failed && kinds.contains(&run.failure_kind.unwrap()), "{run:?}");
-    println!("{:?} {:?}", run.failure_kind, run.message);
-    assert!(run.message.as_deref().is_some_and(|message| message.contains("engine")), "{run:?}");
+    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::DockerUnavailable)), "{run:?}");
+    assert!(run.message.as_deref().is_some_and(|message| message.contains("the engine is out of order")), "{run:?}");
     contained.nothing_left();
 }
 
@@ -175,4 +173,75 @@ fn an_engine_whose_every_answer_takes_five_seconds() {
     proxy.set(Mode::Through);
     settled_well(&contained.forge);
     contained.nothing_left();
+}
+
+/// What a run asks of the engine, in this order.
+const MAKE: Request = ("POST", "/containers/create");
+const UPLOAD: Request = ("PUT", "/archive");
+const START: Request = ("/containers/", "/start");
+const PREPARE: Request = ("/containers/", "/exec ");
+const EXECUTE: Request = ("/exec/", "/start");
+const INSPECT: Request = ("GET", "/exec/");
+const REMOVE: Request = ("DELETE", "/containers/");
+
+/// Pushes while these requests are answered so; the run has to end as the engine's fault, its container gone. Gives its message.
+#[track_caller]
+fn is_the_engines_fault(contained: &Contained, proxy: &Proxy, tree: &Tree, request: Request, answer: Answer) -> String {
+    proxy.set(Mode::Wrong(request, answer));
+    tree.push_new("more");
+    let run = contained.forge.end_of(contained.forge.newest("app").id);
+    // At the very moment at which it says that it has ended.
+    assert_eq!(contained.count(&["ps", "--all"]), 0, "{request:?} {answer:?}: {run:?}");
+    assert_eq!(run.failure_kind, Some(FailureKind::DockerUnavailable), "{request:?} {answer:?}: {run:?}");
+    proxy.set(Mode::Through);
+    run.message.unwrap()
+}
+
+#[test]
+fn an_engine_that_answers_500_to_one_kind_of_request() {
+    if skipped() {
+        return;
+    }
+    let (_folder, proxy, mut contained) = behind_a_proxy();
+    contained.forge.serve();
+    let tree = contained.forge.tree_with("app", WELL);
+    for request in [MAKE, UPLOAD, START, PREPARE, EXECUTE, INSPECT] {
+        let message = is_the_engines_fault(&contained, &proxy, &tree, request, Answer::Refused);
+        let attempt = if [MAKE, UPLOAD, START].contains(&request) { "start the container" } else { "run the command" };
+        assert_eq!(message, format!("the Docker engine failed to {attempt}: the engine is out of order"), "{request:?}");
+    }
+    // What it does not remove is no fault of the run's, which has not ended before it is gone.
+    proxy.set(Mode::Wrong(REMOVE, Answer::Refused));
+    tree.push_new("removal");
+    let run = contained.forge.newest("app");
+    let before = proxy.wronged();
+    wait_for("some tries to remove it", || (proxy.wronged() > before + 2).then_some(()));
+    assert_eq!((contained.forge.run(run.id).state, contained.containers().len()), (RunState::Active, 1));
+    proxy.set(Mode::Through);
+    assert_eq!(contained.forge.end_of(run.id).state, RunState::Complete);
+    contained.nothing_left();
+    contained.forge.wait_for_quiet();
+    contained.forge.check_whole();
+}
+
+#[test]
+fn an_engine_whose_answers_are_cut_hang_or_never_end() {
+    if skipped() {
+        return;
+    }
+    let (_folder, proxy, mut contained) = behind_a_proxy();
+    contained.forge.serve();
+    let tree = contained.forge.tree_with("app", WELL);
+    for request in [MAKE, PREPARE, INSPECT] {
+        let message = is_the_engines_fault(&contained, &proxy, &tree, request, Answer::Truncated);
+        assert!(message.contains("the engine's answer is not understood"), "{request:?}: {message}");
+    }
+    for answer in [Answer::Hanging, Answer::Endless] {
+        let message = is_the_engines_fault(&contained, &proxy, &tree, PREPARE, answer);
+        assert!(message.contains("the engine did not answer within 30 s (to prepare the command)"), "{answer:?}: {message}");
+    }
+    tree.push_new("as ever");
+    assert_eq!(contained.forge.end_of(contained.forge.newest("app").id).state, RunState::Complete);
+    contained.nothing_left();
+    contained.forge.check_whole();
 }

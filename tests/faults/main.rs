@@ -9,11 +9,14 @@
 #[path = "../support/forge.rs"]
 mod forge;
 
+mod clock;
 mod containers;
 mod database;
 mod disk;
 mod engine;
 mod housekeeping;
+mod limits;
+mod memory;
 mod mounts;
 mod neighbours;
 mod own_engine;
@@ -24,6 +27,7 @@ mod push_path;
 mod queueing;
 mod random;
 mod scarce;
+mod services;
 
 use std::path::Path;
 use std::process::Command;

@@ -14,7 +14,7 @@ use super::forge::{TestForge, Tree, said, wait_for};
 use super::mounts::{Disk, is_root, within};
 use super::{LEAVES_A_PROCESS, Random, refs, settled};
 
-/// How often the power goes.
+/// How often the power goes, where `QUIRE_TEST_CUTS` does not say.
 const CUTS: usize = 8;
 
 /// Ends all processes of the forge at once, as the cut would have.
@@ -55,11 +55,12 @@ fn the_power_goes_again_and_again() {
     }
     let Some(folder) = within("power::the_power_goes_again_and_again") else { return };
     let (mut random, seed) = Random::seeded();
+    let cuts = std::env::var("QUIRE_TEST_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
     let disk = Disk::new(&folder, "errors=continue");
     let outside = tempfile::Builder::new().prefix("quire-power-").tempdir().unwrap();
     let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
     let (mut in_all, mut last) = (0, BTreeMap::new());
-    for cut in 0..CUTS {
+    for cut in 0..cuts {
         forge.serve();
         let over = AtomicBool::new(false);
         let trees: Vec<_> = (0..2).map(|at| forge.tree_with(&format!("r{cut}-{at}"), LEAVES_A_PROCESS)).collect();
@@ -100,8 +101,8 @@ fn the_power_goes_again_and_again() {
         }
         assert!(forge.stop().success());
     }
-    println!("{CUTS} cuts, {in_all} pushes accepted, {} refs", last.len());
-    assert!(in_all > CUTS);
+    println!("{cuts} cuts, {in_all} pushes accepted, {} refs", last.len());
+    assert!(in_all > cuts);
     drop(forge);
     disk.unmount();
 }

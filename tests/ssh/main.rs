@@ -11,4 +11,5 @@ mod support;
 mod access;
 mod events;
 mod manage;
+mod refusals;
 mod transport;

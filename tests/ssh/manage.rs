@@ -125,8 +125,7 @@ fn queue(store: &Store, ref_name: &str) -> RunId {
         refs: vec![update],
     };
     let run = NewRun { pusher: event.pusher.clone(), ..NewRun::of_push(event.repo.clone(), ref_name, sha, now) };
-    store.record_event(&event, std::slice::from_ref(&run), &RefsNow::new(), quire::policy::settle).unwrap();
-    run.id
+    store.record_event(&event, &[run], &RefsNow::new(), quire::policy::settle).unwrap().runs[0].0
 }
 
 #[test]

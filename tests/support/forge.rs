@@ -71,6 +71,8 @@ pub struct TestForge {
     folder: PathBuf,
     variables: BTreeMap<String, String>,
     server: Option<Child>,
+    /// The file that puts a process into a cgroup, where the server is to be in one.
+    cgroup: Option<PathBuf>,
     /// Removes the folder, unless it lies on a disk of its own.
     _temporary: Option<TempDir>,
 }
@@ -97,8 +99,15 @@ impl TestForge {
         for path in [paths.repos(), paths.spool(), paths.hooks(), folder.join("client")] {
             fs::create_dir_all(path).unwrap();
         }
-        let mut forge =
-            Self { paths, port: free_port(), folder: folder.to_owned(), variables: BTreeMap::new(), server: None, _temporary: None };
+        let mut forge = Self {
+            paths,
+            port: free_port(),
+            folder: folder.to_owned(),
+            variables: BTreeMap::new(),
+            server: None,
+            cgroup: None,
+            _temporary: None,
+        };
         forge.lay_out();
         for (name, value) in [
             ("QUIRE_CI_EXECUTOR", "host"),
@@ -129,6 +138,7 @@ impl TestForge {
         let script = format!(
             "#!/bin/sh\nfor command; do :; done\nexec env -i PATH=\"${{TEST_PATH:-$PATH}}\" ${{GIT_PROTOCOL:+GIT_PROTOCOL=$GIT_PROTOCOL}} \
              ${{QUIRE_FAULT:+QUIRE_FAULT=$QUIRE_FAULT}} ${{QUIRE_FAULT_ONCE:+QUIRE_FAULT_ONCE=$QUIRE_FAULT_ONCE}} \
+             ${{QUIRE_FAULT_CLOCK:+QUIRE_FAULT_CLOCK=$QUIRE_FAULT_CLOCK}} \
              SSH_USER_AUTH={auth} SSH_ORIGINAL_COMMAND=\"$command\" {quire} exec --data {data} --runtime {runtime}\n",
             auth = self.file("client/auth").display(),
             data = self.paths.data().display(),
@@ -167,7 +177,8 @@ impl TestForge {
 
     /// A management command, as a person types it over SSH.
     pub fn ssh(&self, command: &str) -> Output {
-        Command::new(self.file("client/ssh")).arg(command).stdin(Stdio::null()).output().unwrap()
+        let clock = self.variables.get("QUIRE_FAULT_CLOCK").map(|clock| ("QUIRE_FAULT_CLOCK", clock));
+        Command::new(self.file("client/ssh")).arg(command).envs(clock).stdin(Stdio::null()).output().unwrap()
     }
 
     /// The same, which must succeed; its standard output.
@@ -205,7 +216,19 @@ impl TestForge {
     pub fn spawn(&mut self) {
         assert!(self.server.is_none(), "it runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.file("serve.log")).unwrap();
-        self.server = Some(self.quire(&["serve"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        let mut command = self.quire(&["serve"]);
+        if let Some(cgroup) = &self.cgroup {
+            let mut inside = Command::new("sh");
+            inside.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup).arg(command.get_program()).args(command.get_args());
+            inside.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+            command = inside;
+        }
+        self.server = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    }
+
+    /// From its next start on the server begins its life in the cgroup whose processes this file lists.
+    pub fn start_within(&mut self, processes: &Path) {
+        self.cgroup = Some(processes.to_owned());
     }
 
     /// Starts a server that has to end by itself, and gives what it said.

@@ -39,11 +39,11 @@ impl Seed {
 
     /// A push, and its pending run.
     pub(crate) fn run(&self, repo: &str, branch: &str, at: Millis) -> RunId {
-        let (repo, id) = (self.repo(repo), RunId::new());
+        let (repo, event) = (self.repo(repo), EventId::new());
         let ref_name: RefName = format!("refs/heads/{branch}").parse().unwrap();
-        let sha: ObjectId = hash_token(&id.to_string())[..40].parse().unwrap();
+        let sha: ObjectId = hash_token(&event.to_string())[..40].parse().unwrap();
         let event = PushEvent {
-            id: EventId::new(),
+            id: event,
             event_type: EventType::Push,
             repo: repo.clone(),
             pusher: Some("laptop".to_owned()),
@@ -51,9 +51,10 @@ impl Seed {
             options: Vec::new(),
             refs: vec![RefUpdate { ref_name: ref_name.clone(), old_sha: "0".repeat(40).parse().unwrap(), new_sha: sha.clone() }],
         };
-        let run = NewRun { id, pusher: Some("laptop".to_owned()), ..NewRun::of_push(repo, ref_name, sha, at) };
+        let run = NewRun { pusher: Some("laptop".to_owned()), ..NewRun::of_push(repo, ref_name, sha, at) };
         let recorded = self.store.record_event(&event, &[run], &RefsNow::new(), |_| Vec::new()).unwrap();
         assert_eq!(recorded.runs.len(), 1);
+        let id = recorded.runs[0].0;
         self.sql("UPDATE runs SET queued_at_ms = ?2 WHERE id = ?1", params![id.to_string(), at.0]);
         id
     }

@@ -58,18 +58,37 @@ fn count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
+/// Why a file could not be given to somebody.
+pub(super) enum NotGiven {
+    /// The engine did not do its part.
+    Engine(DockerError),
+    /// What the command said.
+    Refused(String),
+}
+
+impl NotGiven {
+    pub(super) fn refused(words: &str) -> Self {
+        Self::Refused(words.lines().next().unwrap_or("it failed").to_owned())
+    }
+}
+
+impl From<DockerError> for NotGiven {
+    fn from(error: DockerError) -> Self {
+        Self::Engine(error)
+    }
+}
+
 /// Gives a file, or a folder with everything in it but what is at the paths in `without`, to the image's user, where that is not root.
-pub(super) async fn give(engine: &Engine, container: &str, folder: &str, user: &str, without: &[&str]) -> Result<(), String> {
+pub(super) async fn give(engine: &Engine, container: &str, folder: &str, user: &str, without: &[&str]) -> Result<(), NotGiven> {
     let mut argv = vec!["find", folder];
     for path in without {
         argv.extend(["-path", path, "-prune", "-o"]);
     }
     // Not the symbolic links: what they lead to may lie elsewhere, and some storage drivers refuse to change a link itself.
     argv.extend(["!", "-type", "l", "-exec", "chown", user, "{}", "+"]);
-    match run(engine, container, Some("0"), &argv).await {
-        Ok((Some(0), _)) => Ok(()),
-        Ok((_, words)) => Err(words.lines().next().unwrap_or("it failed").to_owned()),
-        Err(error) => Err(error.chain()),
+    match run(engine, container, Some("0"), &argv).await? {
+        (Some(0), _) => Ok(()),
+        (_, words) => Err(NotGiven::refused(&words)),
     }
 }
 

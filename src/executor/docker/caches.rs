@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::caches::{CacheInfo, Seen, busy, seen};
 use super::super::{CacheMount, ExecutorError};
+use super::aside::NotGiven;
 use super::{DockerExecutor, FOLDER, INSTANCE, REPO, aside, fault};
 use crate::docker::{DockerError, Labels, VolumeMount};
 use crate::names::RepoName;
@@ -42,14 +43,13 @@ impl DockerExecutor {
 
     /// Gives a cache that is new to the image's user. One that belongs to somebody else than root
     /// was given before, and going through all of it again at every run would take long.
-    pub(super) async fn give_caches(&self, container: &str, mounts: &[VolumeMount], user: &str) -> Result<(), String> {
+    pub(super) async fn give_caches(&self, container: &str, mounts: &[VolumeMount], user: &str) -> Result<(), NotGiven> {
         for mount in mounts {
             let root = ["find", &mount.target, "-maxdepth", "0", "-user", "0"];
-            match aside::run(&self.engine, container, Some("0"), &root).await {
-                Ok((Some(0), found)) if found.trim().is_empty() => {}
-                Ok((Some(0), _)) => aside::give(&self.engine, container, &mount.target, user, &[]).await?,
-                Ok((_, words)) => return Err(words.lines().next().unwrap_or("it failed").to_owned()),
-                Err(error) => return Err(error.chain()),
+            match aside::run(&self.engine, container, Some("0"), &root).await? {
+                (Some(0), found) if found.trim().is_empty() => {}
+                (Some(0), _) => aside::give(&self.engine, container, &mount.target, user, &[]).await?,
+                (_, words) => return Err(NotGiven::refused(&words)),
             }
         }
         Ok(())

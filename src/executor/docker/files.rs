@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 
 use super::super::files::{MAX_READ, Refusal, path_of};
 use super::super::{ExecutorError, TarStream};
+use super::aside::NotGiven;
 use super::workspace::DockerWorkspace;
 use super::{FOLDER, aside, fault};
 use crate::docker::{DockerError, PathKind, PathState};
@@ -79,7 +80,10 @@ impl DockerWorkspace {
         self.engine.upload(&self.container, &text(&folder), stream).await.map_err(|error| fault(attempt, &error))?;
         if let (Some(user), Some(first)) = (&self.user, names.first()) {
             let given = aside::give(&self.engine, &self.container, &text(&folder.join(first)), user, &[]).await;
-            given.map_err(|message| ExecutorError::Other { attempt, message })?;
+            given.map_err(|not_given| match not_given {
+                NotGiven::Engine(error) => fault(attempt, &error),
+                NotGiven::Refused(message) => ExecutorError::Other { attempt, message },
+            })?;
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ use super::{Attached, CacheInfo, Executor, ExecutorError, ResourceLimits, StartO
 use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings, VolumeMount};
 use crate::names::{RepoName, RunId};
 use crate::run::ExecutorKind;
+use aside::NotGiven;
 use image::Image;
 use services::Services;
 use workspace::DockerWorkspace;
@@ -260,7 +261,12 @@ impl DockerExecutor {
             Ok(()) => self.give_caches(container, &wanted.volumes, user).await,
             error => error,
         };
-        given.map_err(|why| ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")).into())
+        given.map_err(|not_given| match not_given {
+            NotGiven::Engine(error) => start_fault(error).into(),
+            NotGiven::Refused(why) => {
+                ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")).into()
+            }
+        })
     }
 }
 
@@ -432,6 +438,8 @@ fn start_fault(error: DockerError) -> ExecutorError {
 fn fault(attempt: &'static str, error: &DockerError) -> ExecutorError {
     if error.is_unavailable() {
         ExecutorError::Unavailable(error.chain())
+    } else if error.is_engines_fault() {
+        ExecutorError::Faulty { attempt, message: error.words() }
     } else {
         ExecutorError::Other { attempt, message: error.words() }
     }

@@ -72,7 +72,10 @@ pub(super) async fn clear(engine: &Engine, instance: &str, run: RunId) -> Result
     let labels = vec![(INSTANCE.to_owned(), instance.to_owned()), (RUN.to_owned(), run.to_string())];
     let things = things(engine, &labels).await?.into_iter().map(|(thing, _)| thing);
     let (containers, networks): (Vec<_>, Vec<_>) = things.partition(|thing| matches!(thing, Thing::Container(_)));
-    futures_util::future::try_join_all(containers.iter().map(|thing| thing.remove(engine))).await?;
+    let removed = futures_util::future::try_join_all(containers.iter().map(|thing| thing.remove(engine))).await?;
+    if removed.len() > 1 {
+        crate::fault::point("services-containers-removed");
+    }
     for network in networks {
         network.remove(engine).await?;
     }

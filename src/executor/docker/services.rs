@@ -30,6 +30,8 @@ const LINE_BYTES: usize = 400;
 /// How long between two questions whether it is ready, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often in a row the engine may fail to ask it.
+const MOST_FAULTS: u32 = 3;
 /// How long what a service wrote last may take to arrive.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -95,7 +97,9 @@ impl DockerExecutor {
         // What an earlier attempt at the same run left.
         removal::clear(&self.engine, &self.config.instance, spec.run).await.map_err(failed)?;
         let (name, labels) = (format!("quire-{}", spec.run), self.labels(spec));
-        self.engine.create_shared_network(&name, &labels, !spec.limits.network).await.map_err(failed)
+        let network = self.engine.create_shared_network(&name, &labels, !spec.limits.network).await.map_err(failed)?;
+        crate::fault::point("services-network-made");
+        Ok(network)
     }
 
     /// Starts all services of a run and waits until each is ready.
@@ -125,6 +129,7 @@ impl DockerExecutor {
                 return Err(error);
             }
         }
+        crate::fault::point("services-ready");
         Ok(Services { troubles, _followers: started.into_iter().map(|started| started.follower).collect() })
     }
 
@@ -167,15 +172,19 @@ impl DockerExecutor {
             alias: Some(service.name.clone()),
         };
         let container = self.engine.create_container(&wanted).await.map_err(failed)?;
+        crate::fault::point("service-created");
         let output = self.engine.attach(&container).await.map_err(failed)?;
         let last = Last::default();
         let follower = Follower { engine: self.engine.clone(), container: container.clone(), memory: spec.limits.memory, troubles };
         let follower = AbortOnDropHandle::new(tokio::spawn(follower.follow(service.name.clone(), output, sink, last.clone())));
         self.engine.start_container(&container).await.map_err(|error| match error {
             // Its program, most likely, which the pipeline names.
-            error if !error.is_unavailable() => ExecutorError::ContainerDied(format!("it cannot start: {}", error.words())),
+            error if !error.is_unavailable() && !error.is_engines_fault() => {
+                ExecutorError::ContainerDied(format!("it cannot start: {}", error.words()))
+            }
             error => failed(error),
         })?;
+        crate::fault::point("service-started");
         Ok(Started { spec: service, container, last, follower })
     }
 
@@ -190,7 +199,7 @@ impl DockerExecutor {
     async fn until_ready(&self, started: &Started<'_>) -> Result<(), ExecutorError> {
         let failed = |error: DockerError| fault("ask whether the service is ready", &error);
         let name = &started.spec.name;
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut faults) = (FIRST_PAUSE, 0);
         loop {
             match self.engine.container(&started.container).await.map_err(failed)? {
                 Some(state) if state.running => {}
@@ -204,9 +213,10 @@ impl DockerExecutor {
             let argv: Vec<&str> = ready.iter().map(String::as_str).collect();
             match aside::run(&self.engine, &started.container, None, &argv).await {
                 Ok((Some(0), _)) => return Ok(()),
-                // Not yet; also where the container just ends, which the next look shows.
-                Ok(_) | Err(DockerError::Conflict { .. } | DockerError::NotFound { .. } | DockerError::Engine { .. }) => {}
-                Err(error) => return Err(failed(error)),
+                // The container may just have ended, which the next look shows. An engine that fails at it again and again is at fault.
+                Err(error) if error.is_engines_fault() && faults < MOST_FAULTS => faults += 1,
+                Err(error) if error.is_engines_fault() || error.is_unavailable() => return Err(failed(error)),
+                Ok(_) | Err(_) => faults = 0,
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -438,7 +438,7 @@ fn log_failed(error: &std::io::Error) -> Stop {
 #[must_use]
 pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
     let kind = match error {
-        ExecutorError::Unavailable(_) => FailureKind::DockerUnavailable,
+        ExecutorError::Unavailable(_) | ExecutorError::Faulty { .. } => FailureKind::DockerUnavailable,
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
         ExecutorError::NotReady(_) => FailureKind::Timeout,

@@ -1,0 +1,85 @@
+//! Killed while a run has services: containers beside its own, on a network of its own.
+
+use std::os::unix::process::ExitStatusExt;
+
+use quire::run::{FailureKind, RunState};
+
+use super::containers::{Contained, endpoint, skipped};
+use super::engine::behind_a_proxy;
+use super::forge::{DEADLINE, wait_until};
+use super::proxy::Mode;
+use super::settled_well;
+
+/// Two services, one that is asked whether it is ready and one that is not.
+const WITH_SERVICES: &str = r#"
+(local ci (require :quire.ci))
+(ci.service :db {:image "debian:trixie-slim" :command ["sleep" "300"] :ready "true"})
+(ci.service :queue {:image "debian:trixie-slim" :command ["sleep" "300"]})
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "getent hosts db queue && echo all is well")))
+"#;
+
+/// Kills the server at this point of the first run, in this process or in the one that is started then.
+fn killed_at(contained: &mut Contained, point: &str) {
+    let marker = contained.forge.file("once").display().to_string();
+    contained.forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+    contained.forge.tree_with("app", WITH_SERVICES).push(&["main"]);
+    let status = contained.forge.ended();
+    assert_eq!(status.signal(), Some(9), "{point}: {}", contained.forge.log());
+}
+
+#[test]
+fn the_server_killed_at_each_point_of_their_life() {
+    if skipped() {
+        return;
+    }
+    // Where, and how many containers and networks are left to be put right. Services start side by side.
+    for (point, containers, networks) in [
+        ("services-network-made", 0..=0, 1),
+        ("service-created", 1..=2, 1),
+        ("service-started", 1..=2, 1),
+        ("services-ready", 2..=2, 1),
+        ("runner-container-created", 3..=3, 1),
+        ("runner-container-started", 3..=3, 1),
+        ("runner-step-recorded", 3..=3, 1),
+        ("runner-step-ended", 3..=3, 1),
+        ("runner-before-teardown", 3..=3, 1),
+        ("services-containers-removed", 0..=0, 1),
+        ("runner-before-outcome", 0..=0, 0),
+        ("runner-outcome-written", 0..=0, 0),
+    ] {
+        let mut contained = Contained::new(&endpoint());
+        killed_at(&mut contained, point);
+        let left = (contained.count(&["ps", "--all"]), contained.count(&["network", "ls"]));
+        assert!(containers.contains(&left.0) && left.1 == networks, "{point} leaves {left:?}");
+        contained.forge.serve();
+        settled_well(&contained.forge);
+        contained.nothing_left();
+        let runs: Vec<_> = contained.forge.runs().iter().map(|run| (run.state, run.failure_kind)).collect();
+        let all = [(RunState::Failed, Some(FailureKind::Orphaned)), (RunState::Complete, None)];
+        assert_eq!(runs, all[usize::from(point == "runner-outcome-written")..], "{point}");
+        assert!(contained.forge.stop().success());
+    }
+}
+
+#[test]
+fn killed_before_the_row_names_a_container_and_the_engine_is_away_at_the_start() {
+    if skipped() {
+        return;
+    }
+    let (_folder, proxy, mut contained) = behind_a_proxy();
+    killed_at(&mut contained, "services-ready");
+    let run = contained.forge.newest("app");
+    assert_eq!(run.container_id, None);
+    proxy.set(Mode::Cut);
+    contained.forge.serve();
+    contained.forge.wait_for_log("runs that nobody drives cannot be ended yet");
+    // Its services may be there still: it is not called ended.
+    assert_eq!(contained.forge.run(run.id).state, RunState::Active);
+    assert_eq!(contained.count(&["ps", "--all"]), 2);
+    proxy.set(Mode::Through);
+    let ended = wait_until(DEADLINE * 2, || Some(contained.forge.run(run.id)).filter(|run| run.state.is_final())).unwrap();
+    assert_eq!(ended.failure_kind, Some(FailureKind::Orphaned), "{ended:?}");
+    settled_well(&contained.forge);
+    contained.nothing_left();
+    assert!(contained.forge.stop().success());
+}
