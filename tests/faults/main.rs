@@ -20,9 +20,11 @@ mod own_engine;
 mod points;
 mod power;
 mod proxy;
+mod pulls;
 mod push_path;
 mod queueing;
 mod random;
+mod registry;
 mod scarce;
 
 use std::path::Path;
