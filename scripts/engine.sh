@@ -68,12 +68,12 @@ find_builder() {
   fail "no Docker client here can build with BuildKit; install its buildx part (Debian: docker-buildx; Docker's own packages: docker-buildx-plugin)"
 }
 
-# Sets `compose`: Compose v2, else docker-compose 1.29 or newer, made to build with BuildKit.
+# Sets `compose`: Compose v2, which builds with BuildKit by itself, else docker-compose 1.29 or newer, made to.
 find_compose() {
-  find_builder
   if docker compose version >/dev/null 2>&1; then
     compose=(docker compose)
   elif command -v docker-compose >/dev/null; then
+    find_builder
     compose=(env COMPOSE_DOCKER_CLI_BUILD=1 DOCKER_BUILDKIT=1 "PATH=$builder_folder:$PATH" docker-compose)
   else
     return 1

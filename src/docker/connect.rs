@@ -31,6 +31,8 @@ pub struct Timings {
     pub removal: Duration,
     /// How long an upload may stand still.
     pub stall: Duration,
+    /// How long a pull may be silent; moving, it may take any time.
+    pub pull: Duration,
     /// How long a stream may be silent before the engine is asked whether it lives.
     pub watch: Duration,
 }
@@ -39,7 +41,16 @@ impl Default for Timings {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         // An engine on a small machine that is busy may take seconds for its shortest answer, and is not away.
-        Self { ping: seconds(10), call: seconds(30), heavy: seconds(120), removal: seconds(10), stall: seconds(60), watch: seconds(15) }
+        Self {
+            ping: seconds(10),
+            call: seconds(30),
+            heavy: seconds(120),
+            removal: seconds(10),
+            stall: seconds(60),
+            // Some storage drivers copy all of an image's lower layers before they unpack one, and say nothing meanwhile.
+            pull: seconds(600),
+            watch: seconds(15),
+        }
     }
 }
 
@@ -192,7 +203,7 @@ mod tests {
 
     fn hasty() -> Timings {
         let short = Duration::from_millis(200);
-        Timings { ping: short, call: short, heavy: short, removal: short, stall: short, watch: short }
+        Timings { ping: short, call: short, heavy: short, removal: short, stall: short, pull: short, watch: short }
     }
 
     async fn error_of(endpoint: &str) -> DockerError {

@@ -53,6 +53,12 @@ pub enum DockerError {
         /// The limit.
         after: Duration,
     },
+    /// The engine lives, and what it waits for does not come.
+    #[error("its registry sent nothing for {} s", after.as_secs_f32())]
+    Silent {
+        /// The limit.
+        after: Duration,
+    },
     /// The engine is older than quire can use.
     #[error("Docker Engine 20.10 or newer is needed (API 1.41); this one speaks API {version}")]
     TooOld {
@@ -222,6 +228,7 @@ mod tests {
             DockerError::Refused { path: path.clone() },
             DockerError::Connect { path, source: std::io::Error::other("odd") },
             DockerError::TimedOut { attempt, after: Duration::from_secs(2) },
+            DockerError::Silent { after: Duration::from_secs(600) },
             DockerError::TooOld { version: "1.40".into() },
             DockerError::Lost { attempt, message: message() },
             DockerError::NotFound { attempt, message: message() },
@@ -240,6 +247,7 @@ mod tests {
         nothing listens at /run/d.sock; is the Docker engine running?
         cannot connect to /run/d.sock: odd
         the engine did not answer within 2 s (to start the container)
+        its registry sent nothing for 600 s
         Docker Engine 20.10 or newer is needed (API 1.41); this one speaks API 1.40
         the connection to the engine broke (to start the container): why
         cannot start the container: why

@@ -57,14 +57,16 @@ impl Engine {
     /// Pulls an image; `line` gets progress, a few lines in all. Ends when dropped.
     ///
     /// # Errors
-    /// With the registry's words.
+    /// With the registry's words; [`DockerError::Silent`] when it has none for long, which the engine would wait for without end.
     pub async fn pull(&self, reference: &str, line: &mut (dyn FnMut(&str) + Send)) -> Result<(), DockerError> {
         let attempt = "pull the image";
         let options = query::CreateImageOptions { from_image: Some(full_reference(reference)), ..Default::default() };
         let docker = self.client().await?;
         let mut stream = docker.create_image(Some(options), None, None).boxed();
         let mut progress = Progress::default();
-        while let Some(info) = self.next_of(&mut stream).await? {
+        let after = self.timings().pull;
+        let silent = |_| DockerError::Silent { after };
+        while let Some(info) = tokio::time::timeout(after, self.next_of(&mut stream)).await.map_err(silent)?? {
             let info = match info {
                 Ok(info) => info,
                 Err(error) => return Err(self.diagnose(DockerError::from_bollard(attempt, error)).await),
@@ -184,6 +186,8 @@ struct Layer {
     current: i64,
     total: i64,
     done: bool,
+    /// Whether the engine waits before it asks for it once more, and says so every second.
+    retrying: bool,
 }
 
 /// The least time between two lines of progress.
@@ -204,6 +208,11 @@ impl Progress {
             layer.current = detail.current.unwrap_or(layer.current);
             layer.total = detail.total.unwrap_or(layer.total);
         }
+        let retrying = status.starts_with("Retrying in ");
+        if retrying && !layer.retrying {
+            line(&format!("layer {id} did not come whole: {status}"));
+        }
+        layer.retrying = retrying;
         layer.done |= matches!(status, "Pull complete" | "Already exists");
         if self.last.is_none_or(|last| now.duration_since(last) >= PROGRESS_EVERY) && !self.layers.values().all(|l| l.total == 0) {
             self.last = Some(now);
@@ -250,6 +259,9 @@ mod tests {
         for step in 0..1000 {
             take(&mut progress, "0123456789ab", "Downloading", step * 100_000, step.unsigned_abs() * 10);
         }
+        for step in 0..10 {
+            take(&mut progress, "0123456789ab", &format!("Retrying in {} seconds", 10 - step), 0, 10_000);
+        }
         take(&mut progress, "0123456789ab", "Pull complete", 0, 20_000);
         assert_eq!(
             lines,
@@ -257,6 +269,7 @@ mod tests {
                 "Pulling from library/debian",
                 "0 of 1 layers, 0 of 100 MB downloaded",
                 "0 of 1 layers, 50 of 100 MB downloaded",
+                "layer 0123456789ab did not come whole: Retrying in 10 seconds",
                 "1 of 1 layers, 100 of 100 MB downloaded"
             ]
         );

@@ -61,7 +61,15 @@ fn through(proxy: &Proxy) -> Option<Fixture> {
     let instance = format!("test-{}", RunId::new());
     let seconds = Duration::from_secs;
     let watch = Duration::from_millis(500);
-    let timings = Timings { ping: seconds(2), call: seconds(20), heavy: seconds(60), removal: seconds(5), stall: seconds(5), watch };
+    let timings = Timings {
+        ping: seconds(2),
+        call: seconds(20),
+        heavy: seconds(60),
+        removal: seconds(5),
+        stall: seconds(5),
+        watch,
+        ..Timings::default()
+    };
     Fixture::docker_with(DockerConfig { timings, ..DockerConfig::new(&format!("unix://{}", proxy.path.display()), &instance) })
 }
 

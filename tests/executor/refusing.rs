@@ -1,14 +1,17 @@
-//! An engine that cannot remove everything: canned answers over a socket, no real engine.
+//! An engine that cannot remove everything, and one whose registry says nothing: canned answers over a socket, no real engine.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quire::docker::Timings;
-use quire::executor::{DockerConfig, DockerExecutor, Executor, ExecutorError, Swept};
+use quire::executor::{DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource, StartSpec, Swept};
 use quire::names::RunId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Fixture, Seen, small_tree};
 
 /// How the engine answers when a container is to be removed.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -36,9 +39,9 @@ fn engine(folder: &Path, stock: &Shared) -> DockerExecutor {
             tokio::spawn(serve(client, Arc::clone(&stock)));
         }
     });
-    let removal = Duration::from_millis(300);
-    let config = DockerConfig { timings: Timings { removal, ..Timings::default() }, ..DockerConfig::new(&path_url(&path), "test") };
-    DockerExecutor::new(config)
+    let short = Duration::from_millis(300);
+    let timings = Timings { removal: short, pull: short, ..Timings::default() };
+    DockerExecutor::new(DockerConfig { timings, ..DockerConfig::new(&path_url(&path), "test") })
 }
 
 fn path_url(path: &Path) -> String {
@@ -70,6 +73,9 @@ fn answer(line: &str, stock: &Shared) -> Option<(u16, String)> {
     let mut stock = stock.lock().unwrap();
     if line.contains("/version") {
         return Some((200, r#"{"ApiVersion":"1.41"}"#.into()));
+    }
+    if line.contains("/images/create") {
+        return None;
     }
     if line.contains("/networks") {
         return Some((200, "[]".into()));
@@ -135,4 +141,16 @@ async fn clearing_is_done_only_when_it_is_gone() {
     executor.clear(run).await.unwrap();
     executor.clear(run).await.unwrap();
     assert_eq!(stock.lock().unwrap().containers, [(other, Removal::Done)]);
+}
+
+#[tokio::test]
+async fn a_registry_that_says_nothing_is_not_waited_for_without_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = engine(folder.path(), &Shared::default());
+    let mut seen = Seen::default();
+    let spec = Fixture::host().spec(small_tree());
+    let spec = StartSpec { image: ImageSource::Reference("mute".into()), ..spec };
+    let error = Executor::start(&executor, spec, &mut seen, CancellationToken::new()).await.err().unwrap();
+    assert!(matches!(error, ExecutorError::Image(_)), "{error:?}");
+    assert_eq!(error.to_string(), "the image mute:latest cannot be pulled: its registry sent nothing for 0.3 s");
 }

@@ -23,9 +23,11 @@ mod own_engine;
 mod points;
 mod power;
 mod proxy;
+mod pulls;
 mod push_path;
 mod queueing;
 mod random;
+mod registry;
 mod scarce;
 mod services;
 
