@@ -17,7 +17,7 @@ use crate::store::Store;
 
 /// For those who ask what there is.
 pub(super) const OVERVIEW: [(&str, &str); 15] = [
-    ("repo list | new NAME | rm NAME --yes", "repositories"),
+    ("repo list | new NAME | rename OLD NEW | rm NAME --yes", "repositories"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
     ("run logs ID [--job J] [--follow]", "its log, live"),

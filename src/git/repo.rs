@@ -14,10 +14,10 @@ use super::{Git, GitError};
 use crate::names::{RefName, RepoName};
 
 impl Git {
-    /// Whether the repository exists.
+    /// Whether a repository of this name exists. A former name leads to one ([`Git::current`]), and is none.
     #[must_use]
     pub fn exists(&self, repo: &RepoName) -> bool {
-        self.paths.repo(repo).join("HEAD").is_file()
+        self.paths.repo(repo).join("HEAD").is_file() && self.current(repo) == *repo
     }
 
     /// Makes an empty bare repository; `false` where it existed already (also when somebody
@@ -35,12 +35,14 @@ impl Git {
         match moved {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) && self.exists(repo) => Ok(false),
+            // A link lies there: of a rename that goes on, or that leads to nothing and goes within moments.
+            Err(error) if error.kind() == ErrorKind::NotADirectory => Err(GitError::Reserved(repo.clone())),
             Err(source) => Err(GitError::Io { attempt: "make the repository", path: target, source }),
         }
     }
 
     /// A new repository in the folder of those being made.
-    fn fresh(&self) -> Result<PathBuf, GitError> {
+    pub(super) fn fresh(&self) -> Result<PathBuf, GitError> {
         let folder = self.paths.repos().join(".new");
         fs::create_dir_all(&folder).map_err(|source| GitError::Io { attempt: "make", path: folder.clone(), source })?;
         let fresh = folder.join(Uuid::now_v7().to_string());
@@ -73,21 +75,36 @@ impl Git {
         Ok(plain)
     }
 
-    /// All repositories, sorted.
+    /// All repositories, sorted. One that is renamed meanwhile is met by its old or its new name: the entry of the
+    /// old one is always there, and where it is a link already, so is what it leads to.
     pub fn list(&self) -> Result<Vec<RepoName>, GitError> {
+        let mut names: Vec<RepoName> = self.names()?.iter().map(|name| self.current(name)).collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| self.exists(name));
+        Ok(names)
+    }
+
+    /// Whatever bears the name of a repository at the place of one.
+    pub(super) fn names(&self) -> Result<Vec<RepoName>, GitError> {
         let root = self.paths.repos();
         let mut names = Vec::new();
-        for entry in folders(&root)? {
+        for entry in entries(&root)? {
             if entry.ends_with(".git") {
                 names.extend(entry.parse::<RepoName>());
-            } else if !entry.starts_with('.') {
-                let within = folders(&root.join(&entry))?;
+            } else if !entry.starts_with('.') && root.join(&entry).is_dir() {
+                let within = entries(&root.join(&entry))?;
                 names.extend(within.iter().filter(|name| name.ends_with(".git")).filter_map(|name| format!("{entry}/{name}").parse().ok()));
             }
         }
-        names.retain(|name| self.exists(name));
-        names.sort();
         Ok(names)
+    }
+
+    /// Removes the folder of a group that has nothing in it any more.
+    pub(super) fn drop_empty_group(&self, repo: &Path) {
+        if let Some(group) = repo.parent().filter(|parent| *parent != self.paths.repos()) {
+            let _ = fs::remove_dir(group);
+        }
     }
 
     /// Removes a repository: out of sight by one rename, then from the disk.
@@ -103,10 +120,7 @@ impl Git {
             path: path.clone(),
             source,
         })?;
-        if let Some(group) = path.parent().filter(|parent| *parent != self.paths.repos()) {
-            // Goes only where it is empty.
-            let _ = fs::remove_dir(group);
-        }
+        self.drop_empty_group(&path);
         fs::remove_dir_all(&target).map_err(|source| GitError::Io {
             attempt: "remove what is left of the repository in",
             path: target,
@@ -171,24 +185,15 @@ fn place(fresh: &Path, target: &Path) -> io::Result<()> {
     last
 }
 
-/// Names of the folders in a folder; none where it does not exist.
-fn folders(path: &Path) -> Result<Vec<String>, GitError> {
+/// Names of what is in a folder; none where it does not exist.
+fn entries(path: &Path) -> Result<Vec<String>, GitError> {
     let fail = |source| GitError::Io { attempt: "list", path: path.to_owned(), source };
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(fail(error)),
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(fail)?;
-        if let Ok(name) = entry.file_name().into_string()
-            && entry.path().is_dir()
-        {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    entries.map(|entry| entry.map_err(fail).map(|entry| entry.file_name().into_string().ok())).filter_map(Result::transpose).collect()
 }
 
 /// Of the names there are, the one a person who typed `wanted` most likely meant.

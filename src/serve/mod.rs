@@ -1,6 +1,6 @@
 //! `quire serve`: puts the parts together, starts them in order, and stops them in order.
 //!
-//! Order of starting: configuration, database (copied and migrated where due), event socket, web;
+//! Order of starting: configuration, database (copied and migrated where due), names (renames that were begun), event socket, web;
 //! then, side by side, the intake (drain the spool, compare refs, listen) and the runner (reconcile,
 //! then claim). TERM: the web lets its streams go, the runner ends what it drives, the intake
 //! finishes what it holds.
@@ -24,6 +24,7 @@ use crate::live::Live;
 use crate::meter::Meter;
 use crate::paths::Paths;
 use crate::queue::Queue;
+use crate::renaming::Renaming;
 use crate::runner::{self, Runner, RunnerConfig};
 use crate::store::{Store, StoreError};
 use crate::web::{self, HealthBoard, Part, Status, WebState};
@@ -89,6 +90,8 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let instance = store.call(|store| store.instance_id()).await?;
     let live = Live::default();
     let queue = Queue::new(store.clone(), live.clone());
+    let renaming = Renaming::new(&paths, store.clone());
+    settle_names(&renaming).await;
     let meter = Meter::default();
     let web_config = parts::web_config(&config);
     let (keep, kept) = tokio::sync::watch::channel(parts::kept(&config));
@@ -144,6 +147,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
             runner.attend(attach, shutdown.child_token()),
             runner.clone().run(shutdown.clone()),
             housekeeping.run(shutdown.child_token()),
+            renaming.keep(state.queue.clone(), shutdown.child_token()),
         );
     };
     tokio::pin!(work);
@@ -174,6 +178,14 @@ async fn bound<T>(attempt: impl AsyncFn() -> std::io::Result<T>) -> std::io::Res
             }
             done => return done,
         }
+    }
+}
+
+/// Finishes renames that were begun, before anybody asks for a repository or its runs by name.
+async fn settle_names(renaming: &Renaming) {
+    let renaming = renaming.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || renaming.settle()).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "a rename cannot be finished yet");
     }
 }
 

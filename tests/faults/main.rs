@@ -23,6 +23,7 @@ mod proxy;
 mod push_path;
 mod queueing;
 mod random;
+mod renames;
 mod scarce;
 
 use std::path::Path;
