@@ -14,10 +14,10 @@ use crate::clock::Millis;
 use crate::git::Git;
 use crate::hook;
 use crate::names::RepoName;
-use crate::renaming::{RenameError, Renaming};
+use crate::renaming::{Names, RenameError, Renaming, remove_run_folders, run_folders};
 use crate::run::Run;
 use crate::run::event::SocketRequest;
-use crate::store::{RepoSummary, Store};
+use crate::store::{RepoSummary, RunFilter, Store};
 
 /// How long the runs of a repository that is removed may take to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -187,34 +187,43 @@ fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(),
     }
 }
 
+fn has_runs(store: &Store, name: &RepoName) -> Result<bool, Failure> {
+    let filter = RunFilter { repo: Some(name.clone()), limit: 1, ..RunFilter::default() };
+    Ok(!store.list_runs(&filter)?.is_empty())
+}
+
 fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) -> Result<(), Failure> {
     let git = Git::new(context.paths);
+    let renaming = if context.paths.database().exists() { Some(Renaming::new(context.paths, context.store()?)) } else { None };
+    let names = renaming.as_ref().map(Renaming::hold).transpose()?;
+    // A rename that was begun comes first; one that cannot go on (a full disk, perhaps) keeps nobody from making room.
+    let settle = || names.as_ref().map(Names::settle);
+    let _ = settle();
     let current = git.current(name);
     if current != *name {
         return Err(RenameError::Former { name: name.clone(), repo: current }.into());
     }
     // What an earlier `rm` that was cut off left is removed as well.
-    if !git.exists(name) && !context.paths.repo_runs(name).exists() {
+    if !git.exists(name) && run_folders(context.paths, name)?.is_empty() && (names.is_none() || !has_runs(&context.store()?, name)?) {
         return Err(no_repository(&git, name)?);
     }
     if !yes {
         let failure = Failure::usage(format!("`repo rm` removes `{name}`, its runs and their logs for good"));
         return Err(failure.hint("say `--yes` if that is what you want"));
     }
-    if context.paths.database().exists() {
-        let store = context.store()?;
-        end_runs(context, &store, name)?;
-        let renaming = Renaming::new(context.paths, store.clone());
-        let names = renaming.hold()?;
-        if git.exists(name) {
-            git.remove(name)?;
-        }
-        store.forget_repo(name)?;
-        hook::wake(context.paths);
-        names.remove_traces(name)?;
-    } else {
+    if names.is_some() {
+        end_runs(context, &context.store()?, name)?;
+    }
+    if git.exists(name) {
         git.remove(name)?;
     }
+    if names.is_some() {
+        context.store()?.forget_repo(name)?;
+        hook::wake(context.paths);
+    }
+    remove_run_folders(context.paths, name)?;
+    // The names that led to it are free; the server sees to it as well.
+    let _ = settle();
     // Best effort: of a repository that is gone, the server removes them by itself.
     let _ = hook::ask(context.paths, &SocketRequest::ClearCaches { repo: name.clone(), name: None }, PATIENCE);
     if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("removed repository {name}")) }

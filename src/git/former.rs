@@ -236,3 +236,99 @@ fn place_link(path: &Path, text: &Path) -> io::Result<()> {
 fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(path))?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Paths;
+
+    struct Fixture {
+        git: Git,
+        paths: Paths,
+        _folder: tempfile::TempDir,
+    }
+
+    fn fixture(repos: &[&str]) -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
+        let git = Git::new(&paths);
+        repos.iter().for_each(|repo| assert!(git.create(&name(repo)).unwrap()));
+        Fixture { git, paths, _folder: folder }
+    }
+
+    fn name(text: &str) -> RepoName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn links_are_relative_and_lead_across_groups() {
+        for (at, to, text) in [("a", "b", "b.git"), ("g/a", "b", "../b.git"), ("a", "g/b", "g/b.git"), ("g/a", "h/b", "../h/b.git")] {
+            let f = fixture(&[at]);
+            assert!(f.git.reserve(&name(at), &name(to)).unwrap());
+            assert!(f.git.exists(&name(at)) && !f.git.exists(&name(to)));
+            assert!(matches!(f.git.create(&name(to)), Err(GitError::Reserved(_))), "nobody makes it meanwhile");
+            for _ in 0..2 {
+                assert!(f.git.change_places(&name(at), &name(to)).unwrap());
+                assert_eq!(fs::read_link(f.paths.repo(&name(at))).unwrap(), Path::new(text));
+                assert_eq!((f.git.current(&name(at)), f.git.list().unwrap()), (name(to), vec![name(to)]));
+                assert!(!f.git.exists(&name(at)) && f.git.exists(&name(to)));
+            }
+        }
+    }
+
+    #[test]
+    fn there_and_back_and_on() {
+        let f = fixture(&["a"]);
+        for (from, to) in [("a", "b"), ("b", "a"), ("a", "c"), ("c", "b")] {
+            assert!(f.git.reserve(&name(from), &name(to)).unwrap());
+            assert!(f.git.change_places(&name(from), &name(to)).unwrap());
+            assert_eq!(f.git.list().unwrap(), [name(to)]);
+            assert_eq!(f.git.current(&name(from)), name(to));
+        }
+        assert_eq!(f.git.current(&name("a")), name("b"), "along two links");
+        f.git.remove(&name("b")).unwrap();
+        assert_eq!(f.git.links().unwrap().len(), 2);
+        for link in f.git.links().unwrap() {
+            f.git.free_name(&link).unwrap();
+        }
+        assert!(f.git.create(&name("a")).unwrap());
+    }
+
+    #[test]
+    fn what_is_taken_or_gone_is_not_moved() {
+        let f = fixture(&["a", "b"]);
+        assert!(!f.git.reserve(&name("a"), &name("b")).unwrap());
+        assert!(!f.git.change_places(&name("a"), &name("b")).unwrap());
+        assert!(!f.git.change_places(&name("none"), &name("c")).unwrap());
+        assert!(!f.git.lead(&name("b"), &name("a")).unwrap());
+        assert!(f.git.lead(&name("g/former"), &name("a")).unwrap());
+        assert_eq!(f.git.list().unwrap(), [name("a"), name("b")]);
+        f.git.free_name(&name("a")).unwrap();
+        assert!(f.git.exists(&name("a")), "only links are freed");
+        f.git.take_back(&name("g/former")).unwrap();
+        assert_eq!(f.git.list().unwrap(), [name("a"), name("b"), name("g/former")]);
+        assert_eq!(fs::read_dir(f.paths.repos().join(".new")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_that_leads_out_is_no_former_name() {
+        let f = fixture(&["a"]);
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::rename(f.paths.repo(&name("a")), elsewhere.path().join("a.git")).unwrap();
+        symlink(elsewhere.path().join("a.git"), f.paths.repo(&name("a"))).unwrap();
+        assert_eq!((f.git.current(&name("a")), f.git.list().unwrap()), (name("a"), vec![name("a")]));
+    }
+
+    #[test]
+    fn two_names_of_one_folder_are_one() {
+        let f = fixture(&["a", "b"]);
+        assert!(!f.git.are_one(&name("a"), &name("b")) && !f.git.are_one(&name("a"), &name("A")));
+        // As a file system does that takes upper for lower case: the same entry by two names. A hard link of a file stands for it.
+        for repo in ["b", "a"] {
+            fs::remove_dir_all(f.paths.repo(&name(repo))).unwrap();
+        }
+        fs::write(f.paths.repo(&name("a")), "").unwrap();
+        fs::hard_link(f.paths.repo(&name("a")), f.paths.repo(&name("A"))).unwrap();
+        assert!(f.git.are_one(&name("a"), &name("A")));
+    }
+}

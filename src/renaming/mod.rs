@@ -110,15 +110,14 @@ impl Renaming {
         Self { paths: paths.clone(), store, git: Git::new(paths) }
     }
 
-    /// Waits until nobody else is at names, finishes what somebody who was killed had begun, and holds them.
+    /// Waits until nobody else is at names, and holds them.
     ///
     /// # Errors
-    /// Somebody else is at them for long, or what was begun cannot be finished now.
+    /// Somebody else is at them for long.
     pub fn hold(&self) -> Result<Names<'_>, RenameError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(names) = self.try_hold()? {
-                names.settle()?;
                 return Ok(names);
             }
             if Instant::now() >= deadline {
@@ -169,21 +168,46 @@ impl Renaming {
             }
         }
     }
+}
 
-    /// The folders of a repository's runs, in all places.
-    fn run_folders(&self, repo: &RepoName) -> Result<Vec<PathBuf>, RenameError> {
-        let is_repo = |name: &RepoName| self.paths.repo(name).exists();
-        let mut found = Vec::new();
-        for root in self.roots() {
-            let listed = folders::of_runs(&root, repo, &is_repo);
-            found.extend(listed.map_err(|source| RenameError::Io { attempt: "cannot look through", path: root, source })?);
+/// Where folders of runs lie.
+fn roots(paths: &Paths) -> [PathBuf; 2] {
+    [paths.runs(), paths.artifacts()]
+}
+
+/// The folders of a repository's runs, with their logs and artifacts; not those of a group of the same name.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn run_folders(paths: &Paths, repo: &RepoName) -> Result<Vec<PathBuf>, RenameError> {
+    let is_repo = |name: &RepoName| paths.repo(name).exists();
+    let mut found = Vec::new();
+    for root in roots(paths) {
+        let listed = folders::of_runs(&root, repo, &is_repo);
+        found.extend(listed.map_err(|source| RenameError::Io { attempt: "cannot look through", path: root, source })?);
+    }
+    Ok(found)
+}
+
+/// Removes the folders of all runs of a repository that is gone.
+///
+/// # Errors
+/// One cannot be removed.
+pub fn remove_run_folders(paths: &Paths, repo: &RepoName) -> Result<(), RenameError> {
+    for path in run_folders(paths, repo)? {
+        match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(RenameError::Io {
+                    attempt: "the repository is gone, and this of its runs is not: cannot remove",
+                    path,
+                    source,
+                });
+            }
+            _ => {}
         }
-        Ok(found)
     }
-
-    fn roots(&self) -> [PathBuf; 2] {
-        [self.paths.runs(), self.paths.artifacts()]
-    }
+    roots(paths).iter().for_each(|root| folders::drop_empty(root, repo));
+    Ok(())
 }
 
 impl Names<'_> {
@@ -193,6 +217,8 @@ impl Names<'_> {
     /// It may not be done, and nothing has changed; or it is begun and goes on by itself.
     pub fn rename(&self, from: &RepoName, to: &RepoName) -> Result<(), RenameError> {
         let Renaming { store, git, .. } = self.of;
+        // What somebody who was killed had begun comes first.
+        self.settle()?;
         if from == to {
             return Err(RenameError::Same(to.clone()));
         }
@@ -206,7 +232,7 @@ impl Names<'_> {
         if git.are_one(from, to) {
             return Err(RenameError::OneName(from.clone(), to.clone()));
         }
-        if !self.of.run_folders(to)?.is_empty() {
+        if !run_folders(&self.of.paths, to)?.is_empty() {
             return Err(RenameError::Leftovers(to.clone()));
         }
         if !git.reserve(from, to)? {
@@ -232,6 +258,7 @@ impl Names<'_> {
     /// The file system, git or the database refuses.
     pub fn take_back(&self, name: &RepoName) -> Result<Option<RepoName>, RenameError> {
         let Renaming { store, git, .. } = self.of;
+        self.settle()?;
         let led_to = git.current(name);
         if led_to == *name {
             return Ok(None);
@@ -240,23 +267,6 @@ impl Names<'_> {
         store.forget_former_name(name)?;
         git.take_back(name)?;
         Ok(Some(led_to))
-    }
-
-    /// Removes the folders of all runs of a repository, logs and artifacts, and names that led to it.
-    ///
-    /// # Errors
-    /// Some cannot be removed.
-    pub fn remove_traces(&self, repo: &RepoName) -> Result<(), RenameError> {
-        for path in self.of.run_folders(repo)? {
-            match std::fs::remove_dir_all(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(RenameError::Io { attempt: "cannot remove", path, source });
-                }
-                _ => {}
-            }
-        }
-        self.of.roots().iter().for_each(|root| folders::drop_empty(root, repo));
-        self.settle().map(drop)
     }
 
     /// Carries out a rename that is noted, from wherever it has come to. False where it cannot be: the repository
@@ -271,7 +281,7 @@ impl Names<'_> {
         fault::point("rename-repository-moved");
         let active = store.active_runs_of(from)?;
         let is_repo = |name: &RepoName| self.of.paths.repo(name).exists();
-        for root in self.of.roots() {
+        for root in roots(&self.of.paths) {
             let moved = folders::move_all(&root, from, to, &active, &is_repo);
             moved.map_err(|source| RenameError::Io { attempt: "cannot move the folders of runs in", path: root, source })?;
         }
@@ -283,8 +293,12 @@ impl Names<'_> {
         Ok(true)
     }
 
-    /// Makes disk and table agree. Gives whether there was a rename to finish, or a link to clear.
-    fn settle(&self) -> Result<bool, RenameError> {
+    /// Finishes what was begun, and makes disk and table agree. Gives whether there was a rename to finish, or a
+    /// link to clear.
+    ///
+    /// # Errors
+    /// Something cannot be finished now; it is safe to try again.
+    pub fn settle(&self) -> Result<bool, RenameError> {
         let mut worked = false;
         for FormerName { name, repo, moving } in self.of.store.former_names()? {
             if moving {
@@ -330,7 +344,7 @@ impl Names<'_> {
     fn clear_links(&self, name: &RepoName) -> Result<bool, RenameError> {
         let active: HashSet<RunId> = self.of.store.active_runs()?.into_iter().map(|run| run.id).collect();
         let mut all = true;
-        for root in self.of.roots() {
+        for root in roots(&self.of.paths) {
             let cleared = folders::clear_links(&root, name, &active);
             all &= cleared.map_err(|source| RenameError::Io { attempt: "cannot clear links in", path: root, source })?;
         }

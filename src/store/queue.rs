@@ -222,6 +222,7 @@ fn blocked_sql() -> String {
         "WITH next AS (SELECT id, repo, ref_name, group_name, queued_at_ms FROM runs p INDEXED BY runs_pending
                        WHERE state = 'pending' AND unexamined = 0 ORDER BY queued_at_ms, id LIMIT {NOTED}),
               noted AS (SELECT id, coalesce(
+           (SELECT 'waits until its repository is renamed to ' || f.repo FROM former_names f WHERE f.name = p.repo AND f.moving = 1),
            (SELECT 'waits for run ' || a.id || ' of the same ref' FROM runs a
             WHERE a.state = 'active' AND a.repo = p.repo AND a.ref_name = p.ref_name),
            (SELECT 'waits for run ' || g.id || ' of the same group, ' || g.group_name FROM runs g

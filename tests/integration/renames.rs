@@ -58,6 +58,7 @@ fn a_repository_gets_another_name_with_all_it_has() {
     );
     assert!(pushed.contains("queued"), "{pushed}");
     tree.git_ok(&["fetch", "-q", "origin"]);
+    forge.wait_for_quiet();
     assert_eq!(forge.ssh_ok("run list --repo app --json"), forge.ssh_ok("run list --repo work/shop --json"));
     assert!(forge.ssh_ok("repo list").contains("work/shop") && !forge.ssh_ok("repo list").contains("app"));
     assert_eq!((forge.get("/app").status, forge.get("/work/shop").status), (307, 200));
