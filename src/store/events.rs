@@ -134,8 +134,12 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn keep_seen_refs_of(&self, repos: &[RepoName]) -> Result<(), StoreError> {
+        let names = serde_json::Value::from(repos.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string();
+        let now = self.clock().now();
         self.write(|tx| {
-            let names = former_names::all_current(tx, repos)?;
+            if !former_names::at_rest(tx, now)? {
+                return Ok(());
+            }
             tx.execute("DELETE FROM seen_refs WHERE repo NOT IN (SELECT value FROM json_each(?1))", [names])
                 .attempt("forget where refs were seen")?;
             Ok(())

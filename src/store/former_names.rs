@@ -8,10 +8,14 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::error::{Attempt, StoreError};
 use super::open::Store;
 use super::row;
+use crate::clock::Millis;
 use crate::names::{RepoName, RunId};
 
 /// The tables in which rows bear a repository's name.
 const TABLES: [&str; 6] = ["events", "seen_refs", "runs", "schedules", "schedule_sources", "maintenance"];
+
+/// A list of repositories is never as old as this when it is used, in milliseconds.
+const LATELY_MS: i64 = 60 * 1000;
 
 /// A name that a repository had before, or is about to give up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,10 +187,14 @@ pub(super) fn current(connection: &Connection, repo: &RepoName) -> Result<RepoNa
     Ok(found.attempt(attempt)?.unwrap_or_else(|| repo.clone()))
 }
 
-/// The same for several, as a JSON array for a statement.
-pub(super) fn all_current(connection: &Connection, repos: &[RepoName]) -> Result<String, StoreError> {
-    let names: Vec<String> = repos.iter().map(|repo| Ok(current(connection, repo)?.to_string())).collect::<Result<_, StoreError>>()?;
-    Ok(serde_json::Value::from(names).to_string())
+/// Whether no repository is being renamed or was so lately. A list of the repositories there are may have been made
+/// before or under it: what is not in it is not forgotten then, but another time.
+pub(super) fn at_rest(connection: &Connection, now: Millis) -> Result<bool, StoreError> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM former_names WHERE moving = 1 OR abs(?1 - renamed_at_ms) < ?2)";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row([now.0, LATELY_MS], |found| found.get(0)))
+        .attempt("look for renames")
 }
 
 /// Forgets the names that a repository had before.

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::{Attempt, StoreError};
-use super::former_names::{all_current, current};
+use super::former_names::{at_rest, current};
 use super::open::Store;
 use super::queue::{NewRun, insert_next};
 use super::row;
@@ -119,8 +119,12 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn keep_schedules_of(&self, repos: &[RepoName]) -> Result<(), StoreError> {
+        let names = serde_json::Value::from(repos.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string();
+        let now = self.clock().now();
         self.write(|tx| {
-            let names = all_current(tx, repos)?;
+            if !at_rest(tx, now)? {
+                return Ok(());
+            }
             for table in ["schedules", "schedule_sources"] {
                 tx.execute(&format!("DELETE FROM {table} WHERE repo NOT IN (SELECT value FROM json_each(?1))"), [&names])
                     .attempt("forget schedules")?;

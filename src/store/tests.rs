@@ -511,11 +511,17 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
     record(&f.store, "shop", &["fourth"]);
     assert_eq!((runs("app"), runs("shop")), (4, 4));
     assert_eq!(f.store.active_runs_of(&app).unwrap(), [active.id]);
-    for listed in [&app, &shop] {
-        f.store.keep_seen_refs_of(std::slice::from_ref(listed)).unwrap();
-        f.store.keep_schedules_of(std::slice::from_ref(listed)).unwrap();
-        assert_eq!(f.store.seen_refs(listed).unwrap().len(), 4);
-    }
+    // A list of repositories that was made meanwhile may have either of them, or none.
+    let (branch_of, sha) = (branch("main"), "1".repeat(40).parse().unwrap());
+    f.store.set_schedules(&shop, &branch_of, &sha, &[("night".into(), "0 3 * * *".into(), Millis(i64::MAX))]).unwrap();
+    let nothing_is_forgotten = || {
+        f.store.keep_seen_refs_of(&[]).unwrap();
+        f.store.keep_schedules_of(&[]).unwrap();
+        for name in [&app, &shop] {
+            assert!(f.store.seen_refs(name).unwrap().len() >= 4 && f.store.schedules(Some(name)).unwrap().len() == 1);
+        }
+    };
+    nothing_is_forgotten();
     assert!(!f.store.begin_rename(&repo("third"), &shop).unwrap(), "that name is promised");
     assert!(!f.store.begin_rename(&app, &repo("other")).unwrap(), "one after the other");
     for _ in 0..2 {
@@ -525,7 +531,9 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
     }
     // After it both are the new one.
     record(&f.store, "app", &["fifth"]);
-    f.store.keep_seen_refs_of(std::slice::from_ref(&app)).unwrap();
+    nothing_is_forgotten();
+    f.clock.fetch_add(61_000, Ordering::SeqCst);
+    f.store.keep_seen_refs_of(std::slice::from_ref(&shop)).unwrap();
     assert_eq!((runs("app"), runs("shop"), f.store.seen_refs(&app).unwrap().len()), (5, 5, 5));
     assert!(f.store.runs_are_all_of(&shop));
     assert!(f.store.claim_next(ExecutorKind::Host).unwrap().is_some());
@@ -543,6 +551,8 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
     let (older, newer) = (stale("sixth"), stale("seventh"));
     f.store.examined(&older, Some(&group), policy::settle).unwrap();
     assert!(f.store.examined(&newer, Some(&group), policy::settle).unwrap().contains(&older.id));
+    f.store.keep_seen_refs_of(&[]).unwrap();
+    assert_eq!(f.store.seen_refs(&shop).unwrap(), [], "at rest what is gone is forgotten");
     // A name that is taken by another one leads there no more, and with the repository its names go.
     f.store.forget_former_name(&app).unwrap();
     record(&f.store, "app", &["main"]);
