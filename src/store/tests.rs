@@ -537,7 +537,7 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
     assert_eq!((runs("app"), runs("shop"), f.store.seen_refs(&app).unwrap().len()), (5, 5, 5));
     assert!(f.store.runs_are_all_of(&shop));
     assert!(f.store.claim_next(ExecutorKind::Host).unwrap().is_some());
-    assert_eq!(f.store.left_links().unwrap(), [app.clone()]);
+    assert_eq!(f.store.left_links().unwrap(), std::slice::from_ref(&app));
     f.store.forget_left_links(&app).unwrap();
     assert!(!f.store.has_open_renames().unwrap());
     // A run that was read by the old name and is examined now supersedes by the new one.
@@ -565,7 +565,7 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
 
 impl Store {
     fn runs_are_all_of(&self, repo: &RepoName) -> bool {
-        self.repos_with_runs().unwrap() == [repo.clone()]
+        self.repos_with_runs().unwrap() == std::slice::from_ref(repo)
     }
 }
 
