@@ -46,6 +46,7 @@ pub mod executor;
 pub mod housekeeping;
 pub mod intake;
 pub mod queue;
+pub mod renaming;
 pub mod runner;
 
 // Level 4: surfaces.

@@ -19,7 +19,7 @@ use crate::store::{NewRun, Recorded, RefsNow, Store, StoreError};
 pub struct Queue {
     store: Store,
     live: Live,
-    wake: Arc<[Notify; 3]>,
+    wake: Arc<[Notify; 4]>,
 }
 
 /// Who sleeps until something in the queue may have changed.
@@ -31,6 +31,8 @@ pub enum Sleeper {
     Examiner,
     /// Who starts runs by schedules.
     Schedules,
+    /// Who finishes renames.
+    Renaming,
 }
 
 impl Queue {

@@ -271,14 +271,6 @@ pub fn remove(paths: &Paths, repo: &RepoName, run: RunId) -> io::Result<()> {
     remove_folder(&paths.run_artifacts(repo, run))
 }
 
-/// Removes everything that the runs of a repository kept. What is not there is fine.
-///
-/// # Errors
-/// Some of it cannot be removed.
-pub fn remove_repo(paths: &Paths, repo: &RepoName) -> io::Result<()> {
-    remove_folder(&paths.repo_artifacts(repo))
-}
-
 fn remove_folder(folder: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::manage::{Context, Format};
 use super::output::{Cell, Out};
 use super::report::Failure;
+use crate::git::Git;
 use crate::hook;
 use crate::names::RepoName;
 use crate::run::event::{AnsweredCache, SocketAnswer, SocketRequest};
@@ -52,9 +53,10 @@ struct Caches {
 
 /// Carries a command out.
 pub(super) fn cache(context: &Context<'_>, command: &CacheCommand, out: &mut Out<'_>) -> Result<(), Failure> {
+    let git = Git::new(context.paths);
     let request = match command {
-        CacheCommand::List { repo, .. } => SocketRequest::Caches { repo: repo.clone() },
-        CacheCommand::Clear { repo, name, .. } => SocketRequest::ClearCaches { repo: repo.clone(), name: name.clone() },
+        CacheCommand::List { repo, .. } => SocketRequest::Caches { repo: repo.as_ref().map(|repo| git.current(repo)) },
+        CacheCommand::Clear { repo, name, .. } => SocketRequest::ClearCaches { repo: git.current(repo), name: name.clone() },
     };
     let caches = match hook::ask(context.paths, &request, PATIENCE) {
         Ok(SocketAnswer::Caches { caches }) => caches,

@@ -112,11 +112,12 @@ impl Source for Appliance<'_> {
         let over = run.state.is_final();
         let key = |step: &StepRow| StepKey { seq: step.seq, job: step.job_id.clone(), done: over || step.finished_at_ms.is_some() };
         let keys: Vec<StepKey> = steps.iter().map(key).collect();
+        let folder = self.paths.run(&run.repo, run.id);
         if self.follower.as_ref().is_none_or(|(id, _)| *id != run.id) {
-            let folder = self.paths.run(&run.repo, run.id);
-            self.follower = Some((run.id, LogFollower::open(folder, Cursor::default())));
+            self.follower = Some((run.id, LogFollower::open(folder.clone(), Cursor::default())));
         }
         let Some((_, follower)) = &mut self.follower else { return Ok(Vec::new()) };
+        follower.lies_in(folder);
         let batch = follower.poll(&keys, BATCH_BYTES);
         batch.map(|batch| batch.lines).map_err(|error| Failure::failed(format!("the log of run {} cannot be read: {error}", run.id)))
     }

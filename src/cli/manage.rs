@@ -16,8 +16,9 @@ use crate::ssh::command::Refusal;
 use crate::store::Store;
 
 /// For those who ask what there is.
-pub(super) const OVERVIEW: [(&str, &str); 15] = [
+pub(super) const OVERVIEW: [(&str, &str); 16] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
+    ("repo rename OLD NEW", "call one otherwise; the old name leads there"),
     ("run list [--repo --ref --state --limit]", "runs, newest first"),
     ("run show ID", "one run with its jobs and steps"),
     ("run logs ID [--job J] [--follow]", "its log, live"),

@@ -1,8 +1,6 @@
 //! `quire repo`: repositories.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
@@ -12,14 +10,14 @@ use super::manage::{Context, Format};
 use super::output::{Cell, Out};
 use super::report::Failure;
 use super::start::no_repository;
-use crate::artifacts;
 use crate::clock::Millis;
 use crate::git::Git;
 use crate::hook;
 use crate::names::RepoName;
+use crate::renaming::{Names, RenameError, Renaming, remove_run_folders, run_folders};
 use crate::run::Run;
 use crate::run::event::SocketRequest;
-use crate::store::{RepoSummary, Store};
+use crate::store::{RepoSummary, RunFilter, Store};
 
 /// How long the runs of a repository that is removed may take to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +31,15 @@ pub(super) enum RepoCommand {
     New {
         /// `name` or `group/name`.
         name: RepoName,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Give a repository another name. Its runs go on; the old name leads to it until somebody takes it.
+    Rename {
+        /// Which.
+        name: RepoName,
+        /// What it is called from now on: `name` or `group/name`.
+        new_name: RepoName,
         #[command(flatten)]
         format: Format,
     },
@@ -50,7 +57,7 @@ pub(super) enum RepoCommand {
 
 impl RepoCommand {
     pub(super) fn json(&self) -> bool {
-        let (Self::List(format) | Self::New { format, .. } | Self::Rm { format, .. }) = self;
+        let (Self::List(format) | Self::New { format, .. } | Self::Rename { format, .. } | Self::Rm { format, .. }) = self;
         format.json
     }
 }
@@ -75,11 +82,19 @@ struct Named<'a> {
     repo: &'a RepoName,
 }
 
+/// A repository and the name it had before.
+#[derive(Serialize)]
+struct Renamed<'a> {
+    repo: &'a RepoName,
+    former_name: &'a RepoName,
+}
+
 /// Carries a command out.
 pub(super) fn repo(context: &Context<'_>, command: &RepoCommand, out: &mut Out<'_>) -> Result<(), Failure> {
     match command {
         RepoCommand::List(_) => list(context, out),
         RepoCommand::New { name, .. } => new(context, name, out),
+        RepoCommand::Rename { name, new_name, .. } => rename(context, name, new_name, out),
         RepoCommand::Rm { name, yes, .. } => remove(context, name, *yes, out),
     }
 }
@@ -114,10 +129,42 @@ fn show(repos: Vec<Row>, out: &mut Out<'_>) -> Result<(), Failure> {
 }
 
 fn new(context: &Context<'_>, name: &RepoName, out: &mut Out<'_>) -> Result<(), Failure> {
-    if !Git::new(context.paths).create(name)? {
-        return Err(Failure::failed(format!("the repository `{name}` exists already")));
+    let git = Git::new(context.paths);
+    let led_to = git.current(name);
+    if led_to == *name {
+        if !git.create(name)? {
+            return Err(Failure::failed(format!("the repository `{name}` exists already")));
+        }
+    } else {
+        let renaming = Renaming::new(context.paths, context.store()?);
+        renaming.hold()?.take_back(name)?;
     }
-    if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("created repository {name}")) }
+    if out.json {
+        return out.json(&Rows { repos: vec![Named { repo: name }] });
+    }
+    let taken = if led_to == *name { String::new() } else { format!("; the name no longer leads to {led_to}") };
+    out.line(&format!("created repository {name}{taken}"))
+}
+
+fn rename(context: &Context<'_>, name: &RepoName, new_name: &RepoName, out: &mut Out<'_>) -> Result<(), Failure> {
+    let git = Git::new(context.paths);
+    let renaming = Renaming::new(context.paths, context.store()?);
+    match renaming.hold()?.rename(name, new_name) {
+        Ok(()) => {}
+        Err(RenameError::Unknown(name)) => return Err(no_repository(&git, &name)?),
+        // It would not be tried again before the next look.
+        Err(error @ RenameError::Unfinished(_)) => {
+            hook::wake(context.paths);
+            return Err(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // Its runs may be claimed again.
+    hook::wake(context.paths);
+    if out.json {
+        return out.json(&Rows { repos: vec![Renamed { repo: new_name, former_name: name }] });
+    }
+    out.line(&format!("renamed {name} to {new_name}; {name} leads there until something else takes the name"))
 }
 
 /// Has the runs of a repository stopped, so that nothing writes where everything is about to go.
@@ -140,38 +187,44 @@ fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(),
     }
 }
 
+fn has_runs(store: &Store, name: &RepoName) -> Result<bool, Failure> {
+    let filter = RunFilter { repo: Some(name.clone()), limit: 1, ..RunFilter::default() };
+    Ok(!store.list_runs(&filter)?.is_empty())
+}
+
 fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) -> Result<(), Failure> {
     let git = Git::new(context.paths);
+    let renaming = if context.paths.database().exists() { Some(Renaming::new(context.paths, context.store()?)) } else { None };
+    let names = renaming.as_ref().map(Renaming::hold).transpose()?;
+    // A rename that was begun comes first; one that cannot go on (a full disk, perhaps) keeps nobody from making room.
+    let settle = || names.as_ref().map(Names::settle);
+    let _ = settle();
+    let current = git.current(name);
+    if current != *name {
+        return Err(RenameError::Former { name: name.clone(), repo: current }.into());
+    }
     // What an earlier `rm` that was cut off left is removed as well.
-    if !git.exists(name)? && !context.paths.repo_runs(name).exists() {
+    if !git.exists(name)? && run_folders(context.paths, name)?.is_empty() && (names.is_none() || !has_runs(&context.store()?, name)?) {
         return Err(no_repository(&git, name)?);
     }
     if !yes {
         let failure = Failure::usage(format!("`repo rm` removes `{name}`, its runs and their logs for good"));
         return Err(failure.hint("say `--yes` if that is what you want"));
     }
-    let store = if context.paths.database().exists() { Some(context.store()?) } else { None };
-    if let Some(store) = &store {
-        end_runs(context, store, name)?;
+    if names.is_some() {
+        end_runs(context, &context.store()?, name)?;
     }
     if git.exists(name)? {
         git.remove(name)?;
     }
-    if let Some(store) = &store {
-        store.forget_repo(name)?;
+    if names.is_some() {
+        context.store()?.forget_repo(name)?;
         hook::wake(context.paths);
     }
-    let logs = context.paths.repo_runs(name);
-    match fs::remove_dir_all(&logs) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Failure::failed(format!("the repository is gone, its logs in {} are not: {error}", logs.display())));
-        }
-        _ => {}
-    }
+    remove_run_folders(context.paths, name)?;
+    // The names that led to it are free; the server sees to it as well.
+    let _ = settle();
     // Best effort: of a repository that is gone, the server removes them by itself.
     let _ = hook::ask(context.paths, &SocketRequest::ClearCaches { repo: name.clone(), name: None }, PATIENCE);
-    if let Err(error) = artifacts::remove_repo(context.paths, name) {
-        return Err(Failure::failed(format!("the repository is gone, some of what its runs kept is not: {error}")));
-    }
     if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("removed repository {name}")) }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::causes::with_causes;
 use crate::git::GitError;
 use crate::names::NameError;
+use crate::renaming::RenameError;
 use crate::serve::ServeError;
 use crate::ssh::command::Refusal;
 use crate::ssh::session::SessionError;
@@ -129,7 +130,9 @@ impl From<GitError> for Failure {
             | GitError::TooLong { .. }
             | GitError::Failed { .. }
             | GitError::Unexpected { .. }
-            | GitError::Io { .. } => Self::of(FAILED, &error),
+            | GitError::Io { .. }
+            | GitError::Reserved(_)
+            | GitError::NoExchange(_) => Self::of(FAILED, &error),
         }
     }
 }
@@ -159,6 +162,21 @@ impl From<SessionError> for Failure {
             SessionError::NoSpace { .. } => {
                 failure.hint("make room: `quire gc` removes what `:keep` does not ask for, `repo rm` a repository; fetching works")
             }
+            _ => failure,
+        }
+    }
+}
+
+impl From<RenameError> for Failure {
+    fn from(error: RenameError) -> Self {
+        let code = if matches!(error, RenameError::Unknown(_)) { NOT_FOUND } else { FAILED };
+        let failure = Self::of(code, &error);
+        match error {
+            RenameError::Git(error) => error.into(),
+            RenameError::Store(error) => error.into(),
+            RenameError::Leftovers(name) => failure.hint(format!("`repo rm {name} --yes` removes them")),
+            RenameError::Busy => failure.hint("try again in a moment"),
+            RenameError::Former { repo, .. } => failure.hint(format!("say `{repo}`")),
             _ => failure,
         }
     }

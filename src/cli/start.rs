@@ -61,15 +61,16 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
         return Err(Failure::usage(format!("there are more than {MAX_PARAMS} parameters")));
     }
     let git = Git::new(context.paths);
-    if !git.exists(&args.repo)? {
-        return Err(no_repository(&git, &args.repo)?);
+    let repo = git.current(&args.repo);
+    if !git.exists(&repo)? {
+        return Err(no_repository(&git, &repo)?);
     }
     let store = context.store()?;
     let ref_name = match &args.ref_name {
         Some(name) => name.clone(),
-        None => git.head(&args.repo)?.ok_or_else(|| Failure::failed("the repository has no default branch").hint("name one: --branch"))?,
+        None => git.head(&repo)?.ok_or_else(|| Failure::failed("the repository has no default branch").hint("name one: --branch"))?,
     };
-    let (sha, may_group) = commit(context, &git, &args.repo, &ref_name)?;
+    let (sha, may_group) = commit(context, &git, &repo, &ref_name)?;
     let run = NewRun {
         trigger: Trigger::Manual,
         source: Source::Manual.to_string(),
@@ -78,7 +79,7 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
         params: Some(params),
         unexamined: may_group,
         keep: args.keep,
-        ..NewRun::of_push(args.repo.clone(), ref_name, sha, context.clock.now())
+        ..NewRun::of_push(repo, ref_name, sha, context.clock.now())
     };
     let id = store.start_run(&run)?;
     hook::wake(context.paths);

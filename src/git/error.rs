@@ -77,6 +77,12 @@ pub enum GitError {
     /// There is no such repository.
     #[error("there is no repository `{0}`")]
     NoRepository(RepoName),
+    /// A link lies at the place of the repository.
+    #[error("the name `{0}` is just being given to a repository, or taken from one; try again in a moment")]
+    Reserved(RepoName),
+    /// The file system cannot do what a rename needs.
+    #[error("the file system of {} cannot exchange two names at once, so no repository can be renamed; nothing was changed", .0.display())]
+    NoExchange(PathBuf),
 }
 
 fn said(stderr: &str) -> String {

@@ -10,6 +10,7 @@ mod archive;
 mod checkout;
 mod command;
 mod error;
+mod former;
 mod history;
 mod leftovers;
 mod objects;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 pub use checkout::Checkout;
 pub use error::GitError;
+pub use former::{Place, move_leaving_link, relative};
 pub use objects::{CommitFacts, PipelineFile, PipelineFiles, PushFacts, has_word};
 pub use refs::Refs;
 pub use repo::nearest;

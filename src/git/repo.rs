@@ -17,11 +17,19 @@ use crate::names::{RefName, RepoName};
 const INSTANCE: &str = "quire-instance";
 
 impl Git {
-    /// Whether the repository exists.
+    /// Whether a repository of this name exists. A former name leads to one ([`Git::current`]), and is none.
     ///
     /// # Errors
     /// It cannot be told: a disk or a share that fails does not mean that the repository is gone.
     pub fn exists(&self, repo: &RepoName) -> Result<bool, GitError> {
+        Ok(self.is_reached_by(repo)? && self.current(repo) == *repo)
+    }
+
+    /// Whether a repository is reached by this name, be it its own or a former one.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn is_reached_by(&self, repo: &RepoName) -> Result<bool, GitError> {
         is_repository(&self.paths.repo(repo))
     }
 
@@ -42,12 +50,14 @@ impl Git {
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) && self.exists(repo)? => {
                 Ok(false)
             }
+            // A link lies there: of a rename that goes on, or that leads to nothing and goes within moments.
+            Err(error) if error.kind() == ErrorKind::NotADirectory => Err(GitError::Reserved(repo.clone())),
             Err(source) => Err(GitError::Io { attempt: "make the repository", path: target, source }),
         }
     }
 
     /// A new repository in the folder of those being made, with what `finish` adds, all of it on the disk.
-    fn fresh(&self, finish: impl FnOnce(&Path) -> io::Result<()>) -> Result<PathBuf, GitError> {
+    pub(super) fn fresh(&self, finish: impl FnOnce(&Path) -> io::Result<()>) -> Result<PathBuf, GitError> {
         let folder = self.paths.repos().join(".new");
         fs::create_dir_all(&folder).map_err(|source| GitError::Io { attempt: "make", path: folder.clone(), source })?;
         let fresh = folder.join(Uuid::now_v7().to_string());
@@ -116,22 +126,15 @@ impl Git {
         written.map_err(|source| GitError::Io { attempt: "write", path, source })
     }
 
-    /// All repositories, sorted.
+    /// All repositories, sorted. One that is renamed meanwhile is met by its old or its new name: the entry of the
+    /// old one is always there, and where it is a link already, so is what it leads to.
     ///
     /// # Errors
     /// They cannot be looked at. None that is there is left out.
     pub fn list(&self) -> Result<Vec<RepoName>, GitError> {
-        let root = self.paths.repos();
-        let mut names = Vec::new();
-        for entry in folders(&root)? {
-            if entry.ends_with(".git") {
-                names.extend(entry.parse::<RepoName>());
-            } else if !entry.starts_with('.') {
-                let within = folders(&root.join(&entry))?;
-                names.extend(within.iter().filter(|name| name.ends_with(".git")).filter_map(|name| format!("{entry}/{name}").parse().ok()));
-            }
-        }
+        let mut names: Vec<RepoName> = self.names()?.iter().map(|name| self.current(name)).collect();
         names.sort();
+        names.dedup();
         let mut there = Vec::with_capacity(names.len());
         for name in names {
             if self.exists(&name)? {
@@ -139,6 +142,32 @@ impl Git {
             }
         }
         Ok(there)
+    }
+
+    /// Whatever bears the name of a repository at the place of one.
+    pub(super) fn names(&self) -> Result<Vec<RepoName>, GitError> {
+        let root = self.paths.repos();
+        let mut names = Vec::new();
+        for entry in entries(&root)? {
+            if entry.ends_with(".git") {
+                names.extend(entry.parse::<RepoName>());
+            } else if !entry.starts_with('.') {
+                let within = entries(&root.join(&entry));
+                // A file, or a group whose last repository went meanwhile.
+                if matches!(&within, Err(GitError::Io { source, .. }) if is_none(source)) {
+                    continue;
+                }
+                names.extend(within?.iter().filter(|name| name.ends_with(".git")).filter_map(|name| format!("{entry}/{name}").parse().ok()));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes the folder of a group that has nothing in it any more.
+    pub(super) fn drop_empty_group(&self, repo: &Path) {
+        if let Some(group) = repo.parent().filter(|parent| *parent != self.paths.repos()) {
+            let _ = fs::remove_dir(group);
+        }
     }
 
     /// Removes a repository: out of sight by one rename, then from the disk.
@@ -154,10 +183,7 @@ impl Git {
             path: path.clone(),
             source,
         })?;
-        if let Some(group) = path.parent().filter(|parent| *parent != self.paths.repos()) {
-            // Goes only where it is empty.
-            let _ = fs::remove_dir(group);
-        }
+        self.drop_empty_group(&path);
         fs::remove_dir_all(&target).map_err(|source| GitError::Io {
             attempt: "remove what is left of the repository in",
             path: target,
@@ -222,26 +248,23 @@ fn place(fresh: &Path, target: &Path) -> io::Result<()> {
     last
 }
 
-/// Names of the folders in a folder.
-fn folders(path: &Path) -> Result<Vec<String>, GitError> {
+/// Names of what is in a folder.
+fn entries(path: &Path) -> Result<Vec<String>, GitError> {
     let fail = |source| GitError::Io { attempt: "list", path: path.to_owned(), source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        if let Ok(name) = entry.file_name().into_string()
-            && look(&entry.path()).map_err(fail)?.is_some_and(|found| found.is_dir())
-        {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    let entries = fs::read_dir(path).map_err(fail)?;
+    entries.map(|entry| entry.map_err(fail).map(|entry| entry.file_name().into_string().ok())).filter_map(Result::transpose).collect()
+}
+
+/// Whether there is nothing, rather than something that cannot be looked at.
+fn is_none(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// What is at a path; none where nothing is.
 fn look(path: &Path) -> io::Result<Option<fs::Metadata>> {
     match fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if is_none(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
         plan.notes.push(format!("push option `{option}` is not known; there are ci.skip, ci.wait, ci.keep and ci.job=NAME"));
     }
     let (looker, name) = (git.clone(), push.repo.clone());
-    if !disk(move || looker.exists(&name)).await?? {
+    if !disk(move || looker.is_reached_by(&name)).await?? {
         plan.notes.push(format!("repository {} is gone; its runs are not made", push.repo));
         plan.refs_now = push.refs.iter().map(|update| (update.ref_name.clone(), None)).collect();
         return Ok(plan);

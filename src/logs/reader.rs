@@ -7,7 +7,9 @@
 //! In that order nothing can be missed: whatever is written after the poll wakes the watch. A
 //! [`Cursor`] taken after any poll resumes exactly behind the lines given so far.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use super::cursor::Cursor;
@@ -36,10 +38,12 @@ pub struct Batch {
     pub more: bool,
 }
 
-/// Reads the logs of one run as they grow. Holds no file open between polls.
+/// Reads the logs of one run as they grow. Holds no file open between polls, but their folder: so it does not
+/// care where that is moved when the repository is renamed.
 #[derive(Debug)]
 pub struct LogFollower {
     folder: PathBuf,
+    held: Option<File>,
     cursor: Cursor,
     /// The running step that was read last: the next one has its turn first.
     turn: u32,
@@ -49,7 +53,24 @@ impl LogFollower {
     /// Follows the run in this folder from a position on.
     #[must_use]
     pub fn open(run_folder: PathBuf, cursor: Cursor) -> Self {
-        Self { folder: run_folder, cursor, turn: 0 }
+        Self { folder: run_folder, held: None, cursor, turn: 0 }
+    }
+
+    /// Says where the run's folder lies by now, or will: a run that has not begun makes it by its repository's name.
+    pub fn lies_in(&mut self, run_folder: PathBuf) {
+        if self.folder != run_folder {
+            self.folder = run_folder;
+            self.held = None;
+        }
+    }
+
+    /// A path to the run's folder, wherever it lies.
+    fn place(&mut self) -> PathBuf {
+        if self.held.is_none() {
+            self.held = File::open(&self.folder).ok();
+        }
+        let held = self.held.as_ref().map(|held| PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())));
+        held.filter(|held| held.is_dir()).unwrap_or_else(|| self.folder.clone())
     }
 
     /// The position behind the last line given.
@@ -62,16 +83,17 @@ impl LogFollower {
     /// `steps` are the steps of the run in order, all or those not read to their end. Takes up to about `max_bytes` of memory, and gives
     /// at least one line where there is one. After an error the position is as before.
     pub fn poll(&mut self, steps: &[StepKey], max_bytes: usize) -> io::Result<Batch> {
+        let folder = self.place();
         let mut poll = Poll { cursor: self.cursor.clone(), budget: max_bytes.max(1), lines: Vec::new(), more: false };
-        poll.own_log(&self.folder)?;
+        poll.own_log(&folder)?;
         let unread: Vec<&StepKey> = steps.iter().filter(|step| !self.cursor.is_read(step.seq)).collect();
         let (ended, running): (Vec<&StepKey>, Vec<&StepKey>) = unread.into_iter().partition(|step| step.done);
         for step in ended {
-            poll.step(&self.folder, step)?;
+            poll.step(&folder, step)?;
         }
         let first = running.partition_point(|step| step.seq <= self.turn);
         for step in running[first..].iter().chain(&running[..first]) {
-            if poll.step(&self.folder, step)? {
+            if poll.step(&folder, step)? {
                 self.turn = step.seq;
             }
         }

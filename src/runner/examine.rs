@@ -95,7 +95,7 @@ impl Runner {
     /// The files of a commit's pipeline.
     pub(super) async fn files_of(&self, repo: &RepoName, sha: &ObjectId) -> Result<PipelineFiles, Unread> {
         let read = prepare::files(&self.0.git, &self.0.paths, repo, sha).await;
-        read.map_err(|error| match self.0.git.exists(repo) {
+        read.map_err(|error| match self.0.git.is_reached_by(repo) {
             Ok(false) => Unread::Wrong(format!("the repository {repo} is gone")),
             Ok(true) | Err(_) => Unread::NotNow(with_causes(&error)),
         })

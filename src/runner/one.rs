@@ -239,7 +239,7 @@ impl Runner {
         let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| {
             // Git's own words for it would be those of a fault of ours.
             let gone = || End::Outcome(Outcome::Failed(FailureKind::Internal, format!("the repository {} is gone", run.repo)));
-            if self.0.git.exists(&run.repo).unwrap_or(true) { internal(&error) } else { gone() }
+            if self.0.git.is_reached_by(&run.repo).unwrap_or(true) { internal(&error) } else { gone() }
         })?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message.clone(), files.parents.clone());

@@ -57,7 +57,7 @@ impl Runner {
         all_right
     }
 
-    /// Removes caches of repositories that are gone. One that cannot be removed yet is for the next time.
+    /// Removes caches of repositories that are gone, or bear another name by now. One that cannot be removed yet is for the next time.
     pub(super) async fn remove_caches_of_none(&self) {
         for executor in &self.0.executors {
             // What cannot be asked now is asked again.

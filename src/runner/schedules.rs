@@ -167,7 +167,7 @@ impl Runner {
 
     /// The run of a schedule, of the commit at which the branch stands now; none where it is gone.
     async fn scheduled_run(&self, due: &ScheduleRow) -> Result<Option<NewRun>, ScheduleError> {
-        if !self.0.git.exists(&due.repo)? {
+        if !self.0.git.is_reached_by(&due.repo)? {
             return Ok(None);
         }
         let folder = self.0.paths.repo(&due.repo);

@@ -1,6 +1,6 @@
 //! `quire serve`: puts the parts together, starts them in order, and stops them in order.
 //!
-//! Order of starting: configuration, database (copied and migrated where due), event socket, web;
+//! Order of starting: configuration, database (copied and migrated where due), names (renames that were begun), event socket, web;
 //! then, side by side, the intake (drain the spool, compare refs, listen) and the runner (reconcile,
 //! then claim). TERM: the web lets its streams go, the runner ends what it drives, the intake
 //! finishes what it holds.
@@ -28,6 +28,7 @@ use crate::meter::Meter;
 use crate::paths::Paths;
 use crate::proc;
 use crate::queue::Queue;
+use crate::renaming::Renaming;
 use crate::runner::{self, Runner, RunnerConfig};
 use crate::store::{Store, StoreError};
 use crate::web::{self, HealthBoard, Part, Status, WebState};
@@ -102,6 +103,8 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     parts::note_instance(&paths, &instance).map_err(system("note which instance this is"))?;
     let live = Live::default();
     let queue = Queue::new(store.clone(), live.clone());
+    let renaming = Renaming::new(&paths, store.clone());
+    settle_names(&renaming).await;
     let meter = Meter::default();
     let web_config = parts::web_config(&config);
     let (keep, kept) = tokio::sync::watch::channel(parts::kept(&config));
@@ -137,6 +140,7 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
 
     // Each a task of its own: what waits for a slow disk or a silent engine holds up nothing else.
     let mut work = JoinSet::new();
+    let names_queue = state.queue.clone();
     work.spawn_on(web::watch(state.clone(), shutdown.child_token()), &web_runtime);
     let (stop, listener) = (shutdown.child_token(), listener.into_std().map_err(system(format!("listen on {address}")))?);
     let serve_web = async move {
@@ -167,6 +171,7 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     work.spawn(async move { attending.attend(attach, stop).await });
     work.spawn(runner.run(shutdown.clone()));
     work.spawn(housekeeping.run(shutdown.child_token()));
+    work.spawn(renaming.keep(names_queue, shutdown.child_token()));
     loop {
         tokio::select! {
             ended = work.join_next() => match ended {
@@ -199,6 +204,14 @@ async fn bound<T>(attempt: impl AsyncFn() -> std::io::Result<T>) -> std::io::Res
             }
             done => return done,
         }
+    }
+}
+
+/// Finishes renames that were begun, before anybody asks for a repository or its runs by name.
+async fn settle_names(renaming: &Renaming) {
+    let renaming = renaming.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || renaming.settle()).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "a rename cannot be finished yet");
     }
 }
 

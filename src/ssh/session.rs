@@ -59,8 +59,13 @@ pub fn key(paths: &Paths) -> Option<Key> {
 
 /// Serves one transport command. Returns only where it cannot.
 pub fn serve(paths: &Paths, service: Service, repo: &RepoName) -> SessionError {
-    match prepare(paths, service, repo) {
-        Ok(()) => become_git(paths, service, repo),
+    let current = Git::new(paths).current(repo);
+    if current != *repo {
+        // A push to the old name does not make a new repository. The client may be gone already.
+        let _ = writeln!(io::stderr(), "quire: {repo} is now {current}; git remote set-url origin …/{current}");
+    }
+    match prepare(paths, service, &current) {
+        Ok(()) => become_git(paths, service, &current),
         Err(error) => error,
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::{Attempt, StoreError};
+use super::former_names;
 use super::open::Store;
 use super::queue::{NewRun, SupersedeDecision, insert_next, settle};
 use super::row;
@@ -56,6 +57,10 @@ impl Store {
     ) -> Result<Recorded, StoreError> {
         let now = self.clock().now();
         self.write(|tx| {
+            // The repository may have been renamed since the push, or since the plan.
+            let repo = former_names::current(tx, &event.repo)?;
+            let event = &PushEvent { repo: repo.clone(), ..event.clone() };
+            let runs: Vec<NewRun> = runs.iter().map(|run| NewRun { repo: repo.clone(), ..run.clone() }).collect();
             if !insert_event(tx, event, now)? {
                 return Ok(Recorded { runs: runs_of(tx, event.id)?, ..Recorded::default() });
             }
@@ -104,6 +109,7 @@ impl Store {
     /// The database refuses.
     pub fn seen_refs(&self, repo: &RepoName) -> Result<Vec<SeenRef>, StoreError> {
         self.read(|connection| {
+            let repo = former_names::current(connection, repo)?;
             let mut statement = connection.prepare_cached("SELECT ref_name, sha FROM seen_refs WHERE repo = ?1").attempt("read refs")?;
             let rows = statement.query_map([repo.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).attempt("read refs")?;
             let mut refs = Vec::new();
@@ -139,8 +145,11 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn forget_seen_refs(&self, repo: &RepoName) -> Result<(), StoreError> {
+        let now = self.clock().now();
         self.write(|tx| {
-            tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo.as_str()]).attempt("forget where refs were seen")?;
+            if former_names::at_rest(tx, now)? {
+                tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo.as_str()]).attempt("forget where refs were seen")?;
+            }
             Ok(())
         })
     }

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, ToSql};
 
 use super::error::{Attempt, StoreError};
+use super::former_names;
 use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
 use crate::clock::Millis;
@@ -56,6 +57,7 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
+        let repo = filter.repo.as_ref().map(|repo| self.read(|connection| former_names::current(connection, repo))).transpose()?;
         let mut conditions = vec!["1".to_owned()];
         let mut values: Vec<String> = Vec::new();
         let mut want = |column: &str, operator: &str, value: Option<String>| {
@@ -64,7 +66,7 @@ impl Store {
                 conditions.push(format!("{column} {operator} ?{}", values.len()));
             }
         };
-        want("repo", "=", filter.repo.as_ref().map(ToString::to_string));
+        want("repo", "=", repo.as_ref().map(ToString::to_string));
         want("ref_name", "=", filter.ref_name.as_ref().map(ToString::to_string));
         want("state", "=", filter.state.map(|state| state.to_string()));
         want("id", "<", filter.before.map(|id| id.to_string()));

@@ -8,6 +8,7 @@
 mod artifacts;
 mod error;
 mod events;
+mod former_names;
 mod jobs;
 mod kept;
 mod lists;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use error::StoreError;
 pub use events::{Recorded, RefsNow, SeenRef};
+pub use former_names::FormerName;
 pub use jobs::JobResult;
 pub use kept::Kept;
 pub use lists::{Counts, RepoSummary, RunFilter};

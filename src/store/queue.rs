@@ -4,6 +4,7 @@
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
 
 use super::error::{Attempt, StoreError};
+use super::former_names;
 use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
 use crate::clock::Millis;
@@ -77,9 +78,10 @@ impl NewRun {
 /// Answers which of these runs give way to which.
 pub type SupersedeDecision = fn(&[Standing]) -> Vec<Replace>;
 
-/// Whether a pending run `p` may start: its group is known, no run of its ref is active, and no
-/// run before it in the queue is of its group, or may turn out to be.
+/// Whether a pending run `p` may start: its group is known, no run of its ref is active, no
+/// run before it in the queue is of its group, or may turn out to be, and its repository is not just being renamed.
 const CLAIMABLE: &str = "p.state = 'pending' AND p.unexamined = 0
+    AND NOT EXISTS (SELECT 1 FROM former_names f WHERE f.name = p.repo AND f.moving = 1)
     AND NOT EXISTS (SELECT 1 FROM runs a WHERE a.state = 'active' AND a.repo = p.repo AND a.ref_name = p.ref_name)
     AND NOT EXISTS (SELECT 1 FROM runs g WHERE g.state IN ('pending', 'active') AND g.repo = p.repo AND g.group_name = p.group_name
                     AND (g.queued_at_ms, g.id) < (p.queued_at_ms, p.id))
@@ -172,7 +174,9 @@ impl Store {
             if changed == 0 {
                 return Ok(Vec::new());
             }
-            let mut touched = settle(tx, &run.repo, &run.ref_name, name, now, decide)?;
+            // It may have been renamed since the run was read.
+            let repo = former_names::current(tx, &run.repo)?;
+            let mut touched = settle(tx, &repo, &run.ref_name, name, now, decide)?;
             touched.push(run.id);
             Ok(touched)
         })
@@ -193,7 +197,10 @@ impl Store {
     /// The database refuses.
     pub fn start_run(&self, run: &NewRun) -> Result<RunId, StoreError> {
         let now = self.clock().now();
-        self.write(|tx| insert_next(tx, run, None, now))
+        self.write(|tx| {
+            let run = NewRun { repo: former_names::current(tx, &run.repo)?, ..run.clone() };
+            insert_next(tx, &run, None, now)
+        })
     }
 }
 
@@ -212,6 +219,7 @@ fn blocked_sql() -> String {
         "WITH next AS (SELECT id, repo, ref_name, group_name, queued_at_ms FROM runs p INDEXED BY runs_pending
                        WHERE state = 'pending' AND unexamined = 0 ORDER BY queued_at_ms, id LIMIT {NOTED}),
               noted AS (SELECT id, coalesce(
+           (SELECT 'waits until its repository is renamed to ' || f.repo FROM former_names f WHERE f.name = p.repo AND f.moving = 1),
            (SELECT 'waits for run ' || a.id || ' of the same ref' FROM runs a
             WHERE a.state = 'active' AND a.repo = p.repo AND a.ref_name = p.ref_name),
            (SELECT 'waits for run ' || g.id || ' of the same group, ' || g.group_name FROM runs g

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::{Attempt, StoreError};
+use super::former_names::current;
 use super::open::Store;
 use super::row;
 use crate::clock::Millis;
@@ -190,6 +191,7 @@ impl Store {
     /// The database refuses.
     pub fn last_upkeep(&self, repo: &RepoName) -> Result<Option<LastUpkeep>, StoreError> {
         self.read(|connection| {
+            let repo = current(connection, repo)?;
             connection
                 .prepare_cached(
                     "SELECT ended_ms, problem, (SELECT max(pushed_at_ms) FROM events WHERE repo = ?1) FROM maintenance WHERE repo = ?1",
@@ -215,6 +217,7 @@ impl Store {
     pub fn note_upkeep(&self, repo: &RepoName, problem: Option<&str>) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
+            let repo = current(tx, repo)?;
             tx.execute(
                 "INSERT INTO maintenance (repo, ended_ms, problem) VALUES (?1, ?2, ?3)
                  ON CONFLICT (repo) DO UPDATE SET ended_ms = excluded.ended_ms, problem = excluded.problem",

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::{Attempt, StoreError};
+use super::former_names;
 use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
 use super::schedules;
@@ -137,6 +138,7 @@ impl Store {
     pub fn forget_repo(&self, repo: &RepoName) -> Result<(), StoreError> {
         self.write(|tx| {
             schedules::forget(tx, repo)?;
+            former_names::forget(tx, repo)?;
             let repo = repo.as_str();
             let attempt = "forget a repository";
             tx.execute(

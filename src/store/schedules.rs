@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::{Attempt, StoreError};
+use super::former_names::{at_rest, current};
 use super::open::Store;
 use super::queue::{NewRun, insert_next};
 use super::row;
@@ -57,6 +58,7 @@ impl Store {
     pub fn schedule_source(&self, repo: &RepoName, branch: &RefName) -> Result<ScheduleSource, StoreError> {
         let attempt = "read what schedules were read from";
         self.read(|connection| {
+            let repo = current(connection, repo)?;
             let read: Option<(String, String)> = connection
                 .prepare_cached("SELECT ref_name, sha FROM schedule_sources WHERE repo = ?1")
                 .and_then(|mut statement| statement.query_row([repo.as_str()], |found| Ok((found.get(0)?, found.get(1)?))).optional())
@@ -79,6 +81,7 @@ impl Store {
         let attempt = "note schedules";
         let names = serde_json::Value::from(new.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>()).to_string();
         self.write(|tx| {
+            let repo = &current(tx, repo)?;
             note_source(tx, repo, branch, sha, None)?;
             tx.execute("DELETE FROM schedules WHERE repo = ?1 AND name NOT IN (SELECT value FROM json_each(?2))", [repo.as_str(), &names])
                 .attempt(attempt)?;
@@ -100,7 +103,7 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn note_schedule_problem(&self, repo: &RepoName, branch: &RefName, sha: &ObjectId, problem: &str) -> Result<(), StoreError> {
-        self.write(|tx| note_source(tx, repo, branch, sha, Some(problem)))
+        self.write(|tx| note_source(tx, &current(tx, repo)?, branch, sha, Some(problem)))
     }
 
     /// Forgets the schedules of a repository.
@@ -108,7 +111,7 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn forget_schedules(&self, repo: &RepoName) -> Result<(), StoreError> {
-        self.write(|tx| forget(tx, repo))
+        self.write(|tx| forget(tx, &current(tx, repo)?))
     }
 
     /// Forgets the schedules of repositories that are gone.
@@ -117,7 +120,11 @@ impl Store {
     /// The database refuses.
     pub fn keep_schedules_of(&self, repos: &[RepoName]) -> Result<(), StoreError> {
         let names = serde_json::Value::from(repos.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string();
+        let now = self.clock().now();
         self.write(|tx| {
+            if !at_rest(tx, now)? {
+                return Ok(());
+            }
             for table in ["schedules", "schedule_sources"] {
                 tx.execute(&format!("DELETE FROM {table} WHERE repo NOT IN (SELECT value FROM json_each(?1))"), [&names])
                     .attempt("forget schedules")?;
@@ -131,7 +138,8 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn schedules(&self, repo: Option<&RepoName>) -> Result<Vec<ScheduleRow>, StoreError> {
-        self.list_schedules("?1 IS NULL OR s.repo = ?1", repo.map(RepoName::as_str))
+        let repo = repo.map(|repo| self.read(|connection| current(connection, repo))).transpose()?;
+        self.list_schedules("?1 IS NULL OR s.repo = ?1", repo.as_ref().map(RepoName::as_str))
     }
 
     /// The schedules that come due at this time, or came before.

@@ -470,6 +470,110 @@ fn what_the_last_release_wrote_goes_on_after_the_upgrade() {
     assert_eq!(std::fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "a copy was made before");
 }
 
+#[test]
+fn what_the_release_before_former_names_wrote_is_renamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("quire.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for sql in [
+        include_str!("../../migrations/0001_initial.sql"),
+        include_str!("../../migrations/samples/0001_initial.sql"),
+        include_str!("../../migrations/0002_pipelines.sql"),
+        include_str!("../../migrations/samples/0002_pipelines.sql"),
+    ] {
+        old.execute_batch(sql).unwrap();
+    }
+    old.pragma_update(None, "user_version", 2).unwrap();
+    drop(old);
+    let store = open(&folder, &Arc::new(AtomicI64::new(1_700_000_100_000))).unwrap();
+    assert!(store.begin_rename(&repo("app"), &repo("work/shop")).unwrap());
+    store.finish_rename(&repo("app"), &repo("work/shop")).unwrap();
+    assert_eq!(store.repos_with_runs().unwrap(), [repo("work/app"), repo("work/shop")]);
+    assert_eq!(store.schedules(Some(&repo("app"))).unwrap()[0].repo, repo("work/shop"));
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let left = |table: &str| -> u32 {
+        database.query_row(&format!("SELECT count(*) FROM {table} WHERE repo = 'app'"), [], |found| found.get(0)).unwrap()
+    };
+    for table in ["events", "seen_refs", "runs", "schedules", "schedule_sources", "maintenance"] {
+        assert_eq!(left(table), 0, "{table}");
+    }
+}
+
+#[test]
+fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() {
+    let f = fixture();
+    let (app, shop) = (repo("app"), repo("shop"));
+    let runs = |name: &str| f.store.list_runs(&RunFilter { repo: Some(repo(name)), limit: 100, ..RunFilter::default() }).unwrap().len();
+    record(&f.store, "app", &["main"]);
+    let active = f.store.claim_next(ExecutorKind::Host).unwrap().unwrap();
+    record(&f.store, "app", &["other"]);
+    assert!(f.store.begin_rename(&app, &shop).unwrap());
+    assert!(f.store.has_open_renames().unwrap());
+    // Under it nothing is claimed, and both names are the old one: the folder may bear either.
+    assert_eq!(f.store.claim_next(ExecutorKind::Host).unwrap(), None);
+    assert!(!f.store.has_claimable().unwrap());
+    record(&f.store, "app", &["third"]);
+    record(&f.store, "shop", &["fourth"]);
+    assert_eq!((runs("app"), runs("shop")), (4, 4));
+    assert_eq!(f.store.active_runs_of(&app).unwrap(), [active.id]);
+    // A list of repositories that was made meanwhile may have either of them, or none.
+    let (branch_of, sha) = (branch("main"), "1".repeat(40).parse().unwrap());
+    f.store.set_schedules(&shop, &branch_of, &sha, &[("night".into(), "0 3 * * *".into(), Millis(i64::MAX))]).unwrap();
+    let nothing_is_forgotten = || {
+        f.store.keep_seen_refs_of(&[]).unwrap();
+        f.store.keep_schedules_of(&[]).unwrap();
+        for name in [&app, &shop] {
+            assert!(f.store.seen_refs(name).unwrap().len() >= 4 && f.store.schedules(Some(name)).unwrap().len() == 1);
+        }
+    };
+    nothing_is_forgotten();
+    assert!(!f.store.begin_rename(&repo("third"), &shop).unwrap(), "that name is promised");
+    assert!(!f.store.begin_rename(&app, &repo("other")).unwrap(), "one after the other");
+    for _ in 0..2 {
+        f.store.finish_rename(&app, &shop).unwrap();
+        assert!(f.store.runs_are_all_of(&shop));
+        assert_eq!(f.store.active_runs_of(&shop).unwrap(), [active.id]);
+    }
+    // After it both are the new one.
+    record(&f.store, "app", &["fifth"]);
+    nothing_is_forgotten();
+    f.clock.fetch_add(61_000, Ordering::SeqCst);
+    f.store.keep_seen_refs_of(std::slice::from_ref(&shop)).unwrap();
+    assert_eq!((runs("app"), runs("shop"), f.store.seen_refs(&app).unwrap().len()), (5, 5, 5));
+    assert!(f.store.runs_are_all_of(&shop));
+    assert!(f.store.claim_next(ExecutorKind::Host).unwrap().is_some());
+    assert_eq!(f.store.left_links().unwrap(), std::slice::from_ref(&app));
+    f.store.forget_left_links(&app).unwrap();
+    assert!(!f.store.has_open_renames().unwrap());
+    // A run that was read by the old name and is examined now supersedes by the new one.
+    let stale = |branch: &str| {
+        let (event, mut runs) = push("shop", &[branch]);
+        runs[0].unexamined = true;
+        f.store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
+        Run { repo: app.clone(), ..f.store.run(runs[0].id).unwrap().unwrap() }
+    };
+    let group = Group { name: "deploy".into(), supersede: true };
+    let (older, newer) = (stale("sixth"), stale("seventh"));
+    f.store.examined(&older, Some(&group), policy::settle).unwrap();
+    assert!(f.store.examined(&newer, Some(&group), policy::settle).unwrap().contains(&older.id));
+    f.store.keep_seen_refs_of(&[]).unwrap();
+    assert_eq!(f.store.seen_refs(&shop).unwrap(), [], "at rest what is gone is forgotten");
+    // A name that is taken by another one leads there no more, and with the repository its names go.
+    f.store.forget_former_name(&app).unwrap();
+    record(&f.store, "app", &["main"]);
+    assert_eq!(runs("app"), 1);
+    assert!(!f.store.begin_rename(&shop, &app).unwrap(), "it has runs");
+    assert!(f.store.begin_rename(&shop, &repo("third")).unwrap());
+    f.store.withdraw_rename(&shop).unwrap();
+    assert!(f.store.former_names().unwrap().is_empty());
+}
+
+impl Store {
+    fn runs_are_all_of(&self, repo: &RepoName) -> bool {
+        self.repos_with_runs().unwrap() == std::slice::from_ref(repo)
+    }
+}
+
 /// A push of one branch whose pipeline may name a group.
 fn record_unexamined(f: &Fixture, name: &str) -> Run {
     let (event, mut runs) = push("app", &[name]);

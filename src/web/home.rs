@@ -15,6 +15,7 @@ use super::runs::RunList;
 use super::session::Viewer;
 use super::{Shared, html as pieces};
 use crate::clock::Millis;
+use crate::git::Git;
 use crate::names::RepoName;
 use crate::paths::Paths;
 use crate::run::Run;
@@ -48,7 +49,13 @@ pub(super) async fn page(State(app): Shared, Extension(viewer): Extension<Viewer
     let filter = RunFilter { limit: NEWEST_RUNS, ..RunFilter::default() };
     let (summaries, runs) = app.web.store.call(move |s| Ok((s.repo_summaries()?, s.list_runs(&filter)?))).await?;
     let paths = app.web.paths.clone();
-    let (on_disk, no_key) = tokio::task::spawn_blocking(move || (repositories(&paths.repos()), has_no_key(&paths))).await?;
+    let listed = tokio::task::spawn_blocking(move || {
+        let (git, mut repos) = (Git::new(&paths), repositories(&paths.repos()));
+        // Not by their former names.
+        repos.retain(|repo| git.current(repo) == *repo);
+        (repos, has_no_key(&paths))
+    });
+    let (on_disk, no_key) = listed.await?;
     let repos = join(on_disk, summaries);
     if form == Form::Json {
         let repos: Vec<Value> =

@@ -16,6 +16,7 @@ use super::page::{Form, Frame, html};
 use super::session::Viewer;
 use super::{App, Shared};
 use crate::clock::Millis;
+use crate::git::Git;
 use crate::names::{RefName, RepoName, RunId};
 use crate::run::{Run, RunState, Trigger};
 use crate::store::RunFilter;
@@ -182,13 +183,18 @@ pub(super) async fn of_repository(
     let path = uri.path().strip_prefix(REPO_PREFIX).unwrap_or(uri.path());
     let (name, wants_runs) = path.strip_suffix("/-/runs").map_or((path, false), |name| (name, true));
     let repo: RepoName = name.parse().map_err(|_| WebError::NotFound)?;
+    let asked = repo;
+    let repo = current(&app, &asked).await?;
     if !exists(&app, &repo).await? {
         return Err(WebError::NotFound);
     }
     let canonical = if wants_runs { format!("{}/-/runs", repo_path(&repo)) } else { repo_path(&repo) };
     if uri.path() != canonical {
         let query = uri.query().map_or_else(String::new, |q| format!("?{q}"));
-        return Ok(Redirect::permanent(&format!("{canonical}{query}")).into_response());
+        let target = format!("{canonical}{query}");
+        // Somebody may take a former name: no browser is to remember where it leads.
+        let redirect = if repo == asked { Redirect::permanent(&target) } else { Redirect::temporary(&target) };
+        return Ok(redirect.into_response());
     }
     if wants_runs {
         return list(&app, &viewer, form, Some(repo), query(uri)?.filter()?).await;
@@ -199,6 +205,12 @@ pub(super) async fn of_repository(
 fn query(uri: &Uri) -> Result<ListQuery, WebError> {
     let Query(query) = Query::try_from_uri(uri).map_err(|_| WebError::BadRequest("the query cannot be read".to_owned()))?;
     Ok(query)
+}
+
+/// The name that a repository bears now, by whatever name it is asked for.
+async fn current(app: &Arc<App>, repo: &RepoName) -> Result<RepoName, WebError> {
+    let (git, repo) = (Git::new(&app.web.paths), repo.clone());
+    Ok(tokio::task::spawn_blocking(move || git.current(&repo)).await?)
 }
 
 async fn exists(app: &Arc<App>, repo: &RepoName) -> Result<bool, WebError> {

@@ -292,6 +292,7 @@ impl Follow {
         }
         self.is_final = rows.run.state.is_final();
         if let Some(log) = &mut self.log {
+            log.follower.lies_in(self.app.web.paths.run(&rows.run.repo, self.id));
             log.note(&rows.steps);
         }
         Ok(true)

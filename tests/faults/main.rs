@@ -28,6 +28,7 @@ mod push_path;
 mod queueing;
 mod random;
 mod registry;
+mod renames;
 mod scarce;
 mod services;
 

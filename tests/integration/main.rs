@@ -17,6 +17,7 @@ mod outcomes;
 mod pushes;
 mod redaction;
 mod refs;
+mod renames;
 mod restarts;
 mod runs;
 mod starts;

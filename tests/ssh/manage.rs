@@ -45,6 +45,35 @@ fn repositories_and_keys() {
 }
 
 #[test]
+fn the_old_name_of_a_repository_leads_to_the_new_one() {
+    let forge = Forge::start(Kind::Quire);
+    let tree = forge.tree("work", "app");
+    forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
+    let _served = Served::new(&forge);
+    let renamed = forge.ssh(&["repo", "rename", "app", "work/shop"]);
+    assert!(renamed.status.success() && stdout(&renamed).starts_with("renamed app to work/shop"), "{}", said(&renamed));
+    forge.commit(&tree, "second");
+    let pushed = forge.git(&tree, &["push", "origin", "main"]);
+    assert!(pushed.status.success(), "{}", said(&pushed));
+    let told = stderr(&pushed);
+    assert!(told.contains("quire: app is now work/shop; git remote set-url origin …/work/shop") && !told.contains("created"), "{told}");
+    let events: Vec<String> = forge.events().iter().map(|event| event.repo.to_string()).collect();
+    assert_eq!(events, ["app", "work/shop"]);
+    let cloned = forge.git(forge.file("").as_path(), &["clone", "-q", &forge.url("app"), "clone"]);
+    assert!(cloned.status.success() && stderr(&cloned).contains("is now work/shop"), "{}", said(&cloned));
+    assert_eq!(forge.git_ok(&forge.file("clone"), &["rev-parse", "HEAD"]), forge.git_ok(&tree, &["rev-parse", "HEAD"]));
+    assert_eq!(stdout(&forge.ssh(&["repo", "list", "--json"])).matches("\"repo\"").count(), 2, "the repository, and that of its run");
+    assert!(stderr(&forge.ssh(&["repo", "rename", "ap", "x"])).contains("there is no repository `ap`"));
+    let removed = forge.ssh(&["repo", "rm", "app", "--yes"]);
+    assert!(!removed.status.success() && stderr(&removed).contains("`app` is now `work/shop`"), "{}", said(&removed));
+    // By the new name nothing is said.
+    forge.git_ok(&tree, &["remote", "set-url", "origin", &forge.url("work/shop")]);
+    forge.commit(&tree, "third");
+    let pushed = forge.git(&tree, &["push", "origin", "main"]);
+    assert!(pushed.status.success() && !stderr(&pushed).contains("is now"), "{}", said(&pushed));
+}
+
+#[test]
 fn a_command_started_as_root_acts_as_the_owner_of_the_data() {
     if !nix::unistd::geteuid().is_root() {
         return;

@@ -106,7 +106,9 @@ impl HostWorkspace {
             return Ok(self.folder.clone());
         }
         let real = tokio::fs::canonicalize(self.folder.join(relative)).await.map_err(|_| no_folder(relative))?;
-        if !self.ground.holds(&self.folder, &real) {
+        // The workspace may lie elsewhere by now: its repository was renamed, and a link leads there.
+        let workspace = tokio::fs::canonicalize(&self.folder).await.map_err(|_| no_folder(relative))?;
+        if !self.ground.holds(&workspace, &real) {
             return Err(ExecutorError::Command(format!("the folder `{}` leads out of the workspace", relative.display())));
         }
         if real.is_dir() { Ok(real) } else { Err(no_folder(relative)) }
@@ -144,7 +146,10 @@ impl HostWorkspace {
         if self.gone.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.family.end().await.map_err(|error| other("end the run's processes", &error))?;
+        // Where it lies by now: processes are known by the folder they stand in.
+        let lies = tokio::fs::canonicalize(&self.folder).await.ok();
+        let family = Family { folder: lies.or_else(|| self.family.folder.clone()), ..self.family.clone() };
+        family.end().await.map_err(|error| other("end the run's processes", &error))?;
         folder::remove(self.folder.clone()).await?;
         self.gone.store(true, Ordering::Release);
         Ok(())

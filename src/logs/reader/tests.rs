@@ -49,6 +49,24 @@ fn files_are_merged_by_time_and_keep_their_own_order() {
 }
 
 #[test]
+fn a_folder_that_is_moved_is_followed_on() {
+    let root = tempfile::tempdir().unwrap();
+    let (old, new) = (root.path().join("old"), root.path().join("new"));
+    let of = |folder: &PathBuf| Paths::step_log(folder, &job(), 1);
+    append(&of(&old), &line(1, "before"));
+    let mut follower = LogFollower::open(old.clone(), Cursor::default());
+    assert_eq!(texts(&follower.poll(&[key(1, false)], 1000).unwrap()), ["before"]);
+    std::fs::rename(&old, &new).unwrap();
+    append(&of(&new), &line(2, "after"));
+    assert_eq!(texts(&follower.poll(&[key(1, true)], 1000).unwrap()), ["after"], "it holds the folder, not its name");
+    // One that was not there yet comes by another name.
+    let mut early = LogFollower::open(old, Cursor::default());
+    assert_eq!(early.poll(&[], 1000).unwrap(), Batch::default());
+    early.lies_in(new);
+    assert_eq!(texts(&early.poll(&[key(1, true)], 1000).unwrap()), ["before", "after"]);
+}
+
+#[test]
 fn a_torn_line_waits_and_is_given_when_the_step_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let path = Paths::step_log(folder.path(), &job(), 1);
