@@ -9,7 +9,11 @@ use super::error::StoreError;
 use crate::clock::Clock;
 
 /// In order; the number of a migration is its place here, from 1. Append only.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_initial.sql"), include_str!("../../migrations/0002_pipelines.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_initial.sql"),
+    include_str!("../../migrations/0002_pipelines.sql"),
+    include_str!("../../migrations/0004_upkeep.sql"),
+];
 
 /// Brings the database to the newest version, after a copy of one that already holds data. Gives whether it was new.
 pub(super) fn to_latest(connection: &mut Connection, path: &Path, backups: &Path, clock: &Clock) -> Result<bool, StoreError> {
