@@ -68,8 +68,10 @@ impl OwnImage {
 /// What became of an image that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageFate {
-    /// It is not there any more.
+    /// It has been removed.
     Gone,
+    /// It was gone before.
+    Missing,
     /// A container, a run, a build or another image needs it.
     InUse,
     /// It is not what it was: somebody else brought what bears its name now.

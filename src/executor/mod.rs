@@ -282,7 +282,7 @@ pub trait Executor: Send + Sync {
 
     /// Removes an image of this appliance's, unless something needs it or it is not what it was.
     fn remove_image<'a>(&'a self, _image: &'a OwnImage) -> BoxFuture<'a, Result<ImageFate, ExecutorError>> {
-        Box::pin(std::future::ready(Ok(ImageFate::Gone)))
+        Box::pin(std::future::ready(Ok(ImageFate::Missing)))
     }
 
     /// Starts a command of a person's in a run's container, beside those of its jobs.

@@ -1,7 +1,7 @@
 //! `quire serve`: puts the parts together, starts them in order, and stops them in order.
 //!
-//! Order of starting: configuration, database (copied and migrated where due), event socket, web;
-//! then, side by side, the intake (drain the spool, compare refs, listen) and the runner (reconcile,
+//! Order of starting: configuration, the web's address (which says `starting` from here on), database (copied and
+//! migrated where due), event socket, web; then, side by side, the intake (drain the spool, compare refs, listen) and the runner (reconcile,
 //! then claim). TERM: the web lets its streams go, the runner ends what it drives, the intake
 //! finishes what it holds.
 
@@ -85,15 +85,27 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     parts::make_folders(&paths).map_err(|(path, source)| system(format!("make {}", path.display()))(source))?;
     parts::tell_push_path(&paths, &config).map_err(system("write what git has to know"))?;
     let clock = Clock::system();
-    let store = open(&paths, &clock).await?;
+    let health = HealthBoard::new(clock.clone());
+    health.set(Part::Config, Status::Ok, "loaded", None);
+    let web_config = parts::web_config(&config);
+    let address = parts::listen_address(&config);
+    let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
+    parts::note_endpoint(&paths, address, &web_config.url).map_err(system("note where the server listens"))?;
+    tracing::info!(%address, "listening");
+    let (store, listener) = open_while_starting(&paths, &clock, listener, &health).await?;
     let instance = store.call(|store| store.instance_id()).await?;
     let live = Live::default();
     let queue = Queue::new(store.clone(), live.clone());
     let meter = Meter::default();
-    let web_config = parts::web_config(&config);
     let (keep, kept) = tokio::sync::watch::channel(parts::kept(&config));
-    let housekeeping = Housekeeping::new(housekeeping::Parts { paths: paths.clone(), store: store.clone(), live: live.clone(), kept });
     let executors = parts::executors(&config, &instance, &paths);
+    let housekeeping = Housekeeping::new(housekeeping::Parts {
+        paths: paths.clone(),
+        store: store.clone(),
+        live: live.clone(),
+        executors: executors.clone(),
+        kept,
+    });
     let (about, url) = (executors.clone(), web_config.url.clone());
     let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), about, url);
     let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
@@ -113,14 +125,8 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let socket = socket.map_err(system(format!("listen on {}", paths.socket().display())))?;
     let attach = bound(async || intake::bind(&paths.attach_socket())).await;
     let attach = attach.map_err(system(format!("listen on {}", paths.attach_socket().display())))?;
-    let address = parts::listen_address(&config);
-    let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
-    let health = HealthBoard::new(clock.clone());
-    health.set(Part::Config, Status::Ok, "loaded", None);
     let state =
         WebState { store, paths: paths.clone(), live, clock, config: web_config, queue, meter: meter.clone(), health: health.clone() };
-    parts::note_endpoint(&paths, address, &state.config.url).map_err(system("note where the server listens"))?;
-    tracing::info!(%address, "listening");
 
     let work = async {
         tokio::join!(
@@ -141,9 +147,12 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
             async {
                 shutdown.run_until_cancelled(watch::engine(&executors, &health, &meter)).await;
             },
+            async {
+                shutdown.run_until_cancelled(watch::upkeep(&housekeeping, &health)).await;
+            },
             runner.attend(attach, shutdown.child_token()),
             runner.clone().run(shutdown.clone()),
-            housekeeping.run(shutdown.child_token()),
+            housekeeping.clone().run(shutdown.child_token()),
         );
     };
     tokio::pin!(work);
@@ -175,6 +184,25 @@ async fn bound<T>(attempt: impl AsyncFn() -> std::io::Result<T>) -> std::io::Res
             done => return done,
         }
     }
+}
+
+/// Opens the database, which may be migrated for long; meanwhile whoever asks hears that the appliance is starting.
+/// Gives the listener back: who connects in between is answered by the server itself.
+async fn open_while_starting(
+    paths: &Paths,
+    clock: &Clock,
+    listener: TcpListener,
+    health: &HealthBoard,
+) -> Result<(Store, TcpListener), ServeError> {
+    let failed = || system("listen twice at one address");
+    let listener = listener.into_std().map_err(failed())?;
+    let first = TcpListener::from_std(listener.try_clone().map_err(failed())?).map_err(failed())?;
+    let opened = CancellationToken::new();
+    // Not waited for: who is slow to ask must not hold the start.
+    tokio::spawn(web::serve(first, web::while_starting(health.clone()), opened.clone()));
+    let store = open(paths, clock).await;
+    opened.cancel();
+    Ok((store?, TcpListener::from_std(listener).map_err(failed())?))
 }
 
 async fn open(paths: &Paths, clock: &Clock) -> Result<Store, StoreError> {

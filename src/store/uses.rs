@@ -109,8 +109,9 @@ impl Store {
     pub fn images(&self, engine: &str) -> Result<Vec<ImageRow>, StoreError> {
         let attempt = "list images";
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT name, image_id, used_at_ms FROM images WHERE engine = ?1 ORDER BY name").attempt(attempt)?;
+            let mut statement = connection
+                .prepare_cached("SELECT name, image_id, used_at_ms FROM images WHERE engine = ?1 ORDER BY name")
+                .attempt(attempt)?;
             let rows = statement
                 .query_map([engine], |found| Ok(ImageRow { name: found.get(0)?, image_id: found.get(1)?, used_at: Millis(found.get(2)?) }))
                 .attempt(attempt)?;
@@ -150,6 +151,20 @@ impl Store {
         })
     }
 
+    /// What was used in the future was used while the clock was wrong: it counts as used now.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn mend_uses(&self) -> Result<(), StoreError> {
+        let now = self.clock().now().0;
+        self.write(|tx| {
+            for table in ["images", "layers", "cache_uses"] {
+                tx.execute(&format!("UPDATE {table} SET used_at_ms = ?1 WHERE used_at_ms > ?1"), [now]).attempt("mend times of use")?;
+            }
+            Ok(())
+        })
+    }
+
     /// Notes the use of caches of a repository.
     ///
     /// # Errors
@@ -165,9 +180,7 @@ impl Store {
                 )
                 .attempt("note the use of a cache")?;
             for name in names {
-                statement
-                    .execute(params![executor.as_str(), repo.as_str(), name, now, SAME_USE_MS])
-                    .attempt("note the use of a cache")?;
+                statement.execute(params![executor.as_str(), repo.as_str(), name, now, SAME_USE_MS]).attempt("note the use of a cache")?;
             }
             Ok(())
         })

@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::checks::init_status;
-use super::health::Status;
+use super::health::{Part, Status};
 use super::{App, Shared};
 use crate::meter::{BOUNDS, Histogram, Meter};
 use crate::paths::Paths;
@@ -97,6 +97,15 @@ fn own(text: &mut Text, app: &App) {
             Status::Down => 0,
         };
         text.sample("quire_part_health", &[("part", reading.part.as_str())], value);
+    }
+    for (part, name, help) in [
+        (Part::Maintenance, "quire_maintenance_problems", "Repositories that git could not pack, and things that could not be removed."),
+        (Part::Schedules, "quire_schedules_unread", "Repositories whose schedules are those of an older commit."),
+    ] {
+        if let Some(figure) = app.web.health.readings().into_iter().find(|reading| reading.part == part).and_then(|reading| reading.figure)
+        {
+            text.gauge(name, help, figure.value);
+        }
     }
 }
 

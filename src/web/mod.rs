@@ -48,7 +48,7 @@ use crate::store::Store;
 
 pub use checks::watch;
 pub use error::WebError;
-pub use health::{Figure, HealthBoard, Overall, Part, Status};
+pub use health::{Figure, HealthBoard, Overall, Part, Status, while_starting};
 pub use server::{Limits, serve, serve_with};
 
 /// How people prove who they are.

@@ -5,9 +5,7 @@ use sha2::{Digest, Sha256};
 use super::hold::Hold;
 use super::{DockerExecutor, INSTANCE, REPO, fault};
 use crate::docker::{BuildNews, BuildSpec, DockerError, Labels, ListedImage, full_reference};
-use crate::executor::{
-    BuiltImage, BuiltLayer, ExecutorError, ImageFate, ImageSource, Images, OwnImage, StartObserver, StartSpec, Stream,
-};
+use crate::executor::{BuiltImage, BuiltLayer, ExecutorError, ImageFate, ImageSource, Images, OwnImage, StartObserver, StartSpec, Stream};
 use crate::names::RepoName;
 
 /// Where a tree keeps its image's recipe.
@@ -163,7 +161,7 @@ impl DockerExecutor {
         let failed = |error| fault("remove the image", &error);
         let name = image.name();
         let Some(_going) = self.live.image_goes(name) else { return Ok(ImageFate::InUse) };
-        let Some(found) = self.engine.image(name).await.map_err(failed)? else { return Ok(ImageFate::Gone) };
+        let Some(found) = self.engine.image(name).await.map_err(failed)? else { return Ok(ImageFate::Missing) };
         let own = match image {
             OwnImage::Named { id, .. } => found.id == *id,
             OwnImage::Layer { since_ms, .. } => {
