@@ -24,6 +24,7 @@ mod push_path;
 mod queueing;
 mod random;
 mod scarce;
+mod upkeep;
 
 use std::path::Path;
 use std::process::Command;
