@@ -465,6 +465,40 @@ fn what_the_last_release_wrote_goes_on_after_the_upgrade() {
     assert_eq!(std::fs::read_dir(folder.path().join("backups")).unwrap().count(), 1, "a copy was made before");
 }
 
+#[test]
+fn what_images_and_caches_were_used_for_is_kept_as_long_as_they_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicI64::new(1_700_000_100_000));
+    let store = open(&folder, &clock).unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("quire.db")).unwrap();
+    database.execute_batch(include_str!("../../migrations/samples/0004_upkeep.sql")).unwrap();
+    let used = |engine: &str| store.images(engine).unwrap().into_iter().map(|row| (row.name, row.used_at.0)).collect::<Vec<_>>();
+    assert_eq!(used("ENGINE"), [("debian:trixie-slim".to_owned(), 1_700_000_000_000)]);
+    assert_eq!((used("ANOTHER"), store.layers("ENGINE").unwrap().len(), store.cache_uses().unwrap().len()), (Vec::new(), 1, 2));
+    // Whatever was not quire's own does not become so by being used; what follows soon is the same use.
+    store.image_used("node:20").unwrap();
+    store.image_used("debian:trixie-slim").unwrap();
+    assert_eq!(used("ENGINE")[0].1, 1_700_000_000_000);
+    clock.store(1_700_007_200_000, Ordering::SeqCst);
+    store.image_used("debian:trixie-slim").unwrap();
+    let repo = "app".parse().unwrap();
+    store.caches_used(ExecutorKind::Docker, &repo, &["target".into(), "new".into()]).unwrap();
+    assert_eq!(used("ENGINE"), [("debian:trixie-slim".to_owned(), 1_700_007_200_000)]);
+    // A layer that is used again is still of the build that made it.
+    store.layer_built("ENGINE", "0123456789ab", Millis(1_700_007_200_000), "quire/app:other").unwrap();
+    let layer = store.layers("ENGINE").unwrap().pop().unwrap();
+    assert_eq!((layer.since.0, layer.built_for.as_str(), layer.used_at.0), (1_700_000_000_000, "quire/app:other", 1_700_007_200_000));
+    // The clock was wrong, and is set right.
+    clock.store(1_700_003_600_000, Ordering::SeqCst);
+    store.mend_uses().unwrap();
+    assert_eq!(used("ENGINE")[0].1, 1_700_003_600_000);
+    store.forget_cache(ExecutorKind::Docker, &repo, "target").unwrap();
+    store.forget_image("ENGINE", "0123456789ab").unwrap();
+    store.forget_image("ENGINE", "debian:trixie-slim").unwrap();
+    let left: Vec<_> = store.cache_uses().unwrap().into_iter().map(|used| used.name).collect();
+    assert_eq!((left, used("ENGINE"), store.layers("ENGINE").unwrap()), (vec!["new".into(), "deps".into()], Vec::new(), Vec::new()));
+}
+
 /// A push of one branch whose pipeline may name a group.
 fn record_unexamined(f: &Fixture, name: &str) -> Run {
     let (event, mut runs) = push("app", &[name]);

@@ -136,14 +136,15 @@ fn what_quire_pulled_goes_and_what_a_person_brought_stays() {
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
 }
 
-const FROM_DOCKERFILE: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"cat /made; test ! -e fails\")))\n";
+const FROM_DOCKERFILE: &str =
+    "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"cat /made; test ! -e fails\")))\n";
 
 #[test]
 fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
     if skipped("docker") {
         return;
     }
-    let (contained, other) = (Contained::start(), Contained::start());
+    let (mut contained, other) = (Contained::start(), Contained::start());
     let stages = |word: &str| {
         format!("FROM {IMAGE} AS one\nRUN echo {word} {} > /made\nFROM {IMAGE}\nCOPY --from=one /made /made\n", contained.instance())
     };
@@ -189,9 +190,11 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
     assert_eq!([&app, &kept, &others].map(|name| is_there(name)), [false, true, true]);
     let run = contained.0.newest("kept");
     assert!(contained.0.ssh_ok(&format!("run attach {} cat /made", run.id)).starts_with("kept "));
+    assert!(contained.0.stop().success());
     let database = Connection::open(contained.0.paths.database()).unwrap();
     database.execute("UPDATE kept_containers SET until_ms = 1", []).unwrap();
     drop(database);
+    contained.0.serve();
     let name = format!("quire-{}", run.id);
     wait_for("the container to go", || docker(&["container", "inspect", &name]).is_err().then_some(()));
     wait_for("its image to go", || {
