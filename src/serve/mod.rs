@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Loaded};
@@ -26,7 +27,7 @@ use crate::paths::Paths;
 use crate::queue::Queue;
 use crate::runner::{self, Runner, RunnerConfig};
 use crate::store::{Store, StoreError};
-use crate::web::{self, HealthBoard, Part, Status, WebState};
+use crate::web::{self, Door, HealthBoard, Part, Status, WebState};
 
 /// How long an address may be in use before that counts as somebody else's server.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -92,7 +93,10 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
     parts::note_endpoint(&paths, address, &web_config.url).map_err(system("note where the server listens"))?;
     tracing::info!(%address, "listening");
-    let (store, listener) = open_while_starting(&paths, &clock, listener, &health).await?;
+    // Who asks meanwhile hears that it is starting: a migration may take long.
+    let door = Door::new(health.clone());
+    let web = AbortOnDropHandle::new(tokio::spawn(web::serve(listener, door.router(), shutdown.child_token())));
+    let store = open(&paths, &clock).await?;
     let instance = store.call(|store| store.instance_id()).await?;
     let live = Live::default();
     let queue = Queue::new(store.clone(), live.clone());
@@ -132,9 +136,11 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
         tokio::join!(
             web::watch(state.clone(), shutdown.child_token()),
             async {
-                let router = web::router(state.clone());
-                if let Err(error) = web::serve(listener, router, shutdown.child_token()).await {
-                    tracing::error!(%error, "the web ended");
+                door.open(web::router(state.clone()));
+                match web.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "the web ended"),
+                    Err(error) => tracing::error!(%error, "internal error: the web broke off"),
                 }
             },
             async {
@@ -184,25 +190,6 @@ async fn bound<T>(attempt: impl AsyncFn() -> std::io::Result<T>) -> std::io::Res
             done => return done,
         }
     }
-}
-
-/// Opens the database, which may be migrated for long; meanwhile whoever asks hears that the appliance is starting.
-/// Gives the listener back: who connects in between is answered by the server itself.
-async fn open_while_starting(
-    paths: &Paths,
-    clock: &Clock,
-    listener: TcpListener,
-    health: &HealthBoard,
-) -> Result<(Store, TcpListener), ServeError> {
-    let failed = || system("listen twice at one address");
-    let listener = listener.into_std().map_err(failed())?;
-    let first = TcpListener::from_std(listener.try_clone().map_err(failed())?).map_err(failed())?;
-    let opened = CancellationToken::new();
-    // Not waited for: who is slow to ask must not hold the start.
-    tokio::spawn(web::serve(first, web::while_starting(health.clone()), opened.clone()));
-    let store = open(paths, clock).await;
-    opened.cancel();
-    Ok((store?, TcpListener::from_std(listener).map_err(failed())?))
 }
 
 async fn open(paths: &Paths, clock: &Clock) -> Result<Store, StoreError> {

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use askama::Template;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
@@ -326,19 +325,16 @@ fn ready(board: &HealthBoard) -> Response {
     no_store((status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))))
 }
 
-/// What there is while the database is opened and migrated: health, and a word for everybody else.
-pub fn while_starting(board: HealthBoard) -> Router {
-    let (live_board, ready_board) = (board.clone(), board);
-    let healthz = move || std::future::ready(live(&live_board));
-    let wait = || async {
-        let headers = [(header::CACHE_CONTROL, "no-store"), (header::RETRY_AFTER, "1")];
-        (StatusCode::SERVICE_UNAVAILABLE, headers, "quire is starting; the page is there in a moment\n")
-    };
-    Router::new()
-        .route("/healthz", get(healthz.clone()))
-        .route("/livez", get(healthz))
-        .route("/readyz", get(move || std::future::ready(ready(&ready_board))))
-        .fallback(wait)
+/// What is answered while the database is opened and migrated: health, and a word for everybody else.
+pub(super) fn while_starting(board: &HealthBoard, path: &str) -> Response {
+    match path {
+        "/healthz" | "/livez" => live(board),
+        "/readyz" => ready(board),
+        _ => {
+            let again = [(header::RETRY_AFTER, "1")];
+            no_store((StatusCode::SERVICE_UNAVAILABLE, again, "quire is starting; the page is there in a moment\n"))
+        }
+    }
 }
 
 #[derive(Template)]

@@ -90,7 +90,8 @@ fn own(text: &mut Text, app: &App) {
     text.gauge("quire_uptime_seconds", "Time since serve started.", app.web.health.uptime().as_secs());
     text.gauge("quire_sse_clients", "Live streams being followed.", app.follower_count());
     text.family("quire_part_health", "gauge", "Health of a part: 2 ok, 1 degraded, 0 down.");
-    for reading in app.web.health.readings() {
+    let readings = app.web.health.readings();
+    for reading in &readings {
         let value = match reading.status {
             Status::Ok => 2,
             Status::Degraded => 1,

@@ -14,8 +14,8 @@ const DOCKERFILE: &str = ".quire/Dockerfile";
 /// How many built images of a repository are kept: branches that take turns keep their layers.
 const KEPT: usize = 3;
 
-/// So many steps of one build are noted. No Dockerfile needs more, and its commands can print what looks like one.
-const MOST_LAYERS: usize = 500;
+/// So much is noted of one build's course. No Dockerfile has more steps, and its commands can print what looks like one.
+const MOST_NEWS: usize = 1000;
 
 /// An image that is there.
 pub(super) struct Image {
@@ -122,18 +122,18 @@ impl DockerExecutor {
     /// Builds, and has it noted what the build makes, brings and uses on its way.
     async fn build(&self, build: &BuildSpec, spec: &StartSpec, observer: &mut dyn StartObserver) -> Result<(), DockerError> {
         let engine = self.engine.identity().await?;
-        let (mut pulled, mut layers) = (Vec::new(), 0);
+        let (mut pulled, mut heard) = (Vec::new(), 0);
         let mut output = |bytes: &[u8], news: Option<BuildNews>| {
             observer.line(Stream::Stdout, bytes);
+            let Some(news) = news.filter(|_| heard < MOST_NEWS) else { return };
+            heard += 1;
             match news {
-                Some(BuildNews::Layer(id)) if layers < MOST_LAYERS => {
-                    layers += 1;
+                BuildNews::Layer(id) => {
                     let (engine, since_ms, built_for) = (engine.id.clone(), engine.now_ms, build.tag.clone());
                     observer.layer_built(&BuiltLayer { engine, id, since_ms, built_for });
                 }
-                Some(BuildNews::From(name)) if layers < MOST_LAYERS => observer.image_used(&full_reference(&name)),
-                Some(BuildNews::Pulled(name)) => pulled.push(full_reference(&name)),
-                Some(BuildNews::Layer(_) | BuildNews::From(_)) | None => {}
+                BuildNews::From(name) => observer.image_used(&full_reference(&name)),
+                BuildNews::Pulled(name) => pulled.push(full_reference(&name)),
             }
         };
         let built = self.engine.build(build, spec.tree.archive(), &mut output).await;
