@@ -40,7 +40,7 @@ const MODULES: &[Module] = &[
     Module("config", 3, &["fennel"]),
     Module("driver", 3, &["fennel"]),
     Module("executor", 3, &["docker", "logs"]),
-    Module("housekeeping", 3, &["git", "store"]),
+    Module("housekeeping", 3, &["executor", "git", "store"]),
     Module("intake", 3, &["executor", "housekeeping", "queue", "store", "git"]),
     Module("queue", 3, &["store"]),
     Module("renaming", 3, &["queue", "git", "store"]),

@@ -13,6 +13,7 @@ use crate::git::Git;
 use crate::hook;
 use crate::names::RepoName;
 use crate::run::event::{AnsweredCache, SocketAnswer, SocketRequest};
+use crate::space::in_words;
 
 /// How long `serve` may take: an engine removes a large volume slowly.
 const PATIENCE: Duration = Duration::from_secs(130);
@@ -81,9 +82,11 @@ fn list(caches: &[AnsweredCache], out: &mut Out<'_>) -> Result<(), Failure> {
     if caches.is_empty() {
         return out.line("no caches");
     }
-    let cells = |cache: &AnsweredCache| -> [Cell; 3] {
-        [cache.repo.as_str().into(), cache.name.as_str().into(), cache.executor.to_string().into()]
+    let cells = |cache: &AnsweredCache| -> [Cell; 5] {
+        let size = cache.bytes.map_or_else(|| "-".to_owned(), in_words);
+        let used = out.when(cache.used_at_ms);
+        [cache.repo.as_str().into(), cache.name.as_str().into(), cache.executor.to_string().into(), size.into(), used.into()]
     };
     let rows: Vec<_> = caches.iter().map(cells).collect();
-    out.table(["REPOSITORY", "CACHE", "EXECUTOR"], &rows)
+    out.table(["REPOSITORY", "CACHE", "EXECUTOR", "SIZE", "LAST USE"], &rows)
 }

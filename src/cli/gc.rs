@@ -25,6 +25,8 @@ fn summary(freed: &Freed) -> String {
         (freed.logs, "log", "logs"),
         (freed.artifacts, "run's artifacts", "runs' artifacts"),
         (freed.events, "recorded push", "recorded pushes"),
+        (freed.images, "image", "images"),
+        (freed.caches, "cache", "caches"),
         (freed.leftovers, "leftover", "leftovers"),
     ];
     let said: Vec<String> =

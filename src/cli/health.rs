@@ -62,12 +62,21 @@ const LONGEST_HOLD: Duration = Duration::from_secs(40);
 /// A server this old has proved itself.
 const PROVED_SECONDS: u64 = 60;
 
-/// Asks, and while all is well asks again until the hold is over.
+/// How long a start is waited for: a migration may take its time, and Docker's engine is not to hear of health before it is over.
+const START: Duration = Duration::from_secs(30);
+const STARTING: &str = "starting";
+
+/// Asks, until the server has started, and while all is well asks again until the hold is over.
 fn ask_patiently(listen: SocketAddr) -> io::Result<Answer> {
+    let begun = Instant::now();
     let hold = std::env::var(HOLD_VARIABLE).ok().and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
     let until = Instant::now() + hold.min(LONGEST_HOLD);
     loop {
         let answer = ask(listen)?;
+        if answer.status() == STARTING && begun.elapsed() < START {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        }
         let proved = answer.code == 200 && answer.body.get("uptime_seconds").and_then(serde_json::Value::as_u64) > Some(PROVED_SECONDS);
         if !proved || Instant::now() >= until {
             return Ok(answer);
@@ -80,7 +89,7 @@ fn ask_patiently(listen: SocketAddr) -> io::Result<Answer> {
 pub(super) fn health(paths: &Paths) -> ExitCode {
     let listen = endpoint(paths).listen;
     match ask_patiently(listen) {
-        Ok(answer) if answer.code == 200 => {
+        Ok(answer) if answer.code == 200 && answer.status() != STARTING => {
             let _ = writeln!(io::stdout(), "{}", word(answer.status()));
             ExitCode::SUCCESS
         }

@@ -84,6 +84,7 @@ keys! {
     keep.days            "days"            Count        reload;
     keep.logs            "logs"            Size         reload;
     keep.artifacts       "artifacts"       Size         reload;
+    keep.caches          "caches"          Size         reload;
     keep.min_free        "min-free"        Size         reload;
 }
 

@@ -140,6 +140,8 @@ pub struct Keep {
     pub logs: u64,
     /// Artifacts, in bytes.
     pub artifacts: u64,
+    /// Caches, in bytes; 0 for no limit.
+    pub caches: u64,
     /// What stays free on the volume, in bytes.
     pub min_free: u64,
 }
@@ -185,7 +187,7 @@ impl Default for Ci {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { runs: 500, days: 90, logs: 5 << 30, artifacts: 10 << 30, min_free: 1 << 30 }
+        Self { runs: 500, days: 90, logs: 5 << 30, artifacts: 10 << 30, caches: 0, min_free: 1 << 30 }
     }
 }
 

@@ -58,6 +58,15 @@ impl Default for Timings {
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
+/// Which engine one is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its own id; empty where it has none.
+    pub id: String,
+    /// Its time in Unix milliseconds; one that never comes where it does not say.
+    pub now_ms: i64,
+}
+
 struct Inner {
     endpoint: String,
     timings: Timings,
@@ -96,6 +105,16 @@ impl Engine {
             Ok(info.ncpu.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(1))
         };
         self.0.cpus.get_or_try_init(ask).await.copied()
+    }
+
+    /// Which engine this is, and what time it is there. Asked anew each time: another one may have taken its place.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn identity(&self) -> Result<Identity, DockerError> {
+        let info = self.call("ask which engine it is", self.0.timings.call, |docker| async move { docker.info().await }).await?;
+        let time = info.system_time.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Ok(Identity { id: info.id.unwrap_or_default(), now_ms: time.map_or(i64::MAX, jiff::Timestamp::as_millisecond) })
     }
 
     /// Makes one call with a time limit.
@@ -173,7 +192,8 @@ impl Engine {
         }
     }
 
-    fn path(&self) -> Result<PathBuf, DockerError> {
+    /// The socket.
+    pub(super) fn path(&self) -> Result<PathBuf, DockerError> {
         let path = self.0.endpoint.strip_prefix("unix://").unwrap_or(&self.0.endpoint);
         if path.starts_with('/') { Ok(path.into()) } else { Err(DockerError::Endpoint(self.0.endpoint.clone())) }
     }

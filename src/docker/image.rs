@@ -36,11 +36,51 @@ pub struct ListedImage {
     pub id: String,
     /// Its names with tags.
     pub tags: Vec<String>,
+    /// Its labels.
+    pub labels: Labels,
     /// When it was built, in Unix seconds.
     pub created: i64,
 }
 
+/// What is known of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageState {
+    /// Its id.
+    pub id: String,
+    /// Its names, with tags and with digests.
+    pub names: Vec<String>,
+    /// When it was made, in Unix seconds; of an image that was pulled, by whom it comes from.
+    pub created: Option<i64>,
+}
+
+/// What a build says of its course, beside its output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildNews {
+    /// It stands on this image now, made or found: the beginning of its id. Commands of the build can say so too.
+    Layer(String),
+    /// It begins with the image of this name. Commands of the build can say so too.
+    From(String),
+    /// The engine has pulled the image of this name for it.
+    Pulled(String),
+}
+
 impl Engine {
+    /// An image by name or id; none when it is not there.
+    ///
+    /// # Errors
+    /// When the engine cannot say.
+    pub async fn image(&self, reference: &str) -> Result<Option<ImageState>, DockerError> {
+        let asked = self.call("inspect the image", self.timings().call, |docker| async move { docker.inspect_image(reference).await });
+        let found = match asked.await {
+            Ok(found) => found,
+            Err(DockerError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let created = found.created.and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second);
+        let names = found.repo_tags.into_iter().chain(found.repo_digests).flatten().filter(|name| !name.starts_with("<none>")).collect();
+        Ok(Some(ImageState { id: found.id.unwrap_or_default(), names, created }))
+    }
+
     /// The user that an image's commands run as (empty for root); none when it is not there.
     ///
     /// # Errors
@@ -76,11 +116,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Builds an image from a tar stream; `output` gets the log as it comes. Ends when dropped.
+    /// Builds an image from a tar stream; `output` gets the log as it comes, and `news` what it means. Ends when dropped.
     ///
     /// # Errors
     /// With the builder's words.
-    pub async fn build(&self, spec: &BuildSpec, context: TarStream, output: &mut (dyn FnMut(&[u8]) + Send)) -> Result<(), DockerError> {
+    pub async fn build(
+        &self,
+        spec: &BuildSpec,
+        context: TarStream,
+        output: &mut (dyn FnMut(&[u8], Option<BuildNews>) + Send),
+    ) -> Result<(), DockerError> {
         let attempt = "build the image";
         let feed = Feed::default();
         let body = bollard::body_try_stream(feed.watch(context));
@@ -107,7 +152,10 @@ impl Engine {
         let real = |tag: &String| !tag.starts_with("<none>");
         let mut images: Vec<ListedImage> = listed
             .into_iter()
-            .map(|i| ListedImage { id: i.id, tags: i.repo_tags.into_iter().filter(real).collect(), created: i.created })
+            .map(|i| {
+                let (tags, labels) = (i.repo_tags.into_iter().filter(real).collect(), i.labels.into_iter().collect());
+                ListedImage { id: i.id, tags, labels, created: i.created }
+            })
             .collect();
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
         Ok(images)
@@ -157,14 +205,27 @@ fn build_options(spec: &BuildSpec) -> query::BuildImageOptions {
     }
 }
 
-fn build_output(info: &BuildInfo, output: &mut (dyn FnMut(&[u8]) + Send)) {
+fn build_output(info: &BuildInfo, output: &mut (dyn FnMut(&[u8], Option<BuildNews>) + Send)) {
     if let Some(text) = &info.stream {
-        output(text.as_bytes());
+        output(text.as_bytes(), told(text));
     } else if let Some(status) = &info.status
         && info.progress_detail.as_ref().is_none_or(|p| p.current.is_none())
     {
-        output(format!("{status}\n").as_bytes());
+        let pulled = status.strip_prefix("Status: Downloaded newer image for ").map(|name| BuildNews::Pulled(name.trim().to_owned()));
+        output(format!("{status}\n").as_bytes(), pulled);
     }
+}
+
+/// What a line of the builder's means: ` ---> 0123456789ab` or `Step 1/2 : FROM image AS stage`.
+fn told(text: &str) -> Option<BuildNews> {
+    if let Some(id) = text.strip_prefix(" ---> ") {
+        let id = id.strip_suffix('\n')?;
+        return (id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| BuildNews::Layer(id.to_owned()));
+    }
+    let instruction = text.strip_prefix("Step ")?.split_once(" : ")?.1;
+    let mut words = instruction.split_ascii_whitespace();
+    let from = words.next().is_some_and(|word| word.eq_ignore_ascii_case("from"));
+    words.find(|word| !word.starts_with("--")).filter(|_| from).map(|name| BuildNews::From(name.to_owned()))
 }
 
 /// The reference with a tag: without one, old engines would pull every tag.
@@ -243,6 +304,22 @@ mod tests {
             ("a@sha256:00", "a@sha256:00"),
         ] {
             assert_eq!(full_reference(given), full);
+        }
+    }
+
+    #[test]
+    fn what_a_builder_says() {
+        for (text, news) in [
+            (" ---> 0123456789ab\n", Some(BuildNews::Layer("0123456789ab".into()))),
+            (" ---> Running in 0123456789ab\n", None),
+            (" ---> 0123456789ab", None),
+            (" ---> 0123456789abc\n", None),
+            ("Step 1/2 : FROM debian:13 AS one", Some(BuildNews::From("debian:13".into()))),
+            ("Step 1/2 : from --platform=linux/arm64 a/b", Some(BuildNews::From("a/b".into()))),
+            ("Step 2/2 : RUN FROM x", None),
+            ("Step 1/2 : FROM", None),
+        ] {
+            assert_eq!(told(text), news, "{text:?}");
         }
     }
 

@@ -16,12 +16,12 @@ mod network;
 mod volume;
 
 pub use archive::{PathKind, PathState};
-pub use connect::{Engine, Timings};
+pub use connect::{Engine, Identity, Timings};
 pub use container::{Attachment, ContainerSpec, ContainerState, Listed, VolumeMount};
 pub use error::DockerError;
 pub use exec::{ExecOutput, ExecSpec, ExecState, Frame};
 pub use feed::{Feed, TarStream};
-pub use image::{BuildSpec, ListedImage, Progress, full_reference};
+pub use image::{BuildNews, BuildSpec, ImageState, ListedImage, Progress, full_reference};
 pub use network::ListedNetwork;
 pub use volume::ListedVolume;
 

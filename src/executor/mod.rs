@@ -17,6 +17,7 @@ mod command;
 mod docker;
 mod files;
 mod host;
+mod images;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub use caches::CacheInfo;
 pub use docker::{DockerConfig, DockerExecutor};
 pub use files::MAX_READ;
 pub use host::{HostConfig, HostExecutor};
+pub use images::{BuiltImage, BuiltLayer, ImageFate, Images, OwnImage};
 
 /// The commit's tree as a tar stream. May be asked for more than once.
 pub trait Tree: Send + Sync {
@@ -142,6 +144,12 @@ pub trait StartObserver: Send {
     fn container_created(&mut self, id: &str, image: &str);
     /// The container runs.
     fn container_started(&mut self);
+    /// A run has this image, by its full name.
+    fn image_used(&mut self, _name: &str) {}
+    /// quire has just pulled this image, which was not there: it is quire's own to remove.
+    fn image_pulled(&mut self, _engine: &str, _name: &str, _id: &str) {}
+    /// A build says that it has made an image on its way, or used it again. Its commands can say so too.
+    fn layer_built(&mut self, _layer: &BuiltLayer) {}
     /// Where the output of a service goes, for as long as the service lives. Nowhere, unless somebody wants it.
     fn service_output(&mut self, _service: &str) -> Box<dyn OutputSink> {
         Box::new(Nowhere)
@@ -263,6 +271,19 @@ pub trait Executor: Send + Sync {
     ///
     /// An error is [`ExecutorError::Busy`] where a run has it.
     fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>>;
+
+    /// What caches take in bytes, in order; those of which it cannot be known are left out. May take long.
+    fn cache_sizes(&self) -> BoxFuture<'_, Result<Vec<(CacheInfo, u64)>, ExecutorError>>;
+
+    /// The images that this appliance has built. None on the host.
+    fn images(&self) -> BoxFuture<'_, Result<Images, ExecutorError>> {
+        Box::pin(std::future::ready(Ok(Images::default())))
+    }
+
+    /// Removes an image of this appliance's, unless something needs it or it is not what it was.
+    fn remove_image<'a>(&'a self, _image: &'a OwnImage) -> BoxFuture<'a, Result<ImageFate, ExecutorError>> {
+        Box::pin(std::future::ready(Ok(ImageFate::Missing)))
+    }
 
     /// Starts a command of a person's in a run's container, beside those of its jobs.
     ///

@@ -157,7 +157,8 @@ impl Git {
                 if matches!(&within, Err(GitError::Io { source, .. }) if is_none(source)) {
                     continue;
                 }
-                names.extend(within?.iter().filter(|name| name.ends_with(".git")).filter_map(|name| format!("{entry}/{name}").parse().ok()));
+                names
+                    .extend(within?.iter().filter(|name| name.ends_with(".git")).filter_map(|name| format!("{entry}/{name}").parse().ok()));
             }
         }
         Ok(names)

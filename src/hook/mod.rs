@@ -123,7 +123,9 @@ fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<
             notes.iter().for_each(|note| voice.say(note));
             return Some(runs);
         }
-        Ok(SocketAnswer::Ok | SocketAnswer::Freed(_) | SocketAnswer::Caches { .. }) => return Some(Vec::new()),
+        Ok(SocketAnswer::Ok | SocketAnswer::Freed(_) | SocketAnswer::Caches { .. } | SocketAnswer::Findings { .. }) => {
+            return Some(Vec::new());
+        }
         Ok(SocketAnswer::Error { message }) => {
             voice.say(&format!("warning: {message}"));
             return Some(Vec::new());

@@ -8,18 +8,22 @@
 //! Transactions are short and there is a pause between them: thousands of runs may go while
 //! pushes are recorded and pages are read. What goes is decided in [`policy`].
 
+mod caches;
 mod files;
+mod images;
 mod policy;
 mod retention;
 mod trust;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::with_causes;
+use crate::executor::{Executor, ExecutorError};
 use crate::live::Live;
 use crate::paths::Paths;
 use crate::run::event::Freed;
@@ -35,6 +39,7 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 const EVERY_WHILE_SHORT: Duration = Duration::from_secs(10 * 60);
 /// How often is looked whether space is short.
 const LOOK: Duration = Duration::from_secs(30);
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What is kept; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub struct Kept {
     pub logs: u64,
     /// Bytes of all artifacts.
     pub artifacts: u64,
+    /// Bytes of all caches.
+    pub caches: u64,
 }
 
 /// Why a round could not do a part of its work.
@@ -77,6 +84,8 @@ pub struct Parts {
     pub store: Store,
     /// Whom to tell.
     pub live: Live,
+    /// Where images and caches lie.
+    pub executors: Vec<Arc<dyn Executor>>,
     /// What is kept; replaced when the configuration is reloaded.
     pub kept: watch::Receiver<Kept>,
 }
@@ -89,6 +98,29 @@ struct Inner {
     parts: Parts,
     /// One round at a time; and whether the clock can be believed.
     round: Mutex<Trust>,
+    /// What the last round could not do.
+    problems: std::sync::Mutex<Vec<String>>,
+}
+
+/// What is not as it should be, a sentence each. They name repositories.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What could not be removed or packed.
+    pub maintenance: Vec<String>,
+    /// Whose schedules cannot be read.
+    pub schedules: Vec<String>,
+}
+
+fn in_a_sentence((repo, why): (String, String)) -> String {
+    format!("git's maintenance of {repo}: {why}")
+}
+
+/// What cannot be removed now is tried again. An engine that is away is no finding of housekeeping's.
+fn put_off(what: &str, error: &ExecutorError, freed: &mut Freed) {
+    match error {
+        ExecutorError::Unavailable(_) => tracing::debug!(%error, what, "housekeeping cannot ask the engine now"),
+        _ => freed.problems.push(format!("{what} cannot be removed: {error}")),
+    }
 }
 
 impl std::ops::Deref for Inner {
@@ -109,7 +141,7 @@ impl Housekeeping {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let trust = Trust::new(&parts.store);
-        Self(Arc::new(Inner { parts, round: Mutex::new(trust) }))
+        Self(Arc::new(Inner { parts, round: Mutex::new(trust), problems: std::sync::Mutex::default() }))
     }
 
     /// Keeps order until told to stop.
@@ -147,20 +179,40 @@ impl Housekeeping {
                 .push("the clock is far ahead of where it was; nothing is removed for its age until it has shown so for a day".to_owned());
         }
         let kept = *self.0.kept.borrow();
-        if let Err(error) = self.retain(kept, believed, &mut freed).await {
-            freed.problems.push(crate::causes::with_causes(&error));
-        }
-        if let Err(error) = self.clear_leftovers(&mut freed).await {
-            freed.problems.push(crate::causes::with_causes(&error));
-        }
+        let now = self.0.store.clock().now();
+        let cutoff = (kept.days > 0 && believed).then(|| now.plus(-i64::from(kept.days) * DAY_MS));
+        let done = [
+            self.retain(kept, cutoff, &mut freed).await,
+            self.clear_leftovers(&mut freed).await,
+            // Last, for an engine may be slow.
+            self.0.store.call(Store::mend_uses).await.map_err(HousekeepingError::from),
+            self.remove_caches(cutoff, kept.caches, &mut freed).await,
+            self.remove_images(cutoff, believed, &mut freed).await,
+        ];
+        freed.problems.extend(done.into_iter().filter_map(Result::err).map(|error| with_causes(&error)));
+        freed.problems.clone_into(&mut self.0.problems.lock().unwrap_or_else(PoisonError::into_inner));
         match self.0.store.call(Store::upkeep_problems).await {
-            Ok(problems) => {
-                freed.problems.extend(problems.into_iter().map(|(repo, problem)| format!("git's maintenance of {repo}: {problem}")))
-            }
-            Err(error) => freed.problems.push(crate::causes::with_causes(&error)),
+            Ok(problems) => freed.problems.extend(problems.into_iter().map(in_a_sentence)),
+            Err(error) => freed.problems.push(with_causes(&error)),
         }
         report(&freed);
         freed
+    }
+
+    /// What is not as it should be: what the last round could not do, repositories that git could not pack, and
+    /// those whose schedules are of an older commit.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn findings(&self) -> Result<Findings, StoreError> {
+        let read = |store: &Store| Ok((store.upkeep_problems()?, store.schedule_problems()?));
+        let (packing, schedules) = self.0.store.call(read).await?;
+        let mut maintenance = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        maintenance.extend(packing.into_iter().map(in_a_sentence));
+        let schedules = schedules.into_iter().map(|(repo, why)| {
+            format!("the schedules of {repo} are those of an older commit, for its newest pipeline cannot be read: {why}")
+        });
+        Ok(Findings { maintenance, schedules: schedules.collect() })
     }
 }
 
@@ -176,8 +228,18 @@ fn report(freed: &Freed) {
         tracing::warn!("housekeeping: {problem}");
     }
     if *freed != (Freed { problems: freed.problems.clone(), ..Freed::default() }) {
-        let Freed { runs, logs, artifacts, events, leftovers, bytes, .. } = freed;
-        tracing::info!(runs, logs, artifacts, events, leftovers, freed = in_words(*bytes), "housekeeping: removed what need not be kept");
+        let Freed { runs, logs, artifacts, events, images, caches, leftovers, bytes, .. } = freed;
+        tracing::info!(
+            runs,
+            logs,
+            artifacts,
+            events,
+            images,
+            caches,
+            leftovers,
+            freed = in_words(*bytes),
+            "housekeeping: removed what need not be kept"
+        );
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use crate::clock::Millis;
-use crate::names::RunId;
+use crate::executor::{BuiltImage, OwnImage};
+use crate::names::{RepoName, RunId};
 use crate::run::RunState;
-use crate::store::HeldRun;
+use crate::store::{HeldRun, ImageRow, LayerRow};
 
 /// How much of a repository's history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,45 @@ pub(super) fn over_budget(mut pieces: Vec<Piece>, essential: &HashSet<RunId>, bu
         over
     };
     pieces.into_iter().take_while(goes).collect()
+}
+
+/// What of images there is, and what is known of each.
+pub(super) struct Shelf<'a> {
+    /// Built ones.
+    pub(super) built: &'a [BuiltImage],
+    /// Those that were pulled or built, by name.
+    pub(super) rows: &'a [ImageRow],
+    /// What builds stood on, the newest first.
+    pub(super) layers: &'a [LayerRow],
+    /// Repositories of built ones that are gone.
+    pub(super) gone: HashSet<RepoName>,
+    /// Repositories with runs that have not ended.
+    pub(super) at_work: &'a [RepoName],
+    /// Whether one of those has not begun: nobody knows yet which image it needs.
+    pub(super) waits: bool,
+    /// What was last used before goes; none for nothing.
+    pub(super) cutoff: Option<Millis>,
+    /// What came to nothing before may go: a build that failed may be tried again soon. None for nothing.
+    pub(super) a_day_ago: Option<Millis>,
+}
+
+/// The images that go. Whether something needs one after all, the engine knows best.
+pub(super) fn superfluous_images(shelf: &Shelf<'_>) -> Vec<OwnImage> {
+    let named = |row: &ImageRow| OwnImage::Named { name: row.name.clone(), id: row.image_id.clone() };
+    let is_old = |row: &ImageRow| shelf.cutoff.is_some_and(|cutoff| row.used_at < cutoff);
+    let is_built = |name: &str| shelf.built.iter().any(|image| image.name == name);
+    let built = shelf.built.iter().filter_map(|image| {
+        let row = shelf.rows.iter().find(|row| row.name == image.name && row.image_id == image.id)?;
+        // Without a name nobody asks for it.
+        let goes = shelf.gone.contains(&image.repo) || image.name == image.id || is_old(row);
+        (goes && !shelf.at_work.contains(&image.repo)).then(|| named(row))
+    });
+    let pulled = shelf.rows.iter().filter(|row| !shelf.waits && !is_built(&row.name) && is_old(row)).map(named);
+    // They go with what was built on them.
+    let layers =
+        shelf.layers.iter().filter(|layer| !is_built(&layer.built_for) && shelf.a_day_ago.is_some_and(|then| layer.used_at < then));
+    let layers = layers.map(|layer| OwnImage::Layer { id: layer.image_id.clone(), since_ms: layer.since.0 });
+    built.chain(pulled).chain(layers).collect()
 }
 
 #[cfg(test)]
@@ -162,5 +202,38 @@ mod tests {
                 prop_assert!(budget > 0 && total - freed + last.bytes > budget);
             }
         }
+    }
+
+    #[test]
+    fn images_go_when_nobody_uses_them_and_never_from_a_repository_at_work() {
+        let repo = |name: &str| name.parse::<RepoName>().unwrap();
+        let built = |name: &str, of: &str| BuiltImage { name: name.into(), id: format!("id of {name}"), repo: repo(of) };
+        let row = |name: &str, used: i64| ImageRow { name: name.into(), image_id: format!("id of {name}"), used_at: Millis(used) };
+        let layer =
+            |id: &str, of: &str, used: i64| LayerRow { image_id: id.into(), since: Millis(1), built_for: of.into(), used_at: Millis(used) };
+        let unnamed = BuiltImage { name: "sha256:9".into(), id: "sha256:9".into(), repo: repo("app") };
+        let all = [built("app:new", "app"), built("app:old", "app"), built("busy:old", "busy"), built("gone:new", "gone"), unnamed];
+        let mut rows: Vec<ImageRow> = [("app:new", 90), ("app:old", 10), ("busy:old", 10), ("gone:new", 90), ("debian", 90), ("node", 10)]
+            .map(|(name, used)| row(name, used))
+            .to_vec();
+        rows.push(ImageRow { name: "sha256:9".into(), image_id: "sha256:9".into(), used_at: Millis(90) });
+        let layers = [layer("a", "app:new", 1), layer("b", "app:failed", 80), layer("c", "app:failed", 20)];
+        let goes = |waits: bool, at_work: &[RepoName], cutoff: Option<i64>, day: Option<i64>| -> Vec<String> {
+            let shelf = Shelf {
+                built: &all,
+                rows: &rows,
+                layers: &layers,
+                gone: HashSet::from([repo("gone")]),
+                at_work,
+                waits,
+                cutoff: cutoff.map(Millis),
+                a_day_ago: day.map(Millis),
+            };
+            superfluous_images(&shelf).iter().map(|image| image.name().to_owned()).collect()
+        };
+        assert_eq!(goes(false, &[repo("busy")], Some(50), Some(60)), ["app:old", "gone:new", "sha256:9", "node", "c"]);
+        assert_eq!(goes(true, &[repo("busy"), repo("app")], Some(50), Some(60)), ["gone:new", "c"]);
+        assert_eq!(goes(false, &[repo("app")], None, None), ["gone:new"]);
+        assert_eq!(goes(false, &[], None, None), ["gone:new", "sha256:9"]);
     }
 }

@@ -18,8 +18,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Events in one step.
 const EVENTS: u32 = 500;
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-
 /// Files below one root, `runs/` or `artifacts/`.
 struct Kind {
     root: PathBuf,
@@ -28,9 +26,7 @@ struct Kind {
 }
 
 impl Housekeeping {
-    pub(super) async fn retain(&self, kept: Kept, believed: bool, freed: &mut Freed) -> Result<(), HousekeepingError> {
-        let now = self.0.store.clock().now();
-        let cutoff = (kept.days > 0 && believed).then(|| now.plus(-i64::from(kept.days) * DAY_MS));
+    pub(super) async fn retain(&self, kept: Kept, cutoff: Option<Millis>, freed: &mut Freed) -> Result<(), HousekeepingError> {
         let repos = self.call(Store::repos_with_runs).await?;
         let mut essential = HashSet::new();
         for repo in &repos {

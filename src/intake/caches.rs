@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{CacheInfo, Executor, ExecutorError};
 use crate::names::RepoName;
 use crate::run::event::{AnsweredCache, SocketAnswer};
+use crate::store::Store;
 
 /// The caches of all executors, or of one repository in them.
 ///
@@ -16,7 +17,14 @@ pub(super) async fn list(executors: &[Arc<dyn Executor>], repo: Option<&RepoName
         match executor.caches().await {
             Ok(found) => {
                 let own = found.into_iter().filter(|cache| repo.is_none_or(|repo| cache.repo == *repo));
-                caches.extend(own.map(|cache| AnsweredCache { repo: cache.repo, name: cache.name, executor: executor.kind() }));
+                let answered = |cache: CacheInfo| AnsweredCache {
+                    repo: cache.repo,
+                    name: cache.name,
+                    executor: executor.kind(),
+                    bytes: None,
+                    used_at_ms: None,
+                };
+                caches.extend(own.map(answered));
             }
             // The first one runs new runs; of the others only what they left is of interest.
             Err(error) if place > 0 => tracing::debug!(%error, "the caches of an executor that is not used cannot be listed"),
@@ -24,6 +32,36 @@ pub(super) async fn list(executors: &[Arc<dyn Executor>], repo: Option<&RepoName
         }
     }
     caches.sort_by(|a, b| (&a.repo, &a.name).cmp(&(&b.repo, &b.name)));
+    Ok(caches)
+}
+
+/// The same with what each takes and when it was last used, as far as that can be known.
+pub(super) async fn list_in_full(
+    store: &Store,
+    executors: &[Arc<dyn Executor>],
+    repo: Option<&RepoName>,
+) -> Result<Vec<AnsweredCache>, ExecutorError> {
+    let mut caches = list(executors, repo).await?;
+    let uses = store.call(Store::cache_uses).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "when caches were used cannot be read");
+        Vec::new()
+    });
+    for executor in executors {
+        let kind = executor.kind();
+        if !caches.iter().any(|cache| cache.executor == kind) {
+            continue;
+        }
+        let sizes = executor.cache_sizes().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what caches take cannot be asked");
+            Vec::new()
+        });
+        for cache in caches.iter_mut().filter(|cache| cache.executor == kind) {
+            let size = sizes.iter().find(|(info, _)| info.repo == cache.repo && info.name == cache.name);
+            cache.bytes = size.map(|(_, bytes)| *bytes);
+            let used = uses.iter().find(|used| used.executor == kind && used.repo == cache.repo && used.name == cache.name);
+            cache.used_at_ms = used.map(|used| used.used_at);
+        }
+    }
     Ok(caches)
 }
 

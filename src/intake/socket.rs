@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Intake, caches};
-use crate::run::event::{SocketAnswer, SocketRequest};
+use crate::run::event::{Finding, SocketAnswer, SocketRequest};
 
 /// The longest request, in bytes.
 const MAX_REQUEST: u64 = 4096;
@@ -93,12 +93,21 @@ async fn answer(intake: &Intake, request: SocketRequest) -> SocketAnswer {
                 SocketAnswer::Error { message: "the event could not be recorded now; it is kept and tried again".to_owned() }
             }
         },
-        SocketRequest::Caches { repo } => caches::answer(caches::list(&intake.0.executors, repo.as_ref()).await),
+        SocketRequest::Caches { repo } => caches::answer(caches::list_in_full(&intake.0.store, &intake.0.executors, repo.as_ref()).await),
         SocketRequest::ClearCaches { repo, name } => caches::answer(caches::clear(&intake.0.executors, &repo, name.as_deref()).await),
         SocketRequest::Wake => {
             intake.0.queue.wake();
             SocketAnswer::Ok
         }
+        SocketRequest::Findings => match intake.0.housekeeping.findings().await {
+            Ok(found) => {
+                let of = |part: &str, texts: Vec<String>| {
+                    texts.into_iter().map(|text| Finding { part: part.to_owned(), text }).collect::<Vec<_>>()
+                };
+                SocketAnswer::Findings { findings: [of("maintenance", found.maintenance), of("schedules", found.schedules)].concat() }
+            }
+            Err(error) => SocketAnswer::Error { message: error.to_string() },
+        },
         SocketRequest::Housekeep => SocketAnswer::Freed(intake.0.housekeeping.round().await),
     }
 }

@@ -78,6 +78,8 @@ pub enum SocketRequest {
     },
     /// Remove now what `:keep` does not ask for; answered when that is done.
     Housekeep,
+    /// What is wrong with maintenance and schedules, by name?
+    Findings,
 }
 
 /// The answer to a [`SocketRequest`]: one JSON line.
@@ -101,6 +103,11 @@ pub enum SocketAnswer {
     Ok,
     /// This is gone.
     Freed(Freed),
+    /// This is wrong.
+    Findings {
+        /// In order.
+        findings: Vec<Finding>,
+    },
     /// Not done, with a sentence.
     Error {
         /// Why.
@@ -117,6 +124,21 @@ pub struct AnsweredCache {
     pub name: String,
     /// What keeps it: docker or host.
     pub executor: ExecutorKind,
+    /// What it takes, where that is known.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// When a run last had it, where that is known.
+    #[serde(default)]
+    pub used_at_ms: Option<Millis>,
+}
+
+/// Something that is not as it should be, for whoever may know the names of repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The part of the appliance that it belongs to: `maintenance` or `schedules`.
+    pub part: String,
+    /// What it is, in a sentence.
+    pub text: String,
 }
 
 /// One run of a [`SocketAnswer`].
@@ -141,9 +163,15 @@ pub struct Freed {
     pub artifacts: u64,
     /// Recorded pushes without runs.
     pub events: u64,
+    /// Images that were built or pulled for runs.
+    #[serde(default)]
+    pub images: u64,
+    /// Caches.
+    #[serde(default)]
+    pub caches: u64,
     /// Files and folders that belonged to nothing, and old copies of the database.
     pub leftovers: u64,
-    /// Bytes of all these files.
+    /// Bytes of all these files and caches; of images nobody knows what they share.
     pub bytes: u64,
     /// What could not be done, a sentence each; it is tried again.
     pub problems: Vec<String>,

@@ -22,7 +22,7 @@ use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
-use crate::executor::{Executor, ExecutorError, OutputSink, StartObserver, StartSpec, Stream, Workspace};
+use crate::executor::{BuiltLayer, Executor, ExecutorError, OutputSink, StartObserver, StartSpec, Stream, Workspace};
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
@@ -193,6 +193,7 @@ impl Runner {
             let made = self.0.store.call(move |store| store.workspace_made(id, &path)).await;
             made.map_err(|error| unrecorded(&RecordError::from(error)))?;
         }
+        observer.caches_used(executor.kind(), &spec);
         *held = Held::Perhaps;
         let env = spec.env.clone();
         crate::fault::point("runner-before-start");
@@ -408,6 +409,20 @@ struct Observer {
 }
 
 impl Observer {
+    /// Notes what is only of use to housekeeping.
+    fn note(&self, change: impl FnOnce(&Store) -> Result<(), StoreError>) {
+        if let Err(error) = tokio::task::block_in_place(|| change(&self.store)) {
+            tracing::error!(run = %self.run, error = &error as &dyn std::error::Error, "what a run uses cannot be noted");
+        }
+    }
+
+    fn caches_used(&self, executor: ExecutorKind, spec: &StartSpec) {
+        if !spec.caches.is_empty() {
+            let names: Vec<String> = spec.caches.iter().map(|cache| cache.name.clone()).collect();
+            self.note(|store| store.caches_used(executor, &spec.repo, &names));
+        }
+    }
+
     fn record(&self, change: impl FnOnce(&Store) -> Result<(), StoreError>) {
         if let Err(error) = tokio::task::block_in_place(|| change(&self.store)) {
             // The container carries the run's id as a label, so reconciling finds it without the row.
@@ -440,6 +455,18 @@ impl StartObserver for Observer {
     fn container_started(&mut self) {
         self.record(|store| store.container_started(self.run));
         crate::fault::point("runner-container-started");
+    }
+
+    fn image_used(&mut self, name: &str) {
+        self.note(|store| store.image_used(name));
+    }
+
+    fn image_pulled(&mut self, engine: &str, name: &str, id: &str) {
+        self.note(|store| store.image_owned(engine, name, id));
+    }
+
+    fn layer_built(&mut self, layer: &BuiltLayer) {
+        self.note(|store| store.layer_built(&layer.engine, &layer.id, Millis(layer.since_ms), &layer.built_for));
     }
 
     fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {

@@ -1,7 +1,8 @@
 //! `quire serve`: puts the parts together, starts them in order, and stops them in order.
 //!
-//! Order of starting: configuration, database (copied and migrated where due), names (renames that were begun), event socket, web;
-//! then, side by side, the intake (drain the spool, compare refs, listen) and the runner (reconcile,
+//! Order of starting: configuration, the web's address (which says `starting` from here on), database (copied and
+//! migrated where due), names (renames that were begun), event socket, web; then, side by side, the intake (drain the spool,
+//! compare refs, listen) and the runner (reconcile,
 //! then claim). TERM: the web lets its streams go, the runner ends what it drives, the intake
 //! finishes what it holds.
 
@@ -11,13 +12,13 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::Sender;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Loaded};
@@ -31,7 +32,7 @@ use crate::queue::Queue;
 use crate::renaming::Renaming;
 use crate::runner::{self, Runner, RunnerConfig};
 use crate::store::{Store, StoreError};
-use crate::web::{self, HealthBoard, Part, Status, WebState};
+use crate::web::{self, Door, HealthBoard, Part, Status, WebState};
 
 /// How long an address may be in use before that counts as somebody else's server.
 const HANDOVER: Duration = Duration::from_secs(2);
@@ -98,6 +99,21 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     parts::make_folders(&paths).map_err(|(path, source)| system(format!("make {}", path.display()))(source))?;
     parts::tell_push_path(&paths, &config).map_err(system("write what git has to know"))?;
     let clock = Clock::system();
+    let health = HealthBoard::new(clock.clone());
+    health.set(Part::Config, Status::Ok, "loaded", None);
+    let web_config = parts::web_config(&config);
+    let address = parts::listen_address(&config);
+    let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
+    parts::note_endpoint(&paths, address, &web_config.url).map_err(system("note where the server listens"))?;
+    tracing::info!(%address, "listening");
+    // Who asks meanwhile hears that it is starting: a migration may take long.
+    let door = Door::new(health.clone());
+    let (listener, router, stop) =
+        (listener.into_std().map_err(system(format!("listen on {address}")))?, door.router(), shutdown.child_token());
+    let web = AbortOnDropHandle::new(web_runtime.spawn(async move {
+        // Heard by the threads that it is served by.
+        web::serve(TcpListener::from_std(listener)?, router, stop).await
+    }));
     let store = open(&paths, &clock).await?;
     let instance = store.call(|store| store.instance_id()).await?;
     parts::note_instance(&paths, &instance).map_err(system("note which instance this is"))?;
@@ -106,10 +122,15 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     let renaming = Renaming::new(&paths, store.clone());
     settle_names(&renaming).await;
     let meter = Meter::default();
-    let web_config = parts::web_config(&config);
     let (keep, kept) = tokio::sync::watch::channel(parts::kept(&config));
-    let housekeeping = Housekeeping::new(housekeeping::Parts { paths: paths.clone(), store: store.clone(), live: live.clone(), kept });
     let executors = parts::executors(&config, &instance, &paths);
+    let housekeeping = Housekeeping::new(housekeeping::Parts {
+        paths: paths.clone(),
+        store: store.clone(),
+        live: live.clone(),
+        executors: executors.clone(),
+        kept,
+    });
     let (about, url) = (executors.clone(), web_config.url.clone());
     let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), about, url);
     let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
@@ -129,26 +150,22 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     let socket = socket.map_err(system(format!("listen on {}", paths.socket().display())))?;
     let attach = bound(async || intake::bind(&paths.attach_socket())).await;
     let attach = attach.map_err(system(format!("listen on {}", paths.attach_socket().display())))?;
-    let address = parts::listen_address(&config);
-    let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
-    let health = HealthBoard::new(clock.clone());
-    health.set(Part::Config, Status::Ok, "loaded", None);
     let state =
         WebState { store, paths: paths.clone(), live, clock, config: web_config, queue, meter: meter.clone(), health: health.clone() };
-    parts::note_endpoint(&paths, address, &state.config.url).map_err(system("note where the server listens"))?;
-    tracing::info!(%address, "listening");
 
     // Each a task of its own: what waits for a slow disk or a silent engine holds up nothing else.
     let mut work = JoinSet::new();
     let names_queue = state.queue.clone();
-    work.spawn_on(web::watch(state.clone(), shutdown.child_token()), &web_runtime);
-    let (stop, listener) = (shutdown.child_token(), listener.into_std().map_err(system(format!("listen on {address}")))?);
-    let serve_web = async move {
-        // Heard by the threads that it is served by.
-        let listener = TcpListener::from_std(listener)?;
-        web::serve(listener, web::router(state), stop).await
+    door.open(web::router(state.clone()));
+    work.spawn_on(web::watch(state, shutdown.child_token()), &web_runtime);
+    let web_ended = async move {
+        match web.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the web ended"),
+            Err(error) => tracing::error!(%error, "internal error: the web broke off"),
+        }
     };
-    work.spawn_on(serve_web.map(|ended| ended.unwrap_or_else(|error| tracing::error!(%error, "the web ended"))), &web_runtime);
+    work.spawn(web_ended);
     let (stop, board) = (shutdown.clone(), health.clone());
     work.spawn(async move {
         let catch_up_and_watch = async {
@@ -170,6 +187,10 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     let (attending, stop) = (runner.clone(), shutdown.child_token());
     work.spawn(async move { attending.attend(attach, stop).await });
     work.spawn(runner.run(shutdown.clone()));
+    let (stop, board, kept_up) = (shutdown.clone(), health.clone(), housekeeping.clone());
+    work.spawn(async move {
+        stop.run_until_cancelled(watch::upkeep(&kept_up, &board)).await;
+    });
     work.spawn(housekeeping.run(shutdown.child_token()));
     work.spawn(renaming.keep(names_queue, shutdown.child_token()));
     loop {

@@ -135,7 +135,7 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
 
 pub(super) fn kept(config: &Config) -> Kept {
     let keep = &config.keep;
-    Kept { runs: keep.runs, days: keep.days, logs: keep.logs, artifacts: keep.artifacts }
+    Kept { runs: keep.runs, days: keep.days, logs: keep.logs, artifacts: keep.artifacts, caches: keep.caches }
 }
 
 /// The executor that is asked for first; the other one only cleans up after a change of mind.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::executor::Executor;
+use crate::housekeeping::{Findings, Housekeeping};
 use crate::intake::Intake;
 use crate::meter::Meter;
 use crate::run::ExecutorKind;
@@ -47,4 +48,32 @@ pub(super) async fn intake(intake: &Intake, health: &HealthBoard) {
         }
         tokio::time::sleep(EVERY).await;
     }
+}
+
+/// Reports what housekeeping and the reading of schedules could not do. What everybody may read names no repository.
+pub(super) async fn upkeep(housekeeping: &Housekeeping, health: &HealthBoard) {
+    loop {
+        match housekeeping.findings().await {
+            Ok(Findings { maintenance, schedules }) => {
+                report(health, Part::Maintenance, "problems", maintenance, "nothing is in its way", |n| {
+                    format!("{n} of its tasks failed, and are tried again: `status` over SSH names them")
+                });
+                report(health, Part::Schedules, "unread", schedules, "read", |n| {
+                    format!("{n} of the pipelines with schedules cannot be read, the old ones stay: `status` over SSH names them")
+                });
+            }
+            // The reading of the database says so.
+            Err(error) => tracing::error!("health: {}", crate::causes::with_causes(&error)),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+fn report(health: &HealthBoard, part: Part, what: &'static str, details: Vec<String>, well: &str, words: impl Fn(usize) -> String) {
+    let figure = Some(Figure { what, value: details.len() as u64 });
+    let (status, message) = match details.len() {
+        0 => (Status::Ok, well.to_owned()),
+        n => (Status::Degraded, words(n)),
+    };
+    health.set_in_detail(part, status, message, figure, details);
 }

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001_initial.sql"),
     include_str!("../../migrations/0002_pipelines.sql"),
     include_str!("../../migrations/0003_former_names.sql"),
+    include_str!("../../migrations/0004_upkeep.sql"),
 ];
 
 /// Brings the database to the newest version, after a copy of one that already holds data.

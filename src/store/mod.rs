@@ -23,6 +23,7 @@ mod schedules;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod uses;
 
 pub use error::StoreError;
 pub use events::{Recorded, RefsNow, SeenRef};
@@ -36,3 +37,4 @@ pub use repeat::Repeat;
 pub use retention::{HeldRun, LastUpkeep, RemovedFiles};
 pub use schedules::{NewSchedule, ScheduleRow, ScheduleSource};
 pub use sessions::SignIn;
+pub use uses::{CacheUse, ImageRow, LayerRow};

@@ -98,6 +98,21 @@ impl Store {
         })
     }
 
+    /// The repositories whose newest pipeline could not be read, and why.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn schedule_problems(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let attempt = "read which schedules are of an older commit";
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT repo, problem FROM schedule_sources WHERE problem IS NOT NULL ORDER BY repo")
+                .attempt(attempt)?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).attempt(attempt)?;
+            rows.collect::<rusqlite::Result<_>>().attempt(attempt)
+        })
+    }
+
     /// Notes why the pipeline of a commit could not be read; the schedules stay.
     ///
     /// # Errors

@@ -520,7 +520,8 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
     let (branch_of, sha) = (branch("main"), "1".repeat(40).parse().unwrap());
     f.store.set_schedules(&shop, &branch_of, &sha, &[("night".into(), "0 3 * * *".into(), Millis(i64::MAX))]).unwrap();
     let nothing_is_forgotten = || {
-        f.store.keep_seen_refs_of(&[]).unwrap();
+        f.store.forget_seen_refs(&app).unwrap();
+        f.store.forget_seen_refs(&shop).unwrap();
         f.store.keep_schedules_of(&[]).unwrap();
         for name in [&app, &shop] {
             assert!(f.store.seen_refs(name).unwrap().len() >= 4 && f.store.schedules(Some(name)).unwrap().len() == 1);
@@ -538,7 +539,7 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
     record(&f.store, "app", &["fifth"]);
     nothing_is_forgotten();
     f.clock.fetch_add(61_000, Ordering::SeqCst);
-    f.store.keep_seen_refs_of(std::slice::from_ref(&shop)).unwrap();
+    f.store.forget_seen_refs(&app).unwrap();
     assert_eq!((runs("app"), runs("shop"), f.store.seen_refs(&app).unwrap().len()), (5, 5, 5));
     assert!(f.store.runs_are_all_of(&shop));
     assert!(f.store.claim_next(ExecutorKind::Host).unwrap().is_some());
@@ -549,14 +550,14 @@ fn whatever_name_is_used_it_leads_to_the_rows_before_under_and_after_a_rename() 
     let stale = |branch: &str| {
         let (event, mut runs) = push("shop", &[branch]);
         runs[0].unexamined = true;
-        f.store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
-        Run { repo: app.clone(), ..f.store.run(runs[0].id).unwrap().unwrap() }
+        let recorded = f.store.record_event(&event, &runs, &RefsNow::new(), policy::settle).unwrap();
+        Run { repo: app.clone(), ..f.store.run(recorded.runs[0].0).unwrap().unwrap() }
     };
     let group = Group { name: "deploy".into(), supersede: true };
     let (older, newer) = (stale("sixth"), stale("seventh"));
     f.store.examined(&older, Some(&group), policy::settle).unwrap();
     assert!(f.store.examined(&newer, Some(&group), policy::settle).unwrap().contains(&older.id));
-    f.store.keep_seen_refs_of(&[]).unwrap();
+    f.store.forget_seen_refs(&shop).unwrap();
     assert_eq!(f.store.seen_refs(&shop).unwrap(), [], "at rest what is gone is forgotten");
     // A name that is taken by another one leads there no more, and with the repository its names go.
     f.store.forget_former_name(&app).unwrap();
@@ -572,6 +573,40 @@ impl Store {
     fn runs_are_all_of(&self, repo: &RepoName) -> bool {
         self.repos_with_runs().unwrap() == std::slice::from_ref(repo)
     }
+}
+
+#[test]
+fn what_images_and_caches_were_used_for_is_kept_as_long_as_they_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicI64::new(1_700_000_100_000));
+    let store = open(&folder, &clock).unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("quire.db")).unwrap();
+    database.execute_batch(include_str!("../../migrations/samples/0004_upkeep.sql")).unwrap();
+    let used = |engine: &str| store.images(engine).unwrap().into_iter().map(|row| (row.name, row.used_at.0)).collect::<Vec<_>>();
+    assert_eq!(used("ENGINE"), [("debian:trixie-slim".to_owned(), 1_700_000_000_000)]);
+    assert_eq!((used("ANOTHER"), store.layers("ENGINE").unwrap().len(), store.cache_uses().unwrap().len()), (Vec::new(), 1, 2));
+    // Whatever was not quire's own does not become so by being used; what follows soon is the same use.
+    store.image_used("node:20").unwrap();
+    store.image_used("debian:trixie-slim").unwrap();
+    assert_eq!(used("ENGINE")[0].1, 1_700_000_000_000);
+    clock.store(1_700_007_200_000, Ordering::SeqCst);
+    store.image_used("debian:trixie-slim").unwrap();
+    let repo = "app".parse().unwrap();
+    store.caches_used(ExecutorKind::Docker, &repo, &["target".into(), "new".into()]).unwrap();
+    assert_eq!(used("ENGINE"), [("debian:trixie-slim".to_owned(), 1_700_007_200_000)]);
+    // A layer that is used again is still of the build that made it.
+    store.layer_built("ENGINE", "0123456789ab", Millis(1_700_007_200_000), "quire/app:other").unwrap();
+    let layer = store.layers("ENGINE").unwrap().pop().unwrap();
+    assert_eq!((layer.since.0, layer.built_for.as_str(), layer.used_at.0), (1_700_000_000_000, "quire/app:other", 1_700_007_200_000));
+    // The clock was wrong, and is set right.
+    clock.store(1_700_003_600_000, Ordering::SeqCst);
+    store.mend_uses().unwrap();
+    assert_eq!(used("ENGINE")[0].1, 1_700_003_600_000);
+    store.forget_cache(ExecutorKind::Docker, &repo, "target").unwrap();
+    store.forget_image("ENGINE", "0123456789ab").unwrap();
+    store.forget_image("ENGINE", "debian:trixie-slim").unwrap();
+    let left: Vec<_> = store.cache_uses().unwrap().into_iter().map(|used| used.name).collect();
+    assert_eq!((left, used("ENGINE"), store.layers("ENGINE").unwrap()), (vec!["new".into(), "deps".into()], Vec::new(), Vec::new()));
 }
 
 /// A push of one branch whose pipeline may name a group.

@@ -40,11 +40,25 @@ pub enum Part {
     Queue,
     /// The configuration in force; degraded when a reload failed.
     Config,
+    /// Git's maintenance of repositories, and the removal of what need not be kept.
+    Maintenance,
+    /// What starts by itself; degraded where a pipeline that has schedules cannot be read.
+    Schedules,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Database, Self::EventSocket, Self::Sshd, Self::Docker, Self::Disk, Self::Queue, Self::Config];
+    pub const ALL: [Self; 9] = [
+        Self::Database,
+        Self::EventSocket,
+        Self::Sshd,
+        Self::Docker,
+        Self::Disk,
+        Self::Queue,
+        Self::Config,
+        Self::Maintenance,
+        Self::Schedules,
+    ];
 
     /// Its name in JSON and in metrics.
     #[must_use]
@@ -57,6 +71,8 @@ impl Part {
             Self::Disk => "disk",
             Self::Queue => "queue",
             Self::Config => "config",
+            Self::Maintenance => "maintenance",
+            Self::Schedules => "schedules",
         }
     }
 
@@ -157,6 +173,7 @@ struct Entry {
     status: Status,
     message: String,
     figure: Option<Figure>,
+    details: Vec<String>,
     checked_at: Millis,
     at: Instant,
 }
@@ -173,6 +190,9 @@ pub struct Reading {
     pub message: String,
     /// A number that goes with it.
     pub figure: Option<Figure>,
+    /// What may name repositories: only for whoever has signed in.
+    #[serde(skip)]
+    pub details: Vec<String>,
     /// When it was checked.
     pub checked_at_ms: Millis,
     /// How long ago that is, by a clock that nobody sets.
@@ -196,7 +216,12 @@ impl HealthBoard {
 
     /// Puts the result of a check up.
     pub fn set(&self, part: Part, status: Status, message: impl Into<String>, figure: Option<Figure>) {
-        let entry = Entry { status, message: message.into(), figure, checked_at: self.clock.now(), at: Instant::now() };
+        self.set_in_detail(part, status, message, figure, Vec::new());
+    }
+
+    /// The same, with sentences that only those read who have signed in.
+    pub fn set_in_detail(&self, part: Part, status: Status, message: impl Into<String>, figure: Option<Figure>, details: Vec<String>) {
+        let entry = Entry { status, message: message.into(), figure, details, checked_at: self.clock.now(), at: Instant::now() };
         self.table.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = Some(entry);
     }
 
@@ -247,6 +272,7 @@ fn reading(part: Part, age: Duration, entry: Entry) -> Reading {
         status: if stale { entry.status.max(Status::Degraded) } else { entry.status },
         message: if stale { format!("not checked for {} s; before: {}", age.as_secs(), entry.message) } else { entry.message },
         figure: entry.figure,
+        details: entry.details,
         checked_at_ms: entry.checked_at,
         age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
     }
@@ -271,7 +297,10 @@ fn no_store(response: impl IntoResponse) -> Response {
 
 /// `GET /healthz`, `GET /livez`: all there is to know, 503 only when the appliance is down.
 pub(super) async fn healthz(axum::extract::State(app): Shared) -> Response {
-    let board = &app.web.health;
+    live(&app.web.health)
+}
+
+fn live(board: &HealthBoard) -> Response {
     let readings = board.readings();
     let overall = overall(&readings);
     let parts: serde_json::Map<_, _> = readings.iter().map(|r| (r.part.as_str().to_owned(), json!(r))).collect();
@@ -287,9 +316,25 @@ pub(super) async fn healthz(axum::extract::State(app): Shared) -> Response {
 
 /// `GET /readyz`: 200 when pushes lead to runs, else 503 and why not.
 pub(super) async fn readyz(axum::extract::State(app): Shared) -> Response {
-    let reasons = app.web.health.unready();
+    ready(&app.web.health)
+}
+
+fn ready(board: &HealthBoard) -> Response {
+    let reasons = board.unready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     no_store((status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))))
+}
+
+/// What is answered while the database is opened and migrated: health, and a word for everybody else.
+pub(super) fn while_starting(board: &HealthBoard, path: &str) -> Response {
+    match path {
+        "/healthz" | "/livez" => live(board),
+        "/readyz" => ready(board),
+        _ => {
+            let again = [(header::RETRY_AFTER, "1")];
+            no_store((StatusCode::SERVICE_UNAVAILABLE, again, "quire is starting; the page is there in a moment\n"))
+        }
+    }
 }
 
 #[derive(Template)]
@@ -367,7 +412,14 @@ mod tests {
 
     #[test]
     fn a_check_that_hangs_is_a_finding() {
-        let entry = Entry { status: Status::Ok, message: "fine".into(), figure: None, checked_at: Millis(0), at: Instant::now() };
+        let entry = Entry {
+            status: Status::Ok,
+            message: "fine".into(),
+            figure: None,
+            details: Vec::new(),
+            checked_at: Millis(0),
+            at: Instant::now(),
+        };
         assert_eq!(reading(Part::Docker, Duration::from_secs(89), entry.clone()).status, Status::Ok);
         let stale = reading(Part::Docker, Duration::from_secs(91), entry.clone());
         assert_eq!((stale.status, stale.message.as_str()), (Status::Degraded, "not checked for 91 s; before: fine"));

@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::checks::init_status;
-use super::health::Status;
+use super::health::{Part, Status};
 use super::{App, Shared};
 use crate::meter::{BOUNDS, Histogram, Meter};
 use crate::paths::Paths;
@@ -90,13 +90,23 @@ fn own(text: &mut Text, app: &App) {
     text.gauge("quire_uptime_seconds", "Time since serve started.", app.web.health.uptime().as_secs());
     text.gauge("quire_sse_clients", "Live streams being followed.", app.follower_count());
     text.family("quire_part_health", "gauge", "Health of a part: 2 ok, 1 degraded, 0 down.");
-    for reading in app.web.health.readings() {
+    let readings = app.web.health.readings();
+    for reading in &readings {
         let value = match reading.status {
             Status::Ok => 2,
             Status::Degraded => 1,
             Status::Down => 0,
         };
         text.sample("quire_part_health", &[("part", reading.part.as_str())], value);
+    }
+    for (part, name, help) in [
+        (Part::Maintenance, "quire_maintenance_problems", "Repositories that git could not pack, and things that could not be removed."),
+        (Part::Schedules, "quire_schedules_unread", "Repositories whose schedules are those of an older commit."),
+    ] {
+        if let Some(figure) = app.web.health.readings().into_iter().find(|reading| reading.part == part).and_then(|reading| reading.figure)
+        {
+            text.gauge(name, help, figure.value);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod artifacts;
 mod assets;
 mod changes;
 mod checks;
+mod door;
 mod error;
 mod health;
 mod home;
@@ -47,6 +48,7 @@ use crate::queue::Queue;
 use crate::store::Store;
 
 pub use checks::watch;
+pub use door::Door;
 pub use error::WebError;
 pub use health::{Figure, HealthBoard, Overall, Part, Status};
 pub use server::{Limits, serve, serve_with};

@@ -82,6 +82,47 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
     forge.check_whole();
 }
 
+/// Says whose it is to whoever connects.
+const SERVER: &str = "$s = IO::Socket::INET->new(Listen => 5, LocalPort => 5432) or die; while ($c = $s->accept) { print $c qq(at your service\\n); close $c }";
+
+#[test]
+fn the_services_of_a_kept_container_are_there_for_the_person_and_go_with_it() {
+    if skipped("docker") {
+        return;
+    }
+    let mut forge = contained();
+    let service = format!(
+        "(ci.service :db {{:image \"debian:trixie-slim\" :command [\"perl\" \"-MIO::Socket::INET\" \"-e\" \"{SERVER}\"]\n  :ready [\"bash\" \"-c\" \"exec 3<>/dev/tcp/127.0.0.1/5432\"]}})\n"
+    );
+    let text = pipeline("exit 3").replace("(ci.job", &(service + "(ci.job"));
+    let tree = forge.tree_with("app", &text);
+    tree.push(&["-o", "ci.keep", "main"]);
+    let run = forge.end_of(forge.newest("app").id);
+    assert_eq!(run.failure_kind, Some(FailureKind::Job), "{run:?}");
+    let asked = || forge.ssh_ok(&format!("run attach {} bash -c 'exec 3<>/dev/tcp/db/5432 && cat <&3'", run.id));
+    assert_eq!(asked(), "at your service\n");
+    // A cancel that comes too late, a second look for strays, a server that was killed: it is still there.
+    let _ = forge.ssh(&format!("run cancel {}", run.id));
+    forge.kill();
+    forge.serve();
+    let asked = || forge.ssh_ok(&format!("run attach {} bash -c 'exec 3<>/dev/tcp/db/5432 && cat <&3'", run.id));
+    assert_eq!(asked(), "at your service\n");
+    assert!(forge.stop().success());
+    let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
+    assert_eq!(database.execute("UPDATE kept_containers SET until_ms = 1", []).unwrap(), 1);
+    drop(database);
+    forge.serve();
+    let label = format!("label=io.quire.run={}", run.id);
+    let left = |kind: &[&str]| {
+        let listed =
+            Command::new("docker").args(["--host", &endpoint()]).args(kind).args(["--quiet", "--filter", &label]).output().unwrap();
+        assert!(listed.status.success(), "{}", said(&listed));
+        !listed.stdout.is_empty()
+    };
+    wait_for("all of it to go", || (!left(&["ps", "--all"]) && !left(&["network", "ls"])).then_some(()));
+    forge.check_whole();
+}
+
 #[test]
 fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
     if skipped("docker") {

@@ -31,6 +31,7 @@ mod registry;
 mod renames;
 mod scarce;
 mod services;
+mod upkeep;
 
 use std::path::Path;
 use std::process::Command;

@@ -60,7 +60,9 @@ fn killed_at(forge: &TestForge, point: &str) {
 /// Waits until `app` is `shop`, whoever makes it so.
 #[track_caller]
 fn wait_for_the_rename(forge: &TestForge) {
-    let done = || Git::new(&forge.paths).exists(&name("shop")) && forge.store().former_names().unwrap().iter().all(|former| !former.moving);
+    let done = || {
+        Git::new(&forge.paths).exists(&name("shop")).unwrap() && forge.store().former_names().unwrap().iter().all(|former| !former.moving)
+    };
     wait_for("the rename", || done().then_some(()));
 }
 
@@ -133,7 +135,7 @@ fn by_a_command_that_is_killed_before_it_is_noted() {
     let mut forge = TestForge::start();
     let (tree, gate) = held(&forge);
     killed_at(&forge, "rename-reserved");
-    assert!(Git::new(&forge.paths).exists(&name("app")));
+    assert!(Git::new(&forge.paths).exists(&name("app")).unwrap());
     let refused = tree.git(&["push", "-q", "ssh://git@forge/shop", "main"]);
     assert!(!refused.status.success() && said(&refused).contains("the name `shop` is just being given"), "{}", said(&refused));
     fs::write(gate.join("go"), "").unwrap();

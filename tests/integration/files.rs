@@ -161,7 +161,7 @@ fn caches_are_listed_and_cleared_through_the_server() {
     forge.tree_with("app", super::GREEN).push(&["main"]);
     forge.end_of(forge.newest("app").id);
     let listed: serde_json::Value = serde_json::from_str(&forge.ssh_ok("cache list --json --repo app")).unwrap();
-    assert_eq!(listed["caches"][1], serde_json::json!({"repo": "app", "name": "deps", "executor": "host"}));
+    assert_eq!(listed["caches"][1], serde_json::json!({"repo": "app", "name": "deps", "executor": "host", "bytes": 1, "used_at_ms": null}));
     assert!(forge.ssh_ok("cache list").contains("group/app"));
     assert_eq!(forge.ssh("cache clear app nothing").status.code(), Some(3));
     assert_eq!(forge.ssh_ok("cache clear app deps"), "removed the cache deps of app\n");

@@ -22,6 +22,7 @@ mod restarts;
 mod runs;
 mod starts;
 mod transitions;
+mod upkeep;
 mod values;
 
 /// A pipeline whose one job prints a line.

@@ -58,7 +58,7 @@ fn the_example_of_the_documentation() {
         "ci": {"executor": "host", "engine": "tcp://10.0.0.1:2375", "concurrent-runs": 3, "image": "alpine:3", "timeout": "1h30m",
                "memory": "512m", "cpus": 0.5, "pids": 100, "network": false, "max-log": "1m", "max-artifacts": "2m", "retry-orphaned": false,
                "keep-failed": "2h"},
-        "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "min-free": "0"},
+        "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0"},
         "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"}},
     });
     let loaded = file("{", value).unwrap();
@@ -71,7 +71,7 @@ fn the_example_of_the_documentation() {
     assert_eq!((ci.image.as_str(), ci.timeout, ci.memory, ci.cpus), ("alpine:3", Duration::from_secs(5400), 512 << 20, 500));
     assert_eq!((ci.pids, ci.network, ci.max_log, ci.max_artifacts, ci.retry_orphaned), (100, false, 1 << 20, 2 << 20, false));
     assert_eq!(ci.keep_failed, Duration::from_secs(7200));
-    assert_eq!((keep.runs, keep.days, keep.logs, keep.artifacts, keep.min_free), (5, 9, 1024, 1024, 0));
+    assert_eq!((keep.runs, keep.days, keep.logs, keep.artifacts, keep.caches, keep.min_free), (5, 9, 1024, 1024, 2048, 0));
     assert_eq!(secrets["npm-token"], SecretSource::Environment("NPM_TOKEN".to_owned()));
     assert!(loaded.warnings.is_empty());
     assert!(loaded.settings().iter().all(|setting| setting.origin == Origin::File), "{:?}", loaded.settings());

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::super::caches::{CacheInfo, Seen, busy, seen};
 use super::super::{CacheMount, ExecutorError};
 use super::aside::NotGiven;
+use super::hold::Hold;
 use super::{DockerExecutor, FOLDER, INSTANCE, REPO, aside, fault};
 use crate::docker::{DockerError, Labels, VolumeMount};
 use crate::names::RepoName;
@@ -19,7 +20,12 @@ const CACHE: &str = "io.quire.cache";
 
 impl DockerExecutor {
     /// Makes sure of the caches' volumes; gives where each is mounted, the outer one of two before the inner.
-    pub(super) async fn cache_mounts(&self, repo: &RepoName, caches: &[CacheMount]) -> Result<Vec<VolumeMount>, ExecutorError> {
+    pub(super) async fn cache_mounts(
+        &self,
+        repo: &RepoName,
+        caches: &[CacheMount],
+        hold: &Hold,
+    ) -> Result<Vec<VolumeMount>, ExecutorError> {
         let mut mounts = Vec::new();
         for cache in caches {
             let target = match seen(cache, Path::new(FOLDER))? {
@@ -27,6 +33,7 @@ impl DockerExecutor {
                 Seen::Elsewhere(path) => path,
             };
             let volume = self.volume_name(repo, &cache.name);
+            hold.take(&volume).await;
             let wanted = self.cache_labels(repo, &cache.name);
             let mut labels = self.engine.ensure_volume(&volume, &wanted).await.map_err(|error| fault("make the cache", &error))?;
             labels.retain(|(key, _)| wanted.iter().any(|(wanted, _)| wanted == key));
@@ -56,10 +63,24 @@ impl DockerExecutor {
     }
 
     pub(super) async fn caches(&self) -> Result<Vec<CacheInfo>, ExecutorError> {
+        Ok(self.cache_volumes().await?.into_iter().map(|(info, _)| info).collect())
+    }
+
+    pub(super) async fn cache_sizes(&self) -> Result<Vec<(CacheInfo, u64)>, ExecutorError> {
+        let volumes = self.cache_volumes().await?;
+        if volumes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sizes = self.engine.volume_sizes().await.map_err(|error| fault("ask what caches take", &error))?;
+        Ok(volumes.into_iter().filter_map(|(info, volume)| Some((info, *sizes.get(&volume)?))).collect())
+    }
+
+    /// The caches in order, each with its volume.
+    async fn cache_volumes(&self) -> Result<Vec<(CacheInfo, String)>, ExecutorError> {
         let listed = self.engine.volumes(&self.instance_labels()).await.map_err(|error| fault("list the caches", &error))?;
         let label = |labels: &Labels, key: &str| labels.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
         let info = |labels: &Labels| Some(CacheInfo { repo: label(labels, REPO)?.parse().ok()?, name: label(labels, CACHE)? });
-        let mut caches: Vec<_> = listed.iter().filter_map(|volume| info(&volume.labels)).collect();
+        let mut caches: Vec<_> = listed.into_iter().filter_map(|volume| Some((info(&volume.labels)?, volume.name))).collect();
         caches.sort();
         Ok(caches)
     }
@@ -69,6 +90,7 @@ impl DockerExecutor {
         let own = self.engine.volumes(&self.cache_labels(repo, name)).await.map_err(failed)?;
         let mut removed = false;
         for volume in own {
+            let Some(_going) = self.live.volume_goes(&volume.name) else { return Err(busy(repo, name)) };
             match self.engine.remove_volume(&volume.name).await {
                 Err(DockerError::Conflict { .. }) => return Err(busy(repo, name)),
                 other => removed |= other.map_err(failed)?,

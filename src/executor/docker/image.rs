@@ -1,12 +1,11 @@
 //! The image a run gets: by reference, or built from its tree; and which built ones are kept.
 
-use std::sync::PoisonError;
-
 use sha2::{Digest, Sha256};
 
-use super::{DockerExecutor, Hold, INSTANCE, REPO, fault};
-use crate::docker::{BuildSpec, DockerError, Labels, ListedImage, full_reference};
-use crate::executor::{ExecutorError, ImageSource, StartObserver, StartSpec, Stream};
+use super::hold::Hold;
+use super::{DockerExecutor, INSTANCE, REPO, fault};
+use crate::docker::{BuildNews, BuildSpec, DockerError, Labels, ListedImage, full_reference};
+use crate::executor::{BuiltImage, BuiltLayer, ExecutorError, ImageFate, ImageSource, Images, OwnImage, StartObserver, StartSpec, Stream};
 use crate::names::RepoName;
 
 /// Where a tree keeps its image's recipe.
@@ -14,6 +13,9 @@ const DOCKERFILE: &str = ".quire/Dockerfile";
 
 /// How many built images of a repository are kept: branches that take turns keep their layers.
 const KEPT: usize = 3;
+
+/// So much is noted of one build's course. No Dockerfile has more steps, and its commands can print what looks like one.
+const MOST_NEWS: usize = 1000;
 
 /// An image that is there.
 pub(super) struct Image {
@@ -33,21 +35,13 @@ impl DockerExecutor {
             ImageSource::Reference(reference) => full_reference(reference),
             ImageSource::Dockerfile => self.built_image(spec, observer, hold).await?,
         };
-        let user = match self.user_of(&name).await? {
-            Some(user) => user,
-            None => {
-                self.pull(&name, observer).await?;
-                self.user_of(&name)
-                    .await?
-                    .ok_or_else(|| ExecutorError::Image(format!("the image {name} is missing though it was pulled")))?
-            }
-        };
+        let user = self.present(&name, observer, hold).await?;
         let root = matches!(user.split(':').next(), None | Some("" | "0" | "root"));
         Ok(Image { name, user: (!root).then_some(user) })
     }
 
     /// The image's user; none where there is no such image.
-    pub(super) async fn user_of(&self, name: &str) -> Result<Option<String>, ExecutorError> {
+    async fn user_of(&self, name: &str) -> Result<Option<String>, ExecutorError> {
         self.engine.image_user(name).await.map_err(|error| match error {
             DockerError::Engine { status: 400, message, .. } => {
                 ExecutorError::Image(format!("`{name}` is not the name of an image ({message})"))
@@ -56,8 +50,28 @@ impl DockerExecutor {
         })
     }
 
+    /// Makes sure that an image by reference is there, for as long as it is held; gives its user.
+    pub(super) async fn present(&self, name: &str, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
+        hold.take(name).await;
+        if let Some(user) = self.user_of(name).await? {
+            observer.image_used(name);
+            return Ok(user);
+        }
+        self.pull(name, observer).await?;
+        self.own(name, observer).await;
+        self.user_of(name).await?.ok_or_else(|| ExecutorError::Image(format!("the image {name} is missing though it was pulled")))
+    }
+
+    /// Has it noted that quire brought an image. Where that cannot be known the image stays for good, which harms nobody.
+    async fn own(&self, name: &str, observer: &mut dyn StartObserver) {
+        let name = name_to_remove(name);
+        if let (Ok(engine), Ok(Some(image))) = (self.engine.identity().await, self.engine.image(&name).await) {
+            observer.image_pulled(&engine.id, &name, &image.id);
+        }
+    }
+
     /// Pulls an image, with a few lines of progress.
-    pub(super) async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
+    async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
         observer.line(Stream::Stdout, format!("quire: pulling {image}\n").as_bytes());
         let mut line = |text: &str| observer.line(Stream::Stdout, format!("{text}\n").as_bytes());
         match self.engine.pull(image, &mut line).await {
@@ -74,9 +88,10 @@ impl DockerExecutor {
         let content = spec.tree.id();
         let tag = image_tag(&self.config.instance, &spec.repo, content.as_deref().unwrap_or(&spec.run.to_string()));
         // Held before it is looked for, so that the end of another run's build does not remove it in between.
-        hold.image(&tag);
+        hold.take(&tag).await;
         if content.is_some() && self.user_of(&tag).await?.is_some() {
             observer.line(Stream::Stdout, format!("quire: using {tag}, built from the same tree before\n").as_bytes());
+            observer.image_used(&tag);
             return Ok(tag);
         }
         let build = BuildSpec {
@@ -89,8 +104,10 @@ impl DockerExecutor {
             network: spec.limits.network,
         };
         observer.build_started();
-        let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
-        match self.engine.build(&build, spec.tree.archive(), &mut output).await {
+        let building = self.live.build().await;
+        let built = self.build(&build, spec, observer).await;
+        drop(building);
+        match built {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => return Err(fault("build the image", &error)),
             Err(error @ DockerError::Source(_)) => return Err(fault("build the image", &error)),
@@ -102,15 +119,73 @@ impl DockerExecutor {
         Ok(tag)
     }
 
+    /// Builds, and has it noted what the build makes, brings and uses on its way.
+    async fn build(&self, build: &BuildSpec, spec: &StartSpec, observer: &mut dyn StartObserver) -> Result<(), DockerError> {
+        let engine = self.engine.identity().await?;
+        let (mut pulled, mut heard) = (Vec::new(), 0);
+        let mut output = |bytes: &[u8], news: Option<BuildNews>| {
+            observer.line(Stream::Stdout, bytes);
+            let Some(news) = news.filter(|_| heard < MOST_NEWS) else { return };
+            heard += 1;
+            match news {
+                BuildNews::Layer(id) => {
+                    let (engine, since_ms, built_for) = (engine.id.clone(), engine.now_ms, build.tag.clone());
+                    observer.layer_built(&BuiltLayer { engine, id, since_ms, built_for });
+                }
+                BuildNews::From(name) => observer.image_used(&full_reference(&name)),
+                BuildNews::Pulled(name) => pulled.push(full_reference(&name)),
+            }
+        };
+        let built = self.engine.build(build, spec.tree.archive(), &mut output).await;
+        for name in pulled {
+            self.own(&name, observer).await;
+        }
+        built
+    }
+
+    /// What this appliance has built on the engine.
+    pub(super) async fn images(&self) -> Result<Images, ExecutorError> {
+        let failed = |error| fault("list the images", &error);
+        let engine = self.engine.identity().await.map_err(failed)?.id;
+        let listed = self.engine.images(&self.instance_labels()).await.map_err(failed)?;
+        let built = listed.into_iter().filter_map(|image| {
+            let repo = image.labels.iter().find(|(key, _)| key == REPO)?.1.parse().ok()?;
+            let names = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags };
+            Some(names.into_iter().map(move |name| BuiltImage { name, id: image.id.clone(), repo: RepoName::clone(&repo) }))
+        });
+        Ok(Images { engine, built: built.flatten().collect() })
+    }
+
+    /// Removes an image, or the name it has from quire, where it still is what it was.
+    pub(super) async fn remove_image(&self, image: &OwnImage) -> Result<ImageFate, ExecutorError> {
+        let failed = |error| fault("remove the image", &error);
+        let name = image.name();
+        let Some(_going) = self.live.image_goes(name) else { return Ok(ImageFate::InUse) };
+        let Some(found) = self.engine.image(name).await.map_err(failed)? else { return Ok(ImageFate::Missing) };
+        let own = match image {
+            OwnImage::Named { id, .. } => found.id == *id,
+            OwnImage::Layer { since_ms, .. } => {
+                found.names.is_empty() && found.created.is_some_and(|created| created >= since_ms.div_euclid(1000))
+            }
+        };
+        if !own {
+            return Ok(ImageFate::SomebodyElses);
+        }
+        // One that a container has, or another image stands on, stays.
+        let removed = self.engine.remove_image(name).await.map_err(failed)?;
+        Ok(if removed { ImageFate::Gone } else { ImageFate::InUse })
+    }
+
     fn image_labels(&self, repo: &RepoName) -> Labels {
         vec![(INSTANCE.to_owned(), self.config.instance.clone()), (REPO.to_owned(), repo.to_string())]
     }
 
     async fn remove_old_images(&self, repo: &RepoName, current: &str) -> Result<(), DockerError> {
         let images = self.engine.images(&self.image_labels(repo)).await?;
-        let used = self.live.lock().unwrap_or_else(PoisonError::into_inner).images.clone();
-        for name in superfluous(&images, |tag| tag == current || used.iter().any(|u| u == tag)) {
-            self.engine.remove_image(&name).await?;
+        for name in superfluous(&images, |tag| tag == current || self.live.has(tag)) {
+            if let Some(_going) = self.live.image_goes(&name) {
+                self.engine.remove_image(&name).await?;
+            }
         }
         Ok(())
     }
@@ -135,6 +210,16 @@ fn superfluous(images: &[ListedImage], in_use: impl Fn(&str) -> bool) -> Vec<Str
         }
     }
     names
+}
+
+/// The name under which the engine keeps what it pulled: by digest it has no tag.
+fn name_to_remove(reference: &str) -> String {
+    let Some((name, digest)) = reference.split_once('@') else { return reference.to_owned() };
+    let untagged = match name.rsplit_once(':') {
+        Some((untagged, tag)) if !tag.contains('/') => untagged,
+        _ => name,
+    };
+    format!("{untagged}@{digest}")
 }
 
 /// A name that docker accepts, with a tag that two different contents, repositories or appliances never share.
@@ -164,7 +249,7 @@ mod tests {
     use super::*;
 
     fn listed(id: &str, tags: &[&str]) -> ListedImage {
-        ListedImage { id: id.into(), tags: tags.iter().map(|t| (*t).to_owned()).collect(), created: 0 }
+        ListedImage { id: id.into(), tags: tags.iter().map(|t| (*t).to_owned()).collect(), labels: Vec::new(), created: 0 }
     }
 
     #[test]
@@ -177,6 +262,18 @@ mod tests {
         }
         let all = [tag("i", "foo", "c"), tag("j", "foo", "c"), tag("i", "Foo", "c"), tag("i", "foo", "d")];
         assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+    }
+
+    #[test]
+    fn what_is_pulled_by_digest_has_no_tag() {
+        for (reference, name) in [
+            ("debian:13", "debian:13"),
+            ("debian@sha256:00", "debian@sha256:00"),
+            ("debian:13@sha256:00", "debian@sha256:00"),
+            ("host:5000/a@sha256:00", "host:5000/a@sha256:00"),
+        ] {
+            assert_eq!(name_to_remove(reference), name);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod attach;
 mod caches;
 mod ending;
 mod files;
+mod hold;
 mod image;
 mod network;
 mod output;
@@ -21,17 +22,20 @@ mod removal;
 mod services;
 mod workspace;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attached, CacheInfo, Executor, ExecutorError, ResourceLimits, StartObserver, StartSpec, Swept, Workspace};
+use super::{
+    Attached, CacheInfo, Executor, ExecutorError, ImageFate, Images, OwnImage, ResourceLimits, StartObserver, StartSpec, Swept, Workspace,
+};
 use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings, VolumeMount};
 use crate::names::{RepoName, RunId};
 use crate::run::ExecutorKind;
 use aside::NotGiven;
+use hold::{Hold, Live};
 use image::Image;
 use services::Services;
 use workspace::DockerWorkspace;
@@ -78,7 +82,7 @@ impl DockerConfig {
 pub struct DockerExecutor {
     engine: Engine,
     config: Arc<DockerConfig>,
-    live: Arc<Mutex<Live>>,
+    live: Live,
     /// The id of the appliance's own network, once known. Held while it is looked for or made.
     network: Arc<tokio::sync::Mutex<Option<String>>>,
 }
@@ -88,19 +92,12 @@ fn container_name(run: RunId) -> String {
     format!("quire-{run}")
 }
 
-/// What this process has in hand: a sweep and the removal of old images leave it alone.
-#[derive(Default)]
-struct Live {
-    runs: Vec<RunId>,
-    images: Vec<String>,
-}
-
 impl DockerExecutor {
     /// An executor on the engine that the configuration names; does not connect yet.
     #[must_use]
     pub fn new(config: DockerConfig) -> Self {
         let engine = Engine::new(&config.endpoint, config.timings.clone());
-        Self { engine, config: Arc::new(config), live: Arc::default(), network: Arc::default() }
+        Self { engine, config: Arc::new(config), live: Live::default(), network: Arc::default() }
     }
 
     fn instance_labels(&self) -> Labels {
@@ -148,9 +145,9 @@ impl DockerExecutor {
         observer: &mut dyn StartObserver,
         cancel: CancellationToken,
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
-        let hold = Hold::new(&self.live, spec.run);
+        let hold = self.live.hold(spec.run);
         let image = until(&cancel, self.image_for(&spec, observer, &hold)).await??;
-        let volumes = until(&cancel, self.cache_mounts(&spec.repo, &spec.caches)).await??;
+        let volumes = until(&cancel, self.cache_mounts(&spec.repo, &spec.caches, &hold)).await??;
         if spec.services.is_empty() {
             let beside = Beside { volumes, network: None };
             return self.start_container(&spec, image, &beside, observer, &cancel).await.map(|made| made.workspace(None, hold));
@@ -158,7 +155,7 @@ impl DockerExecutor {
         let crew = self.crew(spec.run);
         let started = async {
             let network = until(&cancel, self.services_network(&spec)).await??;
-            let services = until(&cancel, self.start_services(&spec, &network, observer)).await??;
+            let services = until(&cancel, self.start_services(&spec, &network, observer, &hold)).await??;
             let beside = Beside { volumes, network: Some(network) };
             Ok((self.start_container(&spec, image, &beside, observer, &cancel).await?, services))
         };
@@ -296,6 +293,18 @@ impl Executor for DockerExecutor {
         self.remove_cache(repo, name).boxed()
     }
 
+    fn cache_sizes(&self) -> BoxFuture<'_, Result<Vec<(CacheInfo, u64)>, ExecutorError>> {
+        self.cache_sizes().boxed()
+    }
+
+    fn images(&self) -> BoxFuture<'_, Result<Images, ExecutorError>> {
+        self.images().boxed()
+    }
+
+    fn remove_image<'a>(&'a self, image: &'a OwnImage) -> BoxFuture<'a, Result<ImageFate, ExecutorError>> {
+        self.remove_image(image).boxed()
+    }
+
     fn attach(&self, run: RunId, argv: Vec<String>) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
         self.attach(run, argv).boxed()
     }
@@ -386,38 +395,6 @@ impl Drop for Remains {
         if let (Some(container), Ok(runtime)) = (self.container.take(), tokio::runtime::Handle::try_current()) {
             let engine = self.engine.clone();
             runtime.spawn(async move { engine.remove_container(&container).await });
-        }
-    }
-}
-
-/// A run's entry in [`Live`], with the image it uses; gone when dropped.
-struct Hold {
-    live: Arc<Mutex<Live>>,
-    run: RunId,
-    image: Mutex<Option<String>>,
-}
-
-impl Hold {
-    fn new(live: &Arc<Mutex<Live>>, run: RunId) -> Self {
-        live.lock().unwrap_or_else(PoisonError::into_inner).runs.push(run);
-        Self { live: Arc::clone(live), run, image: Mutex::new(None) }
-    }
-
-    fn image(&self, tag: &str) {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).images.push(tag.to_owned());
-        *self.image.lock().unwrap_or_else(PoisonError::into_inner) = Some(tag.to_owned());
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = live.runs.iter().position(|run| *run == self.run) {
-            live.runs.swap_remove(at);
-        }
-        let image = self.image.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(at) = image.and_then(|image| live.images.iter().position(|other| *other == image)) {
-            live.images.swap_remove(at);
         }
     }
 }

@@ -3,8 +3,6 @@
 //! Only what carries the appliance's label is touched. Every removal has a short limit of its
 //! own, several go on at once, and one that fails keeps none of the others back.
 
-use std::sync::PoisonError;
-
 use futures_util::{StreamExt, stream};
 
 use super::{DockerExecutor, INSTANCE, RUN, fault};
@@ -41,7 +39,7 @@ impl DockerExecutor {
         let things = things(&self.engine, &self.instance_labels()).await;
         let mut things = things.map_err(|error| ExecutorError::Unavailable(error.chain()))?;
         // Looked at last: what is listed and belongs to this process was entered before.
-        let mut left = self.live.lock().unwrap_or_else(PoisonError::into_inner).runs.clone();
+        let mut left = self.live.runs();
         things.retain(|(_, run)| run.is_none_or(|run| !living.contains(&run) && !left.contains(&run)));
         left.retain(|run| !living.contains(run));
         let mut removed = 0;

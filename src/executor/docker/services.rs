@@ -16,6 +16,7 @@ use futures_util::future::try_join_all;
 use futures_util::stream::BoxStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::hold::Hold;
 use super::output::size;
 use super::{DROPPED, DockerExecutor, aside, fault, removal};
 use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Frame, full_reference};
@@ -108,9 +109,10 @@ impl DockerExecutor {
         spec: &StartSpec,
         network: &str,
         observer: &mut dyn StartObserver,
+        hold: &Hold,
     ) -> Result<Services, ExecutorError> {
         for service in &spec.services {
-            self.service_image(service, observer).await?;
+            self.service_image(service, observer, hold).await?;
         }
         let sinks: Vec<_> = spec.services.iter().map(|service| observer.service_output(&service.name)).collect();
         let troubles = Arc::default();
@@ -133,12 +135,9 @@ impl DockerExecutor {
         Ok(Services { troubles, _followers: started.into_iter().map(|started| started.follower).collect() })
     }
 
-    async fn service_image(&self, service: &ServiceSpec, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
+    async fn service_image(&self, service: &ServiceSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<(), ExecutorError> {
         let image = full_reference(&service.image);
-        match self.user_of(&image).await.map_err(|error| named(service, error))? {
-            Some(_) => Ok(()),
-            None => self.pull(&image, observer).await.map_err(|error| named(service, error)),
-        }
+        self.present(&image, observer, hold).await.map(drop).map_err(|error| named(service, error))
     }
 
     async fn start_service<'a>(

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::super::caches::{CacheInfo, Seen, seen};
@@ -105,6 +105,38 @@ pub(super) fn list(all: &Path) -> io::Result<Vec<CacheInfo>> {
     }
     caches.sort();
     Ok(caches)
+}
+
+/// Where caches lie that are being removed. No repository is called so.
+const ASIDE: &str = ".aside";
+
+/// Takes a cache from its place in one move; gives where it lies then, or nothing where there is none.
+pub(super) fn set_aside(all: &Path, repo: &RepoName, name: &str) -> io::Result<Option<PathBuf>> {
+    let aside = all.join(ASIDE);
+    fs::create_dir_all(&aside)?;
+    let (lies, going) = (folder(all, repo, name), aside.join(uuid::Uuid::now_v7().to_string()));
+    // One that a run has closed cannot be moved.
+    let _ = fs::set_permissions(&lies, fs::Permissions::from_mode(0o700));
+    match fs::rename(lies, &going) {
+        Ok(()) => Ok(Some(going)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What lies there of removals that were cut off. One that goes on may be among it.
+pub(super) fn aside(all: &Path) -> Vec<PathBuf> {
+    fs::read_dir(all.join(ASIDE)).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+/// Bytes of all files of a cache. What vanishes meanwhile counts as nothing.
+pub(super) fn size(folder: &Path) -> u64 {
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    fs::read_dir(folder).into_iter().flatten().flatten().map(of).sum()
 }
 
 fn names(folder: &Path) -> io::Result<Vec<String>> {

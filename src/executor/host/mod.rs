@@ -126,12 +126,32 @@ impl HostExecutor {
 
     async fn remove_cache(&self, repo: &RepoName, name: &str) -> Result<bool, ExecutorError> {
         let Some(all) = &self.config.caches else { return Ok(false) };
-        if self.running.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(_, other)| other == repo) {
-            return Err(super::caches::busy(repo, name));
+        let going = {
+            // Within the lock, so that no run begins to use it in between. From its place it goes at once; what a
+            // crash leaves of it, the next sweep removes.
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.iter().any(|(_, other)| other == repo) {
+                return Err(super::caches::busy(repo, name));
+            }
+            caches::set_aside(all, repo, name).map_err(|error| other("remove the cache", &error))?
+        };
+        crate::fault::point("host-cache-aside");
+        match going {
+            Some(going) => folder::remove(going).await.map(|()| true),
+            None => Ok(false),
         }
-        let folder = caches::folder(all, repo, name);
-        let there = folder.is_dir();
-        folder::remove(folder).await.map(|()| there)
+    }
+
+    async fn cache_sizes(&self) -> Result<Vec<(CacheInfo, u64)>, ExecutorError> {
+        let Some(all) = self.config.caches.clone() else { return Ok(Vec::new()) };
+        let measured = tokio::task::spawn_blocking(move || {
+            let sized = |cache: CacheInfo| {
+                let bytes = caches::size(&caches::folder(&all, &cache.repo, &cache.name));
+                (cache, bytes)
+            };
+            Ok(caches::list(&all)?.into_iter().map(sized).collect())
+        });
+        measured.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| other("look at the caches", &error))
     }
 
     async fn clear(&self, run: RunId) -> Result<(), ExecutorError> {
@@ -182,6 +202,12 @@ impl HostExecutor {
         for (run, workspace) in folders {
             note(run, 1, remove_workspace(&run_mark(&self.config.instance, run), workspace).await);
         }
+        for cache in self.config.caches.as_deref().map(caches::aside).unwrap_or_default() {
+            match folder::remove(cache).await {
+                Ok(()) => removed += 1,
+                Err(error) => tracing::warn!(%error, "a cache that was being removed cannot be removed yet"),
+            }
+        }
         Ok(Swept::new(removed, left))
     }
 }
@@ -221,6 +247,10 @@ impl Executor for HostExecutor {
 
     fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>> {
         self.remove_cache(repo, name).boxed()
+    }
+
+    fn cache_sizes(&self) -> BoxFuture<'_, Result<Vec<(CacheInfo, u64)>, ExecutorError>> {
+        self.cache_sizes().boxed()
     }
 
     fn clear<'a>(&'a self, run: RunId) -> BoxFuture<'a, Result<(), ExecutorError>> {
