@@ -92,22 +92,27 @@ fn under_an_active_run() {
     let forge = TestForge::start();
     let (tree, gate) = held(&forge);
     tree.push(&["main:other", "main:third"]);
-    let run = forge.newest("app").id;
-    let follower =
-        forge.quire(&["run", "logs", "--follow", &forge.runs_of("app")[0].id.to_string()]).stdout(Stdio::piped()).spawn().unwrap();
-    assert!(forge.ssh_ok("repo rename app shop").starts_with("renamed app to shop"));
-    assert_eq!(forge.run(run).repo, name("shop"));
-    assert_eq!(forge.store().active_runs_of(&name("shop")).unwrap().len(), 2, "nothing was stopped");
-    let pushed = {
+    let runs = forge.runs_of("app");
+    let (first, last) = (runs[0].id, runs[2].id);
+    std::thread::scope(|scope| {
+        // A person at the terminal and one in the browser follow it from before to after.
+        let following = scope.spawn(|| forge.ssh_ok(&format!("run logs --follow {first}")));
+        let watching = scope.spawn(|| forge.events(&format!("/runs/{first}/events")));
+        assert!(forge.ssh_ok("repo rename app shop").starts_with("renamed app to shop"));
+        assert_eq!(forge.run(last).repo, name("shop"));
+        assert_eq!(forge.store().active_runs_of(&name("shop")).unwrap().len(), 2, "nothing was stopped");
         tree.commit("more");
-        tree.push(&["main:fourth"])
-    };
-    assert!(pushed.contains("quire: app is now shop; git remote set-url origin"), "{pushed}");
-    fs::write(gate.join("go"), "").unwrap();
-    let followed = follower.wait_with_output().unwrap();
-    let followed = String::from_utf8_lossy(&followed.stdout).into_owned();
-    let lines: Vec<&str> = followed.lines().filter(|line| ["before", "after", "kept"].contains(line)).collect();
-    assert_eq!(lines, ["before", "after", "kept"], "{followed}");
+        let pushed = tree.push(&["main:fourth"]);
+        assert!(pushed.contains("quire: app is now shop; git remote set-url origin"), "{pushed}");
+        fs::write(gate.join("go"), "").unwrap();
+        let followed = following.join().unwrap();
+        let lines: Vec<&str> = followed.lines().filter(|line| ["before", "after", "kept"].contains(line)).collect();
+        assert_eq!(lines, ["before", "after", "kept"], "{followed}");
+        let watched: String = watching.join().unwrap().into_iter().filter(|(event, _)| event == "log").map(|(_, data)| data).collect();
+        for line in ["before", "after", "kept"] {
+            assert_eq!(watched.matches(&format!(",\"{line}\"]")).count(), 1, "{line}: {watched}");
+        }
+    });
     forge.wait_for_quiet();
     renamed_well(&forge, 4);
     assert!(forge.runs().iter().all(|run| run.state == RunState::Complete), "{:?}", forge.runs());
