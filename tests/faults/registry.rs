@@ -62,7 +62,7 @@ impl Registry {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .expect("docker-registry is missing: scripts/setup registry");
+            .unwrap_or_else(|error| panic!("docker-registry: {error}; `scripts/setup registry` installs it"));
         wait_for("the registry", || TcpStream::connect(("127.0.0.1", behind)).ok());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
