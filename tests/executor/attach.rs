@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 use quire::run::{FailureKind, RunState};
 
 use super::forge::{TestForge, said, wait_for};
-use super::support::{endpoint, skipped};
+use super::needs::skipped;
+use super::support::endpoint;
 
 fn contained() -> TestForge {
     let mut forge = TestForge::new();
