@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::pipeline::Group;
+use crate::run::ArtifactRow;
 
 #[test]
 fn a_newer_push_supersedes_and_waits_for_the_active_run() {
@@ -85,7 +86,13 @@ fn runs_of_a_group_go_one_after_the_other_in_their_order_also_after_a_crash() {
         examine(&f, run, Some(("deploy", false)));
     }
     assert_eq!((claim(&f), claim(&f)), (Some(runs[0].id), None));
-    f.store.note_blocked().unwrap();
+    let others = record(&f.store, "other", &["main"])[0];
+    f.store.note_blocked(Some("waits for a place")).unwrap();
+    let waits = |id| f.store.run(id).unwrap().unwrap().message;
+    assert_eq!(waits(others).as_deref(), Some("waits for a place"), "of another repository");
+    f.store.note_blocked(None).unwrap();
+    assert_eq!(waits(others), None);
+    f.store.request_cancel(others).unwrap();
     let message = f.store.run(runs[2].id).unwrap().unwrap().message.unwrap();
     assert_eq!(message, format!("waits for run {} of the same group, deploy", runs[1].id));
     // quire is killed: the run comes back in its own place, before those that waited for it.
@@ -220,4 +227,88 @@ fn what_the_queue_asks_is_answered_by_indexes() {
         let whole = |line: &&String| line.starts_with("SCAN") && line.contains("runs") && !line.contains("USING");
         assert_eq!(plan.iter().find(whole), None, "{sql}\n{plan:#?}");
     }
+}
+
+#[test]
+fn artifacts_of_used_results_are_found_where_they_lie_and_a_job_whose_are_gone_is_run_again() {
+    let f = fixture();
+    let name = |text: &str| text.parse::<JobName>().unwrap();
+    let jobs: Vec<(JobName, Vec<String>)> =
+        [("a", "quire/push"), ("b", "a")].map(|(job, input)| (name(job), vec![input.to_owned()])).into();
+    let kept = |run_id| ArtifactRow {
+        run_id,
+        name: "out".into(),
+        job_id: name("a"),
+        is_folder: false,
+        files: 1,
+        bytes: 7,
+        created_at_ms: Millis(1),
+    };
+    let end = |run| f.store.finish(run, &Outcome::Failed(FailureKind::Job, "no".into())).unwrap();
+    let again = |run| f.store.retry(run, Repeat { only_failed: true, keep: false }).unwrap().id;
+    let used = |run| f.store.reused(run).unwrap().len();
+    let held = |run| f.store.reused_artifacts(run).unwrap().into_iter().map(|row| (row.run_id, row.bytes)).collect::<Vec<_>>();
+    let both = RemovedFiles { logs: true, artifacts: true };
+    let remove = |run| f.store.note_removed(&[run], both).unwrap().len() + f.store.remove_runs(&[run]).unwrap();
+
+    let first = record(&f.store, "app", &["main"])[0];
+    assert_eq!(claim(&f), Some(first));
+    f.store.register_jobs(first, &jobs).unwrap();
+    f.store.job_started(first, &name("a")).unwrap();
+    f.store.artifact_kept(&kept(first)).unwrap();
+    f.store.job_ended(first, &name("a"), JobState::Active, &JobResult::plain(JobState::Complete)).unwrap();
+    end(first);
+    // One that ended before it began has none of its own; what it would have used counts.
+    let second = again(first);
+    assert!(f.store.request_cancel(second).unwrap());
+    let third = again(second);
+    assert_eq!((used(third), held(third)), (1, vec![(first, 7)]));
+    assert_eq!((remove(first), remove(second)), (0, 0), "a living run needs them");
+    assert_eq!(claim(&f), Some(third));
+    f.store.artifacts_kept(&[kept(third)]).unwrap();
+    f.store.register_jobs(third, &jobs).unwrap();
+    // Cut off and queued again, it still finds them.
+    let cut = f.store.orphan(third, "gone", true, policy::settle).unwrap().unwrap();
+    assert_eq!(held(cut), [(third, 7)]);
+    assert!(f.store.request_cancel(cut).unwrap());
+    // Those that had them first go; the one that used the result has them.
+    assert_eq!((remove(first), remove(second)), (2, 2));
+    let fourth = again(third);
+    assert_eq!((used(fourth), held(fourth)), (1, vec![(third, 7)]));
+    // Cut off before it had them: they still lie with the one before it.
+    assert_eq!(claim(&f), Some(fourth));
+    let cut = f.store.orphan(fourth, "gone", true, policy::settle).unwrap().unwrap();
+    assert_eq!((held(cut), remove(third)), (vec![(third, 7)], 0));
+    assert!(f.store.request_cancel(cut).unwrap());
+    // Nowhere any more, by the note or with the rows: then the result does not count either.
+    f.store.note_removed(&[third], RemovedFiles { logs: false, artifacts: true }).unwrap();
+    let fifth = again(fourth);
+    assert_eq!((used(fifth), held(fifth)), (0, vec![]));
+    assert!(f.store.request_cancel(fifth).unwrap());
+    assert_eq!(remove(third), 2);
+    assert_eq!(used(again(fourth)), 0);
+}
+
+#[test]
+fn a_result_without_artifacts_is_used_again_also_when_its_run_is_gone() {
+    let f = fixture();
+    let (a, b): (JobName, JobName) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let jobs = [(a.clone(), vec!["quire/push".to_owned()]), (b, vec!["a".to_owned()])];
+    let play = |run| {
+        assert_eq!(claim(&f), Some(run));
+        f.store.register_jobs(run, &jobs).unwrap();
+        if f.store.reused(run).unwrap().is_empty() {
+            f.store.job_started(run, &a).unwrap();
+            f.store.job_ended(run, &a, JobState::Active, &JobResult::plain(JobState::Complete)).unwrap();
+        }
+        f.store.finish(run, &Outcome::Failed(FailureKind::Job, "no".into())).unwrap();
+    };
+    let again = |run| f.store.retry(run, Repeat { only_failed: true, keep: false }).unwrap().id;
+    let first = record(&f.store, "app", &["main"])[0];
+    play(first);
+    let second = again(first);
+    play(second);
+    f.store.note_removed(&[first], RemovedFiles { logs: true, artifacts: true }).unwrap();
+    assert_eq!(f.store.remove_runs(&[first]).unwrap(), 1);
+    assert_eq!(f.store.reused(again(second)).unwrap().len(), 1);
 }
