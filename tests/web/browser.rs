@@ -243,3 +243,142 @@ async fn lists_move_and_everything_fits_in_light_and_dark() {
     assert_eq!(browser.complaints().await, [""; 0]);
     browser.close().await;
 }
+
+/// Two runs of a server that was stopped and of newer pushes: pages that lead to each other.
+async fn runs_that_lead_to_each_other(site: &Site, browser: &Browser, base: &str) {
+    let (store, now) = (&site.state.store, site.state.clock.now());
+    let cut = site.seed.run("app", "cut", now);
+    site.seed.start(cut, now);
+    browser.client.goto(&format!("{base}/runs/{cut}")).await.unwrap();
+    let again = store.orphan(cut, "quire was stopped while the run was active", true, quire::policy::settle).unwrap().unwrap();
+    site.state.live.state_changed(cut);
+    browser.until_visible("failed: cut off").await;
+    browser.until_visible("No job ran.").await;
+    browser.until_visible("It was queued again: ").await;
+    browser.look_at_all("run-orphaned").await;
+    browser.client.find(Locator::Css(&format!("#head .why a[href='/runs/{again}']"))).await.unwrap().click().await.unwrap();
+    browser.until_visible("which was cut off when quire ended").await;
+    browser.client.find(Locator::Css(&format!("#head .why a[href='/runs/{cut}']"))).await.unwrap().click().await.unwrap();
+    browser.until_visible("It was queued again: ").await;
+
+    let old = site.seed.run("app", "often", now);
+    browser.client.goto(&format!("{base}/runs/{old}")).await.unwrap();
+    let new = site.seed.run("app", "often", now);
+    site.seed.superseded(old, new, now);
+    site.state.live.state_changed(old);
+    browser.until_visible("The run of a newer push took its place: ").await;
+    browser.look_at_all("run-superseded").await;
+    browser.client.find(Locator::Css(&format!("#head .why a[href='/runs/{new}']"))).await.unwrap().click().await.unwrap();
+    browser.until(&format!("return location.pathname === '/runs/{new}'")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_a_run_under_faults_is_said_while_it_happens() {
+    if skipped("browser") {
+        return;
+    }
+    let mut site = site().await;
+    site.state.config.auth = Auth::Open;
+    site.restart().await;
+    let base = format!("http://{}", site.address);
+    let (store, queue, now) = (site.state.store.clone(), site.state.queue.clone(), site.state.clock.now());
+    let run = site.seed.run("app", "main", now);
+    let browser = Browser::start().await;
+    browser.client.goto(&format!("{base}/runs/{run}")).await.unwrap();
+    browser.script("window.loadedOnce = true").await;
+    // While it waits: for what, as that changes.
+    browser.until_visible("waits for its turn").await;
+    queue.note_waiting(Some("waits: the Docker engine cannot be reached: no such file".into())).await.unwrap();
+    browser.until_visible("the Docker engine cannot be reached").await;
+    browser.look_at_all("run-waits").await;
+    queue.note_waiting(Some("waits: the disk is nearly full: 12 MiB free, and runs start from 1.0 GiB on".into())).await.unwrap();
+    browser.until_visible("the disk is nearly full").await;
+    let other = site.seed.run("other", "main", now);
+    queue.note_blocked(Some("waits for a free place: no more than 2 at a time (`ci.concurrent-runs`)".into())).await.unwrap();
+    browser.until_visible("waits for a free place").await;
+    let before = site.seed.run("app", "main", now.plus(-1000));
+    site.seed.start(before, now.plus(-1000));
+    queue.note_blocked(None).await.unwrap();
+    browser.until_visible(&format!("waits for run {before} of the same ref")).await;
+    site.seed.end(before, "complete", None, now);
+    queue.note_blocked(None).await.unwrap();
+    browser.until_visible("waits for its turn").await;
+
+    // While it goes on: what it keeps, and that its log has come to its limit.
+    site.seed.start(run, now);
+    store.container_created(run, "c1", "rust:1.95").unwrap();
+    site.seed.job(run, "build", 0, &["quire/push"]);
+    site.seed.job(run, "docs", 1, &["quire/push"]);
+    for (step, job) in [(1, "build"), (2, "docs")] {
+        site.seed.job_state(run, job, "active", now);
+        site.seed.step(run, step, job, "make", now);
+    }
+    site.seed.log("app", run, Some(("build", 1)), &["making"], now);
+    let row = |name: &str, is_folder, files| quire::run::ArtifactRow {
+        run_id: run,
+        name: name.into(),
+        job_id: "build".parse().unwrap(),
+        is_folder,
+        files,
+        bytes: 123_456,
+        created_at_ms: now,
+    };
+    store.artifact_kept(&row("target/release/app", false, 1)).unwrap();
+    site.state.live.state_changed(run);
+    browser.until_visible("target/release/app").await;
+    store.artifact_kept(&row("reports", true, 12)).unwrap();
+    site.state.live.state_changed(run);
+    browser.until_visible("folder of 12, 120 KiB, as tar").await;
+    assert_eq!(browser.script("return document.querySelectorAll('#artifacts li').length").await, 2, "nothing doubled");
+    assert_eq!(browser.script("return document.getElementById('capped').hidden").await, true);
+    site.seed.log(
+        "app",
+        run,
+        Some(("build", 1)),
+        &["!quire: the log of this run has reached its limit of 256 MiB; what comes after this is not kept"],
+        now,
+    );
+    site.state.live.log_grew(run);
+    browser.until_visible("The log of this run has reached its limit.").await;
+    browser.look_at_all("run-capped").await;
+
+    // How it ended, and what is left of it.
+    let until = now.plus(3_600_000);
+    assert!(store.keep_container(run, until).unwrap());
+    site.seed.step_end(run, 1, 0, now);
+    site.seed.job_state(run, "build", "failed", now);
+    site.seed.job_state(run, "docs", "aborted", now);
+    site.seed.end(run, "timeout", Some("job `build` timed out after 10m"), now);
+    site.state.live.state_changed(run);
+    browser.until_visible("failed: timed out").await;
+    browser.until_visible("aborted").await;
+    browser.until_visible("Its container is kept until 20").await;
+    assert_eq!(browser.script("return document.querySelector('.kept time').dateTime").await, until.to_string());
+    browser.until_visible(&format!("ssh -p 2222 git@git.home.example run attach {run}")).await;
+    assert_eq!(browser.script("return window.loadedOnce === true").await, true, "the page moved by itself");
+    browser.look_at_all("run-kept").await;
+    browser.assert_contrast("run-kept").await;
+    browser.client.refresh().await.unwrap();
+    browser.until_visible("The log of this run has reached its limit.").await;
+    browser.client.find(Locator::Css(".kept button")).await.unwrap().click().await.unwrap();
+    browser.until("return document.querySelector('#head') !== null && document.querySelector('.kept') === null").await;
+    assert_eq!(store.kept_container(run).unwrap(), None);
+
+    for (outcome, message, words) in [
+        ("canceled", "", "canceled"),
+        ("container-died", "the container died: out of memory, the limit is 2 GiB", "failed: out of memory"),
+        ("container-died", "the container was removed by somebody else", "failed: container died"),
+        ("docker-unavailable", "the engine went away", "failed: docker unavailable"),
+        ("internal", "the repository app is gone", "failed: internal error"),
+    ] {
+        let run = site.seed.run("other", "main", now);
+        site.seed.start(run, now);
+        site.seed.end(run, outcome, Some(message), now);
+        browser.client.goto(&format!("{base}/runs/{run}")).await.unwrap();
+        browser.until(&format!("return document.querySelector('.verdict .s').innerText.trim() === '{words}'")).await;
+    }
+    let _ = other;
+    runs_that_lead_to_each_other(&site, &browser, &base).await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    browser.close().await;
+}
