@@ -74,12 +74,13 @@ pub fn settle(standing: &[Standing]) -> Vec<Replace> {
     standing.iter().filter(may).filter_map(gives_way).collect()
 }
 
-/// The jobs of a run whose results another run of the same commit may use: those that ended well
-/// and descend from none that did not.
+/// The jobs of a run whose results another run of the same commit may use: those that ended well, whose
+/// artifacts are not lost, and that descend from none that is otherwise.
 #[must_use]
-pub fn passed(jobs: &[JobRow]) -> HashSet<JobName> {
+pub fn passed(jobs: &[JobRow], lost: &HashSet<JobName>) -> HashSet<JobName> {
     // Skipped without having been called: something before it failed.
-    let well = |job: &JobRow| job.state == JobState::Complete || (job.state == JobState::Skipped && job.started_at_ms.is_some());
+    let ended = |job: &JobRow| job.state == JobState::Complete || (job.state == JobState::Skipped && job.started_at_ms.is_some());
+    let well = |job: &JobRow| ended(job) && !lost.contains(&job.job_id);
     let mut passed: HashSet<JobName> = jobs.iter().filter(|job| well(job)).map(|job| job.job_id.clone()).collect();
     let names: HashSet<&str> = jobs.iter().map(|job| job.job_id.as_str()).collect();
     loop {

@@ -117,12 +117,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Notes on waiting runs for which other run each waits.
+    /// Notes on waiting runs for which other run each waits, `otherwise` where that is none.
     ///
     /// # Errors
     /// The database refuses.
-    pub async fn note_blocked(&self) -> Result<(), StoreError> {
-        self.changed(self.store.call(|store| store.note_blocked()).await?);
+    pub async fn note_blocked(&self, otherwise: Option<String>) -> Result<(), StoreError> {
+        self.changed(self.store.call(move |store| store.note_blocked(otherwise.as_deref())).await?);
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 //! Invariants: under its own name lies either all of an artifact or nothing; together the
 //! artifacts of a run stay within their cap; a name is kept once.
 
+mod bring;
 mod name;
 mod read;
 mod unpack;
@@ -126,7 +127,10 @@ impl Keeper {
     fn keep_blocking(&self, name: ArtifactName, tar: &mut dyn io::Read, cancel: &CancellationToken) -> Result<Kept, ArtifactError> {
         let Some(number) = self.reserve(&name) else { return Err(ArtifactError::Taken(name)) };
         let mut taken = Taken { keeper: self, bytes: 0, entries: 0 };
-        let kept = self.unpack(&name, number, tar, &mut taken, cancel);
+        let kept = self.place(&name, number, |place| {
+            let unpacked = unpack::unpack(tar, place, &mut taken)?;
+            if cancel.is_cancelled() { Err(ArtifactError::Stopped) } else { Ok(unpacked) }
+        });
         if kept.is_err() {
             let (bytes, entries) = (taken.bytes, taken.entries);
             self.with(|state| {
@@ -151,32 +155,26 @@ impl Keeper {
         })
     }
 
-    fn unpack(
-        &self,
-        name: &ArtifactName,
-        number: u64,
-        tar: &mut dyn io::Read,
-        taken: &mut Taken<'_>,
-        cancel: &CancellationToken,
-    ) -> Result<Unpacked, ArtifactError> {
+    /// Has an artifact made beside, synced, and renamed to its name. Nothing is left where that fails.
+    fn place<T>(&self, name: &ArtifactName, number: u64, fill: impl FnOnce(&Dir) -> Result<T, ArtifactError>) -> Result<T, ArtifactError> {
         std::fs::create_dir_all(&self.0.folder)?;
         let folder = Dir::open_ambient_dir(&self.0.folder, ambient_authority())?;
         // No artifact's own name has a bare percent sign.
         let partial = format!("%partial-{number}");
-        let unpacked = unpack_into(&folder, &partial, tar, taken, cancel).and_then(|unpacked| {
+        let filled = fill_synced(&folder, &partial, fill).and_then(|filled| {
             let file = name.file_name();
             if folder.try_exists(&file)? {
                 return Err(ArtifactError::Taken(name.clone()));
             }
             folder.rename(Path::new(&partial).join(unpack::CONTENT), &folder, &file)?;
-            Ok(unpacked)
+            Ok(filled)
         });
         let removed = folder.remove_dir_all(&partial);
-        match unpacked {
-            Ok(unpacked) => {
+        match filled {
+            Ok(filled) => {
                 removed?;
                 sync(&folder)?;
-                Ok(unpacked)
+                Ok(filled)
             }
             Err(error) => Err(error),
         }
@@ -207,26 +205,17 @@ impl Keeper {
     }
 }
 
-fn unpack_into(
-    folder: &Dir,
-    partial: &str,
-    tar: &mut dyn io::Read,
-    taken: &mut Taken<'_>,
-    cancel: &CancellationToken,
-) -> Result<Unpacked, ArtifactError> {
+fn fill_synced<T>(folder: &Dir, partial: &str, fill: impl FnOnce(&Dir) -> Result<T, ArtifactError>) -> Result<T, ArtifactError> {
     match folder.remove_dir_all(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     folder.create_dir(partial)?;
     let place = folder.open_dir(partial)?;
-    let unpacked = unpack::unpack(tar, &place, taken)?;
-    if cancel.is_cancelled() {
-        return Err(ArtifactError::Stopped);
-    }
+    let filled = fill(&place)?;
     // One call for all of its files, however many there are.
     nix::unistd::syncfs(place.open(".")?).map_err(io::Error::from)?;
-    Ok(unpacked)
+    Ok(filled)
 }
 
 fn sync(folder: &Dir) -> io::Result<()> {

@@ -168,3 +168,33 @@ async fn a_stop_leaves_nothing() {
     assert!(matches!(kept, Err(ArtifactError::Stopped)));
     assert_eq!(left(&folder), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn what_one_run_kept_is_brought_to_another_and_outlives_it() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let first = keeper(&folder);
+    let archive = Made::new().folder("d").folder("d/sub").file("d/sub/x", b"content").link("d/sub/l", "x").folder("d/empty").done();
+    let kept =
+        [keep(&first, "out/d", archive).await.unwrap(), keep(&first, "app", Made::new().file("app", b"binary").done()).await.unwrap()];
+    let run = folder.path().join("run");
+    std::fs::set_permissions(run.join("app"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let second = Keeper::new(folder.path().join("second"), 20);
+    for kept in &kept {
+        second.bring(&run, kept).unwrap();
+    }
+    let there = folder.path().join("second");
+    assert_eq!(std::fs::metadata(there.join("app")).unwrap().nlink(), 2, "no second copy");
+    // Its name is taken, and it counts.
+    assert!(matches!(second.bring(&run, &kept[0]), Err(ArtifactError::Taken(_))));
+    assert!(matches!(keep(&second, "app", Made::new().file("app", b"x").done()).await, Err(ArtifactError::Taken(_))));
+    assert!(matches!(keep(&second, "more", Made::new().file("more", b"12345678").done()).await, Err(ArtifactError::TooLarge(20))));
+    let missing = Kept { name: "none".parse().unwrap(), is_folder: false, files: 1, bytes: 1 };
+    assert!(second.bring(&run, &missing).is_err());
+    std::fs::remove_dir_all(&run).unwrap();
+    assert_eq!(std::fs::read(there.join("app")).unwrap(), b"binary");
+    assert_eq!(std::fs::metadata(there.join("app")).unwrap().mode() & 0o777, 0o755);
+    assert_eq!(std::fs::read(there.join("out%2Fd/sub/l")).unwrap(), b"content");
+    assert!(there.join("out%2Fd/empty").is_dir());
+    assert_eq!(std::fs::read_dir(&there).unwrap().count(), 2, "nothing half-made is left");
+}

@@ -151,8 +151,12 @@ impl Waiting {
             return None;
         }
         self.last = Some(now);
-        let why = run.message.as_deref().map_or_else(String::new, |why| format!(": {why}"));
-        (run.state == RunState::Pending).then(|| format!("run {} waits{why}", run.id))
+        let why = match run.message.as_deref() {
+            None => "waits".to_owned(),
+            Some(why) if why.starts_with("waits") => why.to_owned(),
+            Some(why) => format!("waits: {why}"),
+        };
+        (run.state == RunState::Pending).then(|| format!("run {} {why}", run.id))
     }
 }
 

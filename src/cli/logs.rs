@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::follow::{self, Sink, Source, Waiting};
 use super::output::Out;
-use super::report::Failure;
+use super::report::{FAILED, Failure};
 use super::run::short;
 use crate::logs::{LogLine, Stream, read_from};
 use crate::names::{JobName, RunId};
 use crate::paths::Paths;
-use crate::run::{JobRow, JobState, Run, StepRow};
+use crate::run::{FailureKind, JobRow, JobState, Run, StepRow};
 
 /// How much of a service's log is read at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -51,21 +51,49 @@ pub(super) fn logs(
     Ok(run)
 }
 
-/// Prints what is there of a service's log.
-pub(super) fn service(run_folder: &Path, run: RunId, service: &str, out: &mut Out<'_>) -> Result<(), Failure> {
-    let path = Paths::service_log(run_folder, service);
-    if !path.exists() {
-        let names = std::fs::read_dir(run_folder.join("services")).into_iter().flatten().flatten();
-        let mut names: Vec<_> = names
-            .filter_map(|entry| Some(format!("`{}`", entry.file_name().to_str()?.strip_suffix(".log")?.replace("%2F", "/"))))
-            .collect();
-        names.sort();
-        let failure = Failure::not_found(format!("run {run} has no log of a service `{service}`"));
-        return Err(if names.is_empty() { failure } else { failure.hint(format!("it has {}", names.join(", "))) });
-    }
-    let mut offset = 0;
+/// Prints a service's log: what is there of it or, with `follow`, until the run ends. Like the run's own log it goes
+/// on with the run that repeats one that was cut off. Gives the run as it was last seen.
+pub(super) fn service(
+    source: &mut dyn Source,
+    paths: &Paths,
+    mut id: RunId,
+    service: &str,
+    follow: bool,
+    out: &mut Out<'_>,
+) -> Result<Run, Failure> {
+    let (mut offset, mut waiting) = (0, Waiting::default());
     loop {
-        let slice = read_from(&path, offset, BATCH_BYTES)?;
+        // The state before the log: once it is final, what the log then holds is all there is.
+        let run = source.run(id)?;
+        if let Some(line) = waiting.heard(&run).filter(|_| follow) {
+            follow::say(&line);
+        }
+        let folder = paths.run(&run.repo, id);
+        let path = Paths::service_log(&folder, service);
+        let there = path.exists();
+        if there {
+            offset = print_on(&path, offset, out)?;
+        }
+        if !follow || run.state.is_final() {
+            let cut_off = follow && run.failure_kind == Some(FailureKind::Orphaned);
+            match if cut_off { source.successor(id)? } else { None } {
+                Some(next) => {
+                    follow::say(&follow::moved(&run, next));
+                    (id, offset) = (next, 0);
+                }
+                None if there => return Ok(run),
+                None => return Err(no_service(&folder, &run, service)),
+            }
+        } else if !source.pause() {
+            return Err(Failure::silent(FAILED));
+        }
+    }
+}
+
+/// Prints a log from an offset on; gives where it ends for now.
+fn print_on(path: &Path, mut offset: u64, out: &mut Out<'_>) -> Result<u64, Failure> {
+    loop {
+        let slice = read_from(path, offset, BATCH_BYTES)?;
         let mut text = Vec::new();
         for line in &slice.lines {
             text.extend_from_slice(&line.text);
@@ -73,12 +101,26 @@ pub(super) fn service(run_folder: &Path, run: RunId, service: &str, out: &mut Ou
                 text.push(b'\n');
             }
         }
-        out.raw(&text)?;
-        if !slice.more {
-            return Ok(());
+        if !text.is_empty() {
+            out.raw(&text)?;
         }
         offset = slice.next;
+        if !slice.more {
+            return Ok(offset);
+        }
     }
+}
+
+fn no_service(run_folder: &Path, run: &Run, service: &str) -> Failure {
+    if let Some(at) = run.logs_removed_at_ms {
+        return Failure::not_found(format!("the logs of run {} were removed by retention (`:keep`) on {at}", run.id));
+    }
+    let names = std::fs::read_dir(run_folder.join("services")).into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        names.filter_map(|entry| Some(format!("`{}`", entry.file_name().to_str()?.strip_suffix(".log")?.replace("%2F", "/")))).collect();
+    names.sort();
+    let failure = Failure::not_found(format!("run {} has no log of a service `{service}`", run.id));
+    if names.is_empty() { failure } else { failure.hint(format!("it has {}", names.join(", "))) }
 }
 
 /// Prints lines as they come.

@@ -26,12 +26,12 @@ pub(super) enum RunCommand {
     Logs(LogsArgs),
     /// Wait for a run's end, which is the exit code: 0 complete, 1 otherwise.
     Wait(One),
-    /// End a run.
+    /// End a run; of one that has ended, let the container go that is kept of it.
     Cancel(One),
-    /// Queue a new run that repeats one that has ended.
     /// What runs kept.
     #[command(subcommand)]
     Artifacts(artifacts::ArtifactsCommand),
+    /// Queue a new run that repeats one that has ended.
     Retry(RetryArgs),
     /// Start a run by hand, of where a branch stands now.
     Start(start::StartArgs),
@@ -84,8 +84,8 @@ pub(super) struct LogsArgs {
     /// Only this job's lines.
     #[arg(long)]
     job: Option<JobName>,
-    /// The log of this service instead, as far as it is written.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["job", "follow", "format", "json"])]
+    /// The log of this service instead.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["job", "format", "json"])]
     service: Option<String>,
     /// Go on until the run ends.
     #[arg(long, short)]
@@ -153,6 +153,9 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             hook::wake(context.paths);
             let run = get(id)?;
             if !asked && run.state.is_final() {
+                if store.release_container(id)? {
+                    return told(&run, "has ended; its container goes within a minute", out);
+                }
                 return Err(Failure::failed(format!("run {id} has ended already: it is {}", run.state)));
             }
             told(&run, if run.state.is_final() { "canceled" } else { "asked to stop" }, out)
@@ -177,8 +180,8 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             let mut appliance = Appliance::new(store.clone(), context.paths);
             let id = store.resolve_run(&args.id)?;
             if let Some(service) = &args.service {
-                let run = get(id)?;
-                return logs::service(&context.paths.run(&run.repo, id), id, service, out);
+                let run = logs::service(&mut appliance, context.paths, id, service, args.follow, out)?;
+                return if args.follow { ended(&run, false) } else { Ok(()) };
             }
             let format = if args.json { LogFormat::Json } else { args.format };
             let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, out)?;

@@ -1,5 +1,7 @@
 //! `quire run start`: a run by hand.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value};
 
 use super::manage::{Context, Format};
@@ -7,14 +9,17 @@ use super::report::Failure;
 use super::run::ref_name;
 use crate::git::{Git, GitError, nearest};
 use crate::hook;
-use crate::names::{JobName, ObjectId, RefName, RepoName};
+use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::pipeline::Source;
-use crate::run::{Run, Trigger};
-use crate::store::NewRun;
+use crate::run::event::SocketRequest;
+use crate::run::{FailureKind, Run, RunState, Trigger};
+use crate::store::{NewRun, Store};
 
 /// The most parameters, and the longest value in bytes.
 const MAX_PARAMS: usize = 100;
 const MAX_VALUE: usize = 64 << 10;
+/// How long a word on the run's pipeline is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 pub(super) struct StartArgs {
@@ -82,8 +87,29 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
         ..NewRun::of_push(repo, ref_name, sha, context.clock.now())
     };
     let id = store.start_run(&run)?;
-    hook::wake(context.paths);
-    store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))
+    let heard = hook::ask(context.paths, &SocketRequest::Wake, Duration::from_millis(500)).is_ok();
+    let run = looked_at(&store, id, if heard { PATIENCE } else { Duration::ZERO })?;
+    match (&run.failure_kind, &run.message) {
+        (Some(FailureKind::Pipeline), Some(message)) => {
+            let failure = Failure::failed(format!("run {} failed: {message}", run.id));
+            Err(failure.hint("a job that people start has :quire/manual among its inputs"))
+        }
+        _ => Ok(run),
+    }
+}
+
+/// The run when its pipeline has been looked at, or when that will take longer: only the server evaluates pipelines,
+/// and what is wrong with this one it says as soon as the run has its turn.
+fn looked_at(store: &Store, id: RunId, patience: Duration) -> Result<Run, Failure> {
+    let until = Instant::now() + patience;
+    loop {
+        let run = store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))?;
+        let waits = run.state == RunState::Pending && run.message.is_some();
+        if run.state.is_final() || waits || !store.jobs(id)?.is_empty() || Instant::now() >= until {
+            return Ok(run);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// That there is no such repository, with the one that was probably meant.

@@ -59,12 +59,14 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Bytes of all files below a folder. What vanishes meanwhile counts as nothing.
+/// Bytes of all files below a folder. A file of several names counts with its part in each of them: an artifact that
+/// several runs have counts once among them. What vanishes meanwhile counts as nothing.
 pub(super) fn size(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     let of = |entry: fs::DirEntry| match entry.metadata() {
         Ok(found) if found.is_dir() => size(&entry.path()),
-        Ok(found) => found.len(),
+        Ok(found) => found.len() / found.nlink().max(1),
         Err(_) => 0,
     };
     entries.flatten().map(of).sum()

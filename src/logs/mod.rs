@@ -15,4 +15,4 @@ pub use cursor::{Cursor, CursorError};
 pub use file::{TextChunks, read_from, tail};
 pub use line::{LogLine, Stream};
 pub use reader::{Batch, LogFollower, StepKey};
-pub use writer::{DEFAULT_CAP_BYTES, RunLog, StepLog};
+pub use writer::{DEFAULT_CAP_BYTES, RunLog, StepLog, is_cap_notice};

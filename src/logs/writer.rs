@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::line::{self, MAX_TEXT_BYTES, Stamp, Stream};
+use super::line::{self, LogLine, MAX_TEXT_BYTES, Stamp, Stream};
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::names::{JobName, RunId};
@@ -258,7 +258,7 @@ impl StepLog {
             let whole = memchr::memrchr(b'\n', &self.out[..allowed]).map_or(0, |at| at + 1);
             self.out.truncate(whole);
             let limit = size(self.shared.cap);
-            let words = format!("quire: the log of this run has reached its limit of {limit}; what comes after this is not kept");
+            let words = format!("{CAP_NOTICE} of {limit}; what comes after this is not kept");
             line::encode(&mut self.out, stamp, Stream::Stderr, false, words.as_bytes());
             self.full = true;
         }
@@ -354,6 +354,15 @@ fn write_once(file: &mut File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         }
     }
     Ok(())
+}
+
+/// What the line begins with that a log ends with when the run's logs are too large.
+const CAP_NOTICE: &str = "quire: the log of this run has reached its limit";
+
+/// Whether a line says that the log ends here because the run's logs are too large.
+#[must_use]
+pub fn is_cap_notice(line: &LogLine) -> bool {
+    line.stream == Stream::Stderr && line.text.starts_with(CAP_NOTICE.as_bytes())
 }
 
 /// A cap in words.

@@ -20,14 +20,24 @@ use crate::run::JobState;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// No such source, or no job waits for it.
-    #[error("no job of the pipeline waits for `{0}`")]
-    Source(String),
+    #[error("no job of the pipeline waits for `{0}`: its jobs start from {known}", known = listed(.1))]
+    Source(String, Vec<String>),
     /// No such job.
     #[error("the pipeline has no job `{0}`{hint}", hint = .1.as_ref().map_or_else(String::new, |near| format!(": did you mean `{near}`?")))]
     UnknownJob(JobName, Option<String>),
     /// The job is not part of a run of this source.
     #[error("`{1}` does not lead to job `{0}`")]
     Unreached(JobName, Source),
+}
+
+/// The sources that a pipeline's jobs wait for.
+fn sources(pipeline: &Pipeline) -> Vec<String> {
+    let sources = pipeline.jobs().iter().flat_map(|job| &job.inputs).filter_map(Input::source);
+    sources.map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// How a run's jobs came out.
@@ -69,10 +79,11 @@ impl Schedule {
     /// # Errors
     /// Where that is no job at all.
     pub fn new(pipeline: &Pipeline, source: &str, only: &[JobName]) -> Result<Self, ScheduleError> {
-        let source = Source::from_name(source).ok_or_else(|| ScheduleError::Source(source.chars().take(60).collect()))?;
+        let none = |name: String| ScheduleError::Source(name, sources(pipeline));
+        let source = Source::from_name(source).ok_or_else(|| none(source.chars().take(60).collect()))?;
         let reached = reached(pipeline, &source);
         if !reached.contains(&true) {
-            return Err(ScheduleError::Source(source.to_string()));
+            return Err(none(source.to_string()));
         }
         if only.is_empty() {
             return Ok(Self::of(pipeline, &reached));

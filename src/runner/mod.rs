@@ -16,6 +16,7 @@ pub mod play;
 pub mod prepare;
 mod reconcile;
 mod record;
+mod reuse;
 mod schedules;
 pub mod service;
 mod step;
@@ -217,8 +218,10 @@ impl Runner {
         let Some(executor) = self.0.executors.first().cloned() else { return Ok(()) };
         let limit = self.0.config.borrow().concurrent_runs.max(1);
         while !shutdown.is_cancelled() {
-            if self.0.running.lock().await.len() >= limit || !self.0.store.call(|store| store.has_claimable()).await? {
-                return if *held { Ok(()) } else { self.0.queue.note_blocked().await };
+            let full = self.0.running.lock().await.len() >= limit;
+            if full || !self.0.store.call(|store| store.has_claimable()).await? {
+                let place = full.then(|| format!("waits for a free place: no more than {limit} at a time (`ci.concurrent-runs`)"));
+                return if *held { Ok(()) } else { self.0.queue.note_blocked(place).await };
             }
             if let Some(why) = self.hindrance(&*executor).await {
                 *held = true;

@@ -1,7 +1,6 @@
 //! One claimed run, from claim to outcome. Its outcome is written in one place, after its
 //! workspace is confirmed gone, and only by the task that drives it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,10 +25,10 @@ use crate::executor::{BuiltLayer, Executor, ExecutorError, OutputSink, StartObse
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
-use crate::names::{JobName, ObjectId, RunId};
-use crate::pipeline::{MAX_QUOTED, Schedule, format_duration};
+use crate::names::{ObjectId, RunId};
+use crate::pipeline::{MAX_QUOTED, format_duration};
 use crate::policy;
-use crate::run::{ExecutorKind, FailureKind, JobRow, Outcome, Run};
+use crate::run::{ExecutorKind, FailureKind, Outcome, Run};
 use crate::secret::{Redactor, Secret};
 use crate::store::{Store, StoreError};
 
@@ -80,12 +79,12 @@ impl Held {
     }
 }
 
-fn internal(error: &dyn std::error::Error) -> End {
+pub(super) fn internal(error: &dyn std::error::Error) -> End {
     End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", with_causes(error))))
 }
 
 /// A full disk, most likely: the error says it, and it is no bug.
-fn unrecorded(error: &RecordError) -> End {
+pub(super) fn unrecorded(error: &RecordError) -> End {
     End::Outcome(Outcome::Failed(FailureKind::Internal, with_causes(error)))
 }
 
@@ -177,9 +176,8 @@ impl Runner {
         let began = Instant::now();
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
         let (mut prepared, tree, values) = prepared.await.ok_or(End::Stopped)??;
-        let id = run.id;
-        let reused = self.0.store.call(move |store| store.reused(id)).await.map_err(|error| internal(&error))?;
-        let outputs = reuse(&mut prepared.schedule, reused);
+        let artifacts = Keeper::new(self.0.paths.run_artifacts(&run.repo, run.id), config.artifact_cap);
+        let outputs = self.reuse(run, &mut prepared.schedule, &artifacts).await?;
         prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
         let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
         recorder.jobs_registered(&prepared.jobs()).map_err(|error| unrecorded(&error))?;
@@ -227,7 +225,7 @@ impl Runner {
             values: sources,
             env,
             secrets: config.secrets.clone(),
-            artifacts: Keeper::new(self.0.paths.run_artifacts(&run.repo, run.id), config.artifact_cap),
+            artifacts,
             began,
             timeout,
         };
@@ -347,18 +345,6 @@ impl Runner {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
-}
-
-/// Takes the jobs whose results are used again for ended; gives their outputs.
-fn reuse(schedule: &mut Schedule, reused: Vec<JobRow>) -> Map<String, Value> {
-    let mut reused: BTreeMap<JobName, JobRow> = reused.into_iter().map(|job| (job.job_id.clone(), job)).collect();
-    let mut outputs = Map::new();
-    while let Some(row) = schedule.ready().iter().find_map(|job| reused.remove(job)) {
-        schedule.started(&row.job_id);
-        schedule.ended(&row.job_id, row.state);
-        outputs.extend(row.output.map(|output| (row.job_id.to_string(), output)));
-    }
-    outputs
 }
 
 /// Starts a workspace, and gives it up at the deadline.

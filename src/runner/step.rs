@@ -8,6 +8,7 @@ use crate::driver::protocol::{ShCommand, ShOptions, ShResult, Text};
 use crate::executor::{Command, CommandEnd, OutputSink, Stream};
 use crate::logs::StepLog;
 use crate::pipeline::format_duration;
+use crate::secret::Redactor;
 
 /// How much of each output the pipeline itself gets to see, in bytes; the log has all of it.
 pub(super) const CAPTURE_BYTES: usize = 4 << 20;
@@ -56,6 +57,14 @@ impl Capture {
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.cut |= bytes.len() > room;
     }
+
+    /// What the pipeline sees. It may show it to others, and half a secret would be recognized by nobody.
+    fn seen(mut self, redactor: &Redactor) -> Text {
+        if self.cut {
+            self.bytes.truncate(redactor.before_cut(&self.bytes));
+        }
+        Text::new(self.bytes)
+    }
 }
 
 impl Output {
@@ -88,7 +97,7 @@ impl Output {
     }
 
     /// Closes the log and gives what was captured.
-    pub(super) fn finish(&self, exit: i32, error: Option<String>) -> ShResult {
+    pub(super) fn finish(&self, exit: i32, error: Option<String>, redactor: &Redactor) -> ShResult {
         self.with(|inner| {
             let (stdout, stderr) = (std::mem::take(&mut inner.stdout), std::mem::take(&mut inner.stderr));
             if let Some(mut log) = inner.log.take() {
@@ -100,7 +109,7 @@ impl Output {
                 }
                 log.finish();
             }
-            ShResult { exit, stdout: Text::new(stdout.bytes), stderr: Text::new(stderr.bytes), error }
+            ShResult { exit, stdout: stdout.seen(redactor), stderr: stderr.seen(redactor), error }
         })
     }
 }
@@ -146,6 +155,27 @@ mod tests {
             capture.take(&vec![b'x'; CAPTURE_BYTES / 8]);
         }
         assert!(capture.cut && capture.bytes.len() == CAPTURE_BYTES);
+    }
+
+    #[test]
+    fn a_secret_that_the_limit_cuts_in_two_is_not_seen_at_all() {
+        let secret = crate::secret::Secret::new("hunter2-hunter2-x".to_owned());
+        let redactor = Redactor::new([("token", &secret)]);
+        let seen = |room: usize| {
+            let mut capture = Capture::default();
+            capture.take(&vec![b'.'; CAPTURE_BYTES - room]);
+            capture.take(b"hunter2-hunter2-x!");
+            capture.seen(&redactor).into_bytes().unwrap()[CAPTURE_BYTES - room..].to_vec()
+        };
+        for room in 0..17 {
+            assert_eq!(seen(room), b"", "{room}");
+        }
+        // Whole, it can be recognized, and what only begins like one at the end of all there is stays.
+        assert_eq!(seen(17), b"hunter2-hunter2-x");
+        assert_eq!(seen(18), b"hunter2-hunter2-x!");
+        let mut capture = Capture::default();
+        capture.take(b"hunter2-");
+        assert_eq!(capture.seen(&redactor).into_bytes().unwrap(), b"hunter2-");
     }
 
     #[test]

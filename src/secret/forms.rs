@@ -47,9 +47,9 @@ pub(super) fn of(value: &str) -> Vec<Zeroizing<String>> {
     forms
 }
 
-/// A value as it is, and where that is something else, without the white space around it.
+/// A value as it is, and where that is something else, without the white space around it. Nothing but white space is itself only.
 fn texts(value: &str) -> impl Iterator<Item = &str> {
-    std::iter::once(value).chain(Some(value.trim()).filter(move |trimmed| *trimmed != value))
+    std::iter::once(value).chain(Some(value.trim()).filter(move |trimmed| !trimmed.is_empty() && *trimmed != value))
 }
 
 /// What may stand on the second and on later lines of base64 that is broken into lines, wherever in it the
@@ -255,6 +255,12 @@ mod tests {
     #[test]
     fn too_short_has_no_forms() {
         assert!(of("1234567").is_empty() && of("").is_empty());
+    }
+
+    #[test]
+    fn white_space_is_itself_only() {
+        assert!(of("   \n\n\n \n").iter().any(|form| form.as_str() == "   \n\n\n \n"));
+        assert!(of("        x").iter().any(|form| form.as_str() == "        x"));
     }
 
     #[test]

@@ -84,6 +84,13 @@ impl Redactor {
         self.table().replace_all(bytes)
     }
 
+    /// How much of a text that goes on, but not here, may be kept: without its end where that is the beginning of a
+    /// secret, which nobody could know again.
+    #[must_use]
+    pub fn before_cut(&self, text: &[u8]) -> usize {
+        self.table().replace_ready(text).1
+    }
+
     /// A value with every string, key and number in it redacted.
     #[must_use]
     pub fn redact_json(&self, value: Value) -> Value {

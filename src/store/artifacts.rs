@@ -14,17 +14,27 @@ impl Store {
     /// # Errors
     /// The job does not exist, or the run has an artifact of this name.
     pub fn artifact_kept(&self, artifact: &ArtifactRow) -> Result<(), StoreError> {
-        let ArtifactRow { run_id, name, job_id, is_folder, files, bytes, created_at_ms } = artifact;
+        self.artifacts_kept(std::slice::from_ref(artifact))
+    }
+
+    /// Records artifacts, all or none of them. Their files are on disk for good.
+    ///
+    /// # Errors
+    /// A job does not exist, or the run has an artifact of such a name.
+    pub fn artifacts_kept(&self, artifacts: &[ArtifactRow]) -> Result<(), StoreError> {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.write(|tx| {
-            tx.prepare_cached(
-                "INSERT INTO artifacts (run_id, name, job_id, is_folder, files, bytes, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )
-            .and_then(|mut statement| {
+            let mut statement = tx
+                .prepare_cached(
+                    "INSERT INTO artifacts (run_id, name, job_id, is_folder, files, bytes, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )
+                .attempt("record an artifact")?;
+            for ArtifactRow { run_id, name, job_id, is_folder, files, bytes, created_at_ms } in artifacts {
                 let (files, bytes) = (signed(*files), signed(*bytes));
-                statement.execute(params![run_id.to_string(), name, job_id.as_str(), is_folder, files, bytes, created_at_ms.0])
-            })
-            .attempt("record an artifact")?;
+                statement
+                    .execute(params![run_id.to_string(), name, job_id.as_str(), is_folder, files, bytes, created_at_ms.0])
+                    .attempt("record an artifact")?;
+            }
             Ok(())
         })
     }

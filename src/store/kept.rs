@@ -62,6 +62,17 @@ impl Store {
         })
     }
 
+    /// A person needs a run's container no more. What is kept of no run is removed with the next sweep. False where none is kept.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn release_container(&self, run: RunId) -> Result<bool, StoreError> {
+        self.write(|tx| {
+            let gone = tx.execute("DELETE FROM kept_containers WHERE run_id = ?1", [run.to_string()]);
+            gone.map(|gone| gone > 0).attempt("let a kept container go")
+        })
+    }
+
     /// The container that is kept of a run.
     ///
     /// # Errors

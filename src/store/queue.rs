@@ -132,13 +132,13 @@ impl Store {
     }
 
     /// Notes on those pending runs that come next for which run of their ref or group each waits,
-    /// and takes the note away where it waits for a free place only.
+    /// and `otherwise` where it waits for none of these.
     ///
     /// # Errors
     /// The database refuses.
-    pub fn note_blocked(&self) -> Result<Vec<RunId>, StoreError> {
+    pub fn note_blocked(&self, otherwise: Option<&str>) -> Result<Vec<RunId>, StoreError> {
         let sql = blocked_sql();
-        self.write(|tx| changed_runs(tx, &sql, &[]))
+        self.write(|tx| changed_runs(tx, &sql, &[&otherwise]))
     }
 
     /// Pending runs whose group is not known yet, oldest first; at most so many.
@@ -225,7 +225,7 @@ fn blocked_sql() -> String {
            (SELECT 'waits for run ' || g.id || ' of the same group, ' || g.group_name FROM runs g
             WHERE g.state IN ('pending', 'active') AND g.repo = p.repo AND g.group_name = p.group_name
               AND (g.queued_at_ms, g.id) < (p.queued_at_ms, p.id)
-            ORDER BY g.queued_at_ms DESC, g.id DESC LIMIT 1)) AS why FROM next p)
+            ORDER BY g.queued_at_ms DESC, g.id DESC LIMIT 1), ?1) AS why FROM next p)
          UPDATE runs SET message = noted.why FROM noted
          WHERE runs.id = noted.id AND runs.state = 'pending' AND runs.message IS NOT noted.why RETURNING runs.id"
     )

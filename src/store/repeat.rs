@@ -1,4 +1,9 @@
 //! Runs that repeat others: by a person's wish, and after nobody drove one any more.
+//!
+//! A run that uses a job's result has the job's artifacts as well, once it has begun. Until then they
+//! lie with one of those before it: the run in which the job was really run, or one that used its result.
+
+use std::collections::HashSet;
 
 use rusqlite::{Transaction, params};
 
@@ -7,9 +12,9 @@ use super::open::Store;
 use super::queue::{NewRun, SupersedeDecision, insert_at, insert_next, settle};
 use super::row;
 use super::runs::{end_active, get};
-use crate::names::RunId;
+use crate::names::{JobName, RunId};
 use crate::policy;
-use crate::run::{FailureKind, JobRow, Outcome, Run, RunState, Trigger};
+use crate::run::{ArtifactRow, FailureKind, JobRow, Outcome, Run, RunState, Trigger};
 
 /// How a run is repeated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,7 +72,7 @@ impl Store {
             let id = insert_next(tx, &again, None, now)?;
             if how.only_failed {
                 let jobs = jobs(tx, run)?;
-                let passed = policy::passed(&jobs);
+                let passed = policy::passed(&jobs, &lost(tx, run)?);
                 reuse(tx, id, &jobs.into_iter().filter(|job| passed.contains(&job.job_id)).collect::<Vec<_>>())?;
             }
             get(tx, id)
@@ -81,6 +86,57 @@ impl Store {
     pub fn reused(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
         Ok(self.jobs(run)?.into_iter().filter(|job| job.reused_from.is_some()).collect())
     }
+
+    /// The artifacts of jobs whose results a run uses, as rows of the runs that have them.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn reused_artifacts(&self, run: RunId) -> Result<Vec<ArtifactRow>, StoreError> {
+        let attempt = "list the artifacts of used results";
+        self.read(|connection| {
+            let sql =
+                format!("WITH RECURSIVE {COPIES} SELECT artifacts.* FROM {HELD} WHERE copies.run_id <> ?1 ORDER BY name, run_id DESC");
+            let mut statement = connection.prepare_cached(&sql).attempt(attempt)?;
+            let rows = statement.query_map([run.to_string()], row::artifact).attempt(attempt)?;
+            let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>().attempt(attempt)?;
+            // Several runs may have the same one.
+            rows.dedup_by(|one, other| one.name == other.name);
+            Ok(rows)
+        })
+    }
+}
+
+/// For each job of run `?1`, the runs before it (and itself) that have its very result, however they came by it.
+const COPIES: &str = "chain (id) AS (
+       SELECT ?1
+       UNION SELECT runs.retry_of FROM chain JOIN runs ON runs.id = chain.id WHERE runs.retry_of IS NOT NULL AND runs.only_failed = 1),
+     origins (job_id, id) AS (SELECT job_id, coalesce(reused_from, run_id) FROM jobs WHERE run_id = ?1),
+     copies (job_id, run_id) AS (
+       SELECT origins.job_id, jobs.run_id FROM origins
+       JOIN jobs ON jobs.run_id IN (SELECT id FROM chain UNION SELECT id FROM origins) AND jobs.job_id = origins.job_id
+       WHERE coalesce(jobs.reused_from, jobs.run_id) = origins.id)";
+
+/// Artifacts of those jobs that are there.
+const HELD: &str = "copies JOIN artifacts ON artifacts.run_id = copies.run_id AND artifacts.job_id = copies.job_id
+     JOIN runs ON runs.id = copies.run_id AND runs.artifacts_removed_at_ms IS NULL";
+
+/// Jobs of a run whose artifacts are in no run any more. Where the run that kept them is gone altogether, they count
+/// as lost unless one that used its result had begun, and so has what there was.
+fn lost(tx: &Transaction<'_>, run: RunId) -> Result<HashSet<JobName>, StoreError> {
+    let attempt = "look for the artifacts of a run";
+    let sql = format!(
+        "WITH RECURSIVE {COPIES}
+         SELECT job_id FROM origins
+         WHERE NOT EXISTS (SELECT 1 FROM {HELD} WHERE copies.job_id = origins.job_id)
+           AND (EXISTS (SELECT 1 FROM copies JOIN artifacts ON artifacts.run_id = copies.run_id AND artifacts.job_id = copies.job_id
+                        WHERE copies.job_id = origins.job_id)
+                OR (NOT EXISTS (SELECT 1 FROM runs WHERE id = origins.id)
+                    AND NOT EXISTS (SELECT 1 FROM copies JOIN jobs ON jobs.run_id = copies.run_id AND jobs.reused_from IS NULL
+                                    WHERE copies.job_id = origins.job_id)))"
+    );
+    let mut statement = tx.prepare_cached(&sql).attempt(attempt)?;
+    let rows = statement.query_map([run.to_string()], |found| row::parsed_at(found, 0)).attempt(attempt)?;
+    rows.collect::<rusqlite::Result<_>>().attempt(attempt)
 }
 
 /// A new run of the same commit.

@@ -48,8 +48,13 @@ pub struct LastUpkeep {
     pub pushed: Option<Millis>,
 }
 
-/// Runs that living ones need. A retry of failed jobs reads the results of the old run.
-const NEEDED: &str = "SELECT retry_of FROM runs WHERE state IN ('pending', 'active') AND retry_of IS NOT NULL
+/// Runs that living ones need. A retry of failed jobs uses results and artifacts of the old run, which may
+/// have ended before it had them from the one before it.
+const NEEDED: &str = "SELECT id FROM (
+       WITH RECURSIVE chain (id) AS (
+         SELECT retry_of FROM runs WHERE state IN ('pending', 'active') AND retry_of IS NOT NULL
+         UNION SELECT runs.retry_of FROM chain JOIN runs ON runs.id = chain.id WHERE runs.retry_of IS NOT NULL AND runs.only_failed = 1)
+       SELECT id FROM chain)
      UNION ALL SELECT reused_from FROM jobs WHERE reused_from IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE state IN ('pending', 'active'))
      UNION ALL SELECT run_id FROM kept_containers";
 

@@ -31,7 +31,7 @@ const PIPE: usize = 64 << 10;
 #[derive(Template)]
 #[template(
     ext = "html",
-    source = "{% if !rows.is_empty() %}<section class=\"artifacts\" id=\"artifacts\"><h2>Artifacts</h2><ul>
+    source = "{% if !rows.is_empty() %}<section class=\"artifacts\"><h2>Artifacts</h2><ul>
 {%- for row in rows %}<li><a href=\"{{ href(row) }}\" download>{{ row.name }}</a> <span class=\"quiet\">{{ about(row) }}</span></li>
 {%- endfor %}</ul></section>{% endif %}"
 )]

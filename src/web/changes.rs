@@ -9,6 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use askama::Template;
 use serde_json::{Map, Value, json};
 
+use super::WebConfig;
+use super::artifacts::List;
 use super::error::WebError;
 use super::html::title_sign;
 use super::log;
@@ -23,6 +25,7 @@ const MOST_AT_ONCE: u32 = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     run: Option<u64>,
+    artifacts: Option<u64>,
     jobs: HashMap<String, u64>,
     /// The newest step.
     last: u32,
@@ -47,17 +50,21 @@ impl Changes {
     }
 
     /// The news as data for the script; none when there is none. `rows` holds at least the steps of [`Changes::wanted`].
-    pub(super) fn since(&mut self, rows: &Rows, now: Millis) -> Result<Option<Value>, WebError> {
+    pub(super) fn since(&mut self, rows: &Rows, config: &WebConfig, now: Millis) -> Result<Option<Value>, WebError> {
         let mut news = Map::new();
         // Only the rows decide whether there is news: rendered times move by themselves.
-        let run = digest(&(format!("{:?}", rows.run), rows.successor));
+        let run = digest(&(format!("{:?}{:?}", rows.run, rows.kept), rows.successor));
         if self.run.replace(run) != Some(run) {
-            let head = Head { run: &rows.run, successor: rows.successor, now }.render()?;
+            let head = Head::new(rows, config, now).render()?;
             news.insert(
                 "title".to_owned(),
                 format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into(),
             );
             news.insert("head".to_owned(), head.into());
+        }
+        let artifacts = digest(&format!("{:?}", rows.artifacts));
+        if self.artifacts.replace(artifacts) != Some(artifacts) {
+            news.insert("artifacts".to_owned(), List { run: rows.run.id, rows: rows.artifacts.clone() }.render()?.into());
         }
         let (mut jobs, mut steps) = (Vec::new(), Vec::new());
         for job in rows.jobs.iter().filter(|job| self.is_news_of_job(job)) {

@@ -86,9 +86,20 @@ pub(super) fn run_state(run: &Run) -> String {
     let said = match run.failure_kind {
         None | Some(FailureKind::Job) => run.state.as_str().to_owned(),
         Some(FailureKind::Canceled) => FailureKind::Canceled.as_str().to_owned(),
-        Some(kind) => format!("{}: {}", run.state, kind.as_str().replace('-', " ")),
+        Some(kind) => format!("{}: {}", run.state, failure(kind, run.message.as_deref().unwrap_or_default())),
     };
     state_html(run.state.as_str(), &said)
+}
+
+/// Why a run failed, in a word or two.
+fn failure(kind: FailureKind, message: &str) -> String {
+    match kind {
+        FailureKind::Timeout => "timed out".to_owned(),
+        FailureKind::ContainerDied if message.contains("out of memory") => "out of memory".to_owned(),
+        FailureKind::Orphaned => "cut off".to_owned(),
+        FailureKind::Internal => "internal error".to_owned(),
+        kind => kind.as_str().replace('-', " "),
+    }
 }
 
 /// A job's state.
@@ -115,6 +126,13 @@ pub(super) fn title_sign(state: RunState) -> &'static str {
 /// A point in time as people say it, the exact one in the tooltip. The script keeps it right.
 pub(super) fn time(at: &Millis, now: &Millis) -> String {
     format!(r#"<time datetime="{at}" title="{at}" data-t="{}">{}</time>"#, at.0, ago(now.since(*at)))
+}
+
+/// A point in time to come, to the minute; the exact one in the tooltip.
+pub(super) fn until(at: &Millis) -> String {
+    let exact = at.to_string();
+    let shown = exact.get(..16).unwrap_or(&exact).replace('T', " ");
+    format!(r#"<time datetime="{exact}" title="{exact}">{shown} UTC</time>"#)
 }
 
 fn ago(ms: u64) -> String {
@@ -178,6 +196,7 @@ mod tests {
     #[test]
     fn a_time_to_come_is_now() {
         assert!(time(&Millis(5000), &Millis(0)).contains("just now"));
+        assert!(until(&Millis(1_785_000_000_000)).contains(">2026-07-25 17:20 UTC<"), "{}", until(&Millis(1_785_000_000_000)));
         assert_eq!(ago(3 * 86_400_000), "3 days ago");
     }
 

@@ -21,7 +21,7 @@ use super::ansi::{Style, escaped, plain, render};
 use super::error::WebError;
 use super::html::encoded;
 use super::run::find;
-use crate::logs::{Cursor, LogFollower, LogLine, StepKey, Stream};
+use crate::logs::{Cursor, LogFollower, LogLine, StepKey, Stream, is_cap_notice};
 use crate::run::StepRow;
 
 /// The most that a page shows of one step's log.
@@ -72,6 +72,8 @@ pub(super) struct PageLog {
     pub(super) parts: HashMap<u32, StepLog>,
     /// The position after them, for the live stream.
     pub(super) cursor: String,
+    /// The logs have reached their limit, and go no further.
+    pub(super) capped: bool,
 }
 
 impl PageLog {
@@ -161,11 +163,12 @@ pub(super) fn read_page(folder: PathBuf, steps: &[StepRow]) -> io::Result<PageLo
     let keys = keys(steps);
     let mut follower = LogFollower::open(folder, Cursor::default());
     let mut tails: HashMap<u32, Tail> = HashMap::new();
-    let begun = Instant::now();
+    let (begun, mut capped) = (Instant::now(), false);
     loop {
         let batch = follower.poll(&keys, BATCH_BYTES)?;
         let over = batch.lines.is_empty() || begun.elapsed() > PAGE_TIME;
         for line in batch.lines {
+            capped |= is_cap_notice(&line);
             let seq = line.seq.unwrap_or(RUN_SEQ);
             let budget = budgets.get(&seq).copied().unwrap_or(0);
             tails.entry(seq).or_insert_with(|| Tail { budget, ..Tail::default() }).push(line);
@@ -177,7 +180,7 @@ pub(super) fn read_page(folder: PathBuf, steps: &[StepRow]) -> io::Result<PageLo
     let prefixes: HashMap<u32, String> = steps.iter().map(|s| (s.seq, prefix(s))).collect();
     let named = |seq: u32| prefixes.get(&seq).map_or(RUN_PREFIX, String::as_str);
     let parts = tails.into_iter().map(|(seq, tail)| (seq, tail.render(named(seq)))).collect();
-    Ok(PageLog { parts, cursor: follower.cursor().to_string() })
+    Ok(PageLog { parts, cursor: follower.cursor().to_string(), capped })
 }
 
 /// What `log.txt` may be asked for.

@@ -166,6 +166,7 @@ pub fn router(state: WebState) -> Router {
         .route("/runs/{id}/log.txt", get(log::raw))
         .route("/runs/{id}/artifacts/{*name}", get(artifacts::download))
         .route("/runs/{id}/cancel", post(run::cancel))
+        .route("/runs/{id}/release", post(run::release))
         .route("/runs/{id}/retry", post(run::retry))
         .route("/runs/{id}/retry-failed", post(run::retry_failed))
         .route("/-/health", get(health::page))

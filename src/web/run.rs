@@ -15,11 +15,11 @@ use super::html::{self as pieces, duration, run_path, title_sign};
 use super::log::{self, PageLog, RUN_PREFIX, RUN_SEQ, StepLog};
 use super::page::{Form, Frame, html};
 use super::session::Viewer;
-use super::{App, Shared};
+use super::{App, Shared, WebConfig};
 use crate::clock::Millis;
 use crate::names::RunId;
-use crate::run::{ArtifactRow, JobRow, Run, StepRow};
-use crate::store::Repeat;
+use crate::run::{ArtifactRow, FailureKind, JobRow, Run, RunState, StepRow, StopReason, Trigger};
+use crate::store::{Kept, Repeat};
 
 /// A run with all that its page shows, as the database has it.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub(super) struct Rows {
     pub(super) successor: Option<RunId>,
     /// What it kept, as far as that is still there.
     pub(super) artifacts: Vec<ArtifactRow>,
+    /// Its container, where it is kept for a person.
+    pub(super) kept: Option<Kept>,
 }
 
 /// Reads a run with its jobs and the wanted steps; none when it is gone. The run comes first: what
@@ -41,7 +43,7 @@ pub(super) async fn rows(app: &App, id: RunId, wanted: Wanted) -> Result<Option<
         let Some(run) = s.run(id)? else { return Ok(None) };
         let steps = s.steps_since(id, wanted.after, &wanted.also)?;
         let artifacts = if run.artifacts_removed_at_ms.is_none() { s.artifacts(id)? } else { Vec::new() };
-        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps, successor: s.successor_of(id)?, artifacts }))
+        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps, successor: s.successor_of(id)?, artifacts, kept: s.kept_container(id)? }))
     };
     Ok(app.web.store.call(read).await?)
 }
@@ -56,12 +58,31 @@ pub(super) async fn find(app: &App, id: &str) -> Result<Run, WebError> {
 #[derive(Template)]
 #[template(path = "run_head.html")]
 pub(super) struct Head<'a> {
-    pub(super) run: &'a Run,
-    pub(super) successor: Option<RunId>,
-    pub(super) now: Millis,
+    run: &'a Run,
+    successor: Option<RunId>,
+    kept: Option<&'a Kept>,
+    /// The command that opens a shell in its container.
+    attach: String,
+    now: Millis,
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
+    pub(super) fn new(rows: &'a Rows, config: &WebConfig, now: Millis) -> Self {
+        let attach = config.ssh_command(&format!("run attach {}", rows.run.id));
+        Self { run: &rows.run, successor: rows.successor, kept: rows.kept.as_ref(), attach, now }
+    }
+
+    /// The run that goes on where this one was cut off.
+    fn second_try(&self) -> Option<RunId> {
+        self.successor.filter(|_| self.run.failure_kind == Some(FailureKind::Orphaned))
+    }
+
+    /// The run of a newer push that takes this one's place.
+    fn replaced_by(&self) -> Option<RunId> {
+        let replaced = self.run.state == RunState::Superseded || self.run.stop_requested == Some(StopReason::Superseded);
+        self.run.superseded_by.filter(|_| replaced)
+    }
+
     /// How long it waited in the queue, where that is worth a word.
     fn waited(&self) -> Option<String> {
         let waited = self.run.started_at_ms?.since(self.run.queued_at_ms);
@@ -143,6 +164,7 @@ struct RunPage<'a> {
     head: Head<'a>,
     own: StepLog,
     own_open: bool,
+    capped: bool,
     jobs: Vec<JobView<'a>>,
     artifacts: List,
     cursor: String,
@@ -159,7 +181,7 @@ pub(super) async fn page(
     let rows = rows(&app, run, Wanted::default()).await?.ok_or(WebError::NotFound)?;
     if form == Form::Json {
         let (run, jobs, steps) = (&rows.run, &rows.jobs, &rows.steps);
-        return Ok(Json(json!({ "run": run, "jobs": jobs, "steps": steps, "successor": rows.successor, "artifacts": rows.artifacts }))
+        return Ok(Json(json!({ "run": run, "jobs": jobs, "steps": steps, "successor": rows.successor, "artifacts": rows.artifacts, "kept": rows.kept }))
             .into_response());
     }
     let folder = app.web.paths.run(&rows.run.repo, run);
@@ -167,10 +189,12 @@ pub(super) async fn page(
     let logs = tokio::task::spawn_blocking(move || log::read_page(folder, &steps)).await?;
     let logs = logs.map_err(|source| WebError::Io { attempt: format!("read the log of run {run}"), source })?;
     let title = format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short());
-    html(&view(&rows, logs, Frame::new(&app, Some(&viewer), title), app.web.clock.now()))
+    let now = app.web.clock.now();
+    html(&view(&rows, logs, Frame::new(&app, Some(&viewer), title), Head::new(&rows, &app.web.config, now)))
 }
 
-fn view(rows: &Rows, mut logs: PageLog, frame: Frame, now: Millis) -> RunPage<'_> {
+fn view<'a>(rows: &'a Rows, mut logs: PageLog, frame: Frame, head: Head<'a>) -> RunPage<'a> {
+    let now = head.now;
     let over = rows.run.state.is_final();
     let own = logs.take(RUN_SEQ);
     let mut by_job: BTreeMap<&str, Vec<StepView<'_>>> = BTreeMap::new();
@@ -182,10 +206,11 @@ fn view(rows: &Rows, mut logs: PageLog, frame: Frame, now: Millis) -> RunPage<'_
         rows.jobs.iter().map(|job| JobView { line: JobLine { job, now }, steps: by_job.remove(job.job_id.as_str()).unwrap_or_default() });
     RunPage {
         frame,
-        head: Head { run: &rows.run, successor: rows.successor, now },
+        head,
         own,
         // Nothing but the run's own lines tells what became of a run without steps.
         own_open: rows.steps.is_empty(),
+        capped: logs.capped,
         jobs: jobs.collect(),
         artifacts: List { run: rows.run.id, rows: rows.artifacts.clone() },
         cursor: logs.cursor,
@@ -210,6 +235,19 @@ pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>, form: For
     }
     app.web.live.state_changed(id);
     app.web.queue.wake();
+    Ok(match form {
+        Form::Json => Json(json!({ "run": find(&app, &id.to_string()).await? })).into_response(),
+        Form::Html => Redirect::to(&run_path(&id)).into_response(),
+    })
+}
+
+/// `POST /runs/<id>/release`: its container need not be kept any longer.
+pub(super) async fn release(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
+    let id = find(&app, &id).await?.id;
+    if !app.web.store.call(move |s| s.release_container(id)).await? {
+        return Err(WebError::Conflict("No container is kept of this run any more."));
+    }
+    app.web.live.state_changed(id);
     Ok(match form {
         Form::Json => Json(json!({ "run": find(&app, &id.to_string()).await? })).into_response(),
         Form::Html => Redirect::to(&run_path(&id)).into_response(),

@@ -37,7 +37,7 @@ use super::run::{find, rows};
 use super::server::Shutdown;
 use super::session::Viewer;
 use super::{App, Shared};
-use crate::logs::{Batch, Cursor, LogFollower, StepKey, Stream};
+use crate::logs::{Batch, Cursor, LogFollower, StepKey, Stream, is_cap_notice};
 use crate::names::RunId;
 use crate::run::StepRow;
 
@@ -287,7 +287,7 @@ impl Follow {
     async fn read_rows(&mut self) -> Result<bool, WebError> {
         self.rows_read = Some(Instant::now());
         let Some(rows) = rows(&self.app, self.id, self.changes.wanted()).await? else { return Ok(false) };
-        if let Some(news) = self.changes.since(&rows, self.app.web.clock.now())? {
+        if let Some(news) = self.changes.since(&rows, &self.app.web.config, self.app.web.clock.now())? {
             self.ready.push_back(Event::default().event("state").data(news.to_string()));
         }
         self.is_final = rows.run.state.is_final();
@@ -316,7 +316,8 @@ impl Follow {
             .map(|line| {
                 let seq = line.seq.unwrap_or(RUN_SEQ);
                 let rendered = render(&line.text, self.styles.entry(seq).or_default());
-                let flags = u8::from(line.stream == Stream::Stderr) | u8::from(line.partial) << 1 | u8::from(rendered.restarts) << 2;
+                let flags = [line.stream == Stream::Stderr, line.partial, rendered.restarts, is_cap_notice(line)];
+                let flags = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
                 json!([seq, flags, rendered.html])
             })
             .collect();

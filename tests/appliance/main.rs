@@ -7,6 +7,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests start real programs and fail by panicking")]
 
+#[path = "../support/browser.rs"]
+mod chromium;
+#[path = "../support/needs.rs"]
+mod needs;
+
 mod appliance;
 mod boot;
 mod browser;

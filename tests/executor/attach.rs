@@ -9,9 +9,11 @@ use std::process::{Command, Output, Stdio};
 use quire::run::{FailureKind, RunState};
 
 use super::forge::{TestForge, said, wait_for};
-use super::support::{endpoint, skipped};
+use super::needs::skipped;
+use super::support::endpoint;
 
-fn contained() -> TestForge {
+/// A forge whose runs are containers.
+pub(crate) fn contained() -> TestForge {
     let mut forge = TestForge::new();
     forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", &endpoint());
     forge.set("QUIRE_CI_NETWORK", "false").set("QUIRE_CI_MEMORY", "256m").serve();
@@ -74,6 +76,17 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
     let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let name = format!("quire-{}", run.id);
+    wait_for("the container to go", || runtime.block_on(engine.container(&name)).unwrap().is_none().then_some(()));
+    // Let go by a person, it goes as well; and only once.
+    forge.ssh_ok(&format!("run retry --keep {}", run.id));
+    let again = forge.end_of(forge.newest("app").id);
+    let page = forge.get(&format!("/runs/{}", again.id)).body;
+    assert!(page.contains(&format!("run attach {}", again.id)) && page.contains("is kept until"), "{page}");
+    assert!(forge.ssh_ok(&format!("run cancel {}", again.id)).contains("its container goes"));
+    assert_eq!(forge.ssh(&format!("run cancel {}", again.id)).status.code(), Some(1));
+    assert!(forge.stop().success());
+    forge.serve();
+    let name = format!("quire-{}", again.id);
     wait_for("the container to go", || runtime.block_on(engine.container(&name)).unwrap().is_none().then_some(()));
     // Not asked for, not kept.
     forge.ssh_ok(&format!("run retry {}", run.id));

@@ -370,7 +370,7 @@ async fn the_engine_is_probed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn removing_what_is_not_there() {
-    if crate::support::skipped("docker") {
+    if crate::needs::skipped("docker") {
         return;
     }
     let engine = Engine::new(&endpoint(), Timings::default());

@@ -10,7 +10,8 @@ use rusqlite::Connection;
 
 use super::forge::{TestForge, said, wait_for};
 use super::registry::Registry;
-use super::support::{IMAGE, endpoint, remove_images_and_networks, skipped};
+use super::support::{IMAGE, endpoint, remove_images_and_networks};
+use crate::needs::skipped;
 
 /// A forge with runs in containers, that leaves no image of its own behind.
 struct Contained(TestForge);

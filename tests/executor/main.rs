@@ -7,6 +7,8 @@
 
 #[path = "../support/forge.rs"]
 mod forge;
+#[path = "../support/needs.rs"]
+mod needs;
 
 mod attach;
 mod caches;

@@ -172,3 +172,46 @@ async fn the_host_has_no_services() {
     let error = fixture.start_with(with(&fixture, vec![server("db")])).await.err().unwrap();
     assert_eq!(error.to_string(), "services run in containers: this pipeline needs the docker executor");
 }
+
+#[test]
+fn the_log_of_a_service_is_followed_to_the_end_of_its_run() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    if crate::needs::skipped("docker") {
+        return;
+    }
+    let forge = crate::attach::contained();
+    let tree = forge.tree("app", "app");
+    tree.write(
+        ".quire/ci.fnl",
+        "(local ci (require :quire.ci))
+(ci.service :db {:image \"debian:trixie-slim\" :command [:sh :-c \"echo listening; exec sleep 600\"] :ready [\"true\"]})
+(ci.job :test [:quire/push] (fn [{: sh}] (sh \"touch begun; while [ ! -e go ]; do sleep 0.1; done\")))
+",
+    );
+    tree.push_new("first");
+    let run = forge.newest("app");
+    #[expect(clippy::disallowed_methods, reason = "a follower that is read while it goes on")]
+    let mut follower = Command::new(forge.file("client/ssh"));
+    let mut follower = follower
+        .arg(format!("run logs --follow --service db {}", run.id))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    // It has no log when it is asked for; what comes is shown while the run goes on.
+    assert_eq!(lines.next().unwrap().unwrap(), "listening");
+    assert!(!forge.run(run.id).state.is_final());
+    let go = || forge.ssh(&format!("run attach {} touch go", run.id)).status.success();
+    crate::forge::wait_for("the command", || go().then_some(()));
+    assert!(lines.next().is_none(), "nothing twice");
+    let end = follower.wait_with_output().unwrap();
+    assert!(end.status.success() && String::from_utf8_lossy(&end.stderr).contains("complete"), "{}", crate::forge::said(&end));
+    assert_eq!(forge.ssh_ok(&format!("run logs --service db {}", run.id)), "listening\n");
+    let none = forge.ssh(&format!("run logs --follow --service cache {}", run.id));
+    assert!(none.status.code() == Some(3) && crate::forge::said(&none).contains("it has `db`"), "{}", crate::forge::said(&none));
+    forge.check_whole();
+}

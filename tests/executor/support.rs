@@ -15,16 +15,13 @@ use quire::names::RunId;
 use quire::run::ExecutorKind;
 use tokio_util::sync::CancellationToken;
 
+use crate::needs::skipped;
+
 /// The image that every machine of ours has.
 pub(crate) const IMAGE: &str = "debian:trixie-slim";
 
 pub(crate) fn endpoint() -> String {
     std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
-}
-
-/// Whether `QUIRE_SKIP` names this need.
-pub(crate) fn skipped(need: &str) -> bool {
-    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|item| item == need))
 }
 
 /// A tree made of files.

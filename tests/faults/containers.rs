@@ -13,7 +13,7 @@ use super::settled_well;
 
 /// Whether `QUIRE_SKIP` names the engine.
 pub(crate) fn skipped() -> bool {
-    super::mounts::skips("docker")
+    super::needs::skipped("docker")
 }
 
 /// The machine's engine.

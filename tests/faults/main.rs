@@ -8,6 +8,8 @@
 
 #[path = "../support/forge.rs"]
 mod forge;
+#[path = "../support/needs.rs"]
+mod needs;
 
 mod clock;
 mod containers;

@@ -5,19 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::forge::{said, wait_for};
+use super::needs::skipped;
 
 /// Set where the test runs within.
 const INSIDE: &str = "QUIRE_TEST_OWN_MOUNTS";
 
-/// Whether `QUIRE_SKIP` names this need.
-pub(crate) fn skips(need: &str) -> bool {
-    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|named| named == need))
-}
-
 /// Whether disks that only root may mount, and cgroups, can be had; fails where they cannot and nobody said so.
 pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
-    assert!(root || skips("root"), "only root can mount this disk or make this cgroup: run as root, or name `root` in QUIRE_SKIP");
+    assert!(root || skipped("root"), "only root can mount this disk or make this cgroup: run as root, or name `root` in QUIRE_SKIP");
     root
 }
 

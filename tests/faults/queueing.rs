@@ -69,3 +69,36 @@ fn as_a_schedule_comes_due() {
         forge.check_whole();
     }
 }
+
+#[test]
+fn while_artifacts_are_brought_to_a_repeated_run() {
+    let mut forge = TestForge::start();
+    let fixed = forge.file("fixed");
+    let tree = forge.tree_with(
+        "app",
+        &format!(
+            "(local ci (require :quire.ci))\n(ci.job :build [:quire/push] (fn [{{: sh : artifact}}] (sh \"echo built >app\") (artifact \"app\")))\n\
+             (ci.job :test [:build] (fn [{{: sh}}] (sh \"test -e {}\")))\n",
+            fixed.display()
+        ),
+    );
+    tree.push(&["main"]);
+    let first = forge.end_of(forge.newest("app").id);
+    std::fs::write(&fixed, "").unwrap();
+    assert!(forge.stop().success());
+    let marker = forge.file("once").display().to_string();
+    forge.set("QUIRE_FAULT", "runner-artifacts-brought").set("QUIRE_FAULT_ONCE", &marker).serve();
+    forge.ssh_ok(&format!("run retry --failed {}", first.id));
+    killed(&mut forge);
+    // Its files are there and nobody is shown them.
+    let cut = forge.newest("app");
+    assert!(forge.paths.run_artifacts(&cut.repo, cut.id).join("app").exists());
+    assert!(forge.store().artifacts(cut.id).unwrap().is_empty());
+    forge.serve();
+    wait_for("its second try", || (forge.runs().len() == 3).then_some(()));
+    forge.wait_for_quiet();
+    let last = forge.newest("app");
+    assert_eq!((last.state, last.trigger, last.retry_of), (RunState::Complete, Trigger::Orphan, Some(cut.id)), "{last:?}");
+    assert_eq!(forge.ssh_ok(&format!("run artifacts get {}", last.id)), "built\n");
+    forge.check_whole();
+}

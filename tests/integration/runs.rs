@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quire::run::{FailureKind, JobState, Run, RunState, Trigger};
 
-use super::forge::{TestForge, Tree, files_below, wait_for};
+use super::forge::{DEADLINE, TestForge, Tree, files_below, wait_for};
 use super::{GREEN, gate, one};
 
 /// Pushes a run that waits at a gate, and waits until it is there.
@@ -278,5 +278,91 @@ fn a_hundred_megabytes_of_output_take_no_memory() {
     assert!(forge.get(&format!("/runs/{}/log.txt", run.id)).body.len() > 100_000_000);
     let grown = peak(forge.pid()) - before;
     assert!(grown < 48 << 20, "grew by {} MiB", grown >> 20);
+    forge.check_whole();
+}
+
+/// Somebody who follows a run's log.
+struct Follower {
+    child: std::process::Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Follower {
+    fn of(forge: &TestForge, run: &Run) -> Self {
+        let mut command = std::process::Command::new(forge.file("client/ssh"));
+        command.arg(format!("run logs --follow {}", run.id)).stdin(std::process::Stdio::null());
+        let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| told.send(line)));
+        Self { child, lines: heard }
+    }
+
+    /// Reads on until it is told this.
+    #[track_caller]
+    fn hears(&mut self, words: &str) -> String {
+        let mut heard = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+            if line.contains(words) {
+                return line;
+            }
+            heard.push(line);
+        }
+        panic!("{words:?} never came: {heard:?}")
+    }
+
+    /// The exit code and what came of the log, of one that has said its last word.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut text).unwrap();
+        (self.child.wait().unwrap().code(), text)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_follower_of_a_waiting_run_hears_why_and_what_became_of_it() {
+    let mut forge = TestForge::new();
+    forge.set("QUIRE_CI_CONCURRENT_RUNS", "1").serve();
+    let tree = forge.tree("app", "app");
+    let active = push_waiting(&forge, &tree, "gate");
+    tree.push(&["main:side"]);
+    let waiting = forge.runs().pop().unwrap();
+    let (mut of_active, mut of_waiting) = (Follower::of(&forge, &active), Follower::of(&forge, &waiting));
+    of_waiting.hears("waits for a free place: no more than 1 at a time");
+    // A newer push of its branch, before it has begun.
+    tree.commit("newer");
+    tree.push(&["main:side"]);
+    let newer = forge.runs().pop().unwrap();
+    let told = of_waiting.hears("superseded");
+    assert!(told.contains(&format!("run {} took its place", newer.id)), "{told}");
+    assert_eq!(of_waiting.end(), (Some(1), String::new()));
+    // And of one that goes on: it ends when nothing of it runs any more.
+    let mut of_newer = Follower::of(&forge, &newer);
+    of_newer.hears("waits for a free place");
+    fs::write(forge.file("gate/go"), "").unwrap();
+    fs::remove_file(forge.file("gate/started")).unwrap();
+    assert!(of_active.hears(&format!("run {} complete", active.id)).contains("after"));
+    assert_eq!(of_active.end().0, Some(0));
+    of_newer.hears(&format!("run {} complete", newer.id));
+    let (code, text) = of_newer.end();
+    assert!(code == Some(0) && text.ends_with("through\n"), "{code:?} {text}");
+
+    let active = push_waiting(&forge, &tree, "second-gate");
+    let mut of_active = Follower::of(&forge, &active);
+    tree.write(".quire/ci.fnl", GREEN);
+    tree.push_new("last");
+    let last = forge.runs().pop().unwrap();
+    assert!(of_active.hears(&format!("run {} superseded", active.id)).contains(&format!("run {} took its place", last.id)));
+    assert_eq!(of_active.end().0, Some(1));
+    forge.end_of(last.id);
+    let refused = forge.ssh("run logs --follow 00000000");
+    assert_eq!(refused.status.code(), Some(3));
     forge.check_whole();
 }

@@ -24,6 +24,14 @@ fn a_run_by_hand_gets_its_parameters() {
         let output = forge.ssh(command);
         assert!(output.status.code() == Some(code) && said(&output).contains(words), "{command}: {}", said(&output));
     }
+    // Without a job that people start: refused in a sentence that says what there is, at once.
+    tree.write(".quire/ci.fnl", "(local ci (require :quire.ci))\n(ci.job :pushed [:quire/push] (fn [{: sh}] (sh \"true\")))\n");
+    tree.push_new("no job by hand");
+    forge.wait_for_quiet();
+    let refused = forge.ssh("run start app");
+    let words = "no job of the pipeline waits for `quire/manual`: its jobs start from `quire/push`";
+    assert!(refused.status.code() == Some(1) && said(&refused).contains(words), "{}", said(&refused));
+    assert!(said(&refused).contains(&format!("run {}", forge.newest("app").id)) && said(&refused).contains(":quire/manual among"));
     tree.write(
         ".quire/ci.fnl",
         r#"(local ci (require :quire.ci))
@@ -91,6 +99,50 @@ fn a_retry_of_what_failed_runs_only_that() {
     assert!(forge.get(&format!("/runs/{}", third.id)).body.contains("result of"));
     let refused = forge.ssh(&format!("run retry --failed {}", third.id));
     assert!(refused.status.code() == Some(1) && said(&refused).contains("nothing of it failed"), "{}", said(&refused));
+    forge.check_whole();
+}
+
+#[test]
+fn artifacts_come_along_with_results_and_outlive_the_run_that_made_them() {
+    let mut forge = TestForge::new();
+    fs::write(forge.paths.config_fennel(), "{:keep {:runs 1}}").unwrap();
+    forge.serve();
+    let tree = forge.tree("app", "app");
+    let fixed = forge.file("fixed");
+    tree.write(
+        ".quire/ci.fnl",
+        &format!(
+            r#"(local ci (require :quire.ci))
+(ci.job :build [:quire/push] (fn [{{: sh : artifact}}]
+  (sh "mkdir -p out/deep; echo built >out/deep/app; ln -s deep/app out/app; echo 1.2 >version")
+  (artifact "out") (artifact "version")))
+(ci.job :test [:build] (fn [{{: sh : artifact}}] (sh "echo tried >report") (artifact "report") (sh "test -e {}")))
+"#,
+            fixed.display()
+        ),
+    );
+    tree.push_new("first");
+    let first = forge.end_of(forge.newest("app").id);
+    assert_eq!(first.failure_kind, Some(FailureKind::Job), "{first:?}");
+    fs::write(&fixed, "").unwrap();
+    forge.ssh_ok(&format!("run retry --failed {}", first.id));
+    let second = forge.end_of(forge.newest("app").id);
+    assert_eq!(second.state, RunState::Complete, "{second:?}");
+    let listed = |run: &quire::run::Run| {
+        let rows = forge.store().artifacts(run.id).unwrap();
+        rows.into_iter().map(|row| (row.name, row.job_id.to_string(), row.bytes)).collect::<Vec<_>>()
+    };
+    // What the job that failed had kept is the new one's own, under the same name.
+    let expected = [("out", "build", 6), ("report", "test", 6), ("version", "build", 4)];
+    let expected = expected.map(|(name, job, bytes)| (name.to_owned(), job.to_owned(), bytes));
+    assert_eq!(listed(&second), expected);
+    assert!(forge.get(&format!("/runs/{}", second.id)).body.contains("/artifacts/version"));
+    forge.ssh_ok("gc");
+    assert_eq!(forge.runs().iter().map(|run| run.id).collect::<Vec<_>>(), [second.id], "the first is gone");
+    assert!(!forge.paths.run_artifacts(&first.repo, first.id).exists());
+    assert_eq!(listed(&second), expected);
+    assert_eq!(forge.ssh_ok(&format!("run artifacts get {} version", second.id)), "1.2\n");
+    assert_eq!(fs::read_to_string(forge.paths.run_artifacts(&second.repo, second.id).join("out/app")).unwrap(), "built\n");
     forge.check_whole();
 }
 

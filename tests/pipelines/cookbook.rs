@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::needs::skipped;
 use crate::run::{Project, finished, in_order};
-use crate::support::{check_in, skipped};
+use crate::support::check_in;
 
 /// The recipes: heading, language of the fence with what follows it, text.
 fn recipes() -> Vec<(String, String, String)> {

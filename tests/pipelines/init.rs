@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::needs::skipped;
 use crate::run::Project;
-use crate::support::{Checked, check_in, program, skipped};
+use crate::support::{Checked, check_in, program};
 
 #[expect(clippy::disallowed_methods, reason = "a test starts the binary as a person would")]
 fn init_in(folder: &Path) -> Checked {

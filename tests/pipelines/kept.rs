@@ -2,8 +2,8 @@
 
 use quire::docker::{Engine, Labels, Timings};
 
+use crate::needs::skipped;
 use crate::run::{Project, finished};
-use crate::support::skipped;
 
 #[test]
 fn artifacts_go_with_the_run_or_into_a_folder() {

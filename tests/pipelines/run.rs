@@ -10,7 +10,8 @@ use nix::unistd::Pid;
 use quire::docker::{Engine, Timings};
 use tempfile::TempDir;
 
-use crate::support::{Checked, program, skipped};
+use crate::needs::skipped;
+use crate::support::{Checked, program};
 
 /// A project in a folder of its own, with a folder for temporary files beside it.
 pub(crate) struct Project {

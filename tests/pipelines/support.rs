@@ -9,11 +9,6 @@ use quire::driver::{Driver, DriverError};
 use quire::pipeline::{Pipeline, Registration};
 use serde_json::{Value, json};
 
-/// Whether `QUIRE_SKIP` leaves this need out.
-pub(crate) fn skipped(need: &str) -> bool {
-    std::env::var("QUIRE_SKIP").is_ok_and(|list| list.split([',', ' ']).any(|item| item == need))
-}
-
 /// The binary under test.
 pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_quire"))

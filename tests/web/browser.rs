@@ -1,175 +1,14 @@
 //! Chromium on the pages: what a person sees, that logs move, that the security policy blocks
-//! nothing of ours. Needs `chromium` and `chromedriver` (Debian: chromium, chromium-driver).
+//! nothing of ours.
 
-use std::process::Stdio;
-use std::time::Duration;
-
-use fantoccini::{Client, ClientBuilder, Locator};
+use fantoccini::Locator;
 use quire::clock::Clock;
 use quire::names::RunId;
 use quire::web::{Auth, Limits, Part, Status};
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout};
 
-use crate::client::PATIENCE;
+use crate::chromium::Browser;
+use crate::needs::skipped;
 use crate::site::Site;
-
-/// A browser of its own, ended with the test.
-struct Browser {
-    client: Client,
-    port: u16,
-    session: String,
-    _driver: Child,
-    _profile: TempDir,
-}
-
-impl Drop for Browser {
-    /// chromedriver ends its browser when it is asked to quit, not when it is killed, as it is where a test fails.
-    fn drop(&mut self) {
-        use std::io::{Read, Write};
-        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) else { return };
-        let _ = stream.set_read_timeout(Some(PATIENCE));
-        let _ = write!(
-            stream,
-            "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-            self.session
-        );
-        let _ = stream.read(&mut [0; 1024]);
-    }
-}
-
-impl Browser {
-    async fn start() -> Self {
-        let profile = tempfile::tempdir().unwrap();
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver cannot be started: apt-get install chromium chromium-driver");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = timeout(PATIENCE, async {
-            loop {
-                let line = lines.next_line().await.unwrap().expect("chromedriver ended at once");
-                if let Some((_, port)) = line.split_once("successfully on port ") {
-                    return port.trim_end_matches('.').parse::<u16>().unwrap();
-                }
-            }
-        });
-        let port = port.await.expect("chromedriver does not come up");
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let folder = format!("--user-data-dir={}", profile.path().display());
-        let arguments = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-            "--no-proxy-server",
-            "--host-resolver-rules=MAP quire.test 127.0.0.1",
-            &folder,
-        ];
-        let wanted = json!({
-            "goog:chromeOptions": { "args": arguments, "binary": "/usr/bin/chromium" },
-            "goog:loggingPrefs": { "browser": "ALL" },
-        });
-        let connector = hyper_util::client::legacy::connect::HttpConnector::new();
-        let client = ClientBuilder::new(connector)
-            .capabilities(wanted.as_object().unwrap().clone())
-            .connect(&format!("http://127.0.0.1:{port}"))
-            .await
-            .expect("Chromium cannot be started");
-        let session = client.session_id().await.unwrap().unwrap();
-        Self { client, port, session, _driver: driver, _profile: profile }
-    }
-
-    /// Sends a command that WebDriver's standard does not have.
-    async fn post(&self, path: &str, body: &Value) -> Value {
-        let body = body.to_string();
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let head = format!(
-            "POST /session/{}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-            self.session,
-            body.len()
-        );
-        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-        // chromedriver keeps the connection open, so the length counts.
-        let (mut bytes, mut buffer) = (Vec::new(), [0u8; 16384]);
-        loop {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head
-                    .to_ascii_lowercase()
-                    .lines()
-                    .find_map(|l| l.strip_prefix("content-length:").map(|n| n.trim().parse::<usize>().unwrap()));
-                if body.len() >= length.unwrap_or(usize::MAX) {
-                    return serde_json::from_str::<Value>(body).unwrap()["value"].clone();
-                }
-            }
-            let n = timeout(PATIENCE, stream.read(&mut buffer)).await.expect("chromedriver does not answer").unwrap();
-            assert!(n > 0, "chromedriver closed: {text}");
-            bytes.extend_from_slice(&buffer[..n]);
-        }
-    }
-
-    /// The DevTools protocol.
-    async fn cdp(&self, command: &str, parameters: Value) -> Value {
-        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await
-    }
-
-    async fn look(&self, width: u32, height: u32, dark: bool) {
-        let phone = width < 600;
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": if phone { 2 } else { 1 }, "mobile": phone });
-        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
-        let scheme = if dark { "dark" } else { "light" };
-        self.cdp("Emulation.setEmulatedMedia", json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] })).await;
-    }
-
-    /// Keeps a picture where `QUIRE_SCREENSHOTS` asks for it.
-    async fn picture(&self, name: &str) {
-        let Some(folder) = std::env::var_os("QUIRE_SCREENSHOTS") else { return };
-        let png = self.client.screenshot().await.unwrap();
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), png).unwrap();
-    }
-
-    async fn script(&self, code: &str) -> Value {
-        self.client.execute(code, vec![]).await.unwrap()
-    }
-
-    /// Waits until a script's value is true.
-    async fn until(&self, code: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        // A script that fails because something is not there yet is not true yet.
-        while self.client.execute(code, vec![]).await.ok() != Some(Value::Bool(true)) {
-            assert!(Instant::now() < deadline, "never true: {code}\n{}", self.script("return document.body.innerText").await);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// What the browser complained about: a blocked style, a script error, a missing file.
-    async fn complaints(&self) -> Vec<String> {
-        let log = self.post("/se/log", &json!({ "type": "browser" })).await;
-        let entries = log.as_array().cloned().unwrap_or_default();
-        entries.iter().map(|e| e["message"].as_str().unwrap_or_default().to_owned()).collect()
-    }
-
-    /// No page is wider than its window.
-    async fn assert_fits(&self, what: &str) {
-        let wide = self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-        assert_eq!(wide, 0, "{what} is wider than the window");
-    }
-}
 
 async fn site() -> Site {
     let mut site = Site::with(Auth::Ssh, Clock::system(), Limits::default()).await;
@@ -249,6 +88,9 @@ fn furnish(site: &Site) -> RunId {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_signs_in_and_watches_a_run() {
+    if skipped("browser") {
+        return;
+    }
     let mut site = site().await;
     let run = furnish(&site);
     let base = format!("http://{}", site.address);
@@ -270,17 +112,7 @@ async fn a_person_signs_in_and_watches_a_run() {
     // The log moves, and the step that runs is open.
     browser.until("return document.querySelector('#step-4').open && !document.querySelector('#step-2').open").await;
     browser.until("return document.getElementById('test-4-6').textContent.includes('slow disk')").await;
-    for (name, width, height, dark) in [
-        ("run-light", 1200, 900, false),
-        ("run-dark", 1200, 900, true),
-        ("run-phone-light", 390, 844, false),
-        ("run-phone-dark", 390, 844, true),
-    ] {
-        browser.look(width, height, dark).await;
-        browser.assert_fits(name).await;
-        browser.picture(name).await;
-    }
-    browser.look(1200, 900, false).await;
+    browser.look_at_all("run").await;
     site.seed.log("work/ledger", run, Some(("test", 4)), &["test money::parses ... \\"], site.state.clock.now());
     site.state.live.log_grew(run);
     browser.until("return document.getElementById('test-4-7')?.textContent === '7test money::parses ... '").await;
@@ -336,11 +168,14 @@ async fn a_person_signs_in_and_watches_a_run() {
         "{:?}",
         browser.complaints().await
     );
-    page.clone().close().await.unwrap();
+    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_begins_while_it_is_looked_at_builds_its_page() {
+    if skipped("browser") {
+        return;
+    }
     let mut site = site().await;
     site.state.config.auth = Auth::Open;
     site.restart().await;
@@ -369,71 +204,181 @@ async fn a_run_that_begins_while_it_is_looked_at_builds_its_page() {
     browser.client.refresh().await.unwrap();
     assert_eq!(browser.script(shape).await, live);
     assert_eq!(browser.complaints().await, [""; 0]);
-    browser.client.clone().close().await.unwrap();
+    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_move_and_everything_fits_in_light_and_dark() {
+    if skipped("browser") {
+        return;
+    }
     let mut site = site().await;
     let base = format!("http://{}", site.address);
     site.state.config.auth = Auth::Open;
     site.restart().await;
     let browser = Browser::start().await;
     let page = &browser.client;
-    let looks = [("light", 1200, 900, false), ("dark", 1200, 900, true), ("phone-light", 390, 844, false), ("phone-dark", 390, 844, true)];
-    let shoot = async |what: &str| {
-        for (look, width, height, dark) in looks {
-            browser.look(width, height, dark).await;
-            browser.assert_fits(&format!("{what} {look}")).await;
-            browser.picture(&format!("{what}-{look}")).await;
-        }
-    };
     std::fs::write(site.state.paths.effective_keys(), "").unwrap();
     page.goto(&base).await.unwrap();
-    shoot("empty").await;
+    browser.look_at_all("empty").await;
     std::fs::write(site.state.paths.effective_keys(), "ssh-ed25519 AAAA me\n").unwrap();
 
     // The page is open; the first runs appear by themselves.
     let run = furnish(&site);
     site.state.live.state_changed(run);
     browser.until("return document.body.innerText.includes('work/ledger') && document.body.innerText.includes('dotfiles')").await;
-    shoot("home").await;
+    browser.look_at_all("home").await;
     site.seed.end(run, "complete", None, site.state.clock.now());
     site.state.live.state_changed(run);
     browser.until("return document.querySelector('.repos li .s-complete') !== null && document.querySelector('.s-active') === null").await;
     for (name, path) in [("runs", "/runs"), ("repo", "/work/ledger"), ("health", "/-/health")] {
         page.goto(&format!("{base}{path}")).await.unwrap();
-        shoot(name).await;
+        browser.look_at_all(name).await;
     }
-    // Each text keeps the contrast that WCAG AA asks for, in both schemes.
     for path in ["/", &format!("/runs/{run}"), "/-/health"] {
         page.goto(&format!("{base}{path}")).await.unwrap();
         browser.script("document.querySelectorAll('details').forEach((d) => { d.open = true; })").await;
-        for dark in [false, true] {
-            browser.look(1200, 900, dark).await;
-            assert_eq!(browser.script(CONTRAST).await, json!([]), "{path}, dark: {dark}");
-        }
+        browser.assert_contrast(path).await;
     }
     assert_eq!(browser.complaints().await, [""; 0]);
-    page.clone().close().await.unwrap();
+    browser.close().await;
 }
 
-/// Texts whose contrast to what lies behind them is under 4.5 : 1.
-const CONTRAST: &str = r"
-const parse = (c) => { const m = c.match(/[\d.]+/g).map(Number); return { rgb: m.slice(0, 3), a: m.length > 3 ? m[3] : 1 }; };
-const light = (rgb) => rgb.map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; })
-  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-const behind = (node) => {
-  for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor); if (c.a === 1) return c.rgb; }
-  return [255, 255, 255];
-};
-const bad = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) {
-  const node = walker.currentNode.parentElement;
-  if (!walker.currentNode.textContent.trim() || !node.checkVisibility()) continue;
-  const [a, b] = [light(parse(getComputedStyle(node).color).rgb), light(behind(node))].sort((x, y) => y - x);
-  const ratio = (a + 0.05) / (b + 0.05);
-  if (ratio < 4.5) bad.push(ratio.toFixed(2) + ' ' + walker.currentNode.textContent.trim().slice(0, 40));
+/// Two runs of a server that was stopped and of newer pushes: pages that lead to each other.
+async fn runs_that_lead_to_each_other(site: &Site, browser: &Browser, base: &str) {
+    let (store, now) = (&site.state.store, site.state.clock.now());
+    let cut = site.seed.run("app", "cut", now);
+    site.seed.start(cut, now);
+    browser.client.goto(&format!("{base}/runs/{cut}")).await.unwrap();
+    let again = store.orphan(cut, "quire was stopped while the run was active", true, quire::policy::settle).unwrap().unwrap();
+    site.state.live.state_changed(cut);
+    browser.until_visible("failed: cut off").await;
+    browser.until_visible("No job ran.").await;
+    browser.until_visible("It was queued again: ").await;
+    browser.look_at_all("run-orphaned").await;
+    browser.client.find(Locator::Css(&format!("#head .why a[href='/runs/{again}']"))).await.unwrap().click().await.unwrap();
+    browser.until_visible("which was cut off when quire ended").await;
+    browser.client.find(Locator::Css(&format!("#head .why a[href='/runs/{cut}']"))).await.unwrap().click().await.unwrap();
+    browser.until_visible("It was queued again: ").await;
+
+    let old = site.seed.run("app", "often", now);
+    browser.client.goto(&format!("{base}/runs/{old}")).await.unwrap();
+    let new = site.seed.run("app", "often", now);
+    site.seed.superseded(old, new, now);
+    site.state.live.state_changed(old);
+    browser.until_visible("The run of a newer push took its place: ").await;
+    browser.look_at_all("run-superseded").await;
+    browser.client.find(Locator::Css(&format!("#head .why a[href='/runs/{new}']"))).await.unwrap().click().await.unwrap();
+    browser.until(&format!("return location.pathname === '/runs/{new}'")).await;
 }
-return bad;";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_a_run_under_faults_is_said_while_it_happens() {
+    if skipped("browser") {
+        return;
+    }
+    let mut site = site().await;
+    site.state.config.auth = Auth::Open;
+    site.restart().await;
+    let base = format!("http://{}", site.address);
+    let (store, queue, now) = (site.state.store.clone(), site.state.queue.clone(), site.state.clock.now());
+    let run = site.seed.run("app", "main", now);
+    let browser = Browser::start().await;
+    browser.client.goto(&format!("{base}/runs/{run}")).await.unwrap();
+    browser.script("window.loadedOnce = true").await;
+    // While it waits: for what, as that changes.
+    browser.until_visible("waits for its turn").await;
+    queue.note_waiting(Some("waits: the Docker engine cannot be reached: no such file".into())).await.unwrap();
+    browser.until_visible("the Docker engine cannot be reached").await;
+    browser.look_at_all("run-waits").await;
+    queue.note_waiting(Some("waits: the disk is nearly full: 12 MiB free, and runs start from 1.0 GiB on".into())).await.unwrap();
+    browser.until_visible("the disk is nearly full").await;
+    let other = site.seed.run("other", "main", now);
+    queue.note_blocked(Some("waits for a free place: no more than 2 at a time (`ci.concurrent-runs`)".into())).await.unwrap();
+    browser.until_visible("waits for a free place").await;
+    let before = site.seed.run("app", "main", now.plus(-1000));
+    site.seed.start(before, now.plus(-1000));
+    queue.note_blocked(None).await.unwrap();
+    browser.until_visible(&format!("waits for run {before} of the same ref")).await;
+    site.seed.end(before, "complete", None, now);
+    queue.note_blocked(None).await.unwrap();
+    browser.until_visible("waits for its turn").await;
+
+    // While it goes on: what it keeps, and that its log has come to its limit.
+    site.seed.start(run, now);
+    store.container_created(run, "c1", "rust:1.95").unwrap();
+    site.seed.job(run, "build", 0, &["quire/push"]);
+    site.seed.job(run, "docs", 1, &["quire/push"]);
+    for (step, job) in [(1, "build"), (2, "docs")] {
+        site.seed.job_state(run, job, "active", now);
+        site.seed.step(run, step, job, "make", now);
+    }
+    site.seed.log("app", run, Some(("build", 1)), &["making"], now);
+    let row = |name: &str, is_folder, files| quire::run::ArtifactRow {
+        run_id: run,
+        name: name.into(),
+        job_id: "build".parse().unwrap(),
+        is_folder,
+        files,
+        bytes: 123_456,
+        created_at_ms: now,
+    };
+    store.artifact_kept(&row("target/release/app", false, 1)).unwrap();
+    site.state.live.state_changed(run);
+    browser.until_visible("target/release/app").await;
+    store.artifact_kept(&row("reports", true, 12)).unwrap();
+    site.state.live.state_changed(run);
+    browser.until_visible("folder of 12, 120 KiB, as tar").await;
+    assert_eq!(browser.script("return document.querySelectorAll('#artifacts li').length").await, 2, "nothing doubled");
+    assert_eq!(browser.script("return document.getElementById('capped').hidden").await, true);
+    site.seed.log(
+        "app",
+        run,
+        Some(("build", 1)),
+        &["!quire: the log of this run has reached its limit of 256 MiB; what comes after this is not kept"],
+        now,
+    );
+    site.state.live.log_grew(run);
+    browser.until_visible("The log of this run has reached its limit.").await;
+    browser.look_at_all("run-capped").await;
+
+    // How it ended, and what is left of it.
+    let until = now.plus(3_600_000);
+    assert!(store.keep_container(run, until).unwrap());
+    site.seed.step_end(run, 1, 0, now);
+    site.seed.job_state(run, "build", "failed", now);
+    site.seed.job_state(run, "docs", "aborted", now);
+    site.seed.end(run, "timeout", Some("job `build` timed out after 10m"), now);
+    site.state.live.state_changed(run);
+    browser.until_visible("failed: timed out").await;
+    browser.until_visible("aborted").await;
+    browser.until_visible("Its container is kept until 20").await;
+    assert_eq!(browser.script("return document.querySelector('.kept time').dateTime").await, until.to_string());
+    browser.until_visible(&format!("ssh -p 2222 git@git.home.example run attach {run}")).await;
+    assert_eq!(browser.script("return window.loadedOnce === true").await, true, "the page moved by itself");
+    browser.look_at_all("run-kept").await;
+    browser.assert_contrast("run-kept").await;
+    browser.client.refresh().await.unwrap();
+    browser.until_visible("The log of this run has reached its limit.").await;
+    browser.client.find(Locator::Css(".kept button")).await.unwrap().click().await.unwrap();
+    browser.until("return document.querySelector('#head') !== null && document.querySelector('.kept') === null").await;
+    assert_eq!(store.kept_container(run).unwrap(), None);
+
+    for (outcome, message, words) in [
+        ("canceled", "", "canceled"),
+        ("container-died", "the container died: out of memory, the limit is 2 GiB", "failed: out of memory"),
+        ("container-died", "the container was removed by somebody else", "failed: container died"),
+        ("docker-unavailable", "the engine went away", "failed: docker unavailable"),
+        ("internal", "the repository app is gone", "failed: internal error"),
+    ] {
+        let run = site.seed.run("other", "main", now);
+        site.seed.start(run, now);
+        site.seed.end(run, outcome, Some(message), now);
+        browser.client.goto(&format!("{base}/runs/{run}")).await.unwrap();
+        browser.until(&format!("return document.querySelector('.verdict .s').innerText.trim() === '{words}'")).await;
+    }
+    let _ = other;
+    runs_that_lead_to_each_other(&site, &browser, &base).await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    browser.close().await;
+}

@@ -78,6 +78,14 @@ impl Seed {
         );
     }
 
+    /// A pending run that a newer one takes the place of.
+    pub(crate) fn superseded(&self, run: RunId, by: RunId, at: Millis) {
+        self.sql(
+            "UPDATE runs SET state = 'superseded', superseded_by = ?2, finished_at_ms = ?3 WHERE id = ?1",
+            params![run.to_string(), by.to_string(), at.0],
+        );
+    }
+
     pub(crate) fn job(&self, run: RunId, name: &str, position: u32, inputs: &[&str]) {
         self.sql(
             "INSERT INTO jobs (run_id, job_id, position, inputs, state) VALUES (?1, ?2, ?3, ?4, 'pending')",

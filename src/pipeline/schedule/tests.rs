@@ -96,7 +96,10 @@ fn a_run_has_what_its_source_reaches() {
     assert!(of("quire/push", &["lint", "gate"]).is_err());
     assert_eq!(of("quire/push", &["gate"]).unwrap_err().to_string(), "`quire/push` does not lead to job `gate`");
     assert_eq!(of("quire/push", &["lnit"]).unwrap_err().to_string(), "the pipeline has no job `lnit`: did you mean `lint`?");
-    assert_eq!(of("quire/nope", &[]).unwrap_err().to_string(), "no job of the pipeline waits for `quire/nope`");
+    assert_eq!(
+        of("quire/nope", &[]).unwrap_err().to_string(),
+        "no job of the pipeline waits for `quire/nope`: its jobs start from `quire/manual`, `quire/push`"
+    );
     let mut schedule = Schedule::new(&pipeline, "quire/push", &[]).unwrap();
     schedule.started(&job("test"));
     schedule.ended(&job("test"), JobState::Complete);

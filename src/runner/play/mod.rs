@@ -299,7 +299,7 @@ impl Play {
             Err(error) => {
                 let (kind, message) = executor_failed(&error);
                 step.output.line(&format!("quire: {message}"));
-                step.output.finish(-1, None);
+                step.output.finish(-1, None, self.scene.log.redactor());
                 self.scene.recorder.step_ended(step.seq, None)?;
                 Err(failed(kind, message))
             }
@@ -308,7 +308,7 @@ impl Play {
 
     /// Records a step's end and tells the driver.
     fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
-        let result: ShResult = step.output.finish(exit.unwrap_or(-1), error);
+        let result: ShResult = step.output.finish(exit.unwrap_or(-1), error, self.scene.log.redactor());
         self.scene.recorder.step_ended(step.seq, exit)?;
         crate::fault::point("runner-step-ended");
         if self.jobs.contains_key(&step.job) {

@@ -26,6 +26,7 @@
   const tick = () => {
     for (const n of doc.querySelectorAll('[data-t]')) put(n, ago(now() - n.dataset.t));
     for (const n of doc.querySelectorAll('[data-since]')) put(n, lasting(now() - n.dataset.since));
+    for (const n of doc.querySelectorAll('[data-until]')) n.hidden = now() >= n.dataset.until;
   };
   setInterval(tick, 1000);
 
@@ -160,10 +161,11 @@
     if (!touched.has(node)) node.open = step.open;
   };
 
-  // Lines: [step, flags, html]; 1 standard error, 2 the line goes on, 4 it begins anew.
+  // Lines: [step, flags, html]; 1 standard error, 2 the line goes on, 4 it begins anew, 8 the log ends here for its size.
   const onLines = (lines) => {
     const fresh = new Map();
     for (const [seq, flags, html] of lines) {
+      if (flags & 8) byId('capped').hidden = false;
       const step = stepOf(seq);
       if (!step) continue;
       const log = step.querySelector('.log');
@@ -216,6 +218,7 @@
     state: (news) => {
       if (news.title) doc.title = news.title;
       if (news.head) byId('head').replaceChildren(make(news.head));
+      if (news.artifacts !== undefined) byId('artifacts').replaceChildren(make(news.artifacts));
       (news.jobs || []).forEach(onJob);
       (news.steps || []).forEach(onStep);
       tick();
@@ -223,6 +226,7 @@
     log: onLines,
     end: () => {
       follow.hidden = true;
+      put(byId('none'), 'No job ran.');
       const own = stepOf(0);
       if (!touched.has(own)) own.open = !doc.querySelector('.job .step');
     },
