@@ -32,7 +32,6 @@ impl Door {
     }
 
     /// What to serve.
-    #[must_use]
     pub fn router(&self) -> Router {
         let door = self.clone();
         Router::new().fallback(move |request: Request| {

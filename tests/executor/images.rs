@@ -41,9 +41,8 @@ impl Drop for Contained {
     fn drop(&mut self) {
         if self.0.paths.database().exists() {
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            let layers = self.layers();
             runtime.block_on(remove_images_and_networks(&self.instance()));
-            layers.iter().for_each(|layer| drop(docker(&["rmi", layer])));
+            self.nameless().iter().for_each(|layer| drop(docker(&["rmi", layer])));
         }
     }
 }
@@ -66,14 +65,10 @@ impl Contained {
         statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
     }
 
-    /// Those of them that are there without a name.
-    fn nameless(&self) -> usize {
-        let all = docker(&["images", "--all", "--quiet", "--no-trunc", "--filter", "dangling=true"]).unwrap();
-        let all = all + &docker(&["images", "--all", "--quiet", "--no-trunc"]).unwrap();
-        self.layers()
-            .iter()
-            .filter(|layer| all.contains(*layer) && docker(&["inspect", "--format", "{{.RepoTags}}", layer]).is_ok_and(|tags| tags == "[]"))
-            .count()
+    /// Those of them that are there without a name: what a build begins with is among them, and has one.
+    fn nameless(&self) -> Vec<String> {
+        let tags = |layer: &String| docker(&["image", "inspect", "--format", "{{.RepoTags}}", layer]);
+        self.layers().into_iter().filter(|layer| tags(layer).is_ok_and(|tags| tags == "[]")).collect()
     }
 }
 
@@ -172,7 +167,7 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
     let [app, gone, kept] = ["app", "gone", "kept"].map(|repo| image(&contained, repo));
     let others = image(&other, "gone");
     // For each of the three a stage and a layer below the label; and what the one that failed got to.
-    let nameless = contained.nameless();
+    let nameless = contained.nameless().len();
     assert!(nameless >= 4, "{nameless} of {:?}", contained.layers());
     assert_eq!(contained.0.ssh_ok("gc"), "nothing to remove\n");
     // The repository is gone, and the appliance with the same name for one of its own has it still.
@@ -184,7 +179,7 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
     contained.days_go_by(2);
     let freed = contained.0.ssh_ok("gc");
     assert!(freed.starts_with("removed 2 images: "), "{freed}\n{}", contained.0.log());
-    assert!(contained.nameless() < nameless);
+    assert!(contained.nameless().len() < nameless);
     // Old: all but what the kept container stands on.
     contained.days_go_by(90);
     contained.0.ssh_ok("gc");
@@ -204,7 +199,7 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
     });
     contained.days_go_by(2);
     contained.0.ssh_ok("gc");
-    assert_eq!(contained.nameless(), 0, "{:?}", contained.layers());
+    assert_eq!(contained.nameless(), Vec::<String>::new());
     assert!(is_there(&others) && is_there(IMAGE));
 }
 

@@ -1,5 +1,7 @@
 //! A registry of one small image, as far as an engine asks when it pulls: on loopback, without a library.
 
+#![expect(clippy::disallowed_methods, reason = "tests start real programs")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
