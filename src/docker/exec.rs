@@ -51,8 +51,10 @@ pub struct ExecOutput {
 /// How a command stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecState {
-    /// Whether it runs.
+    /// Whether it runs, or is about to.
     pub running: bool,
+    /// Whether its process has come into being. The engine answers a start before that.
+    pub begun: bool,
     /// Its exit code once it has ended.
     pub exit_code: Option<i64>,
 }
@@ -119,7 +121,8 @@ impl Engine {
     pub async fn exec_state(&self, exec: &str) -> Result<ExecState, DockerError> {
         let asked = self.call("inspect the command", self.timings().call, |docker| async move { docker.inspect_exec(exec).await });
         let state = asked.await?;
-        Ok(ExecState { running: state.running.unwrap_or(false), exit_code: state.exit_code })
+        let (running, exit_code) = (state.running.unwrap_or(false), state.exit_code);
+        Ok(ExecState { running, begun: state.pid.is_some_and(|pid| pid != 0) || exit_code.is_some(), exit_code })
     }
 }
 

@@ -44,6 +44,7 @@ crate::under_both!(
     senseless_commands,
     a_timeout_ends_the_whole_tree,
     a_cancel_ends_the_command,
+    a_command_that_is_ended_as_it_begins,
     what_is_left_running_lives_on,
     commands_run_side_by_side,
     stopping_ends_commands_and_repeats,
@@ -195,6 +196,16 @@ async fn a_timeout_ends_the_whole_tree(fixture: Fixture) {
     assert_still(&*workspace).await;
     // What an earlier command left running is none of this one's.
     run_exit(&*workspace, shell("kill -0 $(cat neighbour)"), 0).await;
+    workspace.stop().await.unwrap();
+}
+
+async fn a_command_that_is_ended_as_it_begins(fixture: Fixture) {
+    let workspace = fixture.start().await;
+    for _ in 0..10 {
+        let (end, _) = run(&*workspace, Command { timeout: Some(Duration::from_millis(1)), ..shell("touch began; exec sleep 304") }).await;
+        assert_eq!(end.unwrap(), CommandEnd::TimedOut);
+    }
+    run_exit(&*workspace, shell("! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 30[4]'"), 0).await;
     workspace.stop().await.unwrap();
 }
 

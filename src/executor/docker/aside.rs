@@ -30,6 +30,20 @@ pub(super) async fn run(engine: &Engine, container: &str, user: Option<&str>, ar
     Ok((exit_code(engine, &exec).await?, String::from_utf8_lossy(&kept).into_owned()))
 }
 
+/// Waits until a command that was started has a process, or has ended: before that there is nothing to be found of it.
+pub(super) async fn begun(engine: &Engine, exec: &str) -> Result<(), DockerError> {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        match engine.exec_state(exec).await {
+            Ok(state) if !state.begun => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(error) if error.is_unavailable() => return Err(error),
+            // An engine that knows it no more has seen it end.
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn exit_code(engine: &Engine, exec: &str) -> Result<Option<i64>, DockerError> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);

@@ -208,7 +208,7 @@ impl DockerWorkspace {
                 sink.output(Stream::Stderr, DEAF.as_bytes());
             }
             if pause >= Duration::from_millis(256) && !self.engine.container(&self.container).await?.is_some_and(|c| c.running) {
-                return Ok(Ok(ExecState { running: false, exit_code: None }));
+                return Ok(Ok(ExecState { running: false, begun: true, exit_code: None }));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(512)),
@@ -299,7 +299,11 @@ impl DockerWorkspace {
         }
         // Alone: nothing ran when it began, and nothing has begun since.
         let alone = running.first && self.begun.load(Ordering::SeqCst) == running.number + 1;
-        let ended = match ending::end(&self.engine, &self.container, self.user.as_deref(), &running.mark, alone).await {
+        let ending = async {
+            aside::begun(&self.engine, &running.exec).await?;
+            ending::end(&self.engine, &self.container, self.user.as_deref(), &running.mark, alone).await
+        };
+        let ended = match ending.await {
             Ok(ended) => ended,
             Err(error) => return Err(fault("end the command", &error)),
         };
