@@ -9,6 +9,7 @@ use super::follow::{self, Sink, Source, Waiting};
 use super::output::Out;
 use super::report::Failure;
 use super::run::short;
+use crate::escapes::{Screened, restarts};
 use crate::logs::{LogLine, Stream, read_from};
 use crate::names::{JobName, RunId};
 use crate::paths::Paths;
@@ -28,6 +29,39 @@ pub(super) enum LogFormat {
     Yaml,
 }
 
+/// What a run printed, on its way to whoever reads it.
+#[derive(Debug, Default)]
+pub(super) struct Cleaning {
+    /// Bytes as they are.
+    raw: bool,
+    screened: Screened,
+}
+
+impl Cleaning {
+    pub(super) fn new(raw: bool) -> Self {
+        Self { raw, ..Self::default() }
+    }
+
+    /// Adds a line. `open` says that a piece of it has been printed.
+    fn line(&mut self, line: &LogLine, open: bool, into: &mut Vec<u8>) {
+        if self.raw {
+            into.extend_from_slice(&line.text);
+        } else {
+            if open && restarts(&line.text) {
+                into.push(b'\n');
+            }
+            self.screened.line(&line.text, into);
+        }
+        if !line.partial {
+            into.push(b'\n');
+        }
+    }
+
+    fn reset(&mut self, into: &mut Vec<u8>) {
+        self.screened.reset(into);
+    }
+}
+
 /// Prints a run's log and gives the run as it was last seen.
 pub(super) fn logs(
     source: &mut dyn Source,
@@ -35,14 +69,19 @@ pub(super) fn logs(
     job: Option<&JobName>,
     follow: bool,
     format: LogFormat,
+    cleaning: Cleaning,
     out: &mut Out<'_>,
 ) -> Result<Run, Failure> {
     if format == LogFormat::Text {
-        return follow::to_end(source, id, follow, &mut Text { out, job, waiting: follow.then(Waiting::default), step: None, open: false });
+        let mut text = Text { out, cleaning, job, waiting: follow.then(Waiting::default), step: None, open: false };
+        let run = follow::to_end(source, id, follow, &mut text)?;
+        text.close()?;
+        return Ok(run);
     }
     let mut collected = Collected::default();
     let run = follow::to_end(source, id, follow, &mut collected)?;
-    let (jobs, steps) = (source.jobs(run.id)?, source.steps(run.id)?);
+    let (jobs, mut steps) = (source.jobs(run.id)?, Vec::new());
+    source.steps(run.id, &mut steps)?;
     let document = collected.document(&run, &jobs, &steps, job);
     match format {
         LogFormat::Yaml => out.raw(yaml(&document).as_bytes())?,
@@ -52,7 +91,7 @@ pub(super) fn logs(
 }
 
 /// Prints what is there of a service's log.
-pub(super) fn service(run_folder: &Path, run: RunId, service: &str, out: &mut Out<'_>) -> Result<(), Failure> {
+pub(super) fn service(run_folder: &Path, run: RunId, service: &str, mut cleaning: Cleaning, out: &mut Out<'_>) -> Result<(), Failure> {
     let path = Paths::service_log(run_folder, service);
     if !path.exists() {
         let names = std::fs::read_dir(run_folder.join("services")).into_iter().flatten().flatten();
@@ -63,20 +102,19 @@ pub(super) fn service(run_folder: &Path, run: RunId, service: &str, out: &mut Ou
         let failure = Failure::not_found(format!("run {run} has no log of a service `{service}`"));
         return Err(if names.is_empty() { failure } else { failure.hint(format!("it has {}", names.join(", "))) });
     }
-    let mut offset = 0;
+    let (mut offset, mut open) = (0, false);
     loop {
         let slice = read_from(&path, offset, BATCH_BYTES)?;
         let mut text = Vec::new();
         for line in &slice.lines {
-            text.extend_from_slice(&line.text);
-            if !line.partial {
-                text.push(b'\n');
-            }
+            cleaning.line(line, open, &mut text);
+            open = line.partial;
+        }
+        if !slice.more {
+            cleaning.reset(&mut text);
+            return out.raw(&text);
         }
         out.raw(&text)?;
-        if !slice.more {
-            return Ok(());
-        }
         offset = slice.next;
     }
 }
@@ -84,12 +122,22 @@ pub(super) fn service(run_folder: &Path, run: RunId, service: &str, out: &mut Ou
 /// Prints lines as they come.
 struct Text<'a, 'b> {
     out: &'a mut Out<'b>,
+    cleaning: Cleaning,
     job: Option<&'a JobName>,
     waiting: Option<Waiting>,
     /// The step of the last line; none inside for the run's own lines.
     step: Option<Option<u32>>,
     /// The last line has no end yet.
     open: bool,
+}
+
+impl Text<'_, '_> {
+    /// Nothing follows but words of our own.
+    fn close(&mut self) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        self.cleaning.reset(&mut text);
+        if text.is_empty() { Ok(()) } else { self.out.raw(&text) }
+    }
 }
 
 impl Sink for Text<'_, '_> {
@@ -103,17 +151,15 @@ impl Sink for Text<'_, '_> {
         let mut text = Vec::new();
         for line in lines.iter().filter(|line| self.job.is_none() || line.job.as_ref() == self.job) {
             if self.step != Some(line.seq) {
+                self.cleaning.reset(&mut text);
                 if std::mem::take(&mut self.open) {
                     text.push(b'\n');
                 }
                 text.extend(heading(line, steps, self.step.is_none()).into_bytes());
                 self.step = Some(line.seq);
             }
-            text.extend_from_slice(&line.text);
+            self.cleaning.line(line, self.open, &mut text);
             self.open = line.partial;
-            if !line.partial {
-                text.push(b'\n');
-            }
         }
         if text.is_empty() { Ok(()) } else { self.out.raw(&text) }
     }
