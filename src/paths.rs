@@ -4,6 +4,26 @@ use std::path::{Path, PathBuf};
 
 use crate::names::{EventId, JobName, RepoName, RunId};
 
+/// The folders of runs in a repository's folder of logs or artifacts; none where there is no folder.
+/// What else is in it belongs to others: a group may have the name of a repository.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn run_folders(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut runs = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.parse::<RunId>().is_ok()) {
+            runs.push(entry.path());
+        }
+    }
+    Ok(runs)
+}
+
 /// The two folders an appliance lives in: `data` survives everything, `runtime` is made anew at boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {

@@ -32,7 +32,7 @@ pub use read::{Artifact, Folder, lay_out, open};
 use unpack::Unpacked;
 
 use crate::names::{RepoName, RunId};
-use crate::paths::Paths;
+use crate::paths::{Paths, run_folders};
 use crate::space::in_words;
 
 /// The most that the artifacts of a run may take, where nothing else is said.
@@ -276,7 +276,22 @@ pub fn remove(paths: &Paths, repo: &RepoName, run: RunId) -> io::Result<()> {
 /// # Errors
 /// Some of it cannot be removed.
 pub fn remove_repo(paths: &Paths, repo: &RepoName) -> io::Result<()> {
-    remove_folder(&paths.repo_artifacts(repo))
+    remove_runs(&paths.repo_artifacts(repo))
+}
+
+/// Removes the folders of runs in a repository's folder, and that folder where nothing else is in it.
+///
+/// # Errors
+/// Some of it cannot be removed.
+pub fn remove_runs(folder: &Path) -> io::Result<()> {
+    for run in run_folders(folder)? {
+        remove_folder(&run)?;
+    }
+    match std::fs::remove_dir(folder) {
+        // A group of that name has its repositories' folders there.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn remove_folder(folder: &Path) -> io::Result<()> {

@@ -1,8 +1,6 @@
 //! `quire repo`: repositories.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
@@ -17,6 +15,7 @@ use crate::clock::Millis;
 use crate::git::Git;
 use crate::hook;
 use crate::names::RepoName;
+use crate::paths::run_folders;
 use crate::run::Run;
 use crate::run::event::SocketRequest;
 use crate::store::{RepoSummary, Store};
@@ -143,7 +142,8 @@ fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(),
 fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) -> Result<(), Failure> {
     let git = Git::new(context.paths);
     // What an earlier `rm` that was cut off left is removed as well.
-    if !git.exists(name) && !context.paths.repo_runs(name).exists() {
+    let left = || run_folders(&context.paths.repo_runs(name)).is_ok_and(|runs| !runs.is_empty());
+    if !git.exists(name) && !left() {
         return Err(no_repository(&git, name)?);
     }
     if !yes {
@@ -162,11 +162,8 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
         hook::wake(context.paths);
     }
     let logs = context.paths.repo_runs(name);
-    match fs::remove_dir_all(&logs) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(Failure::failed(format!("the repository is gone, its logs in {} are not: {error}", logs.display())));
-        }
-        _ => {}
+    if let Err(error) = artifacts::remove_runs(&logs) {
+        return Err(Failure::failed(format!("the repository is gone, its logs in {} are not: {error}", logs.display())));
     }
     // Best effort: of a repository that is gone, the server removes them by itself.
     let _ = hook::ask(context.paths, &SocketRequest::ClearCaches { repo: name.clone(), name: None }, PATIENCE);
