@@ -4,13 +4,14 @@ use std::sync::PoisonError;
 
 use sha2::{Digest, Sha256};
 
+use super::recipe::refuse_fetching;
 use super::{DockerExecutor, Hold, INSTANCE, REPO, fault};
-use crate::docker::{BuildSpec, DockerError, Labels, ListedImage, full_reference};
+use crate::docker::{Attachment, BuildSpec, DockerError, Labels, ListedImage, full_reference};
 use crate::executor::{ExecutorError, ImageSource, StartObserver, StartSpec, Stream};
 use crate::names::RepoName;
 
 /// Where a tree keeps its image's recipe.
-const DOCKERFILE: &str = ".quire/Dockerfile";
+pub(super) const DOCKERFILE: &str = ".quire/Dockerfile";
 
 /// How many built images of a repository are kept: branches that take turns keep their layers.
 const KEPT: usize = 3;
@@ -79,18 +80,19 @@ impl DockerExecutor {
             observer.line(Stream::Stdout, format!("quire: using {tag}, built from the same tree before\n").as_bytes());
             return Ok(tag);
         }
-        let build = BuildSpec {
-            tag: tag.clone(),
-            dockerfile: DOCKERFILE.to_owned(),
-            labels: self.image_labels(&spec.repo),
-            milli_cpus: spec.limits.milli_cpus,
-            cpu_shares: self.config.cpu_shares,
-            memory: spec.limits.memory,
-            network: spec.limits.network,
-        };
+        if !spec.limits.network {
+            refuse_fetching(spec.tree.as_ref()).await?;
+        }
         observer.build_started();
-        let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
-        match self.engine.build(&build, spec.tree.archive(), &mut output).await {
+        let built = match self.build(spec, &tag, observer).await {
+            // The network was removed since it was last seen, or is not the only one of its name.
+            Err((attachment, error)) if self.lacks_network(&attachment, &error) => {
+                self.forget_network(&attachment).await;
+                self.build(spec, &tag, observer).await
+            }
+            built => built,
+        };
+        match built.map_err(|(_, error)| error) {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => return Err(fault("build the image", &error)),
             Err(error @ DockerError::Source(_)) => return Err(fault("build the image", &error)),
@@ -100,6 +102,22 @@ impl DockerExecutor {
         // Housekeeping: what fails here is tried again after the next build, and does not concern this run.
         let _ = self.remove_old_images(&spec.repo, &tag).await;
         Ok(tag)
+    }
+
+    /// Has the engine build; its commands get what the run's get.
+    async fn build(&self, spec: &StartSpec, tag: &str, observer: &mut dyn StartObserver) -> Result<(), (Attachment, DockerError)> {
+        let network = self.attachment(spec.limits.network).await.map_err(|error| (Attachment::None, error))?;
+        let build = BuildSpec {
+            tag: tag.to_owned(),
+            dockerfile: DOCKERFILE.to_owned(),
+            labels: self.image_labels(&spec.repo),
+            milli_cpus: spec.limits.milli_cpus,
+            cpu_shares: self.config.cpu_shares,
+            memory: spec.limits.memory,
+            network: network.clone(),
+        };
+        let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
+        self.engine.build(&build, spec.tree.archive(), &mut output).await.map_err(|error| (network, error))
     }
 
     fn image_labels(&self, repo: &RepoName) -> Labels {

@@ -17,6 +17,7 @@ mod files;
 mod image;
 mod network;
 mod output;
+mod recipe;
 mod removal;
 mod services;
 mod workspace;
