@@ -116,7 +116,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
     let address = parts::listen_address(&config);
     let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
     let health = HealthBoard::new(clock.clone());
-    health.set(Part::Config, Status::Ok, "loaded", None);
+    health.set(Part::Config, Status::Ok, parts::loaded(), None);
     let state =
         WebState { store, paths: paths.clone(), live, clock, config: web_config, queue, meter: meter.clone(), health: health.clone() };
     parts::note_endpoint(&paths, address, &state.config.url).map_err(system("note where the server listens"))?;
@@ -127,7 +127,7 @@ async fn serve(paths: Paths, config: Config) -> Result<(), ServeError> {
             web::watch(state.clone(), shutdown.child_token()),
             async {
                 let router = web::router(state.clone());
-                if let Err(error) = web::serve(listener, router, shutdown.child_token()).await {
+                if let Err(error) = web::serve(listener, router, shutdown.child_token(), parts::web_limits(&config)).await {
                     tracing::error!(%error, "the web ended");
                 }
             },
@@ -194,7 +194,7 @@ fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, keep: &Sende
             }
             keep.send_replace(parts::kept(&loaded.config));
             reload.send_replace(Arc::new(parts::runner_config(&loaded.config)));
-            health.set(Part::Config, Status::Ok, "loaded", None);
+            health.set(Part::Config, Status::Ok, parts::loaded(), None);
             tracing::info!("configuration reloaded; changes of :http, :ssh, :ci :executor and :ci :engine need a restart");
         }
         Err(error) => {

@@ -24,6 +24,7 @@ mod keys;
 mod log;
 mod metrics;
 mod page;
+mod peers;
 mod run;
 mod runs;
 mod server;
@@ -49,7 +50,8 @@ use crate::store::Store;
 pub use checks::watch;
 pub use error::WebError;
 pub use health::{Figure, HealthBoard, Overall, Part, Status};
-pub use server::{Limits, serve, serve_with};
+pub use peers::Uncounted;
+pub use server::{Limits, serve};
 
 /// How people prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
