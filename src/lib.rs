@@ -15,6 +15,7 @@
 // Level 0: leaves.
 pub mod causes;
 pub mod clock;
+pub mod escapes;
 pub mod fault;
 pub mod live;
 pub mod meter;

@@ -56,6 +56,13 @@ impl RepoName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a part of it is the id of a run: then its runs' folders could be those of another
+    /// repository's. No repository is made by such a name; one that is there keeps it.
+    #[must_use]
+    pub fn has_run_id(&self) -> bool {
+        self.0.split('/').any(|part| part.parse::<RunId>().is_ok())
+    }
 }
 
 impl FromStr for RepoName {

@@ -18,6 +18,7 @@ struct Module(&'static str, u8, &'static [&'static str]);
 const MODULES: &[Module] = &[
     Module("causes", 0, &[]),
     Module("clock", 0, &["fault"]),
+    Module("escapes", 0, &[]),
     Module("fault", 0, &[]),
     Module("live", 0, &["names"]),
     Module("meter", 0, &[]),

@@ -24,8 +24,10 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Where runs are read from; a test has one that moves by itself.
 pub(super) trait Source {
     fn run(&self, id: RunId) -> Result<Run, Failure>;
+    /// Its jobs, without what they returned.
     fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure>;
-    fn steps(&self, id: RunId) -> Result<Vec<StepRow>, Failure>;
+    /// Brings the known steps of a run up to date; none are known at first.
+    fn steps(&self, id: RunId, known: &mut Vec<StepRow>) -> Result<(), Failure>;
     /// The run that was queued in place of this one.
     fn successor(&self, id: RunId) -> Result<Option<RunId>, Failure>;
     /// The next lines of the log; none where there are no more for now.
@@ -47,10 +49,11 @@ pub(super) trait Sink {
 /// Reads a run to what there is now or, with `follow`, to its end. A run that quire's own death
 /// cut off and that was queued again goes on as its repetition. Gives the last run it read.
 pub(super) fn to_end(source: &mut dyn Source, mut id: RunId, follow: bool, sink: &mut dyn Sink) -> Result<Run, Failure> {
+    let mut steps = Vec::new();
     loop {
         let run = source.run(id)?;
         sink.run(&run);
-        let steps = source.steps(id)?;
+        source.steps(id, &mut steps)?;
         loop {
             let lines = source.lines(&run, &steps)?;
             if lines.is_empty() {
@@ -67,6 +70,7 @@ pub(super) fn to_end(source: &mut dyn Source, mut id: RunId, follow: bool, sink:
                 Some(next) => {
                     sink.moved(&run, next);
                     id = next;
+                    steps.clear();
                     continue;
                 }
                 None => return Ok(run),
@@ -97,11 +101,15 @@ impl Source for Appliance<'_> {
     }
 
     fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure> {
-        Ok(self.store.jobs(id)?)
+        Ok(self.store.jobs_without_outputs(id)?)
     }
 
-    fn steps(&self, id: RunId) -> Result<Vec<StepRow>, Failure> {
-        Ok(self.store.steps(id)?)
+    fn steps(&self, id: RunId, known: &mut Vec<StepRow>) -> Result<(), Failure> {
+        // A step that has ended never changes again; numbers begin with 1.
+        let settled = known.iter().zip(1..).take_while(|(step, seq)| step.seq == *seq && step.finished_at_ms.is_some()).count();
+        known.truncate(settled);
+        known.extend(self.store.steps_since(id, u32::try_from(settled).unwrap_or(u32::MAX), &[])?);
+        Ok(())
     }
 
     fn successor(&self, id: RunId) -> Result<Option<RunId>, Failure> {

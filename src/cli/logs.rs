@@ -9,6 +9,7 @@ use super::follow::{self, Sink, Source, Waiting};
 use super::output::Out;
 use super::report::{FAILED, Failure};
 use super::run::short;
+use crate::escapes::{Screened, restarts};
 use crate::logs::{LogLine, Stream, read_from};
 use crate::names::{JobName, RunId};
 use crate::paths::Paths;
@@ -28,6 +29,39 @@ pub(super) enum LogFormat {
     Yaml,
 }
 
+/// What a run printed, on its way to whoever reads it.
+#[derive(Debug, Default)]
+pub(super) struct Cleaning {
+    /// Bytes as they are.
+    raw: bool,
+    screened: Screened,
+}
+
+impl Cleaning {
+    pub(super) fn new(raw: bool) -> Self {
+        Self { raw, ..Self::default() }
+    }
+
+    /// Adds a line. `open` says that a piece of it has been printed.
+    fn line(&mut self, line: &LogLine, open: bool, into: &mut Vec<u8>) {
+        if self.raw {
+            into.extend_from_slice(&line.text);
+        } else {
+            if open && restarts(&line.text) {
+                into.push(b'\n');
+            }
+            self.screened.line(&line.text, into);
+        }
+        if !line.partial {
+            into.push(b'\n');
+        }
+    }
+
+    fn reset(&mut self, into: &mut Vec<u8>) {
+        self.screened.reset(into);
+    }
+}
+
 /// Prints a run's log and gives the run as it was last seen.
 pub(super) fn logs(
     source: &mut dyn Source,
@@ -35,14 +69,19 @@ pub(super) fn logs(
     job: Option<&JobName>,
     follow: bool,
     format: LogFormat,
+    cleaning: Cleaning,
     out: &mut Out<'_>,
 ) -> Result<Run, Failure> {
     if format == LogFormat::Text {
-        return follow::to_end(source, id, follow, &mut Text { out, job, waiting: follow.then(Waiting::default), step: None, open: false });
+        let mut text = Text { out, cleaning, job, waiting: follow.then(Waiting::default), step: None, open: false };
+        let run = follow::to_end(source, id, follow, &mut text)?;
+        text.close()?;
+        return Ok(run);
     }
     let mut collected = Collected::default();
     let run = follow::to_end(source, id, follow, &mut collected)?;
-    let (jobs, steps) = (source.jobs(run.id)?, source.steps(run.id)?);
+    let (jobs, mut steps) = (source.jobs(run.id)?, Vec::new());
+    source.steps(run.id, &mut steps)?;
     let document = collected.document(&run, &jobs, &steps, job);
     match format {
         LogFormat::Yaml => out.raw(yaml(&document).as_bytes())?,
@@ -59,9 +98,10 @@ pub(super) fn service(
     mut id: RunId,
     service: &str,
     follow: bool,
+    mut cleaning: Cleaning,
     out: &mut Out<'_>,
 ) -> Result<Run, Failure> {
-    let (mut offset, mut waiting) = (0, Waiting::default());
+    let (mut place, mut waiting) = (Place::default(), Waiting::default());
     loop {
         // The state before the log: once it is final, what the log then holds is all there is.
         let run = source.run(id)?;
@@ -72,14 +112,14 @@ pub(super) fn service(
         let path = Paths::service_log(&folder, service);
         let there = path.exists();
         if there {
-            offset = print_on(&path, offset, out)?;
+            print_on(&path, &mut place, &mut cleaning, out)?;
         }
         if !follow || run.state.is_final() {
             let cut_off = follow && run.failure_kind == Some(FailureKind::Orphaned);
             match if cut_off { source.successor(id)? } else { None } {
                 Some(next) => {
                     follow::say(&follow::moved(&run, next));
-                    (id, offset) = (next, 0);
+                    (id, place) = (next, Place::default());
                 }
                 None if there => return Ok(run),
                 None => return Err(no_service(&folder, &run, service)),
@@ -90,23 +130,32 @@ pub(super) fn service(
     }
 }
 
-/// Prints a log from an offset on; gives where it ends for now.
-fn print_on(path: &Path, mut offset: u64, out: &mut Out<'_>) -> Result<u64, Failure> {
+/// How far a log has been printed.
+#[derive(Debug, Default)]
+struct Place {
+    offset: u64,
+    /// The last line has no end yet.
+    open: bool,
+}
+
+/// Prints what is there of a log from a place on.
+fn print_on(path: &Path, place: &mut Place, cleaning: &mut Cleaning, out: &mut Out<'_>) -> Result<(), Failure> {
     loop {
-        let slice = read_from(path, offset, BATCH_BYTES)?;
+        let slice = read_from(path, place.offset, BATCH_BYTES)?;
         let mut text = Vec::new();
         for line in &slice.lines {
-            text.extend_from_slice(&line.text);
-            if !line.partial {
-                text.push(b'\n');
-            }
+            cleaning.line(line, place.open, &mut text);
+            place.open = line.partial;
+        }
+        place.offset = slice.next;
+        if !slice.more {
+            cleaning.reset(&mut text);
         }
         if !text.is_empty() {
             out.raw(&text)?;
         }
-        offset = slice.next;
         if !slice.more {
-            return Ok(offset);
+            return Ok(());
         }
     }
 }
@@ -126,12 +175,22 @@ fn no_service(run_folder: &Path, run: &Run, service: &str) -> Failure {
 /// Prints lines as they come.
 struct Text<'a, 'b> {
     out: &'a mut Out<'b>,
+    cleaning: Cleaning,
     job: Option<&'a JobName>,
     waiting: Option<Waiting>,
     /// The step of the last line; none inside for the run's own lines.
     step: Option<Option<u32>>,
     /// The last line has no end yet.
     open: bool,
+}
+
+impl Text<'_, '_> {
+    /// Nothing follows but words of our own.
+    fn close(&mut self) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        self.cleaning.reset(&mut text);
+        if text.is_empty() { Ok(()) } else { self.out.raw(&text) }
+    }
 }
 
 impl Sink for Text<'_, '_> {
@@ -145,17 +204,15 @@ impl Sink for Text<'_, '_> {
         let mut text = Vec::new();
         for line in lines.iter().filter(|line| self.job.is_none() || line.job.as_ref() == self.job) {
             if self.step != Some(line.seq) {
+                self.cleaning.reset(&mut text);
                 if std::mem::take(&mut self.open) {
                     text.push(b'\n');
                 }
                 text.extend(heading(line, steps, self.step.is_none()).into_bytes());
                 self.step = Some(line.seq);
             }
-            text.extend_from_slice(&line.text);
+            self.cleaning.line(line, self.open, &mut text);
             self.open = line.partial;
-            if !line.partial {
-                text.push(b'\n');
-            }
         }
         if text.is_empty() { Ok(()) } else { self.out.raw(&text) }
     }

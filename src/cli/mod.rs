@@ -34,6 +34,7 @@ use std::sync::LazyLock;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::driver::Manner;
 use crate::hook;
 use crate::paths::Paths;
 
@@ -119,8 +120,10 @@ fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
         ("post-receive", _) | (_, [Some("hook"), Some("post-receive")]) => Some(post_receive()),
         ("quire-shell" | "-quire-shell", _) => Some(exec::shell(&arguments[1..])),
         (_, [Some("exec"), ..]) => Some(exec::exec(&arguments[2..])),
-        (_, [Some("driver")]) => Some(crate::driver::child_main(false)),
-        (_, [Some("driver"), Some("gently")]) => Some(crate::driver::child_main(true)),
+        (_, [Some("driver"), manner @ ..]) => {
+            let is = |word| manner.contains(&Some(word));
+            Some(crate::driver::child_main(Manner { gently: is("gently"), unconfined: is("unconfined") }))
+        }
         (_, [Some("health")]) => Some(health::health(&Paths::from_environment())),
         _ => None,
     }
@@ -132,7 +135,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Init(init) => init::run(init),
         Command::Serve => serve(),
         Command::Ci(arguments) => ci::run(arguments),
-        Command::Driver => crate::driver::child_main(false),
+        Command::Driver => crate::driver::child_main(Manner::default()),
         Command::Health => health::health(&Paths::from_environment()),
         Command::Exec(rest) => exec::exec(&rest.arguments),
         Command::Hook(_) => post_receive(),

@@ -86,7 +86,18 @@ impl<'a> Out<'a> {
 
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(|error| Failure::failed(format!("the answer is no JSON: {error}")))?;
-        self.line(&text)
+        // JSON allows these in its strings as they are; a terminal acts on them.
+        let safe = |text: &str| {
+            text.chars().fold(String::with_capacity(text.len() + 16), |mut safe, c| {
+                if c.is_control() {
+                    safe += &format!("\\u{:04x}", u32::from(c))
+                } else {
+                    safe.push(c)
+                }
+                safe
+            })
+        };
+        self.line(&if text.contains(char::is_control) { safe(&text) } else { text })
     }
 
     /// Prints rows under headings; columns as wide as their widest field, the last one as it is.

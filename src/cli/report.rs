@@ -124,6 +124,7 @@ impl From<GitError> for Failure {
     fn from(error: GitError) -> Self {
         match error {
             GitError::NoRepository(_) => Self::of(NOT_FOUND, &error).hint("`repo list` shows the repositories there are"),
+            GitError::NameOfRun(_) => Self::of(USAGE, &error).hint("give it another name"),
             GitError::Start { .. } => Self::of(FAILED, &error).hint("is git installed and in PATH?"),
             GitError::Talk { .. }
             | GitError::TimedOut { .. }

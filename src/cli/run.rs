@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::artifacts;
 use super::follow::{self, Appliance, Hush};
-use super::logs::{self, LogFormat};
+use super::logs::{self, Cleaning, LogFormat};
 use super::manage::{Context, Format};
 use super::output::{Cell, Out, span};
 use super::report::{FAILED, Failure};
@@ -96,6 +96,9 @@ pub(super) struct LogsArgs {
     /// Same as --format json.
     #[arg(long)]
     json: bool,
+    /// Text as it was printed, with whatever a terminal would act on; else only colours are let through.
+    #[arg(long, conflicts_with_all = ["format", "json"])]
+    raw: bool,
 }
 
 impl RunCommand {
@@ -145,7 +148,8 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
         }
         RunCommand::Show(one) => {
             let run = get(find(one)?)?;
-            show(&run, &store.jobs(run.id)?, &store.steps(run.id)?, store.kept_container(run.id)?, out)
+            let jobs = if out.json { store.jobs(run.id)? } else { store.jobs_without_outputs(run.id)? };
+            show(&run, &jobs, &store.steps(run.id)?, store.kept_container(run.id)?, out)
         }
         RunCommand::Cancel(one) => {
             let id = find(one)?;
@@ -180,11 +184,12 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             let mut appliance = Appliance::new(store.clone(), context.paths);
             let id = store.resolve_run(&args.id)?;
             if let Some(service) = &args.service {
-                let run = logs::service(&mut appliance, context.paths, id, service, args.follow, out)?;
+                let run = logs::service(&mut appliance, context.paths, id, service, args.follow, Cleaning::new(args.raw), out)?;
                 return if args.follow { ended(&run, false) } else { Ok(()) };
             }
             let format = if args.json { LogFormat::Json } else { args.format };
-            let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, out)?;
+            let cleaning = Cleaning::new(args.raw);
+            let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, cleaning, out)?;
             if let Some(at) = run.logs_removed_at_ms {
                 follow::say(&format!("the log of this run was removed by retention (`:keep`) on {at}"));
             }

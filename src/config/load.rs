@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::keys::{KEYS, Key, SECRETS, WITHOUT_EFFECT, sections};
-use super::secrets::SecretSource;
+use super::secrets::{SecretGrant, SecretSource};
 use super::{Config, nearest, place};
 use crate::paths::Paths;
 use crate::pipeline::{Diagnostic, Language};
@@ -62,11 +62,14 @@ impl Loaded {
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
         let setting = |path: String, value| Setting { origin: self.origin(&path), path, value };
-        let secrets = self.config.secrets.iter().map(|(name, source)| {
-            let value = match source {
+        let secrets = self.config.secrets.iter().map(|(name, grant)| {
+            let mut value = match &grant.source {
                 SecretSource::File(path) => format!("file {}", path.display()),
                 SecretSource::Environment(variable) => format!("environment variable {variable}"),
             };
+            for (what, list) in [("repositories", &grant.repos), ("refs", &grant.refs)] {
+                value += &list.as_ref().map_or_else(String::new, |list| format!(", {what} {}", list.join(" ")));
+            }
             setting(format!("{SECRETS}.{name}"), value)
         });
         KEYS.iter().map(|key| setting(key.path(), key.show(&self.config))).chain(secrets).collect()
@@ -242,14 +245,14 @@ impl Reader<'_> {
     }
 
     fn secret(&mut self, section: &str, name: &str, value: &Value) {
-        match SecretSource::from_data(value) {
-            Some(source) => {
-                self.loaded.config.secrets.insert(name.to_owned(), source);
+        match SecretGrant::from_data(value) {
+            Some(grant) => {
+                self.loaded.config.secrets.insert(name.to_owned(), grant);
                 self.loaded.origins.insert(format!("{section}.{name}"), Origin::File);
             }
             // Neither what was found nor its line: it may be the value itself.
             None => {
-                let message = format!("`{section}.{name}` must be {}", SecretSource::EXPECTED);
+                let message = format!("`{section}.{name}` must be {}", SecretGrant::EXPECTED);
                 let place = self.place(&[section, name]).map(|(place, _)| place);
                 self.errors.push(Diagnostic { message, place, source_line: None, hint: None });
             }

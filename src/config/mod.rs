@@ -15,11 +15,12 @@ mod secrets;
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Loaded, Origin, Setting};
 pub use network::Network;
-pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretSource};
+pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::names::{RefName, RepoName};
 use crate::paths::Paths;
 use crate::run::ExecutorKind;
 use crate::secret::Secret;
@@ -37,8 +38,8 @@ pub struct Config {
     pub ci: Ci,
     /// What is kept, and how long.
     pub keep: Keep,
-    /// Where secrets come from, by name.
-    pub secrets: BTreeMap<String, SecretSource>,
+    /// Where secrets come from and whom they are for, by name.
+    pub secrets: BTreeMap<String, SecretGrant>,
 }
 
 /// `:http`.
@@ -197,9 +198,14 @@ impl Config {
         load::load(paths, &environment, &crate::fennel::eval_data)
     }
 
-    /// Reads a secret's value. Called when the value is needed, not before.
-    pub fn secret(&self, name: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Secret, SecretError> {
-        secrets::read(&self.secrets, name, environment)
+    /// Reads a secret's value for a run of this ref of this repository. Called when the value is needed, not before.
+    pub fn secret(
+        &self,
+        name: &str,
+        run_of: (&RepoName, &RefName),
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
+        secrets::read(&self.secrets, name, run_of, environment)
     }
 }
 

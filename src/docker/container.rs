@@ -264,7 +264,7 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
 
 /// The network as the engine is told it. An id as mode alone is not enough: before 25 the engine
 /// makes a name of it, and then finds that name ambiguous where two networks have it.
-fn connect(network: &Attachment, alias: Option<&String>) -> (String, Option<NetworkingConfig>) {
+pub(super) fn connect(network: &Attachment, alias: Option<&String>) -> (String, Option<NetworkingConfig>) {
     match network {
         Attachment::None => ("none".to_owned(), None),
         Attachment::Name(name) => (name.clone(), None),

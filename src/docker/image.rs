@@ -8,7 +8,8 @@ use bollard::models::{BuildInfo, CreateImageInfo};
 use bollard::query_parameters as query;
 use futures_util::StreamExt;
 
-use super::{DockerError, Engine, Feed, Labels, TarStream, label_filter, label_map};
+use super::container::connect;
+use super::{Attachment, DockerError, Engine, Feed, Labels, TarStream, label_filter, label_map};
 
 /// What an image is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +26,8 @@ pub struct BuildSpec {
     pub cpu_shares: u32,
     /// Memory (and memory plus swap) in bytes for its commands.
     pub memory: u64,
-    /// Whether its commands get a network.
-    pub network: bool,
+    /// What its commands are connected to.
+    pub network: Attachment,
 }
 
 /// An image of a listing.
@@ -200,7 +201,7 @@ fn build_options(spec: &BuildSpec) -> query::BuildImageOptions {
         cpushares: i32::try_from(spec.cpu_shares).ok(),
         cpuperiod: Some(period),
         cpuquota: i32::try_from(spec.milli_cpus.saturating_mul(100)).ok(),
-        networkmode: (!spec.network).then(|| "none".to_owned()),
+        networkmode: Some(connect(&spec.network, None).0),
         ..Default::default()
     }
 }

@@ -35,14 +35,31 @@ const GENTLE: i32 = 10;
 /// How much of a command's output is kept where its result is returned.
 const MAX_KEPT_OUTPUT: usize = 512 << 10;
 
+/// How a child is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// With less of a claim to the processor than what somebody waits for.
+    pub gently: bool,
+    /// Also where the kernel takes no filter of system calls.
+    pub unconfined: bool,
+}
+
+/// The exit code of a child that could not be confined.
+pub(super) const UNCONFINED: u8 = 77;
+
 /// Runs the child: everything from the first line to the end of standard input.
 #[must_use]
-pub fn child_main(gently: bool) -> ExitCode {
-    if gently {
+pub fn child_main(manner: Manner) -> ExitCode {
+    if manner.gently {
         // Where it may not, it is only quicker.
         let _ = rustix::process::nice(GENTLE);
     }
-    sandbox::enter();
+    if let Err(error) = sandbox::enter()
+        && !manner.unconfined
+    {
+        eprintln!("{error}");
+        return ExitCode::from(UNCONFINED);
+    }
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -233,7 +250,7 @@ impl Driver {
             }
             ToDriver::RunJob { job, timeout_ms, env } => self.start(job, env, timeout_ms),
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
-            ToDriver::SecretValue { call, value } => self.answered(call, value.map(Text::Plain)),
+            ToDriver::SecretValue { call, value } => self.answered(call, value.map(|secret| Text::Plain(secret.expose().to_owned()))),
             ToDriver::FileRead { call, content } => self.answered(call, content),
             ToDriver::Done { call, done } => self.answered(call, done.map(|()| Text::Plain(String::new()))),
         }

@@ -24,6 +24,6 @@ pub mod protocol;
 mod sandbox;
 mod wire;
 
-pub use child::{child_main, register_here};
+pub use child::{Manner, child_main, register_here};
 pub use compiled::CompiledCache;
-pub use process::{Driver, DriverError, DriverReceiver, DriverSender, REGISTRATION_LIMIT};
+pub use process::{Driver, DriverError, DriverReceiver, DriverSender, REGISTRATION_LIMIT, unconfined};

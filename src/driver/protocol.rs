@@ -9,6 +9,7 @@ use serde_json::Value;
 
 pub use crate::pipeline::Language;
 use crate::pipeline::{Diagnostic, PipelineText, Place, Registration};
+use crate::secret::Secret;
 
 /// The longest line either side accepts, in bytes.
 pub const MAX_LINE_BYTES: usize = 32 << 20;
@@ -140,8 +141,24 @@ pub enum ToDriver {
         /// The call.
         call: u64,
         /// The value, or a sentence that says why there is none.
-        value: Result<String, String>,
+        #[serde(with = "exposed")]
+        value: Result<Secret, String>,
     },
+}
+
+/// A secret's value on its way to the driver: the one place where it is written as it is.
+mod exposed {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::secret::Secret;
+
+    pub(super) fn serialize<S: Serializer>(value: &Result<Secret, String>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(Secret::expose).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<Secret, String>, D::Error> {
+        Ok(Result::<String, String>::deserialize(deserializer)?.map(Secret::new))
+    }
 }
 
 /// What `sh` gives back.

@@ -2,8 +2,12 @@
 //!
 //! The Lua state has no door to the outside. This is the wall behind it, for the day when a fault
 //! in Lua or in our own code opens one: no new privileges, no file system, no sockets, no
-//! processes, no executable memory; only computing, its two pipes and its end are left. A kernel
-//! without landlock or seccomp gives less; that is no error.
+//! processes, no executable memory; only computing, its two pipes and its end are left.
+//!
+//! What counts is the filter of system calls: it stands for all the rest, and without it nothing is
+//! evaluated, unless the owner says so. Landlock and the limits stand beside it where the kernel has
+//! them. The groups of `serve` stay, the engine's among them: to give them up takes a privilege that
+//! `serve` does not have. Without sockets they open nothing.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +19,16 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, Sec
 /// All memory the process may map: the Lua states, the lines of the protocol, the binary itself.
 const ADDRESS_SPACE: u64 = 1 << 30;
 
+/// The kernel took no filter of system calls.
+#[derive(Debug, thiserror::Error)]
+#[error("this kernel takes no filter of system calls (seccomp): {0}")]
+pub(super) struct Unconfined(String);
+
 /// Gives everything up that is not needed from here on. Cannot be undone.
-pub(super) fn enter() {
+///
+/// # Errors
+/// The filter is not in force; everything else is given up as far as it goes.
+pub(super) fn enter() -> Result<(), Unconfined> {
     let _ = nix::sys::prctl::set_no_new_privs();
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = close_file_system();
@@ -25,9 +37,8 @@ pub(super) fn enter() {
     {
         let _ = setrlimit(resource, limit, limit);
     }
-    if let Some(filter) = filter() {
-        let _ = seccompiler::apply_filter(&filter);
-    }
+    let filter = filter().ok_or_else(|| Unconfined(format!("there is none for {}", std::env::consts::ARCH)))?;
+    seccompiler::apply_filter(&filter).map_err(|error| Unconfined(crate::causes::with_causes(&error)))
 }
 
 /// No rule allows anything: every access that landlock knows is denied.

@@ -74,6 +74,9 @@ pub enum GitError {
         #[source]
         source: io::Error,
     },
+    /// No repository is made by such a name.
+    #[error("`{0}` cannot be the name of a repository: a part of it reads as the id of a run")]
+    NameOfRun(RepoName),
     /// There is no such repository.
     #[error("there is no repository `{0}`")]
     NoRepository(RepoName),

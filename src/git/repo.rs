@@ -39,6 +39,9 @@ impl Git {
         if self.exists(repo)? {
             return Ok(false);
         }
+        if repo.has_run_id() {
+            return Err(GitError::NameOfRun(repo.clone()));
+        }
         let fresh = self.fresh(|_| Ok(()))?;
         let target = self.paths.repo(repo);
         let moved = place(&fresh, &target);

@@ -1,15 +1,16 @@
 //! One line of an `authorized_keys` file, checked as far as can be without sshd: a line that
-//! sshd would skip in silence is a person who cannot get in and does not know why.
+//! sshd would skip in silence is a person who cannot get in and does not know why; and one that asks
+//! for less than a whole key, where quire gives only whole ones, is no key.
+
+use std::borrow::Cow;
 
 /// Why a line is no key; the text goes on a sentence that names the place.
-pub(super) type Problem = &'static str;
+pub(super) type Problem = Cow<'static, str>;
 
-/// Options that sshd knows; one it does not know makes it ignore the whole line.
-const OPTIONS: [&str; 24] = [
-    "agent-forwarding",
+/// Options that narrow who may come in, or take away what is not given anyway. One that sshd does not
+/// know makes it ignore the whole line.
+const OPTIONS: [&str; 14] = [
     "cert-authority",
-    "command",
-    "environment",
     "expiry-time",
     "from",
     "no-agent-forwarding",
@@ -17,20 +18,34 @@ const OPTIONS: [&str; 24] = [
     "no-pty",
     "no-touch-required",
     "no-user-rc",
+    "no-verify-required",
     "no-x11-forwarding",
-    "permitlisten",
-    "permitopen",
-    "port-forwarding",
     "principals",
-    "pty",
     "restrict",
     "touch-required",
-    "tunnel",
-    "user-rc",
     "verify-required",
-    "no-verify-required",
-    "x11-forwarding",
 ];
+
+/// Options that sshd knows and quire's sshd passes over: there is no forwarding, terminal or environment to give.
+const WITHOUT_EFFECT: [&str; 9] =
+    ["agent-forwarding", "environment", "permitlisten", "permitopen", "port-forwarding", "pty", "tunnel", "user-rc", "x11-forwarding"];
+
+/// Why an option cannot stand in a line.
+fn objection(option: &str) -> Option<Problem> {
+    let option = option.to_ascii_lowercase();
+    if OPTIONS.contains(&option.as_str()) {
+        return None;
+    }
+    Some(if option == "command" {
+        "its option `command` has no effect here, so the key would be good for everything: whoever has a key of quire's may do all \
+         that quire does; take the option off, or the key out"
+            .into()
+    } else if WITHOUT_EFFECT.contains(&option.as_str()) {
+        format!("its option `{option}` has no effect here: quire gives no terminal, forwarding or environment; take the option off").into()
+    } else {
+        "it starts neither with a kind of key, such as ssh-ed25519, nor with options that sshd knows".into()
+    })
+}
 
 /// A key line that sshd will take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,27 +75,30 @@ pub(super) fn parse(line: &str) -> Result<Option<KeyLine<'_>>, Problem> {
         return Ok(None);
     }
     if text.contains(|c: char| c.is_control() && c != '\t') {
-        return Err("it contains a control character");
+        return Err("it contains a control character".into());
     }
     if text.starts_with("-----BEGIN") || text.contains("PRIVATE KEY") {
-        return Err("it is part of a private key or certificate; give the line of the .pub file, and keep the private key to yourself");
+        return Err(
+            "it is part of a private key or certificate; give the line of the .pub file, and keep the private key to yourself".into()
+        );
     }
     if text.len() > 8000 {
-        return Err("it is longer than sshd reads");
+        return Err("it is longer than sshd reads".into());
     }
     let (options, rest) = if kind_of(first_word(text)).is_some() { ("", text) } else { split_options(text)? };
     let kind = first_word(rest);
     let Some(fields) = kind_of(kind) else {
-        return Err(match kind {
+        let problem = match kind {
             "ssh-dss" => "DSA keys are no longer accepted; make one with `ssh-keygen -t ed25519`",
             "" => "there is no key on it",
             _ => "it does not start with a kind of key that sshd knows, such as ssh-ed25519",
-        });
+        };
+        return Err(problem.into());
     };
     let after = rest[kind.len()..].trim_start();
     let blob = first_word(after);
     if blob.is_empty() {
-        return Err("the key itself is missing after its kind");
+        return Err("the key itself is missing after its kind".into());
     }
     let bytes = base64(blob).ok_or("the key is not valid base64; it may have been cut or broken over lines")?;
     whole(&bytes, kind, fields).ok_or("the key is cut short or damaged, or not of the kind that the line says")?;
@@ -121,12 +139,12 @@ fn split_options(text: &str) -> Result<(&str, &str), Problem> {
         }
     }
     if quoted {
-        return Err("a quote in its options is not closed");
+        return Err("a quote in its options is not closed".into());
     }
     for start in starts {
         let option = text[start..end].split(['=', ',']).next().unwrap_or_default();
-        if !OPTIONS.iter().any(|known| known.eq_ignore_ascii_case(option)) {
-            return Err("it starts neither with a kind of key, such as ssh-ed25519, nor with options that sshd knows");
+        if let Some(problem) = objection(option) {
+            return Err(problem);
         }
     }
     Ok((&text[..end], text[end..].trim_start()))
@@ -197,10 +215,14 @@ mod tests {
 
     #[test]
     fn options_are_part_of_what_a_key_is() {
-        let line = format!("restrict,command=\"echo \\\"a b\\\", c\",FROM=\"10.0.0.0/8\" {ED} name with blanks");
+        let line = format!("restrict,principals=\"echo \\\"a b\\\", c\",FROM=\"10.0.0.0/8\",No-Pty {ED} name with blanks");
         assert_ne!(key(&line).identity, key(ED).identity);
         for (line, why) in [
-            (format!("command=\"x {ED}"), "not closed"),
+            (format!("from=\"x {ED}"), "not closed"),
+            (format!("command=\"git-shell\" {ED}"), "`command` has no effect here, so the key would be good for everything"),
+            (format!("restrict,COMMAND=\"x\" {ED}"), "`command`"),
+            (format!("restrict,pty {ED}"), "`pty` has no effect here"),
+            (format!("environment=\"A=b\" {ED}"), "`environment`"),
             (format!("no-such-option {ED}"), "neither"),
             (format!("restrict,, {ED}"), "neither"),
             ("restrict".to_owned(), "there is no key"),

@@ -82,15 +82,18 @@ impl Diagnostic {
     pub fn bounded(mut self) -> Self {
         self.message = sentence(&self.message);
         self.hint = self.hint.as_deref().map(sentence);
-        self.source_line = self.source_line.map(|line| line.chars().take(MAX_QUOTED).collect());
+        self.source_line = self.source_line.map(|line| line.chars().take(MAX_QUOTED).map(printable).collect());
         self
     }
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }
 }
 
 /// Words out of foreign hands: printable, and not longer than a person reads.
 #[must_use]
 pub fn sentence(words: &str) -> String {
-    let printable = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
     let mut sentence: String = words.chars().take(MAX_SENTENCE).map(printable).collect();
     if words.chars().nth(MAX_SENTENCE).is_some() {
         sentence.push('…');

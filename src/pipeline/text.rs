@@ -21,7 +21,7 @@ impl PipelineText {
         self.text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)
     }
 
-    /// The text with each line as long as it is quoted.
+    /// The text with each line as long as it is quoted, and nothing in it that a terminal would act on.
     #[must_use]
     pub fn quoted(&self) -> String {
         let mut quoted = String::with_capacity(self.text.len());
@@ -32,7 +32,8 @@ impl PipelineText {
                 None => quoted.push_str(line),
             }
         }
-        quoted
+        // The ends of a Windows file's lines.
+        quoted.chars().map(|c| if c == '\r' { ' ' } else { super::printable(c) }).collect()
     }
 
     /// The column of the first character of a line that is not white space.
@@ -185,6 +186,16 @@ fn find_literal(line: &str, name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_does_nothing_to_a_terminal() {
+        let text = PipelineText { file: "ci.fnl".to_owned(), text: "a \u{1b}]0;x\u{7}\r\n\tb\u{9b}2J".to_owned() };
+        assert_eq!(text.quoted(), "a \u{fffd}]0;x\u{fffd} \n\tb\u{fffd}2J");
+        let diagnostic = text.diagnostic("no", 1, 1);
+        assert_eq!(diagnostic.source_line.as_deref(), Some("a \u{fffd}]0;x\u{fffd}"));
+        let foreign = Diagnostic { source_line: Some("\u{1b}[2J\tx".to_owned()), ..diagnostic };
+        assert_eq!(foreign.bounded().source_line.as_deref(), Some("\u{fffd}[2J\tx"));
+    }
 
     #[test]
     fn names_are_found_as_whole_literals() {

@@ -38,7 +38,7 @@ use crate::executor::{Executor, ResourceLimits};
 use crate::git::Git;
 use crate::live::Live;
 use crate::meter::Meter;
-use crate::names::RunId;
+use crate::names::{RefName, RepoName, RunId};
 use crate::paths::Paths;
 use crate::queue::{Queue, Sleeper};
 use crate::run::Run;
@@ -56,6 +56,9 @@ const DRAIN_GRACE: Duration = Duration::from_secs(7);
 /// Finds a secret's value by name, or says in a sentence why there is none.
 pub type SecretSource = Arc<dyn Fn(&str) -> Result<Secret, String> + Send + Sync>;
 
+/// The same for a run of any ref of any repository.
+pub type Secrets = Arc<dyn Fn(&RepoName, &RefName, &str) -> Result<Secret, String> + Send + Sync>;
+
 /// What the owner decides about runs; replaced as a whole when the configuration is reloaded.
 #[derive(Clone)]
 pub struct RunnerConfig {
@@ -65,7 +68,7 @@ pub struct RunnerConfig {
     pub parallel_jobs: usize,
     /// Image of a pipeline that names none.
     pub default_image: String,
-    /// Limit of a run that sets none.
+    /// Limit of a run; its pipeline can only lower it.
     pub run_timeout: Duration,
     /// What a run's container may use.
     pub limits: ResourceLimits,
@@ -78,7 +81,7 @@ pub struct RunnerConfig {
     /// What the artifacts of one run may take, in bytes.
     pub artifact_cap: u64,
     /// Where secrets come from.
-    pub secrets: SecretSource,
+    pub secrets: Secrets,
 }
 
 /// Everything a runner works with. Cheap to clone.

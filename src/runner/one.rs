@@ -146,7 +146,7 @@ impl Runner {
 
     /// Counts how long things took, from the rows as they stand in the end.
     async fn measure(&self, run: RunId, log_bytes: u64) {
-        let rows = self.0.store.call(move |store| Ok((store.run(run)?, store.jobs(run)?))).await;
+        let rows = self.0.store.call(move |store| Ok((store.run(run)?, store.jobs_without_outputs(run)?))).await;
         let Ok((Some(run), jobs)) = rows else { return };
         let meter = &self.0.meter;
         let between = |from: Option<Millis>, to: Option<Millis>| Some(Duration::from_millis(to?.since(from?)));
@@ -185,7 +185,10 @@ impl Runner {
         let spec = self.start_spec(run, config, &prepared, tree);
         let mut observer =
             Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok(), logs: log.clone() };
-        let timeout = prepared.pipeline.timeout_ms().map_or(config.run_timeout, Duration::from_millis);
+        let (timeout, cut) = prepare::timeout(&prepared.pipeline, config.run_timeout);
+        if let (Some(cut), Some(own)) = (cut, &mut observer.log) {
+            own.line(Stream::Stderr, &format!("quire: {cut}"));
+        }
         if executor.kind() == ExecutorKind::Host {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
             let made = self.0.store.call(move |store| store.workspace_made(id, &path)).await;
@@ -218,13 +221,14 @@ impl Runner {
         let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
         let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         sources.insert(run.source.clone(), Value::Object(values));
+        let (secrets, repo, ref_name) = (config.secrets.clone(), run.repo.clone(), run.ref_name.clone());
         let scene = Scene {
             recorder: Arc::new(recorder),
             log: log.clone(),
             workspace: started,
             values: sources,
             env,
-            secrets: config.secrets.clone(),
+            secrets: Arc::new(move |name| secrets(&repo, &ref_name, name)),
             artifacts,
             began,
             timeout,

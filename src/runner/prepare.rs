@@ -14,7 +14,7 @@ use crate::executor::{CacheMount, ImageSource, ResourceLimits, ServiceSpec};
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Input, Pipeline, PipelineImage, Schedule, Service, Source};
+use crate::pipeline::{Diagnostic, Input, Pipeline, PipelineImage, Schedule, Service, Source, format_duration};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -111,6 +111,8 @@ pub async fn checked(mut driver: Driver, source: PipelineSource, has_dockerfile:
     let texts = source.texts();
     let registration = driver.register(source).await.map_err(|error| match error {
         DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
+        // No fault of the pipeline's, nor of ours.
+        DriverError::Unconfined(_) => Unprepared::failed(FailureKind::Internal, error.to_string()),
         DriverError::Spawn(_) | DriverError::Io(_) => {
             Unprepared::failed(FailureKind::Internal, format!("internal error: {}", with_causes(&error)))
         }
@@ -147,6 +149,20 @@ pub fn limits(pipeline: &Pipeline, most: &ResourceLimits) -> ResourceLimits {
         pids: asked.pids.map_or(most.pids, |pids| pids.min(most.pids)),
         network: most.network && pipeline.network().unwrap_or(true),
     }
+}
+
+/// How long a run may take: what its pipeline asks for, and never more than the owner allows; with a
+/// line for its log where it asks for more.
+#[must_use]
+pub fn timeout(pipeline: &Pipeline, most: Duration) -> (Duration, Option<String>) {
+    let Some(asked_ms) = pipeline.timeout_ms() else { return (most, None) };
+    let asked = Duration::from_millis(asked_ms);
+    let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    let cut = || {
+        let (asked, most) = (format_duration(asked_ms), format_duration(most_ms));
+        format!("the pipeline asks for a time limit of {asked}; the configuration (`:ci {{:timeout}}`) allows {most}, and that holds")
+    };
+    (asked.min(most), (asked > most).then(cut))
 }
 
 /// The volumes that a pipeline's runs share.

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 pub const MIN_REDACTED_CHARS: usize = 8;
 
 /// A value that is never printed, and is wiped from memory when it is dropped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {

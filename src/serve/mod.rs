@@ -100,7 +100,7 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     parts::tell_push_path(&paths, &config).map_err(system("write what git has to know"))?;
     let clock = Clock::system();
     let health = HealthBoard::new(clock.clone());
-    health.set(Part::Config, Status::Ok, "loaded", None);
+    health.set(Part::Config, Status::Ok, parts::loaded(), None);
     let web_config = parts::web_config(&config);
     let address = parts::listen_address(&config);
     let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
@@ -108,11 +108,12 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     tracing::info!(%address, "listening");
     // Who asks meanwhile hears that it is starting: a migration may take long.
     let door = Door::new(health.clone());
+    let limits = parts::web_limits(&config);
     let (listener, router, stop) =
         (listener.into_std().map_err(system(format!("listen on {address}")))?, door.router(), shutdown.child_token());
     let web = AbortOnDropHandle::new(web_runtime.spawn(async move {
         // Heard by the threads that it is served by.
-        web::serve(TcpListener::from_std(listener)?, router, stop).await
+        web::serve(TcpListener::from_std(listener)?, router, stop, limits).await
     }));
     let store = open(&paths, &clock).await?;
     let instance = store.call(|store| store.instance_id()).await?;
@@ -253,7 +254,7 @@ fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, keep: &Sende
             }
             keep.send_replace(parts::kept(&loaded.config));
             reload.send_replace(Arc::new(parts::runner_config(&loaded.config)));
-            health.set(Part::Config, Status::Ok, "loaded", None);
+            health.set(Part::Config, Status::Ok, parts::loaded(), None);
             tracing::info!("configuration reloaded; changes of :http, :ssh, :ci :executor and :ci :engine need a restart");
         }
         Err(error) => {

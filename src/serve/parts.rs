@@ -1,10 +1,11 @@
 //! From the configuration to the parts: what each of them is told.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Auth, Config};
+use crate::driver::unconfined;
 use crate::executor::{DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor, ResourceLimits};
 use crate::housekeeping::Kept;
 use crate::paths::Paths;
@@ -106,6 +107,18 @@ pub(super) fn web_config(config: &Config) -> WebConfig {
     WebConfig { url, auth, ssh_user, ssh_host: host, ssh_port: config.ssh.port }
 }
 
+/// What the health page says of a configuration in force.
+pub(super) fn loaded() -> &'static str {
+    if unconfined() { "loaded; pipelines are evaluated without a filter of system calls around them" } else { "loaded" }
+}
+
+/// How many connections one address may hold, unless it speaks for many.
+pub(super) fn web_limits(config: &Config) -> web::Limits {
+    let proxies = config.http.trusted_proxies.clone();
+    let speaks_for_many = move |address: IpAddr| address.is_loopback() || proxies.iter().any(|network| network.contains(address));
+    web::Limits { uncounted: web::Uncounted::new(speaks_for_many), ..web::Limits::default() }
+}
+
 /// The host name in a URL.
 fn host_of(url: &str) -> Option<String> {
     let rest = url.split_once("://")?.1;
@@ -129,7 +142,7 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
         keep_failed: config.ci.keep_failed,
         log_cap: config.ci.max_log,
         artifact_cap: config.ci.max_artifacts,
-        secrets: Arc::new(move |name| secrets.secret(name, variable).map_err(|error| error.to_string())),
+        secrets: Arc::new(move |repo, ref_name, name| secrets.secret(name, (repo, ref_name), variable).map_err(|error| error.to_string())),
     }
 }
 

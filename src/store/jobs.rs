@@ -114,14 +114,29 @@ impl Store {
         })
     }
 
-    /// The jobs of a run, in the order of registration.
+    /// The jobs of a run with what they returned, in the order of registration.
     ///
     /// # Errors
     /// The database refuses.
     pub fn jobs(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+        self.jobs_by(run, "SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position")
+    }
+
+    /// The same without what they returned, which may be a lot and is on no page.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn jobs_without_outputs(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
+        self.jobs_by(
+            run,
+            "SELECT run_id, job_id, position, inputs, state, exit_code, message, NULL AS output, reused_from, started_at_ms, finished_at_ms
+             FROM jobs WHERE run_id = ?1 ORDER BY position",
+        )
+    }
+
+    fn jobs_by(&self, run: RunId, query: &str) -> Result<Vec<JobRow>, StoreError> {
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position").attempt("list a run's jobs")?;
+            let mut statement = connection.prepare_cached(query).attempt("list a run's jobs")?;
             let rows = statement.query_map([run.to_string()], row::job).attempt("list a run's jobs")?;
             rows.collect::<rusqlite::Result<_>>().attempt("list a run's jobs")
         })

@@ -133,6 +133,21 @@ fn a_run_does_not_end_before_its_container_is_gone() {
 }
 
 #[test]
+fn what_jobs_returned_is_read_only_where_it_is_asked_for() {
+    let f = fixture();
+    let run = record(&f.store, "app", &["main"])[0];
+    let a: JobName = "a".parse().unwrap();
+    f.store.claim_next(ExecutorKind::Host).unwrap();
+    f.store.register_jobs(run, &[(a.clone(), vec!["quire/push".into()])]).unwrap();
+    f.store.job_started(run, &a).unwrap();
+    let output = serde_json::json!({"large": "x"});
+    f.store.job_ended(run, &a, JobState::Active, &JobResult { output: Some(&output), ..JobResult::plain(JobState::Complete) }).unwrap();
+    let mut jobs = f.store.jobs(run).unwrap();
+    assert_eq!(jobs[0].output.take(), Some(output));
+    assert_eq!(f.store.jobs_without_outputs(run).unwrap(), jobs);
+}
+
+#[test]
 fn jobs_and_steps_end_with_their_run() {
     let f = fixture();
     let run = record(&f.store, "app", &["main"])[0];

@@ -1,11 +1,13 @@
 //! Terminal output as HTML that can do nothing: colours become classes, every other escape
-//! sequence is dropped, all text is escaped.
+//! sequence is dropped, all text is escaped. `crate::escapes` takes it apart.
 //!
 //! The input is whatever a command printed. Nothing of it reaches the page but text and the
 //! class names of [`Style`], which come from a fixed set.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use crate::escapes::{Piece, after_return, pieces};
 
 /// How text looks: what the SGR sequences so far have switched on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -102,72 +104,6 @@ fn nearest([red, green, blue]: [u16; 3]) -> u8 {
     if high > 200 { bits + 8 } else { bits }
 }
 
-/// One piece of what a line is made of.
-enum Piece<'a> {
-    Text(&'a str),
-    Sgr(&'a str),
-}
-
-/// Cuts text into plain text and SGR parameters; other escapes and control characters vanish.
-fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        loop {
-            let end = rest.find(|c: char| c.is_control() && c != '\t').unwrap_or(rest.len());
-            if end > 0 {
-                let (plain, after) = rest.split_at(end);
-                rest = after;
-                return Some(Piece::Text(plain));
-            }
-            let mut characters = rest.chars();
-            match characters.next()? {
-                '\u{1b}' => {
-                    let (sgr, after) = escape(characters.as_str());
-                    rest = after;
-                    if let Some(parameters) = sgr {
-                        return Some(Piece::Sgr(parameters));
-                    }
-                }
-                _ => rest = characters.as_str(),
-            }
-        }
-    })
-}
-
-/// Takes one escape sequence (without its ESC) off the front; gives its parameters where it is SGR.
-fn escape(text: &str) -> (Option<&str>, &str) {
-    let Some(first) = text.chars().next() else { return (None, text) };
-    let body = &text[first.len_utf8()..];
-    match first {
-        '[' => match body.find(|c: char| ('\u{40}'..='\u{7e}').contains(&c)) {
-            Some(end) => ((body.as_bytes()[end] == b'm').then(|| &body[..end]), &body[end + 1..]),
-            None => (None, ""),
-        },
-        // OSC, DCS, PM, APC, SOS: up to BEL or ESC \. Without an end, to the end of the line.
-        ']' | 'P' | '^' | '_' | 'X' => match body.find(['\u{7}', '\u{1b}']) {
-            Some(end) if body[end..].starts_with('\u{7}') => (None, &body[end + 1..]),
-            Some(end) => (None, body[end + 1..].strip_prefix('\\').unwrap_or(&body[end..])),
-            None => (None, ""),
-        },
-        // Charset selection and the like: intermediates, then one final character.
-        ' '..='/' => {
-            let after = body.trim_start_matches(|c: char| (' '..='/').contains(&c));
-            (None, after.get(after.chars().next().map_or(0, char::len_utf8)..).unwrap_or(""))
-        }
-        _ => (None, body),
-    }
-}
-
-/// What a terminal would show of a line: what stands after the last carriage return that
-/// text follows. The flag says whether anything was overwritten.
-fn after_return(text: &str) -> (&str, bool) {
-    let kept = text.trim_end_matches('\r');
-    match kept.rfind('\r') {
-        Some(at) => (&kept[at + 1..], true),
-        None => (kept, false),
-    }
-}
-
 /// A line of output as HTML.
 pub(crate) struct Rendered {
     /// Escaped, with spans for the colours.
@@ -179,14 +115,11 @@ pub(crate) struct Rendered {
 /// Renders one line; `style` goes on to the next one, as on a terminal.
 pub(crate) fn render(bytes: &[u8], style: &mut Style) -> Rendered {
     let text = String::from_utf8_lossy(bytes);
-    let (shown, restarts) = after_return(&text);
-    if restarts {
-        // Colours of the overwritten part still count.
-        let hidden = &text[..text.len().min(shown.as_ptr() as usize - text.as_ptr() as usize)];
-        for piece in pieces(hidden) {
-            if let Piece::Sgr(parameters) = piece {
-                style.apply(parameters);
-            }
+    let (hidden, shown) = after_return(&text);
+    // Colours of the overwritten part still count.
+    for piece in pieces(hidden) {
+        if let Piece::Sgr(parameters) = piece {
+            style.apply(parameters);
         }
     }
     let mut html = String::with_capacity(shown.len() + 16);
@@ -202,18 +135,7 @@ pub(crate) fn render(bytes: &[u8], style: &mut Style) -> Rendered {
             }
         }
     }
-    Rendered { html, restarts }
-}
-
-/// One line as plain text: no escapes, no overwritten parts.
-pub(crate) fn plain(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    pieces(after_return(&text).0)
-        .filter_map(|piece| match piece {
-            Piece::Text(text) => Some(text),
-            Piece::Sgr(_) => None,
-        })
-        .collect()
+    Rendered { html, restarts: !hidden.is_empty() }
 }
 
 /// Text made safe for HTML text and quoted attributes.
@@ -281,7 +203,6 @@ mod tests {
         let line = render(b"10%\r50%\r100%\r", &mut Style::default());
         assert_eq!((line.html.as_str(), line.restarts), ("100%", true));
         assert!(!render(b"windows\r", &mut Style::default()).restarts);
-        assert_eq!(plain(b"\x1b[31m10%\r\x1b[32mdone\x1b[0m"), "done");
     }
 
     #[test]
@@ -296,7 +217,6 @@ mod tests {
                 .collect();
             let html = render(&bytes, &mut Style::default()).html;
             assert!(!html.contains('\u{1b}') && !html.contains("<&"), "{html:?}");
-            plain(&bytes);
         }
     }
 }

@@ -17,10 +17,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::Shared;
-use super::ansi::{Style, escaped, plain, render};
+use super::ansi::{Style, escaped, render};
 use super::error::WebError;
 use super::html::encoded;
 use super::run::find;
+use crate::escapes::plain;
 use crate::logs::{Cursor, LogFollower, LogLine, StepKey, Stream, is_cap_notice};
 use crate::run::StepRow;
 

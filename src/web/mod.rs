@@ -25,6 +25,7 @@ mod keys;
 mod log;
 mod metrics;
 mod page;
+mod peers;
 mod run;
 mod runs;
 mod server;
@@ -51,7 +52,8 @@ pub use checks::watch;
 pub use door::Door;
 pub use error::WebError;
 pub use health::{Figure, HealthBoard, Overall, Part, Status};
-pub use server::{Limits, serve, serve_with};
+pub use peers::Uncounted;
+pub use server::{Limits, serve};
 
 /// How people prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

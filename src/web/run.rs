@@ -25,6 +25,7 @@ use crate::store::{Kept, Repeat};
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
     pub(super) run: Run,
+    /// Without what they returned.
     pub(super) jobs: Vec<JobRow>,
     /// All of them, or those that were asked for.
     pub(super) steps: Vec<StepRow>,
@@ -43,7 +44,8 @@ pub(super) async fn rows(app: &App, id: RunId, wanted: Wanted) -> Result<Option<
         let Some(run) = s.run(id)? else { return Ok(None) };
         let steps = s.steps_since(id, wanted.after, &wanted.also)?;
         let artifacts = if run.artifacts_removed_at_ms.is_none() { s.artifacts(id)? } else { Vec::new() };
-        Ok(Some(Rows { run, jobs: s.jobs(id)?, steps, successor: s.successor_of(id)?, artifacts, kept: s.kept_container(id)? }))
+        let (jobs, kept) = (s.jobs_without_outputs(id)?, s.kept_container(id)?);
+        Ok(Some(Rows { run, jobs, steps, successor: s.successor_of(id)?, artifacts, kept }))
     };
     Ok(app.web.store.call(read).await?)
 }
@@ -180,7 +182,8 @@ pub(super) async fn page(
     let Ok(run) = id.parse::<RunId>() else { return shortened(&app, &id).await };
     let rows = rows(&app, run, Wanted::default()).await?.ok_or(WebError::NotFound)?;
     if form == Form::Json {
-        let (run, jobs, steps) = (&rows.run, &rows.jobs, &rows.steps);
+        let jobs = app.web.store.call(move |s| s.jobs(run)).await?;
+        let (run, steps) = (&rows.run, &rows.steps);
         return Ok(Json(json!({ "run": run, "jobs": jobs, "steps": steps, "successor": rows.successor, "artifacts": rows.artifacts, "kept": rows.kept }))
             .into_response());
     }

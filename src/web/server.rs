@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,15 +20,26 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
+
+use super::peers::{Peer, Peers, Uncounted};
+
+/// Connections that wait for their turn at most; more are closed at once.
+const WAITING: usize = 256;
 
 /// What a connection may cost.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's queue.
+    /// Connections at once; some more wait for their turn.
     pub connections: usize,
+    /// Connections of one address; more are closed at once.
+    pub per_address: usize,
+    /// Addresses of which that does not hold.
+    pub uncounted: Uncounted,
+    /// Places beside those, for this machine's own connections: whoever looks after us gets through.
+    pub reserved: usize,
     /// Time for a request's head, counted from when it could begin.
     pub head_time: Duration,
     /// Time without a byte of the answer being taken.
@@ -44,6 +56,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            per_address: 256,
+            uncounted: Uncounted::default(),
+            reserved: 8,
             head_time: Duration::from_secs(15),
             write_time: Duration::from_secs(30),
             head_bytes: 16 << 10,
@@ -57,25 +72,16 @@ impl Default for Limits {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shutdown(pub(super) CancellationToken);
 
-/// Serves until `shutdown`, with the usual [`Limits`].
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
-    serve_with(listener, router, shutdown, Limits::default()).await
-}
-
 /// Serves until `shutdown`: then live streams end at once, and other answers within the grace.
-pub async fn serve_with(listener: TcpListener, router: Router, shutdown: CancellationToken, limits: Limits) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, limits: Limits) -> io::Result<()> {
     let router = router.layer(Extension(Shutdown(shutdown.clone())));
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(&limits);
     let connections = GracefulShutdown::new();
     let builder = builder(&limits);
     loop {
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place.map_err(io::Error::other)?,
-            () = shutdown.cancelled() => break,
-        };
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, from)) => (stream, from.ip()),
                 Err(error) => {
                     // Out of file descriptors, or a client gone already: neither is a reason to stop.
                     tracing::warn!("web: accept: {error}");
@@ -85,6 +91,10 @@ pub async fn serve_with(listener: TcpListener, router: Router, shutdown: Cancell
             },
             () = shutdown.cancelled() => break,
         };
+        let Some(turn) = places.turn(address) else {
+            tracing::debug!(%address, "web: one connection too many");
+            continue;
+        };
         // An event is small and should leave at once.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
@@ -92,13 +102,13 @@ pub async fn serve_with(listener: TcpListener, router: Router, shutdown: Cancell
             let answer = hyper::service::Service::call(&service, request);
             async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
-        let connection = builder.serve_connection(TokioIo::new(Impatient::new(stream, limits.write_time)), service);
-        let connection = connections.watch(connection);
+        let (builder, watcher, shutdown, write_time) = (builder.clone(), connections.watcher(), shutdown.clone(), limits.write_time);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let Some(_place) = shutdown.run_until_cancelled(turn.place()).await else { return };
+            let connection = builder.serve_connection(TokioIo::new(Impatient::new(stream, write_time)), service);
+            if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!("web: connection: {error}");
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -106,6 +116,62 @@ pub async fn serve_with(listener: TcpListener, router: Router, shutdown: Cancell
         tracing::debug!("web: connections were cut at the end of the grace");
     }
     Ok(())
+}
+
+/// The places that connections take.
+struct Places {
+    /// Those that are served.
+    served: Arc<Semaphore>,
+    /// Those that are served, and those that wait for it.
+    held: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+    peers: Peers,
+    uncounted: Uncounted,
+}
+
+/// A connection that may wait for its place.
+struct Turn {
+    served: Arc<Semaphore>,
+    /// One of the reserved places, where there was no other.
+    reserved: Option<OwnedSemaphorePermit>,
+    held: Option<OwnedSemaphorePermit>,
+    peer: Option<Peer>,
+}
+
+/// What a connection holds while it is served.
+type Place = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>, Option<Peer>);
+
+impl Places {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            served: Arc::new(Semaphore::new(limits.connections)),
+            held: Arc::new(Semaphore::new(limits.connections.saturating_add(WAITING))),
+            reserved: Arc::new(Semaphore::new(limits.reserved)),
+            peers: Peers::new(limits.per_address),
+            uncounted: limits.uncounted.clone(),
+        }
+    }
+
+    /// Lets a connection in, or not.
+    fn turn(&self, address: IpAddr) -> Option<Turn> {
+        let is_full = self.served.available_permits() == 0;
+        let reserved = (is_full && address.to_canonical().is_loopback()).then(|| self.reserved.clone().try_acquire_owned().ok()).flatten();
+        let peer = if self.uncounted.holds(address) { None } else { Some(self.peers.count(address)?) };
+        let held = if reserved.is_some() { None } else { Some(self.held.clone().try_acquire_owned().ok()?) };
+        Some(Turn { served: self.served.clone(), reserved, held, peer })
+    }
+}
+
+impl Turn {
+    /// Waits for a place.
+    async fn place(self) -> Place {
+        let place = match self.reserved {
+            Some(reserved) => Some(reserved),
+            // It is never closed.
+            None => self.served.acquire_owned().await.ok(),
+        };
+        (place, self.held, self.peer)
+    }
 }
 
 fn builder(limits: &Limits) -> http1::Builder {

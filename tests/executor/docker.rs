@@ -216,6 +216,41 @@ async fn a_build_is_fenced_in_as_its_run_is() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_on_the_runs_network_and_reaches_no_other_container() {
+    let fixture = fixture!();
+    let mut neighbour = fixture.spec(small_tree());
+    neighbour.limits.network = true;
+    let neighbour = fixture.start_with(neighbour).await.unwrap();
+    let address = run_exit(&*neighbour, argv(&["hostname", "-i"]), 0).await.text();
+    let address = address.trim();
+    // Sent to an address that is nobody's, for which nobody has to answer; and to the neighbour's, which cannot be reached.
+    let mut seen = Seen::default();
+    let knock = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/9'; echo \"knocked: $?\"");
+    let text = format!("FROM {IMAGE}\nRUN : {}; echo \"mine: $(hostname -i)\"; {knock}\n", fixture.instance);
+    let mut spec = from_dockerfile(&fixture, dockerfile(&text));
+    spec.limits.network = true;
+    fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.unwrap().stop().await.unwrap();
+    neighbour.stop().await.unwrap();
+    let log = seen.log();
+    let mine = log.lines().find_map(|line| line.strip_prefix("mine: ")).unwrap();
+    let range = |address: &str| address.rsplit_once('.').unwrap().0.to_owned();
+    assert_eq!(range(mine), range(address), "{log}");
+    // Refused (1) is an answer; 124 is none.
+    assert!(log.lines().any(|line| line == "knocked: 124"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_network_the_engine_fetches_nothing_for_a_build_either() {
+    let fixture = fixture!();
+    let mut seen = Seen::default();
+    let spec = from_dockerfile(&fixture, dockerfile(&format!("FROM {IMAGE}\nADD http://127.0.0.1:9/x /x\n")));
+    assert!(!spec.limits.network);
+    let error = fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.err().unwrap();
+    assert!(error.to_string().contains("`ADD http://127.0.0.1:9/x /x` may have the engine fetch something"), "{error}");
+    assert_eq!(seen.steps(), Vec::<String>::new());
+}
+
 /// Whether a process with this in its arguments runs on this machine (the engine is local).
 fn process_with(text: &str) -> bool {
     std::fs::read_dir("/proc")

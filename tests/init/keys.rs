@@ -15,10 +15,13 @@ fn three_sources_and_a_change_while_it_runs() {
     let (kept, mounted, effective) =
         (recipe.path("data/authorized_keys"), recipe.path("mounted"), recipe.path("data/runtime/authorized_keys"));
     let flag = format!("--keys={}", mounted.display());
-    fs::write(&mounted, format!("{A} again\n{B} mounted\nssh-ed25519 oops\n")).unwrap();
+    fs::write(&mounted, format!("{A} again\n{B} mounted\nssh-ed25519 oops\ncommand=\"git-shell\" {C} less than a key\n")).unwrap();
     let mut init = recipe.argument(&flag).start();
     let output = init.wait_for_output("ready:");
     assert!(output.contains("(2 keys)") && output.contains("mounted, line 3, is skipped: the key is cut short"), "{output}");
+
+    assert!(output.contains("mounted, line 4, is skipped: its option `command` has no effect here"), "{output}");
+    assert!(!fs::read_to_string(&effective).unwrap().contains(C), "a key for one command is no key for everything");
 
     fs::write(&kept, format!("{C} kept\n")).unwrap();
     let text = wait_for("the third key", || fs::read_to_string(&effective).ok().filter(|text| text.contains("kept")));

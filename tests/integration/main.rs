@@ -10,6 +10,7 @@ mod forge;
 mod config;
 mod corpus;
 mod files;
+mod foreign;
 mod hostile;
 mod housekeeping;
 mod native;

@@ -195,6 +195,10 @@ async fn a_child_that_is_gone_or_talks_nonsense_is_said_in_words() {
         ("read -r x; kill -9 $$", "the pipeline's driver died: it was ended by SIGKILL"),
         ("read -r x; kill -ALRM $$", "the pipeline's driver died: a single call of a built-in function took longer than 30 seconds"),
         ("read -r x; exit 0", "the pipeline's driver died: it ended before it had read the pipeline"),
+        (
+            "echo no filter >&2; exit 77",
+            "no pipeline is evaluated, for nothing would confine it: no filter; run quire where seccomp is at hand",
+        ),
         ("exec sleep 60", "the pipeline's file did not end within 0 seconds and was stopped"),
     ] {
         let (_folder, path) = script(text);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quire::driver::protocol::{FromDriver, JobEnd, Language, PipelineSource, ShCommand, ShOptions, ShResult, Text, ToDriver};
 use quire::driver::{Driver, DriverError};
 use quire::pipeline::{Pipeline, Registration};
+use quire::secret::Secret;
 use serde_json::{Value, json};
 
 /// The binary under test.
@@ -155,7 +156,11 @@ impl Session {
                     self.answer(call, exit, stdout).await;
                 }
                 FromDriver::Secret { call, name, .. } => {
-                    let value = if name.ends_with("token") { Ok("s3cret".to_owned()) } else { Err(format!("there is no secret `{name}`")) };
+                    let value = if name.ends_with("token") {
+                        Ok(Secret::new("s3cret".to_owned()))
+                    } else {
+                        Err(format!("there is no secret `{name}`"))
+                    };
                     self.driver.send(&ToDriver::SecretValue { call, value }).await.unwrap();
                 }
                 FromDriver::ReadFile { call, .. } => {

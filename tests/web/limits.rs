@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quire::clock::Clock;
-use quire::web::{Auth, Limits};
+use quire::web::{Auth, Limits, Uncounted};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ async fn who_is_slow_with_a_head_is_dropped() {
 
 #[tokio::test]
 async fn who_takes_no_answer_is_dropped() {
-    let site = site(Limits { write_time: Duration::from_millis(300), connections: 1, ..Limits::default() }).await;
+    let site = site(Limits { write_time: Duration::from_millis(300), connections: 1, reserved: 0, ..Limits::default() }).await;
     let run = site.seed.run("app", "main", NOW);
     let line = "x".repeat(4000);
     for _ in 0..20 {
@@ -65,4 +65,41 @@ async fn heads_and_bodies_are_bounded() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 5"), "{answer}");
     }
     assert_eq!(site.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_places() {
+    let site = site(Limits { per_address: 2, uncounted: Uncounted::new(|_| false), ..Limits::default() }).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(site.address).await.unwrap();
+        stream.write_all(b"GET /robots.txt HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    let mut third = TcpStream::connect(site.address).await.unwrap();
+    assert_eq!(rest(&mut third).await, "");
+    held.pop();
+    // Its place is free once the server has seen it go.
+    let again = async {
+        loop {
+            let mut stream = TcpStream::connect(site.address).await.unwrap();
+            let asked = stream.write_all(b"GET /robots.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+            if asked.is_ok() && rest(&mut stream).await.starts_with("HTTP/1.1 200") {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, again).await.expect("the place becomes free");
+}
+
+#[tokio::test]
+async fn who_looks_after_us_gets_through_when_all_places_are_taken() {
+    let site = site(Limits { connections: 1, ..Limits::default() }).await;
+    let mut silent = TcpStream::connect(site.address).await.unwrap();
+    silent.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    // The first takes the place there is, the second one that is kept.
+    assert_eq!(site.get("/healthz").await.status, 200);
 }

@@ -10,7 +10,7 @@ use quire::meter::Meter;
 use quire::paths::Paths;
 use quire::queue::Queue;
 use quire::store::{Journal, Store};
-use quire::web::{Auth, HealthBoard, Limits, Part, Status, WebConfig, WebState, router, serve_with};
+use quire::web::{Auth, HealthBoard, Limits, Part, Status, WebConfig, WebState, router, serve};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -127,6 +127,6 @@ async fn listen(state: &WebState, address: &str, limits: Limits) -> (SocketAddr,
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve_with(listener, router(state.clone()), shutdown.clone(), limits));
+    let task = tokio::spawn(serve(listener, router(state.clone()), shutdown.clone(), limits));
     (address, shutdown, task)
 }

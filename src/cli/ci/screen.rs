@@ -17,6 +17,7 @@ use super::board::{Board, Event, Job, Step};
 use super::stage::Stage;
 use super::standing::standing;
 use crate::clock::Millis;
+use crate::escapes::{Screened, restarts};
 use crate::logs::{LogFollower, LogLine, StepKey};
 use crate::run::JobState;
 
@@ -56,13 +57,21 @@ pub(super) struct Screen<W> {
     gutter: Option<usize>,
     /// Whose line has no end yet.
     open: Option<Option<u32>>,
+    /// Takes out what a terminal would act on.
+    screened: Screened,
 }
 
 impl Screen<Stage> {
     /// On standard output; in colour where that is a terminal and nobody objects.
     pub(super) fn standard(gutter: Option<usize>) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { paint: Paint(io::stdout().is_terminal() && !plain), out: Stage::standard(), gutter, open: None }
+        Self {
+            paint: Paint(io::stdout().is_terminal() && !plain),
+            out: Stage::standard(),
+            gutter,
+            open: None,
+            screened: Screened::default(),
+        }
     }
 
     /// Shows below everything how the run stands.
@@ -208,18 +217,25 @@ impl<W: Write> Screen<W> {
     }
 
     fn line(&mut self, line: &LogLine) -> io::Result<()> {
-        if self.open.is_some_and(|open| open != line.seq) {
+        if self.open.is_some_and(|open| open != line.seq || restarts(&line.text)) {
             self.end_line()?;
         }
+        let mut text = Vec::with_capacity(line.text.len());
+        self.screened.line(&line.text, &mut text);
         if self.open.is_none()
             && let (Some(width), Some(job)) = (self.gutter, &line.job)
         {
             let gutter = self.paint.with(DIM, &format!("{job:width$} │ "));
             self.out.write_all(gutter.as_bytes())?;
         }
-        self.out.write_all(&line.text)?;
+        if !line.partial {
+            // Whose line comes next is not known.
+            self.screened.reset(&mut text);
+            text.push(b'\n');
+        }
+        self.out.write_all(&text)?;
         self.open = line.partial.then_some(line.seq);
-        if line.partial { Ok(()) } else { self.out.write_all(b"\n") }
+        Ok(())
     }
 
     /// A line of quire's own.
@@ -261,7 +277,13 @@ impl<W: Write> Screen<W> {
 
     /// Ends a line that nobody has ended.
     fn end_line(&mut self) -> io::Result<()> {
-        if self.open.take().is_some() { self.out.write_all(b"\n") } else { Ok(()) }
+        if self.open.take().is_none() {
+            return Ok(());
+        }
+        let mut end = Vec::new();
+        self.screened.reset(&mut end);
+        end.push(b'\n');
+        self.out.write_all(&end)
     }
 
     fn job_words(&self, job: &Job, width: usize, gap: &str) -> String {
@@ -329,7 +351,7 @@ mod tests {
     use crate::{clock::Clock, live::Live, runner::Recorder as _, store::JobResult};
 
     fn screen(colour: bool, gutter: Option<usize>) -> Screen<Vec<u8>> {
-        Screen { out: Vec::new(), paint: Paint(colour), gutter, open: None }
+        Screen { out: Vec::new(), paint: Paint(colour), gutter, open: None, screened: Screened::default() }
     }
 
     fn line(seq: Option<u32>, time: i64, partial: bool, text: &str) -> LogLine {
@@ -347,6 +369,17 @@ mod tests {
         }
         screen.line(&line(None, 0, false, "quire: own")).unwrap();
         assert_eq!(String::from_utf8(screen.out).unwrap(), "a    │ one two\nlong │ x\na    │ three\nquire: own\n");
+    }
+
+    #[test]
+    fn of_escapes_only_colours_are_shown_and_end_with_their_line() {
+        let mut screen = screen(false, Some(4));
+        for (partial, text) in [(false, "\u{1b}]52;c;eA==\u{7}\u{1b}[32mgreen"), (true, "10%"), (true, "\r\u{1b}[1m20%")] {
+            screen.line(&line(Some(1), 0, partial, text)).unwrap();
+        }
+        screen.say("quire: own").unwrap();
+        let expected = "a    │ \u{1b}[32mgreen\u{1b}[0m\na    │ 10%\na    │ \u{1b}[1m20%\u{1b}[0m\nquire: own\n";
+        assert_eq!(String::from_utf8(screen.out).unwrap(), expected);
     }
 
     #[test]

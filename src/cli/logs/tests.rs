@@ -107,8 +107,9 @@ impl Source for Script {
         Ok(vec![job("test"), job("idle")])
     }
 
-    fn steps(&self, _id: RunId) -> Result<Vec<StepRow>, Failure> {
-        Ok(self.steps.clone())
+    fn steps(&self, _id: RunId, known: &mut Vec<StepRow>) -> Result<(), Failure> {
+        self.steps.clone_into(known);
+        Ok(())
     }
 
     fn successor(&self, _id: RunId) -> Result<Option<RunId>, Failure> {
@@ -127,7 +128,7 @@ impl Source for Script {
 fn printed(script: &mut Script, id: RunId, job: Option<&str>, format: LogFormat) -> (Result<Run, Failure>, String) {
     let mut text = Vec::new();
     let job: Option<JobName> = job.map(|job| job.parse().unwrap());
-    let run = logs(script, id, job.as_ref(), true, format, &mut Out::test(&mut text, false, Millis(0)));
+    let run = logs(script, id, job.as_ref(), true, format, Cleaning::default(), &mut Out::test(&mut text, false, Millis(0)));
     (run, String::from_utf8(text).unwrap())
 }
 
@@ -180,6 +181,35 @@ fn nobody_listens_any_more() {
     let mut script = Script::new(vec![(run(id, RunState::Active), vec![])], vec![]);
     script.listens = false;
     assert!(printed(&mut script, id, None, LogFormat::Text).0.is_err());
+}
+
+#[test]
+fn what_a_terminal_would_act_on_is_not_printed_unless_asked_for() {
+    let id = RunId::new();
+    let lines = || {
+        vec![
+            line(Some((1, "test")), Stream::Stdout, "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred", false),
+            line(Some((1, "test")), Stream::Stdout, "10%", true),
+            line(Some((1, "test")), Stream::Stdout, "\r50%\r100%", false),
+            line(Some((1, "test")), Stream::Stdout, "\u{1b}[1mlast", true),
+            line(None, Stream::Stdout, "done", false),
+        ]
+    };
+    let print = |cleaning: Cleaning| {
+        let mut text = Vec::new();
+        let mut script = Script::new(vec![(run(id, RunState::Complete), lines())], vec![step(id, 1, "test", "make")]);
+        logs(&mut script, id, None, true, LogFormat::Text, cleaning, &mut Out::test(&mut text, false, Millis(0))).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!(print(Cleaning::new(false)), "── test · make\n\u{1b}[31mred\n10%\n100%\n\u{1b}[1mlast\u{1b}[0m\n── run\ndone\n");
+    assert!(print(Cleaning::new(true)).contains("\n\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred\n10%\r50%\r100%\n"));
+}
+
+#[test]
+fn json_has_no_control_characters_in_it() {
+    let mut text = Vec::new();
+    Out::test(&mut text, true, Millis(0)).json(&"a\u{9b}2J\u{7f}\u{1b}").unwrap();
+    assert_eq!(String::from_utf8(text).unwrap(), "\"a\\u009b2J\\u007f\\u001b\"\n");
 }
 
 #[test]

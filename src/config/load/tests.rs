@@ -59,7 +59,8 @@ fn the_example_of_the_documentation() {
                "memory": "512m", "cpus": 0.5, "pids": 100, "network": false, "max-log": "1m", "max-artifacts": "2m", "retry-orphaned": false,
                "keep-failed": "2h"},
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0"},
-        "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"}},
+        "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"},
+                    "deploy-key": {"file": "/k", "repos": ["app"], "refs": ["refs/heads/main", "refs/tags/*"]}},
     });
     let loaded = file("{", value).unwrap();
     let Config { http, ssh, git, ci, keep, secrets } = loaded.config.clone();
@@ -72,7 +73,13 @@ fn the_example_of_the_documentation() {
     assert_eq!((ci.pids, ci.network, ci.max_log, ci.max_artifacts, ci.retry_orphaned), (100, false, 1 << 20, 2 << 20, false));
     assert_eq!(ci.keep_failed, Duration::from_secs(7200));
     assert_eq!((keep.runs, keep.days, keep.logs, keep.artifacts, keep.caches, keep.min_free), (5, 9, 1024, 1024, 2048, 0));
-    assert_eq!(secrets["npm-token"], SecretSource::Environment("NPM_TOKEN".to_owned()));
+    assert_eq!(secrets["npm-token"], SecretSource::Environment("NPM_TOKEN".to_owned()).into());
+    let limited = SecretGrant {
+        repos: Some(vec!["app".to_owned()]),
+        refs: Some(vec!["refs/heads/main".to_owned(), "refs/tags/*".to_owned()]),
+        ..SecretSource::File("/k".into()).into()
+    };
+    assert_eq!(secrets["deploy-key"], limited);
     assert!(loaded.warnings.is_empty());
     assert!(loaded.settings().iter().all(|setting| setting.origin == Origin::File), "{:?}", loaded.settings());
 }
@@ -226,10 +233,12 @@ fn secrets_are_read_when_they_are_asked_for() {
     let source = |name: &str| SecretSource::File(fixture.0.path().join(name));
     let mut config = Config::default();
     for name in ["token", "empty", "large", "binary", "missing"] {
-        config.secrets.insert(name.to_owned(), source(name));
+        config.secrets.insert(name.to_owned(), source(name).into());
     }
-    config.secrets.insert("npm-token".to_owned(), SecretSource::Environment("NPM_TOKEN".to_owned()));
-    let read = |name: &str| config.secret(name, lookup(&[("NPM_TOKEN", "abc\n")]));
+    config.secrets.insert("npm-token".to_owned(), SecretSource::Environment("NPM_TOKEN".to_owned()).into());
+    let (repo, ref_name) = ("app".parse().unwrap(), "refs/heads/main".parse().unwrap());
+    let main = (&repo, &ref_name);
+    let read = |name: &str| config.secret(name, main, lookup(&[("NPM_TOKEN", "abc\n")]));
     assert_eq!(read("token").unwrap().expose(), "one\ntwo");
     assert_eq!(read("npm-token").unwrap().expose(), "abc");
     let text = |name: &str| read(name).unwrap_err().to_string();
@@ -239,9 +248,36 @@ fn secrets_are_read_when_they_are_asked_for() {
     assert_eq!(text("missing"), format!("the file of the secret `missing`, {}/missing, cannot be read", fixture.0.path().display()));
     assert_eq!(text("npm-tokn"), "there is no secret `npm-tokn`; did you mean `npm-token`?");
     assert_eq!(text("zzz"), "there is no secret `zzz`; the configuration has binary, empty, large, missing, npm-token, token");
-    let unset = config.secret("npm-token", lookup(&[]));
+    let unset = config.secret("npm-token", main, lookup(&[]));
     assert_eq!(unset.unwrap_err().to_string(), "the environment variable NPM_TOKEN of the secret `npm-token` is not set");
-    assert!(matches!(Config::default().secret("x", lookup(&[])), Err(SecretError::Unknown { .. })));
+    assert!(matches!(Config::default().secret("x", main, lookup(&[])), Err(SecretError::Unknown { .. })));
+}
+
+#[test]
+fn a_secret_is_for_the_runs_that_the_owner_names() {
+    let secrets = serde_json::json!({"secrets": {
+        "deploy": {"env": "KEY", "repos": ["app", "work/*"], "refs": ["refs/heads/main", "refs/tags/*"]},
+        "anyone": {"env": "KEY"},
+    }});
+    let config = file("{", secrets).unwrap().config;
+    let ask = |name: &str, repo: &str, ref_name: &str| {
+        let (repo, ref_name) = (repo.parse().unwrap(), ref_name.parse().unwrap());
+        config.secret(name, (&repo, &ref_name), lookup(&[("KEY", "value")])).map(|secret| secret.expose().to_owned())
+    };
+    for (repo, ref_name) in [("app", "refs/heads/main"), ("work/x", "refs/tags/v1")] {
+        assert_eq!(ask("deploy", repo, ref_name).unwrap(), "value", "{repo} {ref_name}");
+    }
+    for (repo, ref_name) in [("app", "refs/heads/dev"), ("app", "refs/heads/main2"), ("other", "refs/heads/main")] {
+        let refused = ask("deploy", repo, ref_name).unwrap_err().to_string();
+        assert_eq!(refused, format!("the secret `deploy` is not for runs of {repo} at {ref_name}: the configuration says for which it is"));
+        assert_eq!(ask("anyone", repo, ref_name).unwrap(), "value");
+        // Of what it may not have, it is told no name either.
+        assert_eq!(ask("deploi", repo, ref_name).unwrap_err().to_string(), "there is no secret `deploi`; the configuration has anyone");
+    }
+    for wrong in [serde_json::json!([]), serde_json::json!("app"), serde_json::json!([1]), serde_json::json!([""])] {
+        let error = file("{", serde_json::json!({"secrets": {"x": {"env": "A", "refs": wrong}}})).unwrap_err();
+        assert!(error.to_string().contains("`secrets.x` must be"), "{error}");
+    }
 }
 
 #[test]

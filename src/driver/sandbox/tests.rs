@@ -104,11 +104,21 @@ fn child() {
         Ok("all") => {
             // Not on the line that the test's own name stands on.
             println!();
-            enter();
+            enter().unwrap();
             attempt(FILES);
             attempt(OTHERS);
             tell("the end", "reached");
             // Not even the end of a thread is left as it was; the process ends here.
+            std::process::exit(0);
+        }
+        Ok("no seccomp") => {
+            println!();
+            let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+            let denied = BTreeMap::from([(libc::SYS_seccomp, Vec::new())]);
+            let denied = SeccompFilter::new(denied, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()), arch).unwrap();
+            let denied: BpfProgram = denied.try_into().unwrap();
+            seccompiler::apply_filter(&denied).unwrap();
+            tell("enter", &enter().map_or_else(|error| error.to_string(), |()| "done".to_owned()));
             std::process::exit(0);
         }
         Ok("landlock") => {
@@ -147,4 +157,10 @@ fn where_the_kernel_has_landlock_it_closes_the_file_system_too() {
             assert_eq!(*outcome, Errno::EACCES.to_string(), "{name}");
         }
     }
+}
+
+#[test]
+fn a_kernel_that_takes_no_filter_is_told() {
+    let said = said("no seccomp");
+    assert!(said[0].1.starts_with("this kernel takes no filter of system calls (seccomp): "), "{said:?}");
 }

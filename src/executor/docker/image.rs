@@ -3,13 +3,14 @@
 use sha2::{Digest, Sha256};
 
 use super::hold::Hold;
+use super::recipe::refuse_fetching;
 use super::{DockerExecutor, INSTANCE, REPO, fault};
-use crate::docker::{BuildNews, BuildSpec, DockerError, Labels, ListedImage, full_reference};
+use crate::docker::{Attachment, BuildNews, BuildSpec, DockerError, Labels, ListedImage, full_reference};
 use crate::executor::{BuiltImage, BuiltLayer, ExecutorError, ImageFate, ImageSource, Images, OwnImage, StartObserver, StartSpec, Stream};
 use crate::names::RepoName;
 
 /// Where a tree keeps its image's recipe.
-const DOCKERFILE: &str = ".quire/Dockerfile";
+pub(super) const DOCKERFILE: &str = ".quire/Dockerfile";
 
 /// How many built images of a repository are kept: branches that take turns keep their layers.
 const KEPT: usize = 3;
@@ -94,20 +95,21 @@ impl DockerExecutor {
             observer.image_used(&tag);
             return Ok(tag);
         }
-        let build = BuildSpec {
-            tag: tag.clone(),
-            dockerfile: DOCKERFILE.to_owned(),
-            labels: self.image_labels(&spec.repo),
-            milli_cpus: spec.limits.milli_cpus,
-            cpu_shares: self.config.cpu_shares,
-            memory: spec.limits.memory,
-            network: spec.limits.network,
-        };
+        if !spec.limits.network {
+            refuse_fetching(spec.tree.as_ref()).await?;
+        }
         observer.build_started();
         let building = self.live.build().await;
-        let built = self.build(&build, spec, observer).await;
+        let built = match self.build(spec, &tag, observer).await {
+            // The network was removed since it was last seen, or is not the only one of its name.
+            Err((attachment, error)) if self.lacks_network(&attachment, &error) => {
+                self.forget_network(&attachment).await;
+                self.build(spec, &tag, observer).await
+            }
+            built => built,
+        };
         drop(building);
-        match built {
+        match built.map_err(|(_, error)| error) {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => return Err(fault("build the image", &error)),
             Err(error @ DockerError::Source(_)) => return Err(fault("build the image", &error)),
@@ -119,9 +121,20 @@ impl DockerExecutor {
         Ok(tag)
     }
 
-    /// Builds, and has it noted what the build makes, brings and uses on its way.
-    async fn build(&self, build: &BuildSpec, spec: &StartSpec, observer: &mut dyn StartObserver) -> Result<(), DockerError> {
-        let engine = self.engine.identity().await?;
+    /// Builds, and has it noted what the build makes, brings and uses on its way. Its commands get what the run's get.
+    async fn build(&self, spec: &StartSpec, tag: &str, observer: &mut dyn StartObserver) -> Result<(), (Attachment, DockerError)> {
+        let nowhere = |error| (Attachment::None, error);
+        let network = self.attachment(spec.limits.network).await.map_err(nowhere)?;
+        let build = BuildSpec {
+            tag: tag.to_owned(),
+            dockerfile: DOCKERFILE.to_owned(),
+            labels: self.image_labels(&spec.repo),
+            milli_cpus: spec.limits.milli_cpus,
+            cpu_shares: self.config.cpu_shares,
+            memory: spec.limits.memory,
+            network: network.clone(),
+        };
+        let engine = self.engine.identity().await.map_err(nowhere)?;
         let (mut pulled, mut heard) = (Vec::new(), 0);
         let mut output = |bytes: &[u8], news: Option<BuildNews>| {
             observer.line(Stream::Stdout, bytes);
@@ -136,11 +149,11 @@ impl DockerExecutor {
                 BuildNews::Pulled(name) => pulled.push(full_reference(&name)),
             }
         };
-        let built = self.engine.build(build, spec.tree.archive(), &mut output).await;
+        let built = self.engine.build(&build, spec.tree.archive(), &mut output).await;
         for name in pulled {
             self.own(&name, observer).await;
         }
-        built
+        built.map_err(|error| (network, error))
     }
 
     /// What this appliance has built on the engine.

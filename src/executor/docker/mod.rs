@@ -18,6 +18,7 @@ mod hold;
 mod image;
 mod network;
 mod output;
+mod recipe;
 mod removal;
 mod services;
 mod workspace;

@@ -59,24 +59,28 @@ impl Files {
     pub(super) async fn next(&mut self) -> Option<Result<Ended, JoinError>> {
         self.tasks.join_next().await
     }
+
+    /// Whether a job waits for one.
+    pub(super) fn has(&self, job: &JobName) -> bool {
+        self.waiting.values().any(|waiting| waiting == job)
+    }
+
+    /// Whether one was asked for by this call.
+    pub(super) fn has_call(&self, call: u64) -> bool {
+        self.waiting.contains_key(&call)
+    }
 }
 
 impl Play {
-    /// The job that asks for a file, with what stops it. A driver asks once for each job at a time; one gone wild need not.
-    fn asker(&mut self, call: u64, job: &str) -> Result<CancellationToken, Stop> {
-        let job = job.parse::<JobName>().ok().filter(|job| !self.files.waiting.values().any(|waiting| waiting == job));
-        let active = job.and_then(|job| self.jobs.get(&job).map(|active| (job, active.cancel.clone())));
-        match active {
-            Some((job, cancel)) if !self.files.waiting.contains_key(&call) => {
-                self.files.waiting.insert(call, job);
-                Ok(cancel)
-            }
-            _ => Err(failed(FailureKind::Internal, "internal error: the driver asked for a file in no job of its")),
-        }
+    /// Notes which job waits for a file; gives what stops it.
+    fn file_asker(&mut self, call: u64, job: &str) -> Result<CancellationToken, Stop> {
+        let (job, cancel) = self.asker(call, job)?;
+        self.files.waiting.insert(call, job);
+        Ok(cancel)
     }
 
     pub(super) fn read_file(&mut self, call: u64, job: &str, path: String) -> Result<(), Stop> {
-        let cancel = self.asker(call, job)?;
+        let cancel = self.file_asker(call, job)?;
         let workspace = self.scene.workspace.clone();
         self.files.tasks.spawn(async move {
             let read = cancel.run_until_cancelled(workspace.read_file(&path)).await;
@@ -86,7 +90,7 @@ impl Play {
     }
 
     pub(super) fn write_file(&mut self, call: u64, job: &str, path: String, content: Text) -> Result<(), Stop> {
-        let cancel = self.asker(call, job)?;
+        let cancel = self.file_asker(call, job)?;
         let workspace = self.scene.workspace.clone();
         // Only a driver gone wild sends what is no base64; it writes nothing.
         let content = content.into_bytes().unwrap_or_default();
@@ -98,7 +102,7 @@ impl Play {
     }
 
     pub(super) fn artifact(&mut self, call: u64, job: &str, path: String, name: Option<String>) -> Result<(), Stop> {
-        let cancel = self.asker(call, job)?;
+        let cancel = self.file_asker(call, job)?;
         let (workspace, keeper) = (self.scene.workspace.clone(), self.scene.artifacts.clone());
         let name = self.artifact_name(name.as_deref().unwrap_or(&path));
         self.files.tasks.spawn(async move {
@@ -141,10 +145,7 @@ impl Play {
                 ToDriver::Done { call, done: kept.map(drop) }
             }
         };
-        // A job that ended meanwhile has no use for an answer.
-        if self.jobs.contains_key(&job) {
-            self.tell(answer);
-        }
+        self.answer(&job, answer);
         Ok(())
     }
 

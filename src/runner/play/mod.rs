@@ -1,6 +1,7 @@
 //! Playing a prepared pipeline in a started workspace: which job when, each `sh` it asks for, how
 //! it comes out. One event loop a run; the driver's functions wait in the driver, not here.
 
+mod budget;
 mod files;
 mod mouth;
 
@@ -14,8 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use budget::Budget;
 use files::Files;
-use mouth::{Writer, driver_failed, speak, unheard};
+use mouth::{Word, Writer, driver_failed, room, speak, unheard};
 
 use super::SecretSource;
 use super::prepare::Prepared;
@@ -88,7 +90,7 @@ pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken)
     let asked_for = inputs.filter_map(|input| if let Input::Job(job) = input { Some(job.clone()) } else { None }).collect();
     let values = std::mem::take(&mut scene.values);
     let (sender, mut receiver) = driver.split();
-    let (mouth, words) = mpsc::unbounded_channel();
+    let (mouth, words) = mpsc::channel(room(values.len(), schedule.jobs().len()));
     let mut writer = tokio::spawn(speak(sender, words));
     let own = scene.log.own().ok();
     let mut play = Play {
@@ -106,6 +108,8 @@ pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken)
         troubles: Vec::new(),
         seq: 0,
         messages: Vec::new(),
+        deaf: false,
+        budget: Budget::default(),
     };
     for (name, value) in values {
         play.tell(ToDriver::Value { name, value });
@@ -132,6 +136,18 @@ struct ActiveJob {
     timeout_ms: Option<u64>,
     timed_out: bool,
     cancel: CancellationToken,
+    /// Shared with each answer for the job that is not written to the driver yet.
+    unheard: Arc<()>,
+}
+
+/// A job asks for one thing at a time. What it asked for before may be written and not yet counted as such.
+const MOST_UNHEARD: usize = 1;
+
+impl ActiveJob {
+    /// Whether it can have what it asked for before.
+    fn has_heard(&self) -> bool {
+        Arc::strong_count(&self.unheard) - 1 <= MOST_UNHEARD
+    }
 }
 
 /// A step in progress.
@@ -148,8 +164,12 @@ struct Play {
     pipeline: Pipeline,
     schedule: Schedule,
     scene: Scene,
-    /// At most one message for each job and each open step waits in it.
-    mouth: mpsc::UnboundedSender<ToDriver>,
+    /// Has room for all that a driver which listens can be told at once.
+    mouth: mpsc::Sender<Word>,
+    /// It had no room: the driver does not listen.
+    deaf: bool,
+    /// What may still go into the database.
+    budget: Budget,
     /// The run's own log.
     own: Option<StepLog>,
     jobs: HashMap<JobName, ActiveJob>,
@@ -185,6 +205,9 @@ impl Play {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.start_ready()?;
         loop {
+            if self.deaf {
+                return Err(failed(FailureKind::Internal, "internal error: the driver does not take what it is told"));
+            }
             if let Some(verdict) = self.schedule.verdict() {
                 return Err(Stop::Outcome(self.outcome(verdict)));
             }
@@ -215,7 +238,8 @@ impl Play {
     fn call(&mut self, job: &JobName) {
         let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
-        self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel: CancellationToken::new() });
+        let cancel = CancellationToken::new();
+        self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel, unheard: Arc::default() });
         let mut env = self.scene.env.clone();
         env.extend(self.job_env(job).cloned());
         self.tell(ToDriver::RunJob { job: job.to_string(), timeout_ms, env });
@@ -227,17 +251,38 @@ impl Play {
     }
 
     fn tell(&mut self, message: ToDriver) {
+        self.say(Word { message, _for: None });
+    }
+
+    /// Tells a job what it asked for. One that ended meanwhile has no use for it.
+    fn answer(&mut self, job: &JobName, message: ToDriver) {
+        if let Some(active) = self.jobs.get(job) {
+            let answer = Word { message, _for: Some(active.unheard.clone()) };
+            self.say(answer);
+        }
+    }
+
+    fn say(&mut self, word: Word) {
         // A writer that is gone has said why, or is about to: the loop hears it.
-        let _ = self.mouth.send(message);
+        self.deaf |= matches!(self.mouth.try_send(word), Err(mpsc::error::TrySendError::Full(_)));
+    }
+
+    /// The job that asks for something. A driver asks once for each job at a time, and only when the
+    /// job has what it asked for before; one gone wild need not.
+    fn asker(&self, call: u64, job: &str) -> Result<(JobName, CancellationToken), Stop> {
+        let job = job.parse::<JobName>().ok().filter(|job| self.open.values().all(|step| step.job != *job) && !self.files.has(job));
+        let active = job.and_then(|job| self.jobs.get(&job).filter(|active| active.has_heard()).map(|active| (job, active.cancel.clone())));
+        let is_new = !self.open.contains_key(&call) && !self.files.has_call(call);
+        active.filter(|_| is_new).ok_or_else(|| {
+            let message = "internal error: the driver asked for something in no job of its, or before it took the last answer";
+            failed(FailureKind::Internal, message)
+        })
     }
 
     fn heard(&mut self, said: Result<Option<FromDriver>, DriverError>) -> Result<(), Stop> {
         match said.map_err(|error| driver_failed(&error))? {
             Some(FromDriver::Sh { call, job, cmd, opts }) => self.sh(call, &job, cmd, opts),
-            Some(FromDriver::Secret { call, job: _, name }) => {
-                self.secret(call, &name);
-                Ok(())
-            }
+            Some(FromDriver::Secret { call, job, name }) => self.secret(call, &job, &name),
             Some(FromDriver::Log { job, text }) => {
                 if let Some(own) = &mut self.own {
                     own.line(Stream::Stdout, &format!("{job}: {text}"));
@@ -257,16 +302,14 @@ impl Play {
 
     /// A job wants a command run.
     fn sh(&mut self, call: u64, job: &str, cmd: ShCommand, opts: ShOptions) -> Result<(), Stop> {
-        let known = job.parse::<JobName>().ok().filter(|job| self.jobs.contains_key(job));
-        // A driver asks for the next command of a job when the last one has ended; one gone wild need not.
-        let fits = |job: &JobName| !self.open.contains_key(&call) && self.open.values().all(|step| step.job != *job);
-        let Some(job) = known.filter(|job| fits(job) && self.seq < STEPS_PER_RUN) else {
-            return Err(failed(FailureKind::Internal, "internal error: the driver asked for a command in no job of its"));
-        };
-        let Some(cancel) = self.jobs.get(&job).map(|active| active.cancel.clone()) else { return Ok(()) };
+        let (job, cancel) = self.asker(call, job)?;
+        if self.seq >= STEPS_PER_RUN {
+            return Err(failed(FailureKind::Pipeline, format!("the run has more than {STEPS_PER_RUN} commands")));
+        }
         self.seq += 1;
         let seq = self.seq;
         let shown = self.scene.log.redactor().redact_text(&step::display(&cmd));
+        let shown = self.budget.command(shown);
         self.scene.recorder.step_started(seq, &job, &shown)?;
         crate::fault::point("runner-step-recorded");
         let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
@@ -311,22 +354,21 @@ impl Play {
         let result: ShResult = step.output.finish(exit.unwrap_or(-1), error, self.scene.log.redactor());
         self.scene.recorder.step_ended(step.seq, exit)?;
         crate::fault::point("runner-step-ended");
-        if self.jobs.contains_key(&step.job) {
-            self.tell(ToDriver::ShEnded { call, result });
-        }
+        self.answer(&step.job, ToDriver::ShEnded { call, result });
         Ok(())
     }
 
-    fn secret(&mut self, call: u64, name: &str) {
+    fn secret(&mut self, call: u64, job: &str, name: &str) -> Result<(), Stop> {
+        let (job, _) = self.asker(call, job)?;
         let value = (self.scene.secrets)(name);
-        let value = value.map(|secret| {
-            self.scene.log.redactor().add(name, &secret);
+        let value = value.inspect(|secret| {
+            self.scene.log.redactor().add(name, secret);
             if secret.is_too_short() {
                 self.note(&format!("secret `{name}` is shorter than 8 characters, so it is not replaced in the log"));
             }
-            secret.expose().to_owned()
         });
-        self.tell(ToDriver::SecretValue { call, value });
+        self.answer(&job, ToDriver::SecretValue { call, value });
+        Ok(())
     }
 
     fn note(&mut self, text: &str) {
@@ -352,7 +394,13 @@ impl Play {
         let redactor = self.scene.log.redactor().clone();
         let mut timed_out = active.timed_out;
         let (state, exit_code, message, output) = match end {
-            JobEnd::Complete { output } => (JobState::Complete, None, None, Some(redactor.redact_json(output))),
+            JobEnd::Complete { output } => {
+                let output = redactor.redact_json(output);
+                match self.budget.output(&output) {
+                    Ok(()) => (JobState::Complete, None, None, Some(output)),
+                    Err(why) => (JobState::Failed, None, Some(why), None),
+                }
+            }
             JobEnd::Skipped => (JobState::Skipped, None, None, None),
             JobEnd::Failed { message, exit_code, place } => (JobState::Failed, exit_code, Some(located(&message, place.as_ref())), None),
             JobEnd::TimedOut { message, place } => {
@@ -447,3 +495,6 @@ pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
     };
     (kind, error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Saying things to the driver, and what it means when that ends.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -9,11 +11,24 @@ use crate::driver::protocol::ToDriver;
 use crate::driver::{DriverError, DriverReceiver, DriverSender};
 use crate::run::FailureKind;
 
+/// Something for the driver.
+pub(super) struct Word {
+    pub(super) message: ToDriver,
+    /// What the job that asked for it shares until it is written.
+    pub(super) _for: Option<Arc<()>>,
+}
+
+/// How much may wait for a driver that listens: what it is given at first, and for each job its call,
+/// its value and two answers; once more, for a job that is tried again.
+pub(super) fn room(values: usize, jobs: usize) -> usize {
+    values + 8 * jobs + 8
+}
+
 /// Says to the driver what is to be said. A task of its own, for a write can wait until the driver
 /// reads, and the driver may be waiting until somebody reads what it says.
-pub(super) async fn speak(mut sender: DriverSender, mut words: mpsc::UnboundedReceiver<ToDriver>) -> Result<(), DriverError> {
-    while let Some(message) = words.recv().await {
-        sender.send(&message).await?;
+pub(super) async fn speak(mut sender: DriverSender, mut words: mpsc::Receiver<Word>) -> Result<(), DriverError> {
+    while let Some(word) = words.recv().await {
+        sender.send(&word.message).await?;
     }
     Ok(())
 }
