@@ -179,7 +179,9 @@ impl DockerWorkspace {
                 Err(_) => {
                     self.engine.check().await?;
                     if !self.engine.exec_state(&running.exec).await?.running {
-                        return Ok(None);
+                        // It may have written and ended just now.
+                        let last = tokio::time::timeout(DRAIN, running.output.next()).await;
+                        return last.map_or(Ok(None), Option::transpose);
                     }
                 }
             }
