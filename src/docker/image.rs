@@ -348,6 +348,7 @@ mod tests {
                 "0 of 1 layers, 0 of 100 MB downloaded",
                 "0 of 1 layers, 50 of 100 MB downloaded",
                 "layer 0123456789ab did not come whole: Retrying in 10 seconds",
+                "0 of 1 layers, 99 of 100 MB downloaded",
                 "1 of 1 layers, 100 of 100 MB downloaded"
             ]
         );

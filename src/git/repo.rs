@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use nix::libc::ELOOP;
 use uuid::Uuid;
 
 use super::{Git, GitError};
@@ -261,7 +262,8 @@ fn entries(path: &Path) -> Result<Vec<String>, GitError> {
 
 /// Whether there is nothing, rather than something that cannot be looked at.
 fn is_none(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+    // A name that is reserved for a repository leads to itself.
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || error.raw_os_error() == Some(ELOOP)
 }
 
 /// What is at a path; none where nothing is.

@@ -12,7 +12,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch::Sender;
@@ -156,44 +156,26 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
 
     // Each a task of its own: what waits for a slow disk or a silent engine holds up nothing else.
     let mut work = JoinSet::new();
-    let names_queue = state.queue.clone();
     door.open(web::router(state.clone()));
-    work.spawn_on(web::watch(state, shutdown.child_token()), &web_runtime);
-    let web_ended = async move {
+    work.spawn(async move {
         match web.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the web ended"),
             Err(error) => tracing::error!(%error, "internal error: the web broke off"),
         }
-    };
-    work.spawn(web_ended);
-    let (stop, board) = (shutdown.clone(), health.clone());
-    work.spawn(async move {
-        let catch_up_and_watch = async {
-            let caught_up = async {
-                intake.drain().await;
-                intake.compare_refs().await;
-            };
-            stop.run_until_cancelled(caught_up).await;
-            board.set(Part::EventSocket, Status::Ok, "listening", None);
-            tokio::join!(intake.poll(&stop), stop.run_until_cancelled(watch::intake(&intake, &board)));
-        };
-        // Pushes are answered meanwhile: a repository that hangs is no other's affair.
-        tokio::join!(intake.listen(socket, &stop), catch_up_and_watch);
     });
-    let (stop, board) = (shutdown.clone(), health.clone());
-    work.spawn(async move {
-        stop.run_until_cancelled(watch::engine(&executors, &board, &meter)).await;
-    });
+    work.spawn(take_events(intake, socket, health.clone(), shutdown.clone()));
     let (attending, stop) = (runner.clone(), shutdown.child_token());
     work.spawn(async move { attending.attend(attach, stop).await });
     work.spawn(runner.run(shutdown.clone()));
-    let (stop, board, kept_up) = (shutdown.clone(), health.clone(), housekeeping.clone());
+    work.spawn(renaming.keep(state.queue.clone(), shutdown.child_token()));
+    work.spawn_on(web::watch(state, shutdown.child_token()), &web_runtime);
+    let (stop, board, looked_after) = (shutdown.clone(), health.clone(), housekeeping.clone());
     work.spawn(async move {
-        stop.run_until_cancelled(watch::upkeep(&kept_up, &board)).await;
+        let watched = async { tokio::join!(watch::engine(&executors, &board, &meter), watch::upkeep(&looked_after, &board)) };
+        stop.run_until_cancelled(watched).await;
     });
     work.spawn(housekeeping.run(shutdown.child_token()));
-    work.spawn(renaming.keep(names_queue, shutdown.child_token()));
     loop {
         tokio::select! {
             ended = work.join_next() => match ended {
@@ -213,6 +195,21 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
             },
         }
     }
+}
+
+/// Takes what lies in the spool, compares refs, then looks at both now and then. Pushes are answered from the beginning:
+/// a repository that hangs is no other's affair.
+async fn take_events(intake: Intake, socket: UnixListener, health: HealthBoard, stop: CancellationToken) {
+    let caught_up = async {
+        intake.drain().await;
+        intake.compare_refs().await;
+    };
+    let catch_up_and_watch = async {
+        stop.run_until_cancelled(caught_up).await;
+        health.set(Part::EventSocket, Status::Ok, "listening", None);
+        tokio::join!(intake.poll(&stop), stop.run_until_cancelled(watch::intake(&intake, &health)));
+    };
+    tokio::join!(intake.listen(socket, &stop), catch_up_and_watch);
 }
 
 /// Binds an address, and waits a little for one that is in use: a server that was killed while it started a

@@ -98,4 +98,41 @@ mod tests {
     fn migrations_are_sound() {
         Migrations::new(MIGRATIONS.iter().map(|sql| M::up(sql)).collect()).validate().unwrap();
     }
+
+    /// Of each migration, rows as the release that brought it writes them.
+    const SAMPLES: [&str; MIGRATIONS.len()] = [
+        include_str!("../../migrations/samples/0001_initial.sql"),
+        include_str!("../../migrations/samples/0002_pipelines.sql"),
+        include_str!("../../migrations/samples/0003_former_names.sql"),
+        include_str!("../../migrations/samples/0004_upkeep.sql"),
+    ];
+
+    #[test]
+    fn what_any_release_wrote_is_carried_over() {
+        for written in 1..=MIGRATIONS.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, backups) = (folder.path().join("quire.db"), folder.path().join("backups"));
+            let mut connection = Connection::open(&path).unwrap();
+            for (migration, sample) in MIGRATIONS.iter().zip(SAMPLES).take(written) {
+                connection.execute_batch(migration).unwrap();
+                connection.execute_batch(sample).unwrap();
+            }
+            connection.pragma_update(None, "user_version", i64::try_from(written).unwrap()).unwrap();
+            connection.pragma_update(None, "foreign_keys", true).unwrap();
+            let runs =
+                |connection: &Connection| -> i64 { connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap() };
+            let before = runs(&connection);
+            to_latest(&mut connection, &path, &backups, &Clock::system()).unwrap();
+            require_latest(&connection, &path).unwrap();
+            assert_eq!(runs(&connection), before, "of version {written}");
+            let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(verdict, "ok", "of version {written}");
+            assert!(!connection.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap(), "of version {written}");
+            assert_eq!(
+                backups_in(&backups).len(),
+                usize::from(written < MIGRATIONS.len()),
+                "a copy before, where there is something to do"
+            );
+        }
+    }
 }

@@ -149,7 +149,7 @@ impl Store {
             tx.execute("DELETE FROM runs WHERE repo = ?1 AND state <> 'active'", [repo]).attempt(attempt)?;
             tx.execute("DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)", [repo])
                 .attempt(attempt)?;
-            for table in ["seen_refs", "maintenance"] {
+            for table in ["seen_refs", "maintenance", "cache_uses"] {
                 tx.execute(&format!("DELETE FROM {table} WHERE repo = ?1"), [repo]).attempt(attempt)?;
             }
             Ok(())

@@ -145,7 +145,7 @@ fn health_says_starting_while_the_database_is_opened() {
     assert!(forge.stop().success());
     // A migration is due, and takes long: somebody writes at the same time.
     let holder = Connection::open(forge.paths.database()).unwrap();
-    holder.execute_batch("DROP TABLE images; DROP TABLE layers; DROP TABLE cache_uses; PRAGMA user_version = 2; BEGIN IMMEDIATE").unwrap();
+    holder.execute_batch("DROP TABLE images; DROP TABLE layers; DROP TABLE cache_uses; PRAGMA user_version = 3; BEGIN IMMEDIATE").unwrap();
     forge.spawn();
     let health = wait_for("an answer", || forge.try_get("/healthz"));
     assert_eq!((health.status, &health.json()["status"]), (200, &"starting".into()), "{}", health.body);
