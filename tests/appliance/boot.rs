@@ -16,7 +16,8 @@ fn without_a_key_it_is_healthy_and_says_how_to_add_one() {
     let body: Value = serde_json::from_str(&health.body).unwrap();
     assert!(matches!(body["status"].as_str(), Some("ok" | "degraded")), "{body}");
     assert!(body["version"].is_string(), "{body}");
-    assert!(appliance.log().contains("authorized_keys"), "{}", appliance.log());
+    let told = || appliance.log().contains("authorized_keys").then_some(());
+    wait_for("how to add a key", PATIENCE, told, || appliance.log());
     assert_eq!(appliance.get("/livez", &[]).status, 200);
     assert!(appliance.get("/metrics", &[]).body.ends_with("# EOF\n"));
 }
