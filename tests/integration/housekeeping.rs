@@ -333,7 +333,12 @@ fn a_killed_git_leaves_no_lock_for_long() {
     forge.wait_for_quiet();
 
     // Killed at its work, as when everything is killed: what it leaves does not keep the next one from beginning.
-    let killed = while_git_works(&forge, "app", |pids| pids.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL))));
+    let killed = while_git_works(&forge, "app", |pids| {
+        for pid in pids {
+            // Asked again, it may be gone.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+    });
     assert!(matches!(killed, Err(GitError::Failed { .. })), "{killed:?}");
     let bare_text = bare.to_str().unwrap();
     git.unlock(&name, Clock::system().now().plus(120_000)).unwrap();
