@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use uuid::Uuid;
 
+use super::repo::look;
 use super::{Git, GitError};
 use crate::names::RepoName;
 
@@ -127,6 +128,18 @@ impl Git {
         }
         self.drop_empty_group(&path);
         Ok(())
+    }
+
+    /// Frees a name whose link leads nowhere, where the link is one of quire's. A person's own link leads out of the folder:
+    /// to a disk, perhaps, that is not mounted now. One that cannot be followed for another reason is not dead.
+    ///
+    /// # Errors
+    /// The file system refuses, or cannot tell.
+    pub fn free_dead(&self, name: &RepoName) -> Result<(), GitError> {
+        let path = self.paths.repo(name);
+        let own = fs::read_link(&path).is_ok_and(|text| text.is_relative());
+        let there = look(&path).map_err(|source| GitError::Io { attempt: "look at", path, source })?;
+        if own && there.is_none() { self.free_name(name) } else { Ok(()) }
     }
 
     /// Makes an empty repository of a name that led to another one.
@@ -317,6 +330,13 @@ mod tests {
         fs::rename(f.paths.repo(&name("a")), elsewhere.path().join("a.git")).unwrap();
         symlink(elsewhere.path().join("a.git"), f.paths.repo(&name("a"))).unwrap();
         assert_eq!((f.git.current(&name("a")), f.git.list().unwrap()), (name("a"), vec![name("a")]));
+        // Not mounted, perhaps: it stays. One of quire's own that leads nowhere goes.
+        fs::remove_dir_all(elsewhere.path().join("a.git")).unwrap();
+        symlink("gone.git", f.paths.repo(&name("former"))).unwrap();
+        for link in f.git.links().unwrap() {
+            f.git.free_dead(&link).unwrap();
+        }
+        assert_eq!(f.git.links().unwrap(), [name("a")]);
     }
 
     #[test]

@@ -267,7 +267,7 @@ fn is_none(error: &io::Error) -> bool {
 }
 
 /// What is at a path; none where nothing is.
-fn look(path: &Path) -> io::Result<Option<fs::Metadata>> {
+pub(super) fn look(path: &Path) -> io::Result<Option<fs::Metadata>> {
     match fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if is_none(&error) => Ok(None),

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::fault;
-use crate::git::{Git, GitError, Place};
+use crate::git::{Git, GitError};
 use crate::names::{RepoName, RunId};
 use crate::paths::Paths;
 use crate::queue::{Queue, Sleeper};
@@ -240,7 +240,7 @@ impl Names<'_> {
         }
         fault::point("rename-reserved");
         if !store.begin_rename(from, to)? {
-            self.free_dead(to)?;
+            git.free_dead(to)?;
             return Err(RenameError::Leftovers(to.clone()));
         }
         fault::point("rename-intended");
@@ -275,7 +275,7 @@ impl Names<'_> {
         let Renaming { store, git, .. } = self.of;
         if !git.change_places(from, to)? {
             store.withdraw_rename(from)?;
-            self.free_dead(to)?;
+            git.free_dead(to)?;
             return Ok(false);
         }
         fault::point("rename-repository-moved");
@@ -310,7 +310,7 @@ impl Names<'_> {
             }
         }
         for link in self.of.git.links()? {
-            self.free_dead(&link)?;
+            self.of.git.free_dead(&link)?;
         }
         for name in self.of.store.left_links()? {
             worked |= self.clear_links(&name)?;
@@ -326,15 +326,6 @@ impl Names<'_> {
             store.forget_former_name(name)?;
         }
         if !there {
-            git.free_name(name)?;
-        }
-        Ok(())
-    }
-
-    /// Frees a name whose link leads nowhere.
-    fn free_dead(&self, name: &RepoName) -> Result<(), RenameError> {
-        let git = &self.of.git;
-        if git.place_of(name) == Place::Link && !self.of.paths.repo(name).exists() {
             git.free_name(name)?;
         }
         Ok(())
