@@ -9,12 +9,17 @@ use std::process::Command;
 const FENNEL: &str = "/usr/share/lua/5.4/fennel.lua";
 
 /// Lua sources of this crate that are loaded as bytecode: name in the output folder, source.
-const OWN_SOURCES: &[(&str, &str)] = &[("compiler.luac", "src/fennel/compiler.lua"), ("runtime.luac", "src/driver/runtime.lua")];
+const OWN_SOURCES: &[(&str, &str)] = &[
+    ("compiler.luac", "src/fennel/compiler.lua"),
+    ("runtime.luac", "src/driver/runtime.lua"),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?);
     println!("cargo::rerun-if-env-changed=QUIRE_FENNEL");
-    let fennel = std::env::var_os("QUIRE_FENNEL").filter(|path| !path.is_empty()).map_or_else(|| FENNEL.into(), PathBuf::from);
+    let fennel = std::env::var_os("QUIRE_FENNEL")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| FENNEL.into(), PathBuf::from);
     if !fennel.is_file() {
         return Err(format!(
             "Fennel's compiler is not at {}: install it with `apt-get install fennel` (Debian 13), or name a fennel.lua (1.5 or newer) in QUIRE_FENNEL",
@@ -33,17 +38,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Compiles a Lua source to stripped bytecode.
 fn to_bytecode(source: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", source.display());
-    let text = std::fs::read(source).map_err(|error| format!("cannot read {}: {error}", source.display()))?;
+    let text = std::fs::read(source)
+        .map_err(|error| format!("cannot read {}: {error}", source.display()))?;
     let lua = mlua::Lua::new();
-    let function = lua.load(text).set_name(format!("={}", source.display())).into_function()?;
-    std::fs::write(target, function.dump(true)).map_err(|error| format!("cannot write {}: {error}", target.display()))?;
+    let function = lua
+        .load(text)
+        .set_name(format!("={}", source.display()))
+        .into_function()?;
+    std::fs::write(target, function.dump(true))
+        .map_err(|error| format!("cannot write {}: {error}", target.display()))?;
     Ok(())
 }
 
 /// The commit this is built from: `QUIRE_COMMIT`, else what git says, else `unknown`.
 fn commit() -> String {
     println!("cargo::rerun-if-env-changed=QUIRE_COMMIT");
-    if let Some(commit) = std::env::var("QUIRE_COMMIT").ok().filter(|commit| !commit.is_empty()) {
+    if let Some(commit) = std::env::var("QUIRE_COMMIT")
+        .ok()
+        .filter(|commit| !commit.is_empty())
+    {
         return commit;
     }
     // The log of HEAD changes with each commit and check-out, also where refs are packed.
@@ -58,9 +71,16 @@ fn commit() -> String {
 }
 
 /// The first line of what git prints, where there is a git and a repository.
-#[expect(clippy::disallowed_methods, reason = "a build script has no module of the crate to go through")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a build script has no module of the crate to go through"
+)]
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
-    let line = String::from_utf8(output.stdout).ok()?.lines().next()?.to_owned();
+    let line = String::from_utf8(output.stdout)
+        .ok()?
+        .lines()
+        .next()?
+        .to_owned();
     (output.status.success() && !line.is_empty()).then_some(line)
 }

@@ -1,7 +1,10 @@
 //! The store with a million runs: claiming the next one, the newest fifty, an older page, and
 //! recording a push. Each answer is checked. Run it with `cargo bench --bench store`.
 
-#![expect(clippy::unwrap_used, reason = "a bench that cannot do its work has to fail")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot do its work has to fail"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -21,42 +24,89 @@ const AIM: Duration = Duration::from_millis(10);
 
 fn main() {
     // `cargo test --benches` and `--quick` runs: the same with less.
-    let quick = std::env::var_os("QUIRE_BENCH_QUICK").is_some() || !std::env::args().any(|argument| argument == "--bench");
+    let quick = std::env::var_os("QUIRE_BENCH_QUICK").is_some()
+        || !std::env::args().any(|argument| argument == "--bench");
     let (runs, rounds) = if quick { (20_000, 50) } else { (RUNS, 500) };
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("quire.db");
-    let open = || Store::open(&database, &folder.path().join("backups"), Journal::Wal, Clock::system()).unwrap();
+    let open = || {
+        Store::open(
+            &database,
+            &folder.path().join("backups"),
+            Journal::Wal,
+            Clock::system(),
+        )
+        .unwrap()
+    };
     drop(open());
     fill(&database, runs);
     let store = open();
     let repo: RepoName = "app-7".parse().unwrap();
 
-    println!("{runs} runs, {WAITING} of them waiting, in {} MB", store.database_bytes() / 1_000_000);
+    println!(
+        "{runs} runs, {WAITING} of them waiting, in {} MB",
+        store.database_bytes() / 1_000_000
+    );
     println!("{:<44} {:>10} {:>10} {:>10}", "", "median", "99th", "least");
     let mut claimed = Vec::new();
-    figure("claim the next run (durable)", rounds, || claimed.push(store.claim_next(ExecutorKind::Host).unwrap().unwrap().id));
+    figure("claim the next run (durable)", rounds, || {
+        claimed.push(store.claim_next(ExecutorKind::Host).unwrap().unwrap().id)
+    });
     assert!(claimed.is_sorted(), "the oldest comes first");
-    figure("end a run (durable)", rounds, || store.finish(claimed.pop().unwrap(), &Outcome::Complete).unwrap());
-    figure("look whether one can be claimed", rounds, || assert!(store.has_claimable().unwrap()));
+    figure("end a run (durable)", rounds, || {
+        store
+            .finish(claimed.pop().unwrap(), &Outcome::Complete)
+            .unwrap()
+    });
+    figure("look whether one can be claimed", rounds, || {
+        assert!(store.has_claimable().unwrap())
+    });
     let newest = |filter: RunFilter| {
-        let page = store.list_runs(&RunFilter { limit: 50, ..filter }).unwrap();
+        let page = store
+            .list_runs(&RunFilter {
+                limit: 50,
+                ..filter
+            })
+            .unwrap();
         assert!(page.len() == 50 && page.is_sorted_by(|a, b| a.id > b.id));
         page
     };
-    figure("the newest 50 runs", rounds, || drop(newest(RunFilter::default())));
-    figure("the newest 50 of a repository", rounds, || drop(newest(RunFilter { repo: Some(repo.clone()), ..RunFilter::default() })));
+    figure("the newest 50 runs", rounds, || {
+        drop(newest(RunFilter::default()))
+    });
+    figure("the newest 50 of a repository", rounds, || {
+        drop(newest(RunFilter {
+            repo: Some(repo.clone()),
+            ..RunFilter::default()
+        }))
+    });
     let middle: RunId = id(runs / 2).parse().unwrap();
     figure("50 runs from the middle", rounds, || {
-        assert!(newest(RunFilter { before: Some(middle), ..RunFilter::default() })[0].id < middle);
+        assert!(
+            newest(RunFilter {
+                before: Some(middle),
+                ..RunFilter::default()
+            })[0]
+                .id
+                < middle
+        );
     });
-    figure("one run by its id", rounds, || assert!(store.run(middle).unwrap().is_some()));
-    figure("what reconciling asks for", rounds, || assert!(store.active_runs().unwrap().len() <= 1000));
-    figure("open it again, as at a start", rounds.min(50), || drop(open()));
+    figure("one run by its id", rounds, || {
+        assert!(store.run(middle).unwrap().is_some())
+    });
+    figure("what reconciling asks for", rounds, || {
+        assert!(store.active_runs().unwrap().len() <= 1000)
+    });
+    figure("open it again, as at a start", rounds.min(50), || {
+        drop(open())
+    });
     let mut pushes = 0;
     figure("record a push with its run (durable)", rounds, || {
         pushes += 1;
         let (event, run) = push(&repo, pushes);
-        let recorded = store.record_event(&event, &[run], &RefsNow::new(), policy::settle).unwrap();
+        let recorded = store
+            .record_event(&event, &[run], &RefsNow::new(), policy::settle)
+            .unwrap();
         assert!(recorded.is_new && recorded.runs.len() == 1);
     });
 }
@@ -110,7 +160,9 @@ fn fill(database: &std::path::Path, runs: u64) {
          PRAGMA wal_checkpoint(TRUNCATE);"
     );
     connection.execute_batch(&sql).unwrap();
-    let count: i64 = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+    let count: i64 = connection
+        .query_row("SELECT count(*) FROM runs", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(count, i64::try_from(runs).unwrap());
 }
 
@@ -120,7 +172,11 @@ fn push(repo: &RepoName, number: u64) -> (PushEvent, NewRun) {
     let sha: ObjectId = format!("{:040x}", (1_u64 << 40) + number).parse().unwrap();
     let old_sha: ObjectId = "0".repeat(40).parse().unwrap();
     let pushed_at = Millis(1_800_000_000_000);
-    let update = RefUpdate { ref_name: ref_name.clone(), old_sha, new_sha: sha.clone() };
+    let update = RefUpdate {
+        ref_name: ref_name.clone(),
+        old_sha,
+        new_sha: sha.clone(),
+    };
     let event = PushEvent {
         id: EventId::new(),
         event_type: EventType::Push,
@@ -130,6 +186,9 @@ fn push(repo: &RepoName, number: u64) -> (PushEvent, NewRun) {
         options: Vec::new(),
         refs: vec![update],
     };
-    let run = NewRun { pusher: event.pusher.clone(), ..NewRun::of_push(repo.clone(), ref_name, sha, pushed_at) };
+    let run = NewRun {
+        pusher: event.pusher.clone(),
+        ..NewRun::of_push(repo.clone(), ref_name, sha, pushed_at)
+    };
     (event, run)
 }

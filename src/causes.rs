@@ -26,7 +26,10 @@ mod tests {
 
     #[test]
     fn causes_follow_in_order() {
-        assert_eq!(with_causes(&Outer(std::fmt::Error)), format!("outer: {}", std::fmt::Error));
+        assert_eq!(
+            with_causes(&Outer(std::fmt::Error)),
+            format!("outer: {}", std::fmt::Error)
+        );
         assert_eq!(with_causes(&std::fmt::Error), std::fmt::Error.to_string());
     }
 }

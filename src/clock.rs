@@ -55,7 +55,10 @@ impl Clock {
 
     /// The current time.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system's clock"
+    )]
     pub fn now(&self) -> Millis {
         match &self.0 {
             Some(millis) => Millis(millis.load(Ordering::SeqCst)),

@@ -41,6 +41,7 @@ pub fn clock_offset() -> i64 {
 #[cfg(feature = "faults")]
 #[must_use]
 pub fn clock_offset() -> i64 {
-    let file = std::env::var_os("QUIRE_FAULT_CLOCK").and_then(|file| std::fs::read_to_string(file).ok());
+    let file =
+        std::env::var_os("QUIRE_FAULT_CLOCK").and_then(|file| std::fs::read_to_string(file).ok());
     file.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

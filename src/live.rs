@@ -23,7 +23,10 @@ struct Inner {
 
 impl Default for Live {
     fn default() -> Self {
-        Self(Arc::new(Inner { all: watch::Sender::new(0), runs: Mutex::default() }))
+        Self(Arc::new(Inner {
+            all: watch::Sender::new(0),
+            runs: Mutex::default(),
+        }))
     }
 }
 
@@ -53,7 +56,9 @@ impl Live {
     pub fn watch_run(&self, run: RunId) -> watch::Receiver<u64> {
         let mut runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.retain(|_, sender| sender.receiver_count() > 0);
-        runs.entry(run).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        runs.entry(run)
+            .or_insert_with(|| watch::Sender::new(0))
+            .subscribe()
     }
 
     /// How many followers of single runs there are.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The upper bounds of all histograms' buckets, in seconds; the last bucket has none.
-pub const BOUNDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1200.0, 3600.0];
+pub const BOUNDS: [f64; 12] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1200.0, 3600.0,
+];
 
 /// Durations, counted by size.
 #[derive(Debug, Default)]
@@ -19,9 +21,15 @@ impl Histogram {
     /// Counts one duration.
     pub fn add(&self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let bucket = BOUNDS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(BOUNDS.len());
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.micros.fetch_add(
+            u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// How many were at most as long as each bound, then how many there are in all.
@@ -72,7 +80,15 @@ mod tests {
             histogram.add(Duration::from_millis(millis));
         }
         let counted = histogram.cumulative();
-        assert_eq!((counted[0], counted[1], counted[BOUNDS.len() - 1], counted[BOUNDS.len()]), (2, 3, 3, 4));
+        assert_eq!(
+            (
+                counted[0],
+                counted[1],
+                counted[BOUNDS.len() - 1],
+                counted[BOUNDS.len()]
+            ),
+            (2, 3, 3, 4)
+        );
         assert!((histogram.sum() - 4000.12).abs() < 1e-9);
     }
 }

@@ -36,7 +36,11 @@ pub enum NameError {
 
 /// Shortens hostile input before it is quoted in an error.
 fn excerpt(text: &str) -> String {
-    let mut short: String = text.chars().take(60).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut short: String = text
+        .chars()
+        .take(60)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if text.chars().count() > 60 {
         short.push('…');
     }
@@ -94,7 +98,10 @@ impl FromStr for RepoName {
             if part.ends_with(".lock") || part.ends_with(".git") {
                 return refuse("no part may end with `.lock` or `.git`");
             }
-            if !part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+            if !part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            {
                 return refuse("only letters, digits, `.`, `_` and `-` are allowed");
             }
         }
@@ -149,7 +156,10 @@ impl FromStr for RefName {
         if text.contains("..") || text.contains("@{") {
             return refuse("it contains `..` or `@{`");
         }
-        if text.bytes().any(|b| b < 0x20 || b == 0x7f || b" ~^:?*[\\".contains(&b)) {
+        if text
+            .bytes()
+            .any(|b| b < 0x20 || b == 0x7f || b" ~^:?*[\\".contains(&b))
+        {
             return refuse("it contains a character that git does not allow");
         }
         for part in text.split('/') {
@@ -189,8 +199,14 @@ impl FromStr for ObjectId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let digits = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if digits && matches!(text.len(), 40 | 64) { Ok(Self(text.to_owned())) } else { Err(NameError::Object(excerpt(text))) }
+        let digits = text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if digits && matches!(text.len(), 40 | 64) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Object(excerpt(text)))
+        }
     }
 }
 
@@ -274,7 +290,11 @@ macro_rules! uuid_name {
             fn from_str(text: &str) -> Result<Self, NameError> {
                 let id = Uuid::try_parse(text).map_err(|_| NameError::Id(excerpt(text)))?;
                 // One spelling each: ids are compared and shortened as text.
-                if id.hyphenated().to_string() == text { Ok(Self(id)) } else { Err(NameError::Id(excerpt(text))) }
+                if id.hyphenated().to_string() == text {
+                    Ok(Self(id))
+                } else {
+                    Err(NameError::Id(excerpt(text)))
+                }
             }
         }
 
@@ -305,14 +325,23 @@ fn following(floor: Uuid, now: Millis) -> Uuid {
     let millis = u64::try_from(now.0).unwrap_or(0);
     let nanos = u32::try_from(millis % 1000 * 1_000_000).unwrap_or(0);
     let fresh = Uuid::new_v7(Timestamp::from_unix(NoContext, millis / 1000, nanos));
-    if fresh > floor { fresh } else { next(floor, fresh) }
+    if fresh > floor {
+        fresh
+    } else {
+        next(floor, fresh)
+    }
 }
 
 /// The UUIDv7 whose time and first random bits, taken for a number, are one more than those of `floor`; the rest is of `fresh`.
 fn next(floor: Uuid, fresh: Uuid) -> Uuid {
     let floor = floor.as_u128();
     let count = ((floor >> 80 << 12) | (floor >> 64 & 0xfff)) + 1;
-    Uuid::from_u128((count >> 12 << 80) | (7 << 76) | ((count & 0xfff) << 64) | u128::from(fresh.as_u64_pair().1))
+    Uuid::from_u128(
+        (count >> 12 << 80)
+            | (7 << 76)
+            | ((count & 0xfff) << 64)
+            | u128::from(fresh.as_u64_pair().1),
+    )
 }
 
 macro_rules! string_name {
@@ -351,8 +380,17 @@ mod tests {
 
     #[test]
     fn repository_names() {
-        for (text, name) in [("foo", "foo"), ("foo.git", "foo"), ("/foo.git", "foo"), ("work/foo/", "work/foo"), ("a.b-c_d", "a.b-c_d")] {
-            assert_eq!(text.parse::<RepoName>().map(|n| n.to_string()), Ok(name.to_owned()));
+        for (text, name) in [
+            ("foo", "foo"),
+            ("foo.git", "foo"),
+            ("/foo.git", "foo"),
+            ("work/foo/", "work/foo"),
+            ("a.b-c_d", "a.b-c_d"),
+        ] {
+            assert_eq!(
+                text.parse::<RepoName>().map(|n| n.to_string()),
+                Ok(name.to_owned())
+            );
         }
         for text in [
             "",
@@ -380,7 +418,13 @@ mod tests {
 
     #[test]
     fn ref_names() {
-        for text in ["refs/heads/main", "refs/tags/v1.0", "refs/heads/feature/#1-ü", "refs/heads/a'b\"c$d;e", "refs/notes/x"] {
+        for text in [
+            "refs/heads/main",
+            "refs/tags/v1.0",
+            "refs/heads/feature/#1-ü",
+            "refs/heads/a'b\"c$d;e",
+            "refs/notes/x",
+        ] {
             assert!(text.parse::<RefName>().is_ok(), "{text:?}");
         }
         for text in [
@@ -396,14 +440,20 @@ mod tests {
             assert!(text.parse::<RefName>().is_err(), "{text:?}");
         }
         let name: RefName = "refs/heads/a/b".parse().unwrap();
-        assert_eq!((name.branch(), name.tag(), name.short()), (Some("a/b"), None, "a/b"));
+        assert_eq!(
+            (name.branch(), name.tag(), name.short()),
+            (Some("a/b"), None, "a/b")
+        );
     }
 
     #[test]
     fn ids() {
         let id = RunId::new();
         assert_eq!(id.to_string().parse(), Ok(id));
-        assert!(id.to_string().to_uppercase().parse::<RunId>().is_err() || !id.to_string().contains(|c: char| c.is_alphabetic()));
+        assert!(
+            id.to_string().to_uppercase().parse::<RunId>().is_err()
+                || !id.to_string().contains(|c: char| c.is_alphabetic())
+        );
         assert!("0".repeat(40).parse::<ObjectId>().unwrap().is_zero());
         assert!("G".repeat(40).parse::<ObjectId>().is_err());
         assert!("--upload-pack=x".parse::<ObjectId>().is_err());
@@ -420,13 +470,22 @@ mod tests {
         let jumps = [NOW - HOUR, NOW + 365 * 24 * HOUR, NOW, -1];
         for now in jumps.into_iter().chain(std::iter::repeat_n(NOW, 10_000)) {
             let id = following(last, Millis(now));
-            assert!(id > last && id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122, "{id} after {last}");
+            assert!(
+                id > last
+                    && id.get_version_num() == 7
+                    && id.get_variant() == uuid::Variant::RFC4122,
+                "{id} after {last}"
+            );
             assert!(RunId(id).made_at_ms() >= now);
             tails.insert(RunId(id).tail());
             last = id;
         }
         assert!(tails.len() > 10_000, "random to the end: {}", tails.len());
-        assert_eq!(RunId(following(last, Millis(NOW + 400 * 24 * HOUR))).made_at_ms(), NOW + 400 * 24 * HOUR, "of its own time again");
+        assert_eq!(
+            RunId(following(last, Millis(NOW + 400 * 24 * HOUR))).made_at_ms(),
+            NOW + 400 * 24 * HOUR,
+            "of its own time again"
+        );
         // In a process all are in one order, also after what another one made by another clock.
         let ids: Vec<RunId> = (0..100).map(|_| RunId::new()).collect();
         assert!(ids.is_sorted() && RunId::after(ids.last().copied(), Millis(0)) > ids[99]);
@@ -434,7 +493,10 @@ mod tests {
 
     #[test]
     fn a_hostile_name_is_quoted_short_and_printable() {
-        let error = format!("\u{1b}[2J{}", "x".repeat(1_000_000)).parse::<JobName>().unwrap_err().to_string();
+        let error = format!("\u{1b}[2J{}", "x".repeat(1_000_000))
+            .parse::<JobName>()
+            .unwrap_err()
+            .to_string();
         assert!(error.len() < 300 && !error.contains('\u{1b}'), "{error}");
     }
 }

@@ -19,14 +19,24 @@ pub const RUNTIME_VARIABLE: &str = "QUIRE_RUNTIME";
 impl Paths {
     /// Paths below the given folders.
     pub fn new(data: impl Into<PathBuf>, runtime: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), runtime: runtime.into() }
+        Self {
+            data: data.into(),
+            runtime: runtime.into(),
+        }
     }
 
     /// Paths from `QUIRE_DATA` and `QUIRE_RUNTIME`, or those of the image.
     #[must_use]
     pub fn from_environment() -> Self {
-        let folder = |name, default: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map_or_else(|| default.into(), PathBuf::from);
-        Self::new(folder(DATA_VARIABLE, "/var/quire"), folder(RUNTIME_VARIABLE, "/run/quire"))
+        let folder = |name, default: &str| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map_or_else(|| default.into(), PathBuf::from)
+        };
+        Self::new(
+            folder(DATA_VARIABLE, "/var/quire"),
+            folder(RUNTIME_VARIABLE, "/run/quire"),
+        )
     }
 
     /// The volume itself.
@@ -116,14 +126,19 @@ impl Paths {
     /// The log of one step.
     #[must_use]
     pub fn step_log(run_folder: &Path, job: &JobName, seq: u32) -> PathBuf {
-        run_folder.join("jobs").join(job.as_str()).join(format!("{seq}.log"))
+        run_folder
+            .join("jobs")
+            .join(job.as_str())
+            .join(format!("{seq}.log"))
     }
 
     /// The log of one service of a run.
     #[must_use]
     pub fn service_log(run_folder: &Path, service: &str) -> PathBuf {
         // Names are checked elsewhere; here they only must not lead elsewhere.
-        run_folder.join("services").join(format!("{}.log", service.replace('/', "%2F")))
+        run_folder
+            .join("services")
+            .join(format!("{}.log", service.replace('/', "%2F")))
     }
 
     /// A run's workspace on disk (host executor).

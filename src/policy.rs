@@ -67,8 +67,15 @@ pub fn settle(standing: &[Standing]) -> Vec<Replace> {
     }
     let gives_way = |run: &Standing| {
         let of_group = run.group.as_deref().and_then(|group| of_group.get(group));
-        let newest = of_ref.get(&run.ref_name).max(of_group).filter(|newest| **newest > run.place())?;
-        Some(Replace { run: run.id, by: newest.1, at_once: run.state == RunState::Pending })
+        let newest = of_ref
+            .get(&run.ref_name)
+            .max(of_group)
+            .filter(|newest| **newest > run.place())?;
+        Some(Replace {
+            run: run.id,
+            by: newest.1,
+            at_once: run.state == RunState::Pending,
+        })
     };
     let may = |run: &&Standing| run.of_push && run.supersede && !run.unexamined && !run.stopping;
     standing.iter().filter(may).filter_map(gives_way).collect()
@@ -79,14 +86,23 @@ pub fn settle(standing: &[Standing]) -> Vec<Replace> {
 #[must_use]
 pub fn passed(jobs: &[JobRow], lost: &HashSet<JobName>) -> HashSet<JobName> {
     // Skipped without having been called: something before it failed.
-    let ended = |job: &JobRow| job.state == JobState::Complete || (job.state == JobState::Skipped && job.started_at_ms.is_some());
+    let ended = |job: &JobRow| {
+        job.state == JobState::Complete
+            || (job.state == JobState::Skipped && job.started_at_ms.is_some())
+    };
     let well = |job: &JobRow| ended(job) && !lost.contains(&job.job_id);
-    let mut passed: HashSet<JobName> = jobs.iter().filter(|job| well(job)).map(|job| job.job_id.clone()).collect();
+    let mut passed: HashSet<JobName> = jobs
+        .iter()
+        .filter(|job| well(job))
+        .map(|job| job.job_id.clone())
+        .collect();
     let names: HashSet<&str> = jobs.iter().map(|job| job.job_id.as_str()).collect();
     loop {
         let before = passed.len();
         for job in jobs {
-            let of_failed = |input: &String| names.contains(input.as_str()) && !passed.iter().any(|job| job.as_str() == input);
+            let of_failed = |input: &String| {
+                names.contains(input.as_str()) && !passed.iter().any(|job| job.as_str() == input)
+            };
             if passed.contains(&job.job_id) && job.inputs.iter().any(of_failed) {
                 passed.remove(&job.job_id);
             }
@@ -111,21 +127,32 @@ mod tests {
 
     /// Runs in the order of their entering; some share a moment.
     fn standing() -> impl Strategy<Value = Vec<Standing>> {
-        let one = (0..3_u8, proptest::option::of(0..2_u8), any::<[bool; 5]>(), 0..2_u8);
+        let one = (
+            0..3_u8,
+            proptest::option::of(0..2_u8),
+            any::<[bool; 5]>(),
+            0..2_u8,
+        );
         proptest::collection::vec(one, 0..10).prop_map(|rows| {
-            let run = |(at, (branch, group, [supersede, unexamined, by_push, stopping, active], source)): (
-                usize,
-                (u8, Option<u8>, [bool; 5], u8),
-            )| Standing {
+            let run = |(
+                at,
+                (branch, group, [supersede, unexamined, by_push, stopping, active], source),
+            ): (usize, (u8, Option<u8>, [bool; 5], u8))| Standing {
                 id: RunId::new(),
                 queued_at: Millis(i64::try_from(at / 2).unwrap()),
                 ref_name: format!("refs/heads/{branch}").parse().unwrap(),
-                group: group.filter(|_| !unexamined).map(|group| format!("g{group}")),
+                group: group
+                    .filter(|_| !unexamined)
+                    .map(|group| format!("g{group}")),
                 supersede,
                 unexamined,
                 by_push,
                 of_push: by_push || source == 0,
-                state: if active { RunState::Active } else { RunState::Pending },
+                state: if active {
+                    RunState::Active
+                } else {
+                    RunState::Pending
+                },
                 stopping: active && stopping,
             };
             rows.into_iter().enumerate().map(run).collect()
@@ -134,8 +161,10 @@ mod tests {
 
     /// The rule, word for word, for one pair.
     fn gives_way(old: &Standing, new: &Standing) -> bool {
-        let newer = new.queued_at > old.queued_at || (new.queued_at == old.queued_at && new.id > old.id);
-        let related = old.ref_name == new.ref_name || (old.group.is_some() && old.group == new.group);
+        let newer =
+            new.queued_at > old.queued_at || (new.queued_at == old.queued_at && new.id > old.id);
+        let related =
+            old.ref_name == new.ref_name || (old.group.is_some() && old.group == new.group);
         newer && related && new.by_push && old.of_push && old.supersede && !old.unexamined
     }
 

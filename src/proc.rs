@@ -83,7 +83,10 @@ pub struct Limits {
 impl Default for Limits {
     /// 30 seconds and 16 MiB.
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(30), output: 16 << 20 }
+        Self {
+            deadline: Duration::from_secs(30),
+            output: 16 << 20,
+        }
     }
 }
 
@@ -109,9 +112,19 @@ const LINGER: Duration = Duration::from_millis(500);
 /// # Errors
 /// See [`ProcError`]. A process that ends with a failure is not an error here.
 pub async fn capture(command: &mut Command, limits: Limits) -> Result<Captured, ProcError> {
-    let captured = capture_until(command, Stdio::null(), limits, std::future::pending(), Duration::ZERO).await?;
+    let captured = capture_until(
+        command,
+        Stdio::null(),
+        limits,
+        std::future::pending(),
+        Duration::ZERO,
+    )
+    .await?;
     // Nothing ended it early.
-    captured.ok_or_else(|| ProcError::TimedOut { program: program_of(command), after: limits.deadline })
+    captured.ok_or_else(|| ProcError::TimedOut {
+        program: program_of(command),
+        after: limits.deadline,
+    })
 }
 
 /// Like [`capture`] with a given standard input, and ended early, which gives none, when `until` resolves: its
@@ -127,19 +140,33 @@ pub async fn capture_until(
     grace: Duration,
 ) -> Result<Option<Captured>, ProcError> {
     let program = program_of(command);
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     own_session(command);
     let spawned = command.spawn();
     // What is handed over is not held open here for another process of this command.
     command.stdin(Stdio::null());
-    let mut child = spawned.map_err(|source| ProcError::Spawn { program: program.clone(), source })?;
+    let mut child = spawned.map_err(|source| ProcError::Spawn {
+        program: program.clone(),
+        source,
+    })?;
     let group = GroupGuard::of(&child);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let reading = async {
-        tokio::try_join!(read_bounded(stdout, &mut out, limits.output), read_bounded(stderr, &mut err, limits.output)).map(|_| ())
+        tokio::try_join!(
+            read_bounded(stdout, &mut out, limits.output),
+            read_bounded(stderr, &mut err, limits.output)
+        )
+        .map(|_| ())
     };
-    let io = |source| ProcError::Io { program: program.clone(), source };
+    let io = |source| ProcError::Io {
+        program: program.clone(),
+        source,
+    };
     let ended = async {
         let running = tokio::time::timeout(limits.deadline, run_out(&mut child, reading));
         tokio::pin!(running);
@@ -153,15 +180,31 @@ pub async fn capture_until(
             }
         }
     };
-    let Some(ended) = ended.await else { return Ok(None) };
+    let Some(ended) = ended.await else {
+        return Ok(None);
+    };
     let status = match ended {
-        Err(_) => return Err(ProcError::TimedOut { program, after: limits.deadline }),
-        Ok(Err(BoundedError::TooMuch)) => return Err(ProcError::TooMuch { program, limit: limits.output }),
+        Err(_) => {
+            return Err(ProcError::TimedOut {
+                program,
+                after: limits.deadline,
+            });
+        }
+        Ok(Err(BoundedError::TooMuch)) => {
+            return Err(ProcError::TooMuch {
+                program,
+                limit: limits.output,
+            });
+        }
         Ok(Err(BoundedError::Io(source))) => return Err(io(source)),
         Ok(Ok(status)) => status,
     };
     group.disarm();
-    Ok(Some(Captured { status, stdout: out, stderr: err }))
+    Ok(Some(Captured {
+        status,
+        stdout: out,
+        stderr: err,
+    }))
 }
 
 enum BoundedError {
@@ -170,7 +213,10 @@ enum BoundedError {
 }
 
 /// Waits for the process and its outputs; outputs held open by something it left behind only a little longer.
-async fn run_out(child: &mut Child, reading: impl Future<Output = Result<(), BoundedError>>) -> Result<ExitStatus, BoundedError> {
+async fn run_out(
+    child: &mut Child,
+    reading: impl Future<Output = Result<(), BoundedError>>,
+) -> Result<ExitStatus, BoundedError> {
     tokio::pin!(reading);
     let status = tokio::select! {
         read = &mut reading => {
@@ -185,16 +231,31 @@ async fn run_out(child: &mut Child, reading: impl Future<Output = Result<(), Bou
     }
 }
 
-async fn read_bounded(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>, limit: usize) -> Result<(), BoundedError> {
+async fn read_bounded(
+    from: Option<impl AsyncRead + Unpin>,
+    into: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), BoundedError> {
     let Some(from) = from else { return Ok(()) };
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    from.take(most).read_to_end(into).await.map_err(BoundedError::Io)?;
-    if into.len() > limit { Err(BoundedError::TooMuch) } else { Ok(()) }
+    from.take(most)
+        .read_to_end(into)
+        .await
+        .map_err(BoundedError::Io)?;
+    if into.len() > limit {
+        Err(BoundedError::TooMuch)
+    } else {
+        Ok(())
+    }
 }
 
 /// The program's name, for messages.
 fn program_of(command: &Command) -> String {
-    command.as_std().get_program().to_string_lossy().into_owned()
+    command
+        .as_std()
+        .get_program()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Makes the command the leader of a new session, and so of a new process group, when it starts.
@@ -203,7 +264,11 @@ pub fn own_session(command: &mut Command) {
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
     // allowed. setsid(2) is one; nothing is allocated and no lock is taken.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(|_| ()).map_err(std::io::Error::from));
+        command.pre_exec(|| {
+            nix::unistd::setsid()
+                .map(|_| ())
+                .map_err(std::io::Error::from)
+        });
     }
 }
 
@@ -212,7 +277,12 @@ struct GroupGuard(Option<nix::unistd::Pid>);
 
 impl GroupGuard {
     fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw))
+        Self(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .map(nix::unistd::Pid::from_raw),
+        )
     }
 
     /// Tells the group to end.
@@ -248,40 +318,81 @@ mod tests {
 
     #[tokio::test]
     async fn captures_both_outputs_and_the_status() {
-        let got = capture(&mut shell("printf out; printf err >&2; exit 3"), Limits::default()).await.unwrap();
-        assert_eq!((got.status.code(), got.stdout.as_slice(), got.stderr.as_slice()), (Some(3), &b"out"[..], &b"err"[..]));
+        let got = capture(
+            &mut shell("printf out; printf err >&2; exit 3"),
+            Limits::default(),
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            (
+                got.status.code(),
+                got.stdout.as_slice(),
+                got.stderr.as_slice()
+            ),
+            (Some(3), &b"out"[..], &b"err"[..])
+        );
     }
 
     #[tokio::test]
     async fn a_missing_program_is_named() {
-        let error = capture(&mut Command::new("/no/such/program"), Limits::default()).await.unwrap_err();
+        let error = capture(&mut Command::new("/no/such/program"), Limits::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "cannot start `/no/such/program`");
     }
 
     #[tokio::test]
     async fn the_deadline_ends_the_whole_group() {
-        let limits = Limits { deadline: Duration::from_millis(300), ..Limits::default() };
+        let limits = Limits {
+            deadline: Duration::from_millis(300),
+            ..Limits::default()
+        };
         let folder = tempfile::tempdir().unwrap();
         let pids = folder.path().join("pid");
         let script = format!("sleep 987 & echo $! > {}; wait", pids.display());
         let error = capture(&mut shell(&script), limits).await.unwrap_err();
         assert!(matches!(error, ProcError::TimedOut { .. }), "{error}");
-        let pid: i32 = std::fs::read_to_string(pids).unwrap().trim().parse().unwrap();
+        let pid: i32 = std::fs::read_to_string(pids)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         family::tests::wait_until_gone(pid).await;
     }
 
     #[tokio::test]
     async fn endless_output_is_cut() {
-        let limits = Limits { output: 1000, ..Limits::default() };
-        let error = capture(&mut shell("while :; do echo xxxxxxxxxxxxxxxx; done"), limits).await.unwrap_err();
-        assert!(matches!(error, ProcError::TooMuch { limit: 1000, .. }), "{error}");
-        let got = capture(&mut shell("head -c 1000 /dev/zero"), limits).await.unwrap();
+        let limits = Limits {
+            output: 1000,
+            ..Limits::default()
+        };
+        let error = capture(
+            &mut shell("while :; do echo xxxxxxxxxxxxxxxx; done"),
+            limits,
+        )
+        .await
+        .unwrap_err();
+        assert!(
+            matches!(error, ProcError::TooMuch { limit: 1000, .. }),
+            "{error}"
+        );
+        let got = capture(&mut shell("head -c 1000 /dev/zero"), limits)
+            .await
+            .unwrap();
         assert_eq!(got.stdout.len(), 1000);
     }
 
     #[tokio::test]
     async fn a_child_left_behind_does_not_hold_the_caller() {
-        let got = capture(&mut shell("sleep 5 & echo done"), Limits { deadline: Duration::from_secs(4), ..Limits::default() }).await;
+        let got = capture(
+            &mut shell("sleep 5 & echo done"),
+            Limits {
+                deadline: Duration::from_secs(4),
+                ..Limits::default()
+            },
+        )
+        .await;
         assert_eq!(got.unwrap().stdout, b"done\n");
     }
 }

@@ -41,7 +41,10 @@ pub fn read(paths: &Paths) -> io::Result<String> {
 /// The keys of an `authorized_keys` file. Lines that are none are passed over: init reports them.
 #[must_use]
 pub fn parse_all(text: &str) -> Vec<Key> {
-    text.lines().filter_map(Line::parse).map(|line| line.key()).collect()
+    text.lines()
+        .filter_map(Line::parse)
+        .map(|line| line.key())
+        .collect()
 }
 
 /// The key that the session used, out of the file that sshd's `ExposeAuthInfo` leaves and the
@@ -49,23 +52,39 @@ pub fn parse_all(text: &str) -> Vec<Key> {
 /// certificate stands for the authority that signed it, which is what may be taken away here.
 #[must_use]
 pub fn of_session(auth_info: &str, keys: &str) -> Option<Key> {
-    let line = auth_info.lines().find_map(|line| line.strip_prefix("publickey "))?;
+    let line = auth_info
+        .lines()
+        .find_map(|line| line.strip_prefix("publickey "))?;
     let (kind, blob) = line.trim().split_once(' ')?;
     let blob = blob.split(' ').next().unwrap_or(blob);
-    let known = keys.lines().filter(|line| line.contains(blob)).filter_map(Line::parse).find(|line| line.blob == blob);
+    let known = keys
+        .lines()
+        .filter(|line| line.contains(blob))
+        .filter_map(Line::parse)
+        .find(|line| line.blob == blob);
     if let Some(line) = known {
         return Some(line.key());
     }
     let name = fingerprint(blob);
-    let signer = kind.contains("-cert-v").then(|| signer(blob, keys)).flatten();
-    Some(Key { fingerprint: signer.unwrap_or_else(|| name.clone()), name, kind: kind.to_owned() })
+    let signer = kind
+        .contains("-cert-v")
+        .then(|| signer(blob, keys))
+        .flatten();
+    Some(Key {
+        fingerprint: signer.unwrap_or_else(|| name.clone()),
+        name,
+        kind: kind.to_owned(),
+    })
 }
 
 /// The fingerprint of the authority among `keys` that a certificate names. sshd has verified the signature.
 fn signer(certificate: &str, keys: &str) -> Option<String> {
     let certificate = STANDARD.decode(certificate).ok()?;
     let holds = |raw: &[u8]| certificate.windows(raw.len()).any(|part| part == raw);
-    let authority = keys.lines().filter_map(Line::parse).find(|line| STANDARD.decode(line.blob).is_ok_and(|raw| holds(&raw)))?;
+    let authority = keys
+        .lines()
+        .filter_map(Line::parse)
+        .find(|line| STANDARD.decode(line.blob).is_ok_and(|raw| holds(&raw)))?;
     Some(fingerprint(authority.blob))
 }
 
@@ -83,24 +102,48 @@ impl<'a> Line<'a> {
             return None;
         }
         let (first, rest) = word(line);
-        let (kind, rest) = if is_key_type(first) { (first, rest) } else { word(rest) };
+        let (kind, rest) = if is_key_type(first) {
+            (first, rest)
+        } else {
+            word(rest)
+        };
         let (blob, comment) = word(rest);
         let plausible = is_key_type(kind) && STANDARD.decode(blob).is_ok_and(|raw| raw.len() > 16);
-        plausible.then_some(Self { kind, blob, comment })
+        plausible.then_some(Self {
+            kind,
+            blob,
+            comment,
+        })
     }
 
     fn key(&self) -> Key {
-        Key { name: self.name(), kind: self.kind.to_owned(), fingerprint: fingerprint(self.blob) }
+        Key {
+            name: self.name(),
+            kind: self.kind.to_owned(),
+            fingerprint: fingerprint(self.blob),
+        }
     }
 
     fn name(&self) -> String {
-        let name: String = self.comment.chars().filter(|c| !c.is_control()).take(100).collect();
-        if name.is_empty() { fingerprint(self.blob) } else { name }
+        let name: String = self
+            .comment
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(100)
+            .collect();
+        if name.is_empty() {
+            fingerprint(self.blob)
+        } else {
+            name
+        }
     }
 }
 
 fn is_key_type(word: &str) -> bool {
-    ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| word.starts_with(prefix)) && !word.contains(['=', '"', ','])
+    ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"]
+        .iter()
+        .any(|prefix| word.starts_with(prefix))
+        && !word.contains(['=', '"', ','])
 }
 
 /// The first word, up to white space outside of double quotes, and the rest.
@@ -121,7 +164,10 @@ fn word(text: &str) -> (&str, &str) {
 
 /// `SHA256:…`, as ssh-keygen prints it.
 fn fingerprint(blob: &str) -> String {
-    STANDARD.decode(blob).map_or_else(|_| "unknown key".to_owned(), |raw| format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(raw))))
+    STANDARD.decode(blob).map_or_else(
+        |_| "unknown key".to_owned(),
+        |raw| format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(raw))),
+    )
 }
 
 #[cfg(test)]
@@ -138,7 +184,11 @@ mod tests {
         let keys = parse_all(&text);
         let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
         assert_eq!(names[..2], ["me@laptop, the new one", "two"]);
-        assert!(names[2].starts_with("SHA256:") && names[2].len() == 50, "{}", names[2]);
+        assert!(
+            names[2].starts_with("SHA256:") && names[2].len() == 50,
+            "{}",
+            names[2]
+        );
         assert_eq!(keys.len(), 3);
     }
 
@@ -153,23 +203,40 @@ mod tests {
 
     #[test]
     fn the_key_of_the_session() {
-        let keys = format!("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ== other\nssh-ed25519 {BLOB} laptop\r\n");
+        let keys = format!(
+            "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ== other\nssh-ed25519 {BLOB} laptop\r\n"
+        );
         let info = format!("publickey ssh-ed25519 {BLOB}\n");
         let key = of_session(&info, &keys).unwrap();
         assert_eq!((key.name.as_str(), &key), ("laptop", &parse_all(&keys)[1]));
         let gone = of_session(&info, "").unwrap();
-        assert_eq!((gone.name.as_str(), gone.fingerprint.as_str()), (key.fingerprint.as_str(), key.fingerprint.as_str()));
+        assert_eq!(
+            (gone.name.as_str(), gone.fingerprint.as_str()),
+            (key.fingerprint.as_str(), key.fingerprint.as_str())
+        );
         assert_eq!(of_session("password\n", &keys), None);
         assert_eq!(of_session("", &keys), None);
-        assert_eq!(of_session("publickey x ???\n", &keys).unwrap().name, "unknown key");
+        assert_eq!(
+            of_session("publickey x ???\n", &keys).unwrap().name,
+            "unknown key"
+        );
     }
 
     #[test]
     fn a_certificate_stands_for_its_authority() {
-        let raw =
-            [b"\0\0\0\x20ssh-ed25519-cert-v01@openssh.com...\0\0\0\x33".as_slice(), &STANDARD.decode(BLOB).unwrap(), b"signature"].concat();
-        let info = format!("publickey ssh-ed25519-cert-v01@openssh.com {}\n", STANDARD.encode(raw));
-        let keys = format!("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ== other\ncert-authority ssh-ed25519 {BLOB} our authority\n");
+        let raw = [
+            b"\0\0\0\x20ssh-ed25519-cert-v01@openssh.com...\0\0\0\x33".as_slice(),
+            &STANDARD.decode(BLOB).unwrap(),
+            b"signature",
+        ]
+        .concat();
+        let info = format!(
+            "publickey ssh-ed25519-cert-v01@openssh.com {}\n",
+            STANDARD.encode(raw)
+        );
+        let keys = format!(
+            "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ== other\ncert-authority ssh-ed25519 {BLOB} our authority\n"
+        );
         let key = of_session(&info, &keys).unwrap();
         assert_eq!(key.fingerprint, parse_all(&keys)[1].fingerprint);
         assert!(key.name.starts_with("SHA256:") && key.name != key.fingerprint);

@@ -39,7 +39,11 @@ impl Queue {
     /// A queue over the store, telling changes to `live`.
     #[must_use]
     pub fn new(store: Store, live: Live) -> Self {
-        Self { store, live, wake: Arc::default() }
+        Self {
+            store,
+            live,
+            wake: Arc::default(),
+        }
     }
 
     /// Something may have changed: whoever sleeps looks.
@@ -57,9 +61,21 @@ impl Queue {
     ///
     /// # Errors
     /// The database refuses.
-    pub async fn record(&self, event: PushEvent, runs: Vec<NewRun>, refs_now: RefsNow) -> Result<Recorded, StoreError> {
-        let recorded = self.store.call(move |store| store.record_event(&event, &runs, &refs_now, policy::settle)).await?;
-        for run in recorded.replaced.iter().chain(recorded.runs.iter().map(|(id, _)| id)) {
+    pub async fn record(
+        &self,
+        event: PushEvent,
+        runs: Vec<NewRun>,
+        refs_now: RefsNow,
+    ) -> Result<Recorded, StoreError> {
+        let recorded = self
+            .store
+            .call(move |store| store.record_event(&event, &runs, &refs_now, policy::settle))
+            .await?;
+        for run in recorded
+            .replaced
+            .iter()
+            .chain(recorded.runs.iter().map(|(id, _)| id))
+        {
             self.live.state_changed(*run);
         }
         self.wake();
@@ -71,7 +87,11 @@ impl Queue {
     /// # Errors
     /// The database refuses.
     pub async fn examined(&self, run: Run, group: Option<Group>) -> Result<(), StoreError> {
-        self.changed(self.store.call(move |store| store.examined(&run, group.as_ref(), policy::settle)).await?);
+        self.changed(
+            self.store
+                .call(move |store| store.examined(&run, group.as_ref(), policy::settle))
+                .await?,
+        );
         self.wake();
         Ok(())
     }
@@ -81,7 +101,11 @@ impl Queue {
     /// # Errors
     /// The database refuses.
     pub async fn note_unexamined(&self, run: RunId, why: String) -> Result<(), StoreError> {
-        self.changed(self.store.call(move |store| store.note_unexamined(run, &why)).await?);
+        self.changed(
+            self.store
+                .call(move |store| store.note_unexamined(run, &why))
+                .await?,
+        );
         Ok(())
     }
 
@@ -89,8 +113,16 @@ impl Queue {
     ///
     /// # Errors
     /// The run is not active, or its container is not confirmed gone.
-    pub async fn orphan(&self, run: RunId, message: &'static str, requeue: bool) -> Result<Option<RunId>, StoreError> {
-        let again = self.store.call(move |store| store.orphan(run, message, requeue, policy::settle)).await?;
+    pub async fn orphan(
+        &self,
+        run: RunId,
+        message: &'static str,
+        requeue: bool,
+    ) -> Result<Option<RunId>, StoreError> {
+        let again = self
+            .store
+            .call(move |store| store.orphan(run, message, requeue, policy::settle))
+            .await?;
         self.changed(again.into_iter().chain([run]).collect());
         self.wake();
         Ok(again)
@@ -101,7 +133,10 @@ impl Queue {
     /// # Errors
     /// The database refuses.
     pub async fn claim(&self, executor: ExecutorKind) -> Result<Option<Run>, StoreError> {
-        let run = self.store.call(move |store| store.claim_next(executor)).await?;
+        let run = self
+            .store
+            .call(move |store| store.claim_next(executor))
+            .await?;
         if let Some(run) = &run {
             self.live.state_changed(run.id);
         }
@@ -113,7 +148,11 @@ impl Queue {
     /// # Errors
     /// The database refuses.
     pub async fn note_waiting(&self, why: Option<String>) -> Result<(), StoreError> {
-        self.changed(self.store.call(move |store| store.note_waiting(why.as_deref())).await?);
+        self.changed(
+            self.store
+                .call(move |store| store.note_waiting(why.as_deref()))
+                .await?,
+        );
         Ok(())
     }
 
@@ -122,7 +161,11 @@ impl Queue {
     /// # Errors
     /// The database refuses.
     pub async fn note_blocked(&self, otherwise: Option<String>) -> Result<(), StoreError> {
-        self.changed(self.store.call(move |store| store.note_blocked(otherwise.as_deref())).await?);
+        self.changed(
+            self.store
+                .call(move |store| store.note_blocked(otherwise.as_deref()))
+                .await?,
+        );
         Ok(())
     }
 

@@ -30,7 +30,11 @@ impl Floor {
     #[must_use]
     pub fn told(paths: &Paths) -> Self {
         let text = std::fs::read_to_string(paths.min_free());
-        Self(text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+        Self(
+            text.ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0),
+        )
     }
 }
 
@@ -42,7 +46,10 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     // Not the same width everywhere.
     #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
-    let (blocks, size) = (u64::from(stat.blocks_available()), u64::from(stat.fragment_size()));
+    let (blocks, size) = (
+        u64::from(stat.blocks_available()),
+        u64::from(stat.fragment_size()),
+    );
     Ok(blocks.saturating_mul(size))
 }
 
@@ -57,7 +64,11 @@ pub fn in_words(count: u64) -> String {
     while whole >= 1024 && unit + 1 < UNITS.len() {
         (rest, whole, unit) = (whole % 1024, whole / 1024, unit + 1);
     }
-    if whole < 10 { format!("{whole}.{} {}", rest * 10 / 1024, UNITS[unit]) } else { format!("{whole} {}", UNITS[unit]) }
+    if whole < 10 {
+        format!("{whole}.{} {}", rest * 10 / 1024, UNITS[unit])
+    } else {
+        format!("{whole} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -69,23 +80,39 @@ mod tests {
         let floor = Floor(1000);
         assert!(!floor.holds_runs(1000) && floor.holds_runs(999));
         assert_eq!(floor.for_pushes(), 500);
-        assert!(!Floor(0).holds_runs(0) && Floor(0).for_pushes() == 0, "0 asks for nothing");
+        assert!(
+            !Floor(0).holds_runs(0) && Floor(0).for_pushes() == 0,
+            "0 asks for nothing"
+        );
     }
 
     #[test]
     fn the_push_path_reads_what_serve_said() {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path(), folder.path().join("run"));
-        for (text, floor) in [(None, 0), (Some("1073741824\n"), 1 << 30), (Some("many"), 0)] {
-            text.into_iter().for_each(|text| std::fs::write(paths.min_free(), text).unwrap());
+        for (text, floor) in [
+            (None, 0),
+            (Some("1073741824\n"), 1 << 30),
+            (Some("many"), 0),
+        ] {
+            text.into_iter()
+                .for_each(|text| std::fs::write(paths.min_free(), text).unwrap());
             assert_eq!(Floor::told(&paths), Floor(floor));
         }
-        assert!(free_bytes(folder.path()).is_ok() && free_bytes(&folder.path().join("gone")).is_err());
+        assert!(
+            free_bytes(folder.path()).is_ok() && free_bytes(&folder.path().join("gone")).is_err()
+        );
     }
 
     #[test]
     fn sizes_in_words() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1500, "1.4 KiB"), (1 << 30, "1.0 GiB"), (20 << 30, "20 GiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1500, "1.4 KiB"),
+            (1 << 30, "1.0 GiB"),
+            (20 << 30, "20 GiB"),
+        ] {
             assert_eq!(in_words(bytes), text);
         }
     }

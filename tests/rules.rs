@@ -1,7 +1,10 @@
 //! The house's rules, as checks: which module may use which, how large files get, what may not
 //! stand in code, and that documents name files that exist.
 
-#![expect(clippy::unwrap_used, reason = "a check that cannot read the sources has to fail")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a check that cannot read the sources has to fail"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,16 +45,46 @@ const MODULES: &[Module] = &[
     Module("driver", 3, &["fennel"]),
     Module("executor", 3, &["docker", "logs"]),
     Module("housekeeping", 3, &["executor", "git", "store"]),
-    Module("intake", 3, &["executor", "housekeeping", "queue", "store", "git"]),
+    Module(
+        "intake",
+        3,
+        &["executor", "housekeeping", "queue", "store", "git"],
+    ),
     Module("queue", 3, &["store"]),
     Module("renaming", 3, &["queue", "git", "store"]),
-    Module("runner", 3, &["queue", "executor", "driver", "git", "store", "logs", "artifacts"]),
+    Module(
+        "runner",
+        3,
+        &[
+            "queue",
+            "executor",
+            "driver",
+            "git",
+            "store",
+            "logs",
+            "artifacts",
+        ],
+    ),
     Module("hook", 4, &[]),
     Module("init", 4, &[]),
     Module(
         "serve",
         4,
-        &["config", "docker", "driver", "executor", "git", "housekeeping", "intake", "logs", "queue", "renaming", "runner", "store", "web"],
+        &[
+            "config",
+            "docker",
+            "driver",
+            "executor",
+            "git",
+            "housekeeping",
+            "intake",
+            "logs",
+            "queue",
+            "renaming",
+            "runner",
+            "store",
+            "web",
+        ],
     ),
     Module("ssh", 4, &["git"]),
     Module("web", 4, &["artifacts", "git", "store", "logs", "queue"]),
@@ -104,16 +137,35 @@ struct Source {
 
 fn sources() -> Vec<Source> {
     let folder = root().join("src");
-    let is_test = |path: &Path| path.iter().any(|part| part == "tests" || part == "tests.rs");
+    let is_test = |path: &Path| {
+        path.iter()
+            .any(|part| part == "tests" || part == "tests.rs")
+    };
     let source = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let all = tokens(&text);
-        let test_lines: usize = test_parts(&all).iter().map(|(from, to)| all[*to].line - all[*from].line + 1).sum();
+        let test_lines: usize = test_parts(&all)
+            .iter()
+            .map(|(from, to)| all[*to].line - all[*from].line + 1)
+            .sum();
         let relative = path.strip_prefix(&folder).unwrap().with_extension("");
-        let module = relative.iter().map(|part| part.to_str().unwrap().to_owned()).filter(|part| part != "mod" && part != "lib").collect();
-        Source { module, tokens: without_tests(all), lines: text.lines().count() - test_lines, path }
+        let module = relative
+            .iter()
+            .map(|part| part.to_str().unwrap().to_owned())
+            .filter(|part| part != "mod" && part != "lib")
+            .collect();
+        Source {
+            module,
+            tokens: without_tests(all),
+            lines: text.lines().count() - test_lines,
+            path,
+        }
     };
-    files(&folder, "rs").into_iter().filter(|path| !is_test(path.strip_prefix(&folder).unwrap())).map(source).collect()
+    files(&folder, "rs")
+        .into_iter()
+        .filter(|path| !is_test(path.strip_prefix(&folder).unwrap()))
+        .map(source)
+        .collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +184,11 @@ fn tokens(text: &str) -> Vec<Token> {
     while index < chars.len() {
         let start = index;
         match at(index) {
-            '/' if at(index + 1) == '/' => index = (index..chars.len()).find(|i| chars[*i] == '\n').unwrap_or(chars.len()),
+            '/' if at(index + 1) == '/' => {
+                index = (index..chars.len())
+                    .find(|i| chars[*i] == '\n')
+                    .unwrap_or(chars.len())
+            }
             '/' if at(index + 1) == '*' => {
                 let mut depth = 0;
                 loop {
@@ -148,12 +204,21 @@ fn tokens(text: &str) -> Vec<Token> {
             }
             '"' => index = end_of_string(&chars, index),
             // 'x' and '\n' are characters, 'x is a lifetime.
-            '\'' if at(index + 1) == '\\' => index = (index + 3..chars.len()).find(|i| chars[*i] == '\'').unwrap_or(chars.len()) + 1,
+            '\'' if at(index + 1) == '\\' => {
+                index = (index + 3..chars.len())
+                    .find(|i| chars[*i] == '\'')
+                    .unwrap_or(chars.len())
+                    + 1
+            }
             '\'' if at(index + 2) == '\'' => index += 3,
             c if is_word(c) => {
-                index = (index..chars.len()).find(|i| !is_word(chars[*i])).unwrap_or(chars.len());
+                index = (index..chars.len())
+                    .find(|i| !is_word(chars[*i]))
+                    .unwrap_or(chars.len());
                 let word: String = chars[start..index].iter().collect();
-                let hashes = (index..chars.len()).take_while(|i| chars[*i] == '#').count();
+                let hashes = (index..chars.len())
+                    .take_while(|i| chars[*i] == '#')
+                    .count();
                 if matches!(word.as_str(), "r" | "br" | "cr") && at(index + hashes) == '"' {
                     index = end_of_raw_string(&chars, index + hashes + 1, hashes);
                 } else if matches!(word.as_str(), "b" | "c") && at(index) == '"' {
@@ -164,7 +229,10 @@ fn tokens(text: &str) -> Vec<Token> {
             }
             c => {
                 if !c.is_whitespace() {
-                    tokens.push(Token { text: c.to_string(), line });
+                    tokens.push(Token {
+                        text: c.to_string(),
+                        line,
+                    });
                 }
                 index += 1;
             }
@@ -184,12 +252,19 @@ fn end_of_string(chars: &[char], open: usize) -> usize {
 }
 
 fn end_of_raw_string(chars: &[char], from: usize, hashes: usize) -> usize {
-    let closes = |i: &usize| chars[*i] == '"' && chars[*i + 1..].iter().take_while(|c| **c == '#').count() >= hashes;
-    (from..chars.len()).find(closes).map_or(chars.len(), |i| i + 1 + hashes)
+    let closes = |i: &usize| {
+        chars[*i] == '"' && chars[*i + 1..].iter().take_while(|c| **c == '#').count() >= hashes
+    };
+    (from..chars.len())
+        .find(closes)
+        .map_or(chars.len(), |i| i + 1 + hashes)
 }
 
 fn is(tokens: &[Token], at: usize, expected: &[&str]) -> bool {
-    expected.iter().enumerate().all(|(n, text)| tokens.get(at + n).is_some_and(|token| token.text == *text))
+    expected
+        .iter()
+        .enumerate()
+        .all(|(n, text)| tokens.get(at + n).is_some_and(|token| token.text == *text))
 }
 
 /// First and last token of each item that stands behind `#[cfg(test)]`.
@@ -223,7 +298,12 @@ fn test_parts(tokens: &[Token]) -> Vec<(usize, usize)> {
 fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
     let parts = test_parts(&tokens);
     let in_test = |at: usize| parts.iter().any(|(from, to)| (*from..=*to).contains(&at));
-    tokens.into_iter().enumerate().filter(|(at, _)| !in_test(*at)).map(|(_, token)| token).collect()
+    tokens
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| !in_test(*at))
+        .map(|(_, token)| token)
+        .collect()
 }
 
 /// Every path of the code that begins with `crate` or `super` (or `quire`, in main), from the root of the crate, with its line.
@@ -241,10 +321,16 @@ fn used_paths(module: &[String], tokens: &[Token]) -> Vec<(Vec<String>, usize)> 
                 depth = depth.saturating_sub(1);
                 inner.retain(|(_, at)| *at < depth);
             }
-            "crate" | "super" | "quire" if is(tokens, at + 1, &[":", ":"]) && (word != "quire" || module == ["main"]) => {
+            "crate" | "super" | "quire"
+                if is(tokens, at + 1, &[":", ":"]) && (word != "quire" || module == ["main"]) =>
+            {
                 let mut base: Vec<String> = Vec::new();
                 if word == "super" {
-                    base = module.iter().cloned().chain(inner.iter().map(|(name, _)| name.clone())).collect();
+                    base = module
+                        .iter()
+                        .cloned()
+                        .chain(inner.iter().map(|(name, _)| name.clone()))
+                        .collect();
                     base.pop();
                 }
                 at = tree(tokens, at + 3, base, &mut paths);
@@ -258,7 +344,12 @@ fn used_paths(module: &[String], tokens: &[Token]) -> Vec<(Vec<String>, usize)> 
 }
 
 /// Reads what follows `crate::`: a path, or a tree of them in braces. Gives where it ends.
-fn tree(tokens: &[Token], mut at: usize, mut base: Vec<String>, paths: &mut Vec<(Vec<String>, usize)>) -> usize {
+fn tree(
+    tokens: &[Token],
+    mut at: usize,
+    mut base: Vec<String>,
+    paths: &mut Vec<(Vec<String>, usize)>,
+) -> usize {
     while let Some(token) = tokens.get(at) {
         match token.text.as_str() {
             "{" => {
@@ -293,25 +384,45 @@ fn tree(tokens: &[Token], mut at: usize, mut base: Vec<String>, paths: &mut Vec<
 /// Why a module may not use a path; none where it may.
 fn objection(module: &str, path: &[String]) -> Option<String> {
     let find = |name: &str| MODULES.iter().find(|Module(known, ..)| *known == name);
-    let Some(Module(_, level, named)) = find(module) else { return Some(format!("`{module}` is in no level: add it to MODULES")) };
+    let Some(Module(_, level, named)) = find(module) else {
+        return Some(format!("`{module}` is in no level: add it to MODULES"));
+    };
     // An item of lib.rs itself, a macro, or the module itself.
     let used = path.first().and_then(|first| find(first))?;
     let Module(name, used_level, _) = used;
-    let matches = |allowed: &&str| allowed.split("::").eq(path.iter().take(allowed.split("::").count()).map(String::as_str));
+    let matches = |allowed: &&str| {
+        allowed.split("::").eq(path
+            .iter()
+            .take(allowed.split("::").count())
+            .map(String::as_str))
+    };
     if *name == module || named.iter().any(matches) {
         return None;
     }
     if let Some((_, small)) = SMALL.iter().find(|(small, _)| *small == module) {
         let fine = *used_level == 0 || small.iter().any(matches);
-        return if fine { None } else { Some(format!("`{module}` may use level 0 only, not `{}`", path.join("::"))) };
+        return if fine {
+            None
+        } else {
+            Some(format!(
+                "`{module}` may use level 0 only, not `{}`",
+                path.join("::")
+            ))
+        };
     }
     if used_level > level {
-        return Some(format!("`{module}` (level {level}) uses `{}` (level {used_level}): upward", path.join("::")));
+        return Some(format!(
+            "`{module}` (level {level}) uses `{}` (level {used_level}): upward",
+            path.join("::")
+        ));
     }
     if used_level < level && (*used_level <= 1 || named == &ALL) {
         return None;
     }
-    Some(format!("`{module}` (level {level}) uses `{}` (level {used_level}), which MODULES does not allow it", path.join("::")))
+    Some(format!(
+        "`{module}` (level {level}) uses `{}` (level {used_level}), which MODULES does not allow it",
+        path.join("::")
+    ))
 }
 
 /// Fails with all findings at once.
@@ -320,7 +431,10 @@ fn none(findings: Vec<String>) {
 }
 
 fn place(source: &Source, line: usize) -> String {
-    format!("{}:{line}", source.path.strip_prefix(root()).unwrap().display())
+    format!(
+        "{}:{line}",
+        source.path.strip_prefix(root()).unwrap().display()
+    )
 }
 
 #[test]
@@ -328,7 +442,10 @@ fn modules_use_what_lies_below_them() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|source| !source.module.is_empty()) {
         for (path, line) in used_paths(&source.module, &source.tokens) {
-            findings.extend(objection(&source.module[0], &path).map(|why| format!("{}: {why}", place(source, line))));
+            findings.extend(
+                objection(&source.module[0], &path)
+                    .map(|why| format!("{}: {why}", place(source, line))),
+            );
         }
     }
     none(findings);
@@ -337,21 +454,43 @@ fn modules_use_what_lies_below_them() {
 #[test]
 fn every_module_has_a_level_and_lib_lists_them_in_that_order() {
     let lib = tokens(&fs::read_to_string(root().join("src/lib.rs")).unwrap());
-    let listed: Vec<&str> = lib.windows(2).filter(|pair| pair[0].text == "mod").map(|pair| pair[1].text.as_str()).collect();
-    let levels: BTreeMap<&str, u8> = MODULES.iter().map(|Module(name, level, _)| (*name, *level)).collect();
-    let unknown = listed.iter().filter(|name| !levels.contains_key(*name)).map(|name| format!("`{name}` is not in MODULES"));
+    let listed: Vec<&str> = lib
+        .windows(2)
+        .filter(|pair| pair[0].text == "mod")
+        .map(|pair| pair[1].text.as_str())
+        .collect();
+    let levels: BTreeMap<&str, u8> = MODULES
+        .iter()
+        .map(|Module(name, level, _)| (*name, *level))
+        .collect();
+    let unknown = listed
+        .iter()
+        .filter(|name| !levels.contains_key(*name))
+        .map(|name| format!("`{name}` is not in MODULES"));
     none(unknown.collect());
-    assert!(listed.iter().map(|name| levels[name]).is_sorted(), "src/lib.rs does not list modules by level: {listed:?}");
+    assert!(
+        listed.iter().map(|name| levels[name]).is_sorted(),
+        "src/lib.rs does not list modules by level: {listed:?}"
+    );
 }
 
 #[test]
 fn the_document_on_architecture_has_the_same_levels() {
-    let Ok(text) = fs::read_to_string(root().join("docs/architecture.md")) else { return };
+    let Ok(text) = fs::read_to_string(root().join("docs/architecture.md")) else {
+        return;
+    };
     let mut findings = Vec::new();
     for Module(name, level, _) in MODULES.iter().filter(|Module(name, ..)| *name != "main") {
-        let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains(&format!("`{name}`")));
-        if !rows.clone().any(|row| row.starts_with(&format!("| {level} "))) {
-            findings.push(format!("docs/architecture.md does not list `{name}` at level {level}"));
+        let rows = text
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.contains(&format!("`{name}`")));
+        if !rows
+            .clone()
+            .any(|row| row.starts_with(&format!("| {level} ")))
+        {
+            findings.push(format!(
+                "docs/architecture.md does not list `{name}` at level {level}"
+            ));
         }
     }
     none(findings);
@@ -359,20 +498,42 @@ fn the_document_on_architecture_has_the_same_levels() {
 
 #[test]
 fn files_are_small() {
-    let mut sizes: Vec<(usize, String)> = sources().iter().map(|source| (source.lines, place(source, 1))).collect();
+    let mut sizes: Vec<(usize, String)> = sources()
+        .iter()
+        .map(|source| (source.lines, place(source, 1)))
+        .collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
     println!("largest files, tests left out:");
-    sizes.iter().take(5).for_each(|(lines, path)| println!("{lines:5} {path}"));
-    none(sizes.iter().filter(|(lines, _)| *lines > MAX_LINES).map(|(lines, path)| format!("{path}: {lines} lines, split it")).collect());
+    sizes
+        .iter()
+        .take(5)
+        .for_each(|(lines, path)| println!("{lines:5} {path}"));
+    none(
+        sizes
+            .iter()
+            .filter(|(lines, _)| *lines > MAX_LINES)
+            .map(|(lines, path)| format!("{path}: {lines} lines, split it"))
+            .collect(),
+    );
 }
 
 #[test]
 fn files_are_named_after_what_they_hold() {
     let vague = ["util", "utils", "common", "types", "helpers", "misc"];
-    let is_vague = |path: &PathBuf| path.iter().any(|part| vague.contains(&part.to_str().unwrap().trim_end_matches(".rs")));
-    let all = files(&root().join("src"), "rs").into_iter().chain(files(&root().join("tests"), "rs"));
+    let is_vague = |path: &PathBuf| {
+        path.iter()
+            .any(|part| vague.contains(&part.to_str().unwrap().trim_end_matches(".rs")))
+    };
+    let all = files(&root().join("src"), "rs")
+        .into_iter()
+        .chain(files(&root().join("tests"), "rs"));
     let relative = all.map(|path| path.strip_prefix(root()).unwrap().to_owned());
-    none(relative.filter(is_vague).map(|path| format!("{}: name it after what it holds", path.display())).collect());
+    none(
+        relative
+            .filter(is_vague)
+            .map(|path| format!("{}: name it after what it holds", path.display()))
+            .collect(),
+    );
 }
 
 #[test]
@@ -391,14 +552,20 @@ fn code_holds_nothing_that_is_forbidden() {
 
 fn forbidden(tokens: &[Token], may_be_unsafe: bool) -> Vec<(&'static str, usize)> {
     let found = |at: usize| match tokens[at].text.as_str() {
-        "unsafe" if !may_be_unsafe && !is(tokens, at, &["unsafe", "_", "code"]) => Some("`unsafe` outside of init and proc"),
-        "unwrap" | "expect" if at > 0 && tokens[at - 1].text == "." && is(tokens, at + 1, &["("]) => {
+        "unsafe" if !may_be_unsafe && !is(tokens, at, &["unsafe", "_", "code"]) => {
+            Some("`unsafe` outside of init and proc")
+        }
+        "unwrap" | "expect"
+            if at > 0 && tokens[at - 1].text == "." && is(tokens, at + 1, &["("]) =>
+        {
             Some("unwrap or expect outside of tests")
         }
         "todo" | "unimplemented" | "dbg" if is(tokens, at + 1, &["!"]) => Some("unfinished code"),
         _ => None,
     };
-    (0..tokens.len()).filter_map(|at| found(at).map(|what| (what, tokens[at].line))).collect()
+    (0..tokens.len())
+        .filter_map(|at| found(at).map(|what| (what, tokens[at].line)))
+        .collect()
 }
 
 #[test]
@@ -411,14 +578,26 @@ fn no_test_is_forgotten() {
         }
         let main = folder.join("main.rs");
         if !main.is_file() {
-            findings.push(format!("{} has no main.rs, so cargo does not run it", folder.display()));
+            findings.push(format!(
+                "{} has no main.rs, so cargo does not run it",
+                folder.display()
+            ));
             continue;
         }
-        let declared: Vec<Token> = files(&folder, "rs").iter().flat_map(|path| tokens(&fs::read_to_string(path).unwrap())).collect();
-        for path in files(&folder, "rs").into_iter().filter(|path| *path != main && !path.ends_with("mod.rs")) {
+        let declared: Vec<Token> = files(&folder, "rs")
+            .iter()
+            .flat_map(|path| tokens(&fs::read_to_string(path).unwrap()))
+            .collect();
+        for path in files(&folder, "rs")
+            .into_iter()
+            .filter(|path| *path != main && !path.ends_with("mod.rs"))
+        {
             let name = path.file_stem().unwrap().to_str().unwrap();
             if !(0..declared.len()).any(|at| is(&declared, at, &["mod", name, ";"])) {
-                findings.push(format!("{} is declared by no `mod {name};`", path.display()));
+                findings.push(format!(
+                    "{} is declared by no `mod {name};`",
+                    path.display()
+                ));
             }
         }
     }
@@ -428,10 +607,19 @@ fn no_test_is_forgotten() {
 #[test]
 fn documents_name_files_that_exist() {
     let mut findings = Vec::new();
-    for path in files(&root().join("docs"), "md").into_iter().chain([root().join("README.md")]).filter(|path| path.is_file()) {
+    for path in files(&root().join("docs"), "md")
+        .into_iter()
+        .chain([root().join("README.md")])
+        .filter(|path| path.is_file())
+    {
         let text = fs::read_to_string(&path).unwrap();
-        let missing = named_files(&text).into_iter().filter(|(name, _)| !root().join(name).exists());
-        findings.extend(missing.map(|(name, line)| format!("{}:{line}: `{name}` does not exist", path.display())));
+        let missing = named_files(&text)
+            .into_iter()
+            .filter(|(name, _)| !root().join(name).exists());
+        findings.extend(
+            missing
+                .map(|(name, line)| format!("{}:{line}: `{name}` does not exist", path.display())),
+        );
     }
     none(findings);
 }
@@ -439,13 +627,23 @@ fn documents_name_files_that_exist() {
 #[test]
 fn the_document_on_states_names_code_and_tests_that_exist() {
     let text = fs::read_to_string(root().join("docs/state.md")).unwrap();
-    let mut findings: Vec<String> = transitions(&text).into_iter().map(|(line, why)| format!("docs/state.md:{line}: {why}")).collect();
+    let mut findings: Vec<String> = transitions(&text)
+        .into_iter()
+        .map(|(line, why)| format!("docs/state.md:{line}: {why}"))
+        .collect();
     let named = named_functions(&text);
     assert!(named.len() > 100, "the table of transitions is gone");
     for (line, file, function) in named {
         let code = fs::read_to_string(root().join(&file)).unwrap_or_default();
-        if !code.split(|c: char| !c.is_alphanumeric() && c != '_').collect::<Vec<_>>().windows(2).any(|pair| pair == ["fn", &function]) {
-            findings.push(format!("docs/state.md:{line}: `{file}` has no function `{function}`"));
+        if !code
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .collect::<Vec<_>>()
+            .windows(2)
+            .any(|pair| pair == ["fn", &function])
+        {
+            findings.push(format!(
+                "docs/state.md:{line}: `{file}` has no function `{function}`"
+            ));
         }
     }
     none(findings);
@@ -453,14 +651,27 @@ fn the_document_on_states_names_code_and_tests_that_exist() {
 
 #[test]
 fn every_fault_point_is_used_by_a_test() {
-    let tests: String = files(&root().join("tests/faults"), "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let tests: String = files(&root().join("tests/faults"), "rs")
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
     let (mut points, mut findings) = (0, Vec::new());
     for path in files(&root().join("src"), "rs") {
-        for part in fs::read_to_string(&path).unwrap().split("fault::point(").skip(1) {
-            let name = part.strip_prefix('"').and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        for part in fs::read_to_string(&path)
+            .unwrap()
+            .split("fault::point(")
+            .skip(1)
+        {
+            let name = part
+                .strip_prefix('"')
+                .and_then(|rest| rest.split('"').next())
+                .unwrap_or_default();
             points += 1;
             if name.is_empty() || !tests.contains(&format!("\"{name}\"")) {
-                findings.push(format!("{}: no test in tests/faults names the fault point `{name}`", path.display()));
+                findings.push(format!(
+                    "{}: no test in tests/faults names the fault point `{name}`",
+                    path.display()
+                ));
             }
         }
     }
@@ -470,15 +681,36 @@ fn every_fault_point_is_used_by_a_test() {
 
 /// Functions that a text names as `path.rs::function`, with their lines.
 fn named_functions(text: &str) -> Vec<(usize, String, String)> {
-    let words = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    let function = |word: String| word.split_once(".rs::").map(|(file, function)| (format!("{file}.rs"), function.to_owned()));
-    let numbered = text.lines().zip(1..).flat_map(|(line, number)| words(line).into_iter().map(move |word| (number, word)));
-    numbered.filter_map(|(number, word)| function(word).map(|(file, function)| (number, file, function))).collect()
+    let words = |line: &str| {
+        line.split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let function = |word: String| {
+        word.split_once(".rs::")
+            .map(|(file, function)| (format!("{file}.rs"), function.to_owned()))
+    };
+    let numbered = text
+        .lines()
+        .zip(1..)
+        .flat_map(|(line, number)| words(line).into_iter().map(move |word| (number, word)));
+    numbered
+        .filter_map(|(number, word)| {
+            function(word).map(|(file, function)| (number, file, function))
+        })
+        .collect()
 }
 
 /// What is missing in tables that say by what something is made and shown: each row has to name code and a test.
 fn transitions(text: &str) -> Vec<(usize, &'static str)> {
-    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let cells = |line: &str| {
+        line.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
     let (mut findings, mut head) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate() {
         if !line.starts_with('|') {
@@ -488,8 +720,12 @@ fn transitions(text: &str) -> Vec<(usize, &'static str)> {
         } else if !line.starts_with("| ---") {
             for (name, cell) in head.iter().zip(cells(line)) {
                 match name.as_str() {
-                    "made by" if !cell.contains(".rs::") => findings.push((number + 1, "no code is named")),
-                    "shown by" if !cell.contains(".rs::") => findings.push((number + 1, "no test is named")),
+                    "made by" if !cell.contains(".rs::") => {
+                        findings.push((number + 1, "no code is named"))
+                    }
+                    "shown by" if !cell.contains(".rs::") => {
+                        findings.push((number + 1, "no test is named"))
+                    }
                     _ => {}
                 }
             }
@@ -500,17 +736,37 @@ fn transitions(text: &str) -> Vec<(usize, &'static str)> {
 
 /// What stands in backticks and looks like a path of this repository, with its line.
 fn named_files(text: &str) -> Vec<(String, usize)> {
-    let folders = ["src/", "tests/", "docs/", "image/", "scripts/", "migrations/", "benches/", ".ci/"];
+    let folders = [
+        "src/",
+        "tests/",
+        "docs/",
+        "image/",
+        "scripts/",
+        "migrations/",
+        "benches/",
+        ".ci/",
+    ];
     let mut fenced = false;
     let mut names = Vec::new();
     for (number, line) in text.lines().enumerate() {
         if line.trim_start().starts_with("```") {
             fenced = !fenced;
         } else if !fenced {
-            let words = line.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
-            let paths =
-                words.filter(|word| folders.iter().any(|folder| word.starts_with(folder)) && !word.contains(['*', '<', '…', '{', '$']));
-            names.extend(paths.map(|word| (word.split([':', '#']).next().unwrap_or(word).to_owned(), number + 1)));
+            let words = line
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter_map(|code| code.split_whitespace().next());
+            let paths = words.filter(|word| {
+                folders.iter().any(|folder| word.starts_with(folder))
+                    && !word.contains(['*', '<', '…', '{', '$'])
+            });
+            names.extend(paths.map(|word| {
+                (
+                    word.split([':', '#']).next().unwrap_or(word).to_owned(),
+                    number + 1,
+                )
+            }));
         }
     }
     names
@@ -521,23 +777,40 @@ mod scanner {
     use super::*;
 
     fn words(text: &str) -> String {
-        tokens(text).into_iter().map(|token| token.text).collect::<Vec<_>>().join(" ")
+        tokens(text)
+            .into_iter()
+            .map(|token| token.text)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     fn paths(module: &str, text: &str) -> Vec<String> {
         let module: Vec<String> = module.split("::").map(str::to_owned).collect();
-        used_paths(&module, &without_tests(tokens(text))).into_iter().map(|(path, _)| path.join("::")).collect()
+        used_paths(&module, &without_tests(tokens(text)))
+            .into_iter()
+            .map(|(path, _)| path.join("::"))
+            .collect()
     }
 
     fn objects(module: &str, path: &str) -> bool {
-        objection(module, &path.split("::").map(str::to_owned).collect::<Vec<_>>()).is_some()
+        objection(
+            module,
+            &path.split("::").map(str::to_owned).collect::<Vec<_>>(),
+        )
+        .is_some()
     }
 
     #[test]
     fn comments_and_strings_are_left_out() {
         assert_eq!(words("a // b\nc /* d /* e */ f */ g"), "a c g");
-        assert_eq!(words(r####"a "b \" c" d r#"e " f"# g b"h" br##"i"# "## j"####), "a d g j");
-        assert_eq!(words("'a' '\\'' '\\u{1f}' &'static str b'x'"), "& ' static str b");
+        assert_eq!(
+            words(r####"a "b \" c" d r#"e " f"# g b"h" br##"i"# "## j"####),
+            "a d g j"
+        );
+        assert_eq!(
+            words("'a' '\\'' '\\u{1f}' &'static str b'x'"),
+            "& ' static str b"
+        );
         assert_eq!(words("\"never closed"), "");
         assert_eq!(words("/* never closed"), "");
         assert_eq!(tokens("a\n\"b\nc\"\nd").last().unwrap().line, 4);
@@ -546,18 +819,48 @@ mod scanner {
     #[test]
     fn tests_are_left_out() {
         let text = "use a; #[cfg(test)] mod tests { fn f() { g(\"}\") } } fn h() {} #[cfg(test)] mod tests; #[cfg(test)] #[x(y)] fn z(a: [u8; 2]) {} b";
-        let left: Vec<String> = without_tests(tokens(text)).into_iter().map(|token| token.text).collect();
+        let left: Vec<String> = without_tests(tokens(text))
+            .into_iter()
+            .map(|token| token.text)
+            .collect();
         assert_eq!(left.join(" "), "use a ; fn h ( ) { } b");
     }
 
     #[test]
     fn paths_are_found_wherever_they_stand() {
-        assert_eq!(paths("a", "use crate::b::C; fn f() -> crate::d::E { crate::g!() }"), ["b::C", "d::E", "g"]);
-        assert_eq!(paths("a", "use crate::{b, c::{D, self, e::F as G}, h::*};"), ["b", "c::D", "c", "c::e::F", "h::*"]);
-        assert_eq!(paths("a::b::c", "use super::d; use super::super::e; use super::super::super::f;"), ["a::b::d", "a::e", "f"]);
-        assert_eq!(paths("a", "mod inner { use super::x; } use super::y;"), ["a::x", "y"]);
-        assert_eq!(paths("a", "pub(crate) fn f() { pub(super) }"), Vec::<String>::new());
-        assert_eq!(paths("a", "#[cfg(test)] mod tests { use crate::b; } // crate::c\n\"crate::d\""), Vec::<String>::new());
+        assert_eq!(
+            paths(
+                "a",
+                "use crate::b::C; fn f() -> crate::d::E { crate::g!() }"
+            ),
+            ["b::C", "d::E", "g"]
+        );
+        assert_eq!(
+            paths("a", "use crate::{b, c::{D, self, e::F as G}, h::*};"),
+            ["b", "c::D", "c", "c::e::F", "h::*"]
+        );
+        assert_eq!(
+            paths(
+                "a::b::c",
+                "use super::d; use super::super::e; use super::super::super::f;"
+            ),
+            ["a::b::d", "a::e", "f"]
+        );
+        assert_eq!(
+            paths("a", "mod inner { use super::x; } use super::y;"),
+            ["a::x", "y"]
+        );
+        assert_eq!(
+            paths("a", "pub(crate) fn f() { pub(super) }"),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            paths(
+                "a",
+                "#[cfg(test)] mod tests { use crate::b; } // crate::c\n\"crate::d\""
+            ),
+            Vec::<String>::new()
+        );
         assert_eq!(paths("main", "quire::cli::main()"), ["cli::main"]);
     }
 
@@ -602,7 +905,9 @@ mod scanner {
         let found = |text: &str| forbidden(&without_tests(tokens(text)), false).len();
         assert_eq!(found("a.unwrap(); b\n.expect(\"c\"); unsafe {} todo!()"), 4);
         assert_eq!(
-            found("#[expect(unused)] fn expect() { x.unwrap_or(1); \"unsafe\" } #[cfg(test)] mod t { a.unwrap() } #![deny(unsafe_code)]"),
+            found(
+                "#[expect(unused)] fn expect() { x.unwrap_or(1); \"unsafe\" } #[cfg(test)] mod t { a.unwrap() } #![deny(unsafe_code)]"
+            ),
             0
         );
         assert_eq!(forbidden(&tokens("unsafe {}"), true).len(), 0);
@@ -610,17 +915,36 @@ mod scanner {
 
     #[test]
     fn rows_without_code_or_test_are_found() {
-        let row =
-            |made: &str, shown: &str| format!("| from → to | made by | shown by |\n| --- | --- | --- |\n| a → b | {made} | {shown} |\n");
+        let row = |made: &str, shown: &str| {
+            format!(
+                "| from → to | made by | shown by |\n| --- | --- | --- |\n| a → b | {made} | {shown} |\n"
+            )
+        };
         assert!(transitions(&row("`src/a.rs::b`", "`tests/c.rs::d`")).is_empty());
-        assert_eq!(transitions(&row("somebody", "`tests/c.rs::d`")), [(3, "no code is named")]);
-        assert_eq!(transitions(&row("`src/a.rs::b`", "")), [(3, "no test is named")]);
-        assert_eq!(named_functions("x\n`a/b.rs::c`, `d.rs` `e::f`"), [(2, "a/b.rs".to_owned(), "c".to_owned())]);
+        assert_eq!(
+            transitions(&row("somebody", "`tests/c.rs::d`")),
+            [(3, "no code is named")]
+        );
+        assert_eq!(
+            transitions(&row("`src/a.rs::b`", "")),
+            [(3, "no test is named")]
+        );
+        assert_eq!(
+            named_functions("x\n`a/b.rs::c`, `d.rs` `e::f`"),
+            [(2, "a/b.rs".to_owned(), "c".to_owned())]
+        );
     }
 
     #[test]
     fn named_files_are_found() {
         let text = "a `src/lib.rs:3` and `scripts/test --fast`\n```\n`src/no.rs`\n```\n`docs/*.md` `src/<x>.rs` src/plain.rs `runs/x` `tests/rules.rs`";
-        assert_eq!(named_files(text), [("src/lib.rs".to_owned(), 1), ("scripts/test".to_owned(), 1), ("tests/rules.rs".to_owned(), 5)]);
+        assert_eq!(
+            named_files(text),
+            [
+                ("src/lib.rs".to_owned(), 1),
+                ("scripts/test".to_owned(), 1),
+                ("tests/rules.rs".to_owned(), 5)
+            ]
+        );
     }
 }

@@ -16,9 +16,13 @@ impl Keeper {
     /// # Errors
     /// It is not there, or cannot be linked or copied; nothing of it is left then.
     pub fn bring(&self, from: &Path, kept: &Kept) -> Result<(), ArtifactError> {
-        let Some(number) = self.reserve(&kept.name) else { return Err(ArtifactError::Taken(kept.name.clone())) };
+        let Some(number) = self.reserve(&kept.name) else {
+            return Err(ArtifactError::Taken(kept.name.clone()));
+        };
         let from = Dir::open_ambient_dir(from, ambient_authority())?;
-        self.place(&kept.name, number, |place| Ok(link(&from, Path::new(&kept.name.file_name()), place)?))?;
+        self.place(&kept.name, number, |place| {
+            Ok(link(&from, Path::new(&kept.name.file_name()), place)?)
+        })?;
         self.with(|state| {
             state.bytes = state.bytes.saturating_add(kept.bytes);
             state.entries = state.entries.saturating_add(kept.files);
@@ -32,8 +36,16 @@ fn link(from: &Dir, root: &Path, place: &Dir) -> io::Result<()> {
     let mut left = vec![PathBuf::new()];
     while let Some(below) = left.pop() {
         let whole = below.as_os_str().is_empty();
-        let at = if whole { root.to_owned() } else { root.join(&below) };
-        let target = if whole { PathBuf::from(CONTENT) } else { Path::new(CONTENT).join(&below) };
+        let at = if whole {
+            root.to_owned()
+        } else {
+            root.join(&below)
+        };
+        let target = if whole {
+            PathBuf::from(CONTENT)
+        } else {
+            Path::new(CONTENT).join(&below)
+        };
         let found = from.symlink_metadata(&at)?;
         if found.is_dir() {
             place.create_dir(&target)?;

@@ -54,7 +54,9 @@ pub enum ArtifactError {
     #[error("the artifacts of this run would be larger than {} together, the most that may be kept", in_words(*.0))]
     TooLarge(u64),
     /// Too many files.
-    #[error("the artifacts of this run would consist of more than {MAX_ENTRIES} files; keep them packed, as one")]
+    #[error(
+        "the artifacts of this run would consist of more than {MAX_ENTRIES} files; keep them packed, as one"
+    )]
     TooMany,
     /// It could not be read or written to its end.
     #[error("the artifact cannot be kept")]
@@ -103,7 +105,11 @@ impl Keeper {
     /// Into this folder, made when the first artifact comes, and up to so many bytes together.
     #[must_use]
     pub fn new(folder: PathBuf, cap_bytes: u64) -> Self {
-        Self(Arc::new(Inner { folder, cap: cap_bytes, state: Mutex::default() }))
+        Self(Arc::new(Inner {
+            folder,
+            cap: cap_bytes,
+            state: Mutex::default(),
+        }))
     }
 
     /// Keeps what a workspace handed out as archive. Returns when it is on disk for good.
@@ -120,16 +126,34 @@ impl Keeper {
         let stream = tar.take_until(Box::pin(cancel.clone().cancelled_owned()));
         let mut reader = SyncIoBridge::new(StreamReader::new(Box::pin(stream)));
         let (keeper, cancelled) = (self.clone(), cancel.clone());
-        let kept = tokio::task::spawn_blocking(move || keeper.keep_blocking(name, &mut reader, &cancelled)).await;
+        let kept = tokio::task::spawn_blocking(move || {
+            keeper.keep_blocking(name, &mut reader, &cancelled)
+        })
+        .await;
         kept.unwrap_or_else(|error| Err(ArtifactError::Io(io::Error::other(error))))
     }
 
-    fn keep_blocking(&self, name: ArtifactName, tar: &mut dyn io::Read, cancel: &CancellationToken) -> Result<Kept, ArtifactError> {
-        let Some(number) = self.reserve(&name) else { return Err(ArtifactError::Taken(name)) };
-        let mut taken = Taken { keeper: self, bytes: 0, entries: 0 };
+    fn keep_blocking(
+        &self,
+        name: ArtifactName,
+        tar: &mut dyn io::Read,
+        cancel: &CancellationToken,
+    ) -> Result<Kept, ArtifactError> {
+        let Some(number) = self.reserve(&name) else {
+            return Err(ArtifactError::Taken(name));
+        };
+        let mut taken = Taken {
+            keeper: self,
+            bytes: 0,
+            entries: 0,
+        };
         let kept = self.place(&name, number, |place| {
             let unpacked = unpack::unpack(tar, place, &mut taken)?;
-            if cancel.is_cancelled() { Err(ArtifactError::Stopped) } else { Ok(unpacked) }
+            if cancel.is_cancelled() {
+                Err(ArtifactError::Stopped)
+            } else {
+                Ok(unpacked)
+            }
         });
         if kept.is_err() {
             let (bytes, entries) = (taken.bytes, taken.entries);
@@ -141,7 +165,16 @@ impl Keeper {
         }
         match kept {
             Err(_) if cancel.is_cancelled() => Err(ArtifactError::Stopped),
-            Ok(Unpacked { is_folder, files, bytes }) => Ok(Kept { name, is_folder, files, bytes }),
+            Ok(Unpacked {
+                is_folder,
+                files,
+                bytes,
+            }) => Ok(Kept {
+                name,
+                is_folder,
+                files,
+                bytes,
+            }),
             Err(error) => Err(error),
         }
     }
@@ -156,7 +189,12 @@ impl Keeper {
     }
 
     /// Has an artifact made beside, synced, and renamed to its name. Nothing is left where that fails.
-    fn place<T>(&self, name: &ArtifactName, number: u64, fill: impl FnOnce(&Dir) -> Result<T, ArtifactError>) -> Result<T, ArtifactError> {
+    fn place<T>(
+        &self,
+        name: &ArtifactName,
+        number: u64,
+        fill: impl FnOnce(&Dir) -> Result<T, ArtifactError>,
+    ) -> Result<T, ArtifactError> {
         std::fs::create_dir_all(&self.0.folder)?;
         let folder = Dir::open_ambient_dir(&self.0.folder, ambient_authority())?;
         // No artifact's own name has a bare percent sign.
@@ -187,7 +225,11 @@ impl Keeper {
     pub fn discard(&self, kept: &Kept) -> io::Result<()> {
         let folder = Dir::open_ambient_dir(&self.0.folder, ambient_authority())?;
         let file = kept.name.file_name();
-        let removed = if kept.is_folder { folder.remove_dir_all(&file) } else { folder.remove_file(&file) };
+        let removed = if kept.is_folder {
+            folder.remove_dir_all(&file)
+        } else {
+            folder.remove_file(&file)
+        };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -205,7 +247,11 @@ impl Keeper {
     }
 }
 
-fn fill_synced<T>(folder: &Dir, partial: &str, fill: impl FnOnce(&Dir) -> Result<T, ArtifactError>) -> Result<T, ArtifactError> {
+fn fill_synced<T>(
+    folder: &Dir,
+    partial: &str,
+    fill: impl FnOnce(&Dir) -> Result<T, ArtifactError>,
+) -> Result<T, ArtifactError> {
     match folder.remove_dir_all(partial) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -237,7 +283,11 @@ impl Taken<'_> {
             fits
         });
         self.entries += u64::from(fits);
-        if fits { Ok(()) } else { Err(ArtifactError::TooMany) }
+        if fits {
+            Ok(())
+        } else {
+            Err(ArtifactError::TooMany)
+        }
     }
 
     fn bytes(&mut self, count: u64) -> Result<(), ArtifactError> {
@@ -248,7 +298,11 @@ impl Taken<'_> {
             fits
         });
         self.bytes += if fits { count } else { 0 };
-        if fits { Ok(()) } else { Err(ArtifactError::TooLarge(cap)) }
+        if fits {
+            Ok(())
+        } else {
+            Err(ArtifactError::TooLarge(cap))
+        }
     }
 }
 

@@ -57,7 +57,11 @@ impl FromStr for ArtifactName {
         {
             return Err(NameError::Control);
         }
-        let name = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/");
+        let name = text
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".")
+            .collect::<Vec<_>>()
+            .join("/");
         let name = Self(name);
         match name.file_name().len() {
             0 => Err(NameError::Empty),
@@ -80,7 +84,10 @@ mod tests {
     #[test]
     fn names_are_one_file_each() {
         let file = |text: &str| text.parse::<ArtifactName>().map(|name| name.file_name());
-        assert_eq!(file("./target//release/app"), Ok("target%2Frelease%2Fapp".to_owned()));
+        assert_eq!(
+            file("./target//release/app"),
+            Ok("target%2Frelease%2Fapp".to_owned())
+        );
         assert_eq!(file("a%2Fb"), Ok("a%252Fb".to_owned()));
         assert_eq!(file("."), Err(NameError::Empty));
         assert_eq!(file(""), Err(NameError::Empty));

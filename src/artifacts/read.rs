@@ -33,14 +33,19 @@ pub fn open(run_artifacts: &Path, name: &ArtifactName) -> io::Result<Option<Arti
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     };
-    let Some(all) = found(Dir::open_ambient_dir(run_artifacts, ambient_authority()))? else { return Ok(None) };
+    let Some(all) = found(Dir::open_ambient_dir(run_artifacts, ambient_authority()))? else {
+        return Ok(None);
+    };
     let file = name.file_name();
     let metadata = match all.symlink_metadata(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
     if metadata.is_dir() {
-        return Ok(Some(Artifact::Folder(Folder { folder: all.open_dir(&file)?, name: name.last().into() })));
+        return Ok(Some(Artifact::Folder(Folder {
+            folder: all.open_dir(&file)?,
+            name: name.last().into(),
+        })));
     }
     Ok(Some(Artifact::File(all.open(&file)?, metadata.len())))
 }
@@ -60,7 +65,9 @@ pub fn lay_out<'a>(folder: &Path, kept: &'a [Kept]) -> Vec<(&'a ArtifactName, io
             Err(_) => std::fs::rename(from, to),
         }
     };
-    kept.iter().filter_map(|kept| Some((&kept.name, lay(&kept.name).err()?))).collect()
+    kept.iter()
+        .filter_map(|kept| Some((&kept.name, lay(&kept.name).err()?)))
+        .collect()
 }
 
 impl Folder {
@@ -73,16 +80,28 @@ impl Folder {
         let mut archive = tar::Builder::new(into);
         let mut left = vec![PathBuf::new()];
         while let Some(below) = left.pop() {
-            let at = if below.as_os_str().is_empty() { Path::new(".") } else { &below };
+            let at = if below.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                &below
+            };
             let metadata = self.folder.symlink_metadata(at)?;
             let shown = self.name.join(&below);
             let mut header = tar::Header::new_gnu();
-            header.set_mode(if metadata.is_dir() || metadata.mode() & 0o111 != 0 { 0o755 } else { 0o644 });
+            header.set_mode(if metadata.is_dir() || metadata.mode() & 0o111 != 0 {
+                0o755
+            } else {
+                0o644
+            });
             header.set_size(0);
             if metadata.is_dir() {
                 header.set_entry_type(tar::EntryType::Directory);
                 archive.append_data(&mut header, &shown, io::empty())?;
-                let mut names: Vec<_> = self.folder.read_dir(at)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+                let mut names: Vec<_> = self
+                    .folder
+                    .read_dir(at)?
+                    .map(|entry| Ok(entry?.file_name()))
+                    .collect::<io::Result<_>>()?;
                 names.sort_by(|a, b| b.cmp(a));
                 left.extend(names.into_iter().map(|name| below.join(name)));
             } else if metadata.is_symlink() {
@@ -90,7 +109,11 @@ impl Folder {
                 archive.append_link(&mut header, &shown, self.folder.read_link_contents(at)?)?;
             } else {
                 header.set_size(metadata.len());
-                archive.append_data(&mut header, &shown, self.folder.open(at)?.take(metadata.len()))?;
+                archive.append_data(
+                    &mut header,
+                    &shown,
+                    self.folder.open(at)?.take(metadata.len()),
+                )?;
             }
         }
         archive.into_inner()?.flush()

@@ -52,13 +52,26 @@ fn keeper(folder: &TempDir) -> Keeper {
 }
 
 async fn keep(keeper: &Keeper, name: &str, archive: Vec<u8>) -> Result<Kept, ArtifactError> {
-    let chunks: Vec<_> = archive.chunks(700).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-    keeper.keep(name.parse().unwrap(), stream::iter(chunks).boxed(), &CancellationToken::new()).await
+    let chunks: Vec<_> = archive
+        .chunks(700)
+        .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
+        .collect();
+    keeper
+        .keep(
+            name.parse().unwrap(),
+            stream::iter(chunks).boxed(),
+            &CancellationToken::new(),
+        )
+        .await
 }
 
 fn left(folder: &TempDir) -> Vec<String> {
-    let entries = std::fs::read_dir(folder.path().join("run")).into_iter().flatten();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = std::fs::read_dir(folder.path().join("run"))
+        .into_iter()
+        .flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -67,7 +80,13 @@ fn left(folder: &TempDir) -> Vec<String> {
 async fn files_and_folders_come_back_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let keeper = keeper(&folder);
-    let kept = keep(&keeper, "target/app", Made::new().file("app", b"\0binary").done()).await.unwrap();
+    let kept = keep(
+        &keeper,
+        "target/app",
+        Made::new().file("app", b"\0binary").done(),
+    )
+    .await
+    .unwrap();
     assert_eq!((kept.is_folder, kept.files, kept.bytes), (false, 1, 7));
     let archive = Made::new()
         .folder("dist")
@@ -79,20 +98,40 @@ async fn files_and_folders_come_back_as_they_were() {
     let kept = keep(&keeper, "dist", archive.done()).await.unwrap();
     assert_eq!((kept.is_folder, kept.files, kept.bytes), (true, 4, 6));
     // Beside a folder of that name, and not in it.
-    keep(&keeper, "dist/a", Made::new().file("a", b"x").done()).await.unwrap();
+    keep(&keeper, "dist/a", Made::new().file("a", b"x").done())
+        .await
+        .unwrap();
     assert_eq!(left(&folder), ["dist", "dist%2Fa", "target%2Fapp"]);
 
     let run = folder.path().join("run");
-    let Some(Artifact::File(mut file, size)) = open(&run, &"target/app".parse().unwrap()).unwrap() else { panic!("no file") };
+    let Some(Artifact::File(mut file, size)) = open(&run, &"target/app".parse().unwrap()).unwrap()
+    else {
+        panic!("no file")
+    };
     let mut content = Vec::new();
     io::Read::read_to_end(&mut file, &mut content).unwrap();
     assert_eq!((content.as_slice(), size), (&b"\0binary"[..], 7));
-    let Some(Artifact::Folder(dist)) = open(&run, &"dist".parse().unwrap()).unwrap() else { panic!("no folder") };
+    let Some(Artifact::Folder(dist)) = open(&run, &"dist".parse().unwrap()).unwrap() else {
+        panic!("no folder")
+    };
     let mut packed = Vec::new();
     dist.write_tar(&mut packed).unwrap();
     let mut archive = tar::Archive::new(packed.as_slice());
-    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
-    assert_eq!(names.collect::<Vec<_>>(), ["dist/", "dist/a", "dist/again", "dist/sub", "dist/sub/b", "dist/sub/up"]);
+    let names = archive
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            "dist/",
+            "dist/a",
+            "dist/again",
+            "dist/sub",
+            "dist/sub/b",
+            "dist/sub/up"
+        ]
+    );
     assert!(open(&run, &"nothing".parse().unwrap()).unwrap().is_none());
 }
 
@@ -107,20 +146,76 @@ async fn hostile_archives_leave_nothing() {
     let d = || Made::new().folder("d");
     use tar::EntryType as Kind;
     for (what, archive, words) in [
-        ("climbs", d().file("d/../../victim/x", b"bad"), "`d/../../victim/x` in it is a path that leads out of it"),
-        ("absolute", d().file(&format!("{outside}/x"), b"bad"), "leads out of it"),
-        ("link out", d().link("d/out", "../victim"), "`out` in it is a link that leads out of it"),
-        ("absolute link", d().link("d/out", &outside), "`out` in it is a link that leads out of it"),
-        ("link to root", d().link("d/out", "/"), "`out` in it is a link that leads out of it"),
-        ("link back down and up", d().folder("d/a").link("d/a/out", "../b/../../victim"), "leads out of it"),
-        ("through a link", d().link("d/way", ".").file("d/way/x", b"bad"), "`way` in it is a folder and something else as well"),
-        ("the whole is a link", Made::new().link("d", "x"), "`d` in it is a link that leads out of it"),
-        ("the whole is a link, then a folder", Made::new().link("d", "../victim").file("d/x", b"bad"), "leads out of it"),
-        ("hard link out", d().raw(Kind::Link, "d/x", "../victim/secret", b""), "leads out of it"),
-        ("hard link to nothing", d().raw(Kind::Link, "d/x", "d/none", b""), "`x` in it is a further name of a file that is not in it"),
-        ("hard link to a link", d().link("d/l", "x").raw(Kind::Link, "d/y", "d/l", b""), "not in it"),
-        ("pipe", d().raw(Kind::Fifo, "d/p", "", b""), "`p` in it is neither a file, a folder nor a link"),
-        ("device", d().raw(Kind::Char, "d/null", "", b""), "`null` in it is neither a file, a folder nor a link"),
+        (
+            "climbs",
+            d().file("d/../../victim/x", b"bad"),
+            "`d/../../victim/x` in it is a path that leads out of it",
+        ),
+        (
+            "absolute",
+            d().file(&format!("{outside}/x"), b"bad"),
+            "leads out of it",
+        ),
+        (
+            "link out",
+            d().link("d/out", "../victim"),
+            "`out` in it is a link that leads out of it",
+        ),
+        (
+            "absolute link",
+            d().link("d/out", &outside),
+            "`out` in it is a link that leads out of it",
+        ),
+        (
+            "link to root",
+            d().link("d/out", "/"),
+            "`out` in it is a link that leads out of it",
+        ),
+        (
+            "link back down and up",
+            d().folder("d/a").link("d/a/out", "../b/../../victim"),
+            "leads out of it",
+        ),
+        (
+            "through a link",
+            d().link("d/way", ".").file("d/way/x", b"bad"),
+            "`way` in it is a folder and something else as well",
+        ),
+        (
+            "the whole is a link",
+            Made::new().link("d", "x"),
+            "`d` in it is a link that leads out of it",
+        ),
+        (
+            "the whole is a link, then a folder",
+            Made::new().link("d", "../victim").file("d/x", b"bad"),
+            "leads out of it",
+        ),
+        (
+            "hard link out",
+            d().raw(Kind::Link, "d/x", "../victim/secret", b""),
+            "leads out of it",
+        ),
+        (
+            "hard link to nothing",
+            d().raw(Kind::Link, "d/x", "d/none", b""),
+            "`x` in it is a further name of a file that is not in it",
+        ),
+        (
+            "hard link to a link",
+            d().link("d/l", "x").raw(Kind::Link, "d/y", "d/l", b""),
+            "not in it",
+        ),
+        (
+            "pipe",
+            d().raw(Kind::Fifo, "d/p", "", b""),
+            "`p` in it is neither a file, a folder nor a link",
+        ),
+        (
+            "device",
+            d().raw(Kind::Char, "d/null", "", b""),
+            "`null` in it is neither a file, a folder nor a link",
+        ),
         ("nothing", Made::new(), "there is nothing in it"),
     ] {
         let error = keep(&keeper, "d", archive.done()).await.expect_err(what);
@@ -129,14 +224,26 @@ async fn hostile_archives_leave_nothing() {
         assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 1, "{what}");
     }
     // A name twice: the first would be followed or replaced.
-    keep(&keeper, "d", d().link("d/x", "y").file("d/x", b"bad").done()).await.expect_err("a name twice");
+    keep(
+        &keeper,
+        "d",
+        d().link("d/x", "y").file("d/x", b"bad").done(),
+    )
+    .await
+    .expect_err("a name twice");
     // Cut in the middle, and no archive at all.
     let whole = d().file("d/x", &[b'x'; 5000]).done();
-    keep(&keeper, "d", whole[..3000].to_vec()).await.expect_err("cut");
-    keep(&keeper, "d", b"not an archive".repeat(100)).await.expect_err("no archive");
+    keep(&keeper, "d", whole[..3000].to_vec())
+        .await
+        .expect_err("cut");
+    keep(&keeper, "d", b"not an archive".repeat(100))
+        .await
+        .expect_err("no archive");
     assert_eq!(left(&folder), Vec::<String>::new());
     // None of it counts: all of the cap is there.
-    keep(&keeper, "d", d().file("d/x", &vec![b'x'; 1 << 20]).done()).await.unwrap();
+    keep(&keeper, "d", d().file("d/x", &vec![b'x'; 1 << 20]).done())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,11 +253,21 @@ async fn names_once_and_sizes_within_the_cap() {
     let half = || Made::new().file("half", &vec![b'x'; 1 << 19]).done();
     let first = keep(&keeper, "one", half()).await.unwrap();
     let error = keep(&keeper, "./one", half()).await.unwrap_err();
-    assert_eq!(error.to_string(), "there is an artifact `one` already; keep this one under another :name");
+    assert_eq!(
+        error.to_string(),
+        "there is an artifact `one` already; keep this one under another :name"
+    );
     keep(&keeper, "two", half()).await.unwrap();
-    let error = keep(&keeper, "three", Made::new().file("x", b"x").done()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the artifacts of this run would be larger than 1.0 MiB together, the most that may be kept");
-    keep(&keeper, "empty", Made::new().file("x", b"").done()).await.unwrap();
+    let error = keep(&keeper, "three", Made::new().file("x", b"x").done())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the artifacts of this run would be larger than 1.0 MiB together, the most that may be kept"
+    );
+    keep(&keeper, "empty", Made::new().file("x", b"").done())
+        .await
+        .unwrap();
     // A job that is tried again keeps them again.
     keeper.discard(&first).unwrap();
     keep(&keeper, "one", half()).await.unwrap();
@@ -162,7 +279,9 @@ async fn a_stop_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (keeper, cancel) = (keeper(&folder), CancellationToken::new());
     let start = Made::new().file("x", &[b'x'; 5000]).done()[..3000].to_vec();
-    let archive = stream::iter([Ok(Bytes::from(start))]).chain(stream::pending()).boxed();
+    let archive = stream::iter([Ok(Bytes::from(start))])
+        .chain(stream::pending())
+        .boxed();
     let keeping = keeper.keep("x".parse().unwrap(), archive, &cancel);
     let (kept, ()) = tokio::join!(keeping, async { cancel.cancel() });
     assert!(matches!(kept, Err(ArtifactError::Stopped)));
@@ -174,9 +293,19 @@ async fn what_one_run_kept_is_brought_to_another_and_outlives_it() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let folder = tempfile::tempdir().unwrap();
     let first = keeper(&folder);
-    let archive = Made::new().folder("d").folder("d/sub").file("d/sub/x", b"content").link("d/sub/l", "x").folder("d/empty").done();
-    let kept =
-        [keep(&first, "out/d", archive).await.unwrap(), keep(&first, "app", Made::new().file("app", b"binary").done()).await.unwrap()];
+    let archive = Made::new()
+        .folder("d")
+        .folder("d/sub")
+        .file("d/sub/x", b"content")
+        .link("d/sub/l", "x")
+        .folder("d/empty")
+        .done();
+    let kept = [
+        keep(&first, "out/d", archive).await.unwrap(),
+        keep(&first, "app", Made::new().file("app", b"binary").done())
+            .await
+            .unwrap(),
+    ];
     let run = folder.path().join("run");
     std::fs::set_permissions(run.join("app"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let second = Keeper::new(folder.path().join("second"), 20);
@@ -184,17 +313,50 @@ async fn what_one_run_kept_is_brought_to_another_and_outlives_it() {
         second.bring(&run, kept).unwrap();
     }
     let there = folder.path().join("second");
-    assert_eq!(std::fs::metadata(there.join("app")).unwrap().nlink(), 2, "no second copy");
+    assert_eq!(
+        std::fs::metadata(there.join("app")).unwrap().nlink(),
+        2,
+        "no second copy"
+    );
     // Its name is taken, and it counts.
-    assert!(matches!(second.bring(&run, &kept[0]), Err(ArtifactError::Taken(_))));
-    assert!(matches!(keep(&second, "app", Made::new().file("app", b"x").done()).await, Err(ArtifactError::Taken(_))));
-    assert!(matches!(keep(&second, "more", Made::new().file("more", b"12345678").done()).await, Err(ArtifactError::TooLarge(20))));
-    let missing = Kept { name: "none".parse().unwrap(), is_folder: false, files: 1, bytes: 1 };
+    assert!(matches!(
+        second.bring(&run, &kept[0]),
+        Err(ArtifactError::Taken(_))
+    ));
+    assert!(matches!(
+        keep(&second, "app", Made::new().file("app", b"x").done()).await,
+        Err(ArtifactError::Taken(_))
+    ));
+    assert!(matches!(
+        keep(
+            &second,
+            "more",
+            Made::new().file("more", b"12345678").done()
+        )
+        .await,
+        Err(ArtifactError::TooLarge(20))
+    ));
+    let missing = Kept {
+        name: "none".parse().unwrap(),
+        is_folder: false,
+        files: 1,
+        bytes: 1,
+    };
     assert!(second.bring(&run, &missing).is_err());
     std::fs::remove_dir_all(&run).unwrap();
     assert_eq!(std::fs::read(there.join("app")).unwrap(), b"binary");
-    assert_eq!(std::fs::metadata(there.join("app")).unwrap().mode() & 0o777, 0o755);
-    assert_eq!(std::fs::read(there.join("out%2Fd/sub/l")).unwrap(), b"content");
+    assert_eq!(
+        std::fs::metadata(there.join("app")).unwrap().mode() & 0o777,
+        0o755
+    );
+    assert_eq!(
+        std::fs::read(there.join("out%2Fd/sub/l")).unwrap(),
+        b"content"
+    );
     assert!(there.join("out%2Fd/empty").is_dir());
-    assert_eq!(std::fs::read_dir(&there).unwrap().count(), 2, "nothing half-made is left");
+    assert_eq!(
+        std::fs::read_dir(&there).unwrap().count(),
+        2,
+        "nothing half-made is left"
+    );
 }

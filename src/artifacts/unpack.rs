@@ -18,15 +18,31 @@ pub(super) struct Unpacked {
 }
 
 /// Unpacks an archive as [`CONTENT`] in `place`, and reads the stream to its end.
-pub(super) fn unpack(tar: &mut dyn Read, place: &Dir, taken: &mut Taken<'_>) -> Result<Unpacked, ArtifactError> {
-    let mut unpacked = Unpacked { is_folder: false, files: 0, bytes: 0 };
+pub(super) fn unpack(
+    tar: &mut dyn Read,
+    place: &Dir,
+    taken: &mut Taken<'_>,
+) -> Result<Unpacked, ArtifactError> {
+    let mut unpacked = Unpacked {
+        is_folder: false,
+        files: 0,
+        bytes: 0,
+    };
     let mut archive = tar::Archive::new(&mut *tar);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let name = entry.path()?.into_owned();
         let below = below(&name)?;
-        let target = if below.as_os_str().is_empty() { PathBuf::from(CONTENT) } else { Path::new(CONTENT).join(&below) };
-        let shown = if below.as_os_str().is_empty() { &name } else { &below };
+        let target = if below.as_os_str().is_empty() {
+            PathBuf::from(CONTENT)
+        } else {
+            Path::new(CONTENT).join(&below)
+        };
+        let shown = if below.as_os_str().is_empty() {
+            &name
+        } else {
+            &below
+        };
         let kind = entry.header().entry_type();
         taken.entry()?;
         if kind.is_dir() {
@@ -41,15 +57,26 @@ pub(super) fn unpack(tar: &mut dyn Read, place: &Dir, taken: &mut Taken<'_>) -> 
         if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
             unpacked.bytes += write(place, &target, &mut entry, taken)?;
         } else if kind.is_symlink() {
-            let to = entry.link_name()?.ok_or_else(|| refused(shown, "is a link to nowhere"))?;
-            check_link(&below, &to).ok_or_else(|| refused(shown, "is a link that leads out of it"))?;
+            let to = entry
+                .link_name()?
+                .ok_or_else(|| refused(shown, "is a link to nowhere"))?;
+            check_link(&below, &to)
+                .ok_or_else(|| refused(shown, "is a link that leads out of it"))?;
             place.symlink_contents(&to, &target)?;
         } else if kind.is_hard_link() {
             // A further name of a file that is in the archive already.
-            let to = entry.link_name()?.ok_or_else(|| refused(shown, "is a link to nowhere"))?;
+            let to = entry
+                .link_name()?
+                .ok_or_else(|| refused(shown, "is a link to nowhere"))?;
             let to = Path::new(CONTENT).join(self::below(&to)?);
-            if !place.symlink_metadata(&to).is_ok_and(|metadata| metadata.is_file()) {
-                return Err(refused(shown, "is a further name of a file that is not in it"));
+            if !place
+                .symlink_metadata(&to)
+                .is_ok_and(|metadata| metadata.is_file())
+            {
+                return Err(refused(
+                    shown,
+                    "is a further name of a file that is not in it",
+                ));
             }
             place.hard_link(&to, place, &target)?;
         } else {
@@ -90,7 +117,12 @@ fn make_folder(place: &Dir, folder: &Path) -> Result<(), ArtifactError> {
         way.push(part);
         match place.symlink_metadata(&way) {
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return Err(refused(folder.strip_prefix(CONTENT).unwrap_or(folder), "is a folder and something else as well")),
+            Ok(_) => {
+                return Err(refused(
+                    folder.strip_prefix(CONTENT).unwrap_or(folder),
+                    "is a folder and something else as well",
+                ));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => place.create_dir(&way)?,
             Err(error) => return Err(error.into()),
         }
@@ -98,11 +130,19 @@ fn make_folder(place: &Dir, folder: &Path) -> Result<(), ArtifactError> {
     Ok(())
 }
 
-fn write(place: &Dir, target: &Path, entry: &mut tar::Entry<'_, impl Read>, taken: &mut Taken<'_>) -> Result<u64, ArtifactError> {
+fn write(
+    place: &Dir,
+    target: &Path,
+    entry: &mut tar::Entry<'_, impl Read>,
+    taken: &mut Taken<'_>,
+) -> Result<u64, ArtifactError> {
     let executable = entry.header().mode().unwrap_or(0) & 0o111 != 0;
     let mut options = OpenOptions::new();
     // New: an archive that holds a name twice, or a link in its place, is not followed.
-    options.write(true).create_new(true).mode(if executable { 0o755 } else { 0o644 });
+    options
+        .write(true)
+        .create_new(true)
+        .mode(if executable { 0o755 } else { 0o644 });
     let mut file = place.open_with(target, &options)?;
     let mut buffer = vec![0; 64 << 10];
     let mut written = 0;

@@ -9,14 +9,20 @@ use std::os::unix::net::UnixStream;
 use super::manage::{Context, Format};
 use super::report::Failure;
 use crate::names::RunId;
-use crate::run::attach::{AttachAnswer, AttachRequest, FrameKind, HEAD, MAX_FRAME, head, parse_head};
+use crate::run::attach::{
+    AttachAnswer, AttachRequest, FrameKind, HEAD, MAX_FRAME, head, parse_head,
+};
 
 #[derive(clap::Args)]
 pub(super) struct AttachArgs {
     /// The run.
     pub(super) id: String,
     /// What to run in place of a shell.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<String>,
     #[command(flatten)]
     pub(super) format: Format,
@@ -24,31 +30,46 @@ pub(super) struct AttachArgs {
 
 /// Runs the command to its end, which is the exit code.
 pub(super) fn attach(context: &Context<'_>, run: RunId, args: &AttachArgs) -> Result<(), Failure> {
-    let lost = |error: io::Error| Failure::failed(format!("the connection to the server broke off: {error}"));
-    let stream = UnixStream::connect(context.paths.attach_socket())
-        .map_err(|error| Failure::failed(format!("the server is not there: {error}")).hint("`status` tells more"))?;
+    let lost = |error: io::Error| {
+        Failure::failed(format!("the connection to the server broke off: {error}"))
+    };
+    let stream = UnixStream::connect(context.paths.attach_socket()).map_err(|error| {
+        Failure::failed(format!("the server is not there: {error}")).hint("`status` tells more")
+    })?;
     let mut writer = stream.try_clone().map_err(lost)?;
     let mut reader = BufReader::new(stream);
-    let argv = if args.command.is_empty() { vec!["sh".to_owned()] } else { args.command.clone() };
-    let mut request = serde_json::to_vec(&AttachRequest { run, argv }).map_err(|error| Failure::usage(error.to_string()))?;
+    let argv = if args.command.is_empty() {
+        vec!["sh".to_owned()]
+    } else {
+        args.command.clone()
+    };
+    let mut request = serde_json::to_vec(&AttachRequest { run, argv })
+        .map_err(|error| Failure::usage(error.to_string()))?;
     request.push(b'\n');
     writer.write_all(&request).map_err(lost)?;
     let mut line = String::new();
     reader.read_line(&mut line).map_err(lost)?;
-    let answer: AttachAnswer =
-        serde_json::from_str(&line).map_err(|error| Failure::failed(format!("the server's answer cannot be understood: {error}")))?;
+    let answer: AttachAnswer = serde_json::from_str(&line).map_err(|error| {
+        Failure::failed(format!("the server's answer cannot be understood: {error}"))
+    })?;
     if let Some(error) = answer.error {
         return Err(Failure::failed(error));
     }
     if args.command.is_empty() && (context.caller.remote || io::stdin().is_terminal()) {
-        eprintln!("quire: a shell in run {run}, without a terminal and so without a prompt; `exit` or the end of input leaves it");
+        eprintln!(
+            "quire: a shell in run {run}, without a terminal and so without a prompt; `exit` or the end of input leaves it"
+        );
     }
     std::thread::spawn(move || feed(&mut writer));
     let code = show(&mut reader).map_err(lost)?;
     match code {
         Some(0) => Ok(()),
-        Some(code) => Err(Failure::silent(u8::try_from(code).unwrap_or(super::report::FAILED))),
-        None => Err(Failure::failed("the command's end is not known: its container is gone")),
+        Some(code) => Err(Failure::silent(
+            u8::try_from(code).unwrap_or(super::report::FAILED),
+        )),
+        None => Err(Failure::failed(
+            "the command's end is not known: its container is gone",
+        )),
     }
 }
 
@@ -62,7 +83,9 @@ fn feed(writer: &mut UnixStream) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => 0,
         };
-        let sent = writer.write_all(&head(FrameKind::Input, read)).and_then(|()| writer.write_all(&buffer[..read]));
+        let sent = writer
+            .write_all(&head(FrameKind::Input, read))
+            .and_then(|()| writer.write_all(&buffer[..read]));
         if read == 0 || sent.is_err() {
             return;
         }
@@ -78,7 +101,9 @@ fn show(reader: &mut impl Read) -> io::Result<Option<i32>> {
         let mut bytes = vec![0; length];
         reader.read_exact(&mut bytes)?;
         match kind {
-            FrameKind::Stdout => io::stdout().write_all(&bytes).and_then(|()| io::stdout().flush())?,
+            FrameKind::Stdout => io::stdout()
+                .write_all(&bytes)
+                .and_then(|()| io::stdout().flush())?,
             FrameKind::Stderr => io::stderr().write_all(&bytes)?,
             FrameKind::Exit => return Ok(String::from_utf8_lossy(&bytes).parse().ok()),
             FrameKind::Input => return Err(io::ErrorKind::InvalidData.into()),

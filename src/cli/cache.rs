@@ -53,28 +53,48 @@ struct Caches {
 }
 
 /// Carries a command out.
-pub(super) fn cache(context: &Context<'_>, command: &CacheCommand, out: &mut Out<'_>) -> Result<(), Failure> {
+pub(super) fn cache(
+    context: &Context<'_>,
+    command: &CacheCommand,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     let git = Git::new(context.paths);
     let request = match command {
-        CacheCommand::List { repo, .. } => SocketRequest::Caches { repo: repo.as_ref().map(|repo| git.current(repo)) },
-        CacheCommand::Clear { repo, name, .. } => SocketRequest::ClearCaches { repo: git.current(repo), name: name.clone() },
+        CacheCommand::List { repo, .. } => SocketRequest::Caches {
+            repo: repo.as_ref().map(|repo| git.current(repo)),
+        },
+        CacheCommand::Clear { repo, name, .. } => SocketRequest::ClearCaches {
+            repo: git.current(repo),
+            name: name.clone(),
+        },
     };
     let caches = match hook::ask(context.paths, &request, PATIENCE) {
         Ok(SocketAnswer::Caches { caches }) => caches,
-        Ok(_) => return Err(Failure::failed("the server answered something else than was asked".to_owned())),
+        Ok(_) => {
+            return Err(Failure::failed(
+                "the server answered something else than was asked".to_owned(),
+            ));
+        }
         Err(why) => return Err(Failure::failed(why)),
     };
     match command {
-        CacheCommand::Clear { repo, name: Some(name), .. } if caches.is_empty() => {
-            Err(Failure::not_found(format!("`{repo}` has no cache `{name}`"))
-                .hint(format!("`cache list --repo {repo}` shows those it has")))
-        }
+        CacheCommand::Clear {
+            repo,
+            name: Some(name),
+            ..
+        } if caches.is_empty() => Err(Failure::not_found(format!(
+            "`{repo}` has no cache `{name}`"
+        ))
+        .hint(format!("`cache list --repo {repo}` shows those it has"))),
         _ if out.json => out.json(&Caches { caches }),
         CacheCommand::List { .. } => list(&caches, out),
         CacheCommand::Clear { .. } if caches.is_empty() => out.line("no caches"),
-        CacheCommand::Clear { .. } => {
-            caches.iter().try_for_each(|cache| out.line(&format!("removed the cache {} of {}", cache.name, cache.repo)))
-        }
+        CacheCommand::Clear { .. } => caches.iter().try_for_each(|cache| {
+            out.line(&format!(
+                "removed the cache {} of {}",
+                cache.name, cache.repo
+            ))
+        }),
     }
 }
 
@@ -85,8 +105,17 @@ fn list(caches: &[AnsweredCache], out: &mut Out<'_>) -> Result<(), Failure> {
     let cells = |cache: &AnsweredCache| -> [Cell; 5] {
         let size = cache.bytes.map_or_else(|| "-".to_owned(), in_words);
         let used = out.when(cache.used_at_ms);
-        [cache.repo.as_str().into(), cache.name.as_str().into(), cache.executor.to_string().into(), size.into(), used.into()]
+        [
+            cache.repo.as_str().into(),
+            cache.name.as_str().into(),
+            cache.executor.to_string().into(),
+            size.into(),
+            used.into(),
+        ]
     };
     let rows: Vec<_> = caches.iter().map(cells).collect();
-    out.table(["REPOSITORY", "CACHE", "EXECUTOR", "SIZE", "LAST USE"], &rows)
+    out.table(
+        ["REPOSITORY", "CACHE", "EXECUTOR", "SIZE", "LAST USE"],
+        &rows,
+    )
 }

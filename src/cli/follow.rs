@@ -48,7 +48,12 @@ pub(super) trait Sink {
 
 /// Reads a run to what there is now or, with `follow`, to its end. A run that quire's own death
 /// cut off and that was queued again goes on as its repetition. Gives the last run it read.
-pub(super) fn to_end(source: &mut dyn Source, mut id: RunId, follow: bool, sink: &mut dyn Sink) -> Result<Run, Failure> {
+pub(super) fn to_end(
+    source: &mut dyn Source,
+    mut id: RunId,
+    follow: bool,
+    sink: &mut dyn Sink,
+) -> Result<Run, Failure> {
     let mut steps = Vec::new();
     loop {
         let run = source.run(id)?;
@@ -91,13 +96,19 @@ pub(super) struct Appliance<'a> {
 
 impl<'a> Appliance<'a> {
     pub(super) fn new(store: Store, paths: &'a Paths) -> Self {
-        Self { store, paths, follower: None }
+        Self {
+            store,
+            paths,
+            follower: None,
+        }
     }
 }
 
 impl Source for Appliance<'_> {
     fn run(&self, id: RunId) -> Result<Run, Failure> {
-        self.store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))
+        self.store
+            .run(id)?
+            .ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))
     }
 
     fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure> {
@@ -106,9 +117,17 @@ impl Source for Appliance<'_> {
 
     fn steps(&self, id: RunId, known: &mut Vec<StepRow>) -> Result<(), Failure> {
         // A step that has ended never changes again; numbers begin with 1.
-        let settled = known.iter().zip(1..).take_while(|(step, seq)| step.seq == *seq && step.finished_at_ms.is_some()).count();
+        let settled = known
+            .iter()
+            .zip(1..)
+            .take_while(|(step, seq)| step.seq == *seq && step.finished_at_ms.is_some())
+            .count();
         known.truncate(settled);
-        known.extend(self.store.steps_since(id, u32::try_from(settled).unwrap_or(u32::MAX), &[])?);
+        known.extend(self.store.steps_since(
+            id,
+            u32::try_from(settled).unwrap_or(u32::MAX),
+            &[],
+        )?);
         Ok(())
     }
 
@@ -118,16 +137,24 @@ impl Source for Appliance<'_> {
 
     fn lines(&mut self, run: &Run, steps: &[StepRow]) -> Result<Vec<LogLine>, Failure> {
         let over = run.state.is_final();
-        let key = |step: &StepRow| StepKey { seq: step.seq, job: step.job_id.clone(), done: over || step.finished_at_ms.is_some() };
+        let key = |step: &StepRow| StepKey {
+            seq: step.seq,
+            job: step.job_id.clone(),
+            done: over || step.finished_at_ms.is_some(),
+        };
         let keys: Vec<StepKey> = steps.iter().map(key).collect();
         let folder = self.paths.run(&run.repo, run.id);
         if self.follower.as_ref().is_none_or(|(id, _)| *id != run.id) {
             self.follower = Some((run.id, LogFollower::open(folder.clone(), Cursor::default())));
         }
-        let Some((_, follower)) = &mut self.follower else { return Ok(Vec::new()) };
+        let Some((_, follower)) = &mut self.follower else {
+            return Ok(Vec::new());
+        };
         follower.lies_in(folder);
         let batch = follower.poll(&keys, BATCH_BYTES);
-        batch.map(|batch| batch.lines).map_err(|error| Failure::failed(format!("the log of run {} cannot be read: {error}", run.id)))
+        batch.map(|batch| batch.lines).map_err(|error| {
+            Failure::failed(format!("the log of run {} cannot be read: {error}", run.id))
+        })
     }
 
     /// Waits on standard output, which tells when its reader is gone: a closed connection ends us.
@@ -136,13 +163,18 @@ impl Source for Appliance<'_> {
         let mut ends = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
         let _ = poll(&mut ends, PollTimeout::from(TICK_MS));
         let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
-        !ends[0].revents().is_some_and(|events| events.intersects(gone))
+        !ends[0]
+            .revents()
+            .is_some_and(|events| events.intersects(gone))
     }
 }
 
 /// A line for the person beside the output.
 pub(super) fn say(text: &str) {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let _ = io::stderr().write_all(format!("quire: {text}\n").as_bytes());
 }
 
@@ -170,7 +202,10 @@ impl Waiting {
 
 /// The line about a run that goes on as another.
 pub(super) fn moved(from: &Run, to: RunId) -> String {
-    format!("run {} was cut off when quire stopped; run {to} repeats it", from.id)
+    format!(
+        "run {} was cut off when quire stopped; run {to} repeats it",
+        from.id
+    )
 }
 
 /// Hears a run without its log.
@@ -181,7 +216,10 @@ pub(super) struct Hush {
 
 impl Hush {
     pub(super) fn new(silent: bool) -> Self {
-        Self { waiting: Waiting::default(), silent }
+        Self {
+            waiting: Waiting::default(),
+            silent,
+        }
     }
 }
 

@@ -10,13 +10,17 @@ use crate::space::in_words;
 /// Asks the server for a round, waits for its end and prints what it freed.
 pub(super) fn gc(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
     let freed = hook::housekeep(context.paths).map_err(|why| {
-        Failure::failed(format!("nothing was removed: {why}")).hint("the server does this by itself every hour while it is there")
+        Failure::failed(format!("nothing was removed: {why}"))
+            .hint("the server does this by itself every hour while it is there")
     })?;
     if out.json {
         return out.json(&freed);
     }
     out.line(&summary(&freed))?;
-    freed.problems.iter().try_for_each(|problem| out.line(problem))
+    freed
+        .problems
+        .iter()
+        .try_for_each(|problem| out.line(problem))
 }
 
 fn summary(freed: &Freed) -> String {
@@ -29,9 +33,20 @@ fn summary(freed: &Freed) -> String {
         (freed.caches, "cache", "caches"),
         (freed.leftovers, "leftover", "leftovers"),
     ];
-    let said: Vec<String> =
-        parts.iter().filter(|part| part.0 > 0).map(|(n, one, many)| format!("{n} {}", if *n == 1 { one } else { many })).collect();
-    if said.is_empty() { "nothing to remove".to_owned() } else { format!("removed {}: {} freed", said.join(", "), in_words(freed.bytes)) }
+    let said: Vec<String> = parts
+        .iter()
+        .filter(|part| part.0 > 0)
+        .map(|(n, one, many)| format!("{n} {}", if *n == 1 { one } else { many }))
+        .collect();
+    if said.is_empty() {
+        "nothing to remove".to_owned()
+    } else {
+        format!(
+            "removed {}: {} freed",
+            said.join(", "),
+            in_words(freed.bytes)
+        )
+    }
 }
 
 #[cfg(test)]
@@ -41,7 +56,12 @@ mod tests {
     #[test]
     fn what_went_in_a_line() {
         assert_eq!(summary(&Freed::default()), "nothing to remove");
-        let freed = Freed { runs: 2, logs: 1, bytes: 1500, ..Freed::default() };
+        let freed = Freed {
+            runs: 2,
+            logs: 1,
+            bytes: 1500,
+            ..Freed::default()
+        };
         assert_eq!(summary(&freed), "removed 2 runs, 1 log: 1.4 KiB freed");
     }
 }

@@ -29,10 +29,18 @@ pub(super) struct Endpoint {
 
 /// The server's endpoint; by `QUIRE_HTTP_PORT` or the default port where it has written none.
 pub(super) fn endpoint(paths: &Paths) -> Endpoint {
-    let written = fs::read(paths.endpoint()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let written = fs::read(paths.endpoint())
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
     written.unwrap_or_else(|| {
-        let port = std::env::var("QUIRE_HTTP_PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT);
-        Endpoint { listen: SocketAddr::from(([127, 0, 0, 1], port)), url: format!("http://localhost:{port}") }
+        let port = std::env::var("QUIRE_HTTP_PORT")
+            .ok()
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(DEFAULT_PORT);
+        Endpoint {
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            url: format!("http://localhost:{port}"),
+        }
     })
 }
 
@@ -47,7 +55,10 @@ pub(super) struct Answer {
 impl Answer {
     /// The overall status in a word.
     pub(super) fn status(&self) -> &str {
-        self.body.get("status").and_then(serde_json::Value::as_str).unwrap_or("unknown")
+        self.body
+            .get("status")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or("unknown")
     }
 }
 
@@ -69,7 +80,10 @@ const STARTING: &str = "starting";
 /// Asks, until the server has started, and while all is well asks again until the hold is over.
 fn ask_patiently(listen: SocketAddr) -> io::Result<Answer> {
     let begun = Instant::now();
-    let hold = std::env::var(HOLD_VARIABLE).ok().and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    let hold = std::env::var(HOLD_VARIABLE)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs);
     let until = Instant::now() + hold.min(LONGEST_HOLD);
     loop {
         let answer = ask(listen)?;
@@ -77,7 +91,12 @@ fn ask_patiently(listen: SocketAddr) -> io::Result<Answer> {
             std::thread::sleep(Duration::from_millis(50));
             continue;
         }
-        let proved = answer.code == 200 && answer.body.get("uptime_seconds").and_then(serde_json::Value::as_u64) > Some(PROVED_SECONDS);
+        let proved = answer.code == 200
+            && answer
+                .body
+                .get("uptime_seconds")
+                .and_then(serde_json::Value::as_u64)
+                > Some(PROVED_SECONDS);
         if !proved || Instant::now() >= until {
             return Ok(answer);
         }
@@ -93,8 +112,15 @@ pub(super) fn health(paths: &Paths) -> ExitCode {
             let _ = writeln!(io::stdout(), "{}", word(answer.status()));
             ExitCode::SUCCESS
         }
-        Ok(answer) => Failure::failed(format!("the server at {listen} is {} (HTTP {})", word(answer.status()), answer.code)).print(),
-        Err(error) => Failure::failed(format!("the server at {listen} does not answer: {error}")).print(),
+        Ok(answer) => Failure::failed(format!(
+            "the server at {listen} is {} (HTTP {})",
+            word(answer.status()),
+            answer.code
+        ))
+        .print(),
+        Err(error) => {
+            Failure::failed(format!("the server at {listen} does not answer: {error}")).print()
+        }
     }
 }
 
@@ -129,8 +155,16 @@ pub(super) fn ask(listen: SocketAddr) -> io::Result<Answer> {
 fn parse(text: &[u8]) -> Option<Answer> {
     let end = text.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&text[..end]).ok()?;
-    let code = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { code, body: serde_json::from_slice(&text[end + 4..]).unwrap_or_default() })
+    let code = head
+        .strip_prefix("HTTP/1.")?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()?;
+    Some(Answer {
+        code,
+        body: serde_json::from_slice(&text[end + 4..]).unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
@@ -155,13 +189,24 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let fine = ask(server(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"status\":\"ok\"}")).unwrap();
+        let fine = ask(server(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"status\":\"ok\"}",
+        ))
+        .unwrap();
         assert_eq!((fine.code, fine.status()), (200, "ok"));
-        let down = ask(server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"status\":\"down\"}")).unwrap();
+        let down = ask(server(
+            b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"status\":\"down\"}",
+        ))
+        .unwrap();
         assert_eq!((down.code, down.status()), (503, "down"));
         let bare = ask(server(b"HTTP/1.1 200 OK\r\n\r\nfine")).unwrap();
         assert_eq!((bare.code, bare.status()), (200, "unknown"));
-        for nonsense in [&b""[..], b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 abc\r\n\r\n"] {
+        for nonsense in [
+            &b""[..],
+            b"SSH-2.0-OpenSSH\r\n",
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 abc\r\n\r\n",
+        ] {
             assert!(ask(server(nonsense)).is_err(), "{nonsense:?}");
         }
     }
@@ -174,8 +219,15 @@ mod tests {
             fs::write(paths.endpoint(), text).unwrap();
             assert_eq!(endpoint(&paths).listen.ip().to_string(), "127.0.0.1");
         }
-        fs::write(paths.endpoint(), r#"{"listen":"127.0.0.1:4000","url":"https://git.example.org"}"#).unwrap();
+        fs::write(
+            paths.endpoint(),
+            r#"{"listen":"127.0.0.1:4000","url":"https://git.example.org"}"#,
+        )
+        .unwrap();
         let found = endpoint(&paths);
-        assert_eq!((found.listen.port(), found.url.as_str()), (4000, "https://git.example.org"));
+        assert_eq!(
+            (found.listen.port(), found.url.as_str()),
+            (4000, "https://git.example.org")
+        );
     }
 }

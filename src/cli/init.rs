@@ -40,6 +40,24 @@ pub(super) struct Init {
 
 /// Runs it until it is told to stop.
 pub(super) fn run(init: Init) -> ExitCode {
-    let Init { native, data, ssh_port, http_port, listen, keys, children, leave_zombies } = init;
-    init::main(Options { native, data, ssh_port, http_port, listen, keys, children, leave_zombies })
+    let Init {
+        native,
+        data,
+        ssh_port,
+        http_port,
+        listen,
+        keys,
+        children,
+        leave_zombies,
+    } = init;
+    init::main(Options {
+        native,
+        data,
+        ssh_port,
+        http_port,
+        listen,
+        keys,
+        children,
+        leave_zombies,
+    })
 }

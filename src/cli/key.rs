@@ -28,9 +28,14 @@ struct Keys {
 }
 
 /// Carries a command out.
-pub(super) fn key(context: &Context<'_>, command: &KeyCommand, out: &mut Out<'_>) -> Result<(), Failure> {
+pub(super) fn key(
+    context: &Context<'_>,
+    command: &KeyCommand,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     let KeyCommand::List(_) = command;
-    let text = public_keys::read(context.paths).map_err(|error| Failure::failed(format!("the keys cannot be read: {error}")))?;
+    let text = public_keys::read(context.paths)
+        .map_err(|error| Failure::failed(format!("the keys cannot be read: {error}")))?;
     show(public_keys::parse_all(&text), out)
 }
 
@@ -41,6 +46,9 @@ fn show(keys: Vec<Key>, out: &mut Out<'_>) -> Result<(), Failure> {
     if keys.is_empty() {
         return out.line("no keys yet; add a public key to `authorized_keys` in the volume");
     }
-    let rows: Vec<_> = keys.into_iter().map(|key| [key.name.into(), key.kind.into(), key.fingerprint.into()]).collect();
+    let rows: Vec<_> = keys
+        .into_iter()
+        .map(|key| [key.name.into(), key.kind.into(), key.fingerprint.into()])
+        .collect();
     out.table(["NAME", "TYPE", "FINGERPRINT"], &rows)
 }

@@ -39,7 +39,10 @@ pub(super) struct Cleaning {
 
 impl Cleaning {
     pub(super) fn new(raw: bool) -> Self {
-        Self { raw, ..Self::default() }
+        Self {
+            raw,
+            ..Self::default()
+        }
     }
 
     /// Adds a line. `open` says that a piece of it has been printed.
@@ -73,7 +76,14 @@ pub(super) fn logs(
     out: &mut Out<'_>,
 ) -> Result<Run, Failure> {
     if format == LogFormat::Text {
-        let mut text = Text { out, cleaning, job, waiting: follow.then(Waiting::default), step: None, open: false };
+        let mut text = Text {
+            out,
+            cleaning,
+            job,
+            waiting: follow.then(Waiting::default),
+            step: None,
+            open: false,
+        };
         let run = follow::to_end(source, id, follow, &mut text)?;
         text.close()?;
         return Ok(run);
@@ -139,7 +149,12 @@ struct Place {
 }
 
 /// Prints what is there of a log from a place on.
-fn print_on(path: &Path, place: &mut Place, cleaning: &mut Cleaning, out: &mut Out<'_>) -> Result<(), Failure> {
+fn print_on(
+    path: &Path,
+    place: &mut Place,
+    cleaning: &mut Cleaning,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     loop {
         let slice = read_from(path, place.offset, BATCH_BYTES)?;
         let mut text = Vec::new();
@@ -162,14 +177,37 @@ fn print_on(path: &Path, place: &mut Place, cleaning: &mut Cleaning, out: &mut O
 
 fn no_service(run_folder: &Path, run: &Run, service: &str) -> Failure {
     if let Some(at) = run.logs_removed_at_ms {
-        return Failure::not_found(format!("the logs of run {} were removed by retention (`:keep`) on {at}", run.id));
+        return Failure::not_found(format!(
+            "the logs of run {} were removed by retention (`:keep`) on {at}",
+            run.id
+        ));
     }
-    let names = std::fs::read_dir(run_folder.join("services")).into_iter().flatten().flatten();
-    let mut names: Vec<_> =
-        names.filter_map(|entry| Some(format!("`{}`", entry.file_name().to_str()?.strip_suffix(".log")?.replace("%2F", "/")))).collect();
+    let names = std::fs::read_dir(run_folder.join("services"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names: Vec<_> = names
+        .filter_map(|entry| {
+            Some(format!(
+                "`{}`",
+                entry
+                    .file_name()
+                    .to_str()?
+                    .strip_suffix(".log")?
+                    .replace("%2F", "/")
+            ))
+        })
+        .collect();
     names.sort();
-    let failure = Failure::not_found(format!("run {} has no log of a service `{service}`", run.id));
-    if names.is_empty() { failure } else { failure.hint(format!("it has {}", names.join(", "))) }
+    let failure = Failure::not_found(format!(
+        "run {} has no log of a service `{service}`",
+        run.id
+    ));
+    if names.is_empty() {
+        failure
+    } else {
+        failure.hint(format!("it has {}", names.join(", ")))
+    }
 }
 
 /// Prints lines as they come.
@@ -189,7 +227,11 @@ impl Text<'_, '_> {
     fn close(&mut self) -> Result<(), Failure> {
         let mut text = Vec::new();
         self.cleaning.reset(&mut text);
-        if text.is_empty() { Ok(()) } else { self.out.raw(&text) }
+        if text.is_empty() {
+            Ok(())
+        } else {
+            self.out.raw(&text)
+        }
     }
 }
 
@@ -202,7 +244,10 @@ impl Sink for Text<'_, '_> {
 
     fn lines(&mut self, lines: &[LogLine], steps: &[StepRow]) -> Result<(), Failure> {
         let mut text = Vec::new();
-        for line in lines.iter().filter(|line| self.job.is_none() || line.job.as_ref() == self.job) {
+        for line in lines
+            .iter()
+            .filter(|line| self.job.is_none() || line.job.as_ref() == self.job)
+        {
             if self.step != Some(line.seq) {
                 self.cleaning.reset(&mut text);
                 if std::mem::take(&mut self.open) {
@@ -214,7 +259,11 @@ impl Sink for Text<'_, '_> {
             self.cleaning.line(line, self.open, &mut text);
             self.open = line.partial;
         }
-        if text.is_empty() { Ok(()) } else { self.out.raw(&text) }
+        if text.is_empty() {
+            Ok(())
+        } else {
+            self.out.raw(&text)
+        }
     }
 
     fn moved(&mut self, from: &Run, to: RunId) {
@@ -227,7 +276,10 @@ impl Sink for Text<'_, '_> {
 fn heading(line: &LogLine, steps: &[StepRow], first: bool) -> String {
     match (&line.job, line.seq) {
         (Some(job), Some(seq)) => {
-            let command = steps.iter().find(|step| step.seq == seq).map_or_else(String::new, |step| short(&step.command, 120));
+            let command = steps
+                .iter()
+                .find(|step| step.seq == seq)
+                .map_or_else(String::new, |step| short(&step.command, 120));
             let command: String = command.chars().filter(|c| !c.is_control()).collect();
             format!("── {job} · {command}\n")
         }
@@ -290,20 +342,47 @@ struct StepLog<'a> {
 }
 
 impl Collected {
-    fn document<'a>(&mut self, run: &'a Run, jobs: &'a [JobRow], steps: &'a [StepRow], only: Option<&JobName>) -> Document<'a> {
+    fn document<'a>(
+        &mut self,
+        run: &'a Run,
+        jobs: &'a [JobRow],
+        steps: &'a [StepRow],
+        only: Option<&JobName>,
+    ) -> Document<'a> {
         let mut take = |seq| {
             let texts = self.texts.remove(&seq).unwrap_or_default();
-            texts.map(|text| String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+            texts.map(|text| {
+                String::from_utf8(text)
+                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+            })
         };
         let log = take(0).concat();
         let mut job_log = |job: &'a JobRow| {
-            let steps = steps.iter().filter(|step| step.job_id == job.job_id).map(|step| {
-                let [stdout, stderr] = take(step.seq);
-                StepLog { seq: step.seq, command: &step.command, exit_code: step.exit_code, stdout, stderr }
-            });
-            JobLog { job_id: &job.job_id, state: job.state, message: job.message.as_deref(), steps: steps.collect() }
+            let steps = steps
+                .iter()
+                .filter(|step| step.job_id == job.job_id)
+                .map(|step| {
+                    let [stdout, stderr] = take(step.seq);
+                    StepLog {
+                        seq: step.seq,
+                        command: &step.command,
+                        exit_code: step.exit_code,
+                        stdout,
+                        stderr,
+                    }
+                });
+            JobLog {
+                job_id: &job.job_id,
+                state: job.state,
+                message: job.message.as_deref(),
+                steps: steps.collect(),
+            }
         };
-        let jobs = jobs.iter().filter(|job| only.is_none_or(|only| job.job_id == *only)).map(&mut job_log).collect();
+        let jobs = jobs
+            .iter()
+            .filter(|job| only.is_none_or(|only| job.job_id == *only))
+            .map(&mut job_log)
+            .collect();
         Document { run, log, jobs }
     }
 }
@@ -312,20 +391,40 @@ impl Collected {
 fn yaml(document: &Document<'_>) -> String {
     let mut text = String::new();
     for job in &document.jobs {
-        text += &format!("{}:{}\n", quoted(job.job_id.as_str()), if job.steps.is_empty() { " []" } else { "" });
+        text += &format!(
+            "{}:{}\n",
+            quoted(job.job_id.as_str()),
+            if job.steps.is_empty() { " []" } else { "" }
+        );
         for step in &job.steps {
-            let exit = step.exit_code.map_or_else(|| "null".to_owned(), |code| code.to_string());
+            let exit = step
+                .exit_code
+                .map_or_else(|| "null".to_owned(), |code| code.to_string());
             text += &format!("  - command: {}\n    exit: {exit}\n", scalar(step.command));
-            text += &format!("    stdout: {}\n    stderr: {}\n", scalar(&step.stdout), scalar(&step.stderr));
+            text += &format!(
+                "    stdout: {}\n    stderr: {}\n",
+                scalar(&step.stdout),
+                scalar(&step.stderr)
+            );
         }
     }
-    if text.is_empty() { "{}\n".to_owned() } else { text }
+    if text.is_empty() {
+        "{}\n".to_owned()
+    } else {
+        text
+    }
 }
 
 /// A string as YAML: a block where it has lines and nothing that a block cannot hold.
 fn scalar(text: &str) -> String {
-    let odd = |c: char| (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}');
-    let blank_start = text.lines().next().is_none_or(|line| line.is_empty() || line.starts_with([' ', '\t']));
+    let odd = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}')
+    };
+    let blank_start = text
+        .lines()
+        .next()
+        .is_none_or(|line| line.is_empty() || line.starts_with([' ', '\t']));
     let body = text.trim_end_matches('\n');
     if !body.contains('\n') && text.len() <= body.len() || blank_start || text.contains(odd) {
         return quoted(text);
@@ -356,7 +455,9 @@ fn quoted(text: &str) -> String {
             '\n' => quoted += "\\n",
             '\t' => quoted += "\\t",
             '\r' => quoted += "\\r",
-            c if c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}') => quoted += &format!("\\u{:04x}", u32::from(c)),
+            c if c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}') => {
+                quoted += &format!("\\u{:04x}", u32::from(c))
+            }
             c => quoted.push(c),
         }
     }

@@ -18,16 +18,37 @@ use crate::store::Store;
 /// For those who ask what there is.
 pub(super) const OVERVIEW: [(&str, &str); 16] = [
     ("repo list | new NAME | rm NAME --yes", "repositories"),
-    ("repo rename OLD NEW", "call one otherwise; the old name leads there"),
-    ("run list [--repo --ref --state --limit]", "runs, newest first"),
+    (
+        "repo rename OLD NEW",
+        "call one otherwise; the old name leads there",
+    ),
+    (
+        "run list [--repo --ref --state --limit]",
+        "runs, newest first",
+    ),
     ("run show ID", "one run with its jobs and steps"),
     ("run logs ID [--job J] [--follow]", "its log, live"),
-    ("run wait | cancel | retry ID", "wait for its end, end it, repeat it"),
-    ("run artifacts list ID | get ID [NAME]", "what it kept; get writes it to standard output"),
-    ("run attach ID [COMMAND]", "a shell in its container, while it runs or is kept"),
-    ("run start REPO [--branch B] [--param K=V]", "start one by hand"),
+    (
+        "run wait | cancel | retry ID",
+        "wait for its end, end it, repeat it",
+    ),
+    (
+        "run artifacts list ID | get ID [NAME]",
+        "what it kept; get writes it to standard output",
+    ),
+    (
+        "run attach ID [COMMAND]",
+        "a shell in its container, while it runs or is kept",
+    ),
+    (
+        "run start REPO [--branch B] [--param K=V]",
+        "start one by hand",
+    ),
     ("schedule list [--repo R]", "what runs by itself, and when"),
-    ("cache list | clear REPO [NAME]", "what runs keep from one to the next"),
+    (
+        "cache list | clear REPO [NAME]",
+        "what runs keep from one to the next",
+    ),
     ("key list", "the keys that may connect"),
     ("login", "a link that signs a browser in"),
     ("status", "how the appliance is"),
@@ -121,17 +142,24 @@ impl Context<'_> {
     /// The database, which `serve` keeps.
     pub(super) fn store(&self) -> Result<Store, Failure> {
         if !self.paths.database().exists() {
-            let failure = Failure::failed(format!("there is no database in {} yet", self.paths.data().display()));
+            let failure = Failure::failed(format!(
+                "there is no database in {} yet",
+                self.paths.data().display()
+            ));
             return Err(failure.hint("`quire serve` makes it when it first starts"));
         }
-        Ok(Store::open_existing(&self.paths.database(), self.clock.clone())?)
+        Ok(Store::open_existing(
+            &self.paths.database(),
+            self.clock.clone(),
+        )?)
     }
 }
 
 /// Runs a command typed at the machine itself.
 pub(super) fn here(command: Manage) -> ExitCode {
     let paths = Paths::from_environment();
-    match owner::become_owner(&paths).and_then(|()| carry_out(&paths, command, &Caller::default())) {
+    match owner::become_owner(&paths).and_then(|()| carry_out(&paths, command, &Caller::default()))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.print(),
     }
@@ -145,7 +173,9 @@ pub(super) fn over_ssh(paths: &Paths, words: &[String], caller: &Caller) -> Exit
             Err(failure) => failure.print(),
         },
         // What is not on the list is refused like any other such command.
-        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Failure::from(Refusal::NotListed).print(),
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
+            Failure::from(Refusal::NotListed).print()
+        }
         Err(error) => {
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -154,7 +184,11 @@ pub(super) fn over_ssh(paths: &Paths, words: &[String], caller: &Caller) -> Exit
 }
 
 fn carry_out(paths: &Paths, command: Manage, caller: &Caller) -> Result<(), Failure> {
-    let context = Context { paths, caller, clock: Clock::system() };
+    let context = Context {
+        paths,
+        caller,
+        clock: Clock::system(),
+    };
     let mut stdout = io::stdout();
     let out = &mut Out::standard(&mut stdout, command.json());
     match command {

@@ -90,10 +90,13 @@ struct HookArgs {
 }
 
 /// The version, with the commit where the build knew it.
-static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("QUIRE_COMMIT").filter(|commit| !commit.is_empty()) {
-    Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
-    None => env!("CARGO_PKG_VERSION").to_owned(),
-});
+static VERSION: LazyLock<String> =
+    LazyLock::new(
+        || match option_env!("QUIRE_COMMIT").filter(|commit| !commit.is_empty()) {
+            Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+            None => env!("CARGO_PKG_VERSION").to_owned(),
+        },
+    );
 
 /// Parses the arguments, does what they say, and gives the exit code.
 #[must_use]
@@ -114,7 +117,12 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 /// The commands that must start in no time.
 fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
-    let name = arguments.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    let name = arguments
+        .first()
+        .map(Path::new)
+        .and_then(Path::file_name)
+        .and_then(OsStr::to_str)
+        .unwrap_or_default();
     let words: Vec<Option<&str>> = arguments.iter().skip(1).map(|word| word.to_str()).collect();
     match (name, words.as_slice()) {
         ("post-receive", _) | (_, [Some("hook"), Some("post-receive")]) => Some(post_receive()),
@@ -122,7 +130,10 @@ fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
         (_, [Some("exec"), ..]) => Some(exec::exec(&arguments[2..])),
         (_, [Some("driver"), manner @ ..]) => {
             let is = |word| manner.contains(&Some(word));
-            Some(crate::driver::child_main(Manner { gently: is("gently"), unconfined: is("unconfined") }))
+            Some(crate::driver::child_main(Manner {
+                gently: is("gently"),
+                unconfined: is("unconfined"),
+            }))
         }
         (_, [Some("health")]) => Some(health::health(&Paths::from_environment())),
         _ => None,

@@ -39,7 +39,13 @@ impl Cell {
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        Self { text: text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(), colour: None }
+        Self {
+            text: text
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect(),
+            colour: None,
+        }
     }
 }
 
@@ -58,7 +64,10 @@ impl From<RunState> for Cell {
             RunState::Failed => 31,
             RunState::Superseded => 90,
         };
-        Self { text: state.to_string(), colour: Some(colour) }
+        Self {
+            text: state.to_string(),
+            colour: Some(colour),
+        }
     }
 }
 
@@ -67,12 +76,24 @@ impl<'a> Out<'a> {
     pub(super) fn standard(stdout: &'a mut io::Stdout, json: bool) -> Self {
         let terminal = stdout.is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { terminal, colour: terminal && !plain, json, now: Clock::system().now(), writer: stdout }
+        Self {
+            terminal,
+            colour: terminal && !plain,
+            json,
+            now: Clock::system().now(),
+            writer: stdout,
+        }
     }
 
     #[cfg(test)]
     pub(super) fn test(writer: &'a mut dyn Write, json: bool, now: Millis) -> Self {
-        Self { writer, terminal: false, colour: false, json, now }
+        Self {
+            writer,
+            terminal: false,
+            colour: false,
+            json,
+            now,
+        }
     }
 
     pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
@@ -85,24 +106,40 @@ impl<'a> Out<'a> {
     }
 
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value).map_err(|error| Failure::failed(format!("the answer is no JSON: {error}")))?;
+        let text = serde_json::to_string(value)
+            .map_err(|error| Failure::failed(format!("the answer is no JSON: {error}")))?;
         // JSON allows these in its strings as they are; a terminal acts on them.
         let safe = |text: &str| {
-            text.chars().fold(String::with_capacity(text.len() + 16), |mut safe, c| {
-                if c.is_control() {
-                    safe += &format!("\\u{:04x}", u32::from(c))
-                } else {
-                    safe.push(c)
-                }
-                safe
-            })
+            text.chars()
+                .fold(String::with_capacity(text.len() + 16), |mut safe, c| {
+                    if c.is_control() {
+                        safe += &format!("\\u{:04x}", u32::from(c))
+                    } else {
+                        safe.push(c)
+                    }
+                    safe
+                })
         };
-        self.line(&if text.contains(char::is_control) { safe(&text) } else { text })
+        self.line(&if text.contains(char::is_control) {
+            safe(&text)
+        } else {
+            text
+        })
     }
 
     /// Prints rows under headings; columns as wide as their widest field, the last one as it is.
-    pub(super) fn table<const N: usize>(&mut self, headings: [&str; N], rows: &[[Cell; N]]) -> Result<(), Failure> {
-        let width = |at: usize| rows.iter().map(|row| row[at].text.chars().count()).chain([headings[at].len()]).max().unwrap_or(0);
+    pub(super) fn table<const N: usize>(
+        &mut self,
+        headings: [&str; N],
+        rows: &[[Cell; N]],
+    ) -> Result<(), Failure> {
+        let width = |at: usize| {
+            rows.iter()
+                .map(|row| row[at].text.chars().count())
+                .chain([headings[at].len()])
+                .max()
+                .unwrap_or(0)
+        };
         let widths: [usize; N] = std::array::from_fn(width);
         let headings = headings.map(Cell::from);
         for row in std::iter::once(&headings).chain(rows) {
@@ -110,7 +147,9 @@ impl<'a> Out<'a> {
             for (cell, width) in row.iter().zip(widths) {
                 let padding = " ".repeat(width - cell.text.chars().count() + 2);
                 match cell.colour.filter(|_| self.colour) {
-                    Some(colour) => line += &format!("\u{1b}[{colour}m{}\u{1b}[0m{padding}", cell.text),
+                    Some(colour) => {
+                        line += &format!("\u{1b}[{colour}m{}\u{1b}[0m{padding}", cell.text)
+                    }
                     None => line += &(cell.text.clone() + &padding),
                 }
             }
@@ -130,7 +169,10 @@ impl<'a> Out<'a> {
 
     /// How long something took, or has taken until now.
     pub(super) fn took(&self, start: Option<Millis>, end: Option<Millis>) -> String {
-        start.map_or_else(|| "-".to_owned(), |start| span(end.unwrap_or(self.now).since(start)))
+        start.map_or_else(
+            || "-".to_owned(),
+            |start| span(end.unwrap_or(self.now).since(start)),
+        )
     }
 }
 
@@ -154,15 +196,24 @@ mod tests {
         let mut text = Vec::new();
         let mut out = Out::test(&mut text, false, Millis(3_700_000));
         (out.terminal, out.colour) = (terminal, terminal);
-        let (when, took) = (out.when(Some(Millis(100_000))), out.took(Some(Millis(3_699_500)), None));
-        let rows = [[Cell::from("ü\u{1b}x"), RunState::Failed.into(), when.into()], ["long name".into(), "-".into(), took.into()]];
+        let (when, took) = (
+            out.when(Some(Millis(100_000))),
+            out.took(Some(Millis(3_699_500)), None),
+        );
+        let rows = [
+            [Cell::from("ü\u{1b}x"), RunState::Failed.into(), when.into()],
+            ["long name".into(), "-".into(), took.into()],
+        ];
         out.table(["A", "STATE", "WHEN"], &rows).unwrap();
         String::from_utf8(text).unwrap()
     }
 
     #[test]
     fn tables_are_aligned_and_plain_unless_a_person_reads() {
-        assert_eq!(printed(false), "A          STATE   WHEN\nü x        failed  1970-01-01T00:01:40.000Z\nlong name  -       500 ms\n");
+        assert_eq!(
+            printed(false),
+            "A          STATE   WHEN\nü x        failed  1970-01-01T00:01:40.000Z\nlong name  -       500 ms\n"
+        );
         assert_eq!(
             printed(true),
             "A          STATE   WHEN\nü x        \u{1b}[31mfailed\u{1b}[0m  1 h 0 min ago\nlong name  -       500 ms\n"
@@ -171,9 +222,14 @@ mod tests {
 
     #[test]
     fn spans() {
-        for (millis, text) in
-            [(0, "0 ms"), (999, "999 ms"), (59_999, "59 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min"), (200_000_000, "2 d")]
-        {
+        for (millis, text) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (59_999, "59 s"),
+            (61_000, "1 min 1 s"),
+            (7_260_000, "2 h 1 min"),
+            (200_000_000, "2 d"),
+        ] {
             assert_eq!(span(millis), text);
         }
     }

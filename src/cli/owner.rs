@@ -13,8 +13,11 @@ use crate::paths::Paths;
 pub(super) fn become_owner(paths: &Paths) -> Result<(), Failure> {
     let data = paths.data();
     let metadata = fs::metadata(data).map_err(|error| {
-        Failure::failed(format!("there is no appliance in {}: {error}", data.display()))
-            .hint("QUIRE_DATA names the folder; `scripts/up` starts an appliance")
+        Failure::failed(format!(
+            "there is no appliance in {}: {error}",
+            data.display()
+        ))
+        .hint("QUIRE_DATA names the folder; `scripts/up` starts an appliance")
     })?;
     if !geteuid().is_root() || metadata.uid() == 0 {
         return Ok(());
@@ -23,5 +26,10 @@ pub(super) fn become_owner(paths: &Paths) -> Result<(), Failure> {
     setgroups(&[group])
         .and_then(|()| setgid(group))
         .and_then(|()| setuid(user))
-        .map_err(|error| Failure::failed(format!("cannot become user {user}, who owns {}: {error}", data.display())))
+        .map_err(|error| {
+            Failure::failed(format!(
+                "cannot become user {user}, who owns {}: {error}",
+                data.display()
+            ))
+        })
 }

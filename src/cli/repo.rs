@@ -57,7 +57,10 @@ pub(super) enum RepoCommand {
 
 impl RepoCommand {
     pub(super) fn json(&self) -> bool {
-        let (Self::List(format) | Self::New { format, .. } | Self::Rename { format, .. } | Self::Rm { format, .. }) = self;
+        let (Self::List(format)
+        | Self::New { format, .. }
+        | Self::Rename { format, .. }
+        | Self::Rm { format, .. }) = self;
         format.json
     }
 }
@@ -90,7 +93,11 @@ struct Renamed<'a> {
 }
 
 /// Carries a command out.
-pub(super) fn repo(context: &Context<'_>, command: &RepoCommand, out: &mut Out<'_>) -> Result<(), Failure> {
+pub(super) fn repo(
+    context: &Context<'_>,
+    command: &RepoCommand,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     match command {
         RepoCommand::List(_) => list(context, out),
         RepoCommand::New { name, .. } => new(context, name, out),
@@ -102,12 +109,26 @@ pub(super) fn repo(context: &Context<'_>, command: &RepoCommand, out: &mut Out<'
 fn list(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
     let git = Git::new(context.paths);
     // Before the server's first start there is no database, and repositories may be there already.
-    let summaries = if context.paths.database().exists() { context.store()?.repo_summaries()? } else { Vec::new() };
-    let mut summaries: HashMap<RepoName, RepoSummary> = summaries.into_iter().map(|summary| (summary.repo.clone(), summary)).collect();
+    let summaries = if context.paths.database().exists() {
+        context.store()?.repo_summaries()?
+    } else {
+        Vec::new()
+    };
+    let mut summaries: HashMap<RepoName, RepoSummary> = summaries
+        .into_iter()
+        .map(|summary| (summary.repo.clone(), summary))
+        .collect();
     let row = |repo: RepoName| {
         let summary = summaries.remove(&repo);
-        let (last_push_ms, newest_run) = summary.map_or((None, None), |summary| (summary.last_push_ms, summary.newest_run));
-        Row { default_branch: git.default_branch(&repo).ok().flatten(), repo, last_push_ms, newest_run }
+        let (last_push_ms, newest_run) = summary.map_or((None, None), |summary| {
+            (summary.last_push_ms, summary.newest_run)
+        });
+        Row {
+            default_branch: git.default_branch(&repo).ok().flatten(),
+            repo,
+            last_push_ms,
+            newest_run,
+        }
     };
     show(git.list()?.into_iter().map(row).collect(), out)
 }
@@ -120,9 +141,17 @@ fn show(repos: Vec<Row>, out: &mut Out<'_>) -> Result<(), Failure> {
         return out.line("no repositories yet; a push creates one");
     }
     let cells = |row: &Row| {
-        let state = row.newest_run.as_ref().map_or_else(|| "-".into(), |run| Cell::from(run.state));
+        let state = row
+            .newest_run
+            .as_ref()
+            .map_or_else(|| "-".into(), |run| Cell::from(run.state));
         let branch = row.default_branch.as_deref().unwrap_or("-");
-        [row.repo.as_str().into(), branch.into(), out.when(row.last_push_ms).into(), state]
+        [
+            row.repo.as_str().into(),
+            branch.into(),
+            out.when(row.last_push_ms).into(),
+            state,
+        ]
     };
     let rows: Vec<_> = repos.iter().map(cells).collect();
     out.table(["REPOSITORY", "BRANCH", "LAST PUSH", "NEWEST RUN"], &rows)
@@ -133,20 +162,33 @@ fn new(context: &Context<'_>, name: &RepoName, out: &mut Out<'_>) -> Result<(), 
     let led_to = git.current(name);
     if led_to == *name {
         if !git.create(name)? {
-            return Err(Failure::failed(format!("the repository `{name}` exists already")));
+            return Err(Failure::failed(format!(
+                "the repository `{name}` exists already"
+            )));
         }
     } else {
         let renaming = Renaming::new(context.paths, context.store()?);
         renaming.hold()?.take_back(name)?;
     }
     if out.json {
-        return out.json(&Rows { repos: vec![Named { repo: name }] });
+        return out.json(&Rows {
+            repos: vec![Named { repo: name }],
+        });
     }
-    let taken = if led_to == *name { String::new() } else { format!("; the name no longer leads to {led_to}") };
+    let taken = if led_to == *name {
+        String::new()
+    } else {
+        format!("; the name no longer leads to {led_to}")
+    };
     out.line(&format!("created repository {name}{taken}"))
 }
 
-fn rename(context: &Context<'_>, name: &RepoName, new_name: &RepoName, out: &mut Out<'_>) -> Result<(), Failure> {
+fn rename(
+    context: &Context<'_>,
+    name: &RepoName,
+    new_name: &RepoName,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     let git = Git::new(context.paths);
     let renaming = Renaming::new(context.paths, context.store()?);
     match renaming.hold()?.rename(name, new_name) {
@@ -162,22 +204,37 @@ fn rename(context: &Context<'_>, name: &RepoName, new_name: &RepoName, out: &mut
     // Its runs may be claimed again.
     hook::wake(context.paths);
     if out.json {
-        return out.json(&Rows { repos: vec![Renamed { repo: new_name, former_name: name }] });
+        return out.json(&Rows {
+            repos: vec![Renamed {
+                repo: new_name,
+                former_name: name,
+            }],
+        });
     }
-    out.line(&format!("renamed {name} to {new_name}; {name} leads there until something else takes the name"))
+    out.line(&format!(
+        "renamed {name} to {new_name}; {name} leads there until something else takes the name"
+    ))
 }
 
 /// Has the runs of a repository stopped, so that nothing writes where everything is about to go.
 fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let active: Vec<_> = store.active_runs()?.into_iter().filter(|run| run.repo == *name).collect();
+        let active: Vec<_> = store
+            .active_runs()?
+            .into_iter()
+            .filter(|run| run.repo == *name)
+            .collect();
         if active.is_empty() {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            let failure = Failure::failed(format!("a run of `{name}` is still being stopped, so nothing was removed"));
-            return Err(failure.hint("`run list --state active` shows it; try again when it has ended"));
+            let failure = Failure::failed(format!(
+                "a run of `{name}` is still being stopped, so nothing was removed"
+            ));
+            return Err(
+                failure.hint("`run list --state active` shows it; try again when it has ended")
+            );
         }
         for run in active.iter().filter(|run| run.stop_requested.is_none()) {
             store.request_cancel(run.id)?;
@@ -188,27 +245,49 @@ fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(),
 }
 
 fn has_runs(store: &Store, name: &RepoName) -> Result<bool, Failure> {
-    let filter = RunFilter { repo: Some(name.clone()), limit: 1, ..RunFilter::default() };
+    let filter = RunFilter {
+        repo: Some(name.clone()),
+        limit: 1,
+        ..RunFilter::default()
+    };
     Ok(!store.list_runs(&filter)?.is_empty())
 }
 
-fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) -> Result<(), Failure> {
+fn remove(
+    context: &Context<'_>,
+    name: &RepoName,
+    yes: bool,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     let git = Git::new(context.paths);
-    let renaming = if context.paths.database().exists() { Some(Renaming::new(context.paths, context.store()?)) } else { None };
+    let renaming = if context.paths.database().exists() {
+        Some(Renaming::new(context.paths, context.store()?))
+    } else {
+        None
+    };
     let names = renaming.as_ref().map(Renaming::hold).transpose()?;
     // A rename that was begun comes first; one that cannot go on (a full disk, perhaps) keeps nobody from making room.
     let settle = || names.as_ref().map(Names::settle);
     let _ = settle();
     let current = git.current(name);
     if current != *name {
-        return Err(RenameError::Former { name: name.clone(), repo: current }.into());
+        return Err(RenameError::Former {
+            name: name.clone(),
+            repo: current,
+        }
+        .into());
     }
     // What an earlier `rm` that was cut off left is removed as well.
-    if !git.exists(name)? && run_folders(context.paths, name)?.is_empty() && (names.is_none() || !has_runs(&context.store()?, name)?) {
+    if !git.exists(name)?
+        && run_folders(context.paths, name)?.is_empty()
+        && (names.is_none() || !has_runs(&context.store()?, name)?)
+    {
         return Err(no_repository(&git, name)?);
     }
     if !yes {
-        let failure = Failure::usage(format!("`repo rm` removes `{name}`, its runs and their logs for good"));
+        let failure = Failure::usage(format!(
+            "`repo rm` removes `{name}`, its runs and their logs for good"
+        ));
         return Err(failure.hint("say `--yes` if that is what you want"));
     }
     if names.is_some() {
@@ -225,6 +304,19 @@ fn remove(context: &Context<'_>, name: &RepoName, yes: bool, out: &mut Out<'_>) 
     // The names that led to it are free; the server sees to it as well.
     let _ = settle();
     // Best effort: of a repository that is gone, the server removes them by itself.
-    let _ = hook::ask(context.paths, &SocketRequest::ClearCaches { repo: name.clone(), name: None }, PATIENCE);
-    if out.json { out.json(&Rows { repos: vec![Named { repo: name }] }) } else { out.line(&format!("removed repository {name}")) }
+    let _ = hook::ask(
+        context.paths,
+        &SocketRequest::ClearCaches {
+            repo: name.clone(),
+            name: None,
+        },
+        PATIENCE,
+    );
+    if out.json {
+        out.json(&Rows {
+            repos: vec![Named { repo: name }],
+        })
+    } else {
+        out.line(&format!("removed repository {name}"))
+    }
 }

@@ -37,7 +37,11 @@ pub(super) struct Failure {
 
 impl Failure {
     fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub(super) fn failed(message: impl Into<String>) -> Self {
@@ -91,7 +95,10 @@ impl Failure {
 }
 
 fn printable(text: &str) -> String {
-    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.trim_end()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// Why `quire serve` ended. Exit code 78 (EX_CONFIG) tells init to try again slowly: a person has to act first.
@@ -123,9 +130,13 @@ pub(super) fn serve(error: &ServeError) -> ExitCode {
 impl From<GitError> for Failure {
     fn from(error: GitError) -> Self {
         match error {
-            GitError::NoRepository(_) => Self::of(NOT_FOUND, &error).hint("`repo list` shows the repositories there are"),
+            GitError::NoRepository(_) => {
+                Self::of(NOT_FOUND, &error).hint("`repo list` shows the repositories there are")
+            }
             GitError::NameOfRun(_) => Self::of(USAGE, &error).hint("give it another name"),
-            GitError::Start { .. } => Self::of(FAILED, &error).hint("is git installed and in PATH?"),
+            GitError::Start { .. } => {
+                Self::of(FAILED, &error).hint("is git installed and in PATH?")
+            }
             GitError::Talk { .. }
             | GitError::TimedOut { .. }
             | GitError::TooLong { .. }
@@ -141,10 +152,17 @@ impl From<GitError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NoSuchRun(_) => Self::of(NOT_FOUND, &error).hint("`run list` shows the runs there are"),
-            StoreError::AmbiguousRun(_) => Self::of(USAGE, &error).hint("give more digits of the id; `run list` shows it whole"),
-            StoreError::NotEnded { .. } => Self::of(FAILED, &error).hint("`run cancel` ends it, `run wait` waits for it"),
-            StoreError::Newer { .. } => Self::of(FAILED, &error).hint("use the quire that wrote it, or a newer one"),
+            StoreError::NoSuchRun(_) => {
+                Self::of(NOT_FOUND, &error).hint("`run list` shows the runs there are")
+            }
+            StoreError::AmbiguousRun(_) => Self::of(USAGE, &error)
+                .hint("give more digits of the id; `run list` shows it whole"),
+            StoreError::NotEnded { .. } => {
+                Self::of(FAILED, &error).hint("`run cancel` ends it, `run wait` waits for it")
+            }
+            StoreError::Newer { .. } => {
+                Self::of(FAILED, &error).hint("use the quire that wrote it, or a newer one")
+            }
             _ => Self::of(FAILED, &error),
         }
     }
@@ -170,12 +188,18 @@ impl From<SessionError> for Failure {
 
 impl From<RenameError> for Failure {
     fn from(error: RenameError) -> Self {
-        let code = if matches!(error, RenameError::Unknown(_)) { NOT_FOUND } else { FAILED };
+        let code = if matches!(error, RenameError::Unknown(_)) {
+            NOT_FOUND
+        } else {
+            FAILED
+        };
         let failure = Self::of(code, &error);
         match error {
             RenameError::Git(error) => error.into(),
             RenameError::Store(error) => error.into(),
-            RenameError::Leftovers(name) => failure.hint(format!("`repo rm {name} --yes` removes them")),
+            RenameError::Leftovers(name) => {
+                failure.hint(format!("`repo rm {name} --yes` removes them"))
+            }
             RenameError::Busy => failure.hint("try again in a moment"),
             RenameError::Former { repo, .. } => failure.hint(format!("say `{repo}`")),
             _ => failure,

@@ -117,7 +117,11 @@ impl RunCommand {
 
 /// A ref as people say it: a branch's name, or any full name.
 pub(super) fn ref_name(text: &str) -> Result<RefName, crate::names::NameError> {
-    if text.starts_with("refs/") { text.parse() } else { format!("refs/heads/{text}").parse() }
+    if text.starts_with("refs/") {
+        text.parse()
+    } else {
+        format!("refs/heads/{text}").parse()
+    }
 }
 
 #[derive(Serialize)]
@@ -135,21 +139,44 @@ struct Whole<'a> {
 }
 
 /// Carries a command out.
-pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>) -> Result<(), Failure> {
+pub(super) fn run(
+    context: &Context<'_>,
+    command: &RunCommand,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     let store = context.store()?;
     let find = |one: &One| store.resolve_run(&one.id);
-    let get = |id: RunId| store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")));
+    let get = |id: RunId| {
+        store
+            .run(id)?
+            .ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))
+    };
     match command {
         RunCommand::Artifacts(command) => artifacts::artifacts(context, &store, command, out),
         RunCommand::List(args) => {
-            let filter =
-                RunFilter { repo: args.repo.clone(), ref_name: args.ref_name.clone(), state: args.state, before: None, limit: args.limit };
+            let filter = RunFilter {
+                repo: args.repo.clone(),
+                ref_name: args.ref_name.clone(),
+                state: args.state,
+                before: None,
+                limit: args.limit,
+            };
             list(&store.list_runs(&filter)?, out)
         }
         RunCommand::Show(one) => {
             let run = get(find(one)?)?;
-            let jobs = if out.json { store.jobs(run.id)? } else { store.jobs_without_outputs(run.id)? };
-            show(&run, &jobs, &store.steps(run.id)?, store.kept_container(run.id)?, out)
+            let jobs = if out.json {
+                store.jobs(run.id)?
+            } else {
+                store.jobs_without_outputs(run.id)?
+            };
+            show(
+                &run,
+                &jobs,
+                &store.steps(run.id)?,
+                store.kept_container(run.id)?,
+                out,
+            )
         }
         RunCommand::Cancel(one) => {
             let id = find(one)?;
@@ -160,14 +187,31 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
                 if store.release_container(id)? {
                     return told(&run, "has ended; its container goes within a minute", out);
                 }
-                return Err(Failure::failed(format!("run {id} has ended already: it is {}", run.state)));
+                return Err(Failure::failed(format!(
+                    "run {id} has ended already: it is {}",
+                    run.state
+                )));
             }
-            told(&run, if run.state.is_final() { "canceled" } else { "asked to stop" }, out)
+            told(
+                &run,
+                if run.state.is_final() {
+                    "canceled"
+                } else {
+                    "asked to stop"
+                },
+                out,
+            )
         }
         RunCommand::Attach(args) => attach::attach(context, store.resolve_run(&args.id)?, args),
         RunCommand::Start(args) => told(&start::start(context, args)?, "queued", out),
         RunCommand::Retry(args) => {
-            let run = store.retry(find(&args.one)?, Repeat { only_failed: args.failed, keep: args.keep })?;
+            let run = store.retry(
+                find(&args.one)?,
+                Repeat {
+                    only_failed: args.failed,
+                    keep: args.keep,
+                },
+            )?;
             hook::wake(context.paths);
             told(&run, "queued", out)
         }
@@ -176,7 +220,9 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             let mut appliance = Appliance::new(store.clone(), context.paths);
             let run = follow::to_end(&mut appliance, id, true, &mut Hush::new(out.json))?;
             if out.json {
-                out.json(&Runs { runs: std::slice::from_ref(&run) })?;
+                out.json(&Runs {
+                    runs: std::slice::from_ref(&run),
+                })?;
             }
             ended(&run, out.json)
         }
@@ -184,16 +230,46 @@ pub(super) fn run(context: &Context<'_>, command: &RunCommand, out: &mut Out<'_>
             let mut appliance = Appliance::new(store.clone(), context.paths);
             let id = store.resolve_run(&args.id)?;
             if let Some(service) = &args.service {
-                let run = logs::service(&mut appliance, context.paths, id, service, args.follow, Cleaning::new(args.raw), out)?;
-                return if args.follow { ended(&run, false) } else { Ok(()) };
+                let run = logs::service(
+                    &mut appliance,
+                    context.paths,
+                    id,
+                    service,
+                    args.follow,
+                    Cleaning::new(args.raw),
+                    out,
+                )?;
+                return if args.follow {
+                    ended(&run, false)
+                } else {
+                    Ok(())
+                };
             }
-            let format = if args.json { LogFormat::Json } else { args.format };
+            let format = if args.json {
+                LogFormat::Json
+            } else {
+                args.format
+            };
             let cleaning = Cleaning::new(args.raw);
-            let run = logs::logs(&mut appliance, id, args.job.as_ref(), args.follow, format, cleaning, out)?;
+            let run = logs::logs(
+                &mut appliance,
+                id,
+                args.job.as_ref(),
+                args.follow,
+                format,
+                cleaning,
+                out,
+            )?;
             if let Some(at) = run.logs_removed_at_ms {
-                follow::say(&format!("the log of this run was removed by retention (`:keep`) on {at}"));
+                follow::say(&format!(
+                    "the log of this run was removed by retention (`:keep`) on {at}"
+                ));
             }
-            if args.follow { ended(&run, format != LogFormat::Text) } else { Ok(()) }
+            if args.follow {
+                ended(&run, format != LogFormat::Text)
+            } else {
+                Ok(())
+            }
         }
     }
 }
@@ -203,7 +279,11 @@ fn ended(run: &Run, quiet: bool) -> Result<(), Failure> {
     if !quiet {
         follow::say(&outcome(run));
     }
-    if run.state == RunState::Complete { Ok(()) } else { Err(Failure::silent(FAILED)) }
+    if run.state == RunState::Complete {
+        Ok(())
+    } else {
+        Err(Failure::silent(FAILED))
+    }
 }
 
 /// How a run ended, in one line.
@@ -226,7 +306,13 @@ fn outcome(run: &Run) -> String {
 
 /// One run to which something was done.
 fn told(run: &Run, what: &str, out: &mut Out<'_>) -> Result<(), Failure> {
-    if out.json { out.json(&Runs { runs: std::slice::from_ref(run) }) } else { out.line(&format!("run {} {what}", run.id)) }
+    if out.json {
+        out.json(&Runs {
+            runs: std::slice::from_ref(run),
+        })
+    } else {
+        out.line(&format!("run {} {what}", run.id))
+    }
 }
 
 fn list(runs: &[Run], out: &mut Out<'_>) -> Result<(), Failure> {
@@ -245,16 +331,46 @@ fn list(runs: &[Run], out: &mut Out<'_>) -> Result<(), Failure> {
             run.sha.short().into(),
             out.when(Some(run.queued_at_ms)).into(),
             out.took(run.started_at_ms, run.finished_at_ms).into(),
-            short(run.message.as_deref().or(run.failure_kind.map(crate::run::FailureKind::as_str)).unwrap_or_default(), 60).into(),
+            short(
+                run.message
+                    .as_deref()
+                    .or(run.failure_kind.map(crate::run::FailureKind::as_str))
+                    .unwrap_or_default(),
+                60,
+            )
+            .into(),
         ]
     };
     let rows: Vec<_> = runs.iter().map(cells).collect();
-    out.table(["RUN", "STATE", "REPOSITORY", "REF", "COMMIT", "QUEUED", "TOOK", "WHY"], &rows)
+    out.table(
+        [
+            "RUN",
+            "STATE",
+            "REPOSITORY",
+            "REF",
+            "COMMIT",
+            "QUEUED",
+            "TOOK",
+            "WHY",
+        ],
+        &rows,
+    )
 }
 
-fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], kept: Option<Kept>, out: &mut Out<'_>) -> Result<(), Failure> {
+fn show(
+    run: &Run,
+    jobs: &[JobRow],
+    steps: &[StepRow],
+    kept: Option<Kept>,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     if out.json {
-        return out.json(&Whole { run, jobs, steps, kept });
+        return out.json(&Whole {
+            run,
+            jobs,
+            steps,
+            kept,
+        });
     }
     let mut facts: Vec<[Cell; 2]> = vec![
         ["run".into(), run.id.to_string().into()],
@@ -264,7 +380,10 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], kept: Option<Kept>, out: 
         ["commit".into(), run.sha.as_str().into()],
         ["trigger".into(), run.trigger.as_str().into()],
         ["queued".into(), out.when(Some(run.queued_at_ms)).into()],
-        ["took".into(), out.took(run.started_at_ms, run.finished_at_ms).into()],
+        [
+            "took".into(),
+            out.took(run.started_at_ms, run.finished_at_ms).into(),
+        ],
     ];
     let optional = [
         ("failure", run.failure_kind.map(|kind| kind.to_string())),
@@ -272,16 +391,50 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], kept: Option<Kept>, out: 
         ("pusher", run.pusher.clone()),
         ("executor", run.executor.map(|kind| kind.to_string())),
         ("image", run.image_tag.clone()),
-        ("repeats", run.retry_of.map(|id| if run.only_failed { format!("what failed of {id}") } else { id.to_string() })),
+        (
+            "repeats",
+            run.retry_of.map(|id| {
+                if run.only_failed {
+                    format!("what failed of {id}")
+                } else {
+                    id.to_string()
+                }
+            }),
+        ),
         ("only job", run.only_job.clone()),
-        ("kept", kept.map(|kept| format!("its container, until {}; `run attach {}`", kept.until_ms, run.id))),
+        (
+            "kept",
+            kept.map(|kept| {
+                format!(
+                    "its container, until {}; `run attach {}`",
+                    kept.until_ms, run.id
+                )
+            }),
+        ),
         ("group", run.group_name.clone()),
-        ("source", Some(run.source.clone()).filter(|_| run.trigger != Trigger::Push)),
-        ("parameters", run.params.as_ref().filter(|params| !params.is_empty()).map(parameters)),
+        (
+            "source",
+            Some(run.source.clone()).filter(|_| run.trigger != Trigger::Push),
+        ),
+        (
+            "parameters",
+            run.params
+                .as_ref()
+                .filter(|params| !params.is_empty())
+                .map(parameters),
+        ),
         ("superseded by", run.superseded_by.map(|id| id.to_string())),
     ];
-    facts.extend(optional.into_iter().filter_map(|(name, value)| Some([name.into(), value?.into()])));
-    let width = facts.iter().map(|[name, _]| name.width()).max().unwrap_or(0);
+    facts.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.into(), value?.into()])),
+    );
+    let width = facts
+        .iter()
+        .map(|[name, _]| name.width())
+        .max()
+        .unwrap_or(0);
     for [name, value] in facts {
         out.line(&format!("{:<width$}  {}", name.plain(), value.plain()))?;
     }
@@ -293,7 +446,14 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], kept: Option<Kept>, out: 
                 job.job_id.as_str().into(),
                 job.state.as_str().into(),
                 took.into(),
-                short(&job.reused_from.map(|run| format!("result of run {run}")).or(job.message.clone()).unwrap_or_default(), 80).into(),
+                short(
+                    &job.reused_from
+                        .map(|run| format!("result of run {run}"))
+                        .or(job.message.clone())
+                        .unwrap_or_default(),
+                    80,
+                )
+                .into(),
             ]
         };
         let rows: Vec<_> = jobs.iter().map(row).collect();
@@ -302,9 +462,17 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], kept: Option<Kept>, out: 
     if !steps.is_empty() {
         out.line("")?;
         let row = |step: &StepRow| {
-            let exit = step.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+            let exit = step
+                .exit_code
+                .map_or_else(|| "-".to_owned(), |code| code.to_string());
             let took = out.took(Some(step.started_at_ms), step.finished_at_ms);
-            [step.seq.to_string().into(), step.job_id.as_str().into(), exit.into(), took.into(), short(&step.command, 80).into()]
+            [
+                step.seq.to_string().into(),
+                step.job_id.as_str().into(),
+                exit.into(),
+                took.into(),
+                short(&step.command, 80).into(),
+            ]
         };
         let rows: Vec<_> = steps.iter().map(row).collect();
         out.table(["STEP", "JOB", "EXIT", "TOOK", "COMMAND"], &rows)?;
@@ -314,7 +482,9 @@ fn show(run: &Run, jobs: &[JobRow], steps: &[StepRow], kept: Option<Kept>, out: 
 
 /// Parameters as they are typed.
 fn parameters(params: &serde_json::Map<String, serde_json::Value>) -> String {
-    let one = |(name, value): (&String, &serde_json::Value)| format!("{name}={}", short(value.as_str().unwrap_or_default(), 60));
+    let one = |(name, value): (&String, &serde_json::Value)| {
+        format!("{name}={}", short(value.as_str().unwrap_or_default(), 60))
+    };
     params.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 

@@ -35,7 +35,11 @@ struct Schedules {
 }
 
 /// Carries a command out.
-pub(super) fn schedule(context: &Context<'_>, command: &ScheduleCommand, out: &mut Out<'_>) -> Result<(), Failure> {
+pub(super) fn schedule(
+    context: &Context<'_>,
+    command: &ScheduleCommand,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     let ScheduleCommand::List { repo, .. } = command;
     let schedules = context.store()?.schedules(repo.as_ref())?;
     if out.json {
@@ -45,7 +49,11 @@ pub(super) fn schedule(context: &Context<'_>, command: &ScheduleCommand, out: &m
         return out.line("no schedules");
     }
     let row = |row: &ScheduleRow| {
-        let problem = row.problem.as_ref().map(|problem| format!("of an older commit: {problem}")).unwrap_or_default();
+        let problem = row
+            .problem
+            .as_ref()
+            .map(|problem| format!("of an older commit: {problem}"))
+            .unwrap_or_default();
         let next = row.next_at_ms.to_string();
         [
             row.repo.as_str().into(),

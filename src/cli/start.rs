@@ -44,12 +44,26 @@ pub(super) struct StartArgs {
 /// `NAME=VALUE`, with a name that can be written in a pipeline.
 fn param(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it like NAME=VALUE")?;
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    if !first || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-        return Err("a name is letters, digits, `_` and `-`, starts with a letter, and has 64 at most".to_owned());
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if !first
+        || name.len() > 64
+        || !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    {
+        return Err(
+            "a name is letters, digits, `_` and `-`, starts with a letter, and has 64 at most"
+                .to_owned(),
+        );
     }
     if value.len() > MAX_VALUE || value.contains('\0') {
-        return Err(format!("a value is text of at most {} KiB", MAX_VALUE >> 10));
+        return Err(format!(
+            "a value is text of at most {} KiB",
+            MAX_VALUE >> 10
+        ));
     }
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -58,12 +72,19 @@ fn param(text: &str) -> Result<(String, String), String> {
 pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Failure> {
     let mut params = Map::new();
     for (name, value) in &args.params {
-        if params.insert(name.clone(), Value::from(value.as_str())).is_some() {
-            return Err(Failure::usage(format!("the parameter `{name}` is given twice")));
+        if params
+            .insert(name.clone(), Value::from(value.as_str()))
+            .is_some()
+        {
+            return Err(Failure::usage(format!(
+                "the parameter `{name}` is given twice"
+            )));
         }
     }
     if params.len() > MAX_PARAMS {
-        return Err(Failure::usage(format!("there are more than {MAX_PARAMS} parameters")));
+        return Err(Failure::usage(format!(
+            "there are more than {MAX_PARAMS} parameters"
+        )));
     }
     let git = Git::new(context.paths);
     let repo = git.current(&args.repo);
@@ -73,7 +94,9 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
     let store = context.store()?;
     let ref_name = match &args.ref_name {
         Some(name) => name.clone(),
-        None => git.head(&repo)?.ok_or_else(|| Failure::failed("the repository has no default branch").hint("name one: --branch"))?,
+        None => git.head(&repo)?.ok_or_else(|| {
+            Failure::failed("the repository has no default branch").hint("name one: --branch")
+        })?,
     };
     let (sha, may_group) = commit(context, &git, &repo, &ref_name)?;
     let run = NewRun {
@@ -87,7 +110,12 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
         ..NewRun::of_push(repo, ref_name, sha, context.clock.now())
     };
     let id = store.start_run(&run)?;
-    let heard = hook::ask(context.paths, &SocketRequest::Wake, Duration::from_millis(500)).is_ok();
+    let heard = hook::ask(
+        context.paths,
+        &SocketRequest::Wake,
+        Duration::from_millis(500),
+    )
+    .is_ok();
     let run = looked_at(&store, id, if heard { PATIENCE } else { Duration::ZERO })?;
     match (&run.failure_kind, &run.message) {
         (Some(FailureKind::Pipeline), Some(message)) => {
@@ -103,7 +131,9 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Fail
 fn looked_at(store: &Store, id: RunId, patience: Duration) -> Result<Run, Failure> {
     let until = Instant::now() + patience;
     loop {
-        let run = store.run(id)?.ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))?;
+        let run = store
+            .run(id)?
+            .ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))?;
         let waits = run.state == RunState::Pending && run.message.is_some();
         if run.state.is_final() || waits || !store.jobs(id)?.is_empty() || Instant::now() >= until {
             return Ok(run);
@@ -116,19 +146,41 @@ fn looked_at(store: &Store, id: RunId, patience: Duration) -> Result<Run, Failur
 pub(super) fn no_repository(git: &Git, name: &RepoName) -> Result<Failure, Failure> {
     let names = git.list()?;
     let failure = Failure::from(GitError::NoRepository(name.clone()));
-    Ok(nearest(name, &names).map(|near| format!("did you mean `{near}`?")).into_iter().fold(failure, Failure::hint))
+    Ok(nearest(name, &names)
+        .map(|near| format!("did you mean `{near}`?"))
+        .into_iter()
+        .fold(failure, Failure::hint))
 }
 
 /// What a ref stands at, which must have a pipeline; and whether that may name a group.
-fn commit(context: &Context<'_>, git: &Git, repo: &RepoName, ref_name: &RefName) -> Result<(ObjectId, bool), Failure> {
+fn commit(
+    context: &Context<'_>,
+    git: &Git,
+    repo: &RepoName,
+    ref_name: &RefName,
+) -> Result<(ObjectId, bool), Failure> {
     let folder = context.paths.repo(repo);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::failed(format!("git cannot be asked: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::failed(format!("git cannot be asked: {error}")))?;
     let (sha, facts) = runtime.block_on(async {
-        let Some(sha) = git.push_facts(&folder, &[], &[ref_name]).await?.refs.into_iter().next().flatten() else {
+        let Some(sha) = git
+            .push_facts(&folder, &[], &[ref_name])
+            .await?
+            .refs
+            .into_iter()
+            .next()
+            .flatten()
+        else {
             return Ok::<_, GitError>((None, None));
         };
-        let facts = git.commit_facts(&folder, std::slice::from_ref(&sha)).await?.into_iter().next();
+        let facts = git
+            .commit_facts(&folder, std::slice::from_ref(&sha))
+            .await?
+            .into_iter()
+            .next();
         Ok((Some(sha), facts))
     })?;
     let Some(sha) = sha else {
@@ -137,8 +189,9 @@ fn commit(context: &Context<'_>, git: &Git, repo: &RepoName, ref_name: &RefName)
     };
     match facts.filter(|facts| facts.fennel || facts.lua) {
         Some(facts) => Ok((sha, facts.may_group)),
-        None => {
-            Err(Failure::failed(format!("{} of `{repo}` has no pipeline", sha.short())).hint("`quire ci init` in a checkout makes one"))
-        }
+        None => Err(
+            Failure::failed(format!("{} of `{repo}` has no pipeline", sha.short()))
+                .hint("`quire ci init` in a checkout makes one"),
+        ),
     }
 }

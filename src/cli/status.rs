@@ -22,7 +22,11 @@ pub(super) fn status(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Fai
             .hint("pushes and fetches work without it, and runs start when it is back; the container's log says what happened to it")
     })?;
     show(&answer.body, answer.status(), &findings(context), out)?;
-    if answer.code == 200 { Ok(()) } else { Err(Failure::silent(super::report::FAILED)) }
+    if answer.code == 200 {
+        Ok(())
+    } else {
+        Err(Failure::silent(super::report::FAILED))
+    }
 }
 
 /// What the parts say to those who may know the names of repositories. A server that is just starting does not answer yet.
@@ -33,7 +37,12 @@ fn findings(context: &Context<'_>) -> Vec<Finding> {
     }
 }
 
-fn show(body: &Value, status: &str, findings: &[Finding], out: &mut Out<'_>) -> Result<(), Failure> {
+fn show(
+    body: &Value,
+    status: &str,
+    findings: &[Finding],
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
     if out.json {
         let mut body = body.clone();
         if let Value::Object(fields) = &mut body {
@@ -41,24 +50,38 @@ fn show(body: &Value, status: &str, findings: &[Finding], out: &mut Out<'_>) -> 
         }
         return out.json(&body);
     }
-    let version = body.get("version").and_then(Value::as_str).map_or_else(String::new, |version| format!(", quire {version}"));
+    let version = body
+        .get("version")
+        .and_then(Value::as_str)
+        .map_or_else(String::new, |version| format!(", quire {version}"));
     out.line(&Cell::from(format!("{status}{version}")).plain())?;
     let rows = parts(body);
     if !rows.is_empty() {
         out.table(["PART", "STATUS", ""], &rows)?;
     }
     let plain = |text: &str| Cell::from(text).plain();
-    findings.iter().try_for_each(|finding| out.line(&format!("{}: {}", plain(&finding.part), plain(&finding.text))))
+    findings.iter().try_for_each(|finding| {
+        out.line(&format!(
+            "{}: {}",
+            plain(&finding.part),
+            plain(&finding.text)
+        ))
+    })
 }
 
 /// Every object within the answer that has a status of its own, whatever it is called.
 fn parts(body: &Value) -> Vec<[Cell; 3]> {
     let mut rows = Vec::new();
-    let Value::Object(fields) = body else { return rows };
+    let Value::Object(fields) = body else {
+        return rows;
+    };
     for (name, value) in fields {
         match value.get("status").and_then(Value::as_str) {
             Some(status) => {
-                let message = value.get("message").and_then(Value::as_str).unwrap_or_default();
+                let message = value
+                    .get("message")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 rows.push([name.as_str().into(), status.into(), message.into()]);
             }
             None if value.is_object() => rows.extend(parts(value)),
@@ -78,8 +101,17 @@ mod tests {
         let body = serde_json::json!({"status": "degraded", "version": "1.0", "uptime": 3,
             "parts": {"database": {"status": "ok", "message": "12 MB"}, "docker": {"status": "down", "message": "no\nsocket"}}});
         let mut text = Vec::new();
-        let findings = [Finding { part: "schedules".into(), text: "those of app\nare old".into() }];
-        show(&body, "degraded", &findings, &mut Out::test(&mut text, false, Millis(0))).unwrap();
+        let findings = [Finding {
+            part: "schedules".into(),
+            text: "those of app\nare old".into(),
+        }];
+        show(
+            &body,
+            "degraded",
+            &findings,
+            &mut Out::test(&mut text, false, Millis(0)),
+        )
+        .unwrap();
         let text = String::from_utf8(text).unwrap();
         assert_eq!(
             text,

@@ -32,7 +32,10 @@ fn every_error_has_its_code_and_says_what_to_do() {
             "quire: there is no repository `a`\nquire: `repo list` shows the repositories there are\n",
         ),
         (
-            Failure::from(GitError::Start { verb: "init", source: io::ErrorKind::NotFound.into() }),
+            Failure::from(GitError::Start {
+                verb: "init",
+                source: io::ErrorKind::NotFound.into(),
+            }),
             FAILED,
             "quire: `git init` could not be started: entity not found\nquire: is git installed and in PATH?\n",
         ),
@@ -41,7 +44,11 @@ fn every_error_has_its_code_and_says_what_to_do() {
             REFUSED,
             "quire: this is not a shell; the commands are git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc\n",
         ),
-        (Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)), FAILED, ""),
+        (
+            Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
+            FAILED,
+            "",
+        ),
         (Failure::failed("a\n\u{1b}[2Jb"), FAILED, "quire: a  [2Jb\n"),
     ];
     for (failure, code, text) in cases {
@@ -52,10 +59,20 @@ fn every_error_has_its_code_and_says_what_to_do() {
 #[test]
 fn the_quick_commands_do_without_the_parser() {
     let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
-    for text in ["quire-shell", "-quire-shell -c", "/usr/bin/quire-shell -c id", "quire exec --nonsense"] {
+    for text in [
+        "quire-shell",
+        "-quire-shell -c",
+        "/usr/bin/quire-shell -c id",
+        "quire exec --nonsense",
+    ] {
         assert!(without_parser(&words(text)).is_some(), "{text}");
     }
-    for text in ["quire", "quire run list", "quire health --help", "quire hook update"] {
+    for text in [
+        "quire",
+        "quire run list",
+        "quire health --help",
+        "quire hook update",
+    ] {
         assert!(without_parser(&words(text)).is_none(), "{text}");
     }
 }

@@ -31,7 +31,9 @@ impl Key {
     /// The environment variable that overrides it: `QUIRE_HTTP_PORT`.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("QUIRE_{}_{}", self.section, self.name).to_uppercase().replace('-', "_")
+        format!("QUIRE_{}_{}", self.section, self.name)
+            .to_uppercase()
+            .replace('-', "_")
     }
 
     /// Its value in a configuration, as text; empty where it is not set.
@@ -96,7 +98,12 @@ pub(super) const SECRETS: &str = "secrets";
 
 /// Names of all sections.
 pub(super) fn sections() -> Vec<&'static str> {
-    let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).chain([SECRETS]).chain(WITHOUT_EFFECT.iter().copied()).collect();
+    let mut sections: Vec<&str> = KEYS
+        .iter()
+        .map(|key| key.section)
+        .chain([SECRETS])
+        .chain(WITHOUT_EFFECT.iter().copied())
+        .collect();
     sections.dedup();
     sections
 }

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::Auth;
 use super::network::Network;
-use crate::pipeline::{format_cpus, format_duration, format_size, parse_cpus, parse_duration, parse_size};
+use crate::pipeline::{
+    format_cpus, format_duration, format_size, parse_cpus, parse_duration, parse_size,
+};
 use crate::run::ExecutorKind;
 
 /// A kind of value.
@@ -195,7 +197,11 @@ macro_rules! text_kind {
             const EXPECTED: &'static str = $expected;
 
             fn text(text: &str) -> Option<$value> {
-                if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) { None } else { $read(text) }
+                if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+                    None
+                } else {
+                    $read(text)
+                }
             }
 
             fn data(value: &Value) -> Option<$value> {
@@ -209,10 +215,34 @@ macro_rules! text_kind {
     };
 }
 
-text_kind!(Url, Option<String>, "an address such as \"https://git.example.org\"", read_url, show_option);
-text_kind!(Host, Option<String>, "a host name such as \"git.example.org\"", read_host, show_option);
-text_kind!(Engine, String, "an engine's address such as \"unix:///var/run/docker.sock\"", read_engine, String::clone);
-text_kind!(Image, String, "an image such as \"debian:trixie-slim\"", read_image, String::clone);
+text_kind!(
+    Url,
+    Option<String>,
+    "an address such as \"https://git.example.org\"",
+    read_url,
+    show_option
+);
+text_kind!(
+    Host,
+    Option<String>,
+    "a host name such as \"git.example.org\"",
+    read_host,
+    show_option
+);
+text_kind!(
+    Engine,
+    String,
+    "an engine's address such as \"unix:///var/run/docker.sock\"",
+    read_engine,
+    String::clone
+);
+text_kind!(
+    Image,
+    String,
+    "an image such as \"debian:trixie-slim\"",
+    read_image,
+    String::clone
+);
 text_kind!(
     AuthWord,
     Auth,
@@ -220,39 +250,60 @@ text_kind!(
     |text: &str| Auth::ALL.into_iter().find(|auth| auth.as_str() == text),
     |auth: &Auth| { auth.as_str().to_owned() }
 );
-text_kind!(ExecutorWord, Option<ExecutorKind>, "one of :docker, :host and :auto", read_executor, |kind: &Option<ExecutorKind>| {
-    kind.map_or("auto", ExecutorKind::as_str).to_owned()
-});
+text_kind!(
+    ExecutorWord,
+    Option<ExecutorKind>,
+    "one of :docker, :host and :auto",
+    read_executor,
+    |kind: &Option<ExecutorKind>| { kind.map_or("auto", ExecutorKind::as_str).to_owned() }
+);
 
 fn show_option(value: &Option<String>) -> String {
     value.clone().unwrap_or_default()
 }
 
 fn read_url(text: &str) -> Option<Option<String>> {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
-    let plain = !host.is_empty() && !host.starts_with('/') && !host.contains(['?', '#', '"', '<', '>', '@']);
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))?;
+    let plain = !host.is_empty()
+        && !host.starts_with('/')
+        && !host.contains(['?', '#', '"', '<', '>', '@']);
     plain.then(|| Some(text.trim_end_matches('/').to_owned()))
 }
 
 fn read_host(text: &str) -> Option<Option<String>> {
-    let plain = !text.starts_with('-') && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'));
+    let plain = !text.starts_with('-')
+        && text
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']'));
     plain.then(|| Some(text.to_owned()))
 }
 
 fn read_engine(text: &str) -> Option<String> {
-    let known =
-        ["unix:///", "tcp://", "http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    let known = ["unix:///", "tcp://", "http://", "https://"]
+        .iter()
+        .any(|scheme| {
+            text.strip_prefix(scheme)
+                .is_some_and(|rest| !rest.is_empty())
+        });
     known.then(|| text.to_owned())
 }
 
 fn read_image(text: &str) -> Option<String> {
     let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@'));
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@'));
     plain.then(|| text.to_owned())
 }
 
 fn read_executor(text: &str) -> Option<Option<ExecutorKind>> {
-    if text == "auto" { Some(None) } else { text.parse().ok().map(Some) }
+    if text == "auto" {
+        Some(None)
+    } else {
+        text.parse().ok().map(Some)
+    }
 }
 
 impl Kind for Networks {
@@ -265,7 +316,10 @@ impl Kind for Networks {
 
     fn data(value: &Value) -> Option<Vec<Network>> {
         match value {
-            Value::Array(items) => items.iter().map(|item| item.as_str()?.parse().ok()).collect(),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| item.as_str()?.parse().ok())
+                .collect(),
             // An empty table of Lua may be either.
             Value::Object(fields) if fields.is_empty() => Some(Vec::new()),
             _ => None,
@@ -273,6 +327,10 @@ impl Kind for Networks {
     }
 
     fn show(value: &Vec<Network>) -> String {
-        value.iter().map(Network::to_string).collect::<Vec<_>>().join(",")
+        value
+            .iter()
+            .map(Network::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
     }
 }

@@ -61,18 +61,27 @@ impl Loaded {
     /// All values in force, in the order of the documentation.
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
-        let setting = |path: String, value| Setting { origin: self.origin(&path), path, value };
+        let setting = |path: String, value| Setting {
+            origin: self.origin(&path),
+            path,
+            value,
+        };
         let secrets = self.config.secrets.iter().map(|(name, grant)| {
             let mut value = match &grant.source {
                 SecretSource::File(path) => format!("file {}", path.display()),
                 SecretSource::Environment(variable) => format!("environment variable {variable}"),
             };
             for (what, list) in [("repositories", &grant.repos), ("refs", &grant.refs)] {
-                value += &list.as_ref().map_or_else(String::new, |list| format!(", {what} {}", list.join(" ")));
+                value += &list
+                    .as_ref()
+                    .map_or_else(String::new, |list| format!(", {what} {}", list.join(" ")));
             }
             setting(format!("{SECRETS}.{name}"), value)
         });
-        KEYS.iter().map(|key| setting(key.path(), key.show(&self.config))).chain(secrets).collect()
+        KEYS.iter()
+            .map(|key| setting(key.path(), key.show(&self.config)))
+            .chain(secrets)
+            .collect()
     }
 }
 
@@ -123,22 +132,46 @@ impl ConfigError {
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
+    diagnostics
+        .iter()
+        .map(Diagnostic::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Evaluates a text to plain data.
 pub(super) type Evaluate<'a> = &'a dyn Fn(&str, &str, Language) -> Result<Value, Diagnostic>;
 
-pub(super) fn load(paths: &Paths, environment: &dyn Fn(&str) -> Option<String>, evaluate: Evaluate<'_>) -> Result<Loaded, ConfigError> {
-    let mut loaded = Loaded { config: Config::default(), warnings: Vec::new(), file: None, origins: BTreeMap::new() };
+pub(super) fn load(
+    paths: &Paths,
+    environment: &dyn Fn(&str) -> Option<String>,
+    evaluate: Evaluate<'_>,
+) -> Result<Loaded, ConfigError> {
+    let mut loaded = Loaded {
+        config: Config::default(),
+        warnings: Vec::new(),
+        file: None,
+        origins: BTreeMap::new(),
+    };
     let file = read(paths)?;
     loaded.file = file.as_ref().map(|(path, ..)| path.clone());
     // A file in which everything is commented out says as much as none.
-    if let Some((path, language, text)) = file.filter(|(_, language, text)| !place::is_blank(text, *language)) {
+    if let Some((path, language, text)) =
+        file.filter(|(_, language, text)| !place::is_blank(text, *language))
+    {
         let name = path.display().to_string();
-        let value = evaluate(&text, &name, language).map_err(|diagnostic| ConfigError::Invalid(vec![diagnostic]))?;
-        let source = Source { text: &text, name: &name, language };
-        let mut reader = Reader { source, loaded: &mut loaded, errors: Vec::new() };
+        let value = evaluate(&text, &name, language)
+            .map_err(|diagnostic| ConfigError::Invalid(vec![diagnostic]))?;
+        let source = Source {
+            text: &text,
+            name: &name,
+            language,
+        };
+        let mut reader = Reader {
+            source,
+            loaded: &mut loaded,
+            errors: Vec::new(),
+        };
         reader.file(&value);
         let mut errors = reader.errors;
         loaded.warnings.sort_by_key(by_place);
@@ -149,18 +182,29 @@ pub(super) fn load(paths: &Paths, environment: &dyn Fn(&str) -> Option<String>, 
     }
     for key in KEYS {
         let variable = key.variable();
-        let Some(text) = environment(&variable).filter(|text| !text.is_empty()) else { continue };
+        let Some(text) = environment(&variable).filter(|text| !text.is_empty()) else {
+            continue;
+        };
         if !(key.read_text)(&mut loaded.config, text.trim()) {
-            return Err(ConfigError::Environment { variable, expected: key.expected, found: quoted(&text) });
+            return Err(ConfigError::Environment {
+                variable,
+                expected: key.expected,
+                found: quoted(&text),
+            });
         }
-        loaded.origins.insert(key.path(), Origin::Environment(variable));
+        loaded
+            .origins
+            .insert(key.path(), Origin::Environment(variable));
     }
     Ok(loaded)
 }
 
 /// Tables forget the order they were written in; people read from top to bottom.
 fn by_place(diagnostic: &Diagnostic) -> Option<(u32, u32)> {
-    diagnostic.place.as_ref().map(|place| (place.line, place.column))
+    diagnostic
+        .place
+        .as_ref()
+        .map(|place| (place.line, place.column))
 }
 
 /// The one file there is, if any.
@@ -177,9 +221,14 @@ fn read(paths: &Paths) -> Result<Option<(PathBuf, Language, String)>, ConfigErro
 fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
     let attempt = || -> io::Result<String> {
         let mut text = String::new();
-        File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)?;
+        File::open(path)?
+            .take(MAX_CONFIG_BYTES + 1)
+            .read_to_string(&mut text)?;
         if text.len() as u64 > MAX_CONFIG_BYTES {
-            Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"))
+            Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it is larger than 1 MiB",
+            ))
         } else {
             Ok(text)
         }
@@ -187,7 +236,10 @@ fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
     match attempt() {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+        Err(source) => Err(ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -208,7 +260,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn file(&mut self, value: &Value) {
         let Some(fields) = table(value) else {
-            self.errors.push(self.wrong(&[], "the configuration", "one table", value));
+            self.errors
+                .push(self.wrong(&[], "the configuration", "one table", value));
             return;
         };
         for (section, value) in fields.iter() {
@@ -226,21 +279,38 @@ impl Reader<'_> {
 
     fn section(&mut self, section: &str, value: &Value, each: fn(&mut Self, &str, &str, &Value)) {
         match table(value) {
-            Some(fields) => fields.iter().for_each(|(name, value)| each(self, section, name, value)),
-            None => self.errors.push(self.wrong(&[section], &format!("`{section}`"), "a table", value)),
+            Some(fields) => fields
+                .iter()
+                .for_each(|(name, value)| each(self, section, name, value)),
+            None => {
+                self.errors
+                    .push(self.wrong(&[section], &format!("`{section}`"), "a table", value))
+            }
         }
     }
 
     fn setting(&mut self, section: &str, name: &str, value: &Value) {
-        let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name) else {
-            let known: Vec<&str> = KEYS.iter().filter(|key| key.section == section).map(|key: &Key| key.name).collect();
+        let Some(key) = KEYS
+            .iter()
+            .find(|key| key.section == section && key.name == name)
+        else {
+            let known: Vec<&str> = KEYS
+                .iter()
+                .filter(|key| key.section == section)
+                .map(|key: &Key| key.name)
+                .collect();
             self.unknown(&[section, name], &known);
             return;
         };
         if (key.read_data)(&mut self.loaded.config, value) {
             self.loaded.origins.insert(key.path(), Origin::File);
         } else {
-            self.errors.push(self.wrong(&[section, name], &format!("`{}`", key.path()), key.expected, value));
+            self.errors.push(self.wrong(
+                &[section, name],
+                &format!("`{}`", key.path()),
+                key.expected,
+                value,
+            ));
         }
     }
 
@@ -248,36 +318,69 @@ impl Reader<'_> {
         match SecretGrant::from_data(value) {
             Some(grant) => {
                 self.loaded.config.secrets.insert(name.to_owned(), grant);
-                self.loaded.origins.insert(format!("{section}.{name}"), Origin::File);
+                self.loaded
+                    .origins
+                    .insert(format!("{section}.{name}"), Origin::File);
             }
             // Neither what was found nor its line: it may be the value itself.
             None => {
                 let message = format!("`{section}.{name}` must be {}", SecretGrant::EXPECTED);
                 let place = self.place(&[section, name]).map(|(place, _)| place);
-                self.errors.push(Diagnostic { message, place, source_line: None, hint: None });
+                self.errors.push(Diagnostic {
+                    message,
+                    place,
+                    source_line: None,
+                    hint: None,
+                });
             }
         }
     }
 
     fn unknown(&mut self, path: &[&str], known: &[&str]) {
-        let hint = path.last().and_then(|name| nearest(name, known)).map(|near| format!("did you mean `{near}`?"));
+        let hint = path
+            .last()
+            .and_then(|name| nearest(name, known))
+            .map(|near| format!("did you mean `{near}`?"));
         let shown: String = path.join(".").chars().take(80).collect();
-        self.warn(path, format!("`{shown}` is not a setting and is left out"), hint);
+        self.warn(
+            path,
+            format!("`{shown}` is not a setting and is left out"),
+            hint,
+        );
     }
 
     fn warn(&mut self, path: &[&str], message: String, hint: Option<String>) {
         let (place, source_line) = self.place(path).unzip();
-        self.loaded.warnings.push(Diagnostic { message, place, source_line, hint });
+        self.loaded.warnings.push(Diagnostic {
+            message,
+            place,
+            source_line,
+            hint,
+        });
     }
 
     fn wrong(&self, path: &[&str], what: &str, expected: &str, value: &Value) -> Diagnostic {
         let (place, source_line) = self.place(path).unzip();
-        let file = if place.is_none() { format!("{}: ", self.source.name) } else { String::new() };
-        Diagnostic { message: format!("{file}{what} must be {expected}, and is {}", found(value)), place, source_line, hint: None }
+        let file = if place.is_none() {
+            format!("{}: ", self.source.name)
+        } else {
+            String::new()
+        };
+        Diagnostic {
+            message: format!("{file}{what} must be {expected}, and is {}", found(value)),
+            place,
+            source_line,
+            hint: None,
+        }
     }
 
     fn place(&self, path: &[&str]) -> Option<(crate::pipeline::Place, String)> {
-        place::of(self.source.text, self.source.name, self.source.language, path)
+        place::of(
+            self.source.text,
+            self.source.name,
+            self.source.language,
+            path,
+        )
     }
 }
 
@@ -303,7 +406,11 @@ fn found(value: &Value) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    let mut short: String = text.chars().take(40).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut short: String = text
+        .chars()
+        .take(40)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if text.chars().count() > 40 {
         short.push('…');
     }

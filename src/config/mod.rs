@@ -149,19 +149,30 @@ pub struct Keep {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { port: 3000, url: None, auth: Auth::Ssh, trusted_proxies: Vec::new() }
+        Self {
+            port: 3000,
+            url: None,
+            auth: Auth::Ssh,
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
 impl Default for Ssh {
     fn default() -> Self {
-        Self { host: None, port: 2222 }
+        Self {
+            host: None,
+            port: 2222,
+        }
     }
 }
 
 impl Default for Git {
     fn default() -> Self {
-        Self { push_to_create: true, max_push: 2 << 30 }
+        Self {
+            push_to_create: true,
+            max_push: 2 << 30,
+        }
     }
 }
 
@@ -188,13 +199,23 @@ impl Default for Ci {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { runs: 500, days: 90, logs: 5 << 30, artifacts: 10 << 30, caches: 0, min_free: 1 << 30 }
+        Self {
+            runs: 500,
+            days: 90,
+            logs: 5 << 30,
+            artifacts: 10 << 30,
+            caches: 0,
+            min_free: 1 << 30,
+        }
     }
 }
 
 impl Config {
     /// Reads the configuration of an appliance. `environment` looks a variable up; an empty one counts as not set.
-    pub fn load(paths: &Paths, environment: impl Fn(&str) -> Option<String>) -> Result<Loaded, ConfigError> {
+    pub fn load(
+        paths: &Paths,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Loaded, ConfigError> {
         load::load(paths, &environment, &crate::fennel::eval_data)
     }
 
@@ -215,6 +236,13 @@ fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     if unknown.len() > 60 {
         return None;
     }
-    let distance = |name: &str| strsim::damerau_levenshtein(&unknown.replace('_', "-").to_lowercase(), name);
-    known.iter().copied().map(|name| (distance(name), name)).filter(|(d, name)| *d <= name.len() / 3 + 1).min().map(|(_, name)| name)
+    let distance =
+        |name: &str| strsim::damerau_levenshtein(&unknown.replace('_', "-").to_lowercase(), name);
+    known
+        .iter()
+        .copied()
+        .map(|name| (distance(name), name))
+        .filter(|(d, name)| *d <= name.len() / 3 + 1)
+        .min()
+        .map(|(_, name)| name)
 }

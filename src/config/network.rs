@@ -16,8 +16,14 @@ impl Network {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => same_prefix(network.to_bits().into(), address.to_bits().into(), 32 - self.prefix),
-            (IpAddr::V6(network), IpAddr::V6(address)) => same_prefix(network.to_bits(), address.to_bits(), 128 - self.prefix),
+            (IpAddr::V4(network), IpAddr::V4(address)) => same_prefix(
+                network.to_bits().into(),
+                address.to_bits().into(),
+                32 - self.prefix,
+            ),
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                same_prefix(network.to_bits(), address.to_bits(), 128 - self.prefix)
+            }
             _ => false,
         }
     }
@@ -41,13 +47,23 @@ impl FromStr for Network {
             None => (text.trim(), None),
         };
         let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
-        let longest = if address.is_ipv4() { 32 } else { Ipv6Addr::BITS };
+        let longest = if address.is_ipv4() {
+            32
+        } else {
+            Ipv6Addr::BITS
+        };
         let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().map_err(|_| NetworkError)?,
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().map_err(|_| NetworkError)?
+            }
             Some(_) => return Err(NetworkError),
             None => longest,
         };
-        if prefix > longest { Err(NetworkError) } else { Ok(Self { address, prefix }) }
+        if prefix > longest {
+            Err(NetworkError)
+        } else {
+            Ok(Self { address, prefix })
+        }
     }
 }
 
@@ -65,13 +81,33 @@ mod tests {
 
     #[test]
     fn networks() {
-        let contains = |network: &str, address: &str| network.parse::<Network>().unwrap().contains(address.parse().unwrap());
-        assert!(contains("172.16.0.0/12", "172.31.255.255") && !contains("172.16.0.0/12", "172.32.0.0"));
+        let contains = |network: &str, address: &str| {
+            network
+                .parse::<Network>()
+                .unwrap()
+                .contains(address.parse().unwrap())
+        };
+        assert!(
+            contains("172.16.0.0/12", "172.31.255.255") && !contains("172.16.0.0/12", "172.32.0.0")
+        );
         assert!(contains("0.0.0.0/0", "8.8.8.8") && !contains("0.0.0.0/0", "::1"));
         assert!(contains("10.0.0.1", "10.0.0.1") && !contains("10.0.0.1", "10.0.0.2"));
         assert!(contains("10.0.0.0/8", "::ffff:10.1.2.3"));
-        assert!(contains("::/0", "fe80::1") && contains("fe80::/10", "fe80::1") && !contains("fe80::/10", "fd00::1"));
-        for text in ["", "localhost", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "10.0.0.0/+1", "10.0.0.0/", "10.0.0/8"] {
+        assert!(
+            contains("::/0", "fe80::1")
+                && contains("fe80::/10", "fe80::1")
+                && !contains("fe80::/10", "fd00::1")
+        );
+        for text in [
+            "",
+            "localhost",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/-1",
+            "10.0.0.0/+1",
+            "10.0.0.0/",
+            "10.0.0/8",
+        ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }

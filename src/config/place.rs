@@ -5,19 +5,33 @@
 use crate::pipeline::{Language, Place};
 
 /// The place and the text of the line of the innermost key of `path` that is found.
-pub(super) fn of(text: &str, file: &str, language: Language, path: &[&str]) -> Option<(Place, String)> {
+pub(super) fn of(
+    text: &str,
+    file: &str,
+    language: Language,
+    path: &[&str],
+) -> Option<(Place, String)> {
     let tokens = tokens(text, language);
     let mut found = None;
     let mut table = None;
     for key in path {
         let at = match table {
-            None => (0..tokens.len()).filter(|at| tokens[*at].kind == Kind::Open).find_map(|at| key_in(&tokens, at, language, key)),
+            None => (0..tokens.len())
+                .filter(|at| tokens[*at].kind == Kind::Open)
+                .find_map(|at| key_in(&tokens, at, language, key)),
             Some(open) => key_in(&tokens, open, language, key),
         };
         let Some(at) = at else { break };
         found = Some(at);
-        let value = if language == Language::Lua { at + 2 } else { at + 1 };
-        if tokens.get(value).is_none_or(|token| token.kind != Kind::Open) {
+        let value = if language == Language::Lua {
+            at + 2
+        } else {
+            at + 1
+        };
+        if tokens
+            .get(value)
+            .is_none_or(|token| token.kind != Kind::Open)
+        {
             break;
         }
         table = Some(value);
@@ -28,7 +42,14 @@ pub(super) fn of(text: &str, file: &str, language: Language, path: &[&str]) -> O
     let column = text[line_start..start].chars().count() + 1;
     let source = text[line_start..].lines().next().unwrap_or_default();
     let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
-    Some((Place { file: file.to_owned(), line: number(line), column: number(column) }, source.to_owned()))
+    Some((
+        Place {
+            file: file.to_owned(),
+            line: number(line),
+            column: number(column),
+        },
+        source.to_owned(),
+    ))
 }
 
 /// Whether a text says nothing: it is empty, or all comment.
@@ -48,7 +69,9 @@ fn key_in(tokens: &[Token<'_>], open: usize, language: Language, key: &str) -> O
             Kind::Word => {
                 let stands_as_key = match language {
                     Language::Fennel => is_key,
-                    Language::Lua => tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Equals),
+                    Language::Lua => tokens
+                        .get(at + 1)
+                        .is_some_and(|next| next.kind == Kind::Equals),
                 };
                 if stands_as_key && token.text == key {
                     return Some(at);
@@ -100,17 +123,24 @@ fn tokens(text: &str, language: Language) -> Vec<Token<'_>> {
             '}' | ')' => (1, Some(Kind::Close)),
             '[' if !lua => (1, Some(Kind::OtherOpen)),
             ']' if !lua => (1, Some(Kind::Close)),
-            '[' if long_bracket(rest).is_some() => (long_bracket(rest).unwrap_or(1), Some(Kind::Word)),
+            '[' if long_bracket(rest).is_some() => {
+                (long_bracket(rest).unwrap_or(1), Some(Kind::Word))
+            }
             '=' if lua => (1, Some(Kind::Equals)),
             '"' => (string_length(rest, '"'), Some(Kind::Word)),
             '\'' if lua => (string_length(rest, '\''), Some(Kind::Word)),
-            _ if is_word(c, lua) => (rest.find(|c| !is_word(c, lua)).unwrap_or(rest.len()), Some(Kind::Word)),
+            _ if is_word(c, lua) => (
+                rest.find(|c| !is_word(c, lua)).unwrap_or(rest.len()),
+                Some(Kind::Word),
+            ),
             c => (c.len_utf8(), None),
         };
         if let Some(kind) = kind {
             let token = &rest[..length];
             let text = match c {
-                '"' | '\'' => token.get(1..token.len().saturating_sub(1)).unwrap_or_default(),
+                '"' | '\'' => token
+                    .get(1..token.len().saturating_sub(1))
+                    .unwrap_or_default(),
                 ':' if token.len() > 1 => &token[1..],
                 _ => token,
             };
@@ -122,7 +152,11 @@ fn tokens(text: &str, language: Language) -> Vec<Token<'_>> {
 }
 
 fn is_word(c: char, lua: bool) -> bool {
-    if lua { c.is_alphanumeric() || matches!(c, '_' | '.') } else { !c.is_whitespace() && !"()[]{}\";,'`".contains(c) }
+    if lua {
+        c.is_alphanumeric() || matches!(c, '_' | '.')
+    } else {
+        !c.is_whitespace() && !"()[]{}\";,'`".contains(c)
+    }
 }
 
 /// The length of a string with its quotes; to the end of the text where it is not closed.
@@ -148,7 +182,11 @@ fn comment_length(rest: &str, lua: bool) -> usize {
 
 /// The length of Lua's `[[…]]` or `[=[…]=]` that `rest` begins with.
 fn long_bracket(rest: &str) -> Option<usize> {
-    let level = rest.strip_prefix('[')?.bytes().take_while(|b| *b == b'=').count();
+    let level = rest
+        .strip_prefix('[')?
+        .bytes()
+        .take_while(|b| *b == b'=')
+        .count();
     if rest.as_bytes().get(level + 1) != Some(&b'[') {
         return None;
     }
@@ -169,14 +207,19 @@ mod tests {
     #[test]
     fn in_fennel() {
         let text = "; :http {:port 1}\n(local mem \"4g :ci {\")\n{:http {:auth :ssh :port \"x\"}\n :ssh {:host \"ü\" :port true}\n \"ci\" {:memory (.. mem :cpus) :cpus []}}";
-        let fennel = |path: &[&str]| at(text, Language::Fennel, path).map(|(line, column, _)| (line, column));
+        let fennel = |path: &[&str]| {
+            at(text, Language::Fennel, path).map(|(line, column, _)| (line, column))
+        };
         assert_eq!(fennel(&["http"]), Some((3, 2)));
         assert_eq!(fennel(&["http", "port"]), Some((3, 20)));
         assert_eq!(fennel(&["ssh", "port"]), Some((4, 18)));
         assert_eq!(fennel(&["ci", "cpus"]), Some((5, 31)));
         assert_eq!(fennel(&["ssh", "user"]), Some((4, 2)));
         assert_eq!(fennel(&["backup"]), None);
-        assert_eq!(at(text, Language::Fennel, &["ssh"]).unwrap().2, " :ssh {:host \"ü\" :port true}");
+        assert_eq!(
+            at(text, Language::Fennel, &["ssh"]).unwrap().2,
+            " :ssh {:host \"ü\" :port true}"
+        );
     }
 
     #[test]
@@ -188,14 +231,22 @@ mod tests {
             ("{}", false, false),
             ("\0", false, false),
         ] {
-            assert_eq!((is_blank(text, Language::Fennel), is_blank(text, Language::Lua)), (fennel, lua), "{text:?}");
+            assert_eq!(
+                (
+                    is_blank(text, Language::Fennel),
+                    is_blank(text, Language::Lua)
+                ),
+                (fennel, lua),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn in_lua() {
         let text = "-- http = {\n--[[ http = { port ]]\nlocal mem = [[ ci = { ]]\nreturn {\n  http = { auth = 'ssh', port = true },\n  [\"ssh\"] = { [\"host\"] = 1 },\n}\n";
-        let lua = |path: &[&str]| at(text, Language::Lua, path).map(|(line, column, _)| (line, column));
+        let lua =
+            |path: &[&str]| at(text, Language::Lua, path).map(|(line, column, _)| (line, column));
         assert_eq!(lua(&["http", "port"]), Some((5, 26)));
         assert_eq!(lua(&["ssh"]), Some((6, 4)));
         assert_eq!(lua(&["ssh", "host"]), Some((6, 16)));

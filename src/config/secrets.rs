@@ -36,7 +36,11 @@ pub struct SecretGrant {
 
 impl From<SecretSource> for SecretGrant {
     fn from(source: SecretSource) -> Self {
-        Self { source, repos: None, refs: None }
+        Self {
+            source,
+            repos: None,
+            refs: None,
+        }
     }
 }
 
@@ -53,27 +57,42 @@ impl SecretGrant {
             Some(list) => patterns(&list).map(Some),
         };
         let (repos, refs) = (list("repos")?, list("refs")?);
-        Some(Self { source: SecretSource::from_data(&Value::Object(fields))?, repos, refs })
+        Some(Self {
+            source: SecretSource::from_data(&Value::Object(fields))?,
+            repos,
+            refs,
+        })
     }
 
     /// Whether runs of this ref of this repository may have it.
     #[must_use]
     pub fn is_for(&self, repo: &RepoName, ref_name: &RefName) -> bool {
-        let among = |list: &Option<Vec<String>>, name: &str| list.as_ref().is_none_or(|list| list.iter().any(|p| matches(p, name)));
+        let among = |list: &Option<Vec<String>>, name: &str| {
+            list.as_ref()
+                .is_none_or(|list| list.iter().any(|p| matches(p, name)))
+        };
         among(&self.repos, repo.as_str()) && among(&self.refs, ref_name.as_str())
     }
 }
 
 /// A list of names, at least one; Lua has an empty table for an empty list, which would be for nobody.
 fn patterns(list: &Value) -> Option<Vec<String>> {
-    let names = list.as_array()?.iter().map(|name| name.as_str().filter(|name| !name.is_empty()).map(str::to_owned));
-    names.collect::<Option<Vec<_>>>().filter(|names| !names.is_empty())
+    let names = list.as_array()?.iter().map(|name| {
+        name.as_str()
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+    });
+    names
+        .collect::<Option<Vec<_>>>()
+        .filter(|names| !names.is_empty())
 }
 
 /// Whether a name is as the pattern says; `*` stands for any characters.
 fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
     let mut parts = parts.peekable();
     if parts.peek().is_none() {
         return rest.is_empty();
@@ -82,7 +101,9 @@ fn matches(pattern: &str, name: &str) -> bool {
         if parts.peek().is_none() {
             return rest.ends_with(part);
         }
-        let Some(at) = rest.find(part) else { return false };
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
         rest = &rest[at + part.len()..];
     }
     true
@@ -100,7 +121,9 @@ pub enum SecretError {
         known: String,
     },
     /// It is for other runs.
-    #[error("the secret `{name}` is not for runs of {repo} at {ref_name}: the configuration says for which it is")]
+    #[error(
+        "the secret `{name}` is not for runs of {repo} at {ref_name}: the configuration says for which it is"
+    )]
     NotFor {
         /// The secret.
         name: String,
@@ -143,39 +166,65 @@ impl SecretSource {
     pub(super) fn from_data(value: &Value) -> Option<Self> {
         let fields = value.as_object().filter(|fields| fields.len() == 1)?;
         let (key, value) = fields.iter().next()?;
-        let value = value.as_str().filter(|value| !value.is_empty() && !value.contains('\0'))?;
+        let value = value
+            .as_str()
+            .filter(|value| !value.is_empty() && !value.contains('\0'))?;
         match key.as_str() {
-            "file" => Some(PathBuf::from(value)).filter(|path| path.is_absolute()).map(Self::File),
+            "file" => Some(PathBuf::from(value))
+                .filter(|path| path.is_absolute())
+                .map(Self::File),
             "env" => Some(Self::Environment(value.to_owned())).filter(|_| !value.contains('=')),
             _ => None,
         }
     }
 
     /// Reads the value, without the newlines at its end. `environment` looks a variable up.
-    pub fn read(&self, name: &str, environment: impl Fn(&str) -> Option<String>) -> Result<Secret, SecretError> {
+    pub fn read(
+        &self,
+        name: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
         let value = match self {
-            Self::File(path) => {
-                read_file(path).map_err(|source| SecretError::File { name: name.to_owned(), path: path.clone(), source })?
-            }
+            Self::File(path) => read_file(path).map_err(|source| SecretError::File {
+                name: name.to_owned(),
+                path: path.clone(),
+                source,
+            })?,
             Self::Environment(variable) => {
                 let value = environment(variable).map(|value| Zeroizing::new(value.into_bytes()));
-                value.ok_or_else(|| SecretError::Environment { name: name.to_owned(), variable: variable.clone() })?
+                value.ok_or_else(|| SecretError::Environment {
+                    name: name.to_owned(),
+                    variable: variable.clone(),
+                })?
             }
         };
-        let wrong = |what| Err(SecretError::Value { name: name.to_owned(), what });
+        let wrong = |what| {
+            Err(SecretError::Value {
+                name: name.to_owned(),
+                what,
+            })
+        };
         if value.len() > MAX_SECRET_BYTES {
             return wrong("is larger than 64 KiB");
         }
-        let Ok(text) = std::str::from_utf8(&value) else { return wrong("is not UTF-8 text") };
+        let Ok(text) = std::str::from_utf8(&value) else {
+            return wrong("is not UTF-8 text");
+        };
         let text = text.trim_end_matches(['\n', '\r']);
-        if text.is_empty() { wrong("is empty") } else { Ok(Secret::new(text.to_owned())) }
+        if text.is_empty() {
+            wrong("is empty")
+        } else {
+            Ok(Secret::new(text.to_owned()))
+        }
     }
 }
 
 fn read_file(path: &std::path::Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // Its whole size at once: a buffer that grows leaves copies of what it held.
     let mut value = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
-    File::open(path)?.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut value)?;
+    File::open(path)?
+        .take(MAX_SECRET_BYTES as u64 + 1)
+        .read_to_end(&mut value)?;
     Ok(value)
 }
 
@@ -188,16 +237,27 @@ pub(super) fn read(
 ) -> Result<Secret, SecretError> {
     match grants.get(name) {
         Some(grant) if grant.is_for(repo, ref_name) => grant.source.read(name, environment),
-        Some(_) => Err(SecretError::NotFor { name: name.to_owned(), repo: repo.clone(), ref_name: ref_name.clone() }),
+        Some(_) => Err(SecretError::NotFor {
+            name: name.to_owned(),
+            repo: repo.clone(),
+            ref_name: ref_name.clone(),
+        }),
         None => {
-            let permitted = grants.iter().filter(|(_, grant)| grant.is_for(repo, ref_name));
+            let permitted = grants
+                .iter()
+                .filter(|(_, grant)| grant.is_for(repo, ref_name));
             let names: Vec<&str> = permitted.map(|(name, _)| name.as_str()).collect();
             let known = match super::nearest(name, &names) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None if names.is_empty() => "name it under :secrets in the configuration".to_owned(),
+                None if names.is_empty() => {
+                    "name it under :secrets in the configuration".to_owned()
+                }
                 None => format!("the configuration has {}", names.join(", ")),
             };
-            Err(SecretError::Unknown { name: name.chars().take(60).collect(), known })
+            Err(SecretError::Unknown {
+                name: name.chars().take(60).collect(),
+                known,
+            })
         }
     }
 }

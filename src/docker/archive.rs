@@ -36,11 +36,23 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine cannot say.
-    pub async fn path_state(&self, container: &str, path: &str) -> Result<Option<PathState>, DockerError> {
-        let options = query::ContainerArchiveInfoOptions { path: path.to_owned() };
-        let asked = self.call("look for a file in the container", self.timings().call, |docker| async move {
-            docker.get_container_archive_info(container, Some(options)).await
-        });
+    pub async fn path_state(
+        &self,
+        container: &str,
+        path: &str,
+    ) -> Result<Option<PathState>, DockerError> {
+        let options = query::ContainerArchiveInfoOptions {
+            path: path.to_owned(),
+        };
+        let asked = self.call(
+            "look for a file in the container",
+            self.timings().call,
+            |docker| async move {
+                docker
+                    .get_container_archive_info(container, Some(options))
+                    .await
+            },
+        );
         let state = match asked.await {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
@@ -50,10 +62,16 @@ impl Engine {
         let kind = match () {
             () if mode & (1 << 31) != 0 => PathKind::Folder,
             () if mode & (1 << 27) != 0 => PathKind::Link(state.link_target),
-            () if mode & ((1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)) != 0 => PathKind::Other,
+            () if mode & ((1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)) != 0 => {
+                PathKind::Other
+            }
             () => PathKind::File,
         };
-        Ok(Some(PathState { kind, size: u64::try_from(state.size).unwrap_or(0), permissions: mode & 0o777 }))
+        Ok(Some(PathState {
+            kind,
+            size: u64::try_from(state.size).unwrap_or(0),
+            permissions: mode & 0o777,
+        }))
     }
 
     /// What is at a path, as an archive in which every name begins with the path's last part. The
@@ -62,19 +80,30 @@ impl Engine {
     /// # Errors
     /// When the engine cannot be reached.
     pub async fn download(&self, container: &str, path: &str) -> Result<TarStream, DockerError> {
-        let options = query::DownloadFromContainerOptions { path: path.to_owned() };
-        let source = self.client().await?.download_from_container(container, Some(options)).boxed();
+        let options = query::DownloadFromContainerOptions {
+            path: path.to_owned(),
+        };
+        let source = self
+            .client()
+            .await?
+            .download_from_container(container, Some(options))
+            .boxed();
         let attempt = "fetch a file out of the container";
-        let chunks = stream::try_unfold((self.clone(), source), move |(engine, mut source)| async move {
-            let next = match engine.next_of(&mut source).await {
-                Ok(next) => next.transpose().map_err(|error| DockerError::from_bollard(attempt, error)),
-                Err(error) => Err(error),
-            };
-            match next {
-                Ok(next) => Ok(next.map(|chunk| (chunk, (engine, source)))),
-                Err(error) => Err(std::io::Error::other(error.chain())),
-            }
-        });
+        let chunks = stream::try_unfold(
+            (self.clone(), source),
+            move |(engine, mut source)| async move {
+                let next = match engine.next_of(&mut source).await {
+                    Ok(next) => next
+                        .transpose()
+                        .map_err(|error| DockerError::from_bollard(attempt, error)),
+                    Err(error) => Err(error),
+                };
+                match next {
+                    Ok(next) => Ok(next.map(|chunk| (chunk, (engine, source)))),
+                    Err(error) => Err(std::io::Error::other(error.chain())),
+                }
+            },
+        );
         Ok(chunks.boxed())
     }
 }

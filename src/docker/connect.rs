@@ -78,7 +78,12 @@ impl Engine {
     /// The engine at `endpoint`, such as `unix:///var/run/docker.sock`. Does not connect yet.
     #[must_use]
     pub fn new(endpoint: &str, timings: Timings) -> Self {
-        Self(Arc::new(Inner { endpoint: endpoint.to_owned(), timings, client: Mutex::new(None), cpus: OnceCell::new() }))
+        Self(Arc::new(Inner {
+            endpoint: endpoint.to_owned(),
+            timings,
+            client: Mutex::new(None),
+            cpus: OnceCell::new(),
+        }))
     }
 
     /// The time limits.
@@ -92,7 +97,12 @@ impl Engine {
     /// # Errors
     /// When it does not answer soon, with the reason.
     pub async fn ping(&self) -> Result<(), DockerError> {
-        self.call("ask whether the engine lives", self.0.timings.ping, |docker| async move { docker.ping().await.map(|_| ()) }).await
+        self.call(
+            "ask whether the engine lives",
+            self.0.timings.ping,
+            |docker| async move { docker.ping().await.map(|_| ()) },
+        )
+        .await
     }
 
     /// How many CPUs the engine has.
@@ -101,8 +111,18 @@ impl Engine {
     /// When the engine cannot be asked.
     pub async fn cpus(&self) -> Result<u64, DockerError> {
         let ask = || async {
-            let info = self.call("ask for the engine's CPUs", self.0.timings.call, |docker| async move { docker.info().await }).await?;
-            Ok(info.ncpu.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(1))
+            let info = self
+                .call(
+                    "ask for the engine's CPUs",
+                    self.0.timings.call,
+                    |docker| async move { docker.info().await },
+                )
+                .await?;
+            Ok(info
+                .ncpu
+                .and_then(|n| u64::try_from(n).ok())
+                .filter(|n| *n > 0)
+                .unwrap_or(1))
         };
         self.0.cpus.get_or_try_init(ask).await.copied()
     }
@@ -112,21 +132,42 @@ impl Engine {
     /// # Errors
     /// When the engine cannot be asked.
     pub async fn identity(&self) -> Result<Identity, DockerError> {
-        let info = self.call("ask which engine it is", self.0.timings.call, |docker| async move { docker.info().await }).await?;
-        let time = info.system_time.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        Ok(Identity { id: info.id.unwrap_or_default(), now_ms: time.map_or(i64::MAX, jiff::Timestamp::as_millisecond) })
+        let info = self
+            .call(
+                "ask which engine it is",
+                self.0.timings.call,
+                |docker| async move { docker.info().await },
+            )
+            .await?;
+        let time = info
+            .system_time
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Ok(Identity {
+            id: info.id.unwrap_or_default(),
+            now_ms: time.map_or(i64::MAX, jiff::Timestamp::as_millisecond),
+        })
     }
 
     /// Makes one call with a time limit.
-    pub(super) async fn call<T, F>(&self, attempt: &'static str, limit: Duration, make: impl FnOnce(Docker) -> F) -> Result<T, DockerError>
+    pub(super) async fn call<T, F>(
+        &self,
+        attempt: &'static str,
+        limit: Duration,
+        make: impl FnOnce(Docker) -> F,
+    ) -> Result<T, DockerError>
     where
         F: Future<Output = Result<T, bollard::errors::Error>>,
     {
         let made = tokio::time::timeout(limit, async {
             let docker = self.client().await?;
-            make(docker).await.map_err(|error| DockerError::from_bollard(attempt, error))
+            make(docker)
+                .await
+                .map_err(|error| DockerError::from_bollard(attempt, error))
         });
-        let result = made.await.unwrap_or(Err(DockerError::TimedOut { attempt, after: limit }));
+        let result = made.await.unwrap_or(Err(DockerError::TimedOut {
+            attempt,
+            after: limit,
+        }));
         match result {
             Err(error) => Err(self.diagnose(error).await),
             ok => ok,
@@ -141,16 +182,30 @@ impl Engine {
         }
         let path = self.path()?;
         // Opening it once tells a missing socket from one without permission; the client does not.
-        tokio::net::UnixStream::connect(&path).await.map_err(|source| connect_error(path.clone(), source))?;
+        tokio::net::UnixStream::connect(&path)
+            .await
+            .map_err(|source| connect_error(path.clone(), source))?;
         let attempt = "agree on an API version";
         let lost = |error| DockerError::from_bollard(attempt, error);
-        let docker = Docker::connect_with_unix(&path.to_string_lossy(), FOREVER.as_secs(), API_DEFAULT_VERSION).map_err(lost)?;
+        let docker = Docker::connect_with_unix(
+            &path.to_string_lossy(),
+            FOREVER.as_secs(),
+            API_DEFAULT_VERSION,
+        )
+        .map_err(lost)?;
         let limit = self.0.timings.ping;
         let agreed = tokio::time::timeout(limit, docker.negotiate_version()).await;
-        let docker = agreed.map_err(|_| DockerError::TimedOut { attempt, after: limit })?.map_err(lost)?;
+        let docker = agreed
+            .map_err(|_| DockerError::TimedOut {
+                attempt,
+                after: limit,
+            })?
+            .map_err(lost)?;
         let version = docker.client_version();
         if (version.major_version, version.minor_version) < OLDEST_API {
-            return Err(DockerError::TooOld { version: format!("{}.{}", version.major_version, version.minor_version) });
+            return Err(DockerError::TooOld {
+                version: format!("{}.{}", version.major_version, version.minor_version),
+            });
         }
         *slot = Some(docker.clone());
         Ok(docker)
@@ -163,16 +218,23 @@ impl Engine {
             return error;
         }
         *self.0.client.lock().await = None;
-        let DockerError::Lost { .. } = error else { return error };
+        let DockerError::Lost { .. } = error else {
+            return error;
+        };
         let Ok(path) = self.path() else { return error };
-        match tokio::time::timeout(self.0.timings.ping, tokio::net::UnixStream::connect(&path)).await {
+        match tokio::time::timeout(self.0.timings.ping, tokio::net::UnixStream::connect(&path))
+            .await
+        {
             Ok(Err(source)) => connect_error(path, source),
             _ => error,
         }
     }
 
     /// The next item of a stream from the engine. While it is silent, the engine is asked now and then whether it lives.
-    pub(super) async fn next_of<T>(&self, stream: &mut (impl Stream<Item = T> + Unpin)) -> Result<Option<T>, DockerError> {
+    pub(super) async fn next_of<T>(
+        &self,
+        stream: &mut (impl Stream<Item = T> + Unpin),
+    ) -> Result<Option<T>, DockerError> {
         loop {
             match tokio::time::timeout(self.0.timings.watch, stream.next()).await {
                 Ok(item) => return Ok(item),
@@ -194,8 +256,16 @@ impl Engine {
 
     /// The socket.
     pub(super) fn path(&self) -> Result<PathBuf, DockerError> {
-        let path = self.0.endpoint.strip_prefix("unix://").unwrap_or(&self.0.endpoint);
-        if path.starts_with('/') { Ok(path.into()) } else { Err(DockerError::Endpoint(self.0.endpoint.clone())) }
+        let path = self
+            .0
+            .endpoint
+            .strip_prefix("unix://")
+            .unwrap_or(&self.0.endpoint);
+        if path.starts_with('/') {
+            Ok(path.into())
+        } else {
+            Err(DockerError::Endpoint(self.0.endpoint.clone()))
+        }
     }
 }
 
@@ -223,7 +293,15 @@ mod tests {
 
     fn hasty() -> Timings {
         let short = Duration::from_millis(200);
-        Timings { ping: short, call: short, heavy: short, removal: short, stall: short, pull: short, watch: short }
+        Timings {
+            ping: short,
+            call: short,
+            heavy: short,
+            removal: short,
+            stall: short,
+            pull: short,
+            watch: short,
+        }
     }
 
     async fn error_of(endpoint: &str) -> DockerError {
@@ -235,12 +313,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.sock");
         let endpoint = format!("unix://{}", path.display());
-        assert!(matches!(error_of("tcp://127.0.0.1:1").await, DockerError::Endpoint(_)));
+        assert!(matches!(
+            error_of("tcp://127.0.0.1:1").await,
+            DockerError::Endpoint(_)
+        ));
         assert!(matches!(error_of("").await, DockerError::Endpoint(_)));
-        assert!(matches!(error_of(&endpoint).await, DockerError::NoSocket { .. }));
+        assert!(matches!(
+            error_of(&endpoint).await,
+            DockerError::NoSocket { .. }
+        ));
         // A listener that is gone leaves its file.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(matches!(error_of(&endpoint).await, DockerError::Refused { .. }));
+        assert!(matches!(
+            error_of(&endpoint).await,
+            DockerError::Refused { .. }
+        ));
     }
 
     #[tokio::test]
@@ -265,12 +352,18 @@ mod tests {
                 let mut request = [0; 4096];
                 if stream.read(&mut request).await.is_ok_and(|n| n > 0) {
                     let body = r#"{"ApiVersion":"1.39"}"#;
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                        body.len()
+                    );
                     let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
                 }
             }
         });
         let error = error_of(&format!("unix://{}", path.display())).await;
-        assert!(matches!(&error, DockerError::TooOld { version } if version == "1.39"), "{error}");
+        assert!(
+            matches!(&error, DockerError::TooOld { version } if version == "1.39"),
+            "{error}"
+        );
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bollard::models::{ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType, NetworkingConfig};
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType,
+    NetworkingConfig,
+};
 use bollard::query_parameters as query;
 
 use super::{DockerError, Engine, Feed, Labels, TarStream, label_filter, label_map};
@@ -94,10 +97,16 @@ impl Engine {
     /// # Errors
     /// [`DockerError::NotFound`] when the image is missing, [`DockerError::Conflict`] when the name is taken.
     pub async fn create_container(&self, spec: &ContainerSpec) -> Result<String, DockerError> {
-        let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
+        let options = query::CreateContainerOptions {
+            name: Some(spec.name.clone()),
+            ..Default::default()
+        };
         let body = create_body(spec);
-        let made = self
-            .call("create the container", self.timings().heavy, |docker| async move { docker.create_container(Some(options), body).await });
+        let made = self.call(
+            "create the container",
+            self.timings().heavy,
+            |docker| async move { docker.create_container(Some(options), body).await },
+        );
         Ok(made.await?.id)
     }
 
@@ -106,9 +115,15 @@ impl Engine {
     /// # Errors
     /// When it cannot be started.
     pub async fn start_container(&self, id: &str) -> Result<(), DockerError> {
-        self.call("start the container", self.timings().heavy, |docker| async move {
-            docker.start_container(id, None::<query::StartContainerOptions>).await
-        })
+        self.call(
+            "start the container",
+            self.timings().heavy,
+            |docker| async move {
+                docker
+                    .start_container(id, None::<query::StartContainerOptions>)
+                    .await
+            },
+        )
         .await
     }
 
@@ -120,14 +135,22 @@ impl Engine {
         let attempt = "send the tree into the container";
         let feed = Feed::default();
         let body = bollard::body_try_stream(feed.watch(tar));
-        let options = query::UploadToContainerOptions { path: folder.to_owned(), ..Default::default() };
+        let options = query::UploadToContainerOptions {
+            path: folder.to_owned(),
+            ..Default::default()
+        };
         let docker = self.client().await?;
         let stall = self.timings().stall;
-        let sent = feed.while_moving(stall, docker.upload_to_container(id, Some(options), body)).await;
+        let sent = feed
+            .while_moving(stall, docker.upload_to_container(id, Some(options), body))
+            .await;
         let error = match sent {
             Some(Ok(())) => return Ok(()),
             Some(Err(error)) => DockerError::from_bollard(attempt, error),
-            None => DockerError::TimedOut { attempt, after: stall },
+            None => DockerError::TimedOut {
+                attempt,
+                after: stall,
+            },
         };
         Err(self.diagnose(feed.blame(error)).await)
     }
@@ -137,15 +160,24 @@ impl Engine {
     /// # Errors
     /// When the engine cannot say.
     pub async fn container(&self, id: &str) -> Result<Option<ContainerState>, DockerError> {
-        let asked = self.call("inspect the container", self.timings().call, |docker| async move {
-            docker.inspect_container(id, None::<query::InspectContainerOptions>).await
-        });
+        let asked = self.call(
+            "inspect the container",
+            self.timings().call,
+            |docker| async move {
+                docker
+                    .inspect_container(id, None::<query::InspectContainerOptions>)
+                    .await
+            },
+        );
         let found = match asked.await {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
         };
         let state = found.state.unwrap_or_default();
-        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let labels = found
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default();
         Ok(Some(ContainerState {
             running: state.running.unwrap_or(false),
             out_of_memory: state.oom_killed.unwrap_or(false),
@@ -160,11 +192,24 @@ impl Engine {
     /// # Errors
     /// When the engine cannot say.
     pub async fn containers(&self, labels: &Labels) -> Result<Vec<Listed>, DockerError> {
-        let options = query::ListContainersOptions { all: true, filters: Some(label_filter(labels)), ..Default::default() };
-        let listed =
-            self.call("list containers", self.timings().call, |docker| async move { docker.list_containers(Some(options)).await }).await?;
-        let entry =
-            |c: bollard::models::ContainerSummary| Some(Listed { id: c.id?, labels: c.labels.unwrap_or_default().into_iter().collect() });
+        let options = query::ListContainersOptions {
+            all: true,
+            filters: Some(label_filter(labels)),
+            ..Default::default()
+        };
+        let listed = self
+            .call(
+                "list containers",
+                self.timings().call,
+                |docker| async move { docker.list_containers(Some(options)).await },
+            )
+            .await?;
+        let entry = |c: bollard::models::ContainerSummary| {
+            Some(Listed {
+                id: c.id?,
+                labels: c.labels.unwrap_or_default().into_iter().collect(),
+            })
+        };
         Ok(listed.into_iter().filter_map(entry).collect())
     }
 
@@ -173,9 +218,14 @@ impl Engine {
     /// # Errors
     /// When the engine cannot do it.
     pub async fn kill_container(&self, id: &str) -> Result<(), DockerError> {
-        let options = query::KillContainerOptions { signal: "KILL".into() };
-        let killed =
-            self.call("kill the container", self.timings().heavy, |docker| async move { docker.kill_container(id, Some(options)).await });
+        let options = query::KillContainerOptions {
+            signal: "KILL".into(),
+        };
+        let killed = self.call(
+            "kill the container",
+            self.timings().heavy,
+            |docker| async move { docker.kill_container(id, Some(options)).await },
+        );
         match killed.await {
             Err(DockerError::NotFound { .. } | DockerError::Conflict { .. }) => Ok(()),
             other => other,
@@ -194,16 +244,26 @@ impl Engine {
     ///
     /// # Errors
     /// When it is not gone in time; what the engine said last.
-    pub async fn remove_container_within(&self, id: &str, limit: Duration) -> Result<bool, DockerError> {
+    pub async fn remove_container_within(
+        &self,
+        id: &str,
+        limit: Duration,
+    ) -> Result<bool, DockerError> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(20);
         let mut seen = false;
         loop {
-            let options = query::RemoveContainerOptions { force: true, v: true, link: false };
+            let options = query::RemoveContainerOptions {
+                force: true,
+                v: true,
+                link: false,
+            };
             let removed = self
-                .call("remove the container", limit.saturating_sub(started.elapsed()).max(LEAST), |docker| async move {
-                    docker.remove_container(id, Some(options)).await
-                })
+                .call(
+                    "remove the container",
+                    limit.saturating_sub(started.elapsed()).max(LEAST),
+                    |docker| async move { docker.remove_container(id, Some(options)).await },
+                )
                 .await;
             let error = match removed {
                 Ok(()) => return Ok(true),
@@ -254,7 +314,10 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
             mounts: (!spec.volumes.is_empty()).then(|| spec.volumes.iter().map(mount).collect()),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             network_mode: Some(network_mode),
-            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("none".to_owned()),
+                config: None,
+            }),
             ..Default::default()
         }),
         networking_config,
@@ -264,13 +327,19 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
 
 /// The network as the engine is told it. An id as mode alone is not enough: before 25 the engine
 /// makes a name of it, and then finds that name ambiguous where two networks have it.
-pub(super) fn connect(network: &Attachment, alias: Option<&String>) -> (String, Option<NetworkingConfig>) {
+pub(super) fn connect(
+    network: &Attachment,
+    alias: Option<&String>,
+) -> (String, Option<NetworkingConfig>) {
     match network {
         Attachment::None => ("none".to_owned(), None),
         Attachment::Name(name) => (name.clone(), None),
         Attachment::Id(id) => {
-            let endpoint =
-                EndpointSettings { network_id: Some(id.clone()), aliases: alias.map(|alias| vec![alias.clone()]), ..Default::default() };
+            let endpoint = EndpointSettings {
+                network_id: Some(id.clone()),
+                aliases: alias.map(|alias| vec![alias.clone()]),
+                ..Default::default()
+            };
             let endpoints_config = Some(HashMap::from([(id.clone(), endpoint)]));
             (id.clone(), Some(NetworkingConfig { endpoints_config }))
         }

@@ -132,7 +132,10 @@ impl DockerError {
     /// Whether the engine answers and the fault is its own: it failed at what it could have done, or said what makes no sense.
     #[must_use]
     pub fn is_engines_fault(&self) -> bool {
-        matches!(self, Self::Engine { status: 500.., .. } | Self::Answer { .. })
+        matches!(
+            self,
+            Self::Engine { status: 500.., .. } | Self::Answer { .. }
+        )
     }
 
     /// Whether what was asked for does not exist.
@@ -145,7 +148,9 @@ impl DockerError {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Self::NotFound { message, .. } | Self::Conflict { message, .. } | Self::Engine { message, .. } => message.clone(),
+            Self::NotFound { message, .. }
+            | Self::Conflict { message, .. }
+            | Self::Engine { message, .. } => message.clone(),
             other => other.chain(),
         }
     }
@@ -158,20 +163,40 @@ impl DockerError {
 
     pub(super) fn from_bollard(attempt: &'static str, error: Bollard) -> Self {
         match error {
-            Bollard::DockerResponseServerError { status_code, message } => {
+            Bollard::DockerResponseServerError {
+                status_code,
+                message,
+            } => {
                 let message = tidy(&message);
                 match status_code {
                     404 => Self::NotFound { attempt, message },
                     409 => Self::Conflict { attempt, message },
-                    status => Self::Engine { attempt, status, message },
+                    status => Self::Engine {
+                        attempt,
+                        status,
+                        message,
+                    },
                 }
             }
-            Bollard::DockerStreamError { error } => Self::Engine { attempt, status: 0, message: tidy(&error) },
-            Bollard::RequestTimeoutError => Self::TimedOut { attempt, after: super::connect::FOREVER },
-            error @ (Bollard::HyperLegacyError { .. } | Bollard::HyperResponseError { .. } | Bollard::IOError { .. }) => {
-                Self::Lost { attempt, message: chain(&error) }
-            }
-            error => Self::Answer { attempt, message: chain(&error) },
+            Bollard::DockerStreamError { error } => Self::Engine {
+                attempt,
+                status: 0,
+                message: tidy(&error),
+            },
+            Bollard::RequestTimeoutError => Self::TimedOut {
+                attempt,
+                after: super::connect::FOREVER,
+            },
+            error @ (Bollard::HyperLegacyError { .. }
+            | Bollard::HyperResponseError { .. }
+            | Bollard::IOError { .. }) => Self::Lost {
+                attempt,
+                message: chain(&error),
+            },
+            error => Self::Answer {
+                attempt,
+                message: chain(&error),
+            },
         }
     }
 }
@@ -208,12 +233,20 @@ mod tests {
     #[test]
     fn status_codes_become_kinds() {
         let of = |status_code| {
-            DockerError::from_bollard("start", Bollard::DockerResponseServerError { status_code, message: "No such\n container".into() })
+            DockerError::from_bollard(
+                "start",
+                Bollard::DockerResponseServerError {
+                    status_code,
+                    message: "No such\n container".into(),
+                },
+            )
         };
         assert!(of(404).is_not_found());
         assert!(matches!(of(409), DockerError::Conflict { .. }));
         assert_eq!(of(500).to_string(), "cannot start: No such container");
-        assert!(!of(500).is_unavailable() && of(500).is_engines_fault() && !of(400).is_engines_fault());
+        assert!(
+            !of(500).is_unavailable() && of(500).is_engines_fault() && !of(400).is_engines_fault()
+        );
     }
 
     #[test]
@@ -224,17 +257,47 @@ mod tests {
         let texts: Vec<String> = [
             DockerError::Endpoint("ftp://x".into()),
             DockerError::NoSocket { path: path.clone() },
-            DockerError::Permission { path: path.clone(), uid: 0, gid: 998 },
+            DockerError::Permission {
+                path: path.clone(),
+                uid: 0,
+                gid: 998,
+            },
             DockerError::Refused { path: path.clone() },
-            DockerError::Connect { path, source: std::io::Error::other("odd") },
-            DockerError::TimedOut { attempt, after: Duration::from_secs(2) },
-            DockerError::Silent { after: Duration::from_secs(600) },
-            DockerError::TooOld { version: "1.40".into() },
-            DockerError::Lost { attempt, message: message() },
-            DockerError::NotFound { attempt, message: message() },
-            DockerError::Conflict { attempt, message: message() },
-            DockerError::Engine { attempt, status: 500, message: message() },
-            DockerError::Answer { attempt, message: message() },
+            DockerError::Connect {
+                path,
+                source: std::io::Error::other("odd"),
+            },
+            DockerError::TimedOut {
+                attempt,
+                after: Duration::from_secs(2),
+            },
+            DockerError::Silent {
+                after: Duration::from_secs(600),
+            },
+            DockerError::TooOld {
+                version: "1.40".into(),
+            },
+            DockerError::Lost {
+                attempt,
+                message: message(),
+            },
+            DockerError::NotFound {
+                attempt,
+                message: message(),
+            },
+            DockerError::Conflict {
+                attempt,
+                message: message(),
+            },
+            DockerError::Engine {
+                attempt,
+                status: 500,
+                message: message(),
+            },
+            DockerError::Answer {
+                attempt,
+                message: message(),
+            },
             DockerError::Source("why".into()),
         ]
         .iter()

@@ -66,7 +66,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`DockerError::Conflict`] when the container does not run.
-    pub async fn create_exec(&self, container: &str, spec: &ExecSpec) -> Result<String, DockerError> {
+    pub async fn create_exec(
+        &self,
+        container: &str,
+        spec: &ExecSpec,
+    ) -> Result<String, DockerError> {
         let config = ExecConfig {
             attach_stdin: Some(spec.stdin),
             attach_stdout: Some(true),
@@ -78,8 +82,11 @@ impl Engine {
             user: spec.user.clone(),
             ..Default::default()
         };
-        let made =
-            self.call("prepare the command", self.timings().call, |docker| async move { docker.create_exec(container, config).await });
+        let made = self.call(
+            "prepare the command",
+            self.timings().call,
+            |docker| async move { docker.create_exec(container, config).await },
+        );
         Ok(made.await?.id)
     }
 
@@ -89,15 +96,30 @@ impl Engine {
     /// When the engine does not start it. A program that does not exist is no error here: the
     /// engine says so in the output, and in the exit code.
     pub async fn start_exec(&self, exec: &str) -> Result<ExecOutput, DockerError> {
-        let options = StartExecOptions { detach: false, tty: false, output_capacity: Some(CHUNK) };
-        let started =
-            self.call("start the command", self.timings().heavy, |docker| async move { docker.start_exec(exec, Some(options)).await });
+        let options = StartExecOptions {
+            detach: false,
+            tty: false,
+            output_capacity: Some(CHUNK),
+        };
+        let started = self.call(
+            "start the command",
+            self.timings().heavy,
+            |docker| async move { docker.start_exec(exec, Some(options)).await },
+        );
         match started.await? {
             StartExecResults::Attached { output, input } => {
-                let output = output.map_err(|error| DockerError::from_bollard(READ, error)).and_then(|frame| async { frame_of(frame) });
-                Ok(ExecOutput { output: output.boxed(), input })
+                let output = output
+                    .map_err(|error| DockerError::from_bollard(READ, error))
+                    .and_then(|frame| async { frame_of(frame) });
+                Ok(ExecOutput {
+                    output: output.boxed(),
+                    input,
+                })
             }
-            StartExecResults::Detached => Err(DockerError::Answer { attempt: "start the command", message: "it is detached".into() }),
+            StartExecResults::Detached => Err(DockerError::Answer {
+                attempt: "start the command",
+                message: "it is detached".into(),
+            }),
         }
     }
 
@@ -105,13 +127,26 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine does not hand it out.
-    pub async fn attach(&self, container: &str) -> Result<BoxStream<'static, Result<Frame, DockerError>>, DockerError> {
-        let options = query::AttachContainerOptions { stream: true, stdout: true, stderr: true, ..Default::default() };
-        let attached = self.call("attach to the container", self.timings().call, |docker| async move {
-            docker.attach_container(container, Some(options)).await
-        });
+    pub async fn attach(
+        &self,
+        container: &str,
+    ) -> Result<BoxStream<'static, Result<Frame, DockerError>>, DockerError> {
+        let options = query::AttachContainerOptions {
+            stream: true,
+            stdout: true,
+            stderr: true,
+            ..Default::default()
+        };
+        let attached = self.call(
+            "attach to the container",
+            self.timings().call,
+            |docker| async move { docker.attach_container(container, Some(options)).await },
+        );
         let output = attached.await?.output;
-        Ok(output.map_err(|error| DockerError::from_bollard(READ, error)).and_then(|frame| async { frame_of(frame) }).boxed())
+        Ok(output
+            .map_err(|error| DockerError::from_bollard(READ, error))
+            .and_then(|frame| async { frame_of(frame) })
+            .boxed())
     }
 
     /// How a command stands.
@@ -119,10 +154,18 @@ impl Engine {
     /// # Errors
     /// [`DockerError::NotFound`] when the engine knows it no more.
     pub async fn exec_state(&self, exec: &str) -> Result<ExecState, DockerError> {
-        let asked = self.call("inspect the command", self.timings().call, |docker| async move { docker.inspect_exec(exec).await });
+        let asked = self.call(
+            "inspect the command",
+            self.timings().call,
+            |docker| async move { docker.inspect_exec(exec).await },
+        );
         let state = asked.await?;
         let (running, exit_code) = (state.running.unwrap_or(false), state.exit_code);
-        Ok(ExecState { running, begun: state.pid.is_some_and(|pid| pid != 0) || exit_code.is_some(), exit_code })
+        Ok(ExecState {
+            running,
+            begun: state.pid.is_some_and(|pid| pid != 0) || exit_code.is_some(),
+            exit_code,
+        })
     }
 }
 
@@ -131,8 +174,9 @@ fn frame_of(frame: LogOutput) -> Result<Frame, DockerError> {
         LogOutput::StdOut { message } => Ok(Frame::Stdout(message)),
         LogOutput::StdErr { message } => Ok(Frame::Stderr(message)),
         // Without a terminal every byte comes in a frame: anything else is the rest of a frame that was cut.
-        LogOutput::StdIn { .. } | LogOutput::Console { .. } => {
-            Err(DockerError::Lost { attempt: READ, message: "the stream was cut within a frame".into() })
-        }
+        LogOutput::StdIn { .. } | LogOutput::Console { .. } => Err(DockerError::Lost {
+            attempt: READ,
+            message: "the stream was cut within a frame".into(),
+        }),
     }
 }

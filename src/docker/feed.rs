@@ -24,14 +24,21 @@ pub struct Feed {
 
 impl Feed {
     /// The stream, watched by this feed.
-    pub(super) fn watch(&self, stream: TarStream) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    pub(super) fn watch(
+        &self,
+        stream: TarStream,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         let feed = self.clone();
         stream.map(move |item| {
             match &item {
                 Ok(bytes) => {
-                    feed.sent.fetch_add(u64::try_from(bytes.len()).unwrap_or(0), Ordering::Relaxed);
+                    feed.sent
+                        .fetch_add(u64::try_from(bytes.len()).unwrap_or(0), Ordering::Relaxed);
                 }
-                Err(error) => *feed.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string()),
+                Err(error) => {
+                    *feed.fault.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(error.to_string())
+                }
             }
             item
         })
@@ -39,14 +46,23 @@ impl Feed {
 
     /// The error of the stream itself where there was one, else the given one.
     pub(super) fn blame(&self, error: DockerError) -> DockerError {
-        match self.fault.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self
+            .fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             Some(message) => DockerError::Source(message),
             None => error,
         }
     }
 
     /// Waits for `work` as long as bytes move; for `limit` without one it is given up.
-    pub(super) async fn while_moving<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn while_moving<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::pin!(work);
         loop {
             let before = self.sent.load(Ordering::Relaxed);
@@ -67,18 +83,38 @@ mod tests {
     #[tokio::test]
     async fn the_streams_own_error_wins() {
         let feed = Feed::default();
-        let stream = futures_util::stream::iter([Ok(Bytes::from_static(b"abc")), Err(io::Error::other("git died"))]).boxed();
+        let stream = futures_util::stream::iter([
+            Ok(Bytes::from_static(b"abc")),
+            Err(io::Error::other("git died")),
+        ])
+        .boxed();
         let _: Vec<_> = feed.watch(stream).collect().await;
         assert_eq!(feed.sent.load(Ordering::Relaxed), 3);
-        let lost = || DockerError::Lost { attempt: "x", message: "y".into() };
-        assert_eq!(feed.blame(lost()).to_string(), "the tree could not be read while it was sent: git died");
-        assert!(matches!(Feed::default().blame(lost()), DockerError::Lost { .. }));
+        let lost = || DockerError::Lost {
+            attempt: "x",
+            message: "y".into(),
+        };
+        assert_eq!(
+            feed.blame(lost()).to_string(),
+            "the tree could not be read while it was sent: git died"
+        );
+        assert!(matches!(
+            Feed::default().blame(lost()),
+            DockerError::Lost { .. }
+        ));
     }
 
     #[tokio::test]
     async fn standing_still_is_given_up() {
         let feed = Feed::default();
-        assert_eq!(feed.while_moving(Duration::from_millis(5), std::future::pending::<()>()).await, None);
-        assert_eq!(feed.while_moving(Duration::from_secs(5), async { 7 }).await, Some(7));
+        assert_eq!(
+            feed.while_moving(Duration::from_millis(5), std::future::pending::<()>())
+                .await,
+            None
+        );
+        assert_eq!(
+            feed.while_moving(Duration::from_secs(5), async { 7 }).await,
+            Some(7)
+        );
     }
 }

@@ -71,15 +71,32 @@ impl Engine {
     /// # Errors
     /// When the engine cannot say.
     pub async fn image(&self, reference: &str) -> Result<Option<ImageState>, DockerError> {
-        let asked = self.call("inspect the image", self.timings().call, |docker| async move { docker.inspect_image(reference).await });
+        let asked = self.call(
+            "inspect the image",
+            self.timings().call,
+            |docker| async move { docker.inspect_image(reference).await },
+        );
         let found = match asked.await {
             Ok(found) => found,
             Err(DockerError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let created = found.created.and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second);
-        let names = found.repo_tags.into_iter().chain(found.repo_digests).flatten().filter(|name| !name.starts_with("<none>")).collect();
-        Ok(Some(ImageState { id: found.id.unwrap_or_default(), names, created }))
+        let created = found
+            .created
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .map(jiff::Timestamp::as_second);
+        let names = found
+            .repo_tags
+            .into_iter()
+            .chain(found.repo_digests)
+            .flatten()
+            .filter(|name| !name.starts_with("<none>"))
+            .collect();
+        Ok(Some(ImageState {
+            id: found.id.unwrap_or_default(),
+            names,
+            created,
+        }))
     }
 
     /// The user that an image's commands run as (empty for root); none when it is not there.
@@ -87,9 +104,18 @@ impl Engine {
     /// # Errors
     /// When the engine cannot say.
     pub async fn image_user(&self, reference: &str) -> Result<Option<String>, DockerError> {
-        let asked = self.call("inspect the image", self.timings().call, |docker| async move { docker.inspect_image(reference).await });
+        let asked = self.call(
+            "inspect the image",
+            self.timings().call,
+            |docker| async move { docker.inspect_image(reference).await },
+        );
         match asked.await {
-            Ok(image) => Ok(Some(image.config.and_then(|config| config.user).unwrap_or_default())),
+            Ok(image) => Ok(Some(
+                image
+                    .config
+                    .and_then(|config| config.user)
+                    .unwrap_or_default(),
+            )),
             Err(DockerError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -99,18 +125,32 @@ impl Engine {
     ///
     /// # Errors
     /// With the registry's words; [`DockerError::Silent`] when it has none for long, which the engine would wait for without end.
-    pub async fn pull(&self, reference: &str, line: &mut (dyn FnMut(&str) + Send)) -> Result<(), DockerError> {
+    pub async fn pull(
+        &self,
+        reference: &str,
+        line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<(), DockerError> {
         let attempt = "pull the image";
-        let options = query::CreateImageOptions { from_image: Some(full_reference(reference)), ..Default::default() };
+        let options = query::CreateImageOptions {
+            from_image: Some(full_reference(reference)),
+            ..Default::default()
+        };
         let docker = self.client().await?;
         let mut stream = docker.create_image(Some(options), None, None).boxed();
         let mut progress = Progress::default();
         let after = self.timings().pull;
         let silent = |_| DockerError::Silent { after };
-        while let Some(info) = tokio::time::timeout(after, self.next_of(&mut stream)).await.map_err(silent)?? {
+        while let Some(info) = tokio::time::timeout(after, self.next_of(&mut stream))
+            .await
+            .map_err(silent)??
+        {
             let info = match info {
                 Ok(info) => info,
-                Err(error) => return Err(self.diagnose(DockerError::from_bollard(attempt, error)).await),
+                Err(error) => {
+                    return Err(self
+                        .diagnose(DockerError::from_bollard(attempt, error))
+                        .await);
+                }
             };
             progress.take(&info, Instant::now(), line);
         }
@@ -131,13 +171,19 @@ impl Engine {
         let feed = Feed::default();
         let body = bollard::body_try_stream(feed.watch(context));
         let docker = limit_memory(self.client().await?, spec.memory);
-        let mut stream = docker.build_image(build_options(spec), None, Some(body)).boxed();
+        let mut stream = docker
+            .build_image(build_options(spec), None, Some(body))
+            .boxed();
         while let Some(info) = self.next_of(&mut stream).await? {
             match info {
                 Ok(info) => build_output(&info, output),
                 // The image's id, as some engines spell it.
                 Err(bollard::errors::Error::JsonDataError { .. }) => {}
-                Err(error) => return Err(self.diagnose(feed.blame(DockerError::from_bollard(attempt, error))).await),
+                Err(error) => {
+                    return Err(self
+                        .diagnose(feed.blame(DockerError::from_bollard(attempt, error)))
+                        .await);
+                }
             }
         }
         Ok(())
@@ -148,14 +194,29 @@ impl Engine {
     /// # Errors
     /// When the engine cannot say.
     pub async fn images(&self, labels: &Labels) -> Result<Vec<ListedImage>, DockerError> {
-        let options = query::ListImagesOptions { filters: Some(label_filter(labels)), ..Default::default() };
-        let listed = self.call("list images", self.timings().call, |docker| async move { docker.list_images(Some(options)).await }).await?;
+        let options = query::ListImagesOptions {
+            filters: Some(label_filter(labels)),
+            ..Default::default()
+        };
+        let listed = self
+            .call("list images", self.timings().call, |docker| async move {
+                docker.list_images(Some(options)).await
+            })
+            .await?;
         let real = |tag: &String| !tag.starts_with("<none>");
         let mut images: Vec<ListedImage> = listed
             .into_iter()
             .map(|i| {
-                let (tags, labels) = (i.repo_tags.into_iter().filter(real).collect(), i.labels.into_iter().collect());
-                ListedImage { id: i.id, tags, labels, created: i.created }
+                let (tags, labels) = (
+                    i.repo_tags.into_iter().filter(real).collect(),
+                    i.labels.into_iter().collect(),
+                );
+                ListedImage {
+                    id: i.id,
+                    tags,
+                    labels,
+                    created: i.created,
+                }
             })
             .collect();
         images.sort_by_key(|image| std::cmp::Reverse(image.created));
@@ -167,9 +228,15 @@ impl Engine {
     /// # Errors
     /// When the engine cannot do it.
     pub async fn remove_image(&self, reference: &str) -> Result<bool, DockerError> {
-        let removed = self.call("remove the image", self.timings().heavy, |docker| async move {
-            docker.remove_image(reference, None::<query::RemoveImageOptions>, None).await
-        });
+        let removed = self.call(
+            "remove the image",
+            self.timings().heavy,
+            |docker| async move {
+                docker
+                    .remove_image(reference, None::<query::RemoveImageOptions>, None)
+                    .await
+            },
+        );
         match removed.await {
             Ok(_) => Ok(true),
             Err(DockerError::NotFound { .. } | DockerError::Conflict { .. }) => Ok(false),
@@ -210,9 +277,14 @@ fn build_output(info: &BuildInfo, output: &mut (dyn FnMut(&[u8], Option<BuildNew
     if let Some(text) = &info.stream {
         output(text.as_bytes(), told(text));
     } else if let Some(status) = &info.status
-        && info.progress_detail.as_ref().is_none_or(|p| p.current.is_none())
+        && info
+            .progress_detail
+            .as_ref()
+            .is_none_or(|p| p.current.is_none())
     {
-        let pulled = status.strip_prefix("Status: Downloaded newer image for ").map(|name| BuildNews::Pulled(name.trim().to_owned()));
+        let pulled = status
+            .strip_prefix("Status: Downloaded newer image for ")
+            .map(|name| BuildNews::Pulled(name.trim().to_owned()));
         output(format!("{status}\n").as_bytes(), pulled);
     }
 }
@@ -221,19 +293,29 @@ fn build_output(info: &BuildInfo, output: &mut (dyn FnMut(&[u8], Option<BuildNew
 fn told(text: &str) -> Option<BuildNews> {
     if let Some(id) = text.strip_prefix(" ---> ") {
         let id = id.strip_suffix('\n')?;
-        return (id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| BuildNews::Layer(id.to_owned()));
+        return (id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+            .then(|| BuildNews::Layer(id.to_owned()));
     }
     let instruction = text.strip_prefix("Step ")?.split_once(" : ")?.1;
     let mut words = instruction.split_ascii_whitespace();
-    let from = words.next().is_some_and(|word| word.eq_ignore_ascii_case("from"));
-    words.find(|word| !word.starts_with("--")).filter(|_| from).map(|name| BuildNews::From(name.to_owned()))
+    let from = words
+        .next()
+        .is_some_and(|word| word.eq_ignore_ascii_case("from"));
+    words
+        .find(|word| !word.starts_with("--"))
+        .filter(|_| from)
+        .map(|name| BuildNews::From(name.to_owned()))
 }
 
 /// The reference with a tag: without one, old engines would pull every tag.
 #[must_use]
 pub fn full_reference(reference: &str) -> String {
     let name = reference.rsplit('/').next().unwrap_or(reference);
-    if name.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
+    if name.contains([':', '@']) {
+        reference.to_owned()
+    } else {
+        format!("{reference}:latest")
+    }
 }
 
 /// Condenses a pull's hundreds of progress messages to a line now and then.
@@ -258,7 +340,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 impl Progress {
     fn take(&mut self, info: &CreateImageInfo, now: Instant, line: &mut (dyn FnMut(&str) + Send)) {
         let status = info.status.as_deref().unwrap_or_default();
-        let layer = info.id.as_deref().filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+        let layer = info
+            .id
+            .as_deref()
+            .filter(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()));
         let Some(id) = layer else {
             if !status.is_empty() {
                 line(status);
@@ -276,7 +361,11 @@ impl Progress {
         }
         layer.retrying = retrying;
         layer.done |= matches!(status, "Pull complete" | "Already exists");
-        if self.last.is_none_or(|last| now.duration_since(last) >= PROGRESS_EVERY) && !self.layers.values().all(|l| l.total == 0) {
+        if self
+            .last
+            .is_none_or(|last| now.duration_since(last) >= PROGRESS_EVERY)
+            && !self.layers.values().all(|l| l.total == 0)
+        {
             self.last = Some(now);
             line(&self.summary());
         }
@@ -286,7 +375,11 @@ impl Progress {
         let done = self.layers.values().filter(|l| l.done).count();
         let sum = |pick: fn(&Layer) -> i64| self.layers.values().map(pick).sum::<i64>() / 1_000_000;
         let current = sum(|l| if l.done { l.total } else { l.current });
-        format!("{done} of {} layers, {current} of {} MB downloaded", self.layers.len(), sum(|l| l.total))
+        format!(
+            "{done} of {} layers, {current} of {} MB downloaded",
+            self.layers.len(),
+            sum(|l| l.total)
+        )
     }
 }
 
@@ -311,12 +404,21 @@ mod tests {
     #[test]
     fn what_a_builder_says() {
         for (text, news) in [
-            (" ---> 0123456789ab\n", Some(BuildNews::Layer("0123456789ab".into()))),
+            (
+                " ---> 0123456789ab\n",
+                Some(BuildNews::Layer("0123456789ab".into())),
+            ),
             (" ---> Running in 0123456789ab\n", None),
             (" ---> 0123456789ab", None),
             (" ---> 0123456789abc\n", None),
-            ("Step 1/2 : FROM debian:13 AS one", Some(BuildNews::From("debian:13".into()))),
-            ("Step 1/2 : from --platform=linux/arm64 a/b", Some(BuildNews::From("a/b".into()))),
+            (
+                "Step 1/2 : FROM debian:13 AS one",
+                Some(BuildNews::From("debian:13".into())),
+            ),
+            (
+                "Step 1/2 : from --platform=linux/arm64 a/b",
+                Some(BuildNews::From("a/b".into())),
+            ),
             ("Step 2/2 : RUN FROM x", None),
             ("Step 1/2 : FROM", None),
         ] {
@@ -329,16 +431,38 @@ mod tests {
         let start = Instant::now();
         let (mut progress, mut lines) = (Progress::default(), Vec::new());
         let mut take = |progress: &mut Progress, id: &str, status: &str, current: i64, at: u64| {
-            let progress_detail = Some(ProgressDetail { current: Some(current), total: Some(100_000_000) });
-            let info = CreateImageInfo { id: Some(id.into()), status: Some(status.into()), progress_detail, ..Default::default() };
-            progress.take(&info, start + Duration::from_millis(at), &mut |line| lines.push(line.to_owned()));
+            let progress_detail = Some(ProgressDetail {
+                current: Some(current),
+                total: Some(100_000_000),
+            });
+            let info = CreateImageInfo {
+                id: Some(id.into()),
+                status: Some(status.into()),
+                progress_detail,
+                ..Default::default()
+            };
+            progress.take(&info, start + Duration::from_millis(at), &mut |line| {
+                lines.push(line.to_owned())
+            });
         };
         take(&mut progress, "trixie", "Pulling from library/debian", 0, 0);
         for step in 0..1000 {
-            take(&mut progress, "0123456789ab", "Downloading", step * 100_000, step.unsigned_abs() * 10);
+            take(
+                &mut progress,
+                "0123456789ab",
+                "Downloading",
+                step * 100_000,
+                step.unsigned_abs() * 10,
+            );
         }
         for step in 0..10 {
-            take(&mut progress, "0123456789ab", &format!("Retrying in {} seconds", 10 - step), 0, 10_000);
+            take(
+                &mut progress,
+                "0123456789ab",
+                &format!("Retrying in {} seconds", 10 - step),
+                0,
+                10_000,
+            );
         }
         take(&mut progress, "0123456789ab", "Pull complete", 0, 20_000);
         assert_eq!(

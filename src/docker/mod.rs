@@ -36,5 +36,11 @@ fn label_map(labels: &Labels) -> HashMap<String, String> {
 
 /// The filter that selects what carries all of the labels.
 fn label_filter(labels: &Labels) -> HashMap<String, Vec<String>> {
-    HashMap::from([("label".to_owned(), labels.iter().map(|(key, value)| format!("{key}={value}")).collect())])
+    HashMap::from([(
+        "label".to_owned(),
+        labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect(),
+    )])
 }

@@ -30,15 +30,26 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine cannot make it; [`DockerError::Conflict`] when the name is taken.
-    pub async fn create_isolated_network(&self, name: &str, labels: &Labels) -> Result<String, DockerError> {
+    pub async fn create_isolated_network(
+        &self,
+        name: &str,
+        labels: &Labels,
+    ) -> Result<String, DockerError> {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
-            options: Some(HashMap::from([("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned())])),
+            options: Some(HashMap::from([(
+                "com.docker.network.bridge.enable_icc".to_owned(),
+                "false".to_owned(),
+            )])),
             labels: Some(label_map(labels)),
             ..Default::default()
         };
-        let made = self.call("make the network", self.timings().heavy, |docker| async move { docker.create_network(request).await });
+        let made = self.call(
+            "make the network",
+            self.timings().heavy,
+            |docker| async move { docker.create_network(request).await },
+        );
         Ok(made.await?.id)
     }
 
@@ -46,7 +57,12 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine cannot make it; [`DockerError::Conflict`] when the name is taken.
-    pub async fn create_shared_network(&self, name: &str, labels: &Labels, internal: bool) -> Result<String, DockerError> {
+    pub async fn create_shared_network(
+        &self,
+        name: &str,
+        labels: &Labels,
+        internal: bool,
+    ) -> Result<String, DockerError> {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
@@ -54,7 +70,11 @@ impl Engine {
             labels: Some(label_map(labels)),
             ..Default::default()
         };
-        let made = self.call("make the network", self.timings().heavy, |docker| async move { docker.create_network(request).await });
+        let made = self.call(
+            "make the network",
+            self.timings().heavy,
+            |docker| async move { docker.create_network(request).await },
+        );
         Ok(made.await?.id)
     }
 
@@ -63,9 +83,14 @@ impl Engine {
     /// # Errors
     /// When the engine cannot say.
     pub async fn networks(&self, labels: &Labels) -> Result<Vec<ListedNetwork>, DockerError> {
-        let options = query::ListNetworksOptions { filters: Some(label_filter(labels)) };
-        let listed =
-            self.call("list networks", self.timings().call, |docker| async move { docker.list_networks(Some(options)).await }).await?;
+        let options = query::ListNetworksOptions {
+            filters: Some(label_filter(labels)),
+        };
+        let listed = self
+            .call("list networks", self.timings().call, |docker| async move {
+                docker.list_networks(Some(options)).await
+            })
+            .await?;
         let entry = |network: bollard::models::Network| {
             let labels = network.labels.unwrap_or_default().into_iter().collect();
             Some(ListedNetwork {
@@ -84,7 +109,9 @@ impl Engine {
     /// # Errors
     /// When it is in use, or the engine cannot do it.
     pub async fn remove_network(&self, id: &str, limit: Duration) -> Result<bool, DockerError> {
-        let removed = self.call("remove the network", limit, |docker| async move { docker.remove_network(id).await });
+        let removed = self.call("remove the network", limit, |docker| async move {
+            docker.remove_network(id).await
+        });
         match removed.await {
             Ok(()) => Ok(true),
             Err(DockerError::NotFound { .. }) => Ok(false),

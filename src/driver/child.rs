@@ -74,10 +74,17 @@ pub fn child_main(manner: Manner) -> ExitCode {
 ///
 /// # Errors
 /// What is wrong with the file.
-pub fn register_here(source: PipelineSource, limit: Duration) -> Result<Registration, Vec<Diagnostic>> {
+pub fn register_here(
+    source: PipelineSource,
+    limit: Duration,
+) -> Result<Registration, Vec<Diagnostic>> {
     let states = States::new();
-    let lua = states.as_ref().ok().map(|states| states.pipeline.lua().clone());
-    let registered = Driver::register(states, source, limit, CompiledFiles::new()).map(|(_, registration)| registration);
+    let lua = states
+        .as_ref()
+        .ok()
+        .map(|states| states.pipeline.lua().clone());
+    let registered = Driver::register(states, source, limit, CompiledFiles::new())
+        .map(|(_, registration)| registration);
     // The host's functions live in the state that the host holds. A driver's own process takes both
     // with it; here they are let go.
     if let Some(lua) = lua {
@@ -93,8 +100,16 @@ fn serve() -> io::Result<()> {
     let mut reader = Reader::new(io::stdin());
     let (source, limit, compiled) = match reader.next(true)? {
         Incoming::Message(message) => match *message {
-            ToDriver::Register { source, limit_ms, compiled } => (source, Duration::from_millis(limit_ms), compiled),
-            _ => return Err(io::Error::other("the first message must register a pipeline")),
+            ToDriver::Register {
+                source,
+                limit_ms,
+                compiled,
+            } => (source, Duration::from_millis(limit_ms), compiled),
+            _ => {
+                return Err(io::Error::other(
+                    "the first message must register a pipeline",
+                ));
+            }
         },
         _ => return Ok(()),
     };
@@ -154,7 +169,10 @@ struct States {
 impl States {
     fn new() -> Result<Self, LuaFault> {
         let pipeline = Vm::for_pipeline(MEMORY_LIMIT).map_err(|error| lua_fault(&error))?;
-        Ok(Self { pipeline, compiler: Compiler::new()? })
+        Ok(Self {
+            pipeline,
+            compiler: Compiler::new()?,
+        })
     }
 }
 
@@ -166,13 +184,28 @@ impl Driver {
         compiled: CompiledFiles,
     ) -> Result<(Self, Registration), Vec<Diagnostic>> {
         let language = source.language;
-        let environment_fault = |fault: LuaFault| vec![Diagnostic { message: fault.message, place: None, source_line: None, hint: None }];
+        let environment_fault = |fault: LuaFault| {
+            vec![Diagnostic {
+                message: fault.message,
+                place: None,
+                source_line: None,
+                hint: None,
+            }]
+        };
         let started = Instant::now();
         let States { pipeline, compiler } = states.map_err(environment_fault)?;
-        let host = Rc::new(Host::new(pipeline, compiler.with_limit(limit), source, compiled));
-        let assembled = Self::assemble(Rc::clone(&host)).map_err(|error| environment_fault(lua_fault(&error)));
+        let host = Rc::new(Host::new(
+            pipeline,
+            compiler.with_limit(limit),
+            source,
+            compiled,
+        ));
+        let assembled =
+            Self::assemble(Rc::clone(&host)).map_err(|error| environment_fault(lua_fault(&error)));
         let (driver, register, environment) = assembled?;
-        let chunk = host.load(host.sources.main(), language, environment).map_err(|diagnostic| vec![diagnostic])?;
+        let chunk = host
+            .load(host.sources.main(), language, environment)
+            .map_err(|diagnostic| vec![diagnostic])?;
         let left = limit.saturating_sub(started.elapsed());
         let result = driver.evaluate(&register, chunk, left, limit);
         host.registering.set(false);
@@ -191,33 +224,71 @@ impl Driver {
     }
 
     fn assemble(host: Rc<Host>) -> mlua::Result<(Self, Function, Table)> {
-        let runtime: Table = host.vm.own_bytecode(RUNTIME)?.call((host::functions(&host)?, dsl::module(&host)?))?;
+        let runtime: Table = host
+            .vm
+            .own_bytecode(RUNTIME)?
+            .call((host::functions(&host)?, dsl::module(&host)?))?;
         let environment: Table = runtime.raw_get("env")?;
-        host.vm.lua().set_named_registry_value(ENVIRONMENT, &environment)?;
-        let (run, fields, call) = (runtime.raw_get("run")?, runtime.raw_get("fields")?, runtime.raw_get("call")?);
+        host.vm
+            .lua()
+            .set_named_registry_value(ENVIRONMENT, &environment)?;
+        let (run, fields, call) = (
+            runtime.raw_get("run")?,
+            runtime.raw_get("fields")?,
+            runtime.raw_get("call")?,
+        );
         let register = runtime.raw_get("register")?;
-        Ok((Self { host, run, fields, call, runnable: VecDeque::new() }, register, environment))
+        Ok((
+            Self {
+                host,
+                run,
+                fields,
+                call,
+                runnable: VecDeque::new(),
+            },
+            register,
+            environment,
+        ))
     }
 
     /// Runs the pipeline's file.
-    fn evaluate(&self, register: &Function, chunk: Function, left: Duration, limit: Duration) -> Result<(), Diagnostic> {
+    fn evaluate(
+        &self,
+        register: &Function,
+        chunk: Function,
+        left: Duration,
+        limit: Duration,
+    ) -> Result<(), Diagnostic> {
         let host = &self.host;
         let fault = |fault: LuaFault| host.sources.diagnose(host.vm.at_last_line(fault));
-        let thread = host.vm.lua().create_thread(register.clone()).map_err(|error| fault(lua_fault(&error)))?;
+        let thread = host
+            .vm
+            .lua()
+            .create_thread(register.clone())
+            .map_err(|error| fault(lua_fault(&error)))?;
         host.vm.watch().set_deadline(Some(left));
         let result = thread.resume::<MultiValue>(chunk);
         if host.vm.watch().expired() {
             let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-            let message = format!("the file ran for longer than {} and was stopped", format_duration(millis));
-            return Err(fault(LuaFault::new(message)).with_hint("the file only registers jobs: move the work into a job's function"));
+            let message = format!(
+                "the file ran for longer than {} and was stopped",
+                format_duration(millis)
+            );
+            return Err(fault(LuaFault::new(message))
+                .with_hint("the file only registers jobs: move the work into a job's function"));
         }
         let values = result.map_err(|error| fault(lua_fault(&error)))?;
         if thread.is_resumable() {
-            return Err(fault(LuaFault::new("the file yielded outside of a coroutine")));
+            return Err(fault(LuaFault::new(
+                "the file yielded outside of a coroutine",
+            )));
         }
         match self.outcome(&values) {
             Ok(_) => Ok(()),
-            Err(raised) => Err(host.rejected.take().unwrap_or_else(|| host.sources.diagnose(raised))),
+            Err(raised) => Err(host
+                .rejected
+                .take()
+                .unwrap_or_else(|| host.sources.diagnose(raised))),
         }
     }
 
@@ -248,29 +319,60 @@ impl Driver {
                 self.host.values.borrow_mut().insert(name, value);
                 Ok(())
             }
-            ToDriver::RunJob { job, timeout_ms, env } => self.start(job, env, timeout_ms),
+            ToDriver::RunJob {
+                job,
+                timeout_ms,
+                env,
+            } => self.start(job, env, timeout_ms),
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
-            ToDriver::SecretValue { call, value } => self.answered(call, value.map(|secret| Text::Plain(secret.expose().to_owned()))),
+            ToDriver::SecretValue { call, value } => self.answered(
+                call,
+                value.map(|secret| Text::Plain(secret.expose().to_owned())),
+            ),
             ToDriver::FileRead { call, content } => self.answered(call, content),
-            ToDriver::Done { call, done } => self.answered(call, done.map(|()| Text::Plain(String::new()))),
+            ToDriver::Done { call, done } => {
+                self.answered(call, done.map(|()| Text::Plain(String::new())))
+            }
         }
     }
 
-    fn start(&mut self, id: String, env: Vec<(String, String)>, timeout_ms: Option<u64>) -> io::Result<()> {
+    fn start(
+        &mut self,
+        id: String,
+        env: Vec<(String, String)>,
+        timeout_ms: Option<u64>,
+    ) -> io::Result<()> {
         let function = self.host.functions.borrow().get(&id).cloned();
-        let fault = |message: String| JobEnd::Failed { message, exit_code: None, place: None };
+        let fault = |message: String| JobEnd::Failed {
+            message,
+            exit_code: None,
+            place: None,
+        };
         if self.host.jobs.borrow().contains_key(&id) {
-            return Err(io::Error::other(format!("job `{}` runs already", excerpt(&id))));
+            return Err(io::Error::other(format!(
+                "job `{}` runs already",
+                excerpt(&id)
+            )));
         }
-        let Some(function) = function else { return ended(id.clone(), fault(format!("there is no job `{}`", excerpt(&id)))) };
+        let Some(function) = function else {
+            return ended(
+                id.clone(),
+                fault(format!("there is no job `{}`", excerpt(&id))),
+            );
+        };
         let thread = match self.host.vm.lua().create_thread(self.run.clone()) {
             Ok(thread) => thread,
             Err(error) => return ended(id, fault(lua_fault(&error).message)),
         };
-        let deadline = timeout_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
+        let deadline =
+            timeout_ms.and_then(|millis| Instant::now().checked_add(Duration::from_millis(millis)));
         let limit = timeout_ms.map(format_duration).unwrap_or_default();
-        self.host.jobs.borrow_mut().insert(id.clone(), JobRun::new(thread, env, deadline, limit));
-        self.runnable.push_back((id, MultiValue::from_iter([Value::Function(function)])));
+        self.host
+            .jobs
+            .borrow_mut()
+            .insert(id.clone(), JobRun::new(thread, env, deadline, limit));
+        self.runnable
+            .push_back((id, MultiValue::from_iter([Value::Function(function)])));
         Ok(())
     }
 
@@ -284,10 +386,19 @@ impl Driver {
 
     fn command_ended(&mut self, call: u64, result: ShResult) -> io::Result<()> {
         // A job that ended meanwhile has no use for an answer.
-        let Some((id, Wait::Command(_, command))) = self.waiter(call) else { return Ok(()) };
+        let Some((id, Wait::Command(_, command))) = self.waiter(call) else {
+            return Ok(());
+        };
         if let Some(message) = result.error {
             let message = format!("`{}`: {message}", command.text);
-            return self.finish(&id, JobEnd::Failed { message, exit_code: None, place: command.place });
+            return self.finish(
+                &id,
+                JobEnd::Failed {
+                    message,
+                    exit_code: None,
+                    place: command.place,
+                },
+            );
         }
         match self.result_fields(&command.text, &result) {
             Ok(fields) => {
@@ -295,12 +406,24 @@ impl Driver {
                     job.command_ended(call, command, result.exit);
                 }
                 // Ahead of those that only compute: it will soon wait again.
-                self.runnable.push_front((id, MultiValue::from_iter([Value::Table(fields)])));
+                self.runnable
+                    .push_front((id, MultiValue::from_iter([Value::Table(fields)])));
                 Ok(())
             }
             Err(error) => {
-                let message = format!("the output of `{}` could not be taken: {}", command.text, lua_fault(&error).message);
-                self.finish(&id, JobEnd::Failed { message, exit_code: None, place: command.place })
+                let message = format!(
+                    "the output of `{}` could not be taken: {}",
+                    command.text,
+                    lua_fault(&error).message
+                );
+                self.finish(
+                    &id,
+                    JobEnd::Failed {
+                        message,
+                        exit_code: None,
+                        place: command.place,
+                    },
+                )
             }
         }
     }
@@ -309,7 +432,12 @@ impl Driver {
         let lua = self.host.vm.lua();
         let bytes = |text: &Text| match text {
             Text::Plain(text) => lua.create_string(text),
-            encoded @ Text::Encoded { .. } => lua.create_string(encoded.clone().into_bytes().map_err(mlua::Error::external)?),
+            encoded @ Text::Encoded { .. } => lua.create_string(
+                encoded
+                    .clone()
+                    .into_bytes()
+                    .map_err(mlua::Error::external)?,
+            ),
         };
         let fields = lua.create_table()?;
         fields.raw_set("exit", result.exit)?;
@@ -321,21 +449,35 @@ impl Driver {
 
     /// A tool beside `sh` has its answer: a value for the job, or a sentence that it raises.
     fn answered(&mut self, call: u64, answer: Result<Text, String>) -> io::Result<()> {
-        let Some((id, Wait::Answer(_, wanted))) = self.waiter(call) else { return Ok(()) };
+        let Some((id, Wait::Answer(_, wanted))) = self.waiter(call) else {
+            return Ok(());
+        };
         if let (Wanted::Secret(name), Ok(Text::Plain(value))) = (&wanted, &answer) {
             self.host.secrets.add(name, &Secret::new(value.clone()));
         }
         let lua = self.host.vm.lua();
-        let given = answer.and_then(|text| text.into_bytes().map_err(|_| "the answer cannot be understood".to_owned()));
+        let given = answer.and_then(|text| {
+            text.into_bytes()
+                .map_err(|_| "the answer cannot be understood".to_owned())
+        });
         let values = match given.and_then(|bytes| value_of(lua, &wanted, &bytes)) {
             Ok(value) => value.map(|value| MultiValue::from_iter([value])),
-            Err(why) => lua.create_string(why).map(|why| MultiValue::from_iter([Value::Nil, Value::String(why)])),
+            Err(why) => lua
+                .create_string(why)
+                .map(|why| MultiValue::from_iter([Value::Nil, Value::String(why)])),
         };
         match values {
             Ok(values) => self.runnable.push_front((id, values)),
             Err(error) => {
                 let message = lua_fault(&error).message;
-                return self.finish(&id, JobEnd::Failed { message, exit_code: None, place: None });
+                return self.finish(
+                    &id,
+                    JobEnd::Failed {
+                        message,
+                        exit_code: None,
+                        place: None,
+                    },
+                );
             }
         }
         Ok(())
@@ -343,8 +485,16 @@ impl Driver {
 
     /// Lets the next thread run until it waits, ends, or its slice is over.
     fn step(&mut self) -> io::Result<()> {
-        let Some((id, arguments)) = self.runnable.pop_front() else { return Ok(()) };
-        let Some((thread, deadline)) = self.host.jobs.borrow().get(&id).map(|job| (job.thread.clone(), job.deadline)) else {
+        let Some((id, arguments)) = self.runnable.pop_front() else {
+            return Ok(());
+        };
+        let Some((thread, deadline)) = self
+            .host
+            .jobs
+            .borrow()
+            .get(&id)
+            .map(|job| (job.thread.clone(), job.deadline))
+        else {
             return Ok(());
         };
         let watch = self.host.vm.watch();
@@ -356,14 +506,32 @@ impl Driver {
         nix::unistd::alarm::cancel();
         *self.host.current.borrow_mut() = None;
 
-        let failure = self.host.jobs.borrow_mut().get_mut(&id).and_then(|job| job.failure.take());
+        let failure = self
+            .host
+            .jobs
+            .borrow_mut()
+            .get_mut(&id)
+            .and_then(|job| job.failure.take());
         if let Some(failure) = failure {
             return self.finish(&id, failure);
         }
         if watch.expired() {
-            let limit = self.host.jobs.borrow().get(&id).map(|job| job.limit.clone()).unwrap_or_default();
-            let message = format!("it ran for longer than its time limit of {limit} and was stopped");
-            return self.finish(&id, JobEnd::TimedOut { message, place: self.last_place() });
+            let limit = self
+                .host
+                .jobs
+                .borrow()
+                .get(&id)
+                .map(|job| job.limit.clone())
+                .unwrap_or_default();
+            let message =
+                format!("it ran for longer than its time limit of {limit} and was stopped");
+            return self.finish(
+                &id,
+                JobEnd::TimedOut {
+                    message,
+                    place: self.last_place(),
+                },
+            );
         }
         match result {
             Ok(values) if thread.is_resumable() => self.suspended(id, &values),
@@ -384,7 +552,11 @@ impl Driver {
             None => self.runnable.push_back((id, MultiValue::new())),
             Some(Value::Table(mark)) if *mark == self.call => {}
             Some(_) => {
-                let end = self.raised(self.host.vm.at_last_line(LuaFault::new("it yielded outside of a coroutine")));
+                let end = self.raised(
+                    self.host
+                        .vm
+                        .at_last_line(LuaFault::new("it yielded outside of a coroutine")),
+                );
                 return self.finish(&id, end);
             }
         }
@@ -392,8 +564,16 @@ impl Driver {
     }
 
     fn raised(&self, fault: LuaFault) -> JobEnd {
-        let diagnostic = self.host.rejected.take().unwrap_or_else(|| self.host.sources.diagnose(fault));
-        JobEnd::Failed { message: diagnostic.message, exit_code: None, place: diagnostic.place }
+        let diagnostic = self
+            .host
+            .rejected
+            .take()
+            .unwrap_or_else(|| self.host.sources.diagnose(fault));
+        JobEnd::Failed {
+            message: diagnostic.message,
+            exit_code: None,
+            place: diagnostic.place,
+        }
     }
 
     fn last_place(&self) -> Option<Place> {
@@ -408,7 +588,9 @@ impl Driver {
             Err(fault) => return self.raised(fault),
         };
         let jobs = self.host.jobs.borrow();
-        let Some(job) = jobs.get(id) else { return JobEnd::Skipped };
+        let Some(job) = jobs.get(id) else {
+            return JobEnd::Skipped;
+        };
         if let Some(failure) = job.unread_failure() {
             return failure;
         }
@@ -420,11 +602,17 @@ impl Driver {
         if value.is_nil() && !job.ran {
             return JobEnd::Skipped;
         }
-        match to_json(&value, &Limits::default(), &|table| self.stored_fields(table)) {
+        match to_json(&value, &Limits::default(), &|table| {
+            self.stored_fields(table)
+        }) {
             Ok(output) => JobEnd::Complete { output },
             Err(error) => {
                 let place = self.last_place();
-                JobEnd::Failed { message: format!("what it returns cannot be stored: {error}"), exit_code: None, place }
+                JobEnd::Failed {
+                    message: format!("what it returns cannot be stored: {error}"),
+                    exit_code: None,
+                    place,
+                }
             }
         }
     }
@@ -438,7 +626,9 @@ impl Driver {
             .filter(|(call, _): &(Option<u64>, Option<Table>)| call.is_some())
             .and_then(|(call, fields)| call.zip(fields));
         let exit: Value = match &result {
-            Some((call, _)) if job.failed.contains_key(call) => return job.failed.get(call).map(super::job::Command::failure),
+            Some((call, _)) if job.failed.contains_key(call) => {
+                return job.failed.get(call).map(super::job::Command::failure);
+            }
             Some((_, fields)) => fields.raw_get("exit").ok()?,
             None => table.raw_get("exit").ok()?,
         };
@@ -448,7 +638,11 @@ impl Driver {
             Value::Integer(exit) => (exit.to_string(), i32::try_from(exit).ok()),
             other => (other.to_string().unwrap_or_default(), None),
         };
-        Some(JobEnd::Failed { message: format!("it returned :exit {}", excerpt(&shown)), exit_code, place: self.last_place() })
+        Some(JobEnd::Failed {
+            message: format!("it returned :exit {}", excerpt(&shown)),
+            exit_code,
+            place: self.last_place(),
+        })
     }
 
     /// The fields of a command's result as they are stored: text that is not UTF-8 loses what is
@@ -488,9 +682,20 @@ fn value_of(lua: &mlua::Lua, wanted: &Wanted, bytes: &[u8]) -> Result<mlua::Resu
 
 /// Reports a job's end; an output that is too long for the protocol fails it.
 fn ended(job: String, end: JobEnd) -> io::Result<()> {
-    if wire::say(&FromDriver::JobEnded { job: job.clone(), end })? {
+    if wire::say(&FromDriver::JobEnded {
+        job: job.clone(),
+        end,
+    })? {
         return Ok(());
     }
     let message = "what it returns is too long to be stored".to_owned();
-    wire::say(&FromDriver::JobEnded { job, end: JobEnd::Failed { message, exit_code: None, place: None } }).map(|_| ())
+    wire::say(&FromDriver::JobEnded {
+        job,
+        end: JobEnd::Failed {
+            message,
+            exit_code: None,
+            place: None,
+        },
+    })
+    .map(|_| ())
 }

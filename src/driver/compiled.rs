@@ -49,8 +49,14 @@ impl Key {
             Language::Lua => "lua",
         };
         let mut digest = Sha256::new();
-        let helpers = source.helpers.iter().flat_map(|(file, text)| [file.as_str(), text]);
-        for part in [language, &source.file, &source.text].into_iter().chain(helpers) {
+        let helpers = source
+            .helpers
+            .iter()
+            .flat_map(|(file, text)| [file.as_str(), text]);
+        for part in [language, &source.file, &source.text]
+            .into_iter()
+            .chain(helpers)
+        {
             // With its length, so that no two sources are one row of bytes.
             digest.update(part.len().to_le_bytes());
             digest.update(part);
@@ -60,7 +66,10 @@ impl Key {
 }
 
 fn size(files: &CompiledFiles) -> usize {
-    files.iter().map(|(file, text)| file.len() + text.len()).sum()
+    files
+        .iter()
+        .map(|(file, text)| file.len() + text.len())
+        .sum()
 }
 
 impl CompiledCache {
@@ -68,7 +77,12 @@ impl CompiledCache {
     pub(super) fn get(&self, source: &PipelineSource) -> CompiledFiles {
         let key = Key::of(source);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = kept.entries.iter().position(|(known, _)| *known == key).and_then(|at| kept.entries.remove(at)) else {
+        let Some(entry) = kept
+            .entries
+            .iter()
+            .position(|(known, _)| *known == key)
+            .and_then(|at| kept.entries.remove(at))
+        else {
             return Vec::new();
         };
         let files = entry.1.clone();
@@ -79,7 +93,9 @@ impl CompiledCache {
     /// Keeps what a source compiled to, beside what is known of it already. What is too much, or of
     /// files that the source does not have, is not kept.
     pub(super) fn keep(&self, source: &PipelineSource, fresh: CompiledFiles) {
-        let of_source = |file: &String| *file == source.file || source.helpers.iter().any(|(helper, _)| helper == file);
+        let of_source = |file: &String| {
+            *file == source.file || source.helpers.iter().any(|(helper, _)| helper == file)
+        };
         let mut files = self.get(source);
         for (file, text) in fresh {
             if of_source(&file) && files.iter().all(|(known, _)| *known != file) {
@@ -107,8 +123,16 @@ mod tests {
     use super::*;
 
     fn source(text: &str, helpers: &[(&str, &str)]) -> PipelineSource {
-        let helpers = helpers.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
-        PipelineSource { language: Language::Fennel, file: "ci.fnl".to_owned(), text: text.to_owned(), helpers }
+        let helpers = helpers
+            .iter()
+            .map(|(file, text)| ((*file).to_owned(), (*text).to_owned()))
+            .collect();
+        PipelineSource {
+            language: Language::Fennel,
+            file: "ci.fnl".to_owned(),
+            text: text.to_owned(),
+            helpers,
+        }
     }
 
     fn compiled(text: &str) -> CompiledFiles {
@@ -126,8 +150,14 @@ mod tests {
             source("1", &[("a.fnl", "x"), ("b.fnl", "z")]),
             source("1", &[("a.fnl", "x")]),
             source("1", &[("a.fnl", "xb.fnl"), ("", "y")]),
-            PipelineSource { language: Language::Lua, ..one.clone() },
-            PipelineSource { file: "ci.lua".to_owned(), ..one.clone() },
+            PipelineSource {
+                language: Language::Lua,
+                ..one.clone()
+            },
+            PipelineSource {
+                file: "ci.lua".to_owned(),
+                ..one.clone()
+            },
         ] {
             assert!(cache.get(&other).is_empty(), "{other:?}");
         }
@@ -139,7 +169,14 @@ mod tests {
         let one = source("1", &[("a.fnl", "x")]);
         cache.keep(&one, compiled("first"));
         let helper = ("a.fnl".to_owned(), "helper".to_owned());
-        cache.keep(&one, vec![("ci.fnl".to_owned(), "second".to_owned()), helper.clone(), ("other.fnl".to_owned(), "x".to_owned())]);
+        cache.keep(
+            &one,
+            vec![
+                ("ci.fnl".to_owned(), "second".to_owned()),
+                helper.clone(),
+                ("other.fnl".to_owned(), "x".to_owned()),
+            ],
+        );
         assert_eq!(cache.get(&one), [compiled("first"), vec![helper]].concat());
         cache.keep(&source("2", &[]), compiled(&"x".repeat(MAX_ENTRY)));
         assert!(cache.get(&source("2", &[])).is_empty());
@@ -156,7 +193,9 @@ mod tests {
         assert!(!cache.get(&numbered(0)).is_empty());
         cache.keep(&numbered(8), compiled(&text));
         cache.keep(&numbered(8), compiled(&text));
-        let known: Vec<_> = (0..9).filter(|n| !cache.get(&numbered(*n)).is_empty()).collect();
+        let known: Vec<_> = (0..9)
+            .filter(|n| !cache.get(&numbered(*n)).is_empty())
+            .collect();
         assert_eq!(known, [0, 2, 3, 4, 5, 6, 7, 8]);
         for n in 100..100 + MAX_ENTRIES {
             cache.keep(&numbered(n), compiled("y"));

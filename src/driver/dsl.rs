@@ -44,7 +44,9 @@ pub(super) fn module(host: &Rc<Host>) -> mlua::Result<Table> {
         let host = Rc::clone(host);
         let function = move |lua: &Lua, arguments: MultiValue| {
             if !host.registering.get() {
-                let message = format!("`ci.{name}` works only while the file is read: the graph is fixed once a job runs");
+                let message = format!(
+                    "`ci.{name}` works only while the file is read: the graph is fixed once a job runs"
+                );
                 return Err(mlua::Error::RuntimeError(host.at(lua, &message)));
             }
             let full = || host.registration.borrow().jobs.len() > MAX_JOBS;
@@ -56,7 +58,10 @@ pub(super) fn module(host: &Rc<Host>) -> mlua::Result<Table> {
                 call.note();
             }
             if full() {
-                return Err(mlua::Error::RuntimeError(host.at(lua, &format!("the pipeline registers more than {MAX_JOBS} jobs"))));
+                return Err(mlua::Error::RuntimeError(host.at(
+                    lua,
+                    &format!("the pipeline registers more than {MAX_JOBS} jobs"),
+                )));
             }
             given.map(|given| lua.create_string(given)).transpose()
         };
@@ -67,12 +72,29 @@ pub(super) fn module(host: &Rc<Host>) -> mlua::Result<Table> {
 
 /// Where the running call begins, and the line on which it ends.
 fn place(lua: &Lua, host: &Host, form: &str, arguments: &MultiValue) -> (Place, u32) {
-    let first_line = arguments.iter().find_map(Value::as_function).and_then(|run| run.info().line_defined);
+    let first_line = arguments
+        .iter()
+        .find_map(Value::as_function)
+        .and_then(|run| run.info().line_defined);
     let first_line = first_line.and_then(|line| u32::try_from(line).ok());
-    let literal = arguments.front().and_then(Value::as_string).filter(|id| id.as_bytes().len() <= MAX_NAME);
+    let literal = arguments
+        .front()
+        .and_then(Value::as_string)
+        .filter(|id| id.as_bytes().len() <= MAX_NAME);
     let literal = literal.map(|id| id.to_string_lossy());
     match caller(lua, host.vm.watch()) {
-        Some((chunk, line)) => (host.sources.place_of_form(&chunk, line, form, literal.as_deref(), first_line), line),
-        None => (Place { file: host.sources.main().file.clone(), line: 1, column: 1 }, 1),
+        Some((chunk, line)) => (
+            host.sources
+                .place_of_form(&chunk, line, form, literal.as_deref(), first_line),
+            line,
+        ),
+        None => (
+            Place {
+                file: host.sources.main().file.clone(),
+                line: 1,
+                column: 1,
+            },
+            1,
+        ),
     }
 }

@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, MultiValue, Table, Value};
 
-use super::arguments::{Answer, artifact_name, command, content, excerpt, parts, path, sh_options, shown, text};
+use super::arguments::{
+    Answer, artifact_name, command, content, excerpt, parts, path, sh_options, shown, text,
+};
 use super::compiled::CompiledFiles;
 use super::job::{Command, JobRun, Wait, Wanted};
 use super::place::{Sources, caller};
@@ -59,7 +61,12 @@ pub(super) struct Host {
 
 impl Host {
     /// A host for one pipeline.
-    pub(super) fn new(vm: Vm, compiler: Compiler, source: PipelineSource, known: CompiledFiles) -> Self {
+    pub(super) fn new(
+        vm: Vm,
+        compiler: Compiler,
+        source: PipelineSource,
+        known: CompiledFiles,
+    ) -> Self {
         Self {
             vm,
             sources: Sources::new(&source),
@@ -96,15 +103,20 @@ impl Host {
 
     /// The place of the tool's call that is running.
     fn place_of_call(&self, lua: &Lua, tool: &str, first: &str) -> Option<Place> {
-        caller(lua, self.watch()).map(|(chunk, line)| self.sources.place_of_call(&chunk, line, tool, first))
+        caller(lua, self.watch())
+            .map(|(chunk, line)| self.sources.place_of_call(&chunk, line, tool, first))
     }
 
     /// Does something with the running job.
     fn with_job<T>(&self, act: impl FnOnce(&str, &mut JobRun) -> Answer<T>) -> Answer<T> {
         let current = self.current.borrow();
-        let id = current.as_deref().ok_or("this works only inside a job's function")?;
+        let id = current
+            .as_deref()
+            .ok_or("this works only inside a job's function")?;
         let mut jobs = self.jobs.borrow_mut();
-        let job = jobs.get_mut(id).ok_or("this works only inside a job's function")?;
+        let job = jobs
+            .get_mut(id)
+            .ok_or("this works only inside a job's function")?;
         act(id, job)
     }
 
@@ -154,27 +166,45 @@ impl Host {
 
     fn secret(&self, arguments: &MultiValue) -> Answer<u64> {
         let name = text(arguments.front(), "the name of a secret")?;
-        self.ask(Wanted::Secret(name.clone()), |call, job| FromDriver::Secret { call, job, name })
+        self.ask(Wanted::Secret(name.clone()), |call, job| {
+            FromDriver::Secret { call, job, name }
+        })
     }
 
     fn read_file(&self, arguments: &MultiValue) -> Answer<u64> {
         let path = path(arguments.front())?;
-        self.ask(Wanted::Text, |call, job| FromDriver::ReadFile { call, job, path })
+        self.ask(Wanted::Text, |call, job| FromDriver::ReadFile {
+            call,
+            job,
+            path,
+        })
     }
 
     fn read_json(&self, arguments: &MultiValue) -> Answer<u64> {
         let path = path(arguments.front())?;
-        self.ask(Wanted::Json(path.clone()), |call, job| FromDriver::ReadFile { call, job, path })
+        self.ask(Wanted::Json(path.clone()), |call, job| {
+            FromDriver::ReadFile { call, job, path }
+        })
     }
 
     fn write_file(&self, arguments: &MultiValue) -> Answer<u64> {
         let (path, content) = (path(arguments.front())?, content(arguments.get(1))?);
-        self.ask(Wanted::Nothing, |call, job| FromDriver::WriteFile { call, job, path, content })
+        self.ask(Wanted::Nothing, |call, job| FromDriver::WriteFile {
+            call,
+            job,
+            path,
+            content,
+        })
     }
 
     fn artifact(&self, arguments: &MultiValue) -> Answer<u64> {
         let (path, name) = (path(arguments.front())?, artifact_name(arguments.get(1))?);
-        self.ask(Wanted::Nothing, |call, job| FromDriver::Artifact { call, job, path, name })
+        self.ask(Wanted::Nothing, |call, job| FromDriver::Artifact {
+            call,
+            job,
+            path,
+            name,
+        })
     }
 
     /// What an ancestor or a source gave.
@@ -185,15 +215,29 @@ impl Host {
             let ancestors = ancestors(&graph, id, &name);
             if ancestors.contains(name.as_str()) {
                 let values = self.values.borrow();
-                return values.get(&name).map_or(Ok(Value::Nil), |value| from_json(lua, value)).map_err(|error| error.to_string());
+                return values
+                    .get(&name)
+                    .map_or(Ok(Value::Nil), |value| from_json(lua, value))
+                    .map_err(|error| error.to_string());
             }
             let known = || ancestors.iter().copied();
             let hint = match nearest(&name, known()) {
                 Some(near) => format!("; did you mean :{near}?"),
-                None if self.functions.borrow().contains_key(&name) => format!("; add :{name} to its inputs"),
-                None => format!("; it can ask for {}", known().map(|name| format!(":{name}")).collect::<Vec<_>>().join(" ")),
+                None if self.functions.borrow().contains_key(&name) => {
+                    format!("; add :{name} to its inputs")
+                }
+                None => format!(
+                    "; it can ask for {}",
+                    known()
+                        .map(|name| format!(":{name}"))
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                ),
             };
-            Err(format!("job `{id}` asks for `{}`, which is not among the jobs and sources before it{hint}", excerpt(&name)))
+            Err(format!(
+                "job `{id}` asks for `{}`, which is not among the jobs and sources before it{hint}",
+                excerpt(&name)
+            ))
         })
     }
 
@@ -201,7 +245,14 @@ impl Host {
     fn env(&self, arguments: &MultiValue) -> Answer<Option<String>> {
         let name = text(arguments.front(), "the name of a variable")?;
         // The last one of a name counts, as it does for a command.
-        self.with_job(|_, job| Ok(job.env.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone())))
+        self.with_job(|_, job| {
+            Ok(job
+                .env
+                .iter()
+                .rev()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value.clone()))
+        })
     }
 
     /// Lines for the job's log.
@@ -213,15 +264,26 @@ impl Host {
             Some(Value::Boolean(value)) => value.to_string(),
             Some(value @ Value::Table(_)) => {
                 let value = to_json(value, &crate::fennel::Limits::default(), &|_| None);
-                value.map_or_else(|error| format!("(a table: {error})"), |value| value.to_string())
+                value.map_or_else(
+                    |error| format!("(a table: {error})"),
+                    |value| value.to_string(),
+                )
             }
-            other => return Err(format!("`log` takes text, not {}", other.map_or("nothing", Value::type_name))),
+            other => {
+                return Err(format!(
+                    "`log` takes text, not {}",
+                    other.map_or("nothing", Value::type_name)
+                ));
+            }
         };
         let message = self.secrets.redact_text(&message);
         self.with_job(|id, _| {
             for line in message.lines() {
                 for part in parts(line) {
-                    tell(&FromDriver::Log { job: id.to_owned(), text: part.to_owned() })?;
+                    tell(&FromDriver::Log {
+                        job: id.to_owned(),
+                        text: part.to_owned(),
+                    })?;
                 }
             }
             Ok(())
@@ -231,7 +293,11 @@ impl Host {
     /// The exit code of a command's result was read.
     fn seen(&self, call: u64) {
         let mut jobs = self.jobs.borrow_mut();
-        if let Some(job) = self.current.borrow().as_deref().and_then(|id| jobs.get_mut(id))
+        if let Some(job) = self
+            .current
+            .borrow()
+            .as_deref()
+            .and_then(|id| jobs.get_mut(id))
             && job.unread.remove(&call).is_some()
         {
             return;
@@ -245,21 +311,51 @@ impl Host {
     /// A helper file beside the pipeline, as a function.
     fn module(&self, name: &str) -> Answer<Function> {
         let path = name.replace('.', "/");
-        let wanted = [format!("{path}.fnl"), format!("{path}/init.fnl"), format!("{path}.lua"), format!("{path}/init.lua")];
-        let folder = self.source.file.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let inside = |file: &str| file.strip_prefix(folder).map(|file| file.trim_start_matches('/').to_owned());
-        let helper = wanted.iter().find_map(|wanted| self.source.helpers.iter().find(|(file, _)| inside(file).as_ref() == Some(wanted)));
+        let wanted = [
+            format!("{path}.fnl"),
+            format!("{path}/init.fnl"),
+            format!("{path}.lua"),
+            format!("{path}/init.lua"),
+        ];
+        let folder = self
+            .source
+            .file
+            .rsplit_once('/')
+            .map_or("", |(folder, _)| folder);
+        let inside = |file: &str| {
+            file.strip_prefix(folder)
+                .map(|file| file.trim_start_matches('/').to_owned())
+        };
+        let helper = wanted.iter().find_map(|wanted| {
+            self.source
+                .helpers
+                .iter()
+                .find(|(file, _)| inside(file).as_ref() == Some(wanted))
+        });
         let Some((file, text)) = helper else {
-            let hint = nearest(name, ["quire.ci"].into_iter()).map_or_else(String::new, |near| format!("; did you mean :{near}?"));
+            let hint = nearest(name, ["quire.ci"].into_iter())
+                .map_or_else(String::new, |near| format!("; did you mean :{near}?"));
             return Err(format!(
                 "there is no module `{}`: a helper is a file beside the pipeline, such as {folder}/{}{hint}",
                 excerpt(name),
                 wanted[0]
             ));
         };
-        let language = if file.ends_with(".lua") { Language::Lua } else { Language::Fennel };
-        let text = PipelineText { file: file.clone(), text: text.clone() };
-        self.load(&text, language, self.environment().map_err(|error| error.to_string())?).map_err(|diagnostic| {
+        let language = if file.ends_with(".lua") {
+            Language::Lua
+        } else {
+            Language::Fennel
+        };
+        let text = PipelineText {
+            file: file.clone(),
+            text: text.clone(),
+        };
+        self.load(
+            &text,
+            language,
+            self.environment().map_err(|error| error.to_string())?,
+        )
+        .map_err(|diagnostic| {
             let message = diagnostic.to_string();
             *self.rejected.borrow_mut() = Some(diagnostic);
             message
@@ -271,12 +367,19 @@ impl Host {
     }
 
     /// A file as a function of the pipeline's state.
-    pub(super) fn load(&self, text: &PipelineText, language: Language, environment: Table) -> Result<Function, Diagnostic> {
+    pub(super) fn load(
+        &self,
+        text: &PipelineText,
+        language: Language,
+        environment: Table,
+    ) -> Result<Function, Diagnostic> {
         let lua_text = match language {
             Language::Lua => text.text.clone(),
             Language::Fennel => self.compile(text, &environment)?,
         };
-        self.vm.chunk(&lua_text, &text.file, Some(environment)).map_err(|error| self.sources.diagnose(crate::fennel::lua_fault(&error)))
+        self.vm
+            .chunk(&lua_text, &text.file, Some(environment))
+            .map_err(|error| self.sources.diagnose(crate::fennel::lua_fault(&error)))
     }
 
     /// Gives away what was compiled here so far.
@@ -288,12 +391,17 @@ impl Host {
         if let Some((_, lua_text)) = self.known.iter().find(|(file, _)| *file == text.file) {
             return Ok(lua_text.clone());
         }
-        let globals: Vec<String> = environment.pairs::<String, Value>().filter_map(|pair| pair.ok().map(|(name, _)| name)).collect();
+        let globals: Vec<String> = environment
+            .pairs::<String, Value>()
+            .filter_map(|pair| pair.ok().map(|(name, _)| name))
+            .collect();
         match self.compiler.borrow().as_ref() {
             Some(compiler) => {
                 let lua_text = compiler.compile(text, &globals)?;
                 if self.registering.get() {
-                    self.compiled.borrow_mut().push((text.file.clone(), lua_text.clone()));
+                    self.compiled
+                        .borrow_mut()
+                        .push((text.file.clone(), lua_text.clone()));
                 }
                 Ok(lua_text)
             }
@@ -305,7 +413,9 @@ impl Host {
     pub(super) fn remember_graph(&self, registration: &Registration) {
         let mut graph = self.graph.borrow_mut();
         for job in &registration.jobs {
-            graph.entry(job.id.clone()).or_insert_with(|| job.inputs.clone());
+            graph
+                .entry(job.id.clone())
+                .or_insert_with(|| job.inputs.clone());
         }
     }
 
@@ -318,7 +428,11 @@ impl Host {
 }
 
 /// The jobs and sources before a job; once `wanted` is found among them, no more are looked for.
-fn ancestors<'a>(graph: &'a HashMap<String, Vec<String>>, job: &'a str, wanted: &str) -> BTreeSet<&'a str> {
+fn ancestors<'a>(
+    graph: &'a HashMap<String, Vec<String>>,
+    job: &'a str,
+    wanted: &str,
+) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut open = vec![job];
     while let Some(inputs) = open.pop().map(|name| graph.get(name)) {
@@ -344,7 +458,12 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     let with = || Rc::clone(host);
 
     let host = with();
-    let sh = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.sh(lua, arguments).map_err(|fault| host.at(lua, &fault))));
+    let sh = move |lua: &Lua, arguments: MultiValue| {
+        Ok(faulty(
+            host.sh(lua, arguments)
+                .map_err(|fault| host.at(lua, &fault)),
+        ))
+    };
     table.raw_set("sh", lua.create_function(sh)?)?;
     type Ask = fn(&Host, &MultiValue) -> Answer<u64>;
     let asking: [(&str, Ask); 5] = [
@@ -356,19 +475,35 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
     ];
     for (name, ask) in asking {
         let host = with();
-        let ask =
-            move |lua: &Lua, arguments: MultiValue| Ok(faulty(ask(&host, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+        let ask = move |lua: &Lua, arguments: MultiValue| {
+            Ok(faulty(
+                ask(&host, &arguments)
+                    .map(Some)
+                    .map_err(|fault| host.at(lua, &fault)),
+            ))
+        };
         table.raw_set(name, lua.create_function(ask)?)?;
     }
     let host = with();
-    let jobs =
-        move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.jobs(lua, &arguments).map(Some).map_err(|fault| host.at(lua, &fault))));
+    let jobs = move |lua: &Lua, arguments: MultiValue| {
+        Ok(faulty(
+            host.jobs(lua, &arguments)
+                .map(Some)
+                .map_err(|fault| host.at(lua, &fault)),
+        ))
+    };
     table.raw_set("jobs", lua.create_function(jobs)?)?;
     let host = with();
-    let env = move |lua: &Lua, arguments: MultiValue| Ok(faulty(host.env(&arguments).map_err(|fault| host.at(lua, &fault))));
+    let env = move |lua: &Lua, arguments: MultiValue| {
+        Ok(faulty(
+            host.env(&arguments).map_err(|fault| host.at(lua, &fault)),
+        ))
+    };
     table.raw_set("env", lua.create_function(env)?)?;
     let host = with();
-    let log = move |lua: &Lua, arguments: MultiValue| Ok(host.log(&arguments).err().map(|fault| host.at(lua, &fault)));
+    let log = move |lua: &Lua, arguments: MultiValue| {
+        Ok(host.log(&arguments).err().map(|fault| host.at(lua, &fault)))
+    };
     table.raw_set("log", lua.create_function(log)?)?;
     let host = with();
     table.raw_set(
@@ -379,12 +514,21 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
         })?,
     )?;
     let host = with();
-    table.raw_set("at", lua.create_function(move |lua, message: String| Ok(host.at(lua, &message)))?)?;
+    table.raw_set(
+        "at",
+        lua.create_function(move |lua, message: String| Ok(host.at(lua, &message)))?,
+    )?;
     let host = with();
     let module = move |lua: &Lua, name: Value| {
         let module = text(Some(&name), "the name of a module").and_then(|name| host.module(&name));
         // What is wrong inside the helper carries the place in it.
-        Ok(faulty(module.map(Some).map_err(|fault| if host.rejected.borrow().is_some() { fault } else { host.at(lua, &fault) })))
+        Ok(faulty(module.map(Some).map_err(|fault| {
+            if host.rejected.borrow().is_some() {
+                fault
+            } else {
+                host.at(lua, &fault)
+            }
+        })))
     };
     table.raw_set("module", lua.create_function(module)?)?;
     let host = with();
@@ -392,7 +536,14 @@ pub(super) fn functions(host: &Rc<Host>) -> mlua::Result<Table> {
         let name = text(Some(&name), "a name").unwrap_or_else(|_| name.type_name().to_owned());
         let hint = match nearest(&name, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it has {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "it has {}",
+                known
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
         };
         Ok(host.at(lua, &format!("{what} has no `{}`: {hint}", excerpt(&name))))
     };
@@ -430,10 +581,14 @@ fn error_text(error: &Value) -> String {
         Value::Error(error) => root(error),
         Value::Table(table) => match to_json(error, &crate::fennel::Limits::default(), &|_| None) {
             Ok(value) if table.metatable().is_none() => format!("raised {value}"),
-            _ => error.to_string().unwrap_or_else(|_| "raised a table".to_owned()),
+            _ => error
+                .to_string()
+                .unwrap_or_else(|_| "raised a table".to_owned()),
         },
         Value::Nil => "raised nil".to_owned(),
-        other => other.to_string().unwrap_or_else(|_| format!("raised a {}", other.type_name())),
+        other => other
+            .to_string()
+            .unwrap_or_else(|_| format!("raised a {}", other.type_name())),
     }
 }
 

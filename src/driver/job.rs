@@ -77,8 +77,23 @@ pub(super) struct JobRun {
 
 impl JobRun {
     /// A call that is about to begin.
-    pub(super) fn new(thread: Thread, env: Vec<(String, String)>, deadline: Option<Instant>, limit: String) -> Self {
-        Self { thread, env, deadline, limit, wait: None, unread: BTreeMap::new(), failed: BTreeMap::new(), ran: false, failure: None }
+    pub(super) fn new(
+        thread: Thread,
+        env: Vec<(String, String)>,
+        deadline: Option<Instant>,
+        limit: String,
+    ) -> Self {
+        Self {
+            thread,
+            env,
+            deadline,
+            limit,
+            wait: None,
+            unread: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            ran: false,
+            failure: None,
+        }
     }
 
     /// A command ended; from now on its exit code, where it is not 0, wants to be read.

@@ -26,4 +26,6 @@ mod wire;
 
 pub use child::{Manner, child_main, register_here};
 pub use compiled::CompiledCache;
-pub use process::{Driver, DriverError, DriverReceiver, DriverSender, REGISTRATION_LIMIT, unconfined};
+pub use process::{
+    Driver, DriverError, DriverReceiver, DriverSender, REGISTRATION_LIMIT, unconfined,
+};

@@ -33,19 +33,40 @@ impl Sources {
     /// The first place on a line of a file that is not white space.
     pub(super) fn place(&self, chunk: &str, line: u32) -> Place {
         let text = self.named(chunk);
-        Place { file: text.map_or(chunk, |text| &text.file).to_owned(), line, column: text.map_or(1, |text| text.indent(line)) }
+        Place {
+            file: text.map_or(chunk, |text| &text.file).to_owned(),
+            line,
+            column: text.map_or(1, |text| text.indent(line)),
+        }
     }
 
     /// The place of a registering call such as `ci.job`. Lua gives such a call the last line of the
     /// functions among its arguments; `first_line` is where the job's function begins.
-    pub(super) fn place_of_form(&self, chunk: &str, line: u32, head: &str, name: Option<&str>, first_line: Option<u32>) -> Place {
+    pub(super) fn place_of_form(
+        &self,
+        chunk: &str,
+        line: u32,
+        head: &str,
+        name: Option<&str>,
+        first_line: Option<u32>,
+    ) -> Place {
         let found = self.named(chunk).and_then(|text| {
             let named = name.and_then(|name| text.find_call(line, head, name));
-            named.or_else(|| text.find_head(first_line.filter(|first| *first <= line).unwrap_or(line), head, 10))
+            named.or_else(|| {
+                text.find_head(
+                    first_line.filter(|first| *first <= line).unwrap_or(line),
+                    head,
+                    10,
+                )
+            })
         });
         let place = self.place(chunk, line);
         match found {
-            Some((line, column)) => Place { line, column, ..place },
+            Some((line, column)) => Place {
+                line,
+                column,
+                ..place
+            },
             None => place,
         }
     }
@@ -54,7 +75,9 @@ impl Sources {
     pub(super) fn place_of_call(&self, chunk: &str, line: u32, tool: &str, first: &str) -> Place {
         let place = self.place(chunk, line);
         let found = self.named(chunk).and_then(|text| {
-            let with_argument = text.find_call(line, tool, first).filter(|(found, _)| *found == line);
+            let with_argument = text
+                .find_call(line, tool, first)
+                .filter(|(found, _)| *found == line);
             with_argument.or_else(|| text.find_head(line, tool, 0))
         });
         match found {
@@ -65,13 +88,19 @@ impl Sources {
 
     /// A fault as a diagnostic, pointing into whichever file it names.
     pub(super) fn diagnose(&self, fault: LuaFault) -> Diagnostic {
-        let text = fault.chunk.as_deref().and_then(|chunk| self.named(chunk)).unwrap_or_else(|| self.main());
+        let text = fault
+            .chunk
+            .as_deref()
+            .and_then(|chunk| self.named(chunk))
+            .unwrap_or_else(|| self.main());
         crate::fennel::diagnose(text, fault)
     }
 
     /// A problem at a place, with its source line.
     pub(super) fn diagnostic(&self, message: String, place: Place) -> Diagnostic {
-        self.named(&place.file).unwrap_or_else(|| self.main()).diagnostic_at(message, place)
+        self.named(&place.file)
+            .unwrap_or_else(|| self.main())
+            .diagnostic_at(message, place)
     }
 }
 
@@ -88,8 +117,16 @@ pub(super) fn caller(lua: &Lua, watch: &Watch) -> Option<(String, u32)> {
     for level in 1..MAX_LEVELS {
         let frame = lua.inspect_stack(level, |debug| {
             let source = debug.source();
-            let line = debug.current_line().and_then(|line| u32::try_from(line).ok());
-            match (source.source.as_deref().and_then(|name| name.strip_prefix('@')), line) {
+            let line = debug
+                .current_line()
+                .and_then(|line| u32::try_from(line).ok());
+            match (
+                source
+                    .source
+                    .as_deref()
+                    .and_then(|name| name.strip_prefix('@')),
+                line,
+            ) {
                 (Some(chunk), Some(line)) => Frame::Author(chunk.to_owned(), line),
                 _ if source.what != "C" && debug.is_tail_call() => Frame::Gone,
                 _ => Frame::Other,

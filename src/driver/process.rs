@@ -105,16 +105,29 @@ impl Driver {
             .map_err(DriverError::Spawn)?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(input), Some(output), Some(errors)) = pipes else {
-            return Err(DriverError::Spawn(std::io::Error::other("a pipe to the child is missing")));
+            return Err(DriverError::Spawn(std::io::Error::other(
+                "a pipe to the child is missing",
+            )));
         };
         let lines = FramedRead::new(output, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
-        Ok(Self { sender: DriverSender { input }, receiver: DriverReceiver { child, lines, errors: Some(errors) }, cache: None })
+        Ok(Self {
+            sender: DriverSender { input },
+            receiver: DriverReceiver {
+                child,
+                lines,
+                errors: Some(errors),
+            },
+            cache: None,
+        })
     }
 
     /// The same, but what it compiles is kept there, and what is there is not compiled.
     #[must_use]
     pub fn with_cache(self, cache: CompiledCache) -> Self {
-        Self { cache: Some(cache), ..self }
+        Self {
+            cache: Some(cache),
+            ..self
+        }
     }
 
     /// Has the pipeline's file evaluated, within [`REGISTRATION_LIMIT`]; gives what it registered.
@@ -130,13 +143,26 @@ impl Driver {
     ///
     /// # Errors
     /// As [`Driver::register`].
-    pub async fn register_within(&mut self, source: PipelineSource, limit: Duration) -> Result<Registration, DriverError> {
+    pub async fn register_within(
+        &mut self,
+        source: PipelineSource,
+        limit: Duration,
+    ) -> Result<Registration, DriverError> {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let known = self.cache.clone().map(|cache| (cache, source.clone()));
-        let compiled = known.as_ref().map(|(cache, source)| cache.get(source)).unwrap_or_default();
+        let compiled = known
+            .as_ref()
+            .map(|(cache, source)| cache.get(source))
+            .unwrap_or_default();
         let mut fresh = CompiledFiles::new();
         let exchange = async {
-            self.sender.send(&ToDriver::Register { source, limit_ms, compiled }).await?;
+            self.sender
+                .send(&ToDriver::Register {
+                    source,
+                    limit_ms,
+                    compiled,
+                })
+                .await?;
             match self.receiver.recv().await? {
                 Some(FromDriver::Compiled { files }) => fresh = files,
                 other => return Ok(other),
@@ -152,10 +178,18 @@ impl Driver {
                 }
                 return Ok(registration);
             }
-            Ok(Ok(Some(FromDriver::Rejected { diagnostics }))) => DriverError::Rejected(bounded(diagnostics)),
-            Ok(Ok(Some(_))) => DriverError::Protocol("it did not answer with what it registered".to_owned()),
-            Ok(Ok(None)) => DriverError::Died("it ended before it had read the pipeline".to_owned()),
-            Ok(Err(DriverError::Io(error))) if error.kind() == std::io::ErrorKind::BrokenPipe => self.receiver.death().await,
+            Ok(Ok(Some(FromDriver::Rejected { diagnostics }))) => {
+                DriverError::Rejected(bounded(diagnostics))
+            }
+            Ok(Ok(Some(_))) => {
+                DriverError::Protocol("it did not answer with what it registered".to_owned())
+            }
+            Ok(Ok(None)) => {
+                DriverError::Died("it ended before it had read the pipeline".to_owned())
+            }
+            Ok(Err(DriverError::Io(error))) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.receiver.death().await
+            }
             Ok(Err(error)) => error,
             Err(_) => DriverError::TimedOut(limit),
         };
@@ -193,7 +227,11 @@ impl Driver {
 
 /// What a driver says is wrong, as much of it as a person reads.
 fn bounded(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    diagnostics.into_iter().take(MAX_DIAGNOSTICS).map(Diagnostic::bounded).collect()
+    diagnostics
+        .into_iter()
+        .take(MAX_DIAGNOSTICS)
+        .map(Diagnostic::bounded)
+        .collect()
 }
 
 /// The direction to the driver.
@@ -211,12 +249,17 @@ impl DriverSender {
     pub async fn send(&mut self, message: &ToDriver) -> Result<(), DriverError> {
         let mut line = match message {
             // Its whole size at once (a byte takes six at most): a buffer that grows leaves copies of what it held.
-            ToDriver::SecretValue { value: Ok(secret), .. } => Zeroizing::new(Vec::with_capacity(secret.expose().len() * 6 + 128)),
+            ToDriver::SecretValue {
+                value: Ok(secret), ..
+            } => Zeroizing::new(Vec::with_capacity(secret.expose().len() * 6 + 128)),
             _ => Zeroizing::default(),
         };
-        serde_json::to_writer(&mut *line, message).map_err(|error| DriverError::Io(error.into()))?;
+        serde_json::to_writer(&mut *line, message)
+            .map_err(|error| DriverError::Io(error.into()))?;
         if line.len() > MAX_LINE_BYTES {
-            return Err(DriverError::Io(std::io::Error::other("the message is longer than a line may be")));
+            return Err(DriverError::Io(std::io::Error::other(
+                "the message is longer than a line may be",
+            )));
         }
         line.push(b'\n');
         self.input.write_all(&line).await.map_err(DriverError::Io)
@@ -244,10 +287,12 @@ impl DriverReceiver {
                 Ok(message) => Ok(Some(message)),
                 Err(error) => Err(DriverError::Protocol(error.to_string())),
             },
-            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
-                Err(DriverError::Protocol(format!("a line is longer than {MAX_LINE_BYTES} bytes")))
-            }
-            Some(Err(LinesCodecError::Io(error))) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Some(Err(LinesCodecError::MaxLineLengthExceeded)) => Err(DriverError::Protocol(
+                format!("a line is longer than {MAX_LINE_BYTES} bytes"),
+            )),
+            Some(Err(LinesCodecError::Io(error)))
+                if error.kind() == std::io::ErrorKind::InvalidData =>
+            {
                 Err(DriverError::Protocol("a line is not text".to_owned()))
             }
             Some(Err(LinesCodecError::Io(error))) => Err(DriverError::Io(error)),
@@ -259,10 +304,16 @@ impl DriverReceiver {
     async fn ended(&mut self) -> Result<Option<FromDriver>, DriverError> {
         let Ok(waited) = tokio::time::timeout(GRACE, self.child.wait()).await else {
             self.kill().await;
-            return Err(DriverError::Died("it closed its output and went on".to_owned()));
+            return Err(DriverError::Died(
+                "it closed its output and went on".to_owned(),
+            ));
         };
         let status = waited.map_err(DriverError::Io)?;
-        if status.success() { Ok(None) } else { Err(self.died(status).await) }
+        if status.success() {
+            Ok(None)
+        } else {
+            Err(self.died(status).await)
+        }
     }
 
     /// How the child died, where writing to it failed.
@@ -277,12 +328,22 @@ impl DriverReceiver {
         use std::os::unix::process::ExitStatusExt;
         let mut words = String::new();
         if let Some(errors) = self.errors.take() {
-            let _ = tokio::time::timeout(GRACE, errors.take(MAX_LAST_WORDS).read_to_string(&mut words)).await;
+            let _ = tokio::time::timeout(
+                GRACE,
+                errors.take(MAX_LAST_WORDS).read_to_string(&mut words),
+            )
+            .await;
         }
-        let signal = status.signal().and_then(|signal| Signal::try_from(signal).ok());
+        let signal = status
+            .signal()
+            .and_then(|signal| Signal::try_from(signal).ok());
         let how = match signal {
-            Some(Signal::SIGALRM) => "a single call of a built-in function took longer than 30 seconds".to_owned(),
-            Some(Signal::SIGABRT) if words.contains("memory allocation") => "it needed more memory than it may have".to_owned(),
+            Some(Signal::SIGALRM) => {
+                "a single call of a built-in function took longer than 30 seconds".to_owned()
+            }
+            Some(Signal::SIGABRT) if words.contains("memory allocation") => {
+                "it needed more memory than it may have".to_owned()
+            }
             Some(Signal::SIGSEGV) => "it crashed, perhaps for want of stack or memory".to_owned(),
             Some(signal) => format!("it was ended by {signal}"),
             None => format!("it ended with {status}"),
@@ -292,7 +353,10 @@ impl DriverReceiver {
             return DriverError::Unconfined(first.unwrap_or_default().chars().take(300).collect());
         }
         match first {
-            Some(line) if signal.is_none() => DriverError::Died(format!("{how}: {}", line.chars().take(300).collect::<String>())),
+            Some(line) if signal.is_none() => DriverError::Died(format!(
+                "{how}: {}",
+                line.chars().take(300).collect::<String>()
+            )),
             _ => DriverError::Died(how),
         }
     }

@@ -52,36 +52,63 @@ impl PipelineSource {
             (true, true) => {
                 return Err(Diagnostic {
                     message: format!("there are two pipelines: {FENNEL_FILE} and {LUA_FILE}"),
-                    place: Some(Place { file: LUA_FILE.to_owned(), line: 1, column: 1 }),
+                    place: Some(Place {
+                        file: LUA_FILE.to_owned(),
+                        line: 1,
+                        column: 1,
+                    }),
                     source_line: None,
                     hint: Some("remove one of them".to_owned()),
                 });
             }
         };
-        let (main, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, _)| path == file);
-        let text = main.into_iter().next().map(|(_, text)| text).unwrap_or_default();
-        let helpers = others.into_iter().filter(|(path, _)| is_pipeline_file(path)).collect();
-        Ok(Some(Self { language, file: file.to_owned(), text, helpers }))
+        let (main, others): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(path, _)| path == file);
+        let text = main
+            .into_iter()
+            .next()
+            .map(|(_, text)| text)
+            .unwrap_or_default();
+        let helpers = others
+            .into_iter()
+            .filter(|(path, _)| is_pipeline_file(path))
+            .collect();
+        Ok(Some(Self {
+            language,
+            file: file.to_owned(),
+            text,
+            helpers,
+        }))
     }
 
     /// The pipeline's own file, to point into.
     #[must_use]
     pub fn pipeline_text(&self) -> PipelineText {
-        PipelineText { file: self.file.clone(), text: self.text.clone() }
+        PipelineText {
+            file: self.file.clone(),
+            text: self.text.clone(),
+        }
     }
 
     /// All its files, to point into: its own first.
     #[must_use]
     pub fn texts(&self) -> Vec<PipelineText> {
-        let helpers = self.helpers.iter().map(|(file, text)| PipelineText { file: file.clone(), text: text.clone() });
-        std::iter::once(self.pipeline_text()).chain(helpers).collect()
+        let helpers = self.helpers.iter().map(|(file, text)| PipelineText {
+            file: file.clone(),
+            text: text.clone(),
+        });
+        std::iter::once(self.pipeline_text())
+            .chain(helpers)
+            .collect()
     }
 }
 
 /// Whether a path within a commit is that of a pipeline's file or of a helper.
 #[must_use]
 pub fn is_pipeline_file(path: &str) -> bool {
-    path.starts_with(".quire/") && (path.ends_with(".fnl") || path.ends_with(".lua")) && !CONFIG_FILES.contains(&path)
+    path.starts_with(".quire/")
+        && (path.ends_with(".fnl") || path.ends_with(".lua"))
+        && !CONFIG_FILES.contains(&path)
 }
 
 /// Runner to driver.
@@ -152,11 +179,16 @@ mod exposed {
 
     use crate::secret::Secret;
 
-    pub(super) fn serialize<S: Serializer>(value: &Result<Secret, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        value: &Result<Secret, String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         value.as_ref().map(Secret::expose).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<Secret, String>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Result<Secret, String>, D::Error> {
         Ok(Result::<String, String>::deserialize(deserializer)?.map(Secret::new))
     }
 }
@@ -193,7 +225,9 @@ impl Text {
     pub fn new(bytes: Vec<u8>) -> Self {
         match String::from_utf8(bytes) {
             Ok(text) => Self::Plain(text),
-            Err(error) => Self::Encoded { base64: BASE64.encode(error.as_bytes()) },
+            Err(error) => Self::Encoded {
+                base64: BASE64.encode(error.as_bytes()),
+            },
         }
     }
 

@@ -11,10 +11,16 @@
 
 use std::collections::BTreeMap;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, RestrictionStatus, Ruleset, RulesetAttr, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, RestrictionStatus, Ruleset,
+    RulesetAttr, Scope,
+};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 
 /// All memory the process may map: the Lua states, the lines of the protocol, the binary itself.
 const ADDRESS_SPACE: u64 = 1 << 30;
@@ -32,13 +38,18 @@ pub(super) fn enter() -> Result<(), Unconfined> {
     let _ = nix::sys::prctl::set_no_new_privs();
     let _ = nix::sys::prctl::set_dumpable(false);
     let _ = close_file_system();
-    for (resource, limit) in
-        [(Resource::RLIMIT_AS, ADDRESS_SPACE), (Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NPROC, 0), (Resource::RLIMIT_NOFILE, 3)]
-    {
+    for (resource, limit) in [
+        (Resource::RLIMIT_AS, ADDRESS_SPACE),
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_NPROC, 0),
+        (Resource::RLIMIT_NOFILE, 3),
+    ] {
         let _ = setrlimit(resource, limit, limit);
     }
-    let filter = filter().ok_or_else(|| Unconfined(format!("there is none for {}", std::env::consts::ARCH)))?;
-    seccompiler::apply_filter(&filter).map_err(|error| Unconfined(crate::causes::with_causes(&error)))
+    let filter = filter()
+        .ok_or_else(|| Unconfined(format!("there is none for {}", std::env::consts::ARCH)))?;
+    seccompiler::apply_filter(&filter)
+        .map_err(|error| Unconfined(crate::causes::with_causes(&error)))
 }
 
 /// No rule allows anything: every access that landlock knows is denied.
@@ -55,23 +66,34 @@ fn close_file_system() -> Result<RestrictionStatus, landlock::RulesetError> {
 
 /// The system calls that are left: everything else fails with EPERM.
 fn filter() -> Option<BpfProgram> {
-    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = FREE.iter().map(|call| (*call, Vec::new())).collect();
+    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> =
+        FREE.iter().map(|call| (*call, Vec::new())).collect();
     let process = u64::from(std::process::id());
     let on = |argument, operator, value| -> Option<SeccompRule> {
-        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).ok()?;
+        let condition =
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).ok()?;
         SeccompRule::new(vec![condition]).ok()
     };
     let not_executable = SeccompCmpOp::MaskedEq(u64::from(libc::PROT_EXEC.unsigned_abs()));
     allowed.insert(libc::SYS_read, vec![on(0, SeccompCmpOp::Eq, 0)?]);
-    allowed.insert(libc::SYS_write, vec![on(0, SeccompCmpOp::Eq, 1)?, on(0, SeccompCmpOp::Eq, 2)?]);
-    allowed.insert(libc::SYS_writev, vec![on(0, SeccompCmpOp::Eq, 1)?, on(0, SeccompCmpOp::Eq, 2)?]);
+    allowed.insert(
+        libc::SYS_write,
+        vec![on(0, SeccompCmpOp::Eq, 1)?, on(0, SeccompCmpOp::Eq, 2)?],
+    );
+    allowed.insert(
+        libc::SYS_writev,
+        vec![on(0, SeccompCmpOp::Eq, 1)?, on(0, SeccompCmpOp::Eq, 2)?],
+    );
     allowed.insert(libc::SYS_mmap, vec![on(2, not_executable.clone(), 0)?]);
     allowed.insert(libc::SYS_mprotect, vec![on(2, not_executable, 0)?]);
     // For abort: a signal to itself.
     allowed.insert(libc::SYS_tgkill, vec![on(0, SeccompCmpOp::Eq, process)?]);
     let arch = TargetArch::try_from(std::env::consts::ARCH).ok()?;
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    SeccompFilter::new(allowed, denied, SeccompAction::Allow, arch).ok()?.try_into().ok()
+    SeccompFilter::new(allowed, denied, SeccompAction::Allow, arch)
+        .ok()?
+        .try_into()
+        .ok()
 }
 
 /// Allowed whatever their arguments: memory, time, waiting for the pipes, the end.

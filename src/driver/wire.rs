@@ -30,7 +30,11 @@ pub(super) struct Reader<R> {
 impl<R: AsFd> Reader<R> {
     /// Reads from here.
     pub(super) fn new(input: R) -> Self {
-        Self { input, buffer: Vec::new(), searched: 0 }
+        Self {
+            input,
+            buffer: Vec::new(),
+            searched: 0,
+        }
     }
 
     /// The next message; waits for it only where `block` says so.
@@ -39,9 +43,13 @@ impl<R: AsFd> Reader<R> {
     /// Where reading fails, or what was read is not a message.
     pub(super) fn next(&mut self, block: bool) -> io::Result<Incoming> {
         loop {
-            if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+            if let Some(at) = self.buffer[self.searched..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+            {
                 let end = self.searched + at;
-                let message = serde_json::from_slice(&self.buffer[..end]).map_err(io::Error::other)?;
+                let message =
+                    serde_json::from_slice(&self.buffer[..end]).map_err(io::Error::other)?;
                 self.buffer.drain(..=end);
                 self.searched = 0;
                 return Ok(Incoming::Message(Box::new(message)));
@@ -85,7 +93,9 @@ fn line(message: &FromDriver) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// Where writing fails: the other side is gone.
 pub(super) fn say(message: &FromDriver) -> io::Result<bool> {
-    let Some(line) = line(message)? else { return Ok(false) };
+    let Some(line) = line(message)? else {
+        return Ok(false);
+    };
     let mut output = io::stdout().lock();
     output.write_all(&line)?;
     output.flush()?;
@@ -107,7 +117,9 @@ mod tests {
         nix::unistd::write(&write, &text[20..]).unwrap();
         drop(write);
         for call in [7, 8] {
-            let Incoming::Message(message) = reader.next(true).unwrap() else { panic!("a message was sent") };
+            let Incoming::Message(message) = reader.next(true).unwrap() else {
+                panic!("a message was sent")
+            };
             assert!(matches!(*message, ToDriver::SecretValue { call: got, .. } if got == call));
         }
         assert!(reader.next(true).is_err());
@@ -118,6 +130,9 @@ mod tests {
         let (read, write) = nix::unistd::pipe().unwrap();
         nix::unistd::write(&write, b"{").unwrap();
         drop(write);
-        assert!(matches!(Reader::new(read).next(true).unwrap(), Incoming::End));
+        assert!(matches!(
+            Reader::new(read).next(true).unwrap(),
+            Incoming::End
+        ));
     }
 }

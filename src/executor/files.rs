@@ -37,7 +37,10 @@ impl Refusal {
             Self::Folder => format!("`{path}` is a folder"),
             Self::Special => format!("`{path}` is neither a file nor a folder"),
             Self::Way => format!("a part of the way to `{path}` is no folder"),
-            Self::TooLarge => format!("`{path}` is larger than {} MiB, the most that can be read at once", MAX_READ >> 20),
+            Self::TooLarge => format!(
+                "`{path}` is larger than {} MiB, the most that can be read at once",
+                MAX_READ >> 20
+            ),
             Self::Forbidden => format!("there is no permission for `{path}`"),
         })
     }
@@ -45,7 +48,8 @@ impl Refusal {
 
 /// A path as a pipeline wrote it, as seen from the workspace.
 pub(super) fn path_of(path: &str) -> Result<PathBuf, ExecutorError> {
-    below(path).map_err(|why| ExecutorError::File(format!("`{}` {why}", path.replace('\0', "\u{fffd}"))))
+    below(path)
+        .map_err(|why| ExecutorError::File(format!("`{}` {why}", path.replace('\0', "\u{fffd}"))))
 }
 
 #[cfg(test)]
@@ -56,7 +60,10 @@ mod tests {
     fn paths_that_leave_are_named() {
         let words = |path: &str| path_of(path).unwrap_err().to_string();
         assert_eq!(words("../x"), "`../x` lies outside of the workspace");
-        assert_eq!(words("/etc/passwd"), "`/etc/passwd` is absolute; name it as seen from the workspace");
+        assert_eq!(
+            words("/etc/passwd"),
+            "`/etc/passwd` is absolute; name it as seen from the workspace"
+        );
         assert_eq!(words("a\0b"), "`a\u{fffd}b` contains a NUL byte");
         assert_eq!(path_of("a/../b/./c").unwrap(), PathBuf::from("b/c"));
     }

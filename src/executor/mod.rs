@@ -207,7 +207,11 @@ pub trait Workspace: Send + Sync {
 
     /// Gives a file this content, and makes it and the folders on its way where they are missing,
     /// belonging to whom the commands run as. One that is there keeps its permissions.
-    fn write_file<'a>(&'a self, path: &'a str, content: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>>;
+    fn write_file<'a>(
+        &'a self,
+        path: &'a str,
+        content: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), ExecutorError>>;
 
     /// A file, or a folder with everything in it, as an uncompressed tar archive: every name in it
     /// begins with one part that stands for what was asked for. What it holds was made by
@@ -270,7 +274,11 @@ pub trait Executor: Send + Sync {
     /// Removes a cache with everything in it; gives whether there was one.
     ///
     /// An error is [`ExecutorError::Busy`] where a run has it.
-    fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>>;
+    fn remove_cache<'a>(
+        &'a self,
+        repo: &'a RepoName,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ExecutorError>>;
 
     /// What caches take in bytes, in order; those of which it cannot be known are left out. May take long.
     fn cache_sizes(&self) -> BoxFuture<'_, Result<Vec<(CacheInfo, u64)>, ExecutorError>>;
@@ -281,15 +289,24 @@ pub trait Executor: Send + Sync {
     }
 
     /// Removes an image of this appliance's, unless something needs it or it is not what it was.
-    fn remove_image<'a>(&'a self, _image: &'a OwnImage) -> BoxFuture<'a, Result<ImageFate, ExecutorError>> {
+    fn remove_image<'a>(
+        &'a self,
+        _image: &'a OwnImage,
+    ) -> BoxFuture<'a, Result<ImageFate, ExecutorError>> {
         Box::pin(std::future::ready(Ok(ImageFate::Missing)))
     }
 
     /// Starts a command of a person's in a run's container, beside those of its jobs.
     ///
     /// An error is [`ExecutorError::Command`] where the run has no container.
-    fn attach(&self, _run: RunId, _argv: Vec<String>) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
-        let refusal = ExecutorError::Command("the run is executed on the host, without a container to attach to".to_owned());
+    fn attach(
+        &self,
+        _run: RunId,
+        _argv: Vec<String>,
+    ) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
+        let refusal = ExecutorError::Command(
+            "the run is executed on the host, without a container to attach to".to_owned(),
+        );
         Box::pin(std::future::ready(Err(refusal)))
     }
 

@@ -46,8 +46,15 @@ impl Compiler {
             let found = among.iter().find(|(path, _)| helper_name(path) == wanted);
             found.map(|(_, text)| lua.create_string(text)).transpose()
         })?;
-        let compile = vm.own_bytecode(SHIM)?.call((vm.own_bytecode(FENNEL)?, helper))?;
-        Ok(Self { vm, compile, helpers, limit: COMPILE_TIME })
+        let compile = vm
+            .own_bytecode(SHIM)?
+            .call((vm.own_bytecode(FENNEL)?, helper))?;
+        Ok(Self {
+            vm,
+            compile,
+            helpers,
+            limit: COMPILE_TIME,
+        })
     }
 
     /// The same, but macro modules are looked for among these: path within the commit, text.
@@ -73,28 +80,57 @@ impl Compiler {
         self.try_compile(source, globals).map_err(|mut fault| {
             // A macro module goes by the name that the compiler looked for.
             let helpers = self.helpers.borrow();
-            let named =
-                |chunk: &str| helpers.iter().find(|(path, _)| chunk.strip_prefix("./").is_some_and(|name| name == helper_name(path)));
-            let Some((path, text)) = fault.chunk.as_deref().and_then(named) else { return diagnose(source, fault) };
+            let named = |chunk: &str| {
+                helpers.iter().find(|(path, _)| {
+                    chunk
+                        .strip_prefix("./")
+                        .is_some_and(|name| name == helper_name(path))
+                })
+            };
+            let Some((path, text)) = fault.chunk.as_deref().and_then(named) else {
+                return diagnose(source, fault);
+            };
             fault.chunk = Some(path.clone());
-            diagnose(&PipelineText { file: path.clone(), text: text.clone() }, fault)
+            diagnose(
+                &PipelineText {
+                    file: path.clone(),
+                    text: text.clone(),
+                },
+                fault,
+            )
         })
     }
 
     fn try_compile(&self, source: &PipelineText, globals: &[String]) -> Result<String, LuaFault> {
         let fault = |error: mlua::Error| lua_fault(&error);
-        let thread = self.vm.lua().create_thread(self.compile.clone()).map_err(fault)?;
+        let thread = self
+            .vm
+            .lua()
+            .create_thread(self.compile.clone())
+            .map_err(fault)?;
         self.vm.watch().set_deadline(Some(self.limit));
-        let result = thread.resume::<MultiValue>((source.text.as_str(), source.file.as_str(), globals.to_vec()));
+        let result = thread.resume::<MultiValue>((
+            source.text.as_str(),
+            source.file.as_str(),
+            globals.to_vec(),
+        ));
         if self.vm.watch().expired() || thread.is_resumable() {
-            return Err(LuaFault::new("the file takes too long to compile: does a macro loop, or is it nested very deeply?"));
+            return Err(LuaFault::new(
+                "the file takes too long to compile: does a macro loop, or is it nested very deeply?",
+            ));
         }
         let mut values = result.map_err(fault)?.into_iter();
         match (values.next(), values.next()) {
             (Some(Value::Boolean(true)), Some(Value::String(text))) => Ok(text.to_string_lossy()),
-            (_, Some(Value::String(message))) => Err(LuaFault::parse_compiler(&message.to_string_lossy(), globals)),
+            (_, Some(Value::String(message))) => Err(LuaFault::parse_compiler(
+                &message.to_string_lossy(),
+                globals,
+            )),
             (_, Some(Value::Error(error))) => Err(lua_fault(&error)),
-            (_, other) => Err(LuaFault::new(format!("the file does not compile: {}", describe(other.as_ref())))),
+            (_, other) => Err(LuaFault::new(format!(
+                "the file does not compile: {}",
+                describe(other.as_ref())
+            ))),
         }
     }
 }
@@ -106,5 +142,8 @@ fn helper_name(path: &str) -> &str {
 
 /// An error value that is no text, which only a macro can raise.
 fn describe(value: Option<&Value>) -> String {
-    value.map_or_else(|| "for no reason given".to_owned(), |value| format!("a macro raised a {}", value.type_name()))
+    value.map_or_else(
+        || "for no reason given".to_owned(),
+        |value| format!("a macro raised a {}", value.type_name()),
+    )
 }

@@ -21,19 +21,35 @@ impl LuaFault {
     /// A fault without a place.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), chunk: None, line: None, column: None, hint: None }
+        Self {
+            message: message.into(),
+            chunk: None,
+            line: None,
+            column: None,
+            hint: None,
+        }
     }
 
     /// Takes `file:line: message` apart; anything else stays as it is.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let text = text.split("\nstack traceback:").next().unwrap_or(text).trim_end();
+        let text = text
+            .split("\nstack traceback:")
+            .next()
+            .unwrap_or(text)
+            .trim_end();
         if text.ends_with("not enough memory") || text.ends_with("resulting string too large") {
             let limit = super::MEMORY_LIMIT >> 20;
-            return Self::new(format!("it needs more memory than a pipeline may have ({limit} MiB)"));
+            return Self::new(format!(
+                "it needs more memory than a pipeline may have ({limit} MiB)"
+            ));
         }
         match position(text) {
-            Some((chunk, line, rest)) => Self { chunk: Some(chunk.to_owned()), line: Some(line), ..Self::new(shorten_overflow(rest)) },
+            Some((chunk, line, rest)) => Self {
+                chunk: Some(chunk.to_owned()),
+                line: Some(line),
+                ..Self::new(shorten_overflow(rest))
+            },
             None => Self::new(shorten_overflow(text)),
         }
     }
@@ -43,7 +59,10 @@ impl LuaFault {
     pub(super) fn parse_compiler(text: &str, globals: &[String]) -> Self {
         let (head, rest) = text.split_once('\n').unwrap_or((text, ""));
         // The compiler's own frames have no lines.
-        let head = head.strip_prefix("?:-1: ").or_else(|| head.strip_prefix("?: ")).unwrap_or(head);
+        let head = head
+            .strip_prefix("?:-1: ")
+            .or_else(|| head.strip_prefix("?: "))
+            .unwrap_or(head);
         if head.contains("chain too long") || head.contains("stack overflow") {
             return Self::new("the file does not compile: it is nested too deeply");
         }
@@ -56,10 +75,16 @@ impl LuaFault {
             && (column == "?" || column == "-1" || column.bytes().all(|b| b.is_ascii_digit()))
         {
             // Fennel counts columns from 0.
-            fault.column = column.parse::<u32>().ok().map(|column| column.saturating_add(1));
+            fault.column = column
+                .parse::<u32>()
+                .ok()
+                .map(|column| column.saturating_add(1));
             fault.message = message.to_owned();
         }
-        for (noise, word) in [("Compile error: ", "does not compile: "), ("Parse error: ", "cannot be parsed: ")] {
+        for (noise, word) in [
+            ("Compile error: ", "does not compile: "),
+            ("Parse error: ", "cannot be parsed: "),
+        ] {
             if let Some(message) = fault.message.strip_prefix(noise) {
                 fault.message = format!("the file {word}{message}");
             }
@@ -78,7 +103,11 @@ fn position(text: &str) -> Option<(&str, u32, &str)> {
     }
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let message = rest[digits..].strip_prefix(':')?;
-    Some((chunk, rest[..digits].parse().ok()?, message.strip_prefix(' ').unwrap_or(message)))
+    Some((
+        chunk,
+        rest[..digits].parse().ok()?,
+        message.strip_prefix(' ').unwrap_or(message),
+    ))
 }
 
 /// Lua explains a stack overflow with a sample of the stack.
@@ -106,8 +135,12 @@ fn compiler_hint(message: &str, rest: &str, globals: &[String]) -> Option<String
         };
         return Some(hint);
     }
-    let advice: Vec<&str> =
-        rest.lines().filter_map(|line| line.strip_prefix("* Try ")).map(|line| line.trim_end_matches('.')).take(2).collect();
+    let advice: Vec<&str> = rest
+        .lines()
+        .filter_map(|line| line.strip_prefix("* Try "))
+        .map(|line| line.trim_end_matches('.'))
+        .take(2)
+        .collect();
     (!advice.is_empty()).then(|| format!("try {}", advice.join(", or ")))
 }
 
@@ -125,7 +158,9 @@ pub fn lua_fault(error: &mlua::Error) -> LuaFault {
             fault.message = format!("the file does not compile: {}", fault.message);
             fault
         }
-        mlua::Error::RuntimeError(message) | mlua::Error::MemoryError(message) => LuaFault::parse(message),
+        mlua::Error::RuntimeError(message) | mlua::Error::MemoryError(message) => {
+            LuaFault::parse(message)
+        }
         other => LuaFault::parse(&other.to_string()),
     }
 }
@@ -135,10 +170,16 @@ pub fn lua_fault(error: &mlua::Error) -> LuaFault {
 pub fn diagnose(source: &PipelineText, fault: LuaFault) -> Diagnostic {
     let line = fault.line.unwrap_or(1);
     let mut diagnostic = match fault.chunk {
-        Some(chunk) if !source.is_named(&chunk) => {
-            PipelineText { file: chunk, text: String::new() }.diagnostic(fault.message, line, fault.column.unwrap_or(1))
+        Some(chunk) if !source.is_named(&chunk) => PipelineText {
+            file: chunk,
+            text: String::new(),
         }
-        _ => source.diagnostic(fault.message, line, fault.column.unwrap_or_else(|| source.indent(line))),
+        .diagnostic(fault.message, line, fault.column.unwrap_or(1)),
+        _ => source.diagnostic(
+            fault.message,
+            line,
+            fault.column.unwrap_or_else(|| source.indent(line)),
+        ),
     };
     diagnostic.hint = fault.hint;
     diagnostic
@@ -150,12 +191,24 @@ mod tests {
 
     #[test]
     fn a_position_is_only_taken_from_what_looks_like_one() {
-        let fault = LuaFault::parse(".quire/ci.fnl:12: attempt to index a nil value\nstack traceback:\n\t[C]: in ?");
+        let fault = LuaFault::parse(
+            ".quire/ci.fnl:12: attempt to index a nil value\nstack traceback:\n\t[C]: in ?",
+        );
         assert_eq!(
             (fault.chunk.as_deref(), fault.line, fault.message.as_str()),
-            (Some(".quire/ci.fnl"), Some(12), "attempt to index a nil value")
+            (
+                Some(".quire/ci.fnl"),
+                Some(12),
+                "attempt to index a nil value"
+            )
         );
-        for text in ["cannot read x.fnl:12: gone", "plain", "x.fnl:: y", "ü.lua", "x.lua:99999999999: y"] {
+        for text in [
+            "cannot read x.fnl:12: gone",
+            "plain",
+            "x.fnl:: y",
+            "ü.lua",
+            "x.lua:99999999999: y",
+        ] {
             assert_eq!(LuaFault::parse(text), LuaFault::new(text), "{text}");
         }
     }
@@ -164,12 +217,21 @@ mod tests {
     fn compiler_messages_lose_their_noise() {
         let text = ".quire/ci.fnl:2:5: Compile error: expected parameters\n\n(fn)\n* Try adding parameters.\n* Try b.\n* Try c.";
         let fault = LuaFault::parse_compiler(text, &[]);
-        assert_eq!(fault.message, "the file does not compile: expected parameters");
+        assert_eq!(
+            fault.message,
+            "the file does not compile: expected parameters"
+        );
         assert_eq!((fault.line, fault.column), (Some(2), Some(6)));
         assert_eq!(fault.hint.as_deref(), Some("try adding parameters, or b"));
         let deep = LuaFault::parse_compiler("?:-1: '__index' chain too long; possible loop", &[]);
-        assert_eq!(deep.message, "the file does not compile: it is nested too deeply");
-        let fault = LuaFault::parse_compiler("a.fnl:?:?: Compile error: unknown identifier: tabel", &["table".to_owned()]);
+        assert_eq!(
+            deep.message,
+            "the file does not compile: it is nested too deeply"
+        );
+        let fault = LuaFault::parse_compiler(
+            "a.fnl:?:?: Compile error: unknown identifier: tabel",
+            &["table".to_owned()],
+        );
         assert_eq!(fault.hint.as_deref(), Some("did you mean `table`?"));
     }
 }

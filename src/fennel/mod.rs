@@ -30,15 +30,26 @@ const DATA_MEMORY: usize = 64 << 20;
 /// # Errors
 /// A diagnostic with the place in the file, where the text does not compile, fails, takes too
 /// long or gives something that is not plain data.
-pub fn eval_data(text: &str, file: &str, language: Language) -> Result<serde_json::Value, Diagnostic> {
-    let source = PipelineText { file: file.to_owned(), text: text.to_owned() };
+pub fn eval_data(
+    text: &str,
+    file: &str,
+    language: Language,
+) -> Result<serde_json::Value, Diagnostic> {
+    let source = PipelineText {
+        file: file.to_owned(),
+        text: text.to_owned(),
+    };
     let lua_text = match language {
         Language::Lua => text.to_owned(),
-        Language::Fennel => Compiler::new().map_err(|fault| diagnose(&source, fault))?.compile(&source, &[])?,
+        Language::Fennel => Compiler::new()
+            .map_err(|fault| diagnose(&source, fault))?
+            .compile(&source, &[])?,
     };
     let fault = |fault: LuaFault| diagnose(&source, fault);
     let vm = Vm::bare(DATA_MEMORY).map_err(|error| fault(lua_fault(&error)))?;
-    let chunk = vm.chunk(&lua_text, file, None).map_err(|error| fault(lua_fault(&error)))?;
+    let chunk = vm
+        .chunk(&lua_text, file, None)
+        .map_err(|error| fault(lua_fault(&error)))?;
     vm.watch().set_deadline(Some(DATA_TIME));
     let value = vm.run_to_end(chunk).map_err(fault)?;
     if !value.is_table() {
@@ -46,10 +57,17 @@ pub fn eval_data(text: &str, file: &str, language: Language) -> Result<serde_jso
             Language::Lua => "start it with `return {`",
             Language::Fennel => "write one table: {:key value …}",
         };
-        let message = format!("the file gives {}, not a table of data", article(value.type_name()));
-        return Err(Diagnostic { hint: Some(hint.to_owned()), ..source.diagnostic(message, 1, 1) });
+        let message = format!(
+            "the file gives {}, not a table of data",
+            article(value.type_name())
+        );
+        return Err(Diagnostic {
+            hint: Some(hint.to_owned()),
+            ..source.diagnostic(message, 1, 1)
+        });
     }
-    to_json(&value, &Limits::default(), &|_| None).map_err(|error| source.diagnostic(format!("the file is not plain data: {error}"), 1, 1))
+    to_json(&value, &Limits::default(), &|_| None)
+        .map_err(|error| source.diagnostic(format!("the file is not plain data: {error}"), 1, 1))
 }
 
 /// A Lua type's name as part of a sentence.

@@ -21,46 +21,95 @@ fn data_is_given_as_it_is_written() {
         value,
         json!({"http": {"port": 3000, "trusted-proxies": ["172.16.0.0/12", "x"]}, "ci": {"executor": "docker", "ratio": 0.5, "on": false}, "none": {}})
     );
-    let lua = eval_data("return {port = 1, ['a-b'] = {1, 2}}", "config.lua", Language::Lua).unwrap();
+    let lua = eval_data(
+        "return {port = 1, ['a-b'] = {1, 2}}",
+        "config.lua",
+        Language::Lua,
+    )
+    .unwrap();
     assert_eq!(lua, json!({"port": 1, "a-b": [1, 2]}));
 }
 
 #[test]
 fn data_that_is_not_data_is_one_clear_error() {
-    assert_eq!(refusal(""), "config.fnl:1:1: the file gives nothing, not a table of data");
-    assert_eq!(refusal("42"), "config.fnl:1:1: the file gives an integer, not a table of data");
-    assert_eq!(refusal("{:a (fn [] 1)}"), "config.fnl:1:1: the file is not plain data: its `a` is a function, which cannot be stored");
-    assert_eq!(refusal("(local t {}) (set t.me {:t [t]}) t"), "config.fnl:1:1: the file is not plain data: its `me.t[1]` contains itself");
+    assert_eq!(
+        refusal(""),
+        "config.fnl:1:1: the file gives nothing, not a table of data"
+    );
+    assert_eq!(
+        refusal("42"),
+        "config.fnl:1:1: the file gives an integer, not a table of data"
+    );
+    assert_eq!(
+        refusal("{:a (fn [] 1)}"),
+        "config.fnl:1:1: the file is not plain data: its `a` is a function, which cannot be stored"
+    );
+    assert_eq!(
+        refusal("(local t {}) (set t.me {:t [t]}) t"),
+        "config.fnl:1:1: the file is not plain data: its `me.t[1]` contains itself"
+    );
     assert_eq!(
         refusal("{:a 1 2 3}"),
         "config.fnl:1:1: the file is not plain data: it has a key of type integer: keys are strings, or numbers from 1 without a gap"
     );
-    assert_eq!(refusal("{:a (/ 0 0)}"), "config.fnl:1:1: the file is not plain data: its `a` is not a finite number");
-    assert_eq!(refusal("{:a \"\\255\"}"), "config.fnl:1:1: the file is not plain data: its `a` is text that is not valid UTF-8");
+    assert_eq!(
+        refusal("{:a (/ 0 0)}"),
+        "config.fnl:1:1: the file is not plain data: its `a` is not a finite number"
+    );
+    assert_eq!(
+        refusal("{:a \"\\255\"}"),
+        "config.fnl:1:1: the file is not plain data: its `a` is text that is not valid UTF-8"
+    );
 }
 
 #[test]
 fn errors_show_the_line_that_the_author_wrote() {
     let diagnostic = data("(local a 1)\n (local b (+ a nil))\n{: b}").unwrap_err();
-    assert_eq!(diagnostic.to_string(), "config.fnl:2:2: attempt to perform arithmetic on a nil value");
-    assert_eq!(diagnostic.source_line.as_deref(), Some(" (local b (+ a nil))"));
+    assert_eq!(
+        diagnostic.to_string(),
+        "config.fnl:2:2: attempt to perform arithmetic on a nil value"
+    );
+    assert_eq!(
+        diagnostic.source_line.as_deref(),
+        Some(" (local b (+ a nil))")
+    );
     let diagnostic = data("{:a 1\n :ü 2 :b foo}").unwrap_err();
-    assert_eq!(diagnostic.to_string(), "config.fnl:2:10: the file does not compile: unknown identifier: foo");
+    assert_eq!(
+        diagnostic.to_string(),
+        "config.fnl:2:10: the file does not compile: unknown identifier: foo"
+    );
     let diagnostic = data("{:a 1").unwrap_err();
-    assert!(diagnostic.message.starts_with("the file cannot be parsed: "), "{diagnostic}");
+    assert!(
+        diagnostic
+            .message
+            .starts_with("the file cannot be parsed: "),
+        "{diagnostic}"
+    );
     let diagnostic = eval_data("return {\n a = = 1}", "config.lua", Language::Lua).unwrap_err();
-    assert_eq!(diagnostic.to_string(), "config.lua:2:2: the file does not compile: unexpected symbol near '='");
+    assert_eq!(
+        diagnostic.to_string(),
+        "config.lua:2:2: the file does not compile: unexpected symbol near '='"
+    );
 }
 
 #[test]
 fn data_reaches_nothing_and_cannot_run_for_ever() {
-    for name in ["io", "os", "require", "load", "pcall", "print", "string", "_G.x"] {
-        assert!(refusal(&format!("{{:a {name}}}")).contains("unknown identifier"), "{name}");
+    for name in [
+        "io", "os", "require", "load", "pcall", "print", "string", "_G.x",
+    ] {
+        assert!(
+            refusal(&format!("{{:a {name}}}")).contains("unknown identifier"),
+            "{name}"
+        );
     }
-    for (code, word) in
-        [("io.open('x')", "io"), ("load('x')", "load"), ("require('x')", "require"), ("setmetatable({}, {})", "setmetatable")]
-    {
-        let refused = eval_data(&format!("return {{a = {code}}}"), "c.lua", Language::Lua).unwrap_err();
+    for (code, word) in [
+        ("io.open('x')", "io"),
+        ("load('x')", "load"),
+        ("require('x')", "require"),
+        ("setmetatable({}, {})", "setmetatable"),
+    ] {
+        let refused =
+            eval_data(&format!("return {{a = {code}}}"), "c.lua", Language::Lua).unwrap_err();
         assert_eq!(
             refused.message,
             if word == "io" {
@@ -71,38 +120,82 @@ fn data_reaches_nothing_and_cannot_run_for_ever() {
         );
     }
     let stopped = eval_data("\nwhile true do end", "c.lua", Language::Lua).unwrap_err();
-    assert_eq!(stopped.to_string(), "c.lua:2:1: it took too long and was stopped");
-    let full = eval_data("local s = ('x')\nwhile true do s = s .. s end", "c.lua", Language::Lua).unwrap_err();
+    assert_eq!(
+        stopped.to_string(),
+        "c.lua:2:1: it took too long and was stopped"
+    );
+    let full = eval_data(
+        "local s = ('x')\nwhile true do s = s .. s end",
+        "c.lua",
+        Language::Lua,
+    )
+    .unwrap_err();
     assert!(full.message.starts_with("it needs more memory"), "{full}");
     let bytecode = eval_data("\u{1b}Lua", "c.lua", Language::Lua).unwrap_err();
-    assert!(bytecode.message.contains("attempt to load a binary chunk"), "{bytecode}");
+    assert!(
+        bytecode.message.contains("attempt to load a binary chunk"),
+        "{bytecode}"
+    );
 }
 
 #[test]
 fn a_macro_that_loops_or_reaches_out_is_refused() {
-    for escape in ["(io.open :x)", "(os.exit 1)", "(load :x)", "(string.dump #1)", "(debug.getinfo 1)", "(_G.package.loaded.fennel)"] {
+    for escape in [
+        "(io.open :x)",
+        "(os.exit 1)",
+        "(load :x)",
+        "(string.dump #1)",
+        "(debug.getinfo 1)",
+        "(_G.package.loaded.fennel)",
+    ] {
         let refused = data(&format!("(macro m [] {escape})\n{{:a (m)}}")).unwrap_err();
-        assert!(refused.message.contains("attempt to") || refused.message.contains("unknown identifier"), "{escape}: {refused}");
+        assert!(
+            refused.message.contains("attempt to")
+                || refused.message.contains("unknown identifier"),
+            "{escape}: {refused}"
+        );
     }
     let module = data("(import-macros m :helpers)\n{}").unwrap_err();
-    assert!(module.message.contains("helpers module not found"), "{module}");
+    assert!(
+        module.message.contains("helpers module not found"),
+        "{module}"
+    );
 }
 
 #[test]
 fn json_round_trips_through_lua() {
     let vm = Vm::for_pipeline(MEMORY_LIMIT).unwrap();
     let value = json!({"a": [1, 2.5, "x", true, {"b": {}}], "c": "ü\u{0}", "d": i64::MAX});
-    let back = to_json(&from_json(vm.lua(), &value).unwrap(), &Limits::default(), &|_| None).unwrap();
+    let back = to_json(
+        &from_json(vm.lua(), &value).unwrap(),
+        &Limits::default(),
+        &|_| None,
+    )
+    .unwrap();
     assert_eq!(back, value);
 }
 
 #[test]
 fn more_than_the_limits_is_refused() {
     let vm = Vm::for_pipeline(MEMORY_LIMIT).unwrap();
-    let limits = Limits { depth: 3, values: 10, bytes: 20 };
-    let refused = |code: &str| to_json(&vm.lua().load(code).eval().unwrap(), &limits, &|_| None).unwrap_err();
-    assert_eq!(refused("return {{{{}}}}"), ValueError::Depth(value::Path::of("[1][1][1]"), 3));
-    assert_eq!(refused("return {1,2,3,4,5,6,7,8,9,10}"), ValueError::Values(10));
+    let limits = Limits {
+        depth: 3,
+        values: 10,
+        bytes: 20,
+    };
+    let refused =
+        |code: &str| to_json(&vm.lua().load(code).eval().unwrap(), &limits, &|_| None).unwrap_err();
+    assert_eq!(
+        refused("return {{{{}}}}"),
+        ValueError::Depth(value::Path::of("[1][1][1]"), 3)
+    );
+    assert_eq!(
+        refused("return {1,2,3,4,5,6,7,8,9,10}"),
+        ValueError::Values(10)
+    );
     assert_eq!(refused("return ('x'):rep(21)"), ValueError::Bytes(20));
-    assert!(matches!(refused("return {1, nil, 3, x = 1}"), ValueError::Key(..)));
+    assert!(matches!(
+        refused("return {1, nil, 3, x = 1}"),
+        ValueError::Key(..)
+    ));
 }

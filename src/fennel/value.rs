@@ -23,7 +23,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 64, values: 100_000, bytes: 4 << 20 }
+        Self {
+            depth: 64,
+            values: 100_000,
+            bytes: 4 << 20,
+        }
     }
 }
 
@@ -73,7 +77,11 @@ impl Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("it") } else { write!(f, "its `{}`", self.0.trim_start_matches('.')) }
+        if self.0.is_empty() {
+            f.write_str("it")
+        } else {
+            write!(f, "its `{}`", self.0.trim_start_matches('.'))
+        }
     }
 }
 
@@ -84,8 +92,19 @@ type Resolve<'a> = &'a dyn Fn(&Table) -> Option<Table>;
 ///
 /// # Errors
 /// Where it is not plain data, or too much.
-pub fn to_json(value: &Value, limits: &Limits, resolve: Resolve<'_>) -> Result<serde_json::Value, ValueError> {
-    let mut walk = Walk { limits, resolve, values: 0, bytes: 0, within: Vec::new(), path: Path::default() };
+pub fn to_json(
+    value: &Value,
+    limits: &Limits,
+    resolve: Resolve<'_>,
+) -> Result<serde_json::Value, ValueError> {
+    let mut walk = Walk {
+        limits,
+        resolve,
+        values: 0,
+        bytes: 0,
+        within: Vec::new(),
+        path: Path::default(),
+    };
     walk.value(value)
 }
 
@@ -109,9 +128,9 @@ impl Walk<'_> {
             Value::Nil => Ok(serde_json::Value::Null),
             Value::Boolean(value) => Ok((*value).into()),
             Value::Integer(value) => Ok((*value).into()),
-            Value::Number(value) => {
-                Number::from_f64(*value).map(serde_json::Value::Number).ok_or_else(|| ValueError::Number(self.path.clone()))
-            }
+            Value::Number(value) => Number::from_f64(*value)
+                .map(serde_json::Value::Number)
+                .ok_or_else(|| ValueError::Number(self.path.clone())),
             Value::String(text) => self.text(text).map(serde_json::Value::String),
             Value::Table(table) => self.table(table),
             other => Err(ValueError::NotData(self.path.clone(), other.type_name())),
@@ -124,7 +143,9 @@ impl Walk<'_> {
         if self.bytes > self.limits.bytes {
             return Err(ValueError::Bytes(self.limits.bytes));
         }
-        std::str::from_utf8(&bytes).map(str::to_owned).map_err(|_| ValueError::Text(self.path.clone()))
+        std::str::from_utf8(&bytes)
+            .map(str::to_owned)
+            .map_err(|_| ValueError::Text(self.path.clone()))
     }
 
     fn table(&mut self, table: &Table) -> Result<serde_json::Value, ValueError> {
@@ -139,7 +160,11 @@ impl Walk<'_> {
         let resolved = (self.resolve)(table);
         let table = resolved.as_ref().unwrap_or(table);
         let length = table.raw_len();
-        let value = if length > 0 { self.array(table, length) } else { self.object(table) };
+        let value = if length > 0 {
+            self.array(table, length)
+        } else {
+            self.object(table)
+        };
         self.within.pop();
         value
     }
@@ -147,7 +172,9 @@ impl Walk<'_> {
     fn array(&mut self, table: &Table, length: usize) -> Result<serde_json::Value, ValueError> {
         let mut items = Vec::new();
         for index in 1..=length {
-            let item: Value = table.raw_get(index).map_err(|error| ValueError::Lua(error.to_string()))?;
+            let item: Value = table
+                .raw_get(index)
+                .map_err(|error| ValueError::Lua(error.to_string()))?;
             items.push(self.within_path(&format!("[{index}]"), &item)?);
         }
         // Anything besides 1 to n would be lost.
@@ -166,7 +193,9 @@ impl Walk<'_> {
         let mut map = Map::new();
         for pair in table.pairs::<Value, Value>() {
             let (key, value) = pair.map_err(|error| ValueError::Lua(error.to_string()))?;
-            let Value::String(key) = &key else { return Err(ValueError::Key(self.path.clone(), key.type_name())) };
+            let Value::String(key) = &key else {
+                return Err(ValueError::Key(self.path.clone(), key.type_name()));
+            };
             let key = self.text(key)?;
             let value = self.within_path(&format!(".{}", excerpt(&key)), &value)?;
             map.insert(key, value);
@@ -185,7 +214,10 @@ impl Walk<'_> {
 
 /// A key, short enough for a message.
 fn excerpt(key: &str) -> String {
-    key.chars().take(40).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    key.chars()
+        .take(40)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Plain data into Lua; null is nil.

@@ -58,7 +58,9 @@ impl Watch {
 
     /// Code is interrupted after so long, to be resumed later.
     pub fn set_slice(&self, slice: Option<Duration>) {
-        self.0.slice_end.set(slice.and_then(|slice| Instant::now().checked_add(slice)));
+        self.0
+            .slice_end
+            .set(slice.and_then(|slice| Instant::now().checked_add(slice)));
     }
 
     /// Whether the deadline passed since it was set.
@@ -75,10 +77,17 @@ impl Watch {
     }
 
     fn saw_line(&self, debug: &mlua::debug::Debug<'_>) {
-        let Some(line) = debug.current_line().and_then(|line| u32::try_from(line).ok()) else { return };
+        let Some(line) = debug
+            .current_line()
+            .and_then(|line| u32::try_from(line).ok())
+        else {
+            return;
+        };
         self.0.line.set(line);
         let source = debug.source();
-        let Some(source) = source.source.as_deref() else { return };
+        let Some(source) = source.source.as_deref() else {
+            return;
+        };
         let name = source.strip_prefix(['@', '=']).unwrap_or(source);
         if *self.0.chunk.borrow() != name {
             name.clone_into(&mut self.0.chunk.borrow_mut());
@@ -90,7 +99,9 @@ impl Watch {
         if passed(self.0.deadline.get()) {
             if self.0.halt.replace(Some(Halt::Expired)) == Some(Halt::Expired) {
                 // The yield of the tick before had no effect: the thread cannot yield here.
-                return Err(mlua::Error::RuntimeError("the time limit is over".to_owned()));
+                return Err(mlua::Error::RuntimeError(
+                    "the time limit is over".to_owned(),
+                ));
             }
             return Ok(VmState::Yield);
         }
@@ -115,8 +126,15 @@ impl Vm {
     /// # Errors
     /// Only for want of memory.
     pub fn for_pipeline(memory: usize) -> mlua::Result<Self> {
-        let vm = Self::new(StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8 | StdLib::COROUTINE, memory, true)?;
-        vm.lua.globals().get::<Table>("string")?.raw_remove("dump")?;
+        let vm = Self::new(
+            StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8 | StdLib::COROUTINE,
+            memory,
+            true,
+        )?;
+        vm.lua
+            .globals()
+            .get::<Table>("string")?
+            .raw_remove("dump")?;
         Ok(vm)
     }
 
@@ -129,7 +147,11 @@ impl Vm {
 
     /// A state for the compiler, which takes away what it does not need itself.
     pub(super) fn for_compiler(memory: usize) -> mlua::Result<Self> {
-        Self::new(StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8 | StdLib::COROUTINE, memory, false)
+        Self::new(
+            StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8 | StdLib::COROUTINE,
+            memory,
+            false,
+        )
     }
 
     fn new(libraries: StdLib, memory: usize, lines: bool) -> mlua::Result<Self> {
@@ -138,7 +160,11 @@ impl Vm {
         lua.set_memory_limit(memory)?;
         let watch = Watch::default();
         let hook = watch.clone();
-        let triggers = HookTriggers { every_line: lines, every_nth_instruction: Some(TICK), ..HookTriggers::default() };
+        let triggers = HookTriggers {
+            every_line: lines,
+            every_nth_instruction: Some(TICK),
+            ..HookTriggers::default()
+        };
         lua.set_global_hook(triggers, move |_, debug| match debug.event() {
             DebugEvent::Line => {
                 hook.saw_line(debug);
@@ -165,8 +191,17 @@ impl Vm {
     ///
     /// # Errors
     /// Where it is not Lua.
-    pub fn chunk(&self, text: &str, file: &str, environment: Option<Table>) -> mlua::Result<Function> {
-        let chunk = self.lua.load(text).set_name(format!("@{file}")).set_mode(ChunkMode::Text);
+    pub fn chunk(
+        &self,
+        text: &str,
+        file: &str,
+        environment: Option<Table>,
+    ) -> mlua::Result<Function> {
+        let chunk = self
+            .lua
+            .load(text)
+            .set_name(format!("@{file}"))
+            .set_mode(ChunkMode::Text);
         match environment {
             Some(environment) => chunk.set_environment(environment).into_function(),
             None => chunk.into_function(),
@@ -178,7 +213,10 @@ impl Vm {
     /// # Errors
     /// Only for want of memory.
     pub fn own_bytecode(&self, code: &[u8]) -> mlua::Result<Function> {
-        self.lua.load(code).set_mode(ChunkMode::Binary).into_function()
+        self.lua
+            .load(code)
+            .set_mode(ChunkMode::Binary)
+            .into_function()
     }
 
     /// Runs a function that has no business yielding, until it ends or the deadline stops it.
@@ -186,13 +224,18 @@ impl Vm {
     /// # Errors
     /// What it raised, or that its time is over.
     pub fn run_to_end(&self, function: Function) -> Result<Value, LuaFault> {
-        let thread = self.lua.create_thread(function).map_err(|error| lua_fault(&error))?;
+        let thread = self
+            .lua
+            .create_thread(function)
+            .map_err(|error| lua_fault(&error))?;
         let result = thread.resume::<MultiValue>(());
         if self.watch.expired() {
             return Err(self.at_last_line(LuaFault::new("it took too long and was stopped")));
         }
         match result {
-            Ok(_) if thread.is_resumable() => Err(self.at_last_line(LuaFault::new("it yielded outside of a coroutine"))),
+            Ok(_) if thread.is_resumable() => {
+                Err(self.at_last_line(LuaFault::new("it yielded outside of a coroutine")))
+            }
             Ok(values) => Ok(values.into_iter().next().unwrap_or(Value::Nil)),
             Err(error) => Err(self.at_last_line(lua_fault(&error))),
         }

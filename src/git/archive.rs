@@ -23,7 +23,11 @@ impl Git {
     /// `export-ignore` and `export-subst` attributes, which are for release archives, do not count.
     ///
     /// The stream ends with an error where git failed midway. Dropping it ends git.
-    pub fn archive(&self, repo: &Path, id: &ObjectId) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+    pub fn archive(
+        &self,
+        repo: &Path,
+        id: &ObjectId,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         match self.start_archive(repo, id) {
             Ok(child) => stream_of(child).left_stream(),
             Err(error) => stream::iter([Err(io::Error::other(error))]).right_stream(),
@@ -39,8 +43,14 @@ impl Git {
         } else {
             command = self.tokio_in(repo);
         }
-        command.args(["archive", "--format=tar", id.as_str()]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().map_err(|source| GitError::Start { verb: "archive", source })
+        command
+            .args(["archive", "--format=tar", id.as_str()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().map_err(|source| GitError::Start {
+            verb: "archive",
+            source,
+        })
     }
 }
 
@@ -51,7 +61,10 @@ fn objects(repo: &Path) -> PathBuf {
 
 /// Reads standard output to its end, then sees how the process ended.
 fn stream_of(mut child: Child) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-    let stdout = child.stdout.take().map(|pipe| ReaderStream::with_capacity(pipe, CHUNK));
+    let stdout = child
+        .stdout
+        .take()
+        .map(|pipe| ReaderStream::with_capacity(pipe, CHUNK));
     let stderr = child.stderr.take().map(|pipe| tokio::spawn(tail(pipe)));
     stream::unfold(Some((child, stdout, stderr)), |state| async move {
         let (mut child, mut stdout, stderr) = state?;
@@ -61,12 +74,18 @@ fn stream_of(mut child: Child) -> impl Stream<Item = io::Result<Bytes>> + Send +
             let goes_on = chunk.is_ok().then_some((child, stdout, stderr));
             return Some((chunk, goes_on));
         }
-        ended(&mut child, stderr).await.err().map(|error| (Err(io::Error::other(error)), None))
+        ended(&mut child, stderr)
+            .await
+            .err()
+            .map(|error| (Err(io::Error::other(error)), None))
     })
 }
 
 async fn ended(child: &mut Child, stderr: Option<JoinHandle<Vec<u8>>>) -> Result<(), GitError> {
-    let status = child.wait().await.map_err(|source| GitError::Talk { verb: "archive", source })?;
+    let status = child.wait().await.map_err(|source| GitError::Talk {
+        verb: "archive",
+        source,
+    })?;
     if status.success() {
         return Ok(());
     }
@@ -74,7 +93,11 @@ async fn ended(child: &mut Child, stderr: Option<JoinHandle<Vec<u8>>>) -> Result
         Some(task) => task.await.unwrap_or_default(),
         None => Vec::new(),
     };
-    Err(GitError::Failed { verb: "archive", status, stderr: last_words(&words) })
+    Err(GitError::Failed {
+        verb: "archive",
+        status,
+        stderr: last_words(&words),
+    })
 }
 
 /// Reads a pipe to its end and keeps the first 8 KiB, so that a talkative process never blocks.

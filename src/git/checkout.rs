@@ -25,11 +25,19 @@ impl Checkout {
     /// # Errors
     /// There is a checkout, and git cannot or will not work with it.
     pub async fn find(folder: &Path) -> Result<Option<Self>, GitError> {
-        if !folder.ancestors().any(|folder| folder.join(".git").exists()) {
+        if !folder
+            .ancestors()
+            .any(|folder| folder.join(".git").exists())
+        {
             return Ok(None);
         }
-        let mut checkout = Self { folder: folder.to_owned(), repository: PathBuf::new() };
-        let answer = checkout.ask("rev-parse", &["--path-format=absolute", "--git-common-dir"]).await?;
+        let mut checkout = Self {
+            folder: folder.to_owned(),
+            repository: PathBuf::new(),
+        };
+        let answer = checkout
+            .ask("rev-parse", &["--path-format=absolute", "--git-common-dir"])
+            .await?;
         checkout.repository = path_of(&answer);
         Ok(Some(checkout))
     }
@@ -54,10 +62,19 @@ impl Checkout {
     /// # Errors
     /// Git cannot say.
     pub async fn files(&self) -> Result<Vec<PathBuf>, GitError> {
-        let answer = self.ask("ls-files", &["-z", "--cached", "--others", "--exclude-standard"]).await?;
+        let answer = self
+            .ask(
+                "ls-files",
+                &["-z", "--cached", "--others", "--exclude-standard"],
+            )
+            .await?;
         // A folder is a repository of its own that is not a submodule: no commit would hold its files.
-        let names = answer.split(|b| *b == 0).filter(|name| !name.is_empty() && !name.ends_with(b"/"));
-        let mut files: Vec<PathBuf> = names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect();
+        let names = answer
+            .split(|b| *b == 0)
+            .filter(|name| !name.is_empty() && !name.ends_with(b"/"));
+        let mut files: Vec<PathBuf> = names
+            .map(|name| PathBuf::from(OsStr::from_bytes(name)))
+            .collect();
         files.sort();
         files.dedup();
         Ok(files)
@@ -69,7 +86,13 @@ impl Checkout {
     /// Git cannot be asked.
     pub async fn commit(&self, revision: &str) -> Result<Option<ObjectId>, GitError> {
         let wanted = format!("{revision}^{{commit}}");
-        match self.ask("rev-parse", &["--verify", "--quiet", "--end-of-options", &wanted]).await {
+        match self
+            .ask(
+                "rev-parse",
+                &["--verify", "--quiet", "--end-of-options", &wanted],
+            )
+            .await
+        {
             Ok(answer) => Ok(String::from_utf8_lossy(&answer).trim().parse().ok()),
             Err(GitError::Failed { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -81,7 +104,10 @@ impl Checkout {
     /// # Errors
     /// Git cannot be asked.
     pub async fn branch(&self) -> Result<Option<String>, GitError> {
-        match self.ask("symbolic-ref", &["--quiet", "--short", "HEAD"]).await {
+        match self
+            .ask("symbolic-ref", &["--quiet", "--short", "HEAD"])
+            .await
+        {
             Ok(name) => Ok(Some(String::from_utf8_lossy(&name).trim_end().to_owned())),
             Err(GitError::Failed { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -93,12 +119,26 @@ impl Checkout {
     /// # Errors
     /// Git cannot say.
     pub async fn changed_since(&self, commit: &ObjectId) -> Result<Vec<PathBuf>, GitError> {
-        let arguments = ["-z", "--name-only", "--no-renames", "--no-ext-diff", "--relative", commit.as_str(), "--"];
+        let arguments = [
+            "-z",
+            "--name-only",
+            "--no-renames",
+            "--no-ext-diff",
+            "--relative",
+            commit.as_str(),
+            "--",
+        ];
         let changed = self.ask("diff", &arguments).await?;
-        let untracked = self.ask("ls-files", &["-z", "--others", "--exclude-standard"]).await?;
-        let names = changed.split(|b| *b == 0).chain(untracked.split(|b| *b == 0));
+        let untracked = self
+            .ask("ls-files", &["-z", "--others", "--exclude-standard"])
+            .await?;
+        let names = changed
+            .split(|b| *b == 0)
+            .chain(untracked.split(|b| *b == 0));
         let names = names.filter(|name| !name.is_empty() && !name.ends_with(b"/"));
-        let mut files: Vec<PathBuf> = names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect();
+        let mut files: Vec<PathBuf> = names
+            .map(|name| PathBuf::from(OsStr::from_bytes(name)))
+            .collect();
         files.sort();
         files.dedup();
         Ok(files)
@@ -106,15 +146,25 @@ impl Checkout {
 
     async fn ask(&self, verb: &'static str, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
         let mut command = Git::personal_command();
-        command.arg("-C").arg(&self.folder).arg(verb).args(arguments);
+        command
+            .arg("-C")
+            .arg(&self.folder)
+            .arg(verb)
+            .args(arguments);
         let mut command = tokio::process::Command::from(command);
-        let output = command.kill_on_drop(true).output().await.map_err(|source| GitError::Start { verb, source })?;
+        let output = command
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|source| GitError::Start { verb, source })?;
         finished(verb, output)
     }
 }
 
 fn path_of(answer: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(answer.strip_suffix(b"\n").unwrap_or(answer)))
+    PathBuf::from(OsStr::from_bytes(
+        answer.strip_suffix(b"\n").unwrap_or(answer),
+    ))
 }
 
 #[cfg(test)]
@@ -123,7 +173,11 @@ mod tests {
 
     fn git(folder: &Path, arguments: &[&str]) {
         let mut command = Git::personal_command();
-        command.arg("-C").arg(folder).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments);
+        command
+            .arg("-C")
+            .arg(folder)
+            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(arguments);
         assert!(command.output().unwrap().status.success(), "{arguments:?}");
     }
 
@@ -144,8 +198,20 @@ mod tests {
         assert!(Checkout::find(root).await.unwrap().is_none());
         git(root, &["init", "-q", "-b", "trunk"]);
         let checkout = Checkout::find(root).await.unwrap().unwrap();
-        assert_eq!((checkout.branch().await.unwrap().as_deref(), checkout.commit("HEAD").await.unwrap()), (Some("trunk"), None));
-        for (name, text) in [(".gitignore", "*.o\n"), ("a", "1"), ("sub/b", "1"), ("gone", "1"), ("x.o", "")] {
+        assert_eq!(
+            (
+                checkout.branch().await.unwrap().as_deref(),
+                checkout.commit("HEAD").await.unwrap()
+            ),
+            (Some("trunk"), None)
+        );
+        for (name, text) in [
+            (".gitignore", "*.o\n"),
+            ("a", "1"),
+            ("sub/b", "1"),
+            ("gone", "1"),
+            ("x.o", ""),
+        ] {
             write(root, name, text);
         }
         git(root, &["add", "."]);
@@ -156,11 +222,20 @@ mod tests {
         write(root, "inner/y", "1");
         git(&root.join("inner"), &["init", "-q"]);
         std::fs::remove_file(root.join("gone")).unwrap();
-        assert_eq!(names(&checkout.files().await.unwrap()), [".gitignore", "a", "gone", "sub/b", "sub/new ü"]);
-        assert_eq!(names(&checkout.changed_since(&first).await.unwrap()), ["a", "gone", "sub/new ü"]);
+        assert_eq!(
+            names(&checkout.files().await.unwrap()),
+            [".gitignore", "a", "gone", "sub/b", "sub/new ü"]
+        );
+        assert_eq!(
+            names(&checkout.changed_since(&first).await.unwrap()),
+            ["a", "gone", "sub/new ü"]
+        );
         let below = Checkout::find(&root.join("sub")).await.unwrap().unwrap();
         assert_eq!(names(&below.files().await.unwrap()), ["b", "new ü"]);
-        assert_eq!(names(&below.changed_since(&first).await.unwrap()), ["new ü"]);
+        assert_eq!(
+            names(&below.changed_since(&first).await.unwrap()),
+            ["new ü"]
+        );
         assert_eq!(below.top().await.unwrap(), root.canonicalize().unwrap());
         assert_eq!(below.repository(), checkout.repository());
         git(root, &["checkout", "-q", "--detach"]);

@@ -11,7 +11,9 @@ impl Git {
     /// The whole environment of a git process: nothing of ours but `PATH` goes through.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let path = std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+        let path = std::env::var_os("PATH")
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         vec![
             ("PATH", path),
             ("LC_ALL", "C".into()),
@@ -29,20 +31,35 @@ impl Git {
     #[expect(clippy::disallowed_methods, reason = "the one place that starts git")]
     pub fn command(&self) -> Command {
         let mut command = Command::new("git");
-        command.env_clear().envs(self.environment()).stdin(Stdio::null());
+        command
+            .env_clear()
+            .envs(self.environment())
+            .stdin(Stdio::null());
         command
     }
 
     /// A git process without a repository that gives way to everything else: niced, and idle at the disk where there is `ionice`.
-    #[expect(clippy::disallowed_methods, reason = "the place that starts git, by way of programs that lower its weight")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the place that starts git, by way of programs that lower its weight"
+    )]
     pub(super) fn background_command(&self) -> Command {
         let lowered: &[&[&str]] = &[&["nice", "-n", "19"], &["ionice", "-c", "3"]];
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let exists = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-        let words = lowered.iter().filter(|words| exists(words[0])).flat_map(|words| words.iter().copied());
+        let exists = |program: &str| {
+            std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+        };
+        let words = lowered
+            .iter()
+            .filter(|words| exists(words[0]))
+            .flat_map(|words| words.iter().copied());
         let mut words = words.chain(["git"]);
         let mut command = Command::new(words.next().unwrap_or("git"));
-        command.args(words).env_clear().envs(self.environment()).stdin(Stdio::null());
+        command
+            .args(words)
+            .env_clear()
+            .envs(self.environment())
+            .stdin(Stdio::null());
         command
     }
 
@@ -51,11 +68,24 @@ impl Git {
     #[expect(clippy::disallowed_methods, reason = "the other place that starts git")]
     pub(super) fn personal_command() -> Command {
         let mut command = Command::new("git");
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"]
-        {
+        for name in [
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "GIT_INDEX_FILE",
+            "GIT_PREFIX",
+            "GIT_COMMON_DIR",
+            "GIT_OBJECT_DIRECTORY",
+            "GIT_NAMESPACE",
+        ] {
             command.env_remove(name);
         }
-        command.envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0")]).stdin(Stdio::null());
+        command
+            .envs([
+                ("LC_ALL", "C"),
+                ("GIT_TERMINAL_PROMPT", "0"),
+                ("GIT_OPTIONAL_LOCKS", "0"),
+            ])
+            .stdin(Stdio::null());
         command
     }
 
@@ -74,18 +104,30 @@ impl Git {
     }
 
     /// Runs git on a repository to its end and gives its output, whatever the exit code.
-    pub(super) async fn output<I, A>(&self, repo: &Path, verb: &'static str, args: I) -> Result<std::process::Output, GitError>
+    pub(super) async fn output<I, A>(
+        &self,
+        repo: &Path,
+        verb: &'static str,
+        args: I,
+    ) -> Result<std::process::Output, GitError>
     where
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
         let mut command = self.tokio_in(repo);
         let ended = tokio::time::timeout(PATIENCE, command.arg(verb).args(args).output()).await;
-        ended.map_err(|_| GitError::TimedOut { verb })?.map_err(|source| GitError::Start { verb, source })
+        ended
+            .map_err(|_| GitError::TimedOut { verb })?
+            .map_err(|source| GitError::Start { verb, source })
     }
 
     /// Like [`Git::output`], and any exit code but 0 is an error.
-    pub(super) async fn success<I, A>(&self, repo: &Path, verb: &'static str, args: I) -> Result<Vec<u8>, GitError>
+    pub(super) async fn success<I, A>(
+        &self,
+        repo: &Path,
+        verb: &'static str,
+        args: I,
+    ) -> Result<Vec<u8>, GitError>
     where
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
@@ -95,14 +137,26 @@ impl Git {
 
     /// Runs git to its end, synchronously; any exit code but 0 is an error.
     pub(super) fn run(command: &mut Command, verb: &'static str) -> Result<Vec<u8>, GitError> {
-        finished(verb, command.output().map_err(|source| GitError::Start { verb, source })?)
+        finished(
+            verb,
+            command
+                .output()
+                .map_err(|source| GitError::Start { verb, source })?,
+        )
     }
 }
 
-pub(super) fn finished(verb: &'static str, output: std::process::Output) -> Result<Vec<u8>, GitError> {
+pub(super) fn finished(
+    verb: &'static str,
+    output: std::process::Output,
+) -> Result<Vec<u8>, GitError> {
     if output.status.success() {
         Ok(output.stdout)
     } else {
-        Err(GitError::Failed { verb, status: output.status, stderr: last_words(&output.stderr) })
+        Err(GitError::Failed {
+            verb,
+            status: output.status,
+            stderr: last_words(&output.stderr),
+        })
     }
 }

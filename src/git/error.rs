@@ -81,7 +81,9 @@ pub enum GitError {
     #[error("there is no repository `{0}`")]
     NoRepository(RepoName),
     /// A link lies at the place of the repository.
-    #[error("the name `{0}` is just being given to a repository, or taken from one; try again in a moment")]
+    #[error(
+        "the name `{0}` is just being given to a repository, or taken from one; try again in a moment"
+    )]
     Reserved(RepoName),
     /// The file system cannot do what a rename needs.
     #[error("the file system of {} cannot exchange two names at once, so no repository can be renamed; nothing was changed", .0.display())]
@@ -89,17 +91,29 @@ pub enum GitError {
 }
 
 fn said(stderr: &str) -> String {
-    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+    if stderr.is_empty() {
+        String::new()
+    } else {
+        format!(": {stderr}")
+    }
 }
 
 /// The end of what a program wrote to standard error, fit for one line.
 pub(super) fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let line = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default();
     excerpt(line)
 }
 
 /// At most 300 printable characters.
 pub(super) fn excerpt(text: &str) -> String {
-    text.trim().chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.trim()
+        .chars()
+        .take(300)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

@@ -45,8 +45,15 @@ impl Git {
         if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
             return None;
         }
-        let (path, root) = (path.canonicalize().ok()?, self.paths.repos().canonicalize().ok()?);
-        let name = path.strip_prefix(root).ok()?.to_str()?.strip_suffix(".git")?;
+        let (path, root) = (
+            path.canonicalize().ok()?,
+            self.paths.repos().canonicalize().ok()?,
+        );
+        let name = path
+            .strip_prefix(root)
+            .ok()?
+            .to_str()?
+            .strip_suffix(".git")?;
         name.parse().ok().filter(|name| name != repo)
     }
 
@@ -59,7 +66,11 @@ impl Git {
     /// Whether the file system takes two names for one, such as those that differ in case only.
     #[must_use]
     pub fn are_one(&self, one: &RepoName, other: &RepoName) -> bool {
-        let identity = |repo: &RepoName| fs::symlink_metadata(self.paths.repo(repo)).map(|found| (found.dev(), found.ino())).ok();
+        let identity = |repo: &RepoName| {
+            fs::symlink_metadata(self.paths.repo(repo))
+                .map(|found| (found.dev(), found.ino()))
+                .ok()
+        };
         one != other && identity(one).is_some() && identity(one) == identity(other)
     }
 
@@ -69,7 +80,11 @@ impl Git {
     /// The file system refuses, or cannot exchange two names.
     pub fn reserve(&self, from: &RepoName, to: &RepoName) -> Result<bool, GitError> {
         let path = self.paths.repo(to);
-        let failed = |source| GitError::Io { attempt: "reserve", path: path.clone(), source };
+        let failed = |source| GitError::Io {
+            attempt: "reserve",
+            path: path.clone(),
+            source,
+        };
         self.try_exchange()?;
         match self.place_of(to) {
             Place::Taken => return Ok(false),
@@ -82,7 +97,9 @@ impl Git {
         }
         match symlink(self.link_text(from, to), &path) {
             Ok(()) => sync_parent(&path).map(|()| true).map_err(failed),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(self.place_of(to) == Place::Link),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Ok(self.place_of(to) == Place::Link)
+            }
             Err(error) => Err(failed(error)),
         }
     }
@@ -99,7 +116,11 @@ impl Git {
             sync_parent(&old)?;
             Ok(moved)
         });
-        moved.map_err(|source| GitError::Io { attempt: "rename", path: old, source })
+        moved.map_err(|source| GitError::Io {
+            attempt: "rename",
+            path: old,
+            source,
+        })
     }
 
     /// Has a former name lead to its repository. True where it does then; false where the name is somebody else's.
@@ -113,8 +134,13 @@ impl Git {
             Place::Link if self.led_to(name).as_ref() == Some(repo) => return Ok(true),
             Place::Link | Place::Free => {}
         }
-        let placed = place_link(&path, &self.link_text(name, repo)).and_then(|()| sync_parent(&path));
-        placed.map(|()| true).map_err(|source| GitError::Io { attempt: "link", path, source })
+        let placed =
+            place_link(&path, &self.link_text(name, repo)).and_then(|()| sync_parent(&path));
+        placed.map(|()| true).map_err(|source| GitError::Io {
+            attempt: "link",
+            path,
+            source,
+        })
     }
 
     /// Frees a name that led to a repository, or was reserved; a group that is empty then goes. Anything else stays.
@@ -124,7 +150,11 @@ impl Git {
     pub fn free_name(&self, name: &RepoName) -> Result<(), GitError> {
         let path = self.paths.repo(name);
         if self.place_of(name) == Place::Link {
-            fs::remove_file(&path).map_err(|source| GitError::Io { attempt: "remove the link", path: path.clone(), source })?;
+            fs::remove_file(&path).map_err(|source| GitError::Io {
+                attempt: "remove the link",
+                path: path.clone(),
+                source,
+            })?;
         }
         self.drop_empty_group(&path);
         Ok(())
@@ -138,8 +168,16 @@ impl Git {
     pub fn free_dead(&self, name: &RepoName) -> Result<(), GitError> {
         let path = self.paths.repo(name);
         let own = fs::read_link(&path).is_ok_and(|text| text.is_relative());
-        let there = look(&path).map_err(|source| GitError::Io { attempt: "look at", path, source })?;
-        if own && there.is_none() { self.free_name(name) } else { Ok(()) }
+        let there = look(&path).map_err(|source| GitError::Io {
+            attempt: "look at",
+            path,
+            source,
+        })?;
+        if own && there.is_none() {
+            self.free_name(name)
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes an empty repository of a name that led to another one.
@@ -148,10 +186,16 @@ impl Git {
     /// The file system or git refuses.
     pub fn take_back(&self, name: &RepoName) -> Result<(), GitError> {
         let (fresh, path) = (self.fresh(|_| Ok(()))?, self.paths.repo(name));
-        let taken = exchange(&fresh, &path).and_then(|()| fs::remove_file(&fresh)).and_then(|()| sync_parent(&path));
+        let taken = exchange(&fresh, &path)
+            .and_then(|()| fs::remove_file(&fresh))
+            .and_then(|()| sync_parent(&path));
         taken.map_err(|source| {
             let _ = fs::remove_dir_all(&fresh);
-            GitError::Io { attempt: "make the repository", path, source }
+            GitError::Io {
+                attempt: "make the repository",
+                path,
+                source,
+            }
         })
     }
 
@@ -169,13 +213,21 @@ impl Git {
     fn try_exchange(&self) -> Result<(), GitError> {
         let folder = self.paths.repos().join(".new");
         let [one, other] = [(); 2].map(|()| folder.join(Uuid::now_v7().to_string()));
-        let tried = fs::create_dir_all(&one).and_then(|()| symlink(".", &other)).and_then(|()| exchange(&one, &other));
+        let tried = fs::create_dir_all(&one)
+            .and_then(|()| symlink(".", &other))
+            .and_then(|()| exchange(&one, &other));
         for path in [one, other] {
             let _ = fs::remove_dir(&path).or_else(|_| fs::remove_file(&path));
         }
         tried.map_err(|source| match source.raw_os_error() {
-            Some(nix::libc::EINVAL | nix::libc::ENOSYS | nix::libc::EOPNOTSUPP) => GitError::NoExchange(folder.clone()),
-            _ => GitError::Io { attempt: "write in", path: folder.clone(), source },
+            Some(nix::libc::EINVAL | nix::libc::ENOSYS | nix::libc::EOPNOTSUPP) => {
+                GitError::NoExchange(folder.clone())
+            }
+            _ => GitError::Io {
+                attempt: "write in",
+                path: folder.clone(),
+                source,
+            },
         })
     }
 
@@ -208,7 +260,9 @@ fn place_at(path: &Path) -> Place {
 /// The file system refuses.
 pub fn move_leaving_link(from: &Path, to: &Path, text: &Path) -> io::Result<bool> {
     match (place_at(from), place_at(to)) {
-        (Place::Taken, Place::Taken) | (Place::Free, Place::Free | Place::Link) | (Place::Link, Place::Free | Place::Link) => {
+        (Place::Taken, Place::Taken)
+        | (Place::Free, Place::Free | Place::Link)
+        | (Place::Link, Place::Free | Place::Link) => {
             return Ok(false);
         }
         (Place::Taken, Place::Free) => {
@@ -227,7 +281,13 @@ pub fn move_leaving_link(from: &Path, to: &Path, text: &Path) -> io::Result<bool
 }
 
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    Ok(renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)?)
+    Ok(renameat2(
+        AT_FDCWD,
+        one,
+        AT_FDCWD,
+        other,
+        RenameFlags::RENAME_EXCHANGE,
+    )?)
 }
 
 /// Puts a link in a place that is free or holds one, by a rename.
@@ -235,7 +295,10 @@ fn place_link(path: &Path, text: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent)?;
     // Always the same one, so that what a crash leaves is used again.
-    let draft = parent.join(format!(".{}.link", path.file_name().unwrap_or_default().to_string_lossy()));
+    let draft = parent.join(format!(
+        ".{}.link",
+        path.file_name().unwrap_or_default().to_string_lossy()
+    ));
     match symlink(text, &draft) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             fs::remove_file(&draft)?;
@@ -265,8 +328,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
         let git = Git::new(&paths);
-        repos.iter().for_each(|repo| assert!(git.create(&name(repo)).unwrap()));
-        Fixture { git, paths, _folder: folder }
+        repos
+            .iter()
+            .for_each(|repo| assert!(git.create(&name(repo)).unwrap()));
+        Fixture {
+            git,
+            paths,
+            _folder: folder,
+        }
     }
 
     fn name(text: &str) -> RepoName {
@@ -275,15 +344,29 @@ mod tests {
 
     #[test]
     fn links_are_relative_and_lead_across_groups() {
-        for (at, to, text) in [("a", "b", "b.git"), ("g/a", "b", "../b.git"), ("a", "g/b", "g/b.git"), ("g/a", "h/b", "../h/b.git")] {
+        for (at, to, text) in [
+            ("a", "b", "b.git"),
+            ("g/a", "b", "../b.git"),
+            ("a", "g/b", "g/b.git"),
+            ("g/a", "h/b", "../h/b.git"),
+        ] {
             let f = fixture(&[at]);
             assert!(f.git.reserve(&name(at), &name(to)).unwrap());
             assert!(f.git.exists(&name(at)).unwrap() && !f.git.exists(&name(to)).unwrap());
-            assert!(matches!(f.git.create(&name(to)), Err(GitError::Reserved(_))), "nobody makes it meanwhile");
+            assert!(
+                matches!(f.git.create(&name(to)), Err(GitError::Reserved(_))),
+                "nobody makes it meanwhile"
+            );
             for _ in 0..2 {
                 assert!(f.git.change_places(&name(at), &name(to)).unwrap());
-                assert_eq!(fs::read_link(f.paths.repo(&name(at))).unwrap(), Path::new(text));
-                assert_eq!((f.git.current(&name(at)), f.git.list().unwrap()), (name(to), vec![name(to)]));
+                assert_eq!(
+                    fs::read_link(f.paths.repo(&name(at))).unwrap(),
+                    Path::new(text)
+                );
+                assert_eq!(
+                    (f.git.current(&name(at)), f.git.list().unwrap()),
+                    (name(to), vec![name(to)])
+                );
                 assert!(!f.git.exists(&name(at)).unwrap() && f.git.exists(&name(to)).unwrap());
             }
         }
@@ -319,8 +402,14 @@ mod tests {
         f.git.free_name(&name("a")).unwrap();
         assert!(f.git.exists(&name("a")).unwrap(), "only links are freed");
         f.git.take_back(&name("g/former")).unwrap();
-        assert_eq!(f.git.list().unwrap(), [name("a"), name("b"), name("g/former")]);
-        assert_eq!(fs::read_dir(f.paths.repos().join(".new")).unwrap().count(), 0);
+        assert_eq!(
+            f.git.list().unwrap(),
+            [name("a"), name("b"), name("g/former")]
+        );
+        assert_eq!(
+            fs::read_dir(f.paths.repos().join(".new")).unwrap().count(),
+            0
+        );
     }
 
     #[test]
@@ -329,7 +418,10 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         fs::rename(f.paths.repo(&name("a")), elsewhere.path().join("a.git")).unwrap();
         symlink(elsewhere.path().join("a.git"), f.paths.repo(&name("a"))).unwrap();
-        assert_eq!((f.git.current(&name("a")), f.git.list().unwrap()), (name("a"), vec![name("a")]));
+        assert_eq!(
+            (f.git.current(&name("a")), f.git.list().unwrap()),
+            (name("a"), vec![name("a")])
+        );
         // Not mounted, perhaps: it stays. One of quire's own that leads nowhere goes.
         fs::remove_dir_all(elsewhere.path().join("a.git")).unwrap();
         symlink("gone.git", f.paths.repo(&name("former"))).unwrap();

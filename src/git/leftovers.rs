@@ -13,8 +13,16 @@ impl Git {
     /// What cannot be removed now stays for the next time.
     pub fn remove_abandoned(&self) {
         for folder in [".new", ".trash"] {
-            for entry in fs::read_dir(self.paths.repos().join(folder)).into_iter().flatten().flatten() {
-                let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|made| made.elapsed().ok());
+            for entry in fs::read_dir(self.paths.repos().join(folder))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let age = entry
+                    .metadata()
+                    .and_then(|metadata| metadata.modified())
+                    .ok()
+                    .and_then(|made| made.elapsed().ok());
                 if age.is_some_and(|age| age > ABANDONED) {
                     let _ = fs::remove_dir_all(entry.path());
                 }

@@ -40,7 +40,9 @@ impl Git {
     /// Git on the repositories below these paths.
     #[must_use]
     pub fn new(paths: &Paths) -> Self {
-        Self { paths: paths.clone() }
+        Self {
+            paths: paths.clone(),
+        }
     }
 
     /// An empty repository through which other repositories' objects are read without the

@@ -84,12 +84,21 @@ impl PipelineFiles {
 
 impl Git {
     /// What each of these commits holds, in their order, by one process for all.
-    pub async fn commit_facts(&self, repo: &Path, ids: &[ObjectId]) -> Result<Vec<CommitFacts>, GitError> {
+    pub async fn commit_facts(
+        &self,
+        repo: &Path,
+        ids: &[ObjectId],
+    ) -> Result<Vec<CommitFacts>, GitError> {
         Ok(self.push_facts(repo, ids, &[]).await?.commits)
     }
 
     /// What these commits hold, then where these refs stand, by one process for all.
-    pub async fn push_facts(&self, repo: &Path, ids: &[ObjectId], names: &[&RefName]) -> Result<PushFacts, GitError> {
+    pub async fn push_facts(
+        &self,
+        repo: &Path,
+        ids: &[ObjectId],
+        names: &[&RefName],
+    ) -> Result<PushFacts, GitError> {
         let mut found = PushFacts::default();
         if ids.is_empty() && names.is_empty() {
             return Ok(found);
@@ -105,10 +114,26 @@ impl Git {
         let (asked, answered) = tokio::join!(batch.questions.ask(&questions), async {
             for (at, id) in ids.iter().enumerate() {
                 let facts = CommitFacts {
-                    fennel: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
-                    lua: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
-                    dockerfile: batch.answers.header().await?.is_some_and(|header| header.kind == "blob"),
-                    message: batch.answers.contents(MAX_COMMIT).await?.map(|commit| message_of(&commit.bytes)),
+                    fennel: batch
+                        .answers
+                        .header()
+                        .await?
+                        .is_some_and(|header| header.kind == "blob"),
+                    lua: batch
+                        .answers
+                        .header()
+                        .await?
+                        .is_some_and(|header| header.kind == "blob"),
+                    dockerfile: batch
+                        .answers
+                        .header()
+                        .await?
+                        .is_some_and(|header| header.kind == "blob"),
+                    message: batch
+                        .answers
+                        .contents(MAX_COMMIT)
+                        .await?
+                        .map(|commit| message_of(&commit.bytes)),
                     may_group: false,
                 };
                 let folder = batch.answers.contents(MAX_TREE).await?;
@@ -122,19 +147,31 @@ impl Git {
         answered?;
         asked?;
         // The refs last, so that the answer is as fresh as can be.
-        let mut questions: String = files.blobs.keys().map(|blob| format!("contents {blob}\n")).collect();
+        let mut questions: String = files
+            .blobs
+            .keys()
+            .map(|blob| format!("contents {blob}\n"))
+            .collect();
         questions.extend(names.iter().map(|name| format!("info {name}\n")));
         let (asked, answered) = tokio::join!(batch.questions.ask_last(&questions), async {
             for at in files.blobs.into_values() {
                 let content = batch.answers.contents(MAX_LOOKED_AT).await?;
-                let may = content.is_some_and(|content| content.cut || has_word(&content.bytes, b"group"));
-                at.into_iter().for_each(|at| found.commits[at].may_group |= may);
+                let may = content
+                    .is_some_and(|content| content.cut || has_word(&content.bytes, b"group"));
+                at.into_iter()
+                    .for_each(|at| found.commits[at].may_group |= may);
             }
             for at in files.unread {
                 found.commits[at].may_group = true;
             }
             for _ in names {
-                found.refs.push(batch.answers.header().await?.and_then(|header| header.id.parse().ok()));
+                found.refs.push(
+                    batch
+                        .answers
+                        .header()
+                        .await?
+                        .and_then(|header| header.id.parse().ok()),
+                );
             }
             Ok(())
         });
@@ -146,16 +183,38 @@ impl Git {
     }
 
     /// The pipeline's files in a commit, each up to `limit` bytes, and what the commit itself says.
-    pub async fn pipeline_files(&self, repo: &Path, id: &ObjectId, limit: usize) -> Result<PipelineFiles, GitError> {
+    pub async fn pipeline_files(
+        &self,
+        repo: &Path,
+        id: &ObjectId,
+        limit: usize,
+    ) -> Result<PipelineFiles, GitError> {
         let mut batch = Batch::start(self, repo)?;
-        batch.questions.ask(&format!("info {id}^{{tree}}\ncontents {id}^{{commit}}\ncontents {id}:.quire\n")).await?;
-        let tree = batch.answers.header().await?.and_then(|header| header.id.parse().ok());
-        let mut found = PipelineFiles { tree, ..PipelineFiles::default() };
+        batch
+            .questions
+            .ask(&format!(
+                "info {id}^{{tree}}\ncontents {id}^{{commit}}\ncontents {id}:.quire\n"
+            ))
+            .await?;
+        let tree = batch
+            .answers
+            .header()
+            .await?
+            .and_then(|header| header.id.parse().ok());
+        let mut found = PipelineFiles {
+            tree,
+            ..PipelineFiles::default()
+        };
         if let Some(commit) = batch.answers.contents(MAX_COMMIT).await? {
             found.message = message_of(&commit.bytes);
             found.parents = parents_of(&commit.bytes);
         }
-        let Some(folder) = batch.answers.contents(MAX_TREE).await?.filter(|folder| folder.kind == "tree") else {
+        let Some(folder) = batch
+            .answers
+            .contents(MAX_TREE)
+            .await?
+            .filter(|folder| folder.kind == "tree")
+        else {
             return Ok(found);
         };
         for entry in entries(&folder.bytes, id.as_str().len() / 2) {
@@ -167,11 +226,19 @@ impl Git {
             }
             let mut text = None;
             if entry.is_file {
-                batch.questions.ask(&format!("contents {}\n", entry.id)).await?;
+                batch
+                    .questions
+                    .ask(&format!("contents {}\n", entry.id))
+                    .await?;
                 let content = batch.answers.contents(limit).await?;
-                text = content.filter(|content| !content.cut).and_then(|content| String::from_utf8(content.bytes).ok());
+                text = content
+                    .filter(|content| !content.cut)
+                    .and_then(|content| String::from_utf8(content.bytes).ok());
             }
-            found.files.push(PipelineFile { path: format!(".quire/{}", entry.name), text });
+            found.files.push(PipelineFile {
+                path: format!(".quire/{}", entry.name),
+                text,
+            });
         }
         batch.questions.ask_last("").await?;
         batch.end().await?;
@@ -191,7 +258,10 @@ struct GroupFiles {
 impl GroupFiles {
     fn note(&mut self, at: usize, folder: Option<Contents>, id_bytes: usize) {
         let Some(folder) = folder else { return };
-        let files: Vec<Entry> = entries(&folder.bytes, id_bytes).into_iter().filter(|entry| entry.is_file && entry.is_source()).collect();
+        let files: Vec<Entry> = entries(&folder.bytes, id_bytes)
+            .into_iter()
+            .filter(|entry| entry.is_file && entry.is_source())
+            .collect();
         if folder.cut || files.len() > MAX_FILES_LOOKED_AT {
             self.unread.push(at);
             return;
@@ -210,14 +280,28 @@ pub fn has_word(text: &[u8], word: &[u8]) -> bool {
 
 /// The message in a raw commit: what follows the first empty line, without the newline at its end.
 fn message_of(commit: &[u8]) -> String {
-    let start = commit.windows(2).position(|pair| pair == b"\n\n").map_or(commit.len(), |at| at + 2);
-    String::from_utf8_lossy(&commit[start..]).trim_end().to_owned()
+    let start = commit
+        .windows(2)
+        .position(|pair| pair == b"\n\n")
+        .map_or(commit.len(), |at| at + 2);
+    String::from_utf8_lossy(&commit[start..])
+        .trim_end()
+        .to_owned()
 }
 
 /// The parents in a raw commit: lines before the first empty one.
 fn parents_of(commit: &[u8]) -> Vec<ObjectId> {
-    let lines = commit.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
-    lines.filter_map(|line| std::str::from_utf8(line.strip_prefix(b"parent ")?).ok()?.parse().ok()).collect()
+    let lines = commit
+        .split(|byte| *byte == b'\n')
+        .take_while(|line| !line.is_empty());
+    lines
+        .filter_map(|line| {
+            std::str::from_utf8(line.strip_prefix(b"parent ")?)
+                .ok()?
+                .parse()
+                .ok()
+        })
+        .collect()
 }
 
 struct Entry {
@@ -237,8 +321,13 @@ impl Entry {
 /// The entries of a raw tree: `MODE NAME\0` and the raw id. A cut-off last one is dropped.
 fn entries(mut tree: &[u8], id_bytes: usize) -> Vec<Entry> {
     let mut found = Vec::new();
-    while let (Some(space), Some(nul)) = (tree.iter().position(|b| *b == b' '), tree.iter().position(|b| *b == 0)) {
-        let Some(raw) = tree.get(nul + 1..nul + 1 + id_bytes) else { break };
+    while let (Some(space), Some(nul)) = (
+        tree.iter().position(|b| *b == b' '),
+        tree.iter().position(|b| *b == 0),
+    ) {
+        let Some(raw) = tree.get(nul + 1..nul + 1 + id_bytes) else {
+            break;
+        };
         if space >= nul {
             break;
         }
@@ -266,16 +355,34 @@ struct Batch {
 impl Batch {
     fn start(git: &Git, repo: &Path) -> Result<Self, GitError> {
         let mut command = git.tokio_in(repo);
-        command.args([VERB, "--batch-command"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|source| GitError::Start { verb: VERB, source })?;
+        command
+            .args([VERB, "--batch-command"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command
+            .spawn()
+            .map_err(|source| GitError::Start { verb: VERB, source })?;
         let questions = Questions(child.stdin.take());
         let answers = Answers(child.stdout.take().map(BufReader::new));
-        Ok(Self { child, questions, answers })
+        Ok(Self {
+            child,
+            questions,
+            answers,
+        })
     }
 
     async fn end(mut self) -> Result<(), GitError> {
         let status = patiently(self.child.wait()).await?;
-        if status.success() { Ok(()) } else { Err(GitError::Failed { verb: VERB, status, stderr: String::new() }) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(GitError::Failed {
+                verb: VERB,
+                status,
+                stderr: String::new(),
+            })
+        }
     }
 }
 
@@ -324,11 +431,21 @@ impl Answers {
         // Long enough for a question echoed back, which is all that is unbounded here.
         patiently(pipe.take(4096).read_until(b'\n', &mut line)).await?;
         let line = String::from_utf8_lossy(&line);
-        let Some(line) = line.strip_suffix('\n') else { return Err(unexpected(&line)) };
+        let Some(line) = line.strip_suffix('\n') else {
+            return Err(unexpected(&line));
+        };
         let mut words = line.rsplit(' ');
-        let (last, kind, id) = (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (last, kind, id) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
         match last.parse() {
-            Ok(size) => Ok(Some(Header { id: id.to_owned(), kind: kind.to_owned(), size })),
+            Ok(size) => Ok(Some(Header {
+                id: id.to_owned(),
+                kind: kind.to_owned(),
+                size,
+            })),
             Err(_) if matches!(last, "missing" | "ambiguous") => Ok(None),
             Err(_) => Err(unexpected(line)),
         }
@@ -336,26 +453,41 @@ impl Answers {
 
     /// A header and the content after it, of which at most `limit` bytes are kept.
     async fn contents(&mut self, limit: usize) -> Result<Option<Contents>, GitError> {
-        let Some(header) = self.header().await? else { return Ok(None) };
+        let Some(header) = self.header().await? else {
+            return Ok(None);
+        };
         let kept = header.size.min(limit as u64);
         let mut bytes = Vec::new();
         let pipe = self.pipe()?;
         patiently(pipe.take(kept).read_to_end(&mut bytes)).await?;
         let rest = header.size - kept + 1;
-        let skipped = patiently(tokio::io::copy(&mut pipe.take(rest), &mut tokio::io::sink())).await?;
+        let skipped = patiently(tokio::io::copy(
+            &mut pipe.take(rest),
+            &mut tokio::io::sink(),
+        ))
+        .await?;
         if bytes.len() as u64 != kept || skipped != rest {
             return Err(unexpected("it ended in the middle of an object"));
         }
-        Ok(Some(Contents { kind: header.kind, bytes, cut: header.size > kept }))
+        Ok(Some(Contents {
+            kind: header.kind,
+            bytes,
+            cut: header.size > kept,
+        }))
     }
 }
 
 /// One exchange with git, within its time.
 async fn patiently<T>(exchange: impl Future<Output = std::io::Result<T>>) -> Result<T, GitError> {
-    let done = tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| GitError::TimedOut { verb: VERB })?;
+    let done = tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .map_err(|_| GitError::TimedOut { verb: VERB })?;
     done.map_err(|source| GitError::Talk { verb: VERB, source })
 }
 
 fn unexpected(answer: &str) -> GitError {
-    GitError::Unexpected { verb: VERB, answer: excerpt(answer) }
+    GitError::Unexpected {
+        verb: VERB,
+        answer: excerpt(answer),
+    }
 }

@@ -51,28 +51,67 @@ impl Git {
         }
         match moved {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) && self.exists(repo)? => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
+                ) && self.exists(repo)? =>
+            {
                 Ok(false)
             }
             // A link lies there: of a rename that goes on, or that leads to nothing and goes within moments.
-            Err(error) if error.kind() == ErrorKind::NotADirectory => Err(GitError::Reserved(repo.clone())),
-            Err(source) => Err(GitError::Io { attempt: "make the repository", path: target, source }),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                Err(GitError::Reserved(repo.clone()))
+            }
+            Err(source) => Err(GitError::Io {
+                attempt: "make the repository",
+                path: target,
+                source,
+            }),
         }
     }
 
     /// A new repository in the folder of those being made, with what `finish` adds, all of it on the disk.
-    pub(super) fn fresh(&self, finish: impl FnOnce(&Path) -> io::Result<()>) -> Result<PathBuf, GitError> {
+    pub(super) fn fresh(
+        &self,
+        finish: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<PathBuf, GitError> {
         let folder = self.paths.repos().join(".new");
-        fs::create_dir_all(&folder).map_err(|source| GitError::Io { attempt: "make", path: folder.clone(), source })?;
+        fs::create_dir_all(&folder).map_err(|source| GitError::Io {
+            attempt: "make",
+            path: folder.clone(),
+            source,
+        })?;
         let fresh = folder.join(Uuid::now_v7().to_string());
         let mut command = self.command();
         // Named here as well as in the configuration: a repository made without it would be asked about its default branch.
-        command.args(["init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--"]).arg(&fresh);
-        let finished = || self.sign(&fresh).and_then(|()| finish(&fresh)).and_then(|()| sync_all(&fresh));
-        let finished = || finished().map_err(|source| GitError::Io { attempt: "write", path: fresh.clone(), source });
-        Self::run(&mut command, "init").and_then(|_| finished()).inspect_err(|_| {
-            let _ = fs::remove_dir_all(&fresh);
-        })?;
+        command
+            .args([
+                "init",
+                "--quiet",
+                "--bare",
+                "--template=",
+                "--initial-branch=main",
+                "--",
+            ])
+            .arg(&fresh);
+        let finished = || {
+            self.sign(&fresh)
+                .and_then(|()| finish(&fresh))
+                .and_then(|()| sync_all(&fresh))
+        };
+        let finished = || {
+            finished().map_err(|source| GitError::Io {
+                attempt: "write",
+                path: fresh.clone(),
+                source,
+            })
+        };
+        Self::run(&mut command, "init")
+            .and_then(|_| finished())
+            .inspect_err(|_| {
+                let _ = fs::remove_dir_all(&fresh);
+            })?;
         Ok(fresh)
     }
 
@@ -84,12 +123,19 @@ impl Git {
         }
         let fresh = self.fresh(|fresh| {
             fs::create_dir_all(fresh.join("info"))?;
-            fs::write(fresh.join("info/attributes"), "* -export-ignore -export-subst\n")
+            fs::write(
+                fresh.join("info/attributes"),
+                "* -export-ignore -export-subst\n",
+            )
         })?;
         if let Err(source) = fs::rename(&fresh, &plain) {
             let _ = fs::remove_dir_all(&fresh);
             if !is_repository(&plain)? {
-                return Err(GitError::Io { attempt: "make", path: plain, source });
+                return Err(GitError::Io {
+                    attempt: "make",
+                    path: plain,
+                    source,
+                });
             }
         }
         Ok(plain)
@@ -115,7 +161,11 @@ impl Git {
         match fs::read(&path) {
             Ok(found) => Ok(found == instance.as_bytes()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(GitError::Io { attempt: "read", path, source }),
+            Err(source) => Err(GitError::Io {
+                attempt: "read",
+                path,
+                source,
+            }),
         }
     }
 
@@ -127,7 +177,11 @@ impl Git {
         let path = self.paths.repo(repo).join(INSTANCE);
         let partial = path.with_extension("partial");
         let written = fs::write(&partial, instance).and_then(|()| fs::rename(&partial, &path));
-        written.map_err(|source| GitError::Io { attempt: "write", path, source })
+        written.map_err(|source| GitError::Io {
+            attempt: "write",
+            path,
+            source,
+        })
     }
 
     /// All repositories, sorted. One that is renamed meanwhile is met by its old or its new name: the entry of the
@@ -136,7 +190,11 @@ impl Git {
     /// # Errors
     /// They cannot be looked at. None that is there is left out.
     pub fn list(&self) -> Result<Vec<RepoName>, GitError> {
-        let mut names: Vec<RepoName> = self.names()?.iter().map(|name| self.current(name)).collect();
+        let mut names: Vec<RepoName> = self
+            .names()?
+            .iter()
+            .map(|name| self.current(name))
+            .collect();
         names.sort();
         names.dedup();
         let mut there = Vec::with_capacity(names.len());
@@ -161,8 +219,12 @@ impl Git {
                 if matches!(&within, Err(GitError::Io { source, .. }) if is_none(source)) {
                     continue;
                 }
-                names
-                    .extend(within?.iter().filter(|name| name.ends_with(".git")).filter_map(|name| format!("{entry}/{name}").parse().ok()));
+                names.extend(
+                    within?
+                        .iter()
+                        .filter(|name| name.ends_with(".git"))
+                        .filter_map(|name| format!("{entry}/{name}").parse().ok()),
+                );
             }
         }
         Ok(names)
@@ -182,12 +244,18 @@ impl Git {
             return Err(GitError::NoRepository(repo.clone()));
         }
         let trash = self.paths.repos().join(".trash");
-        let target = trash.join(format!("{}-{}", repo.as_str().replace('/', "--"), Uuid::now_v7()));
-        fs::create_dir_all(&trash).and_then(|()| fs::rename(&path, &target)).map_err(|source| GitError::Io {
-            attempt: "remove",
-            path: path.clone(),
-            source,
-        })?;
+        let target = trash.join(format!(
+            "{}-{}",
+            repo.as_str().replace('/', "--"),
+            Uuid::now_v7()
+        ));
+        fs::create_dir_all(&trash)
+            .and_then(|()| fs::rename(&path, &target))
+            .map_err(|source| GitError::Io {
+                attempt: "remove",
+                path: path.clone(),
+                source,
+            })?;
         self.drop_empty_group(&path);
         fs::remove_dir_all(&target).map_err(|source| GitError::Io {
             attempt: "remove what is left of the repository in",
@@ -200,8 +268,15 @@ impl Git {
     /// a detached HEAD.
     pub fn head(&self, repo: &RepoName) -> Result<Option<RefName>, GitError> {
         let path = self.paths.repo(repo).join("HEAD");
-        let text = fs::read_to_string(&path).map_err(|source| GitError::Io { attempt: "read", path, source })?;
-        Ok(text.trim_end().strip_prefix("ref: ").and_then(|name| name.parse().ok()))
+        let text = fs::read_to_string(&path).map_err(|source| GitError::Io {
+            attempt: "read",
+            path,
+            source,
+        })?;
+        Ok(text
+            .trim_end()
+            .strip_prefix("ref: ")
+            .and_then(|name| name.parse().ok()))
     }
 
     /// The same by its short name, as git says it.
@@ -255,15 +330,27 @@ fn place(fresh: &Path, target: &Path) -> io::Result<()> {
 
 /// Names of what is in a folder.
 fn entries(path: &Path) -> Result<Vec<String>, GitError> {
-    let fail = |source| GitError::Io { attempt: "list", path: path.to_owned(), source };
+    let fail = |source| GitError::Io {
+        attempt: "list",
+        path: path.to_owned(),
+        source,
+    };
     let entries = fs::read_dir(path).map_err(fail)?;
-    entries.map(|entry| entry.map_err(fail).map(|entry| entry.file_name().into_string().ok())).filter_map(Result::transpose).collect()
+    entries
+        .map(|entry| {
+            entry
+                .map_err(fail)
+                .map(|entry| entry.file_name().into_string().ok())
+        })
+        .filter_map(Result::transpose)
+        .collect()
 }
 
 /// Whether there is nothing, rather than something that cannot be looked at.
 fn is_none(error: &io::Error) -> bool {
     // A name that is reserved for a repository leads to itself.
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || error.raw_os_error() == Some(ELOOP)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(ELOOP)
 }
 
 /// What is at a path; none where nothing is.
@@ -280,18 +367,33 @@ fn is_repository(folder: &Path) -> Result<bool, GitError> {
     let head = folder.join("HEAD");
     match look(&head) {
         Ok(found) => Ok(found.is_some_and(|found| found.is_file())),
-        Err(source) => Err(GitError::Io { attempt: "look at", path: head, source }),
+        Err(source) => Err(GitError::Io {
+            attempt: "look at",
+            path: head,
+            source,
+        }),
     }
 }
 
 /// Of the names there are, the one a person who typed `wanted` most likely meant.
 #[must_use]
 pub fn nearest<'a>(wanted: &RepoName, names: &'a [RepoName]) -> Option<&'a RepoName> {
-    let base = |name: &RepoName| name.as_str().rsplit('/').next().unwrap_or_default().to_lowercase();
+    let base = |name: &RepoName| {
+        name.as_str()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_lowercase()
+    };
     // The right name in another group is the likeliest slip.
     if let Some(same) = names.iter().find(|name| base(name) == base(wanted)) {
         return Some(same);
     }
     let score = |name: &RepoName| strsim::jaro_winkler(wanted.as_str(), name.as_str());
-    names.iter().map(|name| (score(name), name)).filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+    names
+        .iter()
+        .map(|name| (score(name), name))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
 }

@@ -20,7 +20,11 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
-        Self { git: Git::new(&paths), paths, folder }
+        Self {
+            git: Git::new(&paths),
+            paths,
+            folder,
+        }
     }
 
     fn name(text: &str) -> RepoName {
@@ -32,12 +36,21 @@ impl Fixture {
     fn work(&self, args: &[&str]) -> String {
         let mut command = Command::new("git");
         command.current_dir(self.tree()).args(args);
-        command.envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")]);
+        command.envs([
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+        ]);
         for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), "a").env(format!("GIT_{role}_EMAIL"), "a@b");
+            command
+                .env(format!("GIT_{role}_NAME"), "a")
+                .env(format!("GIT_{role}_EMAIL"), "a@b");
         }
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
@@ -66,7 +79,13 @@ impl Fixture {
         self.work(&["add", "-A"]);
         self.work(&["commit", "-q", "--allow-empty", "-m", message]);
         let repo = self.paths.repo(&Self::name("app"));
-        self.work(&["push", "-q", "-f", repo.to_str().unwrap(), "HEAD:refs/heads/main"]);
+        self.work(&[
+            "push",
+            "-q",
+            "-f",
+            repo.to_str().unwrap(),
+            "HEAD:refs/heads/main",
+        ]);
         self.work(&["rev-parse", "HEAD"]).parse().unwrap()
     }
 }
@@ -83,9 +102,20 @@ fn repositories_come_and_go_whole() {
         assert!(git.create(&Fixture::name(name)).unwrap(), "{name}");
         assert!(!git.create(&Fixture::name(name)).unwrap(), "{name} again");
     }
-    let names = |git: &Git| git.list().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let names = |git: &Git| {
+        git.list()
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(git), ["app", "work/app", "work/b"]);
-    assert_eq!(git.default_branch(&Fixture::name("app")).unwrap().as_deref(), Some("main"));
+    assert_eq!(
+        git.default_branch(&Fixture::name("app"))
+            .unwrap()
+            .as_deref(),
+        Some("main")
+    );
     // What is no repository is not listed.
     fs::create_dir_all(fixture.paths.repos().join("empty.git")).unwrap();
     fs::create_dir_all(fixture.paths.repos().join("..x.git")).unwrap();
@@ -93,10 +123,26 @@ fn repositories_come_and_go_whole() {
     git.remove(&Fixture::name("work/app")).unwrap();
     git.remove(&Fixture::name("work/b")).unwrap();
     assert_eq!(names(git), ["app"]);
-    assert!(!fixture.paths.repos().join("work").exists(), "an empty group goes");
-    assert_eq!(fs::read_dir(fixture.paths.repos().join(".trash")).unwrap().count(), 0);
-    assert_eq!(fs::read_dir(fixture.paths.repos().join(".new")).unwrap().count(), 0);
-    assert!(matches!(git.remove(&Fixture::name("work/b")), Err(GitError::NoRepository(_))));
+    assert!(
+        !fixture.paths.repos().join("work").exists(),
+        "an empty group goes"
+    );
+    assert_eq!(
+        fs::read_dir(fixture.paths.repos().join(".trash"))
+            .unwrap()
+            .count(),
+        0
+    );
+    assert_eq!(
+        fs::read_dir(fixture.paths.repos().join(".new"))
+            .unwrap()
+            .count(),
+        0
+    );
+    assert!(matches!(
+        git.remove(&Fixture::name("work/b")),
+        Err(GitError::NoRepository(_))
+    ));
 }
 
 #[test]
@@ -104,11 +150,19 @@ fn a_repository_that_cannot_be_looked_at_is_not_gone() {
     let fixture = Fixture::new();
     let (git, name) = (&fixture.git, Fixture::name("app"));
     git.create(&name).unwrap();
-    let (folder, aside) = (fixture.paths.repo(&name), fixture.folder.path().join("aside"));
+    let (folder, aside) = (
+        fixture.paths.repo(&name),
+        fixture.folder.path().join("aside"),
+    );
     fs::rename(&folder, &aside).unwrap();
     assert!(!git.exists(&name).unwrap());
     std::os::unix::fs::symlink("x".repeat(300), &folder).unwrap();
-    for told in [git.exists(&name).map(drop), git.list().map(drop), git.create(&name).map(drop), git.remove(&name)] {
+    for told in [
+        git.exists(&name).map(drop),
+        git.list().map(drop),
+        git.create(&name).map(drop),
+        git.remove(&name),
+    ] {
         assert!(matches!(told, Err(GitError::Io { .. })), "{told:?}");
     }
     fs::remove_file(&folder).unwrap();
@@ -119,7 +173,11 @@ fn a_repository_that_cannot_be_looked_at_is_not_gone() {
 #[test]
 fn a_repository_knows_whose_it_is() {
     let fixture = Fixture::new();
-    let (git, first, second) = (&fixture.git, Fixture::name("first"), Fixture::name("second"));
+    let (git, first, second) = (
+        &fixture.git,
+        Fixture::name("first"),
+        Fixture::name("second"),
+    );
     git.create(&first).unwrap();
     assert!(!git.is_of(&first, "here").unwrap());
     fs::write(fixture.paths.instance(), "here").unwrap();
@@ -133,16 +191,28 @@ fn a_repository_knows_whose_it_is() {
 fn a_repository_made_by_many_at_once_is_one() {
     let fixture = Fixture::new();
     let made: usize = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| fixture.git.create(&Fixture::name("g/x")).unwrap())).collect();
-        threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum()
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| fixture.git.create(&Fixture::name("g/x")).unwrap()))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| usize::from(thread.join().unwrap()))
+            .sum()
     });
     assert_eq!(made, 1);
-    assert_eq!(fs::read_dir(fixture.paths.repos().join(".new")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(fixture.paths.repos().join(".new"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn the_nearest_name() {
-    let names: Vec<RepoName> = ["quire", "dotfiles", "work/invoices"].map(Fixture::name).into();
+    let names: Vec<RepoName> = ["quire", "dotfiles", "work/invoices"]
+        .map(Fixture::name)
+        .into();
     let near = |text: &str| nearest(&Fixture::name(text), &names).map(RepoName::as_str);
     assert_eq!(near("qiure"), Some("quire"));
     assert_eq!(near("invoices"), Some("work/invoices"));
@@ -154,7 +224,10 @@ fn the_nearest_name() {
 #[tokio::test]
 async fn facts_of_many_commits_by_one_process() {
     let (fixture, repo, none) = Fixture::with_files(&[("README", "hi")]);
-    let some = fixture.commit(&[(".quire/ci.fnl", "(x)"), (".quire/Dockerfile", "FROM x")], "second [skip ci]");
+    let some = fixture.commit(
+        &[(".quire/ci.fnl", "(x)"), (".quire/Dockerfile", "FROM x")],
+        "second [skip ci]",
+    );
     fixture.work(&["tag", "-a", "-m", "tagged", "v1"]);
     fixture.work(&["push", "-q", repo.to_str().unwrap(), "v1"]);
     let tag: ObjectId = fixture.work(&["rev-parse", "v1"]).parse().unwrap();
@@ -163,28 +236,81 @@ async fn facts_of_many_commits_by_one_process() {
     ids.extend(std::iter::repeat_n(some, 600));
     let facts = fixture.git.commit_facts(&repo, &ids).await.unwrap();
     assert_eq!(facts.len(), 604);
-    assert_eq!(facts[0], CommitFacts { message: Some("first\n\nand more".to_owned()), ..CommitFacts::default() });
-    let second = CommitFacts { fennel: true, lua: false, dockerfile: true, message: Some("second [skip ci]".to_owned()), may_group: false };
+    assert_eq!(
+        facts[0],
+        CommitFacts {
+            message: Some("first\n\nand more".to_owned()),
+            ..CommitFacts::default()
+        }
+    );
+    let second = CommitFacts {
+        fennel: true,
+        lua: false,
+        dockerfile: true,
+        message: Some("second [skip ci]".to_owned()),
+        may_group: false,
+    };
     assert_eq!(facts[1], second);
     assert_eq!(facts[2], second, "a tag counts as its commit");
     assert_eq!(facts[3], CommitFacts::default());
     assert!(facts[4..].iter().all(|fact| *fact == second));
-    assert!(fixture.git.commit_facts(&repo, &[]).await.unwrap().is_empty());
-    let (main, gone): (RefName, RefName) = ("refs/heads/main".parse().unwrap(), "refs/heads/gone".parse().unwrap());
-    let facts = fixture.git.push_facts(&repo, &ids[..1], &[&main, &gone]).await.unwrap();
-    assert_eq!((facts.commits.len(), facts.refs), (1, vec![Some(ids[1].clone()), None]));
-    let error = fixture.git.commit_facts(&repo.join("nowhere"), &ids).await.unwrap_err();
-    assert!(matches!(error, GitError::Unexpected { .. } | GitError::Talk { .. }), "{error}");
+    assert!(
+        fixture
+            .git
+            .commit_facts(&repo, &[])
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let (main, gone): (RefName, RefName) = (
+        "refs/heads/main".parse().unwrap(),
+        "refs/heads/gone".parse().unwrap(),
+    );
+    let facts = fixture
+        .git
+        .push_facts(&repo, &ids[..1], &[&main, &gone])
+        .await
+        .unwrap();
+    assert_eq!(
+        (facts.commits.len(), facts.refs),
+        (1, vec![Some(ids[1].clone()), None])
+    );
+    let error = fixture
+        .git
+        .commit_facts(&repo.join("nowhere"), &ids)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, GitError::Unexpected { .. } | GitError::Talk { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_commit_whose_pipeline_may_name_a_group_is_known_by_the_word() {
-    let (fixture, repo, none) = Fixture::with_files(&[(".quire/ci.fnl", "(ci.job :a)"), (".quire/notes.txt", "group")]);
+    let (fixture, repo, none) = Fixture::with_files(&[
+        (".quire/ci.fnl", "(ci.job :a)"),
+        (".quire/notes.txt", "group"),
+    ]);
     let own = fixture.commit(&[(".quire/ci.fnl", "(ci.group :deploy)")], "own");
-    let helper = fixture.commit(&[(".quire/ci.fnl", "(require :deploy)"), (".quire/deploy.lua", "ci.group('x')")], "helper");
-    let elsewhere = fixture.commit(&[(".quire/deploy.lua", "--"), ("group.fnl", "(ci.group :x)")], "elsewhere");
-    let many: Vec<(String, &str)> = (0..=100).map(|n| (format!(".quire/h{n}.fnl"), "")).collect();
-    let many: Vec<(&str, &str)> = many.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    let helper = fixture.commit(
+        &[
+            (".quire/ci.fnl", "(require :deploy)"),
+            (".quire/deploy.lua", "ci.group('x')"),
+        ],
+        "helper",
+    );
+    let elsewhere = fixture.commit(
+        &[(".quire/deploy.lua", "--"), ("group.fnl", "(ci.group :x)")],
+        "elsewhere",
+    );
+    let many: Vec<(String, &str)> = (0..=100)
+        .map(|n| (format!(".quire/h{n}.fnl"), ""))
+        .collect();
+    let many: Vec<(&str, &str)> = many
+        .iter()
+        .map(|(name, text)| (name.as_str(), *text))
+        .collect();
     let too_many = fixture.commit(&many, "too many to look at");
     let ids = [none, own.clone(), helper, elsewhere, too_many, own];
     let facts = fixture.git.commit_facts(&repo, &ids).await.unwrap();
@@ -207,16 +333,51 @@ async fn the_files_of_a_pipeline() {
     std::os::unix::fs::symlink("/etc/passwd", fixture.tree().join(".quire/link.fnl")).unwrap();
     let linked = fixture.commit(&[], "a link");
     let files = fixture.git.pipeline_files(&repo, &id, 4096).await.unwrap();
-    let seen: Vec<_> = files.files.iter().map(|file| (file.path.as_str(), file.text.as_deref())).collect();
-    assert_eq!(seen, [(".quire/a.lua", Some("return 1")), (".quire/big.fnl", None), (".quire/ci.fnl", Some("(ci)"))]);
+    let seen: Vec<_> = files
+        .files
+        .iter()
+        .map(|file| (file.path.as_str(), file.text.as_deref()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (".quire/a.lua", Some("return 1")),
+            (".quire/big.fnl", None),
+            (".quire/ci.fnl", Some("(ci)"))
+        ]
+    );
     assert!(files.dockerfile);
-    let files = fixture.git.pipeline_files(&repo, &linked, 1 << 20).await.unwrap();
-    assert_eq!(files.get(".quire/link.fnl").unwrap().text, None, "a link is not followed");
-    assert_eq!(files.get(".quire/big.fnl").unwrap().text.as_ref().unwrap().len(), 5000);
-    assert_eq!((files.message.as_str(), files.parents), ("a link", vec![id]));
+    let files = fixture
+        .git
+        .pipeline_files(&repo, &linked, 1 << 20)
+        .await
+        .unwrap();
+    assert_eq!(
+        files.get(".quire/link.fnl").unwrap().text,
+        None,
+        "a link is not followed"
+    );
+    assert_eq!(
+        files
+            .get(".quire/big.fnl")
+            .unwrap()
+            .text
+            .as_ref()
+            .unwrap()
+            .len(),
+        5000
+    );
+    assert_eq!(
+        (files.message.as_str(), files.parents),
+        ("a link", vec![id])
+    );
     let (_fixture, repo, id) = Fixture::with_files(&[("README", "")]);
     let files = _fixture.git.pipeline_files(&repo, &id, 4096).await.unwrap();
-    let nothing = PipelineFiles { message: "first\n\nand more".to_owned(), tree: files.tree.clone(), ..PipelineFiles::default() };
+    let nothing = PipelineFiles {
+        message: "first\n\nand more".to_owned(),
+        tree: files.tree.clone(),
+        ..PipelineFiles::default()
+    };
     assert_eq!(files, nothing);
     assert!(files.tree.is_some_and(|tree| tree != id));
 }
@@ -225,17 +386,66 @@ async fn the_files_of_a_pipeline() {
 async fn refs_and_ancestors() {
     let (fixture, repo, first) = Fixture::with_files(&[("a", "1")]);
     let second = fixture.commit(&[("a", "2")], "second");
-    fixture.work(&["push", "-q", repo.to_str().unwrap(), "HEAD:refs/heads/feature/#1-ü", "HEAD:refs/quire/own"]);
-    fs::write(repo.join("packed-refs"), [format!("{first} refs/heads/").as_bytes(), b"\xff\xfe\n"].concat()).unwrap();
+    fixture.work(&[
+        "push",
+        "-q",
+        repo.to_str().unwrap(),
+        "HEAD:refs/heads/feature/#1-ü",
+        "HEAD:refs/quire/own",
+    ]);
+    fs::write(
+        repo.join("packed-refs"),
+        [format!("{first} refs/heads/").as_bytes(), b"\xff\xfe\n"].concat(),
+    )
+    .unwrap();
     let refs = fixture.git.refs(&repo).await.unwrap();
-    let names: Vec<_> = refs.refs.iter().map(|(name, id)| (name.as_str(), id == &second)).collect();
-    assert_eq!(names, [("refs/heads/feature/#1-ü", true), ("refs/heads/main", true)]);
+    let names: Vec<_> = refs
+        .refs
+        .iter()
+        .map(|(name, id)| (name.as_str(), id == &second))
+        .collect();
+    assert_eq!(
+        names,
+        [("refs/heads/feature/#1-ü", true), ("refs/heads/main", true)]
+    );
     assert_eq!(refs.unreadable.len(), 1);
-    assert!(fixture.git.is_ancestor(&repo, &first, &second).await.unwrap());
-    assert!(!fixture.git.is_ancestor(&repo, &second, &first).await.unwrap());
-    assert!(!fixture.git.is_ancestor(&repo, &"1".repeat(40).parse().unwrap(), &first).await.unwrap());
-    assert_eq!(fixture.git.files_changed(&repo, Some(&first), &second, 10).await.unwrap(), ["a"]);
-    assert_eq!(fixture.git.files_changed(&repo, None, &second, 10).await.unwrap(), ["a"]);
+    assert!(
+        fixture
+            .git
+            .is_ancestor(&repo, &first, &second)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !fixture
+            .git
+            .is_ancestor(&repo, &second, &first)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !fixture
+            .git
+            .is_ancestor(&repo, &"1".repeat(40).parse().unwrap(), &first)
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        fixture
+            .git
+            .files_changed(&repo, Some(&first), &second, 10)
+            .await
+            .unwrap(),
+        ["a"]
+    );
+    assert_eq!(
+        fixture
+            .git
+            .files_changed(&repo, None, &second, 10)
+            .await
+            .unwrap(),
+        ["a"]
+    );
     assert!(fixture.git.refs(&repo.join("nowhere")).await.is_err());
 }
 
@@ -251,13 +461,21 @@ async fn collect(git: &Git, repo: &std::path::Path, id: &ObjectId) -> std::io::R
 #[tokio::test]
 async fn an_archive_is_the_whole_tree_or_an_error() {
     let big = "0123456789".repeat(100_000);
-    let (fixture, repo, id) =
-        Fixture::with_files(&[("kept", "$Format:%H$"), ("big", &big), (".gitattributes", "kept export-ignore export-subst\n")]);
+    let (fixture, repo, id) = Fixture::with_files(&[
+        ("kept", "$Format:%H$"),
+        ("big", &big),
+        (".gitattributes", "kept export-ignore export-subst\n"),
+    ]);
     let tar = collect(&fixture.git, &repo, &id).await.unwrap();
     assert!(tar.len() > 1_000_000 && tar.len() % 512 == 0);
     let text = String::from_utf8_lossy(&tar);
-    assert!(text.contains("$Format:%H$"), "attributes for releases do not count");
-    let error = collect(&fixture.git, &repo, &"1".repeat(40).parse().unwrap()).await.unwrap_err();
+    assert!(
+        text.contains("$Format:%H$"),
+        "attributes for releases do not count"
+    );
+    let error = collect(&fixture.git, &repo, &"1".repeat(40).parse().unwrap())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("archive"), "{error}");
     // The object of the large file is gone: git fails after it has begun.
     let blob = fixture.work(&["rev-parse", "HEAD:big"]);

@@ -54,7 +54,11 @@ impl Git {
         for _ in 0..5 {
             match folder.try_lock_shared() {
                 // It stays open in what this process becomes.
-                Ok(()) => return fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty())).ok().map(|_| PushMark(folder)),
+                Ok(()) => {
+                    return fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty()))
+                        .ok()
+                        .map(|_| PushMark(folder));
+                }
                 // Somebody looks whether there is a push, which takes no time.
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
                 Err(TryLockError::Error(_)) => return None,
@@ -70,7 +74,11 @@ impl Git {
     pub fn is_pushed_to(&self, repo: &RepoName) -> Result<bool, GitError> {
         let path = self.paths.repo(repo);
         let locked = File::open(&path).and_then(|folder| would_block(folder.try_lock()));
-        locked.map_err(|source| GitError::Io { attempt: "look whether somebody pushes to", path, source })
+        locked.map_err(|source| GitError::Io {
+            attempt: "look whether somebody pushes to",
+            path,
+            source,
+        })
     }
 
     /// Packs a repository and removes what has been unreachable for two weeks, unless somebody pushes to it.
@@ -78,18 +86,33 @@ impl Git {
     ///
     /// # Errors
     /// Git fails.
-    pub async fn maintain(&self, repo: &RepoName, stop: impl Future<Output = ()>) -> Result<Upkeep, GitError> {
+    pub async fn maintain(
+        &self,
+        repo: &RepoName,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Upkeep, GitError> {
         let path = self.paths.repo(repo);
         // Handed to git as its input, which it does not read: so the lock lasts as long as that git, also
         // where this process is killed.
         let objects = path.join("objects");
-        let lock = File::open(&objects).and_then(|folder| Ok((would_block(folder.try_lock())?, folder)));
-        let (busy, lock) = lock.map_err(|source| GitError::Io { attempt: "lock", path: objects, source })?;
+        let lock =
+            File::open(&objects).and_then(|folder| Ok((would_block(folder.try_lock())?, folder)));
+        let (busy, lock) = lock.map_err(|source| GitError::Io {
+            attempt: "lock",
+            path: objects,
+            source,
+        })?;
         if busy || self.is_pushed_to(repo)? {
             return Ok(Upkeep::GaveWay);
         }
         let mut command = tokio::process::Command::from(self.background_command());
-        command.arg("--git-dir").arg(&path).args(["-c", "gc.reflogExpireUnreachable=90.days", "gc", "--force", "--quiet"]);
+        command.arg("--git-dir").arg(&path).args([
+            "-c",
+            "gc.reflogExpireUnreachable=90.days",
+            "gc",
+            "--force",
+            "--quiet",
+        ]);
         command.arg("--prune=2.weeks.ago");
         let pushed = async {
             while !self.is_pushed_to(repo).unwrap_or(true) {
@@ -102,13 +125,26 @@ impl Git {
                 () = stop => {}
             }
         };
-        let limits = Limits { deadline: PATIENCE, ..Limits::default() };
+        let limits = Limits {
+            deadline: PATIENCE,
+            ..Limits::default()
+        };
         match proc::capture_until(&mut command, Stdio::from(lock), limits, until, GRACE).await {
             Ok(Some(ended)) if ended.status.success() => Ok(Upkeep::Done),
-            Ok(Some(ended)) => Err(GitError::Failed { verb: "gc", status: ended.status, stderr: super::error::last_words(&ended.stderr) }),
+            Ok(Some(ended)) => Err(GitError::Failed {
+                verb: "gc",
+                status: ended.status,
+                stderr: super::error::last_words(&ended.stderr),
+            }),
             Ok(None) => Ok(Upkeep::GaveWay),
-            Err(ProcError::TimedOut { .. }) => Err(GitError::TooLong { verb: "gc", minutes: PATIENCE.as_secs() / 60 }),
-            Err(error) => Err(GitError::Talk { verb: "gc", source: io::Error::other(error) }),
+            Err(ProcError::TimedOut { .. }) => Err(GitError::TooLong {
+                verb: "gc",
+                minutes: PATIENCE.as_secs() / 60,
+            }),
+            Err(error) => Err(GitError::Talk {
+                verb: "gc",
+                source: io::Error::other(error),
+            }),
         }
     }
 
@@ -121,18 +157,30 @@ impl Git {
         let path = self.paths.repo(repo);
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| GitError::Io { attempt: "look for stale locks in", path, source }
+            move |source| GitError::Io {
+                attempt: "look for stale locks in",
+                path,
+                source,
+            }
         };
         let found = stale(&path, now).map_err(failed(&path))?;
         if found.is_empty() {
             return Ok(0);
         }
         // They are older than any push that begins now; one that goes on may hold them.
-        let maintained = File::open(path.join("objects")).and_then(|folder| would_block(folder.try_lock()));
+        let maintained =
+            File::open(path.join("objects")).and_then(|folder| would_block(folder.try_lock()));
         if maintained.map_err(failed(&path))? || self.is_pushed_to(repo)? {
             return Ok(0);
         }
-        let gone = |path: &&PathBuf| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.is_ok();
+        let gone = |path: &&PathBuf| {
+            if path.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            }
+            .is_ok()
+        };
         Ok(found.iter().filter(gone).count())
     }
 }
@@ -148,7 +196,12 @@ fn would_block(locked: Result<(), TryLockError>) -> io::Result<bool> {
 /// Lock files and unfinished files that are too old to be anybody's.
 fn stale(repo: &Path, now: Millis) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for folder in [repo.to_owned(), repo.join("objects/info"), repo.join("objects/info/commit-graphs"), repo.join("objects")] {
+    for folder in [
+        repo.to_owned(),
+        repo.join("objects/info"),
+        repo.join("objects/info/commit-graphs"),
+        repo.join("objects"),
+    ] {
         files(
             &folder,
             false,
@@ -167,7 +220,11 @@ fn stale(repo: &Path, now: Millis) -> io::Result<Vec<PathBuf>> {
         &repo.join("refs"),
         true,
         &mut |path, age| {
-            if path.extension().is_some_and(|extension| extension == "lock") && age > STALE {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "lock")
+                && age > STALE
+            {
                 found.push(path);
             }
         },
@@ -189,7 +246,12 @@ fn stale(repo: &Path, now: Millis) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Calls `look` with each entry of a folder and its age in milliseconds. What is not there, or not any more, is no error.
-fn files(folder: &Path, deep: bool, look: &mut dyn FnMut(PathBuf, u64), now: Millis) -> io::Result<()> {
+fn files(
+    folder: &Path,
+    deep: bool,
+    look: &mut dyn FnMut(PathBuf, u64),
+    now: Millis,
+) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -197,7 +259,9 @@ fn files(folder: &Path, deep: bool, look: &mut dyn FnMut(PathBuf, u64), now: Mil
     };
     for entry in entries {
         let path = entry?.path();
-        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        let Ok(found) = fs::symlink_metadata(&path) else {
+            continue;
+        };
         if deep && found.is_dir() {
             files(&path, deep, look, now)?;
         } else {

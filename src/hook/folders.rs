@@ -17,7 +17,12 @@ pub(super) fn sync(repo: &Path, refs: &[RefUpdate]) -> io::Result<()> {
     let mut folders = BTreeSet::from([repo.join("objects/pack")]);
     for update in refs {
         // The branch `a/b` may have made `refs/heads/a`, whose name stands in `refs/heads`.
-        folders.extend(Path::new(update.ref_name.as_str()).ancestors().skip(1).map(|folder| repo.join(folder)));
+        folders.extend(
+            Path::new(update.ref_name.as_str())
+                .ancestors()
+                .skip(1)
+                .map(|folder| repo.join(folder)),
+        );
     }
     for folder in folders {
         match File::open(&folder).and_then(|folder| folder.sync_all()) {
@@ -43,6 +48,10 @@ mod tests {
             old_sha: "0".repeat(40).parse().unwrap(),
             new_sha: "1".repeat(40).parse().unwrap(),
         };
-        sync(repo.path(), &[update("refs/heads/a/b"), update("refs/tags/gone/v1")]).unwrap();
+        sync(
+            repo.path(),
+            &[update("refs/heads/a/b"), update("refs/tags/gone/v1")],
+        )
+        .unwrap();
     }
 }

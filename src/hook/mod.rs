@@ -20,7 +20,9 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::names::{EventId, RepoName};
 use crate::paths::Paths;
-use crate::run::event::{AnsweredRun, EventType, Freed, PushEvent, RefUpdate, SocketAnswer, SocketRequest};
+use crate::run::event::{
+    AnsweredRun, EventType, Freed, PushEvent, RefUpdate, SocketAnswer, SocketRequest,
+};
 
 /// So many refs go into one event; a larger push makes several. Keeps a file below what is read back.
 const REFS_PER_EVENT: usize = 10_000;
@@ -58,7 +60,9 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
         id: EventId::new(),
         event_type: EventType::Push,
         repo,
-        pusher: std::env::var("QUIRE_PUSHER").ok().filter(|name| !name.is_empty()),
+        pusher: std::env::var("QUIRE_PUSHER")
+            .ok()
+            .filter(|name| !name.is_empty()),
         pushed_at: Clock::system().now(),
         options: push_options(),
         refs: Vec::new(),
@@ -70,7 +74,9 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
         event.refs = refs.to_vec();
         fault::point("hook-before-spool");
         if let Err(error) = spool::write(paths, &event) {
-            voice.say(&format!("warning: the push is in, but its event could not be written ({error})"));
+            voice.say(&format!(
+                "warning: the push is in, but its event could not be written ({error})"
+            ));
             voice.say("quire makes the missing runs when it next compares the refs; see to the disk first");
             continue;
         }
@@ -89,14 +95,22 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
 
 /// Tells `serve` that rows changed behind its back. Best effort: it also looks by itself.
 pub fn wake(paths: &Paths) {
-    let _ = poke::ask(&paths.socket(), &SocketRequest::Wake, std::time::Duration::from_millis(500));
+    let _ = poke::ask(
+        &paths.socket(),
+        &SocketRequest::Wake,
+        std::time::Duration::from_millis(500),
+    );
 }
 
 /// Asks `serve` for what only it can do; waits for the answer up to `patience`. An error is a sentence.
 ///
 /// # Errors
 /// It does not answer, or says why not.
-pub fn ask(paths: &Paths, request: &SocketRequest, patience: std::time::Duration) -> Result<SocketAnswer, String> {
+pub fn ask(
+    paths: &Paths,
+    request: &SocketRequest,
+    patience: std::time::Duration,
+) -> Result<SocketAnswer, String> {
     match poke::ask(&paths.socket(), request, patience) {
         Ok(SocketAnswer::Error { message }) => Err(message),
         Ok(answer) => Ok(answer),
@@ -109,7 +123,11 @@ pub fn ask(paths: &Paths, request: &SocketRequest, patience: std::time::Duration
 /// # Errors
 /// Why not, in words.
 pub fn housekeep(paths: &Paths) -> Result<Freed, String> {
-    match ask(paths, &SocketRequest::Housekeep, std::time::Duration::from_secs(3600))? {
+    match ask(
+        paths,
+        &SocketRequest::Housekeep,
+        std::time::Duration::from_secs(3600),
+    )? {
         SocketAnswer::Freed(freed) => Ok(freed),
         _ => Err("the server's answer cannot be understood".to_owned()),
     }
@@ -123,16 +141,25 @@ fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<
             notes.iter().for_each(|note| voice.say(note));
             return Some(runs);
         }
-        Ok(SocketAnswer::Ok | SocketAnswer::Freed(_) | SocketAnswer::Caches { .. } | SocketAnswer::Findings { .. }) => {
+        Ok(
+            SocketAnswer::Ok
+            | SocketAnswer::Freed(_)
+            | SocketAnswer::Caches { .. }
+            | SocketAnswer::Findings { .. },
+        ) => {
             return Some(Vec::new());
         }
         Ok(SocketAnswer::Error { message }) => {
             voice.say(&format!("warning: {message}"));
             return Some(Vec::new());
         }
-        Err(poke::PokeError::Unreachable(_)) => "the server is not there; the run will start when it is back",
+        Err(poke::PokeError::Unreachable(_)) => {
+            "the server is not there; the run will start when it is back"
+        }
         Err(poke::PokeError::Silent) => "the server is busy; the run will start when it gets to it",
-        Err(poke::PokeError::Garbled(_)) => "the server's answer cannot be understood; the run will start all the same",
+        Err(poke::PokeError::Garbled(_)) => {
+            "the server's answer cannot be understood; the run will start all the same"
+        }
     };
     if wants_runs {
         voice.say(why);
@@ -142,21 +169,34 @@ fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<
 
 fn print_runs(runs: &[AnsweredRun], voice: &mut Voice) {
     for run in runs.iter().take(RUNS_SHOWN) {
-        let of = if runs.len() > 1 { format!("  ({})", run.ref_name.short()) } else { String::new() };
+        let of = if runs.len() > 1 {
+            format!("  ({})", run.ref_name.short())
+        } else {
+            String::new()
+        };
         voice.say(&format!("run {} queued  {}{of}", run.id, run.url));
     }
     if runs.len() > RUNS_SHOWN {
-        voice.say(&format!("… and {} more runs; `run list` shows them", runs.len() - RUNS_SHOWN));
+        voice.say(&format!(
+            "… and {} more runs; `run list` shows them",
+            runs.len() - RUNS_SHOWN
+        ));
     }
 }
 
 /// `ci.wait`: streams the run's log by the same command a person would use. A process of its
 /// own, so that the hook itself stays without a database.
-#[expect(clippy::disallowed_methods, reason = "starts quire itself, with nothing from outside but a run's id")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "starts quire itself, with nothing from outside but a run's id"
+)]
 fn follow(run: &AnsweredRun, voice: &mut Voice) {
     let started = std::env::current_exe().and_then(|exe| {
         let mut command = Command::new(exe);
-        command.args(["run", "logs", "--follow", "--", &run.id]).stdin(std::process::Stdio::null()).status()
+        command
+            .args(["run", "logs", "--follow", "--", &run.id])
+            .stdin(std::process::Stdio::null())
+            .status()
     });
     if let Err(error) = started {
         voice.say(&format!("cannot follow run {}: {error}", run.id));
@@ -170,17 +210,38 @@ fn this_repository(paths: &Paths) -> Result<RepoName, String> {
 }
 
 fn repository_at(paths: &Paths, folder: &Path) -> Result<RepoName, String> {
-    let canonical = |path: &Path| path.canonicalize().map_err(|error| format!("{} cannot be found ({error})", path.display()));
+    let canonical = |path: &Path| {
+        path.canonicalize()
+            .map_err(|error| format!("{} cannot be found ({error})", path.display()))
+    };
     let (folder, root) = (canonical(folder)?, canonical(&paths.repos())?);
-    let name = folder.strip_prefix(&root).ok().and_then(Path::to_str).filter(|name| name.ends_with(".git"));
-    let name = name.ok_or_else(|| format!("{} is not one of the repositories in {}", folder.display(), root.display()))?;
-    name.parse().map_err(|error: crate::names::NameError| error.to_string())
+    let name = folder
+        .strip_prefix(&root)
+        .ok()
+        .and_then(Path::to_str)
+        .filter(|name| name.ends_with(".git"));
+    let name = name.ok_or_else(|| {
+        format!(
+            "{} is not one of the repositories in {}",
+            folder.display(),
+            root.display()
+        )
+    })?;
+    name.parse()
+        .map_err(|error: crate::names::NameError| error.to_string())
 }
 
 fn push_options() -> Vec<String> {
-    let count: usize = std::env::var("GIT_PUSH_OPTION_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
-    let options = (0..count.min(MAX_OPTIONS)).filter_map(|at| std::env::var_os(format!("GIT_PUSH_OPTION_{at}")));
-    options.map(|option| option.to_string_lossy().into_owned()).filter(|option| option.len() <= MAX_OPTION).collect()
+    let count: usize = std::env::var("GIT_PUSH_OPTION_COUNT")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0);
+    let options = (0..count.min(MAX_OPTIONS))
+        .filter_map(|at| std::env::var_os(format!("GIT_PUSH_OPTION_{at}")));
+    options
+        .map(|option| option.to_string_lossy().into_owned())
+        .filter(|option| option.len() <= MAX_OPTION)
+        .collect()
 }
 
 /// What the pusher reads: lines that start with `quire:`. The pusher may be gone; that changes nothing.
@@ -192,7 +253,10 @@ struct Voice {
 
 impl Voice {
     fn say(&mut self, line: &str) {
-        let line: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let line: String = line
+            .chars()
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .collect();
         let _ = io::stderr().write_all(format!("quire: {line}\n").as_bytes());
         #[cfg(test)]
         self.said.push(line);
@@ -201,7 +265,11 @@ impl Voice {
 
 /// A ref as one line for a person.
 fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    String::from_utf8_lossy(name)
+        .chars()
+        .take(200)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// What a push moved.

@@ -40,19 +40,31 @@ pub(super) fn taken(path: &Path, event: EventId) -> Result<SocketAnswer, PokeErr
 }
 
 /// One request, one answer.
-pub(super) fn ask(path: &Path, request: &SocketRequest, patience: Duration) -> Result<SocketAnswer, PokeError> {
+pub(super) fn ask(
+    path: &Path,
+    request: &SocketRequest,
+    patience: Duration,
+) -> Result<SocketAnswer, PokeError> {
     let deadline = Instant::now() + patience;
     let mut stream = dial(path).map_err(PokeError::Unreachable)?;
     let mut line = serde_json::to_vec(request).map_err(PokeError::Garbled)?;
     line.push(b'\n');
-    stream.set_write_timeout(Some(patience)).and_then(|()| stream.write_all(&line)).map_err(|_| PokeError::Silent)?;
+    stream
+        .set_write_timeout(Some(patience))
+        .and_then(|()| stream.write_all(&line))
+        .map_err(|_| PokeError::Silent)?;
     let answer = read_line(&mut stream, deadline).map_err(|_| PokeError::Silent)?;
     serde_json::from_slice(&answer).map_err(PokeError::Garbled)
 }
 
 /// Connects without ever blocking.
 pub(super) fn dial(path: &Path) -> io::Result<UnixStream> {
-    let descriptor = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    let descriptor = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
     connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)?;
     fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::empty()))?;
     Ok(UnixStream::from(descriptor))

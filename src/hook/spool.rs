@@ -26,17 +26,25 @@ pub(super) fn write(paths: &Paths, event: &PushEvent) -> Result<(), SpoolError> 
         let path = path.clone();
         move |source| SpoolError { path, source }
     };
-    let mut text = serde_json::to_vec(event).map_err(|error| at(&target)(io::Error::other(error)))?;
+    let mut text =
+        serde_json::to_vec(event).map_err(|error| at(&target)(io::Error::other(error)))?;
     text.push(b'\n');
     fs::create_dir_all(&folder).map_err(at(&folder))?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(&text)?;
-        file.sync_all()
-    });
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()
+        });
     crate::fault::point("hook-in-spool");
     if let Err(source) = written.and_then(|()| fs::rename(&draft, &target)) {
         let _ = fs::remove_file(&draft);
         return Err(at(&draft)(source));
     }
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(at(&folder))
+    File::open(&folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at(&folder))
 }

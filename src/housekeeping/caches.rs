@@ -19,7 +19,12 @@ struct Cache {
 
 impl Housekeeping {
     /// `cutoff`: what was last used before goes. `budget`: what all caches may take; 0 is no limit.
-    pub(super) async fn remove_caches(&self, cutoff: Option<Millis>, budget: u64, freed: &mut Freed) -> Result<(), HousekeepingError> {
+    pub(super) async fn remove_caches(
+        &self,
+        cutoff: Option<Millis>,
+        budget: u64,
+        freed: &mut Freed,
+    ) -> Result<(), HousekeepingError> {
         let mut caches = self.known_caches(freed).await?;
         let is_old = |cache: &Cache| cutoff.is_some_and(|cutoff| cache.used_at < cutoff);
         if budget == 0 && !caches.iter().any(is_old) {
@@ -30,7 +35,8 @@ impl Housekeeping {
         caches.sort_by_key(|cache| cache.used_at);
         for cache in &caches {
             // One of unknown size makes no room.
-            let makes_room = budget > 0 && total > budget && cache.bytes.is_some_and(|bytes| bytes > 0);
+            let makes_room =
+                budget > 0 && total > budget && cache.bytes.is_some_and(|bytes| bytes > 0);
             if (is_old(cache) || makes_room) && self.remove_cache(cache, freed).await? {
                 total = total.saturating_sub(cache.bytes.unwrap_or(0));
             }
@@ -54,19 +60,32 @@ impl Housekeeping {
             let uses = self.0.store.call(move |store| {
                 let known = store.cache_uses()?;
                 let known = || known.iter().filter(|used| used.executor == kind);
-                for used in known().filter(|used| !there.iter().any(|cache| cache.repo == used.repo && cache.name == used.name)) {
+                for used in known().filter(|used| {
+                    !there
+                        .iter()
+                        .any(|cache| cache.repo == used.repo && cache.name == used.name)
+                }) {
                     store.forget_cache(kind, &used.repo, &used.name)?;
                 }
                 // One that no run has noted counts as used now.
-                for cache in there.iter().filter(|cache| !known().any(|used| cache.repo == used.repo && cache.name == used.name)) {
+                for cache in there.iter().filter(|cache| {
+                    !known().any(|used| cache.repo == used.repo && cache.name == used.name)
+                }) {
                     store.caches_used(kind, &cache.repo, std::slice::from_ref(&cache.name))?;
                 }
                 store.cache_uses()
             });
             let uses = uses.await?;
             found.extend(caches.into_iter().filter_map(|info| {
-                let used = uses.iter().find(|used| used.executor == kind && used.repo == info.repo && used.name == info.name)?;
-                Some(Cache { executor: Arc::clone(executor), info, used_at: used.used_at, bytes: None })
+                let used = uses.iter().find(|used| {
+                    used.executor == kind && used.repo == info.repo && used.name == info.name
+                })?;
+                Some(Cache {
+                    executor: Arc::clone(executor),
+                    info,
+                    used_at: used.used_at,
+                    bytes: None,
+                })
             }));
         }
         Ok(found)
@@ -81,7 +100,10 @@ impl Housekeeping {
             match executor.cache_sizes().await {
                 Ok(sizes) => {
                     for cache in caches.iter_mut().filter(own) {
-                        cache.bytes = sizes.iter().find(|(info, _)| *info == cache.info).map(|(_, bytes)| *bytes);
+                        cache.bytes = sizes
+                            .iter()
+                            .find(|(info, _)| *info == cache.info)
+                            .map(|(_, bytes)| *bytes);
                     }
                 }
                 Err(error) => put_off("the sizes of caches", &error, freed),
@@ -91,7 +113,12 @@ impl Housekeeping {
 
     /// First the cache, then its row. False where it stays: a run has it.
     async fn remove_cache(&self, cache: &Cache, freed: &mut Freed) -> Result<bool, StoreError> {
-        let Cache { executor, info, bytes, .. } = cache;
+        let Cache {
+            executor,
+            info,
+            bytes,
+            ..
+        } = cache;
         match executor.remove_cache(&info.repo, &info.name).await {
             Ok(was_there) => {
                 tracing::info!(repo = %info.repo, cache = info.name, "removed a cache that was not used for long, or one too many");
@@ -100,13 +127,20 @@ impl Housekeeping {
             }
             Err(ExecutorError::Busy(_)) => return Ok(false),
             Err(error) => {
-                put_off(&format!("the cache {} of {}", info.name, info.repo), &error, freed);
+                put_off(
+                    &format!("the cache {} of {}", info.name, info.repo),
+                    &error,
+                    freed,
+                );
                 return Ok(false);
             }
         }
         crate::fault::point("housekeeping-cache-gone");
         let (kind, info) = (executor.kind(), info.clone());
-        self.0.store.call(move |store| store.forget_cache(kind, &info.repo, &info.name)).await?;
+        self.0
+            .store
+            .call(move |store| store.forget_cache(kind, &info.repo, &info.name))
+            .await?;
         Ok(true)
     }
 }

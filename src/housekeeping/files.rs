@@ -27,11 +27,21 @@ pub(super) fn run_folders(root: &Path, repos: &HashSet<RepoName>) -> io::Result<
     let mut found = Vec::new();
     for first in folders(root)? {
         for second in folders(&first)? {
-            let is_repo =
-                || second.strip_prefix(root).ok().and_then(Path::to_str).is_some_and(|name| repos.iter().any(|r| r.as_str() == name));
+            let is_repo = || {
+                second
+                    .strip_prefix(root)
+                    .ok()
+                    .and_then(Path::to_str)
+                    .is_some_and(|name| repos.iter().any(|r| r.as_str() == name))
+            };
             match id_of(&second) {
                 Some(run) if !is_repo() => found.push(RunFolder { run, path: second }),
-                _ => found.extend(folders(&second)?.into_iter().filter_map(|path| Some(RunFolder { run: id_of(&path)?, path }))),
+                _ => found.extend(folders(&second)?.into_iter().filter_map(|path| {
+                    Some(RunFolder {
+                        run: id_of(&path)?,
+                        path,
+                    })
+                })),
             }
         }
     }
@@ -63,7 +73,9 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// several runs have counts once among them. What vanishes meanwhile counts as nothing.
 pub(super) fn size(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
     let of = |entry: fs::DirEntry| match entry.metadata() {
         Ok(found) if found.is_dir() => size(&entry.path()),
         Ok(found) => found.len() / found.nlink().max(1),
@@ -85,13 +97,29 @@ pub(super) fn remove(folder: &Path) -> io::Result<u64> {
 pub(super) fn leftovers(paths: &Paths, now: Millis) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in [paths.repos().join(".new"), paths.repos().join(".trash")] {
-        found.extend(entries(&folder)?.into_iter().filter(|path| is_old(path, now)));
+        found.extend(
+            entries(&folder)?
+                .into_iter()
+                .filter(|path| is_old(path, now)),
+        );
     }
-    let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    found.extend(entries(&paths.spool())?.into_iter().filter(|path| hidden(path) && is_old(path, now)));
-    let (mut copies, others): (Vec<_>, Vec<_>) =
-        entries(&paths.backups())?.into_iter().partition(|path| path.extension().is_some_and(|extension| extension == "db"));
-    found.extend(others.into_iter().filter(|path| path.extension().is_some_and(|e| e == "partial") && is_old(path, now)));
+    let hidden = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    found.extend(
+        entries(&paths.spool())?
+            .into_iter()
+            .filter(|path| hidden(path) && is_old(path, now)),
+    );
+    let (mut copies, others): (Vec<_>, Vec<_>) = entries(&paths.backups())?
+        .into_iter()
+        .partition(|path| path.extension().is_some_and(|extension| extension == "db"));
+    found.extend(
+        others
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "partial") && is_old(path, now)),
+    );
     // Names sort by version, then time.
     copies.sort();
     copies.truncate(copies.len().saturating_sub(BACKUPS));
@@ -101,7 +129,9 @@ pub(super) fn leftovers(paths: &Paths, now: Millis) -> io::Result<Vec<PathBuf>> 
 
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -110,7 +140,8 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// Whether a file has not been changed for a day.
 fn is_old(path: &Path, now: Millis) -> bool {
     use std::os::unix::fs::MetadataExt;
-    fs::symlink_metadata(path).is_ok_and(|found| now.since(Millis(found.mtime() * 1000)) > LEFT_BEHIND)
+    fs::symlink_metadata(path)
+        .is_ok_and(|found| now.since(Millis(found.mtime() * 1000)) > LEFT_BEHIND)
 }
 
 /// Removes a file or a folder. Gives the bytes that went.
@@ -133,13 +164,25 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (plain, grouped, odd) = (RunId::new(), RunId::new(), RunId::new());
         let repo_like_an_id = format!("group/{}", RunId::new());
-        for path in [format!("app/{plain}/jobs"), format!("work/app/{grouped}"), format!("{repo_like_an_id}/{odd}"), "app/other".to_owned()]
-        {
+        for path in [
+            format!("app/{plain}/jobs"),
+            format!("work/app/{grouped}"),
+            format!("{repo_like_an_id}/{odd}"),
+            "app/other".to_owned(),
+        ] {
             fs::create_dir_all(root.path().join(path)).unwrap();
         }
-        fs::write(root.path().join("app").join(RunId::new().to_string()), "a file").unwrap();
+        fs::write(
+            root.path().join("app").join(RunId::new().to_string()),
+            "a file",
+        )
+        .unwrap();
         let repos = HashSet::from([repo_like_an_id.parse().unwrap()]);
-        let mut found: Vec<RunId> = run_folders(root.path(), &repos).unwrap().into_iter().map(|folder| folder.run).collect();
+        let mut found: Vec<RunId> = run_folders(root.path(), &repos)
+            .unwrap()
+            .into_iter()
+            .map(|folder| folder.run)
+            .collect();
         found.sort();
         assert_eq!(found, [plain, grouped, odd]);
         assert_eq!(run_folders(&root.path().join("none"), &repos).unwrap(), []);
@@ -172,15 +215,27 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "x").unwrap();
         }
-        (1..8).for_each(|n| fs::write(paths.backups().join(format!("quire-v000{n}-2026.db")), "x").unwrap());
+        (1..8).for_each(|n| {
+            fs::write(paths.backups().join(format!("quire-v000{n}-2026.db")), "x").unwrap()
+        });
         let copies = [1, 2].map(|n| paths.backups().join(format!("quire-v000{n}-2026.db")));
         let now = crate::clock::Clock::system().now();
         assert_eq!(leftovers(&paths, now).unwrap(), copies);
         let mut later = leftovers(&paths, now.plus(25 * 3600 * 1000)).unwrap();
         later.sort();
-        let mut all = [vec![paths.repos().join(".new/x"), files[1].clone(), files[3].clone()], copies.to_vec()].concat();
+        let mut all = [
+            vec![
+                paths.repos().join(".new/x"),
+                files[1].clone(),
+                files[3].clone(),
+            ],
+            copies.to_vec(),
+        ]
+        .concat();
         all.sort();
         assert_eq!(later, all);
-        later.iter().for_each(|path| assert!(remove_any(path).unwrap() > 0));
+        later
+            .iter()
+            .for_each(|path| assert!(remove_any(path).unwrap() > 0));
     }
 }

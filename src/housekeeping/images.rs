@@ -13,11 +13,19 @@ use crate::store::StoreError;
 
 impl Housekeeping {
     /// `cutoff`: what was last used before goes; none where nothing goes for its age. `believed`: whether the clock is.
-    pub(super) async fn remove_images(&self, cutoff: Option<Millis>, believed: bool, freed: &mut Freed) -> Result<(), HousekeepingError> {
+    pub(super) async fn remove_images(
+        &self,
+        cutoff: Option<Millis>,
+        believed: bool,
+        freed: &mut Freed,
+    ) -> Result<(), HousekeepingError> {
         for executor in &self.0.executors {
             match executor.images().await {
                 Ok(images) if images.engine.is_empty() => {}
-                Ok(images) => self.remove_images_of(executor, images, cutoff, believed, freed).await?,
+                Ok(images) => {
+                    self.remove_images_of(executor, images, cutoff, believed, freed)
+                        .await?
+                }
                 Err(error) => put_off("images", &error, freed),
             }
         }
@@ -37,16 +45,29 @@ impl Housekeeping {
         let read = self.0.store.call(move |store| {
             let known = store.images(&of)?;
             // Built before such things were noted, or right before a crash: it counts as used now.
-            for image in named.iter().filter(|image| !known.iter().any(|row| row.name == image.name && row.image_id == image.id)) {
+            for image in named.iter().filter(|image| {
+                !known
+                    .iter()
+                    .any(|row| row.name == image.name && row.image_id == image.id)
+            }) {
                 store.image_owned(&of, &image.name, &image.id)?;
             }
-            Ok((store.images(&of)?, store.layers(&of)?, store.repos_at_work()?))
+            Ok((
+                store.images(&of)?,
+                store.layers(&of)?,
+                store.repos_at_work()?,
+            ))
         });
         let (rows, layers, (at_work, waits)) = read.await?;
         let git = Git::new(&self.0.paths);
         let a_day_ago = believed.then(|| self.0.store.clock().now().plus(-DAY_MS));
         let shelf = Shelf {
-            gone: built.iter().map(|image| &image.repo).filter(|repo| matches!(git.exists(repo), Ok(false))).cloned().collect(),
+            gone: built
+                .iter()
+                .map(|image| &image.repo)
+                .filter(|repo| matches!(git.exists(repo), Ok(false)))
+                .cloned()
+                .collect(),
             built: &built,
             rows: &rows,
             layers: &layers,
@@ -83,6 +104,9 @@ impl Housekeeping {
         }
         crate::fault::point("housekeeping-image-gone");
         let (engine, name) = (engine.to_owned(), image.name().to_owned());
-        self.0.store.call(move |store| store.forget_image(&engine, &name)).await
+        self.0
+            .store
+            .call(move |store| store.forget_image(&engine, &name))
+            .await
     }
 }

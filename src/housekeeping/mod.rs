@@ -118,8 +118,12 @@ fn in_a_sentence((repo, why): (String, String)) -> String {
 /// What cannot be removed now is tried again. An engine that is away is no finding of housekeeping's.
 fn put_off(what: &str, error: &ExecutorError, freed: &mut Freed) {
     match error {
-        ExecutorError::Unavailable(_) => tracing::debug!(%error, what, "housekeeping cannot ask the engine now"),
-        _ => freed.problems.push(format!("{what} cannot be removed: {error}")),
+        ExecutorError::Unavailable(_) => {
+            tracing::debug!(%error, what, "housekeeping cannot ask the engine now")
+        }
+        _ => freed
+            .problems
+            .push(format!("{what} cannot be removed: {error}")),
     }
 }
 
@@ -133,7 +137,11 @@ impl std::ops::Deref for Inner {
 
 /// How long after the last round the next one begins.
 fn pause_until_next(pause: Duration, short: bool) -> Duration {
-    if short { pause.min(EVERY_WHILE_SHORT) } else { pause }
+    if short {
+        pause.min(EVERY_WHILE_SHORT)
+    } else {
+        pause
+    }
 }
 
 impl Housekeeping {
@@ -141,7 +149,11 @@ impl Housekeeping {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let trust = Trust::new(&parts.store);
-        Self(Arc::new(Inner { parts, round: Mutex::new(trust), problems: std::sync::Mutex::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            round: Mutex::new(trust),
+            problems: std::sync::Mutex::default(),
+        }))
     }
 
     /// Keeps order until told to stop.
@@ -152,7 +164,11 @@ impl Housekeeping {
     /// A round now and then; sooner while space is short.
     async fn keep_removing(&self, stop: &CancellationToken) {
         let (mut last, mut pause) = (tokio::time::Instant::now(), FIRST);
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+        while stop
+            .run_until_cancelled(tokio::time::sleep(LOOK))
+            .await
+            .is_some()
+        {
             if last.elapsed() < pause_until_next(pause, self.is_short()) {
                 continue;
             }
@@ -165,7 +181,8 @@ impl Housekeeping {
     }
 
     fn is_short(&self) -> bool {
-        free_bytes(self.0.paths.data()).is_ok_and(|free| Floor::told(&self.0.paths).holds_runs(free))
+        free_bytes(self.0.paths.data())
+            .is_ok_and(|free| Floor::told(&self.0.paths).holds_runs(free))
     }
 
     /// One round: removes what does not have to be kept. A second one waits for the first.
@@ -185,14 +202,30 @@ impl Housekeeping {
             self.retain(kept, cutoff, &mut freed).await,
             self.clear_leftovers(&mut freed).await,
             // Last, for an engine may be slow.
-            self.0.store.call(Store::mend_uses).await.map_err(HousekeepingError::from),
+            self.0
+                .store
+                .call(Store::mend_uses)
+                .await
+                .map_err(HousekeepingError::from),
             self.remove_caches(cutoff, kept.caches, &mut freed).await,
             self.remove_images(cutoff, believed, &mut freed).await,
         ];
-        freed.problems.extend(done.into_iter().filter_map(Result::err).map(|error| with_causes(&error)));
-        freed.problems.clone_into(&mut self.0.problems.lock().unwrap_or_else(PoisonError::into_inner));
+        freed.problems.extend(
+            done.into_iter()
+                .filter_map(Result::err)
+                .map(|error| with_causes(&error)),
+        );
+        freed.problems.clone_into(
+            &mut self
+                .0
+                .problems
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         match self.0.store.call(Store::upkeep_problems).await {
-            Ok(problems) => freed.problems.extend(problems.into_iter().map(in_a_sentence)),
+            Ok(problems) => freed
+                .problems
+                .extend(problems.into_iter().map(in_a_sentence)),
             Err(error) => freed.problems.push(with_causes(&error)),
         }
         report(&freed);
@@ -207,12 +240,20 @@ impl Housekeeping {
     pub async fn findings(&self) -> Result<Findings, StoreError> {
         let read = |store: &Store| Ok((store.upkeep_problems()?, store.schedule_problems()?));
         let (packing, schedules) = self.0.store.call(read).await?;
-        let mut maintenance = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut maintenance = self
+            .0
+            .problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         maintenance.extend(packing.into_iter().map(in_a_sentence));
         let schedules = schedules.into_iter().map(|(repo, why)| {
             format!("the schedules of {repo} are those of an older commit, for its newest pipeline cannot be read: {why}")
         });
-        Ok(Findings { maintenance, schedules: schedules.collect() })
+        Ok(Findings {
+            maintenance,
+            schedules: schedules.collect(),
+        })
     }
 }
 
@@ -227,8 +268,23 @@ fn report(freed: &Freed) {
     for problem in &freed.problems {
         tracing::warn!("housekeeping: {problem}");
     }
-    if *freed != (Freed { problems: freed.problems.clone(), ..Freed::default() }) {
-        let Freed { runs, logs, artifacts, events, images, caches, leftovers, bytes, .. } = freed;
+    if *freed
+        != (Freed {
+            problems: freed.problems.clone(),
+            ..Freed::default()
+        })
+    {
+        let Freed {
+            runs,
+            logs,
+            artifacts,
+            events,
+            images,
+            caches,
+            leftovers,
+            bytes,
+            ..
+        } = freed;
         tracing::info!(
             runs,
             logs,
@@ -249,7 +305,13 @@ mod tests {
 
     #[test]
     fn rounds_come_sooner_while_space_is_short_and_never_one_upon_the_other() {
-        assert_eq!([FIRST, EVERY].map(|pause| pause_until_next(pause, false)), [FIRST, EVERY]);
-        assert_eq!([FIRST, EVERY].map(|pause| pause_until_next(pause, true)), [FIRST, EVERY_WHILE_SHORT]);
+        assert_eq!(
+            [FIRST, EVERY].map(|pause| pause_until_next(pause, false)),
+            [FIRST, EVERY]
+        );
+        assert_eq!(
+            [FIRST, EVERY].map(|pause| pause_until_next(pause, true)),
+            [FIRST, EVERY_WHILE_SHORT]
+        );
     }
 }

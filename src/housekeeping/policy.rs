@@ -43,17 +43,29 @@ pub(super) fn essential(runs: &[HeldRun]) -> HashSet<RunId> {
 
 /// The runs that go, oldest first. `runs` is ordered, oldest first.
 pub(super) fn expired(runs: &[HeldRun], essential: &HashSet<RunId>, keep: History) -> Vec<RunId> {
-    let surplus = if keep.runs == 0 { 0 } else { runs.len().saturating_sub(keep.runs as usize) };
+    let surplus = if keep.runs == 0 {
+        0
+    } else {
+        runs.len().saturating_sub(keep.runs as usize)
+    };
     let goes = |(place, run): &(usize, &HeldRun)| {
         let too_many = *place < surplus;
         let too_old = keep.since.is_some_and(|since| run.since < since);
         (too_many || too_old) && !essential.contains(&run.id)
     };
-    runs.iter().enumerate().filter(goes).map(|(_, run)| run.id).collect()
+    runs.iter()
+        .enumerate()
+        .filter(goes)
+        .map(|(_, run)| run.id)
+        .collect()
 }
 
 /// The pieces that go so that the rest takes no more than `budget` bytes, the oldest first; 0 asks for nothing.
-pub(super) fn over_budget(mut pieces: Vec<Piece>, essential: &HashSet<RunId>, budget: u64) -> Vec<Piece> {
+pub(super) fn over_budget(
+    mut pieces: Vec<Piece>,
+    essential: &HashSet<RunId>,
+    budget: u64,
+) -> Vec<Piece> {
     let mut total: u64 = pieces.iter().map(|piece| piece.bytes).sum();
     if budget == 0 || total <= budget {
         return Vec::new();
@@ -90,20 +102,34 @@ pub(super) struct Shelf<'a> {
 
 /// The images that go. Whether something needs one after all, the engine knows best.
 pub(super) fn superfluous_images(shelf: &Shelf<'_>) -> Vec<OwnImage> {
-    let named = |row: &ImageRow| OwnImage::Named { name: row.name.clone(), id: row.image_id.clone() };
+    let named = |row: &ImageRow| OwnImage::Named {
+        name: row.name.clone(),
+        id: row.image_id.clone(),
+    };
     let is_old = |row: &ImageRow| shelf.cutoff.is_some_and(|cutoff| row.used_at < cutoff);
     let is_built = |name: &str| shelf.built.iter().any(|image| image.name == name);
     let built = shelf.built.iter().filter_map(|image| {
-        let row = shelf.rows.iter().find(|row| row.name == image.name && row.image_id == image.id)?;
+        let row = shelf
+            .rows
+            .iter()
+            .find(|row| row.name == image.name && row.image_id == image.id)?;
         // Without a name nobody asks for it.
         let goes = shelf.gone.contains(&image.repo) || image.name == image.id || is_old(row);
         (goes && !shelf.at_work.contains(&image.repo)).then(|| named(row))
     });
-    let pulled = shelf.rows.iter().filter(|row| !shelf.waits && !is_built(&row.name) && is_old(row)).map(named);
+    let pulled = shelf
+        .rows
+        .iter()
+        .filter(|row| !shelf.waits && !is_built(&row.name) && is_old(row))
+        .map(named);
     // They go with what was built on them.
-    let layers =
-        shelf.layers.iter().filter(|layer| !is_built(&layer.built_for) && shelf.a_day_ago.is_some_and(|then| layer.used_at < then));
-    let layers = layers.map(|layer| OwnImage::Layer { id: layer.image_id.clone(), since_ms: layer.since.0 });
+    let layers = shelf.layers.iter().filter(|layer| {
+        !is_built(&layer.built_for) && shelf.a_day_ago.is_some_and(|then| layer.used_at < then)
+    });
+    let layers = layers.map(|layer| OwnImage::Layer {
+        id: layer.image_id.clone(),
+        since_ms: layer.since.0,
+    });
     built.chain(pulled).chain(layers).collect()
 }
 
@@ -146,12 +172,55 @@ mod tests {
             (None, Pending, 8, false),
         ]);
         let essential = essential(&runs);
-        let places =
-            |goes: Vec<RunId>| -> Vec<usize> { goes.iter().map(|id| runs.iter().position(|run| run.id == *id).unwrap()).collect() };
-        assert_eq!(places(expired(&runs, &essential, History { runs: 1, since: None })), [0, 2, 5]);
-        assert_eq!(places(expired(&runs, &essential, History { runs: 0, since: Some(Millis(5)) })), [0, 2]);
-        assert_eq!(places(expired(&runs, &essential, History { runs: 8, since: None })), [0]);
-        assert_eq!(places(expired(&runs, &essential, History { runs: 0, since: None })), [0; 0]);
+        let places = |goes: Vec<RunId>| -> Vec<usize> {
+            goes.iter()
+                .map(|id| runs.iter().position(|run| run.id == *id).unwrap())
+                .collect()
+        };
+        assert_eq!(
+            places(expired(
+                &runs,
+                &essential,
+                History {
+                    runs: 1,
+                    since: None
+                }
+            )),
+            [0, 2, 5]
+        );
+        assert_eq!(
+            places(expired(
+                &runs,
+                &essential,
+                History {
+                    runs: 0,
+                    since: Some(Millis(5))
+                }
+            )),
+            [0, 2]
+        );
+        assert_eq!(
+            places(expired(
+                &runs,
+                &essential,
+                History {
+                    runs: 8,
+                    since: None
+                }
+            )),
+            [0]
+        );
+        assert_eq!(
+            places(expired(
+                &runs,
+                &essential,
+                History {
+                    runs: 0,
+                    since: None
+                }
+            )),
+            [0; 0]
+        );
     }
 
     fn state() -> impl Strategy<Value = RunState> {
@@ -207,18 +276,59 @@ mod tests {
     #[test]
     fn images_go_when_nobody_uses_them_and_never_from_a_repository_at_work() {
         let repo = |name: &str| name.parse::<RepoName>().unwrap();
-        let built = |name: &str, of: &str| BuiltImage { name: name.into(), id: format!("id of {name}"), repo: repo(of) };
-        let row = |name: &str, used: i64| ImageRow { name: name.into(), image_id: format!("id of {name}"), used_at: Millis(used) };
-        let layer =
-            |id: &str, of: &str, used: i64| LayerRow { image_id: id.into(), since: Millis(1), built_for: of.into(), used_at: Millis(used) };
-        let unnamed = BuiltImage { name: "sha256:9".into(), id: "sha256:9".into(), repo: repo("app") };
-        let all = [built("app:new", "app"), built("app:old", "app"), built("busy:old", "busy"), built("gone:new", "gone"), unnamed];
-        let mut rows: Vec<ImageRow> = [("app:new", 90), ("app:old", 10), ("busy:old", 10), ("gone:new", 90), ("debian", 90), ("node", 10)]
-            .map(|(name, used)| row(name, used))
-            .to_vec();
-        rows.push(ImageRow { name: "sha256:9".into(), image_id: "sha256:9".into(), used_at: Millis(90) });
-        let layers = [layer("a", "app:new", 1), layer("b", "app:failed", 80), layer("c", "app:failed", 20)];
-        let goes = |waits: bool, at_work: &[RepoName], cutoff: Option<i64>, day: Option<i64>| -> Vec<String> {
+        let built = |name: &str, of: &str| BuiltImage {
+            name: name.into(),
+            id: format!("id of {name}"),
+            repo: repo(of),
+        };
+        let row = |name: &str, used: i64| ImageRow {
+            name: name.into(),
+            image_id: format!("id of {name}"),
+            used_at: Millis(used),
+        };
+        let layer = |id: &str, of: &str, used: i64| LayerRow {
+            image_id: id.into(),
+            since: Millis(1),
+            built_for: of.into(),
+            used_at: Millis(used),
+        };
+        let unnamed = BuiltImage {
+            name: "sha256:9".into(),
+            id: "sha256:9".into(),
+            repo: repo("app"),
+        };
+        let all = [
+            built("app:new", "app"),
+            built("app:old", "app"),
+            built("busy:old", "busy"),
+            built("gone:new", "gone"),
+            unnamed,
+        ];
+        let mut rows: Vec<ImageRow> = [
+            ("app:new", 90),
+            ("app:old", 10),
+            ("busy:old", 10),
+            ("gone:new", 90),
+            ("debian", 90),
+            ("node", 10),
+        ]
+        .map(|(name, used)| row(name, used))
+        .to_vec();
+        rows.push(ImageRow {
+            name: "sha256:9".into(),
+            image_id: "sha256:9".into(),
+            used_at: Millis(90),
+        });
+        let layers = [
+            layer("a", "app:new", 1),
+            layer("b", "app:failed", 80),
+            layer("c", "app:failed", 20),
+        ];
+        let goes = |waits: bool,
+                    at_work: &[RepoName],
+                    cutoff: Option<i64>,
+                    day: Option<i64>|
+         -> Vec<String> {
             let shelf = Shelf {
                 built: &all,
                 rows: &rows,
@@ -229,10 +339,19 @@ mod tests {
                 cutoff: cutoff.map(Millis),
                 a_day_ago: day.map(Millis),
             };
-            superfluous_images(&shelf).iter().map(|image| image.name().to_owned()).collect()
+            superfluous_images(&shelf)
+                .iter()
+                .map(|image| image.name().to_owned())
+                .collect()
         };
-        assert_eq!(goes(false, &[repo("busy")], Some(50), Some(60)), ["app:old", "gone:new", "sha256:9", "node", "c"]);
-        assert_eq!(goes(true, &[repo("busy"), repo("app")], Some(50), Some(60)), ["gone:new", "c"]);
+        assert_eq!(
+            goes(false, &[repo("busy")], Some(50), Some(60)),
+            ["app:old", "gone:new", "sha256:9", "node", "c"]
+        );
+        assert_eq!(
+            goes(true, &[repo("busy"), repo("app")], Some(50), Some(60)),
+            ["gone:new", "c"]
+        );
         assert_eq!(goes(false, &[repo("app")], None, None), ["gone:new"]);
         assert_eq!(goes(false, &[], None, None), ["gone:new", "sha256:9"]);
     }

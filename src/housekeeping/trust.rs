@@ -28,12 +28,21 @@ impl Trust {
     /// after the jump, and the appliance was started again.
     pub(super) fn new(store: &Store) -> Self {
         let (wall, at) = (store.clock().now(), Instant::now());
-        let last = store.last_queued_before(wall.plus(-DAY_MS)).unwrap_or_else(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "when a run was last queued cannot be read");
-            None
-        });
+        let last = store
+            .last_queued_before(wall.plus(-DAY_MS))
+            .unwrap_or_else(|error| {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "when a run was last queued cannot be read"
+                );
+                None
+            });
         let silent = last.is_some_and(|last| wall.since(last) > SILENCE_MS);
-        Self { wall, at, doubted_until: silent.then(|| at + DOUBT) }
+        Self {
+            wall,
+            at,
+            doubted_until: silent.then(|| at + DOUBT),
+        }
     }
 
     /// Whether ages by this clock count.
@@ -62,14 +71,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clock = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(0));
         let path = folder.path().join("quire.db");
-        let store = Store::open(&path, folder.path(), Journal::Wal, Clock::manual(clock.clone())).unwrap();
+        let store = Store::open(
+            &path,
+            folder.path(),
+            Journal::Wal,
+            Clock::manual(clock.clone()),
+        )
+        .unwrap();
         let believes_on_day = |day: i64| {
             clock.store(day * DAY_MS, std::sync::atomic::Ordering::SeqCst);
             Trust::new(&store).believes(Millis(day * DAY_MS))
         };
         let push = || {
             let sha = "1".repeat(40).parse().unwrap();
-            let run = NewRun::of_push("app".parse().unwrap(), "refs/heads/main".parse().unwrap(), sha, store.clock().now());
+            let run = NewRun::of_push(
+                "app".parse().unwrap(),
+                "refs/heads/main".parse().unwrap(),
+                sha,
+                store.clock().now(),
+            );
             store.start_run(&run).unwrap();
         };
         assert!(believes_on_day(1000), "nothing was ever queued");
@@ -85,10 +105,17 @@ mod tests {
     #[test]
     fn a_jump_ahead_is_doubted_for_a_day() {
         let (begun, hour) = (Instant::now(), Duration::from_secs(3600));
-        let mut trust = Trust { wall: Millis(0), at: begun, doubted_until: None };
+        let mut trust = Trust {
+            wall: Millis(0),
+            at: begun,
+            doubted_until: None,
+        };
         let hours = |n: i64| Millis(n * 3_600_000);
         assert!(trust.believes_at(hours(1), begun + hour), "time passes");
-        assert!(trust.believes_at(hours(0), begun + 2 * hour), "set back: nothing gets older by it");
+        assert!(
+            trust.believes_at(hours(0), begun + 2 * hour),
+            "set back: nothing gets older by it"
+        );
         assert!(!trust.believes_at(hours(365 * 24), begun + 3 * hour));
         assert!(!trust.believes_at(hours(365 * 24 + 20), begun + 23 * hour));
         assert!(trust.believes_at(hours(365 * 24 + 25), begun + 28 * hour));

@@ -24,13 +24,18 @@ fn is_due(last: Option<&LastUpkeep>, now: Millis) -> bool {
     if last.ended > now {
         return true;
     }
-    now.since(last.ended) >= DAY_MS && (last.problem.is_some() || last.pushed.is_some_and(|pushed| pushed > last.ended))
+    now.since(last.ended) >= DAY_MS
+        && (last.problem.is_some() || last.pushed.is_some_and(|pushed| pushed > last.ended))
 }
 
 impl Housekeeping {
     pub(super) async fn maintain_repos(&self, stop: &CancellationToken) {
         let mut pause = FIRST;
-        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        while stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_some()
+        {
             self.maintain_due(stop).await;
             pause = EVERY;
         }
@@ -51,7 +56,12 @@ impl Housekeeping {
             }
             self.unlock(&git, &repo).await;
             let (name, now) = (repo.clone(), self.0.store.clock().now());
-            match self.0.store.call(move |store| store.last_upkeep(&name)).await {
+            match self
+                .0
+                .store
+                .call(move |store| store.last_upkeep(&name))
+                .await
+            {
                 Ok(last) if is_due(last.as_ref(), now) => self.maintain(&git, &repo, stop).await,
                 Ok(_) => {}
                 Err(error) => tracing::error!("maintenance of {repo}: {}", with_causes(&error)),
@@ -64,7 +74,9 @@ impl Housekeeping {
         let (git, name, now) = (git.clone(), repo.clone(), self.0.store.clock().now());
         match tokio::task::spawn_blocking(move || git.unlock(&name, now)).await {
             Ok(Ok(0)) | Err(_) => {}
-            Ok(Ok(removed)) => tracing::warn!(%repo, removed, "removed lock files that a killed git had left"),
+            Ok(Ok(removed)) => {
+                tracing::warn!(%repo, removed, "removed lock files that a killed git had left")
+            }
             Ok(Err(error)) => tracing::warn!("maintenance of {repo}: {}", with_causes(&error)),
         }
     }
@@ -83,13 +95,19 @@ impl Housekeeping {
             Err(error) => Some(problem(repo, &error)),
         };
         if let Err(error) = self.note(repo, problem).await {
-            tracing::error!("maintenance of {repo} cannot be noted: {}", with_causes(&error));
+            tracing::error!(
+                "maintenance of {repo} cannot be noted: {}",
+                with_causes(&error)
+            );
         }
     }
 
     async fn note(&self, repo: &RepoName, problem: Option<String>) -> Result<(), StoreError> {
         let repo = repo.clone();
-        self.0.store.call(move |store| store.note_upkeep(&repo, problem.as_deref())).await
+        self.0
+            .store
+            .call(move |store| store.note_upkeep(&repo, problem.as_deref()))
+            .await
     }
 }
 
@@ -107,7 +125,11 @@ mod tests {
     fn due_at_most_once_a_day_and_only_after_a_push() {
         let day = i64::try_from(DAY_MS).unwrap();
         let last = |ended: i64, pushed: Option<i64>, problem: bool| {
-            Some(LastUpkeep { ended: Millis(ended), problem: problem.then(|| "why".to_owned()), pushed: pushed.map(Millis) })
+            Some(LastUpkeep {
+                ended: Millis(ended),
+                problem: problem.then(|| "why".to_owned()),
+                pushed: pushed.map(Millis),
+            })
         };
         for (last, now, due) in [
             (None, 0, true),

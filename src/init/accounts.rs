@@ -34,10 +34,18 @@ pub(super) fn decide(settings: &Settings) -> Result<Account, BootError> {
         return Err(BootError::NotRoot);
     }
     let passwd = fs::read_to_string(PASSWD).map_err(BootError::io("read", PASSWD))?;
-    let home = field(&passwd, "git", 5).ok_or(BootError::NoGitUser { path: PASSWD.into() })?;
+    let home = field(&passwd, "git", 5).ok_or(BootError::NoGitUser {
+        path: PASSWD.into(),
+    })?;
     let folder = fs::metadata(settings.paths.data()).ok();
-    let owner = folder.as_ref().map(MetadataExt::uid).filter(|uid| *uid != 0);
-    let group = folder.as_ref().map(MetadataExt::gid).filter(|gid| *gid != 0);
+    let owner = folder
+        .as_ref()
+        .map(MetadataExt::uid)
+        .filter(|uid| *uid != 0);
+    let group = folder
+        .as_ref()
+        .map(MetadataExt::gid)
+        .filter(|gid| *gid != 0);
     Ok(Account {
         name: "git".into(),
         uid: settings.user_id.or(owner).unwrap_or(DEFAULT_ID),
@@ -50,7 +58,10 @@ fn present_user() -> Result<Account, BootError> {
     let (uid, gid) = (Uid::effective().as_raw(), Gid::effective().as_raw());
     let passwd = fs::read_to_string(PASSWD).unwrap_or_default();
     let id = uid.to_string();
-    let by_id = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&id.as_str()));
+    let by_id = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&id.as_str()));
     let (name, home) = match by_id.as_deref() {
         Some([name, _, _, _, _, home, ..]) => ((*name).to_owned(), (*home).to_owned()),
         // A user of a directory service: the C library has to be asked.
@@ -59,19 +70,32 @@ fn present_user() -> Result<Account, BootError> {
             _ => return Err(BootError::NoName { uid }),
         },
     };
-    Ok(Account { name, uid, gid, home: std::env::var("HOME").ok().filter(|home| !home.is_empty()).unwrap_or(home) })
+    Ok(Account {
+        name,
+        uid,
+        gid,
+        home: std::env::var("HOME")
+            .ok()
+            .filter(|home| !home.is_empty())
+            .unwrap_or(home),
+    })
 }
 
 /// Gives the `git` user of the image these ids.
 pub(super) fn write(account: &Account) -> Result<(), BootError> {
     for (path, set) in [
-        (PASSWD, [(2, account.uid.to_string()), (3, account.gid.to_string())].as_slice()),
+        (
+            PASSWD,
+            [(2, account.uid.to_string()), (3, account.gid.to_string())].as_slice(),
+        ),
         (GROUP, [(2, account.gid.to_string())].as_slice()),
     ] {
         let text = fs::read_to_string(path).map_err(BootError::io("read", path))?;
-        let changed = with_fields(&text, &account.name, set).ok_or(BootError::NoGitUser { path: path.into() })?;
+        let changed = with_fields(&text, &account.name, set)
+            .ok_or(BootError::NoGitUser { path: path.into() })?;
         if changed != text {
-            replace(Path::new(path), &changed).map_err(BootError::io("change the ids of user git in", path))?;
+            replace(Path::new(path), &changed)
+                .map_err(BootError::io("change the ids of user git in", path))?;
         }
     }
     Ok(())
@@ -79,7 +103,10 @@ pub(super) fn write(account: &Account) -> Result<(), BootError> {
 
 /// A field of the named entry.
 fn field<'a>(text: &'a str, name: &str, index: usize) -> Option<&'a str> {
-    text.lines().find(|line| line.split(':').next() == Some(name))?.split(':').nth(index)
+    text.lines()
+        .find(|line| line.split(':').next() == Some(name))?
+        .split(':')
+        .nth(index)
 }
 
 /// The text with some fields of the named entry set; nothing where there is no such entry.
@@ -87,7 +114,9 @@ fn with_fields(text: &str, name: &str, set: &[(usize, String)]) -> Option<String
     let mut found = false;
     let mut changed = String::with_capacity(text.len() + 16);
     for line in text.split_inclusive('\n') {
-        let (entry, end) = line.strip_suffix('\n').map_or((line, ""), |entry| (entry, "\n"));
+        let (entry, end) = line
+            .strip_suffix('\n')
+            .map_or((line, ""), |entry| (entry, "\n"));
         let mut fields: Vec<&str> = entry.split(':').collect();
         if fields[0] == name && set.iter().all(|(index, _)| *index < fields.len()) {
             found = true;
@@ -124,7 +153,10 @@ mod tests {
     fn only_the_named_entry_changes() {
         let changed = with_fields(TEXT, "git", &[(2, "33".into()), (3, "44".into())]).unwrap();
         assert_eq!(changed, TEXT.replace("git:*:1000:1000:", "git:*:33:44:"));
-        assert_eq!(with_fields(TEXT, "git", &[(2, "1000".into())]).unwrap(), TEXT);
+        assert_eq!(
+            with_fields(TEXT, "git", &[(2, "1000".into())]).unwrap(),
+            TEXT
+        );
         assert_eq!(field(TEXT, "git", 5), Some("/var/quire"));
     }
 

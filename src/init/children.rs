@@ -47,7 +47,13 @@ pub(super) struct Life {
 impl Life {
     /// A child that is to be started right away.
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Waiting { until: now }, failures: 0, starts: 0, last_exit: None, stopping: false }
+        Self {
+            state: State::Waiting { until: now },
+            failures: 0,
+            starts: 0,
+            last_exit: None,
+            stopping: false,
+        }
     }
 
     pub(super) fn state(&self) -> State {
@@ -55,7 +61,11 @@ impl Life {
     }
 
     pub(super) fn pid(&self) -> Option<i32> {
-        if let State::Running { pid, .. } = self.state { Some(pid) } else { None }
+        if let State::Running { pid, .. } = self.state {
+            Some(pid)
+        } else {
+            None
+        }
     }
 
     pub(super) fn last_exit(&self) -> Option<Exit> {
@@ -74,7 +84,11 @@ impl Life {
 
     /// When it is to be started, if it waits for that.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
-        if let State::Waiting { until } = self.state { Some(until) } else { None }
+        if let State::Waiting { until } = self.state {
+            Some(until)
+        } else {
+            None
+        }
     }
 
     /// It was started.
@@ -85,7 +99,12 @@ impl Life {
 
     /// It could not be started, or its process ended. `chance` is any number: it makes the jitter.
     /// Gives the delay until the next start; none when it is stopping.
-    pub(super) fn ended(&mut self, exit: Option<Exit>, now: Instant, chance: u32) -> Option<Duration> {
+    pub(super) fn ended(
+        &mut self,
+        exit: Option<Exit>,
+        now: Instant,
+        chance: u32,
+    ) -> Option<Duration> {
         if let State::Running { since, .. } = self.state
             && now.saturating_duration_since(since) >= HEALTHY_AFTER
         {
@@ -97,7 +116,11 @@ impl Life {
             self.state = State::Stopped;
             return None;
         }
-        let delay = if exit == Some(Exit::Code(CONFIG_EXIT)) { LONGEST_DELAY } else { delay(self.failures, chance) };
+        let delay = if exit == Some(Exit::Code(CONFIG_EXIT)) {
+            LONGEST_DELAY
+        } else {
+            delay(self.failures, chance)
+        };
         self.state = State::Waiting { until: now + delay };
         Some(delay)
     }
@@ -123,9 +146,12 @@ fn delay(failures: u32, chance: u32) -> Duration {
     if failures <= 1 {
         return Duration::ZERO;
     }
-    let full = FIRST_DELAY.saturating_mul(1u32.checked_shl(failures - 2).unwrap_or(u32::MAX)).min(LONGEST_DELAY);
+    let full = FIRST_DELAY
+        .saturating_mul(1u32.checked_shl(failures - 2).unwrap_or(u32::MAX))
+        .min(LONGEST_DELAY);
     // Between three quarters and five quarters, within the bounds.
-    full.mul_f64(0.75 + f64::from(chance % 1024) / 2048.0).clamp(FIRST_DELAY, LONGEST_DELAY)
+    full.mul_f64(0.75 + f64::from(chance % 1024) / 2048.0)
+        .clamp(FIRST_DELAY, LONGEST_DELAY)
 }
 
 #[cfg(test)]
@@ -148,8 +174,14 @@ mod tests {
                 if end == 1 {
                     assert_eq!(wait, Duration::ZERO);
                 } else {
-                    let (low, high) = ((full * 0.75f64).clamp(0.1, 30.0), (full * 1.25f64).clamp(0.1, 30.0));
-                    assert!((low - 1e-6..=high + 1e-6).contains(&wait.as_secs_f64()), "end {end}: {wait:?}");
+                    let (low, high) = (
+                        (full * 0.75f64).clamp(0.1, 30.0),
+                        (full * 1.25f64).clamp(0.1, 30.0),
+                    );
+                    assert!(
+                        (low - 1e-6..=high + 1e-6).contains(&wait.as_secs_f64()),
+                        "end {end}: {wait:?}"
+                    );
                     full = (full * 2.0).min(30.0);
                     assert!(!life.due(now));
                 }
@@ -157,7 +189,10 @@ mod tests {
                 now += wait;
                 assert!(life.due(now));
             }
-            assert_eq!((life.restarts(), life.last_exit()), (19, Some(Exit::Code(1))));
+            assert_eq!(
+                (life.restarts(), life.last_exit()),
+                (19, Some(Exit::Code(1)))
+            );
         }
     }
 
@@ -182,7 +217,10 @@ mod tests {
         assert!(life.ended(Some(Exit::Signal(9)), now, 0).unwrap() > Duration::ZERO);
         life.started(5, now);
         now += HEALTHY_AFTER;
-        assert_eq!(life.ended(Some(Exit::Signal(9)), now, 0), Some(Duration::ZERO));
+        assert_eq!(
+            life.ended(Some(Exit::Signal(9)), now, 0),
+            Some(Duration::ZERO)
+        );
         life.started(5, now);
         assert_eq!(life.ended(Some(Exit::Signal(9)), now, 0), Some(FIRST_DELAY));
     }
@@ -192,7 +230,10 @@ mod tests {
         let now = Instant::now();
         let mut life = Life::new(now);
         life.started(5, now);
-        assert_eq!(life.ended(Some(Exit::Code(CONFIG_EXIT)), now, 0), Some(LONGEST_DELAY));
+        assert_eq!(
+            life.ended(Some(Exit::Code(CONFIG_EXIT)), now, 0),
+            Some(LONGEST_DELAY)
+        );
         assert!(!life.due(now));
         life.hurry(now);
         assert!(life.due(now));
@@ -224,6 +265,9 @@ mod tests {
         running.stop();
         assert_eq!(running.pid(), Some(5));
         assert_eq!(running.ended(Some(Exit::Code(0)), now, 0), None);
-        assert_eq!((running.state(), running.wakes_at()), (State::Stopped, None));
+        assert_eq!(
+            (running.state(), running.wakes_at()),
+            (State::Stopped, None)
+        );
     }
 }

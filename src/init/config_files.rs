@@ -17,9 +17,18 @@ const SSHD_TEMPLATE: &str = include_str!("../../image/sshd_config");
 const GIT_TEMPLATE: &str = include_str!("../../image/gitconfig");
 
 /// Writes all but the keys.
-pub(super) fn write(settings: &Settings, account: &Account, binary: &Path, host_keys: &[PathBuf]) -> Result<(), BootError> {
+pub(super) fn write(
+    settings: &Settings,
+    account: &Account,
+    binary: &Path,
+    host_keys: &[PathBuf],
+) -> Result<(), BootError> {
     let paths = &settings.paths;
-    put(&paths.sshd_config(), &sshd(settings, account, binary, host_keys)).map_err(BootError::io("write", paths.sshd_config()))?;
+    put(
+        &paths.sshd_config(),
+        &sshd(settings, account, binary, host_keys),
+    )
+    .map_err(BootError::io("write", paths.sshd_config()))?;
     put(&paths.git_config(), &git(settings)).map_err(BootError::io("write", paths.git_config()))?;
     link_hook(&paths.hooks(), binary).map_err(BootError::io("link the hook in", paths.hooks()))
 }
@@ -42,13 +51,23 @@ fn sshd(settings: &Settings, account: &Account, binary: &Path, host_keys: &[Path
     for flag in settings.folder_flags() {
         command = format!("{command} {}", shell_quoted(&flag));
     }
-    let strict = if only_ours(settings.paths.runtime(), account.uid) { "yes" } else { "no" };
+    let strict = if only_ours(settings.paths.runtime(), account.uid) {
+        "yes"
+    } else {
+        "no"
+    };
     let words = [
         ("@PORT@", settings.ssh_port.to_string()),
-        ("@LISTEN@", listen(settings, Path::new("/proc/net/if_inet6").exists())),
+        (
+            "@LISTEN@",
+            listen(settings, Path::new("/proc/net/if_inet6").exists()),
+        ),
         ("@HOST_KEYS@", keys.trim_end().to_owned()),
         ("@USER@", account.name.clone()),
-        ("@AUTHORIZED_KEYS@", double_quoted(&settings.paths.effective_keys())),
+        (
+            "@AUTHORIZED_KEYS@",
+            double_quoted(&settings.paths.effective_keys()),
+        ),
         ("@STRICT_MODES@", strict.to_owned()),
         ("@FORCE_COMMAND@", command),
     ];
@@ -56,12 +75,22 @@ fn sshd(settings: &Settings, account: &Account, binary: &Path, host_keys: &[Path
 }
 
 fn git(settings: &Settings) -> String {
-    let words = [("@HOOKS@", &settings.paths.hooks()), ("@LIMITS@", &settings.paths.git_limits())];
-    fill(GIT_TEMPLATE, &words.map(|(word, path)| (word, double_quoted(path))))
+    let words = [
+        ("@HOOKS@", &settings.paths.hooks()),
+        ("@LIMITS@", &settings.paths.git_limits()),
+    ];
+    fill(
+        GIT_TEMPLATE,
+        &words.map(|(word, path)| (word, double_quoted(path))),
+    )
 }
 
 fn fill(template: &str, words: &[(&str, String)]) -> String {
-    words.iter().fold(template.to_owned(), |text, (word, value)| text.replace(word, value))
+    words
+        .iter()
+        .fold(template.to_owned(), |text, (word, value)| {
+            text.replace(word, value)
+        })
 }
 
 /// Everywhere in the appliance, where Docker decides what is published; natively where it was asked for.
@@ -75,8 +104,11 @@ fn listen(settings: &Settings, six: bool) -> String {
 
 /// Whether nobody but root and the user could put another file in the place of one below this folder.
 fn only_ours(path: &Path, uid: u32) -> bool {
-    path.ancestors()
-        .all(|folder| fs::metadata(folder).is_ok_and(|found| (found.uid() == 0 || found.uid() == uid) && found.mode() & 0o022 == 0))
+    path.ancestors().all(|folder| {
+        fs::metadata(folder).is_ok_and(|found| {
+            (found.uid() == 0 || found.uid() == uid) && found.mode() & 0o022 == 0
+        })
+    })
 }
 
 /// As sshd and git read it; paths with quotes in them were refused.
@@ -86,8 +118,14 @@ fn double_quoted(path: &Path) -> String {
 
 /// As the user's shell reads it, which runs the forced command.
 fn shell_quoted(word: &str) -> String {
-    let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    let plain = word
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    if plain {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 fn put(path: &Path, text: &str) -> io::Result<()> {
@@ -115,7 +153,11 @@ pub(super) fn make_privilege_separation_folder() -> Result<(), BootError> {
     if !Uid::effective().is_root() || Path::new(path).exists() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(BootError::io("make the folder", path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(BootError::io("make the folder", path))
 }
 
 #[cfg(test)]
@@ -124,7 +166,12 @@ mod tests {
     use super::*;
 
     fn account() -> Account {
-        Account { name: "git".into(), uid: 1000, gid: 1000, home: "/".into() }
+        Account {
+            name: "git".into(),
+            uid: 1000,
+            gid: 1000,
+            home: "/".into(),
+        }
     }
 
     #[test]
@@ -134,7 +181,10 @@ mod tests {
             &settings,
             &account(),
             Path::new("/usr/local/bin/quire"),
-            &["/run/quire/host_keys/a".into(), "/run/quire/host_keys/b".into()],
+            &[
+                "/run/quire/host_keys/a".into(),
+                "/run/quire/host_keys/b".into(),
+            ],
         );
         for line in [
             "Port 22",
@@ -145,13 +195,22 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        assert!(!text.lines().any(|line| !line.starts_with('#') && line.contains('@')), "{text}");
+        assert!(
+            !text
+                .lines()
+                .any(|line| !line.starts_with('#') && line.contains('@')),
+            "{text}"
+        );
         assert!(git(&settings).contains("hooksPath = \"/run/quire/hooks\"\n"));
     }
 
     #[test]
     fn folders_that_are_not_the_default_and_blanks_in_them() {
-        let options = Options { native: true, data: Some("/home/a b/data".into()), ..Options::default() };
+        let options = Options {
+            native: true,
+            data: Some("/home/a b/data".into()),
+            ..Options::default()
+        };
         let settings = Settings::new(options, |_| None).unwrap();
         let text = sshd(&settings, &account(), Path::new("/opt/my bin/quire"), &[]);
         let command = "ForceCommand '/opt/my bin/quire' exec --data '/home/a b/data' --runtime '/home/a b/data/runtime'\n";
@@ -175,6 +234,9 @@ mod tests {
         let hooks = folder.path().join("hooks");
         link_hook(&hooks, Path::new("/old")).unwrap();
         link_hook(&hooks, Path::new("/new")).unwrap();
-        assert_eq!(fs::read_link(hooks.join("post-receive")).unwrap(), Path::new("/new"));
+        assert_eq!(
+            fs::read_link(hooks.join("post-receive")).unwrap(),
+            Path::new("/new")
+        );
     }
 }

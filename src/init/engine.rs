@@ -15,12 +15,21 @@ use super::boot::Report;
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// The group that `serve` needs for the engine, if it needs one.
-pub(super) fn group(account: &Account, native: bool, docker_host: Option<&OsStr>, report: &mut Report) -> Option<u32> {
+pub(super) fn group(
+    account: &Account,
+    native: bool,
+    docker_host: Option<&OsStr>,
+    report: &mut Report,
+) -> Option<u32> {
     let socket = socket(docker_host)?;
     let found = match fs::metadata(&socket) {
         Ok(found) => found,
         Err(error) => {
-            let why = if error.kind() == ErrorKind::NotFound { "there is none".to_owned() } else { error.to_string() };
+            let why = if error.kind() == ErrorKind::NotFound {
+                "there is none".to_owned()
+            } else {
+                error.to_string()
+            };
             report.warn(format!(
                 "no Docker socket at {} ({why}): runs will wait; mount it, set DOCKER_HOST, or choose the host executor",
                 socket.display()
@@ -29,7 +38,10 @@ pub(super) fn group(account: &Account, native: bool, docker_host: Option<&OsStr>
         }
     };
     if !found.file_type().is_socket() {
-        report.warn(format!("{} is not a socket: runs will wait; is Docker running on the host?", socket.display()));
+        report.warn(format!(
+            "{} is not a socket: runs will wait; is Docker running on the host?",
+            socket.display()
+        ));
         return None;
     }
     if native {
@@ -61,7 +73,10 @@ pub(super) fn group(account: &Account, native: bool, docker_host: Option<&OsStr>
     if gid == 0 {
         report.say(format_args!("the Docker socket belongs to root's group (0): serve gets that group, nothing else does"));
     } else {
-        report.say(format_args!("serve gets group {gid}, that of the Docker socket {}", socket.display()));
+        report.say(format_args!(
+            "serve gets group {gid}, that of the Docker socket {}",
+            socket.display()
+        ));
     }
     Some(gid)
 }
@@ -77,7 +92,10 @@ fn socket(docker_host: Option<&OsStr>) -> Option<PathBuf> {
         None => Some(DEFAULT_SOCKET.into()),
         Some(host) => match host.to_str()?.strip_prefix("unix://") {
             Some(path) => Some(path.into()),
-            None => host.to_str()?.starts_with('/').then(|| Path::new(host).to_owned()),
+            None => host
+                .to_str()?
+                .starts_with('/')
+                .then(|| Path::new(host).to_owned()),
         },
     }
 }
@@ -90,8 +108,14 @@ mod tests {
     fn where_the_engine_is() {
         assert_eq!(socket(None), Some(DEFAULT_SOCKET.into()));
         assert_eq!(socket(Some(OsStr::new(""))), Some(DEFAULT_SOCKET.into()));
-        assert_eq!(socket(Some(OsStr::new("unix:///x/d.sock"))), Some("/x/d.sock".into()));
-        assert_eq!(socket(Some(OsStr::new("/x/d.sock"))), Some("/x/d.sock".into()));
+        assert_eq!(
+            socket(Some(OsStr::new("unix:///x/d.sock"))),
+            Some("/x/d.sock".into())
+        );
+        assert_eq!(
+            socket(Some(OsStr::new("/x/d.sock"))),
+            Some("/x/d.sock".into())
+        );
         assert_eq!(socket(Some(OsStr::new("tcp://10.0.0.1:2375"))), None);
     }
 }

@@ -20,11 +20,19 @@ pub(super) enum BootError {
     #[error("the container lacks {missing}, which quire needs: add it under cap_add")]
     Capabilities { missing: String },
     #[error("{name}={value:?} is not {expected}")]
-    Setting { name: &'static str, value: String, expected: &'static str },
+    Setting {
+        name: &'static str,
+        value: String,
+        expected: &'static str,
+    },
     #[error("there is no folder to keep the data in: give one with --data DIR")]
     NoDataFolder,
     #[error("{} is not a usable path ({why}): choose another with {setting}", path.display())]
-    Path { path: PathBuf, why: &'static str, setting: &'static str },
+    Path {
+        path: PathBuf,
+        why: &'static str,
+        setting: &'static str,
+    },
     #[error("the image has no user `git` in {}: build it from image/Dockerfile", path.display())]
     NoGitUser { path: PathBuf },
     #[error("cannot tell the name of the user with id {uid}: sshd needs an entry in /etc/passwd")]
@@ -37,13 +45,25 @@ pub(super) enum BootError {
         "user {uid} (group {gid}) may not write to {}, which belongs to user {owner} with mode {mode:o}: set PUID and PGID to its owner, or change its owner to {uid}:{gid}",
         path.display()
     )]
-    NotWritable { path: PathBuf, uid: u32, gid: u32, owner: u32, mode: u32 },
+    NotWritable {
+        path: PathBuf,
+        uid: u32,
+        gid: u32,
+        owner: u32,
+        mode: u32,
+    },
     #[error("{} belongs to user {owner}, and this is user {uid}: run as its owner, or choose another folder with --data", path.display())]
     Owner { path: PathBuf, owner: u32, uid: u32 },
     #[error("another quire init is already running over {}: stop it first, or choose another folder", path.display())]
     Locked { path: PathBuf },
-    #[error("{what} cannot listen on {address}, which is in use: stop what uses it, or choose another port with {flag}")]
-    PortInUse { what: &'static str, address: SocketAddr, flag: &'static str },
+    #[error(
+        "{what} cannot listen on {address}, which is in use: stop what uses it, or choose another port with {flag}"
+    )]
+    PortInUse {
+        what: &'static str,
+        address: SocketAddr,
+        flag: &'static str,
+    },
     #[error("{what} cannot listen on {address}: choose another with {flag} or --listen")]
     Port {
         what: &'static str,
@@ -58,7 +78,10 @@ pub(super) enum BootError {
     )]
     HostKey { path: PathBuf, problem: String },
     #[error("{program} is missing: install it ({package})")]
-    NoProgram { program: &'static str, package: &'static str },
+    NoProgram {
+        program: &'static str,
+        package: &'static str,
+    },
     #[error("{program} failed: {says}")]
     Tool { program: &'static str, says: String },
     #[error("sshd refuses its configuration {}: {says}", path.display())]
@@ -89,14 +112,20 @@ impl BootError {
     }
 
     /// For `map_err`: an operation on a path that failed.
-    pub(super) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { what, path, source }
     }
 
     /// For `map_err`: a system call that failed.
     pub(super) fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self::System { what, source: source.into() }
+        move |source| Self::System {
+            what,
+            source: source.into(),
+        }
     }
 }
 
@@ -112,7 +141,17 @@ mod tests {
     #[test]
     fn an_error_is_one_line_with_its_cause() {
         let error = BootError::io("write", "/x/y")(io::Error::from_raw_os_error(28));
-        assert_eq!(one_line(&error), "cannot write /x/y: No space left on device (os error 28)");
-        assert_eq!((error.code(), BootError::NotRoot.code(), BootError::Stopped.code()), (1, 78, 0));
+        assert_eq!(
+            one_line(&error),
+            "cannot write /x/y: No space left on device (os error 28)"
+        );
+        assert_eq!(
+            (
+                error.code(),
+                BootError::NotRoot.code(),
+                BootError::Stopped.code()
+            ),
+            (1, 78, 0)
+        );
     }
 }

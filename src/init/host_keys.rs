@@ -21,7 +21,12 @@ const KINDS: [&str; 2] = ["ed25519", "ecdsa"];
 const LONGEST: u64 = 64 * 1024;
 
 /// Makes or checks the host keys and gives the copies that sshd is to read.
-pub(super) fn prepare(settings: &Settings, account: &Account, tools: Tools<'_>, report: &mut Report) -> Result<Vec<PathBuf>, BootError> {
+pub(super) fn prepare(
+    settings: &Settings,
+    account: &Account,
+    tools: Tools<'_>,
+    report: &mut Report,
+) -> Result<Vec<PathBuf>, BootError> {
     let keygen = find("ssh-keygen", "Debian package openssh-client")?;
     let copies = settings.paths.runtime().join("host_keys");
     super::boot::make_private_folder(&copies)?;
@@ -32,22 +37,33 @@ pub(super) fn prepare(settings: &Settings, account: &Account, tools: Tools<'_>, 
         let copy = copies.join(format!("ssh_host_{kind}_key"));
         let kept = file(settings, kind, "");
         match read(&kept, account)? {
-            Some(private) => write(&copy, &private, 0o600).map_err(BootError::io("write", &copy))?,
+            Some(private) => {
+                write(&copy, &private, 0o600).map_err(BootError::io("write", &copy))?
+            }
             None => {
                 if file(settings, kind, ".pub").exists() {
-                    return Err(BootError::HostKey { path: kept, problem: "is gone, only its public half is there".into() });
+                    return Err(BootError::HostKey {
+                        path: kept,
+                        problem: "is gone, only its public half is there".into(),
+                    });
                 }
                 make(kind, &copy, &keygen, tools)?;
                 let private = fs::read(&copy).map_err(BootError::io("read", &copy))?;
-                as_user(account, || write(&kept, &private, 0o600))?.map_err(BootError::io("keep the host key", &kept))?;
-                let what = if first_boot { "made" } else { "one was missing: made a new one," };
+                as_user(account, || write(&kept, &private, 0o600))?
+                    .map_err(BootError::io("keep the host key", &kept))?;
+                let what = if first_boot {
+                    "made"
+                } else {
+                    "one was missing: made a new one,"
+                };
                 report.say(format_args!("host key: {what} {}", kept.display()));
             }
         }
         let public = public_half(&copy, &kept, &keygen, tools)?;
         let beside = file(settings, kind, ".pub");
         if !beside.exists() {
-            as_user(account, || write(&beside, public.as_bytes(), 0o644))?.map_err(BootError::io("keep", &beside))?;
+            as_user(account, || write(&beside, public.as_bytes(), 0o644))?
+                .map_err(BootError::io("keep", &beside))?;
         }
         publics.push_str(&public);
         ready.push(copy);
@@ -57,15 +73,25 @@ pub(super) fn prepare(settings: &Settings, account: &Account, tools: Tools<'_>, 
 }
 
 fn file(settings: &Settings, kind: &str, end: &str) -> PathBuf {
-    settings.paths.host_keys().join(format!("ssh_host_{kind}_key{end}"))
+    settings
+        .paths
+        .host_keys()
+        .join(format!("ssh_host_{kind}_key{end}"))
 }
 
 /// The private key as it is kept; nothing where there is none.
 fn read(path: &Path, account: &Account) -> Result<Option<Vec<u8>>, BootError> {
-    let damaged = |problem: String| BootError::HostKey { path: path.to_owned(), problem };
+    let damaged = |problem: String| BootError::HostKey {
+        path: path.to_owned(),
+        problem,
+    };
     let read = || {
         let found = fs::metadata(path)?;
-        if found.is_file() && found.len() <= LONGEST { fs::read(path) } else { Err(io::Error::from(ErrorKind::InvalidData)) }
+        if found.is_file() && found.len() <= LONGEST {
+            fs::read(path)
+        } else {
+            Err(io::Error::from(ErrorKind::InvalidData))
+        }
     };
     let bytes = match read() {
         // On a volume where root is nobody, its owner can.
@@ -76,7 +102,9 @@ fn read(path: &Path, account: &Account) -> Result<Option<Vec<u8>>, BootError> {
         Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Err(damaged("is empty".into())),
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Err(damaged("is not a private key".into())),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(damaged("is not a private key".into()))
+        }
         Err(error) => Err(damaged(format!("cannot be read ({error})"))),
     }
 }
@@ -84,30 +112,68 @@ fn read(path: &Path, account: &Account) -> Result<Option<Vec<u8>>, BootError> {
 fn make(kind: &str, path: &Path, keygen: &Path, tools: Tools<'_>) -> Result<(), BootError> {
     let _ = fs::remove_file(path);
     let arguments = ["-q", "-t", kind, "-N", "", "-C", "quire", "-f"].map(OsStr::new);
-    let said = tools.run("ssh-keygen", keygen, &[arguments.as_slice(), &[path.as_os_str()]].concat())?;
-    if said.worked() { Ok(()) } else { Err(BootError::Tool { program: "ssh-keygen", says: said.words() }) }
-}
-
-/// The public half, read out of the private one: this is also the check that it is whole.
-fn public_half(copy: &Path, kept: &Path, keygen: &Path, tools: Tools<'_>) -> Result<String, BootError> {
     let said = tools.run(
         "ssh-keygen",
         keygen,
-        &["-y", "-P", "", "-f"].map(OsStr::new).into_iter().chain([copy.as_os_str()]).collect::<Vec<_>>(),
+        &[arguments.as_slice(), &[path.as_os_str()]].concat(),
+    )?;
+    if said.worked() {
+        Ok(())
+    } else {
+        Err(BootError::Tool {
+            program: "ssh-keygen",
+            says: said.words(),
+        })
+    }
+}
+
+/// The public half, read out of the private one: this is also the check that it is whole.
+fn public_half(
+    copy: &Path,
+    kept: &Path,
+    keygen: &Path,
+    tools: Tools<'_>,
+) -> Result<String, BootError> {
+    let said = tools.run(
+        "ssh-keygen",
+        keygen,
+        &["-y", "-P", "", "-f"]
+            .map(OsStr::new)
+            .into_iter()
+            .chain([copy.as_os_str()])
+            .collect::<Vec<_>>(),
     )?;
     if said.worked() {
         return Ok(said.text);
     }
-    let words = said.words().replace(&format!("Load key \"{}\": ", copy.display()), "");
-    Err(BootError::HostKey { path: kept.to_owned(), problem: format!("is damaged ({words})") })
+    let words = said
+        .words()
+        .replace(&format!("Load key \"{}\": ", copy.display()), "");
+    Err(BootError::HostKey {
+        path: kept.to_owned(),
+        problem: format!("is damaged ({words})"),
+    })
 }
 
-fn say_fingerprints(publics: &str, folder: &Path, keygen: &Path, tools: Tools<'_>, report: &mut Report) -> Result<(), BootError> {
+fn say_fingerprints(
+    publics: &str,
+    folder: &Path,
+    keygen: &Path,
+    tools: Tools<'_>,
+    report: &mut Report,
+) -> Result<(), BootError> {
     let path = folder.join("public");
     write(&path, publics.as_bytes(), 0o644).map_err(BootError::io("write", &path))?;
-    let said = tools.run("ssh-keygen", keygen, &[OsStr::new("-l"), OsStr::new("-f"), path.as_os_str()])?;
+    let said = tools.run(
+        "ssh-keygen",
+        keygen,
+        &[OsStr::new("-l"), OsStr::new("-f"), path.as_os_str()],
+    )?;
     if !said.worked() {
-        return Err(BootError::Tool { program: "ssh-keygen", says: said.words() });
+        return Err(BootError::Tool {
+            program: "ssh-keygen",
+            says: said.words(),
+        });
     }
     for line in said.text.lines() {
         report.say(format_args!("host key: {line}"));
@@ -119,7 +185,11 @@ fn say_fingerprints(publics: &str, folder: &Path, keygen: &Path, tools: Tools<'_
 fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let beside = path.with_extension("new");
     let _ = fs::remove_file(&beside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

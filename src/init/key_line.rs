@@ -27,8 +27,17 @@ const OPTIONS: [&str; 14] = [
 ];
 
 /// Options that sshd knows and quire's sshd passes over: there is no forwarding, terminal or environment to give.
-const WITHOUT_EFFECT: [&str; 9] =
-    ["agent-forwarding", "environment", "permitlisten", "permitopen", "port-forwarding", "pty", "tunnel", "user-rc", "x11-forwarding"];
+const WITHOUT_EFFECT: [&str; 9] = [
+    "agent-forwarding",
+    "environment",
+    "permitlisten",
+    "permitopen",
+    "port-forwarding",
+    "pty",
+    "tunnel",
+    "user-rc",
+    "x11-forwarding",
+];
 
 /// Why an option cannot stand in a line.
 fn objection(option: &str) -> Option<Problem> {
@@ -85,7 +94,11 @@ pub(super) fn parse(line: &str) -> Result<Option<KeyLine<'_>>, Problem> {
     if text.len() > 8000 {
         return Err("it is longer than sshd reads".into());
     }
-    let (options, rest) = if kind_of(first_word(text)).is_some() { ("", text) } else { split_options(text)? };
+    let (options, rest) = if kind_of(first_word(text)).is_some() {
+        ("", text)
+    } else {
+        split_options(text)?
+    };
     let kind = first_word(rest);
     let Some(fields) = kind_of(kind) else {
         let problem = match kind {
@@ -100,9 +113,14 @@ pub(super) fn parse(line: &str) -> Result<Option<KeyLine<'_>>, Problem> {
     if blob.is_empty() {
         return Err("the key itself is missing after its kind".into());
     }
-    let bytes = base64(blob).ok_or("the key is not valid base64; it may have been cut or broken over lines")?;
-    whole(&bytes, kind, fields).ok_or("the key is cut short or damaged, or not of the kind that the line says")?;
-    Ok(Some(KeyLine { text, identity: (options, blob) }))
+    let bytes = base64(blob)
+        .ok_or("the key is not valid base64; it may have been cut or broken over lines")?;
+    whole(&bytes, kind, fields)
+        .ok_or("the key is cut short or damaged, or not of the kind that the line says")?;
+    Ok(Some(KeyLine {
+        text,
+        identity: (options, blob),
+    }))
 }
 
 fn first_word(text: &str) -> &str {
@@ -113,7 +131,11 @@ fn first_word(text: &str) -> &str {
 fn kind_of(word: &str) -> Option<usize> {
     match word {
         "ssh-ed25519" => Some(1),
-        "ssh-rsa" | "ecdsa-sha2-nistp256" | "ecdsa-sha2-nistp384" | "ecdsa-sha2-nistp521" | "sk-ssh-ed25519@openssh.com" => Some(2),
+        "ssh-rsa"
+        | "ecdsa-sha2-nistp256"
+        | "ecdsa-sha2-nistp384"
+        | "ecdsa-sha2-nistp521"
+        | "sk-ssh-ed25519@openssh.com" => Some(2),
         "sk-ecdsa-sha2-nistp256@openssh.com" => Some(3),
         _ => None,
     }
@@ -142,7 +164,10 @@ fn split_options(text: &str) -> Result<(&str, &str), Problem> {
         return Err("a quote in its options is not closed".into());
     }
     for start in starts {
-        let option = text[start..end].split(['=', ',']).next().unwrap_or_default();
+        let option = text[start..end]
+            .split(['=', ','])
+            .next()
+            .unwrap_or_default();
         if let Some(problem) = objection(option) {
             return Err(problem);
         }
@@ -155,8 +180,12 @@ fn whole(bytes: &[u8], kind: &str, fields: usize) -> Option<()> {
     let mut rest = bytes;
     for index in 0..=fields {
         let (length, after) = rest.split_first_chunk::<4>()?;
-        let (field, after) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-        if field.is_empty() || (index == 0 && field != kind.as_bytes()) || (index == 1 && kind == "ssh-ed25519" && field.len() != 32) {
+        let (field, after) =
+            after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        if field.is_empty()
+            || (index == 0 && field != kind.as_bytes())
+            || (index == 1 && kind == "ssh-ed25519" && field.len() != 32)
+        {
             return None;
         }
         rest = after;
@@ -195,7 +224,8 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const ED: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
+    const ED: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
 
     fn key(line: &str) -> KeyLine<'_> {
         parse(line).unwrap().unwrap()
@@ -204,7 +234,12 @@ mod tests {
     #[test]
     fn ordinary_lines_and_what_a_compose_file_makes_of_them() {
         let with_comment = format!("{ED} me@home");
-        for line in [with_comment.clone(), format!("\"{with_comment}\""), format!(" '{with_comment}' \r"), format!("\"{with_comment}")] {
+        for line in [
+            with_comment.clone(),
+            format!("\"{with_comment}\""),
+            format!(" '{with_comment}' \r"),
+            format!("\"{with_comment}"),
+        ] {
             assert_eq!(key(&line).text, with_comment);
             assert_eq!(key(&line).identity, key(ED).identity);
         }
@@ -215,11 +250,16 @@ mod tests {
 
     #[test]
     fn options_are_part_of_what_a_key_is() {
-        let line = format!("restrict,principals=\"echo \\\"a b\\\", c\",FROM=\"10.0.0.0/8\",No-Pty {ED} name with blanks");
+        let line = format!(
+            "restrict,principals=\"echo \\\"a b\\\", c\",FROM=\"10.0.0.0/8\",No-Pty {ED} name with blanks"
+        );
         assert_ne!(key(&line).identity, key(ED).identity);
         for (line, why) in [
             (format!("from=\"x {ED}"), "not closed"),
-            (format!("command=\"git-shell\" {ED}"), "`command` has no effect here, so the key would be good for everything"),
+            (
+                format!("command=\"git-shell\" {ED}"),
+                "`command` has no effect here, so the key would be good for everything",
+            ),
             (format!("restrict,COMMAND=\"x\" {ED}"), "`command`"),
             (format!("restrict,pty {ED}"), "`pty` has no effect here"),
             (format!("environment=\"A=b\" {ED}"), "`environment`"),
@@ -228,7 +268,11 @@ mod tests {
             ("restrict".to_owned(), "there is no key"),
             ("restrict ssh-ed25519".to_owned(), "missing"),
         ] {
-            assert!(parse(&line).unwrap_err().contains(why), "{line}: {:?}", parse(&line));
+            assert!(
+                parse(&line).unwrap_err().contains(why),
+                "{line}: {:?}",
+                parse(&line)
+            );
         }
     }
 
@@ -249,18 +293,38 @@ mod tests {
             ("ssh-ed25519 ====".to_owned(), "base64"),
             ("ü".to_owned(), "neither"),
         ] {
-            assert!(parse(&line).unwrap_err().contains(why), "{line}: {:?}", parse(&line));
+            assert!(
+                parse(&line).unwrap_err().contains(why),
+                "{line}: {:?}",
+                parse(&line)
+            );
         }
-        assert!(parse(&format!("restrict {}", ED.replace("ssh-ed25519", "ssh-dss"))).unwrap_err().contains("DSA"));
+        assert!(
+            parse(&format!(
+                "restrict {}",
+                ED.replace("ssh-ed25519", "ssh-dss")
+            ))
+            .unwrap_err()
+            .contains("DSA")
+        );
     }
 
     #[test]
     fn every_kind_that_the_installed_ssh_keygen_makes_is_taken() {
         let folder = tempfile::tempdir().unwrap();
-        for (kind, bits) in [("ed25519", "256"), ("rsa", "2048"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521")] {
+        for (kind, bits) in [
+            ("ed25519", "256"),
+            ("rsa", "2048"),
+            ("ecdsa", "256"),
+            ("ecdsa", "384"),
+            ("ecdsa", "521"),
+        ] {
             let path = folder.path().join(format!("{kind}{bits}"));
             #[expect(clippy::disallowed_methods, reason = "a test drives the real program")]
-            let made = std::process::Command::new("ssh-keygen").args(["-q", "-t", kind, "-b", bits, "-N", "", "-f"]).arg(&path).status();
+            let made = std::process::Command::new("ssh-keygen")
+                .args(["-q", "-t", kind, "-b", bits, "-N", "", "-f"])
+                .arg(&path)
+                .status();
             assert!(made.unwrap().success());
             let text = std::fs::read_to_string(path.with_extension("pub")).unwrap();
             assert!(matches!(parse(&text), Ok(Some(_))), "{text}");

@@ -59,11 +59,21 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(settings: &Settings, account: &Account) -> Self {
-        let files = [Some(settings.paths.authorized_keys()), settings.mounted_keys.clone()];
+        let files = [
+            Some(settings.paths.authorized_keys()),
+            settings.mounted_keys.clone(),
+        ];
         let mut origins: Vec<_> = files.into_iter().flatten().map(Origin::File).collect();
         origins.push(Origin::Variable(settings.inline_keys.clone()));
         Self {
-            sources: origins.into_iter().map(|origin| Source { origin, mark: None, text: String::new() }).collect(),
+            sources: origins
+                .into_iter()
+                .map(|origin| Source {
+                    origin,
+                    mark: None,
+                    text: String::new(),
+                })
+                .collect(),
             target: settings.paths.effective_keys(),
             account: account.clone(),
             mode: if settings.native { 0o600 } else { 0o644 },
@@ -85,13 +95,17 @@ impl Keys {
 
     /// Whether a source is not as it was when it was last read.
     pub(super) fn changed(&self) -> bool {
-        self.sources.iter().any(|source| matches!(&source.origin, Origin::File(path) if mark(path) != source.mark))
+        self.sources
+            .iter()
+            .any(|source| matches!(&source.origin, Origin::File(path) if mark(path) != source.mark))
     }
 
     /// Reads all sources, and writes the file when it is to be another one.
     pub(super) fn renew(&mut self) -> io::Result<()> {
         self.problems.clear();
-        let mut text = String::from("# Written by `quire init` from all sources of keys; changes here are lost.\n");
+        let mut text = String::from(
+            "# Written by `quire init` from all sources of keys; changes here are lost.\n",
+        );
         let mut seen = HashSet::new();
         for source in &mut self.sources {
             let name = match &source.origin {
@@ -119,7 +133,9 @@ impl Keys {
                             text.push('\n');
                         }
                     }
-                    Err(why) => self.problems.push(format!("{name}, line {}, is skipped: {why}", index + 1)),
+                    Err(why) => self
+                        .problems
+                        .push(format!("{name}, line {}, is skipped: {why}", index + 1)),
                 }
             }
         }
@@ -134,7 +150,11 @@ impl Keys {
     fn write(&self, text: &str) -> io::Result<()> {
         let beside = self.target.with_extension("new");
         let _ = fs::remove_file(&beside);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(self.mode)
+            .open(&beside)?;
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(self.mode))?;
         file.write_all(text.as_bytes())?;
         fs::rename(&beside, &self.target)
@@ -154,11 +174,16 @@ fn mark(path: &std::path::Path) -> Option<Mark> {
 fn read(path: &std::path::Path, account: &Account) -> io::Result<String> {
     let read = || {
         // A pipe of that name must not hold up the boot.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)?;
         read_file(&file)
     };
     match read() {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => as_user(account, read).map_err(|_| error)?,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            as_user(account, read).map_err(|_| error)?
+        }
         other => other,
     }
 }
@@ -180,9 +205,13 @@ fn unreadable(path: &std::path::Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
         ErrorKind::IsADirectory => {
-            format!("{path} is a folder (Docker makes one where the file to mount does not exist): no key is read from it")
+            format!(
+                "{path} is a folder (Docker makes one where the file to mount does not exist): no key is read from it"
+            )
         }
-        ErrorKind::InvalidData => format!("{path} is no file of public keys (not an ordinary file, or larger than 1 MiB): it is not read"),
+        ErrorKind::InvalidData => format!(
+            "{path} is no file of public keys (not an ordinary file, or larger than 1 MiB): it is not read"
+        ),
         _ => format!("{path} cannot be read ({error}): no change of its keys is seen"),
     }
 }
@@ -194,34 +223,81 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    const A: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
-    const B: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
-    const C: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
+    const A: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
+    const B: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
+    const C: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
 
     fn keys(folder: &Path, inline: &str) -> Keys {
         fs::create_dir_all(folder.join("runtime")).unwrap();
-        let options = Options { native: true, data: Some(folder.to_owned()), keys: Some(folder.join("mounted")), ..Options::default() };
-        let settings = Settings::new(options, |name| (name == "QUIRE_AUTHORIZED_KEYS").then(|| inline.into())).unwrap();
+        let options = Options {
+            native: true,
+            data: Some(folder.to_owned()),
+            keys: Some(folder.join("mounted")),
+            ..Options::default()
+        };
+        let settings = Settings::new(options, |name| {
+            (name == "QUIRE_AUTHORIZED_KEYS").then(|| inline.into())
+        })
+        .unwrap();
         let id = nix::unistd::Uid::effective().as_raw();
-        Keys::new(&settings, &Account { name: "git".into(), uid: id, gid: id, home: "/".into() })
+        Keys::new(
+            &settings,
+            &Account {
+                name: "git".into(),
+                uid: id,
+                gid: id,
+                home: "/".into(),
+            },
+        )
     }
 
     fn effective(keys: &Keys) -> Vec<String> {
-        fs::read_to_string(&keys.target).unwrap().lines().skip(1).map(str::to_owned).collect()
+        fs::read_to_string(&keys.target)
+            .unwrap()
+            .lines()
+            .skip(1)
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
     fn three_sources_make_one_list_without_doubles() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("authorized_keys"), format!("# mine\n{A} first\n\n{B} second\n")).unwrap();
-        fs::write(folder.path().join("mounted"), format!("\"{A} again\"\nnonsense\n")).unwrap();
+        fs::write(
+            folder.path().join("authorized_keys"),
+            format!("# mine\n{A} first\n\n{B} second\n"),
+        )
+        .unwrap();
+        fs::write(
+            folder.path().join("mounted"),
+            format!("\"{A} again\"\nnonsense\n"),
+        )
+        .unwrap();
         let mut keys = keys(folder.path(), &format!("'{C} third\n{B}'"));
         keys.renew().unwrap();
-        assert_eq!(effective(&keys), [format!("{A} first"), format!("{B} second"), format!("{C} third")]);
+        assert_eq!(
+            effective(&keys),
+            [
+                format!("{A} first"),
+                format!("{B} second"),
+                format!("{C} third")
+            ]
+        );
         assert_eq!(keys.count(), 3);
-        let [problem] = keys.problems() else { panic!("{:?}", keys.problems()) };
-        assert!(problem.contains("mounted, line 2,") && !problem.contains("nonsense"), "{problem}");
-        assert_eq!(fs::metadata(&keys.target).unwrap().permissions().mode() & 0o777, 0o600);
+        let [problem] = keys.problems() else {
+            panic!("{:?}", keys.problems())
+        };
+        assert!(
+            problem.contains("mounted, line 2,") && !problem.contains("nonsense"),
+            "{problem}"
+        );
+        assert_eq!(
+            fs::metadata(&keys.target).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
@@ -258,6 +334,10 @@ mod tests {
         fs::remove_dir(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         keys.renew().unwrap();
-        assert!(keys.problems()[0].contains("not an ordinary file"), "{:?}", keys.problems());
+        assert!(
+            keys.problems()[0].contains("not an ordinary file"),
+            "{:?}",
+            keys.problems()
+        );
     }
 }

@@ -17,7 +17,11 @@ pub(super) fn give_back() {
         // SAFETY: it is a range that is mapped from a file, cannot be written to and has no page
         // that ever was (relocations are such), so the kernel brings each page back as it was.
         unsafe {
-            libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(start),
+                end - start,
+                libc::MADV_DONTNEED,
+            );
         }
     }
 }
@@ -41,7 +45,10 @@ fn unwritten(maps: &str) -> Vec<(usize, usize)> {
 fn heading(line: &str) -> Option<Option<(usize, usize)>> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
-    let range = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    let range = (
+        usize::from_str_radix(start, 16).ok()?,
+        usize::from_str_radix(end, 16).ok()?,
+    );
     let read_only = matches!(fields.next()?, "r-xp" | "r--p");
     let of_file = fields.nth(3).is_some_and(|path| path.starts_with('/'));
     Some((read_only && of_file).then_some(range))
@@ -53,7 +60,9 @@ mod tests {
 
     #[test]
     fn only_what_lies_in_files_and_was_never_written() {
-        let map = |heading: &str, anonymous| format!("{heading}\nSize: 8 kB\nPss: 4 kB\nAnonymous: {anonymous} kB\nVmFlags: rd\n");
+        let map = |heading: &str, anonymous| {
+            format!("{heading}\nSize: 8 kB\nPss: 4 kB\nAnonymous: {anonymous} kB\nVmFlags: rd\n")
+        };
         let maps = [
             map("1000-3000 r-xp 00001000 fe:00 77    /usr/bin/x", 0),
             map("3000-4000 r--p 0 fe:00 77 /usr/bin/x", 0),
@@ -65,9 +74,16 @@ mod tests {
             map("9000-a000 r--s 0 fe:00 77 /usr/bin/x", 0),
             map("a000-c000 r--p 0 fe:00 78 /usr/lib/a b", 0),
         ];
-        assert_eq!(unwritten(&maps.concat()), [(0x1000, 0x3000), (0x3000, 0x4000), (0xa000, 0xc000)]);
-        for other in ["", "Anonymous: 0 kB", "1000-3000 r-xp 0 fe:00 77 /x", "Anonymous: 0 kB\n1000-3000 r-xp 0 fe:00 77 /x\nAnonymous: x"]
-        {
+        assert_eq!(
+            unwritten(&maps.concat()),
+            [(0x1000, 0x3000), (0x3000, 0x4000), (0xa000, 0xc000)]
+        );
+        for other in [
+            "",
+            "Anonymous: 0 kB",
+            "1000-3000 r-xp 0 fe:00 77 /x",
+            "Anonymous: 0 kB\n1000-3000 r-xp 0 fe:00 77 /x\nAnonymous: x",
+        ] {
             assert_eq!(unwritten(other), [], "{other}");
         }
     }

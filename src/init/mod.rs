@@ -48,8 +48,13 @@ use supervise::Supervisor;
 /// Runs `quire init` until it is told to stop.
 #[must_use]
 pub fn main(options: Options) -> ExitCode {
-    let Ok(output) = Output::standard_error() else { return ExitCode::FAILURE };
-    let mut report = Report { output, warnings: Vec::new() };
+    let Ok(output) = Output::standard_error() else {
+        return ExitCode::FAILURE;
+    };
+    let mut report = Report {
+        output,
+        warnings: Vec::new(),
+    };
     match run(options, &mut report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ BootError::Stopped) => {

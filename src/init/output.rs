@@ -53,12 +53,22 @@ impl Output {
                 target = again;
             }
         }
-        Ok(Self { target, buffer: vec![0; BUFFER].into(), start: 0, end: 0, dropped: 0, blocked_since: None })
+        Ok(Self {
+            target,
+            buffer: vec![0; BUFFER].into(),
+            start: 0,
+            end: 0,
+            dropped: 0,
+            blocked_since: None,
+        })
     }
 
     /// A line of `init`'s own, cut where it is too long.
     pub(super) fn say(&mut self, text: fmt::Arguments<'_>) {
-        let mut line = Line { bytes: [0; PIECE], len: 0 };
+        let mut line = Line {
+            bytes: [0; PIECE],
+            len: 0,
+        };
         let _ = line.write_fmt(text);
         for part in line.bytes[..line.len].split(|&b| b == b'\n') {
             self.line("init", part);
@@ -69,8 +79,15 @@ impl Output {
     /// One line (without its end) with its origin.
     fn line(&mut self, tag: &str, text: &[u8]) {
         if self.dropped > 0 && self.start == self.end {
-            let mut note = Line { bytes: [0; PIECE], len: 0 };
-            let _ = write!(note, "{} lines were dropped: nobody read this output", std::mem::take(&mut self.dropped));
+            let mut note = Line {
+                bytes: [0; PIECE],
+                len: 0,
+            };
+            let _ = write!(
+                note,
+                "{} lines were dropped: nobody read this output",
+                std::mem::take(&mut self.dropped)
+            );
             self.put("init", &note.bytes[..note.len]);
         }
         self.put(tag, text);
@@ -104,7 +121,11 @@ impl Output {
     pub(super) fn flush(&mut self) {
         while self.start < self.end {
             let chunk = &self.buffer[self.start..self.end.min(self.start + 4096)];
-            let written = if self.writable() { nix::unistd::write(&self.target, chunk) } else { Err(Errno::EAGAIN) };
+            let written = if self.writable() {
+                nix::unistd::write(&self.target, chunk)
+            } else {
+                Err(Errno::EAGAIN)
+            };
             match written {
                 Ok(written) => {
                     self.start += written;
@@ -136,7 +157,11 @@ impl Output {
     /// When to stop waiting for a reader, or nothing while there is room for children's lines.
     pub(super) fn full_until(&self) -> Option<Instant> {
         let room = self.buffer.len() - (self.end - self.start) >= BUFFER / 2;
-        if room { None } else { self.blocked_since.map(|since| since + PATIENCE) }
+        if room {
+            None
+        } else {
+            self.blocked_since.map(|since| since + PATIENCE)
+        }
     }
 }
 
@@ -165,7 +190,11 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(tag: &'static str) -> Self {
-        Self { tag, bytes: Box::new([0; PIECE]), len: 0 }
+        Self {
+            tag,
+            bytes: Box::new([0; PIECE]),
+            len: 0,
+        }
     }
 
     /// Reads what is there, so much at most that the others get their turn.
@@ -228,7 +257,10 @@ mod tests {
 
     #[test]
     fn every_line_is_tagged_and_harmless() {
-        assert_eq!(through(b"a\nb\r\n\nlast"), "serve | a\nserve | b\nserve | \nserve | last\n");
+        assert_eq!(
+            through(b"a\nb\r\n\nlast"),
+            "serve | a\nserve | b\nserve | \nserve | last\n"
+        );
         assert_eq!(through(b"\x1b[2Jx\ty\n"), "serve | ?[2Jx\ty\n");
         assert_eq!(through(b""), "");
     }
@@ -236,14 +268,20 @@ mod tests {
     #[test]
     fn a_long_line_comes_in_pieces_and_loses_nothing() {
         let text = through("x".repeat(PIECE * 3 + 5).as_bytes());
-        let pieces: Vec<_> = text.lines().map(|line| line.strip_prefix("serve | ").unwrap().len()).collect();
+        let pieces: Vec<_> = text
+            .lines()
+            .map(|line| line.strip_prefix("serve | ").unwrap().len())
+            .collect();
         assert_eq!(pieces, [PIECE, PIECE, PIECE, 5]);
     }
 
     #[test]
     fn thousands_of_empty_lines_fit_through() {
         let text = through(&b"\n".repeat(4000));
-        assert_eq!(text.lines().filter(|line| *line == "serve | ").count(), 4000);
+        assert_eq!(
+            text.lines().filter(|line| *line == "serve | ").count(),
+            4000
+        );
     }
 
     #[test]
@@ -267,7 +305,10 @@ mod tests {
         read.read_to_string(&mut text).unwrap();
         let arrived = text.matches(&line).count();
         assert!(
-            text.ends_with(&format!("init  | {} lines were dropped: nobody read this output\ninit  | again\n", 200 - arrived)),
+            text.ends_with(&format!(
+                "init  | {} lines were dropped: nobody read this output\ninit  | again\n",
+                200 - arrived
+            )),
             "{arrived}"
         );
         assert!(arrived > 50);

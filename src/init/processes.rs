@@ -14,9 +14,18 @@ pub(super) struct Process {
 
 /// Every process that can be seen; one that ends meanwhile is left out.
 pub(super) fn all() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))).collect()
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        parse(&String::from_utf8_lossy(
+            &fs::read(format!("/proc/{pid}/stat")).ok()?,
+        ))
+    })
+    .collect()
 }
 
 /// Reads `pid (name) state parent …`; the name may hold anything, parentheses too.
@@ -25,7 +34,12 @@ fn parse(stat: &str) -> Option<Process> {
     let (name, rest) = rest.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let zombie = matches!(fields.next()?, "Z" | "X");
-    Some(Process { pid: pid.parse().ok()?, parent: fields.next()?.parse().ok()?, name: name.to_owned(), zombie })
+    Some(Process {
+        pid: pid.parse().ok()?,
+        parent: fields.next()?.parse().ok()?,
+        name: name.to_owned(),
+        zombie,
+    })
 }
 
 /// The processes below `root`, itself not included.
@@ -33,7 +47,10 @@ pub(super) fn below(processes: &[Process], root: i32) -> Vec<&Process> {
     let mut found: Vec<&Process> = Vec::new();
     let mut parents = vec![root];
     while let Some(parent) = parents.pop() {
-        for process in processes.iter().filter(|p| p.parent == parent && p.pid != parent) {
+        for process in processes
+            .iter()
+            .filter(|p| p.parent == parent && p.pid != parent)
+        {
             parents.push(process.pid);
             found.push(process);
         }
@@ -45,8 +62,12 @@ pub(super) fn below(processes: &[Process], root: i32) -> Vec<&Process> {
 /// or the session of a listener that is gone. A session without one (an idle shared
 /// connection, a follower of a log) is nothing to wait for.
 pub(super) fn pushes(processes: &[Process], init: i32, listener: Option<i32>) -> bool {
-    let sessions = below(processes, init).into_iter().filter(|p| Some(p.pid) == listener || p.name.starts_with("sshd"));
-    sessions.flat_map(|session| below(processes, session.pid)).any(|p| p.name.starts_with("git") && !p.zombie)
+    let sessions = below(processes, init)
+        .into_iter()
+        .filter(|p| Some(p.pid) == listener || p.name.starts_with("sshd"));
+    sessions
+        .flat_map(|session| below(processes, session.pid))
+        .any(|p| p.name.starts_with("git") && !p.zombie)
 }
 
 #[cfg(test)]
@@ -54,12 +75,20 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, name: &str) -> Process {
-        Process { pid, parent, name: name.into(), zombie: false }
+        Process {
+            pid,
+            parent,
+            name: name.into(),
+            zombie: false,
+        }
     }
 
     #[test]
     fn a_name_may_hold_anything() {
-        assert_eq!(parse("12 (a) b) R (c)) S 7 1 2\n"), Some(process(12, 7, "a) b) R (c)")));
+        assert_eq!(
+            parse("12 (a) b) R (c)) S 7 1 2\n"),
+            Some(process(12, 7, "a) b) R (c)"))
+        );
         assert!(parse("12 (x) Z 7 1").unwrap().zombie);
         for torn in ["", "12", "12 (x", "12 (x) ", "12 (x) S", "x (x) S 1"] {
             assert_eq!(parse(torn), None, "{torn:?}");
@@ -74,10 +103,18 @@ mod tests {
 
     #[test]
     fn a_push_is_a_git_below_sshd() {
-        let mut all = vec![process(1, 0, "quire"), process(2, 1, "sshd"), process(3, 1, "quire"), process(4, 3, "git")];
+        let mut all = vec![
+            process(1, 0, "quire"),
+            process(2, 1, "sshd"),
+            process(3, 1, "quire"),
+            process(4, 3, "git"),
+        ];
         assert!(!pushes(&all, 1, Some(2)), "serve's own git is no push");
         all.extend([process(5, 2, "sshd"), process(6, 5, "quire")]);
-        assert!(!pushes(&all, 1, Some(2)), "a session without git is no push");
+        assert!(
+            !pushes(&all, 1, Some(2)),
+            "a session without git is no push"
+        );
         all.push(process(7, 6, "git-receive-pac"));
         assert!(pushes(&all, 1, Some(2)));
         let mut orphaned: Vec<_> = all.iter().filter(|p| p.pid != 2).cloned().collect();

@@ -45,6 +45,10 @@ pub(super) fn next(pid: i32) -> Result<Option<(i32, Exit)>, Errno> {
         return Ok(None);
     }
     // Without WUNTRACED and WCONTINUED there are just these two.
-    let exit = if libc::WIFEXITED(status) { Exit::Code(libc::WEXITSTATUS(status)) } else { Exit::Signal(libc::WTERMSIG(status)) };
+    let exit = if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status))
+    } else {
+        Exit::Signal(libc::WTERMSIG(status))
+    };
     Ok(Some((found, exit)))
 }

@@ -65,7 +65,12 @@ impl Shutdown {
     /// Begins it.
     pub(super) fn begin(now: Instant, grace: Duration) -> Self {
         let end = now + grace;
-        Self { phase: Phase::Told, soft: now + grace * 3 / 4, hard: end - MARGIN.min(grace / 8), end }
+        Self {
+            phase: Phase::Told,
+            soft: now + grace * 3 / 4,
+            hard: end - MARGIN.min(grace / 8),
+            end,
+        }
     }
 
     /// Whether it is of interest now if a push is in progress: finding out costs a walk.
@@ -99,7 +104,11 @@ impl Shutdown {
             }
             Phase::Sshd => !left.sshd || now >= self.soft,
             Phase::Rest { since } => {
-                return if now >= self.hard.min(since + LEFTOVERS) { Act::KillRest } else { Act::Wait };
+                return if now >= self.hard.min(since + LEFTOVERS) {
+                    Act::KillRest
+                } else {
+                    Act::Wait
+                };
             }
         };
         if rest {
@@ -115,7 +124,12 @@ mod tests {
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(8);
-    const ALL: Left = Left { serve: true, sshd: true, pushes: false, any: true };
+    const ALL: Left = Left {
+        serve: true,
+        sshd: true,
+        pushes: false,
+        any: true,
+    };
 
     #[test]
     fn serve_goes_first_then_sshd_then_the_rest() {
@@ -123,22 +137,40 @@ mod tests {
         let mut shutdown = Shutdown::begin(now, GRACE);
         assert_eq!(shutdown.step(now, ALL), Act::TermServe);
         assert_eq!(shutdown.step(now, ALL), Act::Wait);
-        let left = Left { serve: false, ..ALL };
+        let left = Left {
+            serve: false,
+            ..ALL
+        };
         assert_eq!(shutdown.step(now, left), Act::TermSshd);
         assert_eq!(shutdown.step(now, left), Act::Wait);
-        let left = Left { sshd: false, ..left };
+        let left = Left {
+            sshd: false,
+            ..left
+        };
         assert_eq!(shutdown.step(now, left), Act::TermRest);
         assert_eq!(shutdown.step(now, left), Act::Wait);
         assert_eq!(shutdown.step(now + LEFTOVERS, left), Act::KillRest);
-        assert_eq!(shutdown.step(now + LEFTOVERS, Left { any: false, ..left }), Act::Leave);
+        assert_eq!(
+            shutdown.step(now + LEFTOVERS, Left { any: false, ..left }),
+            Act::Leave
+        );
     }
 
     #[test]
     fn it_leaves_the_moment_all_are_gone() {
         let now = Instant::now();
         let mut shutdown = Shutdown::begin(now, GRACE);
-        let left = Left { serve: false, sshd: false, pushes: false, any: false };
-        assert_eq!(shutdown.step(now, left), Act::TermRest, "one round to all, in case something is not our child");
+        let left = Left {
+            serve: false,
+            sshd: false,
+            pushes: false,
+            any: false,
+        };
+        assert_eq!(
+            shutdown.step(now, left),
+            Act::TermRest,
+            "one round to all, in case something is not our child"
+        );
         assert_eq!(shutdown.step(now, left), Act::Leave);
     }
 
@@ -146,22 +178,53 @@ mod tests {
     fn pushes_hold_sshd_until_they_are_done() {
         let now = Instant::now();
         let mut shutdown = Shutdown::begin(now, GRACE);
-        let left = Left { serve: false, pushes: true, ..ALL };
+        let left = Left {
+            serve: false,
+            pushes: true,
+            ..ALL
+        };
         assert_eq!(shutdown.step(now, left), Act::Wait);
         assert!(shutdown.asks_for_pushes());
         assert_eq!(shutdown.step(now + GRACE / 2, left), Act::Wait);
-        assert_eq!(shutdown.step(now + GRACE / 2, Left { pushes: false, ..left }), Act::TermSshd);
+        assert_eq!(
+            shutdown.step(
+                now + GRACE / 2,
+                Left {
+                    pushes: false,
+                    ..left
+                }
+            ),
+            Act::TermSshd
+        );
         assert!(!shutdown.asks_for_pushes());
     }
 
     #[test]
     fn what_hangs_is_told_again_then_killed_then_left() {
-        for hanging in [ALL, Left { serve: false, pushes: true, ..ALL }, Left { serve: false, ..ALL }] {
+        for hanging in [
+            ALL,
+            Left {
+                serve: false,
+                pushes: true,
+                ..ALL
+            },
+            Left {
+                serve: false,
+                ..ALL
+            },
+        ] {
             let now = Instant::now();
             let mut shutdown = Shutdown::begin(now, GRACE);
             while shutdown.step(now, hanging) != Act::Wait {}
-            assert_eq!(shutdown.step(now + GRACE * 3 / 4 - Duration::from_millis(1), hanging), Act::Wait);
-            assert_eq!(shutdown.step(now + GRACE * 3 / 4, hanging), Act::TermRest, "{hanging:?}");
+            assert_eq!(
+                shutdown.step(now + GRACE * 3 / 4 - Duration::from_millis(1), hanging),
+                Act::Wait
+            );
+            assert_eq!(
+                shutdown.step(now + GRACE * 3 / 4, hanging),
+                Act::TermRest,
+                "{hanging:?}"
+            );
             assert_eq!(shutdown.step(now + GRACE * 3 / 4, hanging), Act::Wait);
             assert_eq!(shutdown.step(now + GRACE - MARGIN, hanging), Act::KillRest);
             assert_eq!(shutdown.step(now + GRACE, hanging), Act::Leave);
@@ -174,13 +237,20 @@ mod tests {
         let mut shutdown = Shutdown::begin(now, grace);
         while shutdown.step(now, ALL) != Act::Wait {}
         assert_eq!(shutdown.step(now + grace * 3 / 4, ALL), Act::TermRest);
-        assert_eq!(shutdown.step(now + grace * 3 / 4, ALL), Act::Wait, "TERM is given some time");
+        assert_eq!(
+            shutdown.step(now + grace * 3 / 4, ALL),
+            Act::Wait,
+            "TERM is given some time"
+        );
         assert_eq!(shutdown.step(now + grace * 7 / 8, ALL), Act::KillRest);
     }
 
     #[test]
     fn no_grace_at_all_leaves_at_once() {
         let now = Instant::now();
-        assert_eq!(Shutdown::begin(now, Duration::ZERO).step(now, ALL), Act::Leave);
+        assert_eq!(
+            Shutdown::begin(now, Duration::ZERO).step(now, ALL),
+            Act::Leave
+        );
     }
 }

@@ -24,7 +24,11 @@ impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
         let (wake, far) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let signals = Self { wake, stop: Arc::default(), hang_up: Arc::default() };
+        let signals = Self {
+            wake,
+            stop: Arc::default(),
+            hang_up: Arc::default(),
+        };
         // The flag first: whoever sees the byte must see the flag.
         for signal in [SIGTERM, SIGINT, SIGQUIT] {
             flag::register(signal, Arc::clone(&signals.stop))?;

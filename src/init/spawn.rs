@@ -16,7 +16,8 @@ use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, setgid, setgroups, setsid, setuid,
+    ForkResult, Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, setgid,
+    setgroups, setsid, setuid,
 };
 
 /// A user that a program runs as, with all its groups.
@@ -54,15 +55,26 @@ impl Program {
         }
         let mut variables = Vec::new();
         for (name, value) in environment {
-            variables.push(CString::new([name.as_ref().as_bytes(), b"=", value.as_ref().as_bytes()].concat())?);
+            variables.push(CString::new(
+                [name.as_ref().as_bytes(), b"=", value.as_ref().as_bytes()].concat(),
+            )?);
         }
-        Ok(Self { path: word(path.as_os_str())?, arguments: words, environment: variables, identity: None })
+        Ok(Self {
+            path: word(path.as_os_str())?,
+            arguments: words,
+            environment: variables,
+            identity: None,
+        })
     }
 
     /// The same program, as somebody else, and barred from gaining privileges.
     pub(super) fn run_as(mut self, identity: &Identity) -> Self {
         let groups = identity.groups.iter().copied().map(Gid::from_raw).collect();
-        self.identity = Some((Uid::from_raw(identity.uid), Gid::from_raw(identity.gid), groups));
+        self.identity = Some((
+            Uid::from_raw(identity.uid),
+            Gid::from_raw(identity.gid),
+            groups,
+        ));
         self
     }
 }
@@ -76,7 +88,9 @@ pub(super) struct Spawner {
 impl Spawner {
     /// Opens what every start needs.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { null: File::open("/dev/null")? })
+        Ok(Self {
+            null: File::open("/dev/null")?,
+        })
     }
 
     /// Starts the program, both its outputs going to `output`. It gets TERM should `init` die.
@@ -86,13 +100,24 @@ impl Spawner {
         let parent = Pid::this();
         // A signal that comes before the program has taken over must wait for it: our handlers would eat it.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        #[expect(unsafe_code, reason = "std's Command wants to wait for its own children")]
+        #[expect(
+            unsafe_code,
+            reason = "std's Command wants to wait for its own children"
+        )]
         // SAFETY: `init` has one thread, so the child may do whatever the parent might: no lock is held by another.
         let forked = unsafe { fork() };
         if let Ok(ForkResult::Child) = forked {
             let Err(errno) = self.become_program(program, output, parent);
-            let _ = writeln!(io::stderr(), "cannot start {}: {}", program.path.to_string_lossy(), errno.desc());
-            #[expect(unsafe_code, reason = "the parent's exit handlers and buffers are not the child's to run")]
+            let _ = writeln!(
+                io::stderr(),
+                "cannot start {}: {}",
+                program.path.to_string_lossy(),
+                errno.desc()
+            );
+            #[expect(
+                unsafe_code,
+                reason = "the parent's exit handlers and buffers are not the child's to run"
+            )]
             // SAFETY: it ends the process and runs nothing.
             unsafe {
                 libc::_exit(127)
@@ -106,7 +131,12 @@ impl Spawner {
     }
 
     /// The child's way from the fork to the program.
-    fn become_program(&self, program: &Program, output: BorrowedFd<'_>, parent: Pid) -> Result<Infallible, Errno> {
+    fn become_program(
+        &self,
+        program: &Program,
+        output: BorrowedFd<'_>,
+        parent: Pid,
+    ) -> Result<Infallible, Errno> {
         dup2_stdin(&self.null)?;
         dup2_stdout(output)?;
         dup2_stderr(output)?;
@@ -125,7 +155,9 @@ impl Spawner {
             return Err(Errno::ESRCH);
         }
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-        for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        for signal in
+            Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
+        {
             #[expect(unsafe_code, reason = "a program starts with the default actions")]
             // SAFETY: the default action runs no code of ours.
             unsafe {

@@ -120,14 +120,24 @@ impl Status {
     /// # Errors
     /// When there is none, or it is not one.
     pub fn read(path: &Path) -> Result<Self, StatusError> {
-        let bytes = std::fs::read(path).map_err(|source| StatusError::Read { path: path.to_owned(), source })?;
-        serde_json::from_slice(&bytes).map_err(|source| StatusError::Parse { path: path.to_owned(), source })
+        let bytes = std::fs::read(path).map_err(|source| StatusError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| StatusError::Parse {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Whether every child is running.
     #[must_use]
     pub fn all_running(&self) -> bool {
-        !self.children.is_empty() && self.children.values().all(|child| child.state == ChildState::Running)
+        !self.children.is_empty()
+            && self
+                .children
+                .values()
+                .all(|child| child.state == ChildState::Running)
     }
 }
 
@@ -165,6 +175,9 @@ mod tests {
         let path = folder.path().join("status.json");
         assert!(matches!(Status::read(&path), Err(StatusError::Read { .. })));
         std::fs::write(&path, "{\"pid\":").unwrap();
-        assert!(matches!(Status::read(&path), Err(StatusError::Parse { .. })));
+        assert!(matches!(
+            Status::read(&path),
+            Err(StatusError::Parse { .. })
+        ));
     }
 }

@@ -87,14 +87,19 @@ struct StatusFile {
 impl StatusFile {
     fn write(&mut self, status: &Status, output: &mut Output) {
         self.bytes.clear();
-        let written = serde_json::to_writer(&mut self.bytes, status).map_err(io::Error::from).and_then(|()| {
-            File::create(&self.beside)?.write_all(&self.bytes)?;
-            std::fs::rename(&self.beside, &self.path)
-        });
+        let written = serde_json::to_writer(&mut self.bytes, status)
+            .map_err(io::Error::from)
+            .and_then(|()| {
+                File::create(&self.beside)?.write_all(&self.bytes)?;
+                std::fs::rename(&self.beside, &self.path)
+            });
         if let Err(error) = &written
             && !self.failed
         {
-            output.say(format_args!("warning: cannot write {}: {error}", self.path.display()));
+            output.say(format_args!(
+                "warning: cannot write {}: {error}",
+                self.path.display()
+            ));
         }
         self.failed = written.is_err();
     }
@@ -102,8 +107,16 @@ impl StatusFile {
 
 fn child(name: &'static str, program: Program, now: Instant) -> Result<Child, BootError> {
     let (reader, writer) = io::pipe().map_err(BootError::system("make a pipe"))?;
-    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(BootError::system("set up a pipe"))?;
-    Ok(Child { name, program, life: Life::new(now), reader: reader.into(), writer, lines: Lines::new(name) })
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(BootError::system("set up a pipe"))?;
+    Ok(Child {
+        name,
+        program,
+        life: Life::new(now),
+        reader: reader.into(),
+        writer,
+        lines: Lines::new(name),
+    })
 }
 
 impl<'a> Supervisor<'a> {
@@ -123,7 +136,10 @@ impl<'a> Supervisor<'a> {
             signals,
             spawner,
             output: &mut report.output,
-            children: [child("sshd", ready.sshd, now)?, child("serve", ready.serve, now)?],
+            children: [
+                child("sshd", ready.sshd, now)?,
+                child("serve", ready.serve, now)?,
+            ],
             keys: ready.keys,
             keys_at: now,
             greeting: ready.greeting,
@@ -135,11 +151,18 @@ impl<'a> Supervisor<'a> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 phase: Phase::Starting,
                 started_at,
-                children: ["sshd", "serve"].map(|name| (name.to_owned(), ChildStatus::default())).into(),
+                children: ["sshd", "serve"]
+                    .map(|name| (name.to_owned(), ChildStatus::default()))
+                    .into(),
                 keys: 0,
                 warnings: std::mem::take(&mut report.warnings),
             },
-            status_file: StatusFile { beside: path.with_extension("new"), path, bytes: Vec::with_capacity(4096), failed: false },
+            status_file: StatusFile {
+                beside: path.with_extension("new"),
+                path,
+                bytes: Vec::with_capacity(4096),
+                failed: false,
+            },
             changed: true,
             chance: (started_at.0.unsigned_abs() as u32 ^ std::process::id()) | 1,
             terminal: io::stderr().is_terminal(),
@@ -185,7 +208,8 @@ impl<'a> Supervisor<'a> {
             }
         }
         if self.signals.stop_asked() && self.shutdown.is_none() {
-            self.output.say(format_args!("stopping, within {:?}", self.settings.grace));
+            self.output
+                .say(format_args!("stopping, within {:?}", self.settings.grace));
             self.shutdown = Some(Shutdown::begin(now, self.settings.grace));
             self.status.phase = Phase::Stopping;
             self.changed = true;
@@ -218,7 +242,11 @@ impl<'a> Supervisor<'a> {
                 Ok(pid) => child.life.started(pid, Instant::now()),
                 Err(errno) => {
                     let delay = child.life.ended(None, now, chance).unwrap_or_default();
-                    self.output.say(format_args!("cannot start {}: {}; trying again in {delay:.1?}", child.name, errno.desc()));
+                    self.output.say(format_args!(
+                        "cannot start {}: {}; trying again in {delay:.1?}",
+                        child.name,
+                        errno.desc()
+                    ));
                 }
             }
             if let Some(status) = self.status.children.get_mut(child.name) {
@@ -239,7 +267,11 @@ impl<'a> Supervisor<'a> {
             self.status.phase = Phase::Running;
             self.changed = true;
             self.publish();
-            self.output.say(format_args!("{} ({} keys)", self.greeting, self.keys.count()));
+            self.output.say(format_args!(
+                "{} ({} keys)",
+                self.greeting,
+                self.keys.count()
+            ));
             if self.keys.count() == 0 {
                 let (file, other) = key_hint(self.settings);
                 self.output.say(format_args!(
@@ -256,19 +288,30 @@ impl<'a> Supervisor<'a> {
         if self.status.phase != Phase::Starting {
             return None;
         }
-        let since = |child: &Child| if let State::Running { since, .. } = child.life.state() { Some(since) } else { None };
+        let since = |child: &Child| {
+            if let State::Running { since, .. } = child.life.state() {
+                Some(since)
+            } else {
+                None
+            }
+        };
         Some(since(&self.children[SSHD])?.max(since(&self.children[SERVE])?) + SETTLED)
     }
 
     fn renew_keys(&mut self) {
         if let Err(error) = self.keys.renew() {
-            self.output.say(format_args!("warning: cannot renew the keys that sshd reads: {error}; the former ones stay"));
+            self.output.say(format_args!(
+                "warning: cannot renew the keys that sshd reads: {error}; the former ones stay"
+            ));
             return;
         }
         for problem in self.keys.problems() {
             self.output.say(format_args!("warning: {problem}"));
         }
-        self.output.say(format_args!("keys read again: {} may connect", self.keys.count()));
+        self.output.say(format_args!(
+            "keys read again: {} may connect",
+            self.keys.count()
+        ));
         self.show_keys();
     }
 
@@ -300,7 +343,11 @@ impl<'a> Supervisor<'a> {
 
     /// Waits for a signal, output, a reader of ours, or the next point in time.
     fn wait(&self, now: Instant) {
-        let reading = if self.reads(now) { PollFlags::POLLIN } else { PollFlags::empty() };
+        let reading = if self.reads(now) {
+            PollFlags::POLLIN
+        } else {
+            PollFlags::empty()
+        };
         let (pending, writing) = match self.output.pending() {
             Some(fd) => (fd, PollFlags::POLLOUT),
             None => (self.signals.fd(), PollFlags::POLLIN),
@@ -313,16 +360,37 @@ impl<'a> Supervisor<'a> {
         ];
         let until = self.next_time(now).saturating_duration_since(now);
         // Rounded up: a millisecond too early would be a turn for nothing.
-        let millis = if self.remaining == Remaining::More { 0 } else { until.as_nanos().div_ceil(1_000_000) };
-        let _ = poll(&mut fds, PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX)));
+        let millis = if self.remaining == Remaining::More {
+            0
+        } else {
+            until.as_nanos().div_ceil(1_000_000)
+        };
+        let _ = poll(
+            &mut fds,
+            PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX)),
+        );
     }
 
     fn next_time(&self, now: Instant) -> Instant {
-        let mut next = if self.shutdown.is_some() { now + STOPPING_EVERY } else { self.keys_at };
-        for time in self.children.iter().filter_map(|child| child.life.wakes_at()) {
+        let mut next = if self.shutdown.is_some() {
+            now + STOPPING_EVERY
+        } else {
+            self.keys_at
+        };
+        for time in self
+            .children
+            .iter()
+            .filter_map(|child| child.life.wakes_at())
+        {
             next = next.min(time);
         }
-        for time in [self.ready_at(), self.output.full_until().filter(|until| *until > now)].into_iter().flatten() {
+        for time in [
+            self.ready_at(),
+            self.output.full_until().filter(|until| *until > now),
+        ]
+        .into_iter()
+        .flatten()
+        {
             next = next.min(time);
         }
         next
@@ -344,18 +412,32 @@ impl<'a> Supervisor<'a> {
 
     fn reap(&mut self) {
         let mut ends = [None; 2];
-        let pids = [self.children[SSHD].life.pid(), self.children[SERVE].life.pid()];
+        let pids = [
+            self.children[SSHD].life.pid(),
+            self.children[SERVE].life.pid(),
+        ];
         let mut ended = |pid, exit| {
             if let Some(index) = pids.iter().position(|own| *own == Some(pid)) {
                 ends[index] = Some(exit);
             }
         };
         if self.settings.leave_zombies {
-            for (pid, exit) in pids.into_iter().flatten().filter_map(|pid| reap::next(pid).ok().flatten()) {
+            for (pid, exit) in pids
+                .into_iter()
+                .flatten()
+                .filter_map(|pid| reap::next(pid).ok().flatten())
+            {
                 ended(pid, exit);
             }
-            self.remaining =
-                if ends.iter().zip(pids).all(|(end, pid)| end.is_some() || pid.is_none()) { Remaining::None } else { Remaining::Alive };
+            self.remaining = if ends
+                .iter()
+                .zip(pids)
+                .all(|(end, pid)| end.is_some() || pid.is_none())
+            {
+                Remaining::None
+            } else {
+                Remaining::Alive
+            };
         } else {
             self.remaining = reap::round(ended);
         }
@@ -387,12 +469,24 @@ impl<'a> Supervisor<'a> {
 
     /// One step of the way out; true when there is nothing left to do.
     fn stop_step(&mut self, now: Instant) -> bool {
-        let Some(mut shutdown) = self.shutdown.take() else { return true };
-        let (sshd, serve) = (self.children[SSHD].life.pid(), self.children[SERVE].life.pid());
+        let Some(mut shutdown) = self.shutdown.take() else {
+            return true;
+        };
+        let (sshd, serve) = (
+            self.children[SSHD].life.pid(),
+            self.children[SERVE].life.pid(),
+        );
         let me = getpid().as_raw();
         let done = loop {
-            let pushes = shutdown.asks_for_pushes() && serve.is_none() && processes::pushes(&processes::all(), me, sshd);
-            let left = Left { serve: serve.is_some(), sshd: sshd.is_some(), pushes, any: self.remaining != Remaining::None };
+            let pushes = shutdown.asks_for_pushes()
+                && serve.is_none()
+                && processes::pushes(&processes::all(), me, sshd);
+            let left = Left {
+                serve: serve.is_some(),
+                sshd: sshd.is_some(),
+                pushes,
+                any: self.remaining != Remaining::None,
+            };
             match shutdown.step(now, left) {
                 Act::TermServe => serve.into_iter().for_each(|pid| send(pid, Signal::SIGTERM)),
                 Act::TermSshd => sshd.into_iter().for_each(|pid| send(pid, Signal::SIGTERM)),
@@ -406,7 +500,8 @@ impl<'a> Supervisor<'a> {
             }
         };
         if done && self.remaining != Remaining::None {
-            self.output.say(format_args!("the grace is over: what is left is killed"));
+            self.output
+                .say(format_args!("the grace is over: what is left is killed"));
             send_to_all(me, Signal::SIGKILL);
         }
         self.shutdown = Some(shutdown);

@@ -36,8 +36,18 @@ impl Said {
 
     /// Its words as part of one line.
     pub(super) fn words(&self) -> String {
-        let words = self.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-        if words.is_empty() { self.exit.to_string() } else { words.chars().take(600).collect() }
+        let words = self
+            .text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ");
+        if words.is_empty() {
+            self.exit.to_string()
+        } else {
+            words.chars().take(600).collect()
+        }
     }
 }
 
@@ -50,11 +60,24 @@ pub(super) struct Tools<'a> {
 
 impl Tools<'_> {
     /// Runs a program to its end.
-    pub(super) fn run(self, name: &'static str, path: &Path, arguments: &[&OsStr]) -> Result<Said, BootError> {
-        let environment = [("PATH", super::settings::SEARCH_PATH), ("HOME", "/"), ("LC_ALL", "C.UTF-8")];
-        let program = Program::new(path, arguments.iter().copied(), environment).map_err(BootError::system("run a program"))?;
+    pub(super) fn run(
+        self,
+        name: &'static str,
+        path: &Path,
+        arguments: &[&OsStr],
+    ) -> Result<Said, BootError> {
+        let environment = [
+            ("PATH", super::settings::SEARCH_PATH),
+            ("HOME", "/"),
+            ("LC_ALL", "C.UTF-8"),
+        ];
+        let program = Program::new(path, arguments.iter().copied(), environment)
+            .map_err(BootError::system("run a program"))?;
         let (read, write) = std::io::pipe().map_err(BootError::system("make a pipe"))?;
-        let pid = self.spawner.start(&program, write.as_fd()).map_err(BootError::system("start a process"))?;
+        let pid = self
+            .spawner
+            .start(&program, write.as_fd())
+            .map_err(BootError::system("start a process"))?;
         drop(write);
         let deadline = Instant::now() + DEADLINE;
         let mut bytes = Vec::new();
@@ -63,16 +86,28 @@ impl Tools<'_> {
                 break Some(BootError::Stopped);
             }
             if Instant::now() >= deadline {
-                break Some(BootError::Tool { program: name, says: "it does not end".into() });
+                break Some(BootError::Tool {
+                    program: name,
+                    says: "it does not end".into(),
+                });
             }
-            let mut fds = [PollFd::new(self.signals.fd(), PollFlags::POLLIN), PollFd::new(read.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(self.signals.fd(), PollFlags::POLLIN),
+                PollFd::new(read.as_fd(), PollFlags::POLLIN),
+            ];
             let _ = poll(&mut fds, PollTimeout::from(1000u16));
             let readable = fds[1].any() == Some(true);
             self.signals.clear();
             let mut buffer = [0; 4096];
-            match if readable { nix::unistd::read(&read, &mut buffer) } else { Err(Errno::EAGAIN) } {
+            match if readable {
+                nix::unistd::read(&read, &mut buffer)
+            } else {
+                Err(Errno::EAGAIN)
+            } {
                 Ok(0) => break None,
-                Ok(n) => bytes.extend_from_slice(&buffer[..n.min(LONGEST - bytes.len().min(LONGEST))]),
+                Ok(n) => {
+                    bytes.extend_from_slice(&buffer[..n.min(LONGEST - bytes.len().min(LONGEST))])
+                }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(_) => break None,
             }
@@ -83,7 +118,10 @@ impl Tools<'_> {
         let exit = self.wait(pid, deadline);
         match interrupted {
             Some(error) => Err(error),
-            None => Ok(Said { exit, text: String::from_utf8_lossy(&bytes).into_owned() }),
+            None => Ok(Said {
+                exit,
+                text: String::from_utf8_lossy(&bytes).into_owned(),
+            }),
         }
     }
 
@@ -108,7 +146,12 @@ impl Tools<'_> {
 /// Where a program is installed.
 pub(super) fn find(program: &'static str, package: &'static str) -> Result<PathBuf, BootError> {
     let inherited = std::env::var("PATH").unwrap_or_default();
-    let folders = super::settings::SEARCH_PATH.split(':').chain(inherited.split(':'));
-    let found = folders.filter(|folder| folder.starts_with('/')).map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
+    let folders = super::settings::SEARCH_PATH
+        .split(':')
+        .chain(inherited.split(':'));
+    let found = folders
+        .filter(|folder| folder.starts_with('/'))
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.is_file());
     found.ok_or(BootError::NoProgram { program, package })
 }

@@ -48,7 +48,12 @@ pub(super) struct Volume {
 }
 
 /// Makes the data folder usable, or says why it is not.
-pub(super) fn prepare(settings: &Settings, account: &Account, signals: &Signals, report: &mut Report) -> Result<Volume, BootError> {
+pub(super) fn prepare(
+    settings: &Settings,
+    account: &Account,
+    signals: &Signals,
+    report: &mut Report,
+) -> Result<Volume, BootError> {
     let data = settings.paths.data();
     if !settings.native {
         warn_unless_mounted(data, report);
@@ -61,11 +66,17 @@ pub(super) fn prepare(settings: &Settings, account: &Account, signals: &Signals,
     }
     let probed = as_user(account, || probe(data, account))??;
     if !probed {
-        report.warn(format!("the volume {} is full: fetching works, pushes will fail until there is room", data.display()));
+        report.warn(format!(
+            "the volume {} is full: fetching works, pushes will fail until there is room",
+            data.display()
+        ));
     }
     let lock = as_user(account, || lock(data))??;
     as_user(account, || layout(settings, fresh))??;
-    Ok(Volume { on_network, _lock: lock })
+    Ok(Volume {
+        on_network,
+        _lock: lock,
+    })
 }
 
 /// Does something with the rights of the account: on a file system where root is nobody, it is only
@@ -86,41 +97,70 @@ pub(super) fn as_user<T>(account: &Account, act: impl FnOnce() -> T) -> Result<T
 fn warn_unless_mounted(data: &Path, report: &mut Report) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if !mounted(data, &mounts) {
-        report.warn(format!("no volume is mounted at {}: everything is lost with the container; mount one there", data.display()));
+        report.warn(format!(
+            "no volume is mounted at {}: everything is lost with the container; mount one there",
+            data.display()
+        ));
     }
 }
 
 /// Whether the path lies on a mount of its own, not on the container's root.
 fn mounted(path: &Path, mountinfo: &str) -> bool {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| point.replace("\\040", " "));
-    let nearest = points.filter(|point| path.starts_with(point)).max_by_key(String::len);
+    let points = mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| point.replace("\\040", " "));
+    let nearest = points
+        .filter(|point| path.starts_with(point))
+        .max_by_key(String::len);
     nearest.is_some_and(|point| point != "/")
 }
 
-fn make_data_folder(settings: &Settings, account: &Account, report: &mut Report) -> Result<(), BootError> {
+fn make_data_folder(
+    settings: &Settings,
+    account: &Account,
+    report: &mut Report,
+) -> Result<(), BootError> {
     let data = settings.paths.data();
     let folder = match fs::metadata(data) {
         Ok(folder) => folder,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(0o750).create(data).map_err(|error| unwritable(error, data, account))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(data)
+                .map_err(|error| unwritable(error, data, account))?;
             report.say(format_args!("made the data folder {}", data.display()));
             return Ok(());
         }
         Err(error) => return Err(BootError::io("look at", data)(error)),
     };
     if !folder.is_dir() {
-        return Err(BootError::NotFolder { path: data.to_owned() });
+        return Err(BootError::NotFolder {
+            path: data.to_owned(),
+        });
     }
     if settings.native && folder.uid() != account.uid {
-        return Err(BootError::Owner { path: data.to_owned(), owner: folder.uid(), uid: account.uid });
+        return Err(BootError::Owner {
+            path: data.to_owned(),
+            owner: folder.uid(),
+            uid: account.uid,
+        });
     }
     Ok(())
 }
 
 fn network(data: &Path, report: &mut Report) -> bool {
-    let Ok(found) = statfs(data) else { return false };
+    let Ok(found) = statfs(data) else {
+        return false;
+    };
     let magic = found.filesystem_type().0;
-    let Some((_, name)) = NETWORK.iter().find(|(number, _)| *number == magic & 0xFFFF_FFFF) else { return false };
+    let Some((_, name)) = NETWORK
+        .iter()
+        .find(|(number, _)| *number == magic & 0xFFFF_FFFF)
+    else {
+        return false;
+    };
     report.warn(format!(
         "{} lies on {name}, on which SQLite's write-ahead log is not safe: a rollback journal is used; a local disk is faster",
         data.display()
@@ -131,16 +171,29 @@ fn network(data: &Path, report: &mut Report) -> bool {
 /// A step of the walk through the volume.
 enum Walk {
     /// Look at this entry; so many levels below it are looked at in any case, or all of them.
-    Enter { path: PathBuf, look: usize, all: bool },
+    Enter {
+        path: PathBuf,
+        look: usize,
+        all: bool,
+    },
     /// Give this entry away. A folder goes after what is in it, so a walk that is cut off is found unfinished at the next boot.
     Give(PathBuf),
 }
 
 /// Gives what belongs to somebody else to the account.
-fn give_to(data: &Path, account: &Account, signals: &Signals, report: &mut Report) -> Result<(), BootError> {
+fn give_to(
+    data: &Path,
+    account: &Account,
+    signals: &Signals,
+    report: &mut Report,
+) -> Result<(), BootError> {
     let mut changed = 0u64;
     let mut refused: Option<(PathBuf, io::Error, u64)> = None;
-    let mut stack = vec![Walk::Enter { path: data.to_owned(), look: LOOK, all: false }];
+    let mut stack = vec![Walk::Enter {
+        path: data.to_owned(),
+        look: LOOK,
+        all: false,
+    }];
     while let Some(step) = stack.pop() {
         if signals.stop_asked() {
             return Err(BootError::Stopped);
@@ -151,7 +204,9 @@ fn give_to(data: &Path, account: &Account, signals: &Signals, report: &mut Repor
                 Err(error) => refused.get_or_insert((path, error, 0)).2 += 1,
             },
             Walk::Enter { path, look, all } => {
-                let Ok(found) = fs::symlink_metadata(&path) else { continue };
+                let Ok(found) = fs::symlink_metadata(&path) else {
+                    continue;
+                };
                 let wrong = found.uid() != account.uid || found.gid() != account.gid;
                 // The volume's own folder being wrong says nothing about what is in it.
                 let all = all || (wrong && look < LOOK);
@@ -160,13 +215,22 @@ fn give_to(data: &Path, account: &Account, signals: &Signals, report: &mut Repor
                     stack.push(Walk::Give(path));
                 }
                 for entry in entries.into_iter().flatten().flatten().flatten() {
-                    stack.push(Walk::Enter { path: entry.path(), look: look.saturating_sub(1), all });
+                    stack.push(Walk::Enter {
+                        path: entry.path(),
+                        look: look.saturating_sub(1),
+                        all,
+                    });
                 }
             }
         }
     }
     if changed > 0 {
-        report.say(format_args!("gave {changed} entries of {} to {}:{}", data.display(), account.uid, account.gid));
+        report.say(format_args!(
+            "gave {changed} entries of {} to {}:{}",
+            data.display(),
+            account.uid,
+            account.gid
+        ));
     }
     if let Some((path, error, count)) = refused {
         report.warn(format!(
@@ -182,23 +246,47 @@ fn give_to(data: &Path, account: &Account, signals: &Signals, report: &mut Repor
 /// Whether there is room; an error where the account cannot write at all.
 fn probe(data: &Path, account: &Account) -> Result<bool, BootError> {
     let path = data.join(format!(".probe-{}", std::process::id()));
-    let written =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).and_then(|mut file| file.write_all(b"quire"));
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|mut file| file.write_all(b"quire"));
     let removed = fs::remove_file(&path);
     match written.and(removed) {
         Ok(()) => Ok(true),
-        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Ok(false),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ) =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(unwritable(error, data, account)),
     }
 }
 
 fn unwritable(error: io::Error, data: &Path, account: &Account) -> BootError {
     match error.kind() {
-        ErrorKind::ReadOnlyFilesystem => BootError::ReadOnly { path: data.to_owned() },
+        ErrorKind::ReadOnlyFilesystem => BootError::ReadOnly {
+            path: data.to_owned(),
+        },
         ErrorKind::PermissionDenied => {
-            let nearest = data.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
-            let (path, owner, mode) = nearest.map_or((data, 0, 0), |(path, found)| (path, found.uid(), found.mode() & 0o7777));
-            BootError::NotWritable { path: path.to_owned(), uid: account.uid, gid: account.gid, owner, mode }
+            let nearest = data
+                .ancestors()
+                .find_map(|path| Some((path, fs::metadata(path).ok()?)));
+            let (path, owner, mode) = nearest.map_or((data, 0, 0), |(path, found)| {
+                (path, found.uid(), found.mode() & 0o7777)
+            });
+            BootError::NotWritable {
+                path: path.to_owned(),
+                uid: account.uid,
+                gid: account.gid,
+                owner,
+                mode,
+            }
         }
         _ => BootError::io("write to", data)(error),
     }
@@ -207,14 +295,30 @@ fn unwritable(error: io::Error, data: &Path, account: &Account) -> BootError {
 /// One `init` at a time. Where the file system knows no locks, there is none.
 fn lock(data: &Path) -> Result<Option<Flock<File>>, BootError> {
     let path = data.join("init.lock");
-    let file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path) {
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+    {
         Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(BootError::io("open", path)(error)),
     };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Err(BootError::Locked { path: data.to_owned() }),
+        Err((_, Errno::EWOULDBLOCK)) => Err(BootError::Locked {
+            path: data.to_owned(),
+        }),
         Err(_) => Ok(None),
     }
 }
@@ -259,7 +363,10 @@ mod tests {
         assert!(mounted(Path::new("/var/quire/deeper"), table));
         assert!(!mounted(Path::new("/var/quirex"), table));
         assert!(!mounted(Path::new("/srv"), table));
-        assert!(mounted(Path::new("/a b/c"), "3 1 8:1 /v /a\\040b rw - ext4 /dev/x rw\n"));
+        assert!(mounted(
+            Path::new("/a b/c"),
+            "3 1 8:1 /v /a\\040b rw - ext4 /dev/x rw\n"
+        ));
         assert!(!mounted(Path::new("/srv"), ""));
     }
 
@@ -267,16 +374,26 @@ mod tests {
     fn the_layout_is_made_once_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("a/data");
-        let options = super::super::settings::Options { native: true, data: Some(data.clone()), ..Default::default() };
+        let options = super::super::settings::Options {
+            native: true,
+            data: Some(data.clone()),
+            ..Default::default()
+        };
         let settings = Settings::new(options, |_| None).unwrap();
         fs::create_dir_all(&data).unwrap();
         layout(&settings, true).unwrap();
         layout(&settings, false).unwrap();
         let mode = |name: &str| fs::metadata(data.join(name)).unwrap().mode() & 0o777;
-        assert_eq!((mode(""), mode("repos") & 0o707, mode("ssh"), mode("spool")), (0o750, 0o700, 0o700, 0o700));
+        assert_eq!(
+            (mode(""), mode("repos") & 0o707, mode("ssh"), mode("spool")),
+            (0o750, 0o700, 0o700, 0o700)
+        );
         fs::remove_dir(data.join("spool")).unwrap();
         fs::write(data.join("spool"), "").unwrap();
-        assert!(matches!(layout(&settings, false), Err(BootError::NotFolder { .. })));
+        assert!(matches!(
+            layout(&settings, false),
+            Err(BootError::NotFolder { .. })
+        ));
     }
 
     #[test]

@@ -11,12 +11,17 @@ use crate::store::Store;
 ///
 /// An executor that cannot say is an error, but only where it has to be asked: an engine that is
 /// away does not hide what is on the disk of one who never uses it.
-pub(super) async fn list(executors: &[Arc<dyn Executor>], repo: Option<&RepoName>) -> Result<Vec<AnsweredCache>, ExecutorError> {
+pub(super) async fn list(
+    executors: &[Arc<dyn Executor>],
+    repo: Option<&RepoName>,
+) -> Result<Vec<AnsweredCache>, ExecutorError> {
     let mut caches = Vec::new();
     for (place, executor) in executors.iter().enumerate() {
         match executor.caches().await {
             Ok(found) => {
-                let own = found.into_iter().filter(|cache| repo.is_none_or(|repo| cache.repo == *repo));
+                let own = found
+                    .into_iter()
+                    .filter(|cache| repo.is_none_or(|repo| cache.repo == *repo));
                 let answered = |cache: CacheInfo| AnsweredCache {
                     repo: cache.repo,
                     name: cache.name,
@@ -27,7 +32,9 @@ pub(super) async fn list(executors: &[Arc<dyn Executor>], repo: Option<&RepoName
                 caches.extend(own.map(answered));
             }
             // The first one runs new runs; of the others only what they left is of interest.
-            Err(error) if place > 0 => tracing::debug!(%error, "the caches of an executor that is not used cannot be listed"),
+            Err(error) if place > 0 => {
+                tracing::debug!(%error, "the caches of an executor that is not used cannot be listed")
+            }
             Err(error) => return Err(error),
         }
     }
@@ -56,9 +63,13 @@ pub(super) async fn list_in_full(
             Vec::new()
         });
         for cache in caches.iter_mut().filter(|cache| cache.executor == kind) {
-            let size = sizes.iter().find(|(info, _)| info.repo == cache.repo && info.name == cache.name);
+            let size = sizes
+                .iter()
+                .find(|(info, _)| info.repo == cache.repo && info.name == cache.name);
             cache.bytes = size.map(|(_, bytes)| *bytes);
-            let used = uses.iter().find(|used| used.executor == kind && used.repo == cache.repo && used.name == cache.name);
+            let used = uses.iter().find(|used| {
+                used.executor == kind && used.repo == cache.repo && used.name == cache.name
+            });
             cache.used_at_ms = used.map(|used| used.used_at);
         }
     }
@@ -73,8 +84,15 @@ pub(super) async fn clear(
 ) -> Result<Vec<AnsweredCache>, ExecutorError> {
     let mut removed = Vec::new();
     let mut failed = None;
-    for cache in list(executors, Some(repo)).await?.into_iter().filter(|cache| name.is_none_or(|name| cache.name == name)) {
-        for executor in executors.iter().filter(|executor| executor.kind() == cache.executor) {
+    for cache in list(executors, Some(repo))
+        .await?
+        .into_iter()
+        .filter(|cache| name.is_none_or(|name| cache.name == name))
+    {
+        for executor in executors
+            .iter()
+            .filter(|executor| executor.kind() == cache.executor)
+        {
             match executor.remove_cache(repo, &cache.name).await {
                 Ok(true) => removed.push(cache.clone()),
                 Ok(false) => {}
@@ -87,5 +105,10 @@ pub(super) async fn clear(
 
 /// What is said to who asked.
 pub(super) fn answer(done: Result<Vec<AnsweredCache>, ExecutorError>) -> SocketAnswer {
-    done.map_or_else(|error| SocketAnswer::Error { message: error.to_string() }, |caches| SocketAnswer::Caches { caches })
+    done.map_or_else(
+        |error| SocketAnswer::Error {
+            message: error.to_string(),
+        },
+        |caches| SocketAnswer::Caches { caches },
+    )
 }

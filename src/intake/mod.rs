@@ -97,8 +97,12 @@ impl RepoLocks {
 }
 
 /// Does what asks the disk, which may hang, where it holds nobody up.
-async fn disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, IntakeError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| IntakeError::Interrupted)
+async fn disk<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, IntakeError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| IntakeError::Interrupted)
 }
 
 /// The intake. Cheap to clone.
@@ -134,7 +138,19 @@ impl Intake {
     ) -> Self {
         let git = Git::new(&paths);
         let (taking, gone, damaged) = (RepoLocks::default(), Mutex::default(), AtomicU64::new(0));
-        let inner = Inner { paths, store, queue, git, url, taking, gone, damaged, meter, executors, housekeeping };
+        let inner = Inner {
+            paths,
+            store,
+            queue,
+            git,
+            url,
+            taking,
+            gone,
+            damaged,
+            meter,
+            executors,
+            housekeeping,
+        };
         Self(Arc::new(inner))
     }
 
@@ -150,7 +166,10 @@ impl Intake {
         let events = match disk(move || spool::list(&paths)).await.flatten() {
             Ok(events) => events,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the spool cannot be read");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the spool cannot be read"
+                );
                 return;
             }
         };
@@ -174,19 +193,40 @@ impl Intake {
         let file = path.clone();
         let Some(read) = disk(move || spool::read(&file)).await.flatten()? else {
             // Taken before, or never written; the database knows.
-            let known = self.0.store.call(move |store| store.runs_of_event(event)).await?.unwrap_or_default();
-            return Ok(self.answer(Recorded { runs: known, ..Recorded::default() }, Vec::new()));
+            let known = self
+                .0
+                .store
+                .call(move |store| store.runs_of_event(event))
+                .await?
+                .unwrap_or_default();
+            return Ok(self.answer(
+                Recorded {
+                    runs: known,
+                    ..Recorded::default()
+                },
+                Vec::new(),
+            ));
         };
-        let push = match read.and_then(|push| if push.id == event { Ok(push) } else { Err(spool::Damage::WrongId) }) {
+        let push = match read.and_then(|push| {
+            if push.id == event {
+                Ok(push)
+            } else {
+                Err(spool::Damage::WrongId)
+            }
+        }) {
             Ok(push) => push,
             Err(damage) => {
                 tracing::error!(file = %path.display(), %damage, "a spool file is damaged; it was set aside in spool/damaged");
                 let paths = self.0.paths.clone();
-                disk(move || spool::set_aside(&paths, &path)).await.flatten()?;
+                disk(move || spool::set_aside(&paths, &path))
+                    .await
+                    .flatten()?;
                 self.0.damaged.fetch_add(1, Ordering::Relaxed);
                 return Ok(Taken {
                     runs: Vec::new(),
-                    notes: vec![format!("the event of this push is damaged ({damage}); it was set aside")],
+                    notes: vec![format!(
+                        "the event of this push is damaged ({damage}); it was set aside"
+                    )],
                 });
             }
         };
@@ -210,9 +250,15 @@ impl Intake {
 
     fn answer(&self, recorded: Recorded, notes: Vec<String>) -> Taken {
         let url = self.0.url.trim_end_matches('/');
-        let runs =
-            recorded.runs.into_iter().map(|(id, ref_name)| AnsweredRun { id: id.to_string(), ref_name, url: format!("{url}/runs/{id}") });
-        Taken { runs: runs.collect(), notes }
+        let runs = recorded.runs.into_iter().map(|(id, ref_name)| AnsweredRun {
+            id: id.to_string(),
+            ref_name,
+            url: format!("{url}/runs/{id}"),
+        });
+        Taken {
+            runs: runs.collect(),
+            notes,
+        }
     }
 
     /// Answers hooks and commands on the event socket, until told to stop.
@@ -223,7 +269,11 @@ impl Intake {
     /// Looks at spool and refs by itself now and then, until told to stop.
     pub async fn poll(&self, stop: &CancellationToken) {
         let mut compared = tokio::time::Instant::now();
-        while stop.run_until_cancelled(tokio::time::sleep(SLOW_POLL)).await.is_some() {
+        while stop
+            .run_until_cancelled(tokio::time::sleep(SLOW_POLL))
+            .await
+            .is_some()
+        {
             self.drain().await;
             if compared.elapsed() >= COMPARE_EVERY {
                 self.compare_refs().await;

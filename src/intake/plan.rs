@@ -37,10 +37,18 @@ impl Options {
                 // The hook's own: it stays and shows the log.
                 None if option == "ci.wait" => {}
                 None if option == "ci.keep" => parsed.keep = true,
-                Some(("ci.job", job)) if !job.is_empty() => parsed.only_job = Some(job.chars().take(128).collect()),
+                Some(("ci.job", job)) if !job.is_empty() => {
+                    parsed.only_job = Some(job.chars().take(128).collect())
+                }
                 // Options that are not quire's may be another tool's.
                 _ if !option.starts_with("ci.") => {}
-                _ => parsed.unknown.push(option.chars().take(60).filter(|c| !c.is_control()).collect()),
+                _ => parsed.unknown.push(
+                    option
+                        .chars()
+                        .take(60)
+                        .filter(|c| !c.is_control())
+                        .collect(),
+                ),
             }
         }
         parsed
@@ -56,12 +64,23 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
     }
     let (looker, name) = (git.clone(), push.repo.clone());
     if !disk(move || looker.is_reached_by(&name)).await?? {
-        plan.notes.push(format!("repository {} is gone; its runs are not made", push.repo));
-        plan.refs_now = push.refs.iter().map(|update| (update.ref_name.clone(), None)).collect();
+        plan.notes.push(format!(
+            "repository {} is gone; its runs are not made",
+            push.repo
+        ));
+        plan.refs_now = push
+            .refs
+            .iter()
+            .map(|update| (update.ref_name.clone(), None))
+            .collect();
         return Ok(plan);
     }
     let repo = paths.repo(&push.repo);
-    let wanted: Vec<&RefUpdate> = push.refs.iter().filter(|update| !options.skip && makes_a_run(update)).collect();
+    let wanted: Vec<&RefUpdate> = push
+        .refs
+        .iter()
+        .filter(|update| !options.skip && makes_a_run(update))
+        .collect();
     let commits: Vec<ObjectId> = wanted.iter().map(|update| update.new_sha.clone()).collect();
     let names: Vec<&RefName> = push.refs.iter().map(|update| &update.ref_name).collect();
     let facts = git.push_facts(&repo, &commits, &names).await?;
@@ -69,7 +88,9 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
     for (update, facts) in wanted.iter().zip(facts.commits) {
         match verdict(&facts) {
             Verdict::Run => plan.runs.push(new_run(push, update, &facts, &options)),
-            Verdict::Skip(note) => plan.notes.extend(note.map(|note| format!("{}: {note}", update.ref_name.short()))),
+            Verdict::Skip(note) => plan
+                .notes
+                .extend(note.map(|note| format!("{}: {note}", update.ref_name.short()))),
         }
     }
     Ok(plan)
@@ -77,7 +98,8 @@ pub(super) async fn plan(git: &Git, paths: &Paths, push: &PushEvent) -> Result<P
 
 /// Branches and tags that exist make runs; notes, replace refs and deletions do not.
 fn makes_a_run(update: &RefUpdate) -> bool {
-    !update.new_sha.is_zero() && (update.ref_name.branch().is_some() || update.ref_name.tag().is_some())
+    !update.new_sha.is_zero()
+        && (update.ref_name.branch().is_some() || update.ref_name.tag().is_some())
 }
 
 enum Verdict {
@@ -89,7 +111,11 @@ fn verdict(facts: &CommitFacts) -> Verdict {
     if !facts.fennel && !facts.lua {
         return Verdict::Skip(None);
     }
-    if facts.message.as_deref().is_some_and(|message| message.contains("[skip ci]")) {
+    if facts
+        .message
+        .as_deref()
+        .is_some_and(|message| message.contains("[skip ci]"))
+    {
         return Verdict::Skip(Some("the commit message says [skip ci]"));
     }
     Verdict::Run
@@ -102,7 +128,12 @@ fn new_run(push: &PushEvent, update: &RefUpdate, facts: &CommitFacts, options: &
         only_job: options.only_job.clone(),
         unexamined: facts.may_group,
         keep: options.keep,
-        ..NewRun::of_push(push.repo.clone(), update.ref_name.clone(), update.new_sha.clone(), push.pushed_at)
+        ..NewRun::of_push(
+            push.repo.clone(),
+            update.ref_name.clone(),
+            update.new_sha.clone(),
+            push.pushed_at,
+        )
     }
 }
 
@@ -112,7 +143,16 @@ mod tests {
 
     #[test]
     fn push_options_are_read_and_unknown_ones_named() {
-        let options = ["ci.skip", "ci.wait", "ci.job=test", "ci.jbo=x", "ci.job=", "topic=y", "\u{1b}[2J"].map(String::from);
+        let options = [
+            "ci.skip",
+            "ci.wait",
+            "ci.job=test",
+            "ci.jbo=x",
+            "ci.job=",
+            "topic=y",
+            "\u{1b}[2J",
+        ]
+        .map(String::from);
         let parsed = Options::parse(&options);
         assert!(parsed.skip);
         assert_eq!(parsed.only_job.as_deref(), Some("test"));

@@ -27,7 +27,10 @@ const CONNECTIONS: usize = 256;
 /// The folder cannot be written, or another server listens there.
 pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(std::io::Error::new(ErrorKind::AddrInUse, format!("another quire serves {}", path.display())));
+        return Err(std::io::Error::new(
+            ErrorKind::AddrInUse,
+            format!("another quire serves {}", path.display()),
+        ));
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -43,7 +46,9 @@ pub(super) async fn serve(intake: &Intake, listener: UnixListener, stop: &Cancel
     let tracker = TaskTracker::new();
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     while let Some(accepted) = stop.run_until_cancelled(accept(&listener)).await {
-        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            break;
+        };
         let intake = intake.clone();
         tracker.spawn(async move {
             if let Err(error) = serve_one(&intake, accepted).await {
@@ -76,7 +81,9 @@ async fn serve_one(intake: &Intake, stream: UnixStream) -> std::io::Result<()> {
     tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
     let answer = match serde_json::from_slice(&line) {
         Ok(request) => answer(intake, request).await,
-        Err(error) => SocketAnswer::Error { message: format!("not a request: {error}") },
+        Err(error) => SocketAnswer::Error {
+            message: format!("not a request: {error}"),
+        },
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
@@ -87,14 +94,24 @@ async fn serve_one(intake: &Intake, stream: UnixStream) -> std::io::Result<()> {
 async fn answer(intake: &Intake, request: SocketRequest) -> SocketAnswer {
     match request {
         SocketRequest::Taken { event } => match intake.take(event).await {
-            Ok(taken) => SocketAnswer::Runs { runs: taken.runs, notes: taken.notes },
+            Ok(taken) => SocketAnswer::Runs {
+                runs: taken.runs,
+                notes: taken.notes,
+            },
             Err(error) => {
                 tracing::error!(%event, error = &error as &dyn std::error::Error, "an event could not be taken; it stays in the spool");
-                SocketAnswer::Error { message: "the event could not be recorded now; it is kept and tried again".to_owned() }
+                SocketAnswer::Error {
+                    message: "the event could not be recorded now; it is kept and tried again"
+                        .to_owned(),
+                }
             }
         },
-        SocketRequest::Caches { repo } => caches::answer(caches::list_in_full(&intake.0.store, &intake.0.executors, repo.as_ref()).await),
-        SocketRequest::ClearCaches { repo, name } => caches::answer(caches::clear(&intake.0.executors, &repo, name.as_deref()).await),
+        SocketRequest::Caches { repo } => caches::answer(
+            caches::list_in_full(&intake.0.store, &intake.0.executors, repo.as_ref()).await,
+        ),
+        SocketRequest::ClearCaches { repo, name } => {
+            caches::answer(caches::clear(&intake.0.executors, &repo, name.as_deref()).await)
+        }
         SocketRequest::Wake => {
             intake.0.queue.wake();
             SocketAnswer::Ok
@@ -102,11 +119,25 @@ async fn answer(intake: &Intake, request: SocketRequest) -> SocketAnswer {
         SocketRequest::Findings => match intake.0.housekeeping.findings().await {
             Ok(found) => {
                 let of = |part: &str, texts: Vec<String>| {
-                    texts.into_iter().map(|text| Finding { part: part.to_owned(), text }).collect::<Vec<_>>()
+                    texts
+                        .into_iter()
+                        .map(|text| Finding {
+                            part: part.to_owned(),
+                            text,
+                        })
+                        .collect::<Vec<_>>()
                 };
-                SocketAnswer::Findings { findings: [of("maintenance", found.maintenance), of("schedules", found.schedules)].concat() }
+                SocketAnswer::Findings {
+                    findings: [
+                        of("maintenance", found.maintenance),
+                        of("schedules", found.schedules),
+                    ]
+                    .concat(),
+                }
             }
-            Err(error) => SocketAnswer::Error { message: error.to_string() },
+            Err(error) => SocketAnswer::Error {
+                message: error.to_string(),
+            },
         },
         SocketRequest::Housekeep => SocketAnswer::Freed(intake.0.housekeeping.round().await),
     }

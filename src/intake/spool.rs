@@ -40,7 +40,11 @@ pub enum Damage {
 
 fn spool_error(attempt: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> IntakeError {
     let path = path.to_owned();
-    move |source| IntakeError::Spool { attempt, path, source }
+    move |source| IntakeError::Spool {
+        attempt,
+        path,
+        source,
+    }
 }
 
 /// The events that lie in the spool, oldest first (UUIDv7 sorts by time). Sets aside what is no event's file.
@@ -49,7 +53,10 @@ pub(super) fn list(paths: &Paths) -> Result<Vec<EventId>, IntakeError> {
     let mut events = Vec::new();
     for entry in std::fs::read_dir(&folder).map_err(spool_error("cannot list", &folder))? {
         let path = entry.map_err(spool_error("cannot list", &folder))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         // A name that starts with a dot is a file that a hook is writing, or was when it was killed:
         // git had not been told "done" then, and the ref comparison makes up for it.
         if name.starts_with('.') {
@@ -65,7 +72,10 @@ pub(super) fn list(paths: &Paths) -> Result<Vec<EventId>, IntakeError> {
                 tracing::error!(file = %path.display(), "what lies here in the spool is no event; it is set aside in spool/damaged");
                 // One that cannot be moved must not hold the events.
                 if let Err(error) = set_aside(paths, &path) {
-                    tracing::error!(error = &error as &dyn std::error::Error, "it could not be set aside");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "it could not be set aside"
+                    );
                 }
             }
         }
@@ -76,7 +86,10 @@ pub(super) fn list(paths: &Paths) -> Result<Vec<EventId>, IntakeError> {
 
 /// Removes a draft that no hook is writing any more.
 fn remove_abandoned(draft: &Path) {
-    let age = std::fs::symlink_metadata(draft).and_then(|metadata| metadata.modified()).ok().and_then(|written| written.elapsed().ok());
+    let age = std::fs::symlink_metadata(draft)
+        .and_then(|metadata| metadata.modified())
+        .ok()
+        .and_then(|written| written.elapsed().ok());
     if age.is_some_and(|age| age > ABANDONED) {
         // One that stays is looked at again; it is in nobody's way.
         let _ = std::fs::remove_file(draft);
@@ -97,14 +110,20 @@ pub(super) fn read(path: &Path) -> Result<Option<Result<PushEvent, Damage>>, Int
         Err(error) => return Err(spool_error("cannot open", path)(error)),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_EVENT_BYTES + 1).read_to_end(&mut bytes).map_err(spool_error("cannot read", path))?;
+    file.take(MAX_EVENT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(spool_error("cannot read", path))?;
     Ok(Some(parse(&bytes)))
 }
 
 /// Opens a plain file; none for anything else. Never waits (a pipe nobody writes to), never follows a link.
 fn open(path: &Path) -> std::io::Result<Option<File>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    match File::options().read(true).custom_flags(flags.bits()).open(path) {
+    match File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
+    {
         Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => Ok(None),
         Err(error) => Err(error),
@@ -120,7 +139,11 @@ pub fn parse(bytes: &[u8]) -> Result<PushEvent, Damage> {
         return Err(Damage::TooLarge);
     }
     let event: PushEvent = serde_json::from_slice(bytes)?;
-    if event.event_type == EventType::Push { Ok(event) } else { Err(Damage::NotAPush) }
+    if event.event_type == EventType::Push {
+        Ok(event)
+    } else {
+        Err(Damage::NotAPush)
+    }
 }
 
 /// Removes a file that is recorded; `false` where it had gone already.
@@ -148,5 +171,7 @@ pub(super) fn set_aside(paths: &Paths, path: &Path) -> Result<(), IntakeError> {
 
 /// How many files have been set aside.
 pub(super) fn count_damaged(paths: &Paths) -> u64 {
-    std::fs::read_dir(paths.spool_damaged()).map(|entries| entries.count() as u64).unwrap_or(0)
+    std::fs::read_dir(paths.spool_damaged())
+        .map(|entries| entries.count() as u64)
+        .unwrap_or(0)
 }

@@ -68,7 +68,10 @@ impl Cursor {
         }
         let at = self.read.partition_point(|(_, to)| *to < seq);
         let joins_left = at > 0 && self.read[at - 1].1.checked_add(1) == Some(seq);
-        let joins_right = self.read.get(at).is_some_and(|(from, _)| Some(*from) == seq.checked_add(1));
+        let joins_right = self
+            .read
+            .get(at)
+            .is_some_and(|(from, _)| Some(*from) == seq.checked_add(1));
         match (joins_left, joins_right) {
             (true, true) => {
                 self.read[at - 1].1 = self.read[at].1;
@@ -102,12 +105,18 @@ impl FromStr for Cursor {
             return Err(CursorError);
         }
         let mut parts = text.split('.');
-        let mut cursor = Self { run: number(parts.next().ok_or(CursorError)?)?, ..Self::default() };
+        let mut cursor = Self {
+            run: number(parts.next().ok_or(CursorError)?)?,
+            ..Self::default()
+        };
         for part in parts {
             if let Some((from, to)) = part.split_once('-') {
                 let (from, to) = (number(from)?, number(to)?);
                 // Rising, apart, and before the open ones: each position has one spelling.
-                let after = cursor.read.last().is_none_or(|(_, last)| last.checked_add(1).is_some_and(|next| from > next));
+                let after = cursor
+                    .read
+                    .last()
+                    .is_none_or(|(_, last)| last.checked_add(1).is_some_and(|next| from > next));
                 if from > to || !after || !cursor.open.is_empty() {
                     return Err(CursorError);
                 }
@@ -115,7 +124,10 @@ impl FromStr for Cursor {
             } else {
                 let (seq, offset) = part.split_once('_').ok_or(CursorError)?;
                 let (seq, offset) = (number(seq)?, number(offset)?);
-                let after = cursor.open.last_key_value().is_none_or(|(last, _)| seq > *last);
+                let after = cursor
+                    .open
+                    .last_key_value()
+                    .is_none_or(|(last, _)| seq > *last);
                 if !after || offset == 0 || cursor.is_read(seq) {
                     return Err(CursorError);
                 }
@@ -128,8 +140,13 @@ impl FromStr for Cursor {
 
 /// Decimal digits without sign or leading zero.
 fn number<N: FromStr>(text: &str) -> Result<N, CursorError> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
-    if plain { text.parse().map_err(|_| CursorError) } else { Err(CursorError) }
+    let plain =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    if plain {
+        text.parse().map_err(|_| CursorError)
+    } else {
+        Err(CursorError)
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +201,11 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:?}");
         }
-        assert!(format!("1{}", ".1_1".repeat(10_000)).parse::<Cursor>().is_err());
+        assert!(
+            format!("1{}", ".1_1".repeat(10_000))
+                .parse::<Cursor>()
+                .is_err()
+        );
         let all: Cursor = "18446744073709551615.0-4294967295".parse().unwrap();
         assert!(all.is_read(0) && all.is_read(u32::MAX));
     }

@@ -41,19 +41,41 @@ pub fn read_from(path: &Path, offset: u64, max_bytes: usize) -> io::Result<Slice
 /// The last lines: those that begin within the last `max_bytes` of the file. No file is no lines.
 pub fn tail(path: &Path, max_bytes: usize) -> io::Result<Slice> {
     match open(path)? {
-        Some((file, length)) => slice(&file, length.saturating_sub(max_bytes as u64), length, usize::MAX),
+        Some((file, length)) => slice(
+            &file,
+            length.saturating_sub(max_bytes as u64),
+            length,
+            usize::MAX,
+        ),
         None => Ok(Slice::default()),
     }
 }
 
 fn slice(file: &File, offset: u64, end: u64, budget: usize) -> io::Result<Slice> {
     let mut lines = Vec::new();
-    let progress = Lines { file, end, ended: false }.read(offset, budget, &mut |line| lines.push(owned(&line)))?;
-    Ok(Slice { lines, skipped_bytes: progress.first.unwrap_or(progress.next), next: progress.next, more: progress.more })
+    let progress = Lines {
+        file,
+        end,
+        ended: false,
+    }
+    .read(offset, budget, &mut |line| lines.push(owned(&line)))?;
+    Ok(Slice {
+        lines,
+        skipped_bytes: progress.first.unwrap_or(progress.next),
+        next: progress.next,
+        more: progress.more,
+    })
 }
 
 pub(super) fn owned(line: &Parsed<'_>) -> LogLine {
-    LogLine { seq: None, job: None, time: line.time, stream: line.stream, partial: line.partial, text: line.text.to_vec() }
+    LogLine {
+        seq: None,
+        job: None,
+        time: line.time,
+        stream: line.stream,
+        partial: line.partial,
+        text: line.text.to_vec(),
+    }
 }
 
 /// Opens a log; none where there is no such file.
@@ -64,7 +86,10 @@ pub(super) fn open(path: &Path) -> io::Result<Option<(File, u64)>> {
             Ok(Some((file, length)))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(io::Error::new(e.kind(), format!("cannot read the log {}: {e}", path.display()))),
+        Err(e) => Err(io::Error::new(
+            e.kind(),
+            format!("cannot read the log {}: {e}", path.display()),
+        )),
     }
 }
 
@@ -92,8 +117,18 @@ pub(super) struct Progress {
 
 impl Lines<'_> {
     /// Gives the lines from `offset` on to `each`, until the budget is spent or no whole line is left.
-    pub(super) fn read(&self, offset: u64, budget: usize, each: &mut dyn FnMut(Parsed<'_>)) -> io::Result<Progress> {
-        let mut progress = Progress { first: None, next: offset.min(self.end), spent: 0, more: false };
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        budget: usize,
+        each: &mut dyn FnMut(Parsed<'_>),
+    ) -> io::Result<Progress> {
+        let mut progress = Progress {
+            first: None,
+            next: offset.min(self.end),
+            spent: 0,
+            more: false,
+        };
         let mut parser = Parser::default();
         let mut buffer = vec![0; READ_BYTES.min(budget).saturating_add(MAX_LINE_BYTES + 1)];
         let mut aligned = progress.next == 0 || self.is_after_newline(progress.next)?;
@@ -105,7 +140,9 @@ impl Lines<'_> {
                 match if aligned { parser.parse(line) } else { None } {
                     Some(parsed) => {
                         progress.first.get_or_insert(progress.next);
-                        progress.spent = progress.spent.saturating_add(parsed.text.len() + LINE_OVERHEAD);
+                        progress.spent = progress
+                            .spent
+                            .saturating_add(parsed.text.len() + LINE_OVERHEAD);
                         each(parsed);
                     }
                     None => progress.spent = progress.spent.saturating_add(line.len()),
@@ -148,10 +185,14 @@ impl Lines<'_> {
 
     /// Reads until the buffer is full or the end is reached; a file that became shorter ends where it ends.
     fn fill(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.end - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let wanted =
+            usize::try_from(self.end - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
         let mut length = 0;
         while length < wanted {
-            match self.file.read_at(&mut buffer[length..wanted], offset + length as u64) {
+            match self
+                .file
+                .read_at(&mut buffer[length..wanted], offset + length as u64)
+            {
                 Ok(0) => break,
                 Ok(n) => length += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -175,8 +216,18 @@ impl TextChunks {
     /// Opens a log; no file is no text. `ended` says that nothing is appended to it any more.
     pub fn open(path: &Path, ended: bool) -> io::Result<Self> {
         Ok(match open(path)? {
-            Some((file, end)) => Self { file: Some(file), next: 0, end, ended },
-            None => Self { file: None, next: 0, end: 0, ended },
+            Some((file, end)) => Self {
+                file: Some(file),
+                next: 0,
+                end,
+                ended,
+            },
+            None => Self {
+                file: None,
+                next: 0,
+                end: 0,
+                ended,
+            },
         })
     }
 }
@@ -188,7 +239,12 @@ impl Iterator for TextChunks {
         loop {
             let file = self.file.as_ref()?;
             let mut text = Vec::new();
-            let result = Lines { file, end: self.end, ended: self.ended }.read(self.next, READ_BYTES, &mut |line| {
+            let result = Lines {
+                file,
+                end: self.end,
+                ended: self.ended,
+            }
+            .read(self.next, READ_BYTES, &mut |line| {
                 text.extend_from_slice(line.text);
                 if !line.partial {
                     text.push(b'\n');
@@ -229,7 +285,10 @@ mod tests {
     }
 
     fn texts(lines: &[LogLine]) -> Vec<&str> {
-        lines.iter().map(|line| std::str::from_utf8(&line.text).unwrap()).collect()
+        lines
+            .iter()
+            .map(|line| std::str::from_utf8(&line.text).unwrap())
+            .collect()
     }
 
     #[test]
@@ -246,12 +305,23 @@ mod tests {
         let (_folder, path) = file(text.as_bytes());
         let starts = [0, HEAD.len() + 4, 2 * HEAD.len() + 5];
         for offset in 0..text.len() + 5 {
-            let expected: Vec<&str> =
-                starts.iter().zip(["one", "", "three"]).filter(|(start, _)| **start >= offset).map(|(_, t)| t).collect();
+            let expected: Vec<&str> = starts
+                .iter()
+                .zip(["one", "", "three"])
+                .filter(|(start, _)| **start >= offset)
+                .map(|(_, t)| t)
+                .collect();
             let slice = read_from(&path, offset as u64, usize::MAX).unwrap();
-            assert_eq!((texts(&slice.lines), slice.next), (expected, text.len() as u64), "{offset}");
+            assert_eq!(
+                (texts(&slice.lines), slice.next),
+                (expected, text.len() as u64),
+                "{offset}"
+            );
         }
-        assert_eq!(texts(&read_from(&path, u64::MAX, 1).unwrap().lines), Vec::<&str>::new());
+        assert_eq!(
+            texts(&read_from(&path, u64::MAX, 1).unwrap().lines),
+            Vec::<&str>::new()
+        );
     }
 
     #[test]
@@ -279,7 +349,10 @@ mod tests {
         text.extend_from_slice(format!("x\n{HEAD}three\n").as_bytes());
         let next = read_from(&path, 0, usize::MAX).unwrap().next;
         std::fs::write(&path, &text).unwrap();
-        assert_eq!(texts(&read_from(&path, next, usize::MAX).unwrap().lines), ["three"]);
+        assert_eq!(
+            texts(&read_from(&path, next, usize::MAX).unwrap().lines),
+            ["three"]
+        );
     }
 
     #[test]
@@ -291,25 +364,44 @@ mod tests {
         let line = HEAD.len() + 5;
         let (_folder, path) = file(format!("{text}{HEAD}torn").as_bytes());
         let tail = tail(&path, HEAD.len() + 4 + 10 * line + 7).unwrap();
-        assert_eq!(texts(&tail.lines), ["0990", "0991", "0992", "0993", "0994", "0995", "0996", "0997", "0998", "0999"]);
-        assert_eq!((tail.skipped_bytes, tail.next), (990 * line as u64, 1000 * line as u64));
+        assert_eq!(
+            texts(&tail.lines),
+            [
+                "0990", "0991", "0992", "0993", "0994", "0995", "0996", "0997", "0998", "0999"
+            ]
+        );
+        assert_eq!(
+            (tail.skipped_bytes, tail.next),
+            (990 * line as u64, 1000 * line as u64)
+        );
         assert_eq!(super::tail(&path, usize::MAX).unwrap().lines.len(), 1000);
     }
 
     #[test]
     fn bare_text() {
         let piece = HEAD.replace(" F ", " P ");
-        let (_folder, path) = file(format!("{piece}ab\n{HEAD}c\u{1b}[1m\n{HEAD}\n{HEAD}torn").as_bytes());
-        let text = |ended| TextChunks::open(&path, ended).unwrap().map(Result::unwrap).collect::<Vec<_>>().concat();
+        let (_folder, path) =
+            file(format!("{piece}ab\n{HEAD}c\u{1b}[1m\n{HEAD}\n{HEAD}torn").as_bytes());
+        let text = |ended| {
+            TextChunks::open(&path, ended)
+                .unwrap()
+                .map(Result::unwrap)
+                .collect::<Vec<_>>()
+                .concat()
+        };
         assert_eq!(text(false), b"abc\x1b[1m\n\n");
         assert_eq!(text(true), b"abc\x1b[1m\n\ntorn\n");
     }
 
     #[test]
     fn bare_text_of_much() {
-        let text: String = (0..20_000).fold(String::new(), |text, n| text + HEAD + &n.to_string() + "\n");
+        let text: String =
+            (0..20_000).fold(String::new(), |text, n| text + HEAD + &n.to_string() + "\n");
         let (_folder, path) = file(text.as_bytes());
-        let bare = TextChunks::open(&path, true).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+        let bare = TextChunks::open(&path, true)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect::<Vec<_>>();
         assert!(bare.len() > 1 && bare.iter().all(|chunk| chunk.len() <= READ_BYTES));
         assert_eq!(bare.concat(), text.replace(HEAD, "").as_bytes());
     }

@@ -126,7 +126,12 @@ impl Parser {
             self.last.clear();
             self.last.extend_from_slice(time);
         }
-        Some(Parsed { time: Millis(self.millis), stream, partial, text })
+        Some(Parsed {
+            time: Millis(self.millis),
+            stream,
+            partial,
+            text,
+        })
     }
 }
 
@@ -143,25 +148,50 @@ mod tests {
     #[test]
     fn a_line_as_specified() {
         let mut out = Vec::new();
-        encode(&mut out, &Stamp::new(Millis(1_767_323_045_678)), Stream::Stderr, false, b"hello");
+        encode(
+            &mut out,
+            &Stamp::new(Millis(1_767_323_045_678)),
+            Stream::Stderr,
+            false,
+            b"hello",
+        );
         assert_eq!(out, b"2026-01-02T03:04:05.678000000Z stderr F hello\n");
-        let expected = Parsed { time: Millis(1_767_323_045_678), stream: Stream::Stderr, partial: false, text: b"hello" };
+        let expected = Parsed {
+            time: Millis(1_767_323_045_678),
+            stream: Stream::Stderr,
+            partial: false,
+            text: b"hello",
+        };
         assert_eq!(line(&out[..out.len() - 1]), Some(expected));
         assert!(MAX_LINE_BYTES >= MAX_TEXT_BYTES + out.len());
     }
 
     #[test]
     fn lines_of_other_writers() {
-        assert_eq!(line(b"2016-10-06T00:17:09.6Z stdout P x").map(|l| (l.time.0, l.partial)), Some((1_475_713_029_600, true)));
-        assert_eq!(line(b"2016-10-06T02:17:09+02:00 stdout F x").map(|l| l.time.0), Some(1_475_713_029_000));
-        assert_eq!(line(b"2016-10-06T00:17:09Z stdout F").map(|l| l.text), Some(&b""[..]));
+        assert_eq!(
+            line(b"2016-10-06T00:17:09.6Z stdout P x").map(|l| (l.time.0, l.partial)),
+            Some((1_475_713_029_600, true))
+        );
+        assert_eq!(
+            line(b"2016-10-06T02:17:09+02:00 stdout F x").map(|l| l.time.0),
+            Some(1_475_713_029_000)
+        );
+        assert_eq!(
+            line(b"2016-10-06T00:17:09Z stdout F").map(|l| l.text),
+            Some(&b""[..])
+        );
     }
 
     #[test]
     fn what_is_not_a_line() {
-        for text in
-            [&b""[..], b" ", b"\0\0\0\0", b"2016-10-06T00:17:09Z", b"2016-10-06T00:17:09Z stdout", b"2016-10-06T00:17:09Z stdout X x"]
-        {
+        for text in [
+            &b""[..],
+            b" ",
+            b"\0\0\0\0",
+            b"2016-10-06T00:17:09Z",
+            b"2016-10-06T00:17:09Z stdout",
+            b"2016-10-06T00:17:09Z stdout X x",
+        ] {
             assert_eq!(line(text), None, "{text:?}");
         }
         assert_eq!(line(b"yesterday stdout F x"), None);
@@ -170,10 +200,27 @@ mod tests {
 
     #[test]
     fn times_that_cannot_be_written_do_no_harm() {
-        for millis in [i64::MIN, i64::MAX, -1, 0, -377_705_023_201_000, 253_402_207_200_000] {
+        for millis in [
+            i64::MIN,
+            i64::MAX,
+            -1,
+            0,
+            -377_705_023_201_000,
+            253_402_207_200_000,
+        ] {
             let mut out = Vec::new();
-            encode(&mut out, &Stamp::new(Millis(millis)), Stream::Stdout, true, b"x");
-            assert_eq!(line(&out[..out.len() - 1]).map(|l| l.text), Some(&b"x"[..]), "{millis}");
+            encode(
+                &mut out,
+                &Stamp::new(Millis(millis)),
+                Stream::Stdout,
+                true,
+                b"x",
+            );
+            assert_eq!(
+                line(&out[..out.len() - 1]).map(|l| l.text),
+                Some(&b"x"[..]),
+                "{millis}"
+            );
         }
     }
 

@@ -53,7 +53,12 @@ impl LogFollower {
     /// Follows the run in this folder from a position on.
     #[must_use]
     pub fn open(run_folder: PathBuf, cursor: Cursor) -> Self {
-        Self { folder: run_folder, held: None, cursor, turn: 0 }
+        Self {
+            folder: run_folder,
+            held: None,
+            cursor,
+            turn: 0,
+        }
     }
 
     /// Says where the run's folder lies by now, or will: a run that has not begun makes it by its repository's name.
@@ -69,8 +74,12 @@ impl LogFollower {
         if self.held.is_none() {
             self.held = File::open(&self.folder).ok();
         }
-        let held = self.held.as_ref().map(|held| PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())));
-        held.filter(|held| held.is_dir()).unwrap_or_else(|| self.folder.clone())
+        let held = self
+            .held
+            .as_ref()
+            .map(|held| PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())));
+        held.filter(|held| held.is_dir())
+            .unwrap_or_else(|| self.folder.clone())
     }
 
     /// The position behind the last line given.
@@ -84,10 +93,19 @@ impl LogFollower {
     /// at least one line where there is one. After an error the position is as before.
     pub fn poll(&mut self, steps: &[StepKey], max_bytes: usize) -> io::Result<Batch> {
         let folder = self.place();
-        let mut poll = Poll { cursor: self.cursor.clone(), budget: max_bytes.max(1), lines: Vec::new(), more: false };
+        let mut poll = Poll {
+            cursor: self.cursor.clone(),
+            budget: max_bytes.max(1),
+            lines: Vec::new(),
+            more: false,
+        };
         poll.own_log(&folder)?;
-        let unread: Vec<&StepKey> = steps.iter().filter(|step| !self.cursor.is_read(step.seq)).collect();
-        let (ended, running): (Vec<&StepKey>, Vec<&StepKey>) = unread.into_iter().partition(|step| step.done);
+        let unread: Vec<&StepKey> = steps
+            .iter()
+            .filter(|step| !self.cursor.is_read(step.seq))
+            .collect();
+        let (ended, running): (Vec<&StepKey>, Vec<&StepKey>) =
+            unread.into_iter().partition(|step| step.done);
         for step in ended {
             poll.step(&folder, step)?;
         }
@@ -99,7 +117,10 @@ impl LogFollower {
         }
         self.cursor = poll.cursor;
         poll.lines.sort_by_key(|(time, _)| *time);
-        Ok(Batch { lines: poll.lines.into_iter().map(|(_, line)| line).collect(), more: poll.more })
+        Ok(Batch {
+            lines: poll.lines.into_iter().map(|(_, line)| line).collect(),
+            more: poll.more,
+        })
     }
 }
 
@@ -136,10 +157,21 @@ impl Poll {
         Ok(true)
     }
 
-    fn file(&mut self, path: &std::path::Path, offset: u64, step: Option<&StepKey>) -> io::Result<(u64, bool)> {
-        let Some((file, end)) = open(path)? else { return Ok((0, false)) };
+    fn file(
+        &mut self,
+        path: &std::path::Path,
+        offset: u64,
+        step: Option<&StepKey>,
+    ) -> io::Result<(u64, bool)> {
+        let Some((file, end)) = open(path)? else {
+            return Ok((0, false));
+        };
         let (lines, mut latest) = (&mut self.lines, i64::MIN);
-        let source = Lines { file: &file, end, ended: step.is_some_and(|step| step.done) };
+        let source = Lines {
+            file: &file,
+            end,
+            ended: step.is_some_and(|step| step.done),
+        };
         let progress = source.read(offset, self.budget, &mut |parsed| {
             latest = latest.max(parsed.time.0);
             let mut line = owned(&parsed);

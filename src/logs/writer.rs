@@ -49,12 +49,33 @@ struct Shared {
 
 impl RunLog {
     /// Makes the run's folder, where it is missing, and the log of everything in it.
-    pub fn create(folder: PathBuf, redactor: Redactor, cap_bytes: u64, clock: Clock, live: Live, run: RunId) -> io::Result<Self> {
+    pub fn create(
+        folder: PathBuf,
+        redactor: Redactor,
+        cap_bytes: u64,
+        clock: Clock,
+        live: Live,
+        run: RunId,
+    ) -> io::Result<Self> {
         std::fs::create_dir_all(&folder).map_err(|e| about("make the folder", &folder, &e))?;
         // A run that is taken up again goes on in the files it has, and they count.
         let before = bytes_below(&folder.join("jobs")) + bytes_of(&Paths::run_log(&folder));
-        let (used, failed, error) = (AtomicU64::new(before), AtomicBool::new(false), Mutex::new(None));
-        Ok(Self(Arc::new(Shared { folder, redactor, clock, live, run, cap: cap_bytes, used, failed, error })))
+        let (used, failed, error) = (
+            AtomicU64::new(before),
+            AtomicBool::new(false),
+            Mutex::new(None),
+        );
+        Ok(Self(Arc::new(Shared {
+            folder,
+            redactor,
+            clock,
+            live,
+            run,
+            cap: cap_bytes,
+            used,
+            failed,
+            error,
+        })))
     }
 
     /// The log of the run's own lines: image, pull, what quire has to say.
@@ -81,7 +102,11 @@ impl RunLog {
     /// The first write that failed, once.
     #[must_use]
     pub fn take_error(&self) -> Option<io::Error> {
-        self.0.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0
+            .error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Bytes that the run's logs take, as counted against the cap.
@@ -92,18 +117,30 @@ impl RunLog {
 }
 
 fn bytes_of(file: &Path) -> u64 {
-    file.symlink_metadata().map_or(0, |metadata| if metadata.is_file() { metadata.len() } else { 0 })
+    file.symlink_metadata().map_or(0, |metadata| {
+        if metadata.is_file() {
+            metadata.len()
+        } else {
+            0
+        }
+    })
 }
 
 /// Bytes of the logs in the folders of jobs; what cannot be read counts as nothing.
 fn bytes_below(jobs: &Path) -> u64 {
     let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries(jobs).flat_map(|job| entries(&job.path())).map(|log| bytes_of(&log.path())).sum()
+    entries(jobs)
+        .flat_map(|job| entries(&job.path()))
+        .map(|log| bytes_of(&log.path()))
+        .sum()
 }
 
 /// An I/O error that says what was attempted where, and stays of its kind.
 fn about(attempt: &str, path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {attempt} {}: {error}", path.display()))
+    io::Error::new(
+        error.kind(),
+        format!("cannot {attempt} {}: {error}", path.display()),
+    )
 }
 
 impl Shared {
@@ -154,7 +191,11 @@ impl StepLog {
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .read(true)
+                .open(path)?;
             let length = file.metadata()?.len();
             let mut last = [b'\n'];
             if length > 0 {
@@ -164,9 +205,23 @@ impl StepLog {
             Ok((file, last != [b'\n']))
         };
         let (file, torn) = attempt().map_err(|e| about("open the log", path, &e))?;
-        let unfinished = || Unfinished { redact: shared.redactor.stream(), text: Vec::new(), open: false };
+        let unfinished = || Unfinished {
+            redact: shared.redactor.stream(),
+            text: Vec::new(),
+            open: false,
+        };
         let (stdout, stderr) = (unfinished(), unfinished());
-        Ok(Self { path: path.to_owned(), file, out: Vec::new(), stdout, stderr, torn, gap: false, full: false, shared })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            out: Vec::new(),
+            stdout,
+            stderr,
+            torn,
+            gap: false,
+            full: false,
+            shared,
+        })
     }
 
     /// Takes output as it comes, cut anywhere.
@@ -178,7 +233,14 @@ impl StepLog {
             let stamp = Stamp::new(self.shared.clock.now());
             let (unfinished, out) = self.stream(stream);
             let shown = unfinished.redact.push(piece);
-            split(&shown, &mut unfinished.text, &mut unfinished.open, stream, &stamp, out);
+            split(
+                &shown,
+                &mut unfinished.text,
+                &mut unfinished.open,
+                stream,
+                &stamp,
+                out,
+            );
             self.append(&stamp);
         }
     }
@@ -195,7 +257,14 @@ impl StepLog {
             line::encode(out, &stamp, stream, false, b"");
         }
         let (mut rest, mut open) = (Vec::new(), false);
-        split(redacted.as_bytes(), &mut rest, &mut open, stream, &stamp, out);
+        split(
+            redacted.as_bytes(),
+            &mut rest,
+            &mut open,
+            stream,
+            &stamp,
+            out,
+        );
         if !rest.is_empty() || open || redacted.is_empty() {
             line::encode(out, &stamp, stream, false, &rest);
         }
@@ -228,7 +297,14 @@ impl StepLog {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let (unfinished, out) = self.stream(stream);
             let held = unfinished.redact.finish();
-            split(&held, &mut unfinished.text, &mut unfinished.open, stream, &stamp, out);
+            split(
+                &held,
+                &mut unfinished.text,
+                &mut unfinished.open,
+                stream,
+                &stamp,
+                out,
+            );
             if !unfinished.text.is_empty() || unfinished.open {
                 line::encode(out, &stamp, stream, false, &unfinished.text);
             }
@@ -259,7 +335,13 @@ impl StepLog {
             self.out.truncate(whole);
             let limit = size(self.shared.cap);
             let words = format!("{CAP_NOTICE} of {limit}; what comes after this is not kept");
-            line::encode(&mut self.out, stamp, Stream::Stderr, false, words.as_bytes());
+            line::encode(
+                &mut self.out,
+                stamp,
+                Stream::Stderr,
+                false,
+                words.as_bytes(),
+            );
             self.full = true;
         }
         let mended = self.mend(stamp);
@@ -276,8 +358,11 @@ impl StepLog {
                 self.gap = true;
                 // The line that says so may be what was lost.
                 self.full = false;
-                self.shared.used.fetch_sub(allowed as u64, Ordering::Relaxed);
-                self.shared.remember(about("write the log", &self.path, &error));
+                self.shared
+                    .used
+                    .fetch_sub(allowed as u64, Ordering::Relaxed);
+                self.shared
+                    .remember(about("write the log", &self.path, &error));
             }
         }
     }
@@ -292,7 +377,13 @@ impl StepLog {
             mended.push(b'\n');
         }
         if self.gap {
-            line::encode(&mut mended, stamp, Stream::Stderr, false, b"quire: some output is missing here: it could not be written");
+            line::encode(
+                &mut mended,
+                stamp,
+                Stream::Stderr,
+                false,
+                b"quire: some output is missing here: it could not be written",
+            );
         }
         mended.extend_from_slice(&self.out);
         Some(mended)
@@ -306,7 +397,14 @@ impl Drop for StepLog {
 }
 
 /// Cuts text into lines and appends them to `out`; what has no end yet goes to `rest`.
-fn split(mut text: &[u8], rest: &mut Vec<u8>, open: &mut bool, stream: Stream, stamp: &Stamp, out: &mut Vec<u8>) {
+fn split(
+    mut text: &[u8],
+    rest: &mut Vec<u8>,
+    open: &mut bool,
+    stream: Stream,
+    stamp: &Stamp,
+    out: &mut Vec<u8>,
+) {
     if !rest.is_empty() {
         let end = memchr::memchr(b'\n', text);
         rest.extend_from_slice(&text[..end.unwrap_or(text.len())]);
@@ -332,7 +430,13 @@ fn split(mut text: &[u8], rest: &mut Vec<u8>, open: &mut bool, stream: Stream, s
 }
 
 /// Writes all but the last [`MAX_TEXT_BYTES`] of a text as pieces, and gives those.
-fn pieces<'a>(mut text: &'a [u8], stream: Stream, stamp: &Stamp, out: &mut Vec<u8>, open: &mut bool) -> &'a [u8] {
+fn pieces<'a>(
+    mut text: &'a [u8],
+    stream: Stream,
+    stamp: &Stamp,
+    out: &mut Vec<u8>,
+    open: &mut bool,
+) -> &'a [u8] {
     while text.len() > MAX_TEXT_BYTES {
         let (piece, left) = text.split_at(MAX_TEXT_BYTES);
         line::encode(out, stamp, stream, true, piece);

@@ -9,7 +9,10 @@ use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::Dfs;
 
-use super::{CRON_SOURCE, Cron, Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineText, Place, Registration, Source, nearest};
+use super::{
+    CRON_SOURCE, Cron, Diagnostic, Input, Job, JobRegistration, Pipeline, PipelineText, Place,
+    Registration, Source, nearest,
+};
 use crate::names::JobName;
 
 pub use parts::WORKSPACE;
@@ -23,39 +26,64 @@ pub const MAX_EDGES: usize = 100_000;
 /// The most problems that are reported.
 const MAX_PROBLEMS: usize = 100;
 
-pub(super) fn check(registration: Registration, sources: &[PipelineText], has_dockerfile: bool) -> Result<Pipeline, Vec<Diagnostic>> {
+pub(super) fn check(
+    registration: Registration,
+    sources: &[PipelineText],
+    has_dockerfile: bool,
+) -> Result<Pipeline, Vec<Diagnostic>> {
     let none = PipelineText::default();
     let source = sources.first().unwrap_or(&none);
     if let Some(problem) = too_much(&registration, source) {
         return Err(vec![problem]);
     }
-    let mut check = Check { sources, jobs: &registration.jobs, crons: &registration.crons, problems: registration.problems };
+    let mut check = Check {
+        sources,
+        jobs: &registration.jobs,
+        crons: &registration.crons,
+        problems: registration.problems,
+    };
     let names = check.ids();
     check.inputs(&names);
     check.graph(&names);
     let image = check.image(&registration.images, has_dockerfile);
     let timeout_ms = check.once("the run's time limit is set", &registration.timeouts);
     let group = check.group(&registration.groups);
-    let network = check.once("whether the run has a network is said", &registration.networks);
+    let network = check.once(
+        "whether the run has a network is said",
+        &registration.networks,
+    );
     let resources = check.resources(&registration.resources);
     let caches = check.caches(&registration.caches);
     check.services(&registration.services);
     check.schedules();
     if registration.jobs.is_empty() && check.problems.is_empty() {
         let problem = source.diagnostic("the pipeline registers no job", 1, 1);
-        check.problems.push(problem.with_hint("register one: (ci.job :test [:quire/push] (fn [{: sh}] (sh \"make test\")))"));
+        check.problems.push(problem.with_hint(
+            "register one: (ci.job :test [:quire/push] (fn [{: sh}] (sh \"make test\")))",
+        ));
     }
     let mut problems = check.problems;
     if !problems.is_empty() {
         problems.sort_by_cached_key(|problem| {
             let place = problem.place.as_ref();
-            place.map(|place| (place.file != source.file, place.file.clone(), place.line, place.column))
+            place.map(|place| {
+                (
+                    place.file != source.file,
+                    place.file.clone(),
+                    place.line,
+                    place.column,
+                )
+            })
         });
         problems.truncate(MAX_PROBLEMS);
         return Err(problems);
     }
     let jobs: Vec<Job> = registration.jobs.into_iter().filter_map(checked).collect();
-    let index = jobs.iter().enumerate().map(|(at, job)| (job.id.clone(), at)).collect();
+    let index = jobs
+        .iter()
+        .enumerate()
+        .map(|(at, job)| (job.id.clone(), at))
+        .collect();
     Ok(Pipeline {
         jobs,
         index,
@@ -63,11 +91,19 @@ pub(super) fn check(registration: Registration, sources: &[PipelineText], has_do
         env: last_of_each(registration.env),
         timeout_ms,
         caches,
-        services: registration.services.into_iter().map(|(service, _)| service).collect(),
+        services: registration
+            .services
+            .into_iter()
+            .map(|(service, _)| service)
+            .collect(),
         group,
         network,
         resources,
-        crons: registration.crons.into_iter().map(|(cron, _)| cron).collect(),
+        crons: registration
+            .crons
+            .into_iter()
+            .map(|(cron, _)| cron)
+            .collect(),
     })
 }
 
@@ -88,12 +124,19 @@ fn too_much(registration: &Registration, source: &PipelineText) -> Option<Diagno
 fn checked(job: JobRegistration) -> Option<Job> {
     let mut inputs: Vec<Input> = Vec::with_capacity(job.inputs.len());
     for name in &job.inputs {
-        let input = Source::from_name(name).map(Input::Source).or_else(|| name.parse().ok().map(Input::Job))?;
+        let input = Source::from_name(name)
+            .map(Input::Source)
+            .or_else(|| name.parse().ok().map(Input::Job))?;
         if !inputs.contains(&input) {
             inputs.push(input);
         }
     }
-    Some(Job { id: job.id.parse().ok()?, inputs, options: job.options, place: job.place })
+    Some(Job {
+        id: job.id.parse().ok()?,
+        inputs,
+        options: job.options,
+        place: job.place,
+    })
 }
 
 /// The last value of each name, in the order of the names' first appearance.
@@ -102,7 +145,11 @@ fn last_of_each(pairs: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut kept: Vec<(String, String)> = Vec::new();
     for (name, value) in pairs {
         let at = *at.entry(name.clone()).or_insert(kept.len());
-        if at < kept.len() { kept[at].1 = value } else { kept.push((name, value)) }
+        if at < kept.len() {
+            kept[at].1 = value
+        } else {
+            kept.push((name, value))
+        }
     }
     kept
 }
@@ -131,12 +178,16 @@ impl<'a> Check<'a> {
 
     /// Whether an input is the source of a schedule, right or wrong.
     fn is_schedule(&self, input: &str) -> bool {
-        input.strip_prefix(CRON_SOURCE).is_some_and(|name| self.crons.iter().any(|(cron, _)| cron.name == name))
+        input
+            .strip_prefix(CRON_SOURCE)
+            .is_some_and(|name| self.crons.iter().any(|(cron, _)| cron.name == name))
     }
 
     /// Whether the driver found something wrong with the call at a place.
     fn is_blamed(&self, place: &Place) -> bool {
-        self.problems.iter().any(|problem| problem.place.as_ref() == Some(place))
+        self.problems
+            .iter()
+            .any(|problem| problem.place.as_ref() == Some(place))
     }
 
     /// Checks the ids; gives the first job of each valid one.
@@ -144,12 +195,19 @@ impl<'a> Check<'a> {
         let mut names: HashMap<&str, usize> = HashMap::new();
         for (index, job) in self.jobs.iter().enumerate() {
             if let Err(error) = job.id.parse::<JobName>() {
-                let hint = job.id.contains('/').then(|| format!("call it `{}`", quoted(&job.id.replace('/', "-"))));
+                let hint = job
+                    .id
+                    .contains('/')
+                    .then(|| format!("call it `{}`", quoted(&job.id.replace('/', "-"))));
                 self.problem(error.to_string(), job.place.clone(), hint);
             } else if let Some(first) = names.get(job.id.as_str()) {
                 let first = parts::at(&self.jobs[*first].place, &job.place);
                 let message = format!("job `{}` is registered twice: here and at {first}", job.id);
-                self.problem(message, job.place.clone(), Some("give one of them another id".to_owned()));
+                self.problem(
+                    message,
+                    job.place.clone(),
+                    Some("give one of them another id".to_owned()),
+                );
             } else {
                 names.insert(&job.id, index);
             }
@@ -166,23 +224,36 @@ impl<'a> Check<'a> {
             let id = quoted(&job.id);
             if job.inputs.is_empty() && !self.is_blamed(&job.place) {
                 let hint = "name what starts it, such as [:quire/push]".to_owned();
-                self.problem(format!("job `{id}` has no inputs, so nothing would ever start it"), job.place.clone(), Some(hint));
+                self.problem(
+                    format!("job `{id}` has no inputs, so nothing would ever start it"),
+                    job.place.clone(),
+                    Some(hint),
+                );
             }
             if job.inputs.len() > MAX_INPUTS {
-                self.problem(format!("job `{id}` has more than {MAX_INPUTS} inputs"), job.place.clone(), None);
+                self.problem(
+                    format!("job `{id}` has more than {MAX_INPUTS} inputs"),
+                    job.place.clone(),
+                    None,
+                );
                 continue;
             }
             let mut reported: HashSet<&str> = HashSet::new();
             for name in &job.inputs {
                 let known = match Source::from_name(name) {
-                    Some(Source::Cron(_)) | None => self.is_schedule(name) || names.contains_key(name.as_str()),
+                    Some(Source::Cron(_)) | None => {
+                        self.is_schedule(name) || names.contains_key(name.as_str())
+                    }
                     Some(_) => true,
                 };
                 if known || !reported.insert(name) {
                     continue;
                 }
                 let (what, hint) = self.unknown_input(name, names, &job.id);
-                let message = format!("job `{id}` waits for `{}`, which is no {what}", quoted(name));
+                let message = format!(
+                    "job `{id}` waits for `{}`, which is no {what}",
+                    quoted(name)
+                );
                 let place = self.place_of_input(job, name);
                 self.problem(message, place, Some(hint));
             }
@@ -190,9 +261,20 @@ impl<'a> Check<'a> {
     }
 
     /// What an unknown input is not, and what may have been meant.
-    fn unknown_input(&self, name: &str, names: &HashMap<&str, usize>, own: &str) -> (&'static str, String) {
-        let schedules: Vec<String> = self.crons.iter().map(|(cron, _)| format!("cron/{}", cron.name)).collect();
-        let ends = ["push", "manual"].into_iter().chain(schedules.iter().map(String::as_str));
+    fn unknown_input(
+        &self,
+        name: &str,
+        names: &HashMap<&str, usize>,
+        own: &str,
+    ) -> (&'static str, String) {
+        let schedules: Vec<String> = self
+            .crons
+            .iter()
+            .map(|(cron, _)| format!("cron/{}", cron.name))
+            .collect();
+        let ends = ["push", "manual"]
+            .into_iter()
+            .chain(schedules.iter().map(String::as_str));
         if let Some(end) = name.strip_prefix("quire/") {
             // Without what they have in common, or anything would be near.
             let bare = |end: &str| end.strip_prefix("cron/").unwrap_or(end).to_owned();
@@ -203,7 +285,10 @@ impl<'a> Check<'a> {
                 let names: Vec<String> = ends.clone().map(|end| format!(":quire/{end}")).collect();
                 format!("the sources are {}", names.join(" "))
             };
-            return ("source", near.map_or_else(known, |near| meant(&format!("quire/{near}"))));
+            return (
+                "source",
+                near.map_or_else(known, |near| meant(&format!("quire/{near}"))),
+            );
         }
         let mut jobs: Vec<&str> = names.keys().copied().filter(|id| *id != own).collect();
         jobs.sort_unstable();
@@ -211,32 +296,57 @@ impl<'a> Check<'a> {
             return ("job", meant(near));
         }
         // `:push` is a likely slip for `:quire/push`, and the name of a schedule for that of its source.
-        if let Some(end) = ends.clone().find(|end| *end == name || end.strip_prefix("cron/") == Some(name)) {
+        if let Some(end) = ends
+            .clone()
+            .find(|end| *end == name || end.strip_prefix("cron/") == Some(name))
+        {
             return ("job", meant(&format!("quire/{end}")));
         }
         if jobs.is_empty() {
-            return ("job", "an input is another job's id, or a source such as :quire/push".to_owned());
+            return (
+                "job",
+                "an input is another job's id, or a source such as :quire/push".to_owned(),
+            );
         }
         let known: Vec<String> = jobs.iter().take(10).map(|id| format!(":{id}")).collect();
         let more = if jobs.len() > known.len() { " …" } else { "" };
-        ("job", format!("the other jobs are {}{more}", known.join(" ")))
+        (
+            "job",
+            format!("the other jobs are {}{more}", known.join(" ")),
+        )
     }
 
     /// Where an input is written: between its job and the next one of the file.
     fn place_of_input(&self, job: &JobRegistration, name: &str) -> Place {
-        let Some(source) = self.file(&job.place) else { return job.place.clone() };
-        let after = self.jobs.iter().filter(|other| other.place.file == job.place.file).map(|other| other.place.line);
-        let end = after.filter(|line| *line > job.place.line).min().unwrap_or(job.place.line.saturating_add(50));
+        let Some(source) = self.file(&job.place) else {
+            return job.place.clone();
+        };
+        let after = self
+            .jobs
+            .iter()
+            .filter(|other| other.place.file == job.place.file)
+            .map(|other| other.place.line);
+        let end = after
+            .filter(|line| *line > job.place.line)
+            .min()
+            .unwrap_or(job.place.line.saturating_add(50));
         match source.find(job.place.line, end, name) {
-            Some((line, column)) => Place { line, column, ..job.place.clone() },
+            Some((line, column)) => Place {
+                line,
+                column,
+                ..job.place.clone()
+            },
             None => job.place.clone(),
         }
     }
 
     /// Checks for cycles and for jobs that no source reaches.
     fn graph(&mut self, names: &HashMap<&'a str, usize>) {
-        let mut graph: DiGraph<usize, ()> = DiGraph::with_capacity(self.jobs.len() + 1, self.jobs.len());
-        let nodes: Vec<NodeIndex> = (0..self.jobs.len()).map(|index| graph.add_node(index)).collect();
+        let mut graph: DiGraph<usize, ()> =
+            DiGraph::with_capacity(self.jobs.len() + 1, self.jobs.len());
+        let nodes: Vec<NodeIndex> = (0..self.jobs.len())
+            .map(|index| graph.add_node(index))
+            .collect();
         let start = graph.add_node(usize::MAX);
         // Unknown inputs, and none, are reported already; such a job is not called unreachable on top, nor what waits for it.
         for (index, job) in self.jobs.iter().enumerate() {
@@ -268,8 +378,14 @@ impl<'a> Check<'a> {
         }
         for (index, job) in self.jobs.iter().enumerate() {
             if !reached.contains(&nodes[index]) && !in_cycle.contains(&index) {
-                let message = format!("job `{}` can never start: no source leads to it", quoted(&job.id));
-                let hint = format!("make `{}`, or a job before it, wait for a source such as :quire/push", quoted(&job.inputs[0]));
+                let message = format!(
+                    "job `{}` can never start: no source leads to it",
+                    quoted(&job.id)
+                );
+                let hint = format!(
+                    "make `{}`, or a job before it, wait for a source such as :quire/push",
+                    quoted(&job.inputs[0])
+                );
                 self.problem(message, job.place.clone(), Some(hint));
             }
         }
@@ -284,8 +400,11 @@ impl<'a> Check<'a> {
         // come back to a job seen before, and from there on the path is a cycle.
         let cycle = loop {
             let current = path[path.len() - 1];
-            let next =
-                self.jobs[current].inputs.iter().filter_map(|name| names.get(name.as_str()).copied()).find(|job| within.contains(job));
+            let next = self.jobs[current]
+                .inputs
+                .iter()
+                .filter_map(|name| names.get(name.as_str()).copied())
+                .find(|job| within.contains(job));
             let Some(next) = next else { break path };
             if let Some(at) = position.get(&next) {
                 break path.split_off(*at);
@@ -293,19 +412,47 @@ impl<'a> Check<'a> {
             position.insert(next, path.len());
             path.push(next);
         };
-        let lowest = cycle.iter().enumerate().min_by_key(|(_, job)| **job).map_or(0, |(at, _)| at);
-        let order: Vec<usize> = cycle.iter().cycle().skip(lowest).take(cycle.len()).copied().collect();
+        let lowest = cycle
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, job)| **job)
+            .map_or(0, |(at, _)| at);
+        let order: Vec<usize> = cycle
+            .iter()
+            .cycle()
+            .skip(lowest)
+            .take(cycle.len())
+            .copied()
+            .collect();
         let place = self.jobs[order[0]].place.clone();
         let name = |job: usize| quoted(&self.jobs[job].id);
         let (message, hint) = if order.len() == 1 {
-            (format!("job `{}` waits for itself", name(order[0])), "take it out of its own inputs".to_owned())
+            (
+                format!("job `{}` waits for itself", name(order[0])),
+                "take it out of its own inputs".to_owned(),
+            )
         } else {
-            let chain: Vec<String> = order.iter().take(20).map(|job| format!("`{}`", name(*job))).collect();
+            let chain: Vec<String> = order
+                .iter()
+                .take(20)
+                .map(|job| format!("`{}`", name(*job)))
+                .collect();
             let more = if order.len() > 20 { " → …" } else { "" };
             let others = members.len().saturating_sub(order.len());
-            let tangled = if others > 0 { format!(" ({others} more jobs are caught in it)") } else { String::new() };
-            let message = format!("jobs wait for each other in a circle: {}{more} → `{}`{tangled}", chain.join(" → "), name(order[0]));
-            (message, "remove one of these inputs (each job waits for the one after it)".to_owned())
+            let tangled = if others > 0 {
+                format!(" ({others} more jobs are caught in it)")
+            } else {
+                String::new()
+            };
+            let message = format!(
+                "jobs wait for each other in a circle: {}{more} → `{}`{tangled}",
+                chain.join(" → "),
+                name(order[0])
+            );
+            (
+                message,
+                "remove one of these inputs (each job waits for the one after it)".to_owned(),
+            )
         };
         self.problem(message, place, Some(hint));
     }
@@ -317,7 +464,11 @@ fn meant(name: &str) -> String {
 
 /// A foreign name, short and printable enough for a sentence.
 fn quoted(name: &str) -> String {
-    let mut short: String = name.chars().take(60).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut short: String = name
+        .chars()
+        .take(60)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if name.chars().nth(60).is_some() {
         short.push('…');
     }

@@ -23,10 +23,14 @@ const FIELDS: [(&str, &str); 5] = [
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
     /// Not five fields.
-    #[error("`{0}` is not a schedule: write five fields (minute, hour, day of the month, month, day of the week), such as 0 3 * * *")]
+    #[error(
+        "`{0}` is not a schedule: write five fields (minute, hour, day of the month, month, day of the week), such as 0 3 * * *"
+    )]
     Malformed(String),
     /// One of the fields.
-    #[error("`{schedule}` is not a schedule: `{field}` is no {what}, which is {range}, *, a list (1,2), a range (1-5) or a step (*/10)")]
+    #[error(
+        "`{schedule}` is not a schedule: `{field}` is no {what}, which is {range}, *, a list (1,2), a range (1-5) or a step (*/10)"
+    )]
     Field {
         /// The whole of it.
         schedule: String,
@@ -60,7 +64,12 @@ impl CronSchedule {
     /// # Errors
     /// It is none, or never comes due.
     pub fn parse(text: &str) -> Result<Self, CronError> {
-        let excerpt = || text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+        let excerpt = || {
+            text.chars()
+                .take(60)
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect::<String>()
+        };
         let fields: Vec<&str> = text.split_ascii_whitespace().collect();
         if text.len() > MAX_SCHEDULE || fields.len() != FIELDS.len() {
             return Err(CronError::Malformed(excerpt()));
@@ -69,11 +78,19 @@ impl CronSchedule {
             let mut alone = ["*"; 5];
             alone[at] = fields[at];
             if !is_plain(fields[at]) || crontab(&alone).is_none() {
-                return Err(CronError::Field { schedule: excerpt(), field: fields[at].to_owned(), what, range });
+                return Err(CronError::Field {
+                    schedule: excerpt(),
+                    field: fields[at].to_owned(),
+                    what,
+                    range,
+                });
             }
         }
         let parsed = crontab(&fields).ok_or_else(|| CronError::Malformed(excerpt()))?;
-        let schedule = Self { fields: parsed, any_hour: fields[1].starts_with('*') };
+        let schedule = Self {
+            fields: parsed,
+            any_hour: fields[1].starts_with('*'),
+        };
         match schedule.next_on_the_wall(DateTime::constant(2024, 3, 1, 0, 0, 0, 0)) {
             Some(_) => Ok(schedule),
             None => Err(CronError::Never(excerpt())),
@@ -85,7 +102,11 @@ impl CronSchedule {
     #[must_use]
     pub fn next_after(&self, after: Millis, zone: &TimeZone) -> Option<Millis> {
         let after = Timestamp::from_millisecond(after.0).ok()?;
-        let next = if self.any_hour { self.next_passed(after, zone)? } else { self.next_shown(after, zone)? };
+        let next = if self.any_hour {
+            self.next_passed(after, zone)?
+        } else {
+            self.next_shown(after, zone)?
+        };
         Some(Millis(next.as_millisecond()))
     }
 
@@ -113,7 +134,10 @@ impl CronSchedule {
             match until {
                 Some(until) if next >= until => {
                     // From a moment before the change, so that the minute it falls on counts.
-                    (from, include) = (Timestamp::from_millisecond(until.as_millisecond().checked_sub(1)?).ok()?, Some(until));
+                    (from, include) = (
+                        Timestamp::from_millisecond(until.as_millisecond().checked_sub(1)?).ok()?,
+                        Some(until),
+                    );
                 }
                 _ => return Some(next),
             }
@@ -123,7 +147,10 @@ impl CronSchedule {
     /// The next matching minute, of a clock that nobody ever changes.
     fn next_on_the_wall(&self, shown: DateTime) -> Option<DateTime> {
         let from = TimeZone::UTC.to_timestamp(shown).ok()?;
-        self.fields.find_next(MakeTimestamp(from)).ok().map(|next| next.datetime())
+        self.fields
+            .find_next(MakeTimestamp(from))
+            .ok()
+            .map(|next| next.datetime())
     }
 }
 
@@ -157,43 +184,110 @@ mod tests {
         let mut found = Vec::new();
         for _ in 0..count {
             at = schedule.next_after(at, &zone).unwrap();
-            found.push(Timestamp::from_millisecond(at.0).unwrap().to_zoned(zone.clone()).strftime("%m-%d %H:%M %:z").to_string());
+            found.push(
+                Timestamp::from_millisecond(at.0)
+                    .unwrap()
+                    .to_zoned(zone.clone())
+                    .strftime("%m-%d %H:%M %:z")
+                    .to_string(),
+            );
         }
         found
     }
 
     #[test]
     fn schedules_come_due() {
-        assert_eq!(all("0 3 * * *", "UTC", "2026-11-21T03:00:00Z", 2), ["11-22 03:00 +00:00", "11-23 03:00 +00:00"]);
-        assert_eq!(all("*/20 9-10 * * MON-fri", "UTC", "2026-11-20T10:30:00Z", 2), ["11-20 10:40 +00:00", "11-23 09:00 +00:00"]);
-        assert_eq!(all("0 0 29 2 *", "UTC", "2026-11-21T00:00:00Z", 1), ["02-29 00:00 +00:00"]);
+        assert_eq!(
+            all("0 3 * * *", "UTC", "2026-11-21T03:00:00Z", 2),
+            ["11-22 03:00 +00:00", "11-23 03:00 +00:00"]
+        );
+        assert_eq!(
+            all("*/20 9-10 * * MON-fri", "UTC", "2026-11-20T10:30:00Z", 2),
+            ["11-20 10:40 +00:00", "11-23 09:00 +00:00"]
+        );
+        assert_eq!(
+            all("0 0 29 2 *", "UTC", "2026-11-21T00:00:00Z", 1),
+            ["02-29 00:00 +00:00"]
+        );
         // Either the day of the month or that of the week.
-        assert_eq!(all("0 0 1 * 7", "UTC", "2026-11-21T00:00:00Z", 3), ["11-22 00:00 +00:00", "11-29 00:00 +00:00", "12-01 00:00 +00:00"]);
-        assert_eq!(all("0 3 * * *", "Asia/Tokyo", "2026-11-21T00:00:00Z", 1), ["11-22 03:00 +09:00"]);
+        assert_eq!(
+            all("0 0 1 * 7", "UTC", "2026-11-21T00:00:00Z", 3),
+            [
+                "11-22 00:00 +00:00",
+                "11-29 00:00 +00:00",
+                "12-01 00:00 +00:00"
+            ]
+        );
+        assert_eq!(
+            all("0 3 * * *", "Asia/Tokyo", "2026-11-21T00:00:00Z", 1),
+            ["11-22 03:00 +09:00"]
+        );
     }
 
     #[test]
     fn a_time_of_day_comes_once_a_day_through_summer_time() {
-        let spring = ["03-28 02:30 +01:00", "03-29 03:30 +02:00", "03-30 02:30 +02:00"];
-        assert_eq!(all("30 2 * * *", "Europe/Berlin", "2026-03-27T12:00:00Z", 3), spring);
-        let autumn = ["10-24 02:30 +02:00", "10-25 02:30 +02:00", "10-26 02:30 +01:00"];
-        assert_eq!(all("30 2 * * *", "Europe/Berlin", "2026-10-23T12:00:00Z", 3), autumn);
+        let spring = [
+            "03-28 02:30 +01:00",
+            "03-29 03:30 +02:00",
+            "03-30 02:30 +02:00",
+        ];
+        assert_eq!(
+            all("30 2 * * *", "Europe/Berlin", "2026-03-27T12:00:00Z", 3),
+            spring
+        );
+        let autumn = [
+            "10-24 02:30 +02:00",
+            "10-25 02:30 +02:00",
+            "10-26 02:30 +01:00",
+        ];
+        assert_eq!(
+            all("30 2 * * *", "Europe/Berlin", "2026-10-23T12:00:00Z", 3),
+            autumn
+        );
         // Asked within the repeated hour, too.
-        assert_eq!(all("45 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1), ["10-26 02:45 +01:00"]);
+        assert_eq!(
+            all("45 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1),
+            ["10-26 02:45 +01:00"]
+        );
     }
 
     #[test]
     fn an_hourly_schedule_follows_the_time_that_passes() {
-        let autumn = ["10-25 01:00 +02:00", "10-25 02:00 +02:00", "10-25 02:00 +01:00", "10-25 03:00 +01:00"];
-        assert_eq!(all("0 * * * *", "Europe/Berlin", "2026-10-24T22:30:00Z", 4), autumn);
-        let spring = ["03-29 01:30 +01:00", "03-29 03:00 +02:00", "03-29 03:30 +02:00"];
-        assert_eq!(all("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 3), spring);
+        let autumn = [
+            "10-25 01:00 +02:00",
+            "10-25 02:00 +02:00",
+            "10-25 02:00 +01:00",
+            "10-25 03:00 +01:00",
+        ];
+        assert_eq!(
+            all("0 * * * *", "Europe/Berlin", "2026-10-24T22:30:00Z", 4),
+            autumn
+        );
+        let spring = [
+            "03-29 01:30 +01:00",
+            "03-29 03:00 +02:00",
+            "03-29 03:30 +02:00",
+        ];
+        assert_eq!(
+            all("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 3),
+            spring
+        );
     }
 
     #[test]
     fn what_is_no_schedule_is_refused_by_its_field() {
-        for text in ["", "* * * *", "* * * * * *", "@daily", "0 3 * * * Europe/Berlin", &"0".repeat(300)] {
-            assert!(matches!(CronSchedule::parse(text), Err(CronError::Malformed(_))), "{text}");
+        for text in [
+            "",
+            "* * * *",
+            "* * * * * *",
+            "@daily",
+            "0 3 * * * Europe/Berlin",
+            &"0".repeat(300),
+        ] {
+            assert!(
+                matches!(CronSchedule::parse(text), Err(CronError::Malformed(_))),
+                "{text}"
+            );
         }
         for (text, wrong) in [
             ("60 * * * *", "minute"),
@@ -216,7 +310,10 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
-        assert!(matches!(CronSchedule::parse("0 0 30 2 *"), Err(CronError::Never(_))));
+        assert!(matches!(
+            CronSchedule::parse("0 0 30 2 *"),
+            Err(CronError::Never(_))
+        ));
         let message = CronSchedule::parse("0 25 * * *").unwrap_err().to_string();
         assert_eq!(
             message,

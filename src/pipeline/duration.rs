@@ -11,7 +11,13 @@ pub enum DurationError {
     OutOfRange(String),
 }
 
-const UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const UNITS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 const YEAR: u64 = 366 * 86_400_000;
 
 /// Reads a duration, in milliseconds. Units go from large to small, each at most once.
@@ -28,18 +34,31 @@ pub fn parse_duration(text: &str) -> Result<u64, DurationError> {
     }
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let letters = rest[digits..].bytes().take_while(u8::is_ascii_lowercase).count();
+        let letters = rest[digits..]
+            .bytes()
+            .take_while(u8::is_ascii_lowercase)
+            .count();
         let unit = &rest[digits..digits + letters];
-        let (_, scale) = *UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(malformed)?;
+        let (_, scale) = *UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(malformed)?;
         if digits == 0 || scale >= above {
             return Err(malformed());
         }
         let count: u64 = rest[..digits].parse().map_err(|_| out_of_range())?;
-        total = count.checked_mul(scale).and_then(|part| total.checked_add(part)).ok_or_else(out_of_range)?;
+        total = count
+            .checked_mul(scale)
+            .and_then(|part| total.checked_add(part))
+            .ok_or_else(out_of_range)?;
         above = scale;
         rest = &rest[digits + letters..];
     }
-    if total == 0 || total > YEAR { Err(out_of_range()) } else { Ok(total) }
+    if total == 0 || total > YEAR {
+        Err(out_of_range())
+    } else {
+        Ok(total)
+    }
 }
 
 /// Writes a duration so that [`parse_duration`] reads it back.
@@ -53,7 +72,11 @@ pub fn format_duration(millis: u64) -> String {
             rest %= scale;
         }
     }
-    if text.is_empty() { "0ms".to_owned() } else { text }
+    if text.is_empty() {
+        "0ms".to_owned()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -64,16 +87,34 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in
-            [("90s", 90_000), ("10m", 600_000), ("1h30m", 5_400_000), ("2d", 172_800_000), ("500ms", 500), ("1m1ms", 60_001)]
-        {
+        for (text, millis) in [
+            ("90s", 90_000),
+            ("10m", 600_000),
+            ("1h30m", 5_400_000),
+            ("2d", 172_800_000),
+            ("500ms", 500),
+            ("1m1ms", 60_001),
+        ] {
             assert_eq!(parse_duration(text), Ok(millis), "{text}");
         }
-        for text in ["", "10", "m", "10x", "1m1h", "1m1m", "-1s", "1.5h", "1 h", "ß", "1mß"] {
-            assert!(matches!(parse_duration(text), Err(DurationError::Malformed(_))), "{text}");
+        for text in [
+            "", "10", "m", "10x", "1m1h", "1m1m", "-1s", "1.5h", "1 h", "ß", "1mß",
+        ] {
+            assert!(
+                matches!(parse_duration(text), Err(DurationError::Malformed(_))),
+                "{text}"
+            );
         }
-        for text in ["0s", "367d", "99999999999999999999s", "18446744073709551615d"] {
-            assert!(matches!(parse_duration(text), Err(DurationError::OutOfRange(_))), "{text}");
+        for text in [
+            "0s",
+            "367d",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
+            assert!(
+                matches!(parse_duration(text), Err(DurationError::OutOfRange(_))),
+                "{text}"
+            );
         }
     }
 

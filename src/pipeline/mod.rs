@@ -82,13 +82,19 @@ impl Diagnostic {
     pub fn bounded(mut self) -> Self {
         self.message = sentence(&self.message);
         self.hint = self.hint.as_deref().map(sentence);
-        self.source_line = self.source_line.map(|line| line.chars().take(MAX_QUOTED).map(printable).collect());
+        self.source_line = self
+            .source_line
+            .map(|line| line.chars().take(MAX_QUOTED).map(printable).collect());
         self
     }
 }
 
 fn printable(c: char) -> char {
-    if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }
+    if c.is_control() && !matches!(c, '\n' | '\t') {
+        '\u{fffd}'
+    } else {
+        c
+    }
 }
 
 /// Words out of foreign hands: printable, and not longer than a person reads.
@@ -263,7 +269,11 @@ impl Source {
         match name {
             "quire/push" => Some(Self::Push),
             "quire/manual" => Some(Self::Manual),
-            other => other.strip_prefix(CRON_SOURCE)?.parse().ok().map(Self::Cron),
+            other => other
+                .strip_prefix(CRON_SOURCE)?
+                .parse()
+                .ok()
+                .map(Self::Cron),
         }
     }
 }
@@ -353,7 +363,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// All that is wrong; never an empty list.
-    pub fn check(registration: Registration, source: &PipelineText, has_dockerfile: bool) -> Result<Self, Vec<Diagnostic>> {
+    pub fn check(
+        registration: Registration,
+        source: &PipelineText,
+        has_dockerfile: bool,
+    ) -> Result<Self, Vec<Diagnostic>> {
         Self::check_among(registration, std::slice::from_ref(source), has_dockerfile)
     }
 
@@ -361,7 +375,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::check`].
-    pub fn check_among(registration: Registration, sources: &[PipelineText], has_dockerfile: bool) -> Result<Self, Vec<Diagnostic>> {
+    pub fn check_among(
+        registration: Registration,
+        sources: &[PipelineText],
+        has_dockerfile: bool,
+    ) -> Result<Self, Vec<Diagnostic>> {
         check::check(registration, sources, has_dockerfile)
     }
 
@@ -434,13 +452,24 @@ impl Pipeline {
     /// The sources that some job names.
     #[must_use]
     pub fn sources(&self) -> Vec<Source> {
-        let named: HashSet<&Source> = self.jobs.iter().flat_map(|job| &job.inputs).filter_map(Input::source).collect();
-        self.all_sources().filter(|source| named.contains(source)).collect()
+        let named: HashSet<&Source> = self
+            .jobs
+            .iter()
+            .flat_map(|job| &job.inputs)
+            .filter_map(Input::source)
+            .collect();
+        self.all_sources()
+            .filter(|source| named.contains(source))
+            .collect()
     }
 
     /// Every source that a job may name, in their usual order.
     fn all_sources(&self) -> impl Iterator<Item = Source> + '_ {
-        Source::BUILT_IN.into_iter().chain(self.crons.iter().filter_map(|cron| cron.name.parse().ok().map(Source::Cron)))
+        Source::BUILT_IN.into_iter().chain(
+            self.crons
+                .iter()
+                .filter_map(|cron| cron.name.parse().ok().map(Source::Cron)),
+        )
     }
 
     /// Everything that `job` may ask for with `(jobs name)`: all jobs and sources it descends from,
@@ -449,7 +478,11 @@ impl Pipeline {
     pub fn ancestors(&self, job: &JobName) -> Vec<Input> {
         let mut seen: HashSet<&Input> = HashSet::new();
         let mut open: Vec<&JobName> = vec![job];
-        while let Some(inputs) = open.pop().and_then(|id| self.job(id)).map(|job| &job.inputs) {
+        while let Some(inputs) = open
+            .pop()
+            .and_then(|id| self.job(id))
+            .map(|job| &job.inputs)
+        {
             for input in inputs {
                 if seen.insert(input)
                     && let Input::Job(id) = input
@@ -459,7 +492,10 @@ impl Pipeline {
             }
         }
         let sources = self.all_sources().map(Input::Source);
-        sources.chain(self.jobs.iter().map(|job| Input::Job(job.id.clone()))).filter(|input| seen.contains(input)).collect()
+        sources
+            .chain(self.jobs.iter().map(|job| Input::Job(job.id.clone())))
+            .filter(|input| seen.contains(input))
+            .collect()
     }
 }
 
@@ -473,7 +509,13 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     // A third of it mistyped is still the same word, but not all of it.
     let allowed = (length / 3).max(1).min(length.saturating_sub(1));
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(name, candidate),
+                strsim::jaro_winkler(name, candidate),
+                candidate,
+            )
+        })
         .filter(|(distance, likeness, _)| *distance <= allowed || *likeness >= 0.85)
         .min_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)))
         .map(|(_, _, candidate)| candidate)

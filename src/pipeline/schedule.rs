@@ -32,12 +32,24 @@ pub enum ScheduleError {
 
 /// The sources that a pipeline's jobs wait for.
 fn sources(pipeline: &Pipeline) -> Vec<String> {
-    let sources = pipeline.jobs().iter().flat_map(|job| &job.inputs).filter_map(Input::source);
-    sources.map(ToString::to_string).collect::<BTreeSet<_>>().into_iter().collect()
+    let sources = pipeline
+        .jobs()
+        .iter()
+        .flat_map(|job| &job.inputs)
+        .filter_map(Input::source);
+    sources
+        .map(ToString::to_string)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 fn listed(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// How a run's jobs came out.
@@ -80,7 +92,8 @@ impl Schedule {
     /// Where that is no job at all.
     pub fn new(pipeline: &Pipeline, source: &str, only: &[JobName]) -> Result<Self, ScheduleError> {
         let none = |name: String| ScheduleError::Source(name, sources(pipeline));
-        let source = Source::from_name(source).ok_or_else(|| none(source.chars().take(60).collect()))?;
+        let source =
+            Source::from_name(source).ok_or_else(|| none(source.chars().take(60).collect()))?;
         let reached = reached(pipeline, &source);
         if !reached.contains(&true) {
             return Err(none(source.to_string()));
@@ -91,14 +104,27 @@ impl Schedule {
         let mut wanted = vec![false; reached.len()];
         for only in only {
             let narrowed = narrowed(pipeline, &source, &reached, only)?;
-            wanted.iter_mut().zip(narrowed).for_each(|(wanted, more)| *wanted |= more);
+            wanted
+                .iter_mut()
+                .zip(narrowed)
+                .for_each(|(wanted, more)| *wanted |= more);
         }
         Ok(Self::of(pipeline, &wanted))
     }
 
     fn of(pipeline: &Pipeline, wanted: &[bool]) -> Self {
-        let chosen = || pipeline.jobs().iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(job, _)| job);
-        let index: HashMap<JobName, usize> = chosen().enumerate().map(|(at, job)| (job.id.clone(), at)).collect();
+        let chosen = || {
+            pipeline
+                .jobs()
+                .iter()
+                .zip(wanted)
+                .filter(|(_, wanted)| **wanted)
+                .map(|(job, _)| job)
+        };
+        let index: HashMap<JobName, usize> = chosen()
+            .enumerate()
+            .map(|(at, job)| (job.id.clone(), at))
+            .collect();
         let mut nodes: Vec<Node> = chosen()
             .map(|job| Node {
                 id: job.id.clone(),
@@ -110,15 +136,34 @@ impl Schedule {
             })
             .collect();
         for (at, job) in chosen().enumerate() {
-            let inputs = job.inputs.iter().filter_map(|input| if let Input::Job(id) = input { index.get(id) } else { None });
+            let inputs = job.inputs.iter().filter_map(|input| {
+                if let Input::Job(id) = input {
+                    index.get(id)
+                } else {
+                    None
+                }
+            });
             for from in inputs {
                 nodes[*from].dependents.push(at);
                 nodes[at].waiting += 1;
             }
         }
-        let ready = nodes.iter().enumerate().filter(|(_, node)| node.waiting == 0).map(|(at, _)| at).collect();
+        let ready = nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.waiting == 0)
+            .map(|(at, _)| at)
+            .collect();
         let unfinished = nodes.len();
-        Self { nodes, index, ready, active: 0, limit: usize::MAX, unfinished, failed: Vec::new() }
+        Self {
+            nodes,
+            index,
+            ready,
+            active: 0,
+            limit: usize::MAX,
+            unfinished,
+            failed: Vec::new(),
+        }
     }
 
     /// The same, with at most so many jobs active at a time (at least one).
@@ -144,7 +189,11 @@ impl Schedule {
     #[must_use]
     pub fn ready(&self) -> Vec<JobName> {
         let room = self.limit.saturating_sub(self.active);
-        self.ready.iter().take(room).map(|at| self.nodes[*at].id.clone()).collect()
+        self.ready
+            .iter()
+            .take(room)
+            .map(|at| self.nodes[*at].id.clone())
+            .collect()
     }
 
     /// A ready job was started.
@@ -159,7 +208,9 @@ impl Schedule {
 
     /// An active job failed: whether it is to be tried again. If so it stays active and has one try less.
     pub fn retry(&mut self, job: &JobName) -> bool {
-        let Some(node) = self.index.get(job).map(|at| &mut self.nodes[*at]) else { return false };
+        let Some(node) = self.index.get(job).map(|at| &mut self.nodes[*at]) else {
+            return false;
+        };
         if node.state != JobState::Active || node.retries == 0 {
             return false;
         }
@@ -169,7 +220,9 @@ impl Schedule {
 
     /// An active job ended in a final state. Gives the jobs that are skipped because of it.
     pub fn ended(&mut self, job: &JobName, state: JobState) -> Vec<JobName> {
-        let Some(at) = self.index.get(job).copied() else { return Vec::new() };
+        let Some(at) = self.index.get(job).copied() else {
+            return Vec::new();
+        };
         if self.nodes[at].state != JobState::Active || !state.is_final() {
             return Vec::new();
         }
@@ -234,7 +287,12 @@ impl Schedule {
         if self.failed.is_empty() {
             return Some(Verdict::Complete);
         }
-        Some(Verdict::Failed(self.failed.iter().map(|at| self.nodes[*at].id.clone()).collect()))
+        Some(Verdict::Failed(
+            self.failed
+                .iter()
+                .map(|at| self.nodes[*at].id.clone())
+                .collect(),
+        ))
     }
 
     /// Skips what waits for a failed job, and what waits for that. None of these can have started.
@@ -250,13 +308,21 @@ impl Schedule {
             }
         }
         skipped.sort_unstable();
-        skipped.into_iter().map(|at| self.nodes[at].id.clone()).collect()
+        skipped
+            .into_iter()
+            .map(|at| self.nodes[at].id.clone())
+            .collect()
     }
 }
 
 /// For each job, whether `source` leads to it.
 fn reached(pipeline: &Pipeline, source: &Source) -> Vec<bool> {
-    let index: HashMap<&JobName, usize> = pipeline.jobs().iter().enumerate().map(|(at, job)| (&job.id, at)).collect();
+    let index: HashMap<&JobName, usize> = pipeline
+        .jobs()
+        .iter()
+        .enumerate()
+        .map(|(at, job)| (&job.id, at))
+        .collect();
     let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); index.len()];
     let mut open: Vec<usize> = Vec::new();
     for (at, job) in pipeline.jobs().iter().enumerate() {
@@ -282,16 +348,29 @@ fn reached(pipeline: &Pipeline, source: &Source) -> Vec<bool> {
 }
 
 /// Of the reached jobs, one and its ancestors.
-fn narrowed(pipeline: &Pipeline, source: &Source, reached: &[bool], only: &JobName) -> Result<Vec<bool>, ScheduleError> {
+fn narrowed(
+    pipeline: &Pipeline,
+    source: &Source,
+    reached: &[bool],
+    only: &JobName,
+) -> Result<Vec<bool>, ScheduleError> {
     let Some(at) = pipeline.jobs().iter().position(|job| job.id == *only) else {
-        let near = nearest(only.as_str(), pipeline.jobs().iter().map(|job| job.id.as_str()));
-        return Err(ScheduleError::UnknownJob(only.clone(), near.map(str::to_owned)));
+        let near = nearest(
+            only.as_str(),
+            pipeline.jobs().iter().map(|job| job.id.as_str()),
+        );
+        return Err(ScheduleError::UnknownJob(
+            only.clone(),
+            near.map(str::to_owned),
+        ));
     };
     if !reached[at] {
         return Err(ScheduleError::Unreached(only.clone(), source.clone()));
     }
     let ancestors = pipeline.ancestors(only);
-    let wanted = |(at, job): (usize, &super::Job)| reached[at] && (job.id == *only || ancestors.contains(&Input::Job(job.id.clone())));
+    let wanted = |(at, job): (usize, &super::Job)| {
+        reached[at] && (job.id == *only || ancestors.contains(&Input::Job(job.id.clone())))
+    };
     Ok(pipeline.jobs().iter().enumerate().map(wanted).collect())
 }
 

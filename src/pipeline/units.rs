@@ -21,7 +21,10 @@ pub fn parse_size(text: &str) -> Option<u64> {
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     let units = [(40, "t"), (30, "g"), (20, "m"), (10, "k")];
-    match units.iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift) {
+    match units
+        .iter()
+        .find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift)
+    {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
         None => bytes.to_string(),
     }
@@ -36,7 +39,11 @@ pub fn parse_cpus(text: &str) -> Option<u64> {
         return None;
     }
     let thousandths: u64 = format!("{part:0<3}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(thousandths)
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1000)?
+        .checked_add(thousandths)
 }
 
 /// CPUs as [`parse_cpus`] reads them.
@@ -54,20 +61,56 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("1k", 1024), ("2g", 2 << 30), (" 64 MiB ", 64 << 20), ("3TB", 3 << 40), ("7b", 7)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("1k", 1024),
+            ("2g", 2 << 30),
+            (" 64 MiB ", 64 << 20),
+            ("3TB", 3 << 40),
+            ("7b", 7),
+        ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for text in ["", "g", "-1g", "+1g", "1.5g", "1x", "2gg", "99999999999999999999", "99999999999g", "1 0", "٣g"] {
+        for text in [
+            "",
+            "g",
+            "-1g",
+            "+1g",
+            "1.5g",
+            "1x",
+            "2gg",
+            "99999999999999999999",
+            "99999999999g",
+            "1 0",
+            "٣g",
+        ] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }
 
     #[test]
     fn cpus() {
-        for (text, milli) in [("2", 2000), ("0.5", 500), ("1.25", 1250), ("0.001", 1), ("0", 0)] {
+        for (text, milli) in [
+            ("2", 2000),
+            ("0.5", 500),
+            ("1.25", 1250),
+            ("0.001", 1),
+            ("0", 0),
+        ] {
             assert_eq!(parse_cpus(text), Some(milli), "{text}");
         }
-        for text in ["", ".", "1.", ".5", "1.2345", "-1", "1e3", "99999999999999999999", "18446744073709551615"] {
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1.2345",
+            "-1",
+            "1e3",
+            "99999999999999999999",
+            "18446744073709551615",
+        ] {
             assert_eq!(parse_cpus(text), None, "{text}");
         }
     }

@@ -45,7 +45,10 @@ impl Family {
     /// # Errors
     /// The processes cannot be looked at.
     pub fn marked_values(prefix: &str) -> io::Result<BTreeSet<String>> {
-        processes()?.into_iter().filter_map(|process| process.marked(prefix).transpose()).collect()
+        processes()?
+            .into_iter()
+            .filter_map(|process| process.marked(prefix).transpose())
+            .collect()
     }
 
     /// Ends all members; returns when none lives.
@@ -57,7 +60,9 @@ impl Family {
         let started = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            let members = self.stop_all().map_err(|source| ProcError::Unseen { source })?;
+            let members = self
+                .stop_all()
+                .map_err(|source| ProcError::Unseen { source })?;
             if members.is_empty() {
                 return Ok(());
             }
@@ -65,7 +70,9 @@ impl Family {
                 signal(*pid, Signal::SIGKILL);
             }
             if started.elapsed() > PATIENCE {
-                return Err(ProcError::Survivors { left: members.len() });
+                return Err(ProcError::Survivors {
+                    left: members.len(),
+                });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(50));
@@ -93,18 +100,28 @@ impl Family {
         let eligible = |p: &&Process| p.pid != own && p.pid != 1 && !p.dead;
         let mut members = BTreeSet::new();
         for process in all.iter().filter(eligible) {
-            let is_orphan = adopters.contains(&process.parent) && process.session != own_session.unwrap_or(0);
-            if process.marked(&self.marker)?.is_some() || (is_orphan && self.stands_in_folder(process)?) {
+            let is_orphan =
+                adopters.contains(&process.parent) && process.session != own_session.unwrap_or(0);
+            if process.marked(&self.marker)?.is_some()
+                || (is_orphan && self.stands_in_folder(process)?)
+            {
                 members.insert(process.pid);
             }
         }
         loop {
-            let sessions: BTreeSet<i32> =
-                all.iter().filter(|p| members.contains(&p.pid)).map(|p| p.session).filter(|s| Some(*s) != own_session).collect();
+            let sessions: BTreeSet<i32> = all
+                .iter()
+                .filter(|p| members.contains(&p.pid))
+                .map(|p| p.session)
+                .filter(|s| Some(*s) != own_session)
+                .collect();
             let joined: Vec<i32> = all
                 .iter()
                 .filter(eligible)
-                .filter(|p| !members.contains(&p.pid) && (members.contains(&p.parent) || sessions.contains(&p.session)))
+                .filter(|p| {
+                    !members.contains(&p.pid)
+                        && (members.contains(&p.parent) || sessions.contains(&p.session))
+                })
                 .map(|p| p.pid)
                 .collect();
             if joined.is_empty() {
@@ -115,8 +132,12 @@ impl Family {
     }
 
     fn stands_in_folder(&self, process: &Process) -> io::Result<bool> {
-        let Some(folder) = &self.folder else { return Ok(false) };
-        let Some(cwd) = seen(std::fs::read_link(format!("/proc/{}/cwd", process.pid)))? else { return Ok(false) };
+        let Some(folder) = &self.folder else {
+            return Ok(false);
+        };
+        let Some(cwd) = seen(std::fs::read_link(format!("/proc/{}/cwd", process.pid)))? else {
+            return Ok(false);
+        };
         // The kernel marks a folder that was removed meanwhile.
         let cwd = cwd.as_os_str().as_bytes();
         let cwd = cwd.strip_suffix(b" (deleted)").unwrap_or(cwd);
@@ -142,19 +163,31 @@ impl Process {
     /// From the text of `/proc/<pid>/stat`. The second field is the program's name in
     /// parentheses, and may itself hold blanks and parentheses.
     fn parse(stat: &[u8]) -> Option<Self> {
-        let pid = std::str::from_utf8(&stat[..stat.iter().position(|b| *b == b' ')?]).ok()?.parse().ok()?;
+        let pid = std::str::from_utf8(&stat[..stat.iter().position(|b| *b == b' ')?])
+            .ok()?
+            .parse()
+            .ok()?;
         let rest = std::str::from_utf8(&stat[stat.iter().rposition(|b| *b == b')')? + 1..]).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let dead = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
-        Some(Self { pid, parent, session, dead })
+        Some(Self {
+            pid,
+            parent,
+            session,
+            dead,
+        })
     }
 
     /// What follows `prefix` in the first environment entry that begins with it.
     fn marked(&self, prefix: &str) -> io::Result<Option<String>> {
-        let Some(environ) = seen(std::fs::read(format!("/proc/{}/environ", self.pid)))? else { return Ok(None) };
-        let rest = environ.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()));
+        let Some(environ) = seen(std::fs::read(format!("/proc/{}/environ", self.pid)))? else {
+            return Ok(None);
+        };
+        let rest = environ
+            .split(|b| *b == 0)
+            .find_map(|entry| entry.strip_prefix(prefix.as_bytes()));
         Ok(rest.map(|rest| String::from_utf8_lossy(rest).into_owned()))
     }
 }
@@ -165,7 +198,12 @@ fn seen<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     use io::ErrorKind::{NotFound, PermissionDenied};
     match read {
         Ok(read) => Ok(Some(read)),
-        Err(error) if matches!(error.kind(), NotFound | PermissionDenied) || error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+        Err(error)
+            if matches!(error.kind(), NotFound | PermissionDenied)
+                || error.raw_os_error() == Some(nix::libc::ESRCH) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -175,7 +213,11 @@ fn processes() -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        if entry.file_name().as_bytes().first().is_some_and(u8::is_ascii_digit)
+        if entry
+            .file_name()
+            .as_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_digit)
             && let Some(stat) = seen(std::fs::read(entry.path().join("stat")))?
         {
             found.extend(Process::parse(&stat));
@@ -200,7 +242,15 @@ pub(super) mod tests {
     #[test]
     fn stat_with_a_strange_name() {
         let line = b"4242 (a) b (c) S 17 4242 4240 0 -1 4194304 62";
-        assert_eq!(Process::parse(line), Some(Process { pid: 4242, parent: 17, session: 4240, dead: false }));
+        assert_eq!(
+            Process::parse(line),
+            Some(Process {
+                pid: 4242,
+                parent: 17,
+                session: 4240,
+                dead: false
+            })
+        );
         assert_eq!(Process::parse(b"1 (init"), None);
         assert_eq!(Process::parse(b""), None);
     }
@@ -213,10 +263,17 @@ pub(super) mod tests {
                       echo $$ > ready.tmp; mv ready.tmp ready; wait";
         let mut command = tokio::process::Command::new("/bin/sh");
         let (name, value) = marker.split_once('=').unwrap();
-        command.args(["-c", script]).env(name, value).current_dir(folder.path()).kill_on_drop(true);
+        command
+            .args(["-c", script])
+            .env(name, value)
+            .current_dir(folder.path())
+            .kill_on_drop(true);
         super::super::own_session(&mut command);
         let mut child = command.spawn().unwrap();
-        let family = Family { marker, folder: Some(folder.path().canonicalize().unwrap()) };
+        let family = Family {
+            marker,
+            folder: Some(folder.path().canonicalize().unwrap()),
+        };
         let deadline = Instant::now() + Duration::from_secs(20);
         while !folder.path().join("ready").exists() || family.members().unwrap().len() < 4 {
             assert!(Instant::now() < deadline, "members: {:?}", family.members());

@@ -21,8 +21,15 @@ const KEPT_FREE: std::ffi::c_int = 128 << 10;
 /// Call it before the first thread is made.
 pub fn bound_heap() {
     #[cfg(target_env = "gnu")]
-    for (setting, value) in [(libc::M_ARENA_MAX, ARENAS), (libc::M_MMAP_THRESHOLD, MAPPED_FROM), (libc::M_TRIM_THRESHOLD, KEPT_FREE)] {
-        #[expect(unsafe_code, reason = "glibc alone can be told how much it may hold back")]
+    for (setting, value) in [
+        (libc::M_ARENA_MAX, ARENAS),
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
+        (libc::M_TRIM_THRESHOLD, KEPT_FREE),
+    ] {
+        #[expect(
+            unsafe_code,
+            reason = "glibc alone can be told how much it may hold back"
+        )]
         // SAFETY: it takes two numbers, and no other thread allocates yet. A setting that is refused changes nothing.
         unsafe {
             libc::mallopt(setting, value);

@@ -18,7 +18,11 @@ struct Entry {
 }
 
 /// The runs of a repository that have a folder or a link below `root`, and whatever else is a link there.
-fn entries(root: &Path, repo: &RepoName, is_repo: &dyn Fn(&RepoName) -> bool) -> io::Result<(Vec<Entry>, Vec<PathBuf>)> {
+fn entries(
+    root: &Path,
+    repo: &RepoName,
+    is_repo: &dyn Fn(&RepoName) -> bool,
+) -> io::Result<(Vec<Entry>, Vec<PathBuf>)> {
     let found = match fs::read_dir(root.join(repo.as_str())) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
@@ -29,9 +33,19 @@ fn entries(root: &Path, repo: &RepoName, is_repo: &dyn Fn(&RepoName) -> bool) ->
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
         let is_link = kind.is_symlink();
-        match entry.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()) {
+        match entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<RunId>().ok())
+        {
             // A repository of the group may bear a name like an id.
-            Some(run) if is_link || (kind.is_dir() && !format!("{repo}/{run}").parse().is_ok_and(|name| is_repo(&name))) => {
+            Some(run)
+                if is_link
+                    || (kind.is_dir()
+                        && !format!("{repo}/{run}")
+                            .parse()
+                            .is_ok_and(|name| is_repo(&name))) =>
+            {
                 runs.push(Entry { run, path, is_link });
             }
             None if is_link => drafts.push(path),
@@ -42,9 +56,17 @@ fn entries(root: &Path, repo: &RepoName, is_repo: &dyn Fn(&RepoName) -> bool) ->
 }
 
 /// The folders of a repository's runs below `root`; not those of a group of the same name.
-pub(super) fn of_runs(root: &Path, repo: &RepoName, is_repo: &dyn Fn(&RepoName) -> bool) -> io::Result<Vec<PathBuf>> {
+pub(super) fn of_runs(
+    root: &Path,
+    repo: &RepoName,
+    is_repo: &dyn Fn(&RepoName) -> bool,
+) -> io::Result<Vec<PathBuf>> {
     let (runs, _) = entries(root, repo, is_repo)?;
-    Ok(runs.into_iter().filter(|entry| !entry.is_link).map(|entry| entry.path).collect())
+    Ok(runs
+        .into_iter()
+        .filter(|entry| !entry.is_link)
+        .map(|entry| entry.path)
+        .collect())
 }
 
 /// Moves the folders of all runs of a repository, and leaves links. The active runs get one where they have none
@@ -71,7 +93,15 @@ pub(super) fn move_all(
         move_leaving_link(&path, &new.join(run.to_string()), &text)?;
         crate::fault::point("rename-folder-moved");
     }
-    for folder in [Some(new.as_path()), new.parent(), Some(old.as_path()), old.parent()].into_iter().flatten() {
+    for folder in [
+        Some(new.as_path()),
+        new.parent(),
+        Some(old.as_path()),
+        old.parent(),
+    ]
+    .into_iter()
+    .flatten()
+    {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
@@ -79,7 +109,11 @@ pub(super) fn move_all(
 
 /// Removes the links that moved runs left below a name, but those of runs that are still active; then the folder,
 /// where nothing is left in it. Gives whether no link is left.
-pub(super) fn clear_links(root: &Path, name: &RepoName, active: &HashSet<RunId>) -> io::Result<bool> {
+pub(super) fn clear_links(
+    root: &Path,
+    name: &RepoName,
+    active: &HashSet<RunId>,
+) -> io::Result<bool> {
     let (runs, drafts) = entries(root, name, &|_| false)?;
     let mut all = true;
     for Entry { run, path, .. } in runs.into_iter().filter(|entry| entry.is_link) {
@@ -133,15 +167,35 @@ mod tests {
             move_all(root, &name("work"), &name("play/x"), &[active], &none).unwrap();
         }
         for run in [ended, active] {
-            assert!(root.join(format!("play/x/{run}")).symlink_metadata().unwrap().is_dir());
-            assert!(root.join(format!("work/{run}")).symlink_metadata().unwrap().is_symlink());
+            assert!(
+                root.join(format!("play/x/{run}"))
+                    .symlink_metadata()
+                    .unwrap()
+                    .is_dir()
+            );
+            assert!(
+                root.join(format!("work/{run}"))
+                    .symlink_metadata()
+                    .unwrap()
+                    .is_symlink()
+            );
         }
-        fs::write(root.join(format!("work/{active}/run.log")), "by the old name").unwrap();
+        fs::write(
+            root.join(format!("work/{active}/run.log")),
+            "by the old name",
+        )
+        .unwrap();
         assert!(root.join(format!("play/x/{active}/run.log")).exists());
-        assert!(root.join(format!("work/{ended}/jobs")).is_dir() && root.join(format!("work/app/{other}")).is_dir());
+        assert!(
+            root.join(format!("work/{ended}/jobs")).is_dir()
+                && root.join(format!("work/app/{other}")).is_dir()
+        );
         // While the run is active its link stays; then nothing of the old name does but the group's.
         assert!(!clear_links(root, &name("work"), &HashSet::from([active])).unwrap());
-        assert!(root.join(format!("work/{active}/run.log")).exists() && !root.join(format!("work/{ended}")).exists());
+        assert!(
+            root.join(format!("work/{active}/run.log")).exists()
+                && !root.join(format!("work/{ended}")).exists()
+        );
         assert!(clear_links(root, &name("work"), &HashSet::new()).unwrap());
         assert_eq!(fs::read_dir(root.join("work")).unwrap().count(), 1);
         assert!(root.join(format!("play/x/{active}/run.log")).exists());
@@ -157,7 +211,13 @@ mod tests {
         fs::write(file("a"), "x").unwrap();
         for (from, to) in [("a", "b"), ("b", "c"), ("c", "a"), ("a", "g/b")] {
             move_all(root, &name(from), &name(to), &[run], &none).unwrap();
-            assert!(root.join(format!("{to}/{run}")).symlink_metadata().unwrap().is_dir(), "{from} {to}");
+            assert!(
+                root.join(format!("{to}/{run}"))
+                    .symlink_metadata()
+                    .unwrap()
+                    .is_dir(),
+                "{from} {to}"
+            );
             for repo in ["a", from, to] {
                 assert!(file(repo).exists(), "{from} {to}: {repo}");
             }

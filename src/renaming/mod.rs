@@ -107,7 +107,11 @@ impl Renaming {
     /// Names of the repositories below these paths.
     #[must_use]
     pub fn new(paths: &Paths, store: Store) -> Self {
-        Self { paths: paths.clone(), store, git: Git::new(paths) }
+        Self {
+            paths: paths.clone(),
+            store,
+            git: Git::new(paths),
+        }
     }
 
     /// Waits until nobody else is at names, and holds them.
@@ -130,11 +134,25 @@ impl Renaming {
     /// The kernel gives the lock back when its holder is killed.
     fn try_hold(&self) -> Result<Option<Names<'_>>, RenameError> {
         let path = self.paths.repos().join(".names.lock");
-        let opened = File::options().create(true).truncate(false).write(true).open(&path);
-        match opened.map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file)) {
-            Ok(lock) => Ok(Some(Names { of: self, _lock: lock })),
+        let opened = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
+        match opened
+            .map_err(TryLockError::Error)
+            .and_then(|file| file.try_lock().map(|()| file))
+        {
+            Ok(lock) => Ok(Some(Names {
+                of: self,
+                _lock: lock,
+            })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(RenameError::Io { attempt: "cannot lock", path, source }),
+            Err(TryLockError::Error(source)) => Err(RenameError::Io {
+                attempt: "cannot lock",
+                path,
+                source,
+            }),
         }
     }
 
@@ -149,19 +167,27 @@ impl Renaming {
     /// Finishes what others began and did not, again and again, until told to stop.
     pub async fn keep(self, queue: Queue, stop: CancellationToken) {
         let mut looked = Instant::now();
-        while stop.run_until_cancelled(queue.woken(Sleeper::Renaming, LOOK)).await.is_some() {
+        while stop
+            .run_until_cancelled(queue.woken(Sleeper::Renaming, LOOK))
+            .await
+            .is_some()
+        {
             let at_all = looked.elapsed() >= LOOK_AT_ALL;
             let renaming = self.clone();
-            let settled =
-                tokio::task::spawn_blocking(
-                    move || {
-                        if at_all || renaming.store.has_open_renames()? { renaming.settle() } else { Ok(false) }
-                    },
-                );
+            let settled = tokio::task::spawn_blocking(move || {
+                if at_all || renaming.store.has_open_renames()? {
+                    renaming.settle()
+                } else {
+                    Ok(false)
+                }
+            });
             match settled.await {
                 Ok(Ok(true)) => queue.wake(),
                 Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "a rename cannot be finished yet"),
+                Ok(Err(error)) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a rename cannot be finished yet"
+                ),
             }
             if at_all {
                 looked = Instant::now();
@@ -184,7 +210,11 @@ pub fn run_folders(paths: &Paths, repo: &RepoName) -> Result<Vec<PathBuf>, Renam
     let mut found = Vec::new();
     for root in roots(paths) {
         let listed = folders::of_runs(&root, repo, &is_repo);
-        found.extend(listed.map_err(|source| RenameError::Io { attempt: "cannot look through", path: root, source })?);
+        found.extend(listed.map_err(|source| RenameError::Io {
+            attempt: "cannot look through",
+            path: root,
+            source,
+        })?);
     }
     Ok(found)
 }
@@ -206,7 +236,9 @@ pub fn remove_run_folders(paths: &Paths, repo: &RepoName) -> Result<(), RenameEr
             _ => {}
         }
     }
-    roots(paths).iter().for_each(|root| folders::drop_empty(root, repo));
+    roots(paths)
+        .iter()
+        .for_each(|root| folders::drop_empty(root, repo));
     Ok(())
 }
 
@@ -224,7 +256,10 @@ impl Names<'_> {
         }
         let current = git.current(from);
         if current != *from {
-            return Err(RenameError::Former { name: from.clone(), repo: current });
+            return Err(RenameError::Former {
+                name: from.clone(),
+                repo: current,
+            });
         }
         if !git.exists(from)? {
             return Err(RenameError::Unknown(from.clone()));
@@ -283,7 +318,11 @@ impl Names<'_> {
         let is_repo = |name: &RepoName| self.of.paths.repo(name).exists();
         for root in roots(&self.of.paths) {
             let moved = folders::move_all(&root, from, to, &active, &is_repo);
-            moved.map_err(|source| RenameError::Io { attempt: "cannot move the folders of runs in", path: root, source })?;
+            moved.map_err(|source| RenameError::Io {
+                attempt: "cannot move the folders of runs in",
+                path: root,
+                source,
+            })?;
         }
         fault::point("rename-folders-moved");
         store.finish_rename(from, to)?;
@@ -333,11 +372,21 @@ impl Names<'_> {
 
     /// Clears the links of moved runs that have ended; gives whether none is left.
     fn clear_links(&self, name: &RepoName) -> Result<bool, RenameError> {
-        let active: HashSet<RunId> = self.of.store.active_runs()?.into_iter().map(|run| run.id).collect();
+        let active: HashSet<RunId> = self
+            .of
+            .store
+            .active_runs()?
+            .into_iter()
+            .map(|run| run.id)
+            .collect();
         let mut all = true;
         for root in roots(&self.of.paths) {
             let cleared = folders::clear_links(&root, name, &active);
-            all &= cleared.map_err(|source| RenameError::Io { attempt: "cannot clear links in", path: root, source })?;
+            all &= cleared.map_err(|source| RenameError::Io {
+                attempt: "cannot clear links in",
+                path: root,
+                source,
+            })?;
         }
         if all {
             self.of.store.forget_left_links(name)?;

@@ -55,7 +55,9 @@ pub fn head(kind: FrameKind, length: usize) -> [u8; HEAD] {
 #[must_use]
 pub fn parse_head(head: [u8; HEAD]) -> Option<(FrameKind, usize)> {
     let [kind, length @ ..] = head;
-    let length = usize::try_from(u32::from_be_bytes(length)).ok().filter(|length| *length <= MAX_FRAME)?;
+    let length = usize::try_from(u32::from_be_bytes(length))
+        .ok()
+        .filter(|length| *length <= MAX_FRAME)?;
     Some((*FrameKind::ALL.get(usize::from(kind))?, length))
 }
 

@@ -186,7 +186,9 @@ mod rfc3339 {
         serializer.collect_str(at)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Millis, D::Error> {
         let text = String::deserialize(deserializer)?;
         let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Millis(time.as_millisecond()))
@@ -205,7 +207,8 @@ mod tests {
         let event: PushEvent = serde_json::from_str(text).unwrap();
         assert_eq!(event.pushed_at.to_string(), "2026-01-02T03:04:05.678Z");
         assert!(event.refs[0].old_sha.is_zero());
-        let again: PushEvent = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
+        let again: PushEvent =
+            serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
         assert_eq!(again, event);
         assert!(serde_json::from_str::<PushEvent>(&text.replace("work/app", "../app")).is_err());
     }

@@ -171,8 +171,13 @@ impl RunState {
     pub fn may_become(self, next: Self) -> bool {
         matches!(
             (self, next),
-            (Self::Pending, Self::Active | Self::Failed | Self::Superseded)
-                | (Self::Active, Self::Complete | Self::Failed | Self::Superseded)
+            (
+                Self::Pending,
+                Self::Active | Self::Failed | Self::Superseded
+            ) | (
+                Self::Active,
+                Self::Complete | Self::Failed | Self::Superseded
+            )
         )
     }
 }
@@ -222,7 +227,9 @@ impl Outcome {
     pub fn stopped(reason: StopReason) -> Self {
         match reason {
             StopReason::Superseded => Self::Superseded,
-            StopReason::Canceled => Self::Failed(FailureKind::Canceled, "canceled while it ran".to_owned()),
+            StopReason::Canceled => {
+                Self::Failed(FailureKind::Canceled, "canceled while it ran".to_owned())
+            }
         }
     }
 }

@@ -14,7 +14,9 @@ use tokio_util::task::TaskTracker;
 use super::Runner;
 use crate::executor::{Attached, Stream};
 use crate::names::RunId;
-use crate::run::attach::{AttachAnswer, AttachRequest, FrameKind, HEAD, MAX_FRAME, head, parse_head};
+use crate::run::attach::{
+    AttachAnswer, AttachRequest, FrameKind, HEAD, MAX_FRAME, head, parse_head,
+};
 use crate::run::{ExecutorKind, RunState};
 
 /// The longest request, in bytes.
@@ -42,29 +44,49 @@ impl Runner {
         let _ = tokio::time::timeout(PATIENCE, tracker.wait()).await;
     }
 
-    async fn attend_one(&self, stream: UnixStream, stop: &CancellationToken) -> std::io::Result<()> {
+    async fn attend_one(
+        &self,
+        stream: UnixStream,
+        stop: &CancellationToken,
+    ) -> std::io::Result<()> {
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
         let mut line = Vec::new();
-        tokio::time::timeout(PATIENCE, (&mut reader).take(MAX_REQUEST).read_until(b'\n', &mut line)).await??;
+        tokio::time::timeout(
+            PATIENCE,
+            (&mut reader).take(MAX_REQUEST).read_until(b'\n', &mut line),
+        )
+        .await??;
         let attached = match serde_json::from_slice::<AttachRequest>(&line) {
             Ok(request) => self.attach(request).await,
             Err(error) => Err(format!("not a request: {error}")),
         };
-        let answer = AttachAnswer { error: attached.as_ref().err().cloned() };
-        writer.write_all(format!("{}\n", serde_json::to_string(&answer)?).as_bytes()).await?;
-        let Ok(attached) = attached else { return Ok(()) };
+        let answer = AttachAnswer {
+            error: attached.as_ref().err().cloned(),
+        };
+        writer
+            .write_all(format!("{}\n", serde_json::to_string(&answer)?).as_bytes())
+            .await?;
+        let Ok(attached) = attached else {
+            return Ok(());
+        };
         carry(attached, reader, writer, stop).await
     }
 
     /// Starts the command, or says in a sentence why not.
     async fn attach(&self, request: AttachRequest) -> Result<Attached, String> {
         let run = request.run;
-        let found = self.0.store.call(move |store| Ok((store.run(run)?, store.kept_container(run)?))).await;
+        let found = self
+            .0
+            .store
+            .call(move |store| Ok((store.run(run)?, store.kept_container(run)?)))
+            .await;
         let (row, kept) = found.map_err(|error| error.to_string())?;
         let row = row.ok_or_else(|| format!("there is no run `{run}`"))?;
         if row.executor == Some(ExecutorKind::Host) {
-            return Err("the run is executed on the host, without a container to attach to".to_owned());
+            return Err(
+                "the run is executed on the host, without a container to attach to".to_owned(),
+            );
         }
         if kept.is_none() && row.container_id.is_none() {
             return Err(match row.state {
@@ -73,14 +95,23 @@ impl Runner {
                 _ => no_container(run),
             });
         }
-        let executor = self.0.executors.iter().find(|executor| executor.kind() == ExecutorKind::Docker);
+        let executor = self
+            .0
+            .executors
+            .iter()
+            .find(|executor| executor.kind() == ExecutorKind::Docker);
         let executor = executor.ok_or("there is no engine")?;
-        executor.attach(run, request.argv).await.map_err(|error| error.to_string())
+        executor
+            .attach(run, request.argv)
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
 fn no_container(run: RunId) -> String {
-    format!("run {run} has ended, and its container is gone: `run retry --keep` keeps that of one that fails, as push option ci.keep does")
+    format!(
+        "run {run} has ended, and its container is gone: `run retry --keep` keeps that of one that fails, as push option ci.keep does"
+    )
 }
 
 /// Carries bytes both ways until the command ends, or the person goes away, upon which the command is ended.
@@ -115,29 +146,46 @@ async fn carry(
         end.end().await;
         return outcome;
     }
-    let code = end.exit_code().await.map(|code| code.to_string()).unwrap_or_default();
+    let code = end
+        .exit_code()
+        .await
+        .map(|code| code.to_string())
+        .unwrap_or_default();
     say(&mut writer, FrameKind::Exit, code.as_bytes()).await
 }
 
 /// Feeds the command until the person goes away; gives why.
-async fn feed(reader: &mut (impl AsyncRead + Unpin), input: &mut (impl AsyncWrite + Unpin)) -> std::io::Error {
+async fn feed(
+    reader: &mut (impl AsyncRead + Unpin),
+    input: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Error {
     loop {
         let mut start = [0; HEAD];
         if let Err(error) = reader.read_exact(&mut start).await {
             return error;
         }
-        let Some((FrameKind::Input, length)) = parse_head(start) else { return std::io::ErrorKind::InvalidData.into() };
+        let Some((FrameKind::Input, length)) = parse_head(start) else {
+            return std::io::ErrorKind::InvalidData.into();
+        };
         let mut bytes = vec![0; length];
         if let Err(error) = reader.read_exact(&mut bytes).await {
             return error;
         }
         // A command that does not read its input, or has ended, is not wrong.
-        let _ = if bytes.is_empty() { input.shutdown().await } else { input.write_all(&bytes).await };
+        let _ = if bytes.is_empty() {
+            input.shutdown().await
+        } else {
+            input.write_all(&bytes).await
+        };
         let _ = input.flush().await;
     }
 }
 
-async fn say(writer: &mut (impl AsyncWrite + Unpin), kind: FrameKind, bytes: &[u8]) -> std::io::Result<()> {
+async fn say(
+    writer: &mut (impl AsyncWrite + Unpin),
+    kind: FrameKind,
+    bytes: &[u8],
+) -> std::io::Result<()> {
     // One frame at least: an exit code that is not known is an empty one.
     let mut chunks = bytes.chunks(MAX_FRAME);
     let mut next = Some(chunks.next().unwrap_or_default());

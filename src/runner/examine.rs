@@ -37,17 +37,29 @@ impl Runner {
     pub(super) async fn keep_examining(&self) {
         let mut failing = Failing::new();
         loop {
-            let wait = if self.examine_all(&mut failing).await { super::SLOW_POLL } else { Duration::ZERO };
+            let wait = if self.examine_all(&mut failing).await {
+                super::SLOW_POLL
+            } else {
+                Duration::ZERO
+            };
             self.0.queue.woken(Sleeper::Examiner, wait).await;
         }
     }
 
     /// Examines what waits for it; false where there may be more to do at once.
     async fn examine_all(&self, failing: &mut Failing) -> bool {
-        let waiting = match self.0.store.call(|store| store.unexamined_runs(BATCH)).await {
+        let waiting = match self
+            .0
+            .store
+            .call(|store| store.unexamined_runs(BATCH))
+            .await
+        {
             Ok(waiting) => waiting,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the runs whose group is not known cannot be read");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the runs whose group is not known cannot be read"
+                );
                 return true;
             }
         };
@@ -70,14 +82,24 @@ impl Runner {
             Ok(pipeline) => pipeline.group().cloned(),
             // It has no group, and says what is wrong when it is claimed.
             Err(Unread::Wrong(_)) => None,
-            Err(Unread::NotNow(why)) if failing.entry(id).or_insert_with(Instant::now).elapsed() >= PATIENCE => {
+            Err(Unread::NotNow(why))
+                if failing.entry(id).or_insert_with(Instant::now).elapsed() >= PATIENCE =>
+            {
                 tracing::error!(run = %id, why, "a run's group could not be found out for too long; it goes on without one");
                 None
             }
             Err(Unread::NotNow(why)) => {
                 tracing::error!(run = %id, why, "a run's group cannot be found out yet");
-                if let Err(error) = self.0.queue.note_unexamined(id, format!("waits: its group cannot be found out: {why}")).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a waiting run cannot say why it waits");
+                if let Err(error) = self
+                    .0
+                    .queue
+                    .note_unexamined(id, format!("waits: its group cannot be found out: {why}"))
+                    .await
+                {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a waiting run cannot say why it waits"
+                    );
                 }
                 return false;
             }
@@ -93,7 +115,11 @@ impl Runner {
     }
 
     /// The files of a commit's pipeline.
-    pub(super) async fn files_of(&self, repo: &RepoName, sha: &ObjectId) -> Result<PipelineFiles, Unread> {
+    pub(super) async fn files_of(
+        &self,
+        repo: &RepoName,
+        sha: &ObjectId,
+    ) -> Result<PipelineFiles, Unread> {
         let read = prepare::files(&self.0.git, &self.0.paths, repo, sha).await;
         read.map_err(|error| match self.0.git.is_reached_by(repo) {
             Ok(false) => Unread::Wrong(format!("the repository {repo} is gone")),
@@ -104,8 +130,11 @@ impl Runner {
     /// Has a pipeline evaluated, gently: nobody waits for it.
     pub(super) async fn evaluate(&self, files: &PipelineFiles) -> Result<Pipeline, Unread> {
         let source = prepare::source(files).map_err(unread)?;
-        let driver = Driver::spawn_gently(&self.0.program).map_err(|error| Unread::NotNow(with_causes(&error)))?;
-        let (pipeline, driver) = prepare::checked(driver, source, files.dockerfile).await.map_err(unread)?;
+        let driver = Driver::spawn_gently(&self.0.program)
+            .map_err(|error| Unread::NotNow(with_causes(&error)))?;
+        let (pipeline, driver) = prepare::checked(driver, source, files.dockerfile)
+            .await
+            .map_err(unread)?;
         driver.kill().await;
         Ok(pipeline)
     }
@@ -122,10 +151,20 @@ fn unread(unprepared: Unprepared) -> Unread {
 /// Whether a pipeline that is about to be played says of itself what quire acted on while the run
 /// waited: its group by the run's row, its schedules by the word that quire looks for.
 pub(super) fn fits(run: &Run, pipeline: &Pipeline, files: &PipelineFiles) -> Result<(), End> {
-    let refuse = |message: String| Err(End::Outcome(Outcome::Failed(FailureKind::Pipeline, message)));
-    let known = run.group_name.as_ref().map(|name| Group { name: name.clone(), supersede: run.supersede });
+    let refuse = |message: String| {
+        Err(End::Outcome(Outcome::Failed(
+            FailureKind::Pipeline,
+            message,
+        )))
+    };
+    let known = run.group_name.as_ref().map(|name| Group {
+        name: name.clone(),
+        supersede: run.supersede,
+    });
     if known.as_ref() != pipeline.group() {
-        let name = |group: Option<&Group>| group.map_or_else(|| "none".to_owned(), |group| format!("`{}`", group.name));
+        let name = |group: Option<&Group>| {
+            group.map_or_else(|| "none".to_owned(), |group| format!("`{}`", group.name))
+        };
         return refuse(format!(
             "the pipeline registers a group that quire did not know of ({}) while the run waited, where it acted on {}: write \
              the word `group` out in a file of .quire, and have it register the same each time",
@@ -141,5 +180,9 @@ pub(super) fn fits(run: &Run, pipeline: &Pipeline, files: &PipelineFiles) -> Res
 
 /// Whether a pipeline may register a schedule: the word stands in one of its files.
 pub(super) fn names_cron(files: &PipelineFiles) -> bool {
-    files.files.iter().filter_map(|file| file.text.as_ref()).any(|text| has_word(text.as_bytes(), b"cron"))
+    files
+        .files
+        .iter()
+        .filter_map(|file| file.text.as_ref())
+        .any(|text| has_word(text.as_bytes(), b"cron"))
 }

@@ -138,13 +138,20 @@ impl Runner {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let git = Git::new(&parts.paths);
-        Self(Arc::new(Inner { parts, git, compiled: CompiledCache::default(), running: Mutex::default() }))
+        Self(Arc::new(Inner {
+            parts,
+            git,
+            compiled: CompiledCache::default(),
+            running: Mutex::default(),
+        }))
     }
 
     /// Claims and drives runs until told to stop, then brings what is in hand to a durable end.
     pub async fn run(self, shutdown: CancellationToken) {
         // Before anything else runs, what a crash left behind is put right.
-        let Some(all_right) = shutdown.run_until_cancelled(self.reconcile()).await else { return };
+        let Some(all_right) = shutdown.run_until_cancelled(self.reconcile()).await else {
+            return;
+        };
         tokio::join!(
             self.drive_all(&shutdown),
             shutdown.run_until_cancelled(self.keep_reconciling(all_right)),
@@ -168,7 +175,10 @@ impl Runner {
         while !shutdown.is_cancelled() {
             self.stop_what_was_asked().await;
             if let Err(error) = self.claim_what_fits(&mut tasks, &mut held, shutdown).await {
-                tracing::error!(error = &error as &dyn std::error::Error, "no run can be claimed now");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "no run can be claimed now"
+                );
             }
             tokio::select! {
                 () = self.0.queue.woken(Sleeper::Runner, SLOW_POLL) => {}
@@ -207,38 +217,67 @@ impl Runner {
         }
         match self.0.store.call(|store| store.active_runs()).await {
             Ok(active) => {
-                let asked = |run: RunId| active.iter().any(|row| row.id == run && row.stop_requested.is_some());
+                let asked = |run: RunId| {
+                    active
+                        .iter()
+                        .any(|row| row.id == run && row.stop_requested.is_some())
+                };
                 for in_hand in running.values().filter(|in_hand| asked(in_hand.run)) {
                     in_hand.stop.cancel();
                 }
             }
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "the active runs cannot be read"),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the active runs cannot be read"
+            ),
         }
     }
 
     /// Claims as many runs as there is room for. `held` is whether the waiting runs say that the engine is away.
-    async fn claim_what_fits(&self, tasks: &mut JoinSet<()>, held: &mut bool, shutdown: &CancellationToken) -> Result<(), StoreError> {
-        let Some(executor) = self.0.executors.first().cloned() else { return Ok(()) };
+    async fn claim_what_fits(
+        &self,
+        tasks: &mut JoinSet<()>,
+        held: &mut bool,
+        shutdown: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let Some(executor) = self.0.executors.first().cloned() else {
+            return Ok(());
+        };
         let limit = self.0.config.borrow().concurrent_runs.max(1);
         while !shutdown.is_cancelled() {
             let full = self.0.running.lock().await.len() >= limit;
             if full || !self.0.store.call(|store| store.has_claimable()).await? {
                 let place = full.then(|| format!("waits for a free place: no more than {limit} at a time (`ci.concurrent-runs`)"));
-                return if *held { Ok(()) } else { self.0.queue.note_blocked(place).await };
+                return if *held {
+                    Ok(())
+                } else {
+                    self.0.queue.note_blocked(place).await
+                };
             }
             if let Some(why) = self.hindrance(&*executor).await {
                 *held = true;
-                return self.0.queue.note_waiting(Some(format!("waits: {why}"))).await;
+                return self
+                    .0
+                    .queue
+                    .note_waiting(Some(format!("waits: {why}")))
+                    .await;
             }
             if std::mem::take(held) {
                 self.0.queue.note_waiting(None).await?;
             }
             // Under the lock, so that reconciling never sees a run active and in nobody's hands.
             let mut running = self.0.running.lock().await;
-            let Some(run) = self.0.queue.claim(executor.kind()).await? else { return Ok(()) };
+            let Some(run) = self.0.queue.claim(executor.kind()).await? else {
+                return Ok(());
+            };
             crate::fault::point("runner-claimed");
             let (id, stop) = (run.id, shutdown.child_token());
-            let (runner, executor, shutdown, stopped) = (self.clone(), executor.clone(), shutdown.clone(), stop.clone());
+            let (runner, executor, shutdown, stopped) = (
+                self.clone(),
+                executor.clone(),
+                shutdown.clone(),
+                stop.clone(),
+            );
             let task = tasks.spawn(async move {
                 runner.drive(run, executor, stopped, shutdown).await;
                 runner.0.queue.wake();
@@ -254,7 +293,9 @@ impl Runner {
         match free {
             Ok(free) if floor.holds_runs(free) => {
                 let (is, needed) = (in_words(free), in_words(floor.0));
-                Some(format!("the disk is nearly full: {is} free, and runs start from {needed} on"))
+                Some(format!(
+                    "the disk is nearly full: {is} free, and runs start from {needed} on"
+                ))
             }
             _ => executor.probe().await.err().map(|error| error.to_string()),
         }

@@ -21,7 +21,9 @@ use crate::artifacts::Keeper;
 use crate::causes::with_causes;
 use crate::clock::Millis;
 use crate::driver::Driver;
-use crate::executor::{BuiltLayer, Executor, ExecutorError, OutputSink, StartObserver, StartSpec, Stream, Workspace};
+use crate::executor::{
+    BuiltLayer, Executor, ExecutorError, OutputSink, StartObserver, StartSpec, Stream, Workspace,
+};
 use crate::git::GitError;
 use crate::logs::{RunLog, StepLog};
 use crate::meter::Histogram;
@@ -54,7 +56,10 @@ impl End {
     /// The machine that stops ends our container and us together: that is no fault of the run's.
     fn cut_by_shutdown(self) -> Self {
         match self {
-            Self::Outcome(Outcome::Failed(FailureKind::ContainerDied | FailureKind::DockerUnavailable, _)) => Self::Stopped,
+            Self::Outcome(Outcome::Failed(
+                FailureKind::ContainerDied | FailureKind::DockerUnavailable,
+                _,
+            )) => Self::Stopped,
             end => end,
         }
     }
@@ -80,7 +85,10 @@ impl Held {
 }
 
 pub(super) fn internal(error: &dyn std::error::Error) -> End {
-    End::Outcome(Outcome::Failed(FailureKind::Internal, format!("internal error: {}", with_causes(error))))
+    End::Outcome(Outcome::Failed(
+        FailureKind::Internal,
+        format!("internal error: {}", with_causes(error)),
+    ))
 }
 
 /// A full disk, most likely: the error says it, and it is no bug.
@@ -90,18 +98,34 @@ pub(super) fn unrecorded(error: &RecordError) -> End {
 
 impl Runner {
     /// Drives a claimed run to its outcome.
-    pub(super) async fn drive(&self, run: Run, executor: Arc<dyn Executor>, stop: CancellationToken, shutdown: CancellationToken) {
+    pub(super) async fn drive(
+        &self,
+        run: Run,
+        executor: Arc<dyn Executor>,
+        stop: CancellationToken,
+        shutdown: CancellationToken,
+    ) {
         tracing::info!(run = %run.id, repo = %run.repo, ref_name = %run.ref_name, "run started");
         let config = self.0.config.borrow().clone();
         let redactor = Redactor::new(std::iter::empty::<(String, &Secret)>());
         let folder = self.run_folder(&run);
-        let log = RunLog::create(folder, redactor, config.log_cap, self.0.store.clock().clone(), self.0.live.clone(), run.id);
+        let log = RunLog::create(
+            folder,
+            redactor,
+            config.log_cap,
+            self.0.store.clock().clone(),
+            self.0.live.clone(),
+            run.id,
+        );
         let mut held = Held::Nothing;
         let mut log_bytes = 0;
         let mut until = None;
         let end = match log {
             Ok(log) => {
-                let end = self.attempt(&run, executor.as_ref(), &config, &log, &stop, &mut held).await.unwrap_or_else(|end| end);
+                let end = self
+                    .attempt(&run, executor.as_ref(), &config, &log, &stop, &mut held)
+                    .await
+                    .unwrap_or_else(|end| end);
                 // Why a job failed stands in the log already.
                 if let End::Outcome(Outcome::Failed(kind, message)) = &end
                     && *kind != FailureKind::Job
@@ -110,7 +134,9 @@ impl Runner {
                     own.line(Stream::Stderr, &format!("quire: {message}"));
                     own.finish();
                 }
-                until = self.keeps(&run, executor.kind(), &end, &held, &config).filter(|_| !shutdown.is_cancelled());
+                until = self
+                    .keeps(&run, executor.kind(), &end, &held, &config)
+                    .filter(|_| !shutdown.is_cancelled());
                 if let Some(until) = until
                     && let Ok(mut own) = log.own()
                 {
@@ -128,13 +154,21 @@ impl Runner {
             }
             Err(error) => internal(&error),
         };
-        let end = if shutdown.is_cancelled() { end.cut_by_shutdown() } else { end };
+        let end = if shutdown.is_cancelled() {
+            end.cut_by_shutdown()
+        } else {
+            end
+        };
         crate::fault::point("runner-before-teardown");
         let kept = match until {
             Some(until) => self.keep(run.id, until).await,
             None => false,
         };
-        if !kept && !self.tear_down(&run, executor.as_ref(), held, &shutdown).await {
+        if !kept
+            && !self
+                .tear_down(&run, executor.as_ref(), held, &shutdown)
+                .await
+        {
             return;
         }
         crate::fault::point("runner-before-outcome");
@@ -146,16 +180,25 @@ impl Runner {
 
     /// Counts how long things took, from the rows as they stand in the end.
     async fn measure(&self, run: RunId, log_bytes: u64) {
-        let rows = self.0.store.call(move |store| Ok((store.run(run)?, store.jobs_without_outputs(run)?))).await;
+        let rows = self
+            .0
+            .store
+            .call(move |store| Ok((store.run(run)?, store.jobs_without_outputs(run)?)))
+            .await;
         let Ok((Some(run), jobs)) = rows else { return };
         let meter = &self.0.meter;
-        let between = |from: Option<Millis>, to: Option<Millis>| Some(Duration::from_millis(to?.since(from?)));
+        let between = |from: Option<Millis>, to: Option<Millis>| {
+            Some(Duration::from_millis(to?.since(from?)))
+        };
         let add = |histogram: &Histogram, took: Option<Duration>| {
             if let Some(took) = took {
                 histogram.add(took);
             }
         };
-        add(&meter.wait, between(Some(run.queued_at_ms), run.started_at_ms));
+        add(
+            &meter.wait,
+            between(Some(run.queued_at_ms), run.started_at_ms),
+        );
         add(&meter.run, between(run.started_at_ms, run.finished_at_ms));
         for job in jobs {
             add(&meter.job, between(job.started_at_ms, job.finished_at_ms));
@@ -176,22 +219,40 @@ impl Runner {
         let began = Instant::now();
         let prepared = stop.run_until_cancelled(self.prepare(run, log));
         let (mut prepared, tree, values) = prepared.await.ok_or(End::Stopped)??;
-        let artifacts = Keeper::new(self.0.paths.run_artifacts(&run.repo, run.id), config.artifact_cap);
+        let artifacts = Keeper::new(
+            self.0.paths.run_artifacts(&run.repo, run.id),
+            config.artifact_cap,
+        );
         let outputs = self.reuse(run, &mut prepared.schedule, &artifacts).await?;
         prepared.schedule = prepared.schedule.with_limit(config.parallel_jobs);
-        let recorder = StoreRecorder { store: self.0.store.clone(), live: self.0.live.clone(), run: run.id };
-        recorder.jobs_registered(&prepared.jobs()).map_err(|error| unrecorded(&error))?;
+        let recorder = StoreRecorder {
+            store: self.0.store.clone(),
+            live: self.0.live.clone(),
+            run: run.id,
+        };
+        recorder
+            .jobs_registered(&prepared.jobs())
+            .map_err(|error| unrecorded(&error))?;
 
         let spec = self.start_spec(run, config, &prepared, tree);
-        let mut observer =
-            Observer { store: self.0.store.clone(), run: run.id, live: self.0.live.clone(), log: log.own().ok(), logs: log.clone() };
+        let mut observer = Observer {
+            store: self.0.store.clone(),
+            run: run.id,
+            live: self.0.live.clone(),
+            log: log.own().ok(),
+            logs: log.clone(),
+        };
         let (timeout, cut) = prepare::timeout(&prepared.pipeline, config.run_timeout);
         if let (Some(cut), Some(own)) = (cut, &mut observer.log) {
             own.line(Stream::Stderr, &format!("quire: {cut}"));
         }
         if executor.kind() == ExecutorKind::Host {
             let (id, path) = (run.id, spec.workspace.to_string_lossy().into_owned());
-            let made = self.0.store.call(move |store| store.workspace_made(id, &path)).await;
+            let made = self
+                .0
+                .store
+                .call(move |store| store.workspace_made(id, &path))
+                .await;
             made.map_err(|error| unrecorded(&RecordError::from(error)))?;
         }
         observer.caches_used(executor.kind(), &spec);
@@ -208,7 +269,9 @@ impl Runner {
             Err(ExecutorError::Cancelled) if stop.is_cancelled() => return Ok(End::Stopped),
             Err(ExecutorError::Cancelled) => {
                 let limit = format_duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-                let message = format!("the run timed out after {limit}, before its image and container were ready");
+                let message = format!(
+                    "the run timed out after {limit}, before its image and container were ready"
+                );
                 return Ok(End::Outcome(Outcome::Failed(FailureKind::Timeout, message)));
             }
             Err(error) => {
@@ -218,10 +281,18 @@ impl Runner {
         };
         *held = Held::Workspace(started.clone());
         let mut sources = outputs;
-        let Some(values) = stop.run_until_cancelled(values).await else { return Ok(End::Stopped) };
-        let values = values.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
+        let Some(values) = stop.run_until_cancelled(values).await else {
+            return Ok(End::Stopped);
+        };
+        let values = values
+            .map_err(|error| internal(&error))?
+            .map_err(|error| internal(&error))?;
         sources.insert(run.source.clone(), Value::Object(values));
-        let (secrets, repo, ref_name) = (config.secrets.clone(), run.repo.clone(), run.ref_name.clone());
+        let (secrets, repo, ref_name) = (
+            config.secrets.clone(),
+            run.repo.clone(),
+            run.ref_name.clone(),
+        );
         let scene = Scene {
             recorder: Arc::new(recorder),
             log: log.clone(),
@@ -233,20 +304,46 @@ impl Runner {
             began,
             timeout,
         };
-        Ok(play(prepared, scene, stop.clone()).await.map_or(End::Stopped, End::Outcome))
+        Ok(play(prepared, scene, stop.clone())
+            .await
+            .map_or(End::Stopped, End::Outcome))
     }
 
-    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<(Prepared, GitTree, SourceValues), End> {
+    async fn prepare(
+        &self,
+        run: &Run,
+        log: &RunLog,
+    ) -> Result<(Prepared, GitTree, SourceValues), End> {
         // The driver starts while git reads.
-        let driver = Driver::spawn(&self.0.program).map_err(|error| internal(&error))?.with_cache(self.0.compiled.clone());
-        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha).await.map_err(|error| {
-            // Git's own words for it would be those of a fault of ours.
-            let gone = || End::Outcome(Outcome::Failed(FailureKind::Internal, format!("the repository {} is gone", run.repo)));
-            if self.0.git.is_reached_by(&run.repo).unwrap_or(true) { internal(&error) } else { gone() }
-        })?;
+        let driver = Driver::spawn(&self.0.program)
+            .map_err(|error| internal(&error))?
+            .with_cache(self.0.compiled.clone());
+        let files = prepare::files(&self.0.git, &self.0.paths, &run.repo, &run.sha)
+            .await
+            .map_err(|error| {
+                // Git's own words for it would be those of a fault of ours.
+                let gone = || {
+                    End::Outcome(Outcome::Failed(
+                        FailureKind::Internal,
+                        format!("the repository {} is gone", run.repo),
+                    ))
+                };
+                if self.0.git.is_reached_by(&run.repo).unwrap_or(true) {
+                    internal(&error)
+                } else {
+                    gone()
+                }
+            })?;
         let source = prepare::source(&files)?;
         let values = self.gather_values(run, files.message.clone(), files.parents.clone());
-        let prepared = prepare::prepare(driver, source, files.dockerfile, &run.source, run.only_job.as_deref()).await;
+        let prepared = prepare::prepare(
+            driver,
+            source,
+            files.dockerfile,
+            &run.source,
+            run.only_job.as_deref(),
+        )
+        .await;
         let prepared = prepared.inspect_err(|unprepared| {
             if let Ok(mut own) = log.own() {
                 for diagnostic in &unprepared.diagnostics {
@@ -268,17 +365,29 @@ impl Runner {
 
     /// Gathers what the pipeline may ask of its source, while the pipeline is evaluated and the workspace starts.
     fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> SourceValues {
-        let (git, repo, run) = (self.0.git.clone(), self.0.paths.repo(&run.repo), run.clone());
+        let (git, repo, run) = (
+            self.0.git.clone(),
+            self.0.paths.repo(&run.repo),
+            run.clone(),
+        );
         let gather = async move {
             match prepare::started_values(&run, &message) {
                 Some(values) => Ok(values),
-                None => prepare::push_values(&git, &repo, &Pushed::from(&run), &message, &parents).await,
+                None => {
+                    prepare::push_values(&git, &repo, &Pushed::from(&run), &message, &parents).await
+                }
             }
         };
         AbortOnDropHandle::new(tokio::spawn(gather))
     }
 
-    fn start_spec(&self, run: &Run, config: &RunnerConfig, prepared: &Prepared, tree: GitTree) -> StartSpec {
+    fn start_spec(
+        &self,
+        run: &Run,
+        config: &RunnerConfig,
+        prepared: &Prepared,
+        tree: GitTree,
+    ) -> StartSpec {
         StartSpec {
             run: run.id,
             repo: run.repo.clone(),
@@ -294,31 +403,52 @@ impl Runner {
 
     /// Removes the run's workspace, however long the engine takes. False where the appliance stops
     /// meanwhile: the run stays active, and the next start puts it right.
-    async fn tear_down(&self, run: &Run, executor: &dyn Executor, held: Held, shutdown: &CancellationToken) -> bool {
+    async fn tear_down(
+        &self,
+        run: &Run,
+        executor: &dyn Executor,
+        held: Held,
+        shutdown: &CancellationToken,
+    ) -> bool {
         let mut wait = Duration::from_millis(200);
         while let Err(error) = held.remove(executor, run.id).await {
             tracing::warn!(run = %run.id, %error, "the run's workspace cannot be removed yet");
-            if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            if shutdown
+                .run_until_cancelled(tokio::time::sleep(wait))
+                .await
+                .is_none()
+            {
                 return false;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         let id = run.id;
-        self.insist(run, shutdown, move |store| store.container_gone(id)).await
+        self.insist(run, shutdown, move |store| store.container_gone(id))
+            .await
     }
 
-    async fn conclude(&self, run: &Run, end: End, config: &RunnerConfig, shutdown: &CancellationToken) {
+    async fn conclude(
+        &self,
+        run: &Run,
+        end: End,
+        config: &RunnerConfig,
+        shutdown: &CancellationToken,
+    ) {
         let id = run.id;
         let (requeue, outcome) = (config.retry_orphaned, end);
         match outcome {
             End::Outcome(outcome) => {
                 tracing::info!(run = %id, outcome = ?outcome, "run ended");
-                self.insist(run, shutdown, move |store| store.finish(id, &outcome)).await;
+                self.insist(run, shutdown, move |store| store.finish(id, &outcome))
+                    .await;
             }
             // Asked to stop, or cut by our own shutdown: the row knows which.
             End::Stopped => {
                 let message = "quire was stopped while the run was active";
-                self.insist(run, shutdown, move |store| store.orphan(id, message, requeue, policy::settle).map(drop)).await;
+                self.insist(run, shutdown, move |store| {
+                    store.orphan(id, message, requeue, policy::settle).map(drop)
+                })
+                .await;
                 tracing::info!(run = %id, "run stopped");
             }
         }
@@ -343,7 +473,11 @@ impl Runner {
                     tracing::error!(run = %run.id, error = &error as &dyn std::error::Error, "the run's end cannot be recorded yet");
                 }
             }
-            if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            if shutdown
+                .run_until_cancelled(tokio::time::sleep(wait))
+                .await
+                .is_none()
+            {
                 return false;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -376,7 +510,10 @@ fn explain(diagnostic: &crate::pipeline::Diagnostic) -> String {
     let mut text = diagnostic.to_string();
     if let Some(line) = &diagnostic.source_line {
         text.push_str(&format!("\n    {line}"));
-        let column = diagnostic.place.as_ref().map_or(1, |place| place.column.max(1)) as usize;
+        let column = diagnostic
+            .place
+            .as_ref()
+            .map_or(1, |place| place.column.max(1)) as usize;
         // A place comes from the driver, and long lines are cut.
         if column <= MAX_QUOTED {
             text.push_str(&format!("\n    {}^", " ".repeat(column - 1)));
@@ -456,7 +593,14 @@ impl StartObserver for Observer {
     }
 
     fn layer_built(&mut self, layer: &BuiltLayer) {
-        self.note(|store| store.layer_built(&layer.engine, &layer.id, Millis(layer.since_ms), &layer.built_for));
+        self.note(|store| {
+            store.layer_built(
+                &layer.engine,
+                &layer.id,
+                Millis(layer.since_ms),
+                &layer.built_for,
+            )
+        });
     }
 
     fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {

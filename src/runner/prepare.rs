@@ -14,7 +14,9 @@ use crate::executor::{CacheMount, ImageSource, ResourceLimits, ServiceSpec};
 use crate::git::{Git, GitError, PipelineFiles};
 use crate::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use crate::paths::Paths;
-use crate::pipeline::{Diagnostic, Input, Pipeline, PipelineImage, Schedule, Service, Source, format_duration};
+use crate::pipeline::{
+    Diagnostic, Input, Pipeline, PipelineImage, Schedule, Service, Source, format_duration,
+};
 use crate::run::{FailureKind, Outcome, Run};
 
 /// The largest pipeline file, in bytes.
@@ -38,8 +40,16 @@ impl Prepared {
     /// The jobs of this run, each with the names of what it waits for.
     #[must_use]
     pub fn jobs(&self) -> Vec<(JobName, Vec<String>)> {
-        let inputs = |id: &JobName| self.pipeline.job(id).map(|job| job.inputs.iter().map(Input::to_string).collect());
-        self.schedule.jobs().into_iter().map(|id| (id.clone(), inputs(&id).unwrap_or_default())).collect()
+        let inputs = |id: &JobName| {
+            self.pipeline
+                .job(id)
+                .map(|job| job.inputs.iter().map(Input::to_string).collect())
+        };
+        self.schedule
+            .jobs()
+            .into_iter()
+            .map(|id| (id.clone(), inputs(&id).unwrap_or_default()))
+            .collect()
     }
 }
 
@@ -53,7 +63,10 @@ pub struct Unprepared {
 
 impl Unprepared {
     fn failed(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Failed(kind, message.into()), diagnostics: Vec::new() }
+        Self {
+            outcome: Outcome::Failed(kind, message.into()),
+            diagnostics: Vec::new(),
+        }
     }
 
     fn rejected(diagnostics: Vec<Diagnostic>) -> Self {
@@ -62,7 +75,10 @@ impl Unprepared {
             [one] => one.to_string(),
             [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
         };
-        Self { outcome: Outcome::Failed(FailureKind::Pipeline, message), diagnostics }
+        Self {
+            outcome: Outcome::Failed(FailureKind::Pipeline, message),
+            diagnostics,
+        }
     }
 }
 
@@ -73,12 +89,24 @@ impl Unprepared {
 pub fn source(files: &PipelineFiles) -> Result<PipelineSource, Unprepared> {
     let refuse = |message: String| Unprepared::failed(FailureKind::Pipeline, message);
     // A file that is no text counts while the pipeline is looked for, and is refused when it is the one.
-    let texts = files.files.iter().map(|file| (file.path.clone(), file.text.clone().unwrap_or_default()));
-    let source = PipelineSource::from_files(texts.collect()).map_err(|diagnostic| Unprepared::rejected(vec![diagnostic]))?;
-    let source = source.ok_or_else(|| refuse(format!("the commit has no {FENNEL_FILE} and no {LUA_FILE}")))?;
-    let unreadable = files.files.iter().find(|file| file.text.is_none() && is_pipeline_file(&file.path));
+    let texts = files
+        .files
+        .iter()
+        .map(|file| (file.path.clone(), file.text.clone().unwrap_or_default()));
+    let source = PipelineSource::from_files(texts.collect())
+        .map_err(|diagnostic| Unprepared::rejected(vec![diagnostic]))?;
+    let source = source
+        .ok_or_else(|| refuse(format!("the commit has no {FENNEL_FILE} and no {LUA_FILE}")))?;
+    let unreadable = files
+        .files
+        .iter()
+        .find(|file| file.text.is_none() && is_pipeline_file(&file.path));
     match unreadable {
-        Some(file) => Err(refuse(format!("{} is not a plain UTF-8 text file of at most {} KiB", file.path, MAX_SOURCE >> 10))),
+        Some(file) => Err(refuse(format!(
+            "{} is not a plain UTF-8 text file of at most {} KiB",
+            file.path,
+            MAX_SOURCE >> 10
+        ))),
         None => Ok(source),
     }
 }
@@ -96,36 +124,55 @@ pub async fn prepare(
 ) -> Result<Prepared, Unprepared> {
     let (pipeline, driver) = checked(driver, source, has_dockerfile).await?;
     let only = only.map(str::parse::<JobName>).transpose();
-    let schedule = only
-        .map_err(|error| error.to_string())
-        .and_then(|only| Schedule::new(&pipeline, starts_from, only.as_slice()).map_err(|error| error.to_string()));
-    let schedule = schedule.map_err(|message| Unprepared::failed(FailureKind::Pipeline, message))?;
-    Ok(Prepared { pipeline, schedule, driver })
+    let schedule = only.map_err(|error| error.to_string()).and_then(|only| {
+        Schedule::new(&pipeline, starts_from, only.as_slice()).map_err(|error| error.to_string())
+    });
+    let schedule =
+        schedule.map_err(|message| Unprepared::failed(FailureKind::Pipeline, message))?;
+    Ok(Prepared {
+        pipeline,
+        schedule,
+        driver,
+    })
 }
 
 /// Evaluates and checks a pipeline, whatever it is to start from.
 ///
 /// # Errors
 /// It is wrong, or the driver could not do its work; the outcome says which.
-pub async fn checked(mut driver: Driver, source: PipelineSource, has_dockerfile: bool) -> Result<(Pipeline, Driver), Unprepared> {
+pub async fn checked(
+    mut driver: Driver,
+    source: PipelineSource,
+    has_dockerfile: bool,
+) -> Result<(Pipeline, Driver), Unprepared> {
     let texts = source.texts();
     let registration = driver.register(source).await.map_err(|error| match error {
         DriverError::Rejected(diagnostics) => Unprepared::rejected(diagnostics),
         // No fault of the pipeline's, nor of ours.
         DriverError::Unconfined(_) => Unprepared::failed(FailureKind::Internal, error.to_string()),
-        DriverError::Spawn(_) | DriverError::Io(_) => {
-            Unprepared::failed(FailureKind::Internal, format!("internal error: {}", with_causes(&error)))
-        }
+        DriverError::Spawn(_) | DriverError::Io(_) => Unprepared::failed(
+            FailureKind::Internal,
+            format!("internal error: {}", with_causes(&error)),
+        ),
         other => Unprepared::failed(FailureKind::Pipeline, with_causes(&other)),
     })?;
-    Ok((Pipeline::check_among(registration, &texts, has_dockerfile).map_err(Unprepared::rejected)?, driver))
+    Ok((
+        Pipeline::check_among(registration, &texts, has_dockerfile)
+            .map_err(Unprepared::rejected)?,
+        driver,
+    ))
 }
 
 /// Reads the pipeline's files of a commit.
 ///
 /// # Errors
 /// Git cannot read them.
-pub async fn files(git: &Git, paths: &Paths, repo: &RepoName, sha: &ObjectId) -> Result<PipelineFiles, GitError> {
+pub async fn files(
+    git: &Git,
+    paths: &Paths,
+    repo: &RepoName,
+    sha: &ObjectId,
+) -> Result<PipelineFiles, GitError> {
     git.pipeline_files(&paths.repo(repo), sha, MAX_SOURCE).await
 }
 
@@ -144,8 +191,12 @@ pub fn image(pipeline: &Pipeline, default: &str) -> ImageSource {
 pub fn limits(pipeline: &Pipeline, most: &ResourceLimits) -> ResourceLimits {
     let asked = pipeline.resources();
     ResourceLimits {
-        memory: asked.memory.map_or(most.memory, |memory| memory.min(most.memory)),
-        milli_cpus: asked.milli_cpus.map_or(most.milli_cpus, |cpus| cpus.min(most.milli_cpus)),
+        memory: asked
+            .memory
+            .map_or(most.memory, |memory| memory.min(most.memory)),
+        milli_cpus: asked
+            .milli_cpus
+            .map_or(most.milli_cpus, |cpus| cpus.min(most.milli_cpus)),
         pids: asked.pids.map_or(most.pids, |pids| pids.min(most.pids)),
         network: most.network && pipeline.network().unwrap_or(true),
     }
@@ -155,12 +206,16 @@ pub fn limits(pipeline: &Pipeline, most: &ResourceLimits) -> ResourceLimits {
 /// line for its log where it asks for more.
 #[must_use]
 pub fn timeout(pipeline: &Pipeline, most: Duration) -> (Duration, Option<String>) {
-    let Some(asked_ms) = pipeline.timeout_ms() else { return (most, None) };
+    let Some(asked_ms) = pipeline.timeout_ms() else {
+        return (most, None);
+    };
     let asked = Duration::from_millis(asked_ms);
     let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
     let cut = || {
         let (asked, most) = (format_duration(asked_ms), format_duration(most_ms));
-        format!("the pipeline asks for a time limit of {asked}; the configuration (`:ci {{:timeout}}`) allows {most}, and that holds")
+        format!(
+            "the pipeline asks for a time limit of {asked}; the configuration (`:ci {{:timeout}}`) allows {most}, and that holds"
+        )
     };
     (asked.min(most), (asked > most).then(cut))
 }
@@ -168,7 +223,14 @@ pub fn timeout(pipeline: &Pipeline, most: Duration) -> (Duration, Option<String>
 /// The volumes that a pipeline's runs share.
 #[must_use]
 pub fn caches(pipeline: &Pipeline) -> Vec<CacheMount> {
-    pipeline.caches().iter().map(|cache| CacheMount { name: cache.name.clone(), path: cache.path.clone() }).collect()
+    pipeline
+        .caches()
+        .iter()
+        .map(|cache| CacheMount {
+            name: cache.name.clone(),
+            path: cache.path.clone(),
+        })
+        .collect()
 }
 
 /// The containers beside a run's.
@@ -230,15 +292,30 @@ impl Pushed<'_> {
             ("QUIRE_SHA", self.sha.as_str()),
             ("QUIRE_RUN", &run),
         ];
-        env.extend(self.ref_name.branch().map(|branch| ("QUIRE_BRANCH", branch)));
+        env.extend(
+            self.ref_name
+                .branch()
+                .map(|branch| ("QUIRE_BRANCH", branch)),
+        );
         env.extend(self.ref_name.tag().map(|tag| ("QUIRE_TAG", tag)));
-        env.extend(pipeline.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        env.extend(
+            pipeline
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+        env.into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// What `(jobs :quire/push)` gives. What does not apply is absent.
     #[must_use]
-    pub fn values(&self, message: Option<&str>, mut files_changed: Vec<String>, forced: bool) -> Map<String, Value> {
+    pub fn values(
+        &self,
+        message: Option<&str>,
+        mut files_changed: Vec<String>,
+        forced: bool,
+    ) -> Map<String, Value> {
         files_changed.truncate(MAX_FILES_CHANGED);
         let mut bytes = 0;
         let mut within = |name: &String| {
@@ -251,7 +328,9 @@ impl Pushed<'_> {
             "previous-sha": self.previous_sha, "pusher": self.pusher, "pushed-at": self.pushed_at.to_string(),
             "message": message, "files-changed": files_changed, "forced": forced,
         });
-        let Value::Object(mut values) = values else { return Map::new() };
+        let Value::Object(mut values) = values else {
+            return Map::new();
+        };
         values.retain(|_, value| !value.is_null());
         values
     }
@@ -273,7 +352,9 @@ pub fn started_values(run: &Run, message: &str) -> Option<Map<String, Value>> {
             "name": name, "scheduled-at": at,
         }),
     };
-    let Value::Object(mut values) = values else { return None };
+    let Value::Object(mut values) = values else {
+        return None;
+    };
     values.retain(|_, value| !value.is_null());
     Some(values)
 }
@@ -291,20 +372,36 @@ pub async fn push_values(
 ) -> Result<Map<String, Value>, GitError> {
     let is_ancestor = async {
         match pushed.previous_sha {
-            Some(previous) if !parents.contains(previous) => git.is_ancestor(repo, previous, pushed.sha).await,
+            Some(previous) if !parents.contains(previous) => {
+                git.is_ancestor(repo, previous, pushed.sha).await
+            }
             _ => Ok(true),
         }
     };
     let files_changed = async {
         // A new branch has changed what its own commits did. A new tag, and the first push of all, has all files.
         let left_at = match pushed.previous_sha {
-            None if pushed.ref_name.branch().is_some() => git.left_default_at(repo, pushed.ref_name, pushed.sha).await?,
+            None if pushed.ref_name.branch().is_some() => {
+                git.left_default_at(repo, pushed.ref_name, pushed.sha)
+                    .await?
+            }
             _ => None,
         };
         // The old commit of a forced push may be gone by now; then every file counts as changed.
-        match git.files_changed(repo, pushed.previous_sha.or(left_at.as_ref()), pushed.sha, MAX_FILES_CHANGED).await {
+        match git
+            .files_changed(
+                repo,
+                pushed.previous_sha.or(left_at.as_ref()),
+                pushed.sha,
+                MAX_FILES_CHANGED,
+            )
+            .await
+        {
             Ok(changed) => Ok(changed),
-            Err(_) => git.files_changed(repo, None, pushed.sha, MAX_FILES_CHANGED).await,
+            Err(_) => {
+                git.files_changed(repo, None, pushed.sha, MAX_FILES_CHANGED)
+                    .await
+            }
         }
     };
     let (ancestor, changed) = tokio::try_join!(is_ancestor, files_changed)?;

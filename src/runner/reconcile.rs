@@ -18,7 +18,10 @@ impl Runner {
         let active = match active {
             Ok(active) => active,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the active runs cannot be read");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the active runs cannot be read"
+                );
                 return false;
             }
         };
@@ -26,14 +29,21 @@ impl Runner {
         match self.kept().await {
             Ok(kept) => living.extend(kept),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "which containers are kept cannot be read");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "which containers are kept cannot be read"
+                );
                 return false;
             }
         }
         let mut all_right = true;
-        let strays: Vec<&Run> = active.iter().filter(|run| !driven.contains(&run.id)).collect();
+        let strays: Vec<&Run> = active
+            .iter()
+            .filter(|run| !driven.contains(&run.id))
+            .collect();
         for executor in &self.0.executors {
-            let mine = |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
+            let mine =
+                |run: &&&Run| run.executor.unwrap_or(ExecutorKind::Docker) == executor.kind();
             match executor.sweep(&living).await {
                 Ok(swept) => {
                     if swept.removed > 0 {
@@ -61,29 +71,48 @@ impl Runner {
     pub(super) async fn remove_caches_of_none(&self) {
         for executor in &self.0.executors {
             // What cannot be asked now is asked again.
-            let Ok(caches) = executor.caches().await else { continue };
+            let Ok(caches) = executor.caches().await else {
+                continue;
+            };
             for cache in caches {
                 // Where it cannot be told, it counts as there.
                 if self.0.git.exists(&cache.repo).unwrap_or(true) {
                     continue;
                 }
                 match executor.remove_cache(&cache.repo, &cache.name).await {
-                    Ok(true) => tracing::info!(repo = %cache.repo, cache = cache.name, "removed a cache of a repository that is gone"),
+                    Ok(true) => {
+                        tracing::info!(repo = %cache.repo, cache = cache.name, "removed a cache of a repository that is gone")
+                    }
                     Ok(false) => {}
-                    Err(error) => tracing::warn!(repo = %cache.repo, %error, "a cache of a repository that is gone cannot be removed yet"),
+                    Err(error) => {
+                        tracing::warn!(repo = %cache.repo, %error, "a cache of a repository that is gone cannot be removed yet")
+                    }
                 }
             }
         }
     }
 
     async fn orphan(&self, run: &Run) -> bool {
-        let (id, has_container) = (run.id, run.container_id.is_some() || run.workspace_path.is_some());
+        let (id, has_container) = (
+            run.id,
+            run.container_id.is_some() || run.workspace_path.is_some(),
+        );
         let requeue = self.0.config.borrow().retry_orphaned;
         let ended = async {
             if has_container {
-                self.0.store.call(move |store| store.container_gone(id)).await?;
+                self.0
+                    .store
+                    .call(move |store| store.container_gone(id))
+                    .await?;
             }
-            self.0.queue.orphan(id, "quire stopped or crashed while the run was active", requeue).await
+            self.0
+                .queue
+                .orphan(
+                    id,
+                    "quire stopped or crashed while the run was active",
+                    requeue,
+                )
+                .await
         };
         match ended.await {
             Ok(again) => {

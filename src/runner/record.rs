@@ -29,7 +29,12 @@ pub trait Recorder: Send + Sync {
     ///
     /// # Errors
     /// It cannot be recorded.
-    fn job_ended(&self, job: &JobName, from: JobState, end: &JobResult<'_>) -> Result<(), RecordError>;
+    fn job_ended(
+        &self,
+        job: &JobName,
+        from: JobState,
+        end: &JobResult<'_>,
+    ) -> Result<(), RecordError>;
 
     /// A step starts.
     ///
@@ -64,7 +69,10 @@ pub(super) struct StoreRecorder {
 }
 
 impl StoreRecorder {
-    fn record(&self, change: impl FnOnce(&Store) -> Result<(), StoreError>) -> Result<(), RecordError> {
+    fn record(
+        &self,
+        change: impl FnOnce(&Store) -> Result<(), StoreError>,
+    ) -> Result<(), RecordError> {
         // A short transaction: cheaper here than a hop to another thread and back.
         tokio::task::block_in_place(|| change(&self.store))?;
         self.live.state_changed(self.run);
@@ -81,7 +89,12 @@ impl Recorder for StoreRecorder {
         self.record(|store| store.job_started(self.run, job))
     }
 
-    fn job_ended(&self, job: &JobName, from: JobState, end: &JobResult<'_>) -> Result<(), RecordError> {
+    fn job_ended(
+        &self,
+        job: &JobName,
+        from: JobState,
+        end: &JobResult<'_>,
+    ) -> Result<(), RecordError> {
         self.record(|store| store.job_ended(self.run, job, from, end))
     }
 

@@ -53,10 +53,16 @@ impl Runner {
         let mut looked = Looked::default();
         loop {
             if let Err(error) = self.read_schedules(&mut looked).await {
-                tracing::error!(error = &error as &dyn std::error::Error, "schedules cannot be read now");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "schedules cannot be read now"
+                );
             }
             if let Err(error) = self.start_due().await {
-                tracing::error!(error = &error as &dyn std::error::Error, "what is scheduled cannot be started now");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "what is scheduled cannot be started now"
+                );
             }
             self.0.queue.woken(Sleeper::Schedules, POLL).await;
         }
@@ -68,9 +74,14 @@ impl Runner {
             return Ok(());
         }
         let git = self.0.git.clone();
-        let repos = tokio::task::spawn_blocking(move || git.list()).await.map_err(|_| ScheduleError::NotNow("it was cut off".into()))??;
+        let repos = tokio::task::spawn_blocking(move || git.list())
+            .await
+            .map_err(|_| ScheduleError::NotNow("it was cut off".into()))??;
         let names = repos.clone();
-        self.0.store.call(move |store| store.keep_schedules_of(&names)).await?;
+        self.0
+            .store
+            .call(move |store| store.keep_schedules_of(&names))
+            .await?;
         let mut all = true;
         for repo in repos {
             if let Err(error) = self.read_schedules_of(&repo).await {
@@ -80,7 +91,10 @@ impl Runner {
         }
         self.mend_times().await?;
         // Something that could not be read is tried again at the next wake-up.
-        *looked = Looked { at: all.then(Instant::now), newest };
+        *looked = Looked {
+            at: all.then(Instant::now),
+            newest,
+        };
         Ok(())
     }
 
@@ -89,12 +103,24 @@ impl Runner {
         let branch = self.0.git.head(repo)?;
         let (name, asked) = (repo.clone(), branch.clone());
         let source = match asked {
-            Some(branch) => Some(self.0.store.call(move |store| store.schedule_source(&name, &branch)).await?),
+            Some(branch) => Some(
+                self.0
+                    .store
+                    .call(move |store| store.schedule_source(&name, &branch))
+                    .await?,
+            ),
             None => None,
         };
-        let (Some(branch), Some(tip)) = (branch, source.as_ref().and_then(|source| source.tip.clone())) else {
+        let (Some(branch), Some(tip)) = (
+            branch,
+            source.as_ref().and_then(|source| source.tip.clone()),
+        ) else {
             let name = repo.clone();
-            return Ok(self.0.store.call(move |store| store.forget_schedules(&name)).await?);
+            return Ok(self
+                .0
+                .store
+                .call(move |store| store.forget_schedules(&name))
+                .await?);
         };
         if source.and_then(|source| source.read) == Some((branch.clone(), tip.clone())) {
             return Ok(());
@@ -102,24 +128,42 @@ impl Runner {
         let registered = self.registered(repo, &tip).await;
         let name = repo.clone();
         match registered {
-            Ok(new) => Ok(self.0.store.call(move |store| store.set_schedules(&name, &branch, &tip, &new)).await?),
+            Ok(new) => Ok(self
+                .0
+                .store
+                .call(move |store| store.set_schedules(&name, &branch, &tip, &new))
+                .await?),
             Err(Unread::Wrong(problem)) => {
                 tracing::warn!(%repo, sha = %tip, problem, "the pipeline of the default branch cannot be read; its schedules stay as they were");
-                Ok(self.0.store.call(move |store| store.note_schedule_problem(&name, &branch, &tip, &problem)).await?)
+                Ok(self
+                    .0
+                    .store
+                    .call(move |store| store.note_schedule_problem(&name, &branch, &tip, &problem))
+                    .await?)
             }
             Err(Unread::NotNow(why)) => Err(ScheduleError::NotNow(why)),
         }
     }
 
     /// The schedules that the pipeline of a commit registers.
-    async fn registered(&self, repo: &RepoName, sha: &ObjectId) -> Result<Vec<NewSchedule>, Unread> {
+    async fn registered(
+        &self,
+        repo: &RepoName,
+        sha: &ObjectId,
+    ) -> Result<Vec<NewSchedule>, Unread> {
         let files = self.files_of(repo, sha).await?;
         if !names_cron(&files) {
             return Ok(Vec::new());
         }
         let pipeline = self.evaluate(&files).await?;
         let now = self.0.store.clock().now();
-        let new = |cron: &crate::pipeline::Cron| (cron.name.clone(), cron.schedule.clone(), next_after(&cron.schedule, now));
+        let new = |cron: &crate::pipeline::Cron| {
+            (
+                cron.name.clone(),
+                cron.schedule.clone(),
+                next_after(&cron.schedule, now),
+            )
+        };
         Ok(pipeline.crons().iter().map(new).collect())
     }
 
@@ -132,7 +176,10 @@ impl Runner {
             }
             let next = next_after(&row.schedule, now);
             if row.next_at_ms > next_after(&row.schedule, next) {
-                self.0.store.call(move |store| store.fire_schedule(&row, next, None)).await?;
+                self.0
+                    .store
+                    .call(move |store| store.fire_schedule(&row, next, None))
+                    .await?;
             }
         }
         Ok(())
@@ -140,7 +187,12 @@ impl Runner {
 
     async fn start_due(&self) -> Result<(), ScheduleError> {
         let now = self.0.store.clock().now();
-        for due in self.0.store.call(move |store| store.due_schedules(now)).await? {
+        for due in self
+            .0
+            .store
+            .call(move |store| store.due_schedules(now))
+            .await?
+        {
             let (repo, name) = (due.repo.clone(), due.name.clone());
             match self.start_scheduled(due, now).await {
                 Ok(true) => {
@@ -160,7 +212,11 @@ impl Runner {
         let run = self.scheduled_run(&due).await?;
         let next = next_after(&due.schedule, now);
         crate::fault::point("schedule-before-fire");
-        let queued = self.0.store.call(move |store| store.fire_schedule(&due, next, run.as_ref())).await?;
+        let queued = self
+            .0
+            .store
+            .call(move |store| store.fire_schedule(&due, next, run.as_ref()))
+            .await?;
         crate::fault::point("schedule-fired");
         Ok(queued)
     }
@@ -171,9 +227,20 @@ impl Runner {
             return Ok(None);
         }
         let folder = self.0.paths.repo(&due.repo);
-        let found = self.0.git.push_facts(&folder, &[], &[&due.ref_name]).await?;
-        let (Some(sha), Ok(name)) = (found.refs.into_iter().next().flatten(), due.name.parse()) else { return Ok(None) };
-        let facts = self.0.git.commit_facts(&folder, std::slice::from_ref(&sha)).await?;
+        let found = self
+            .0
+            .git
+            .push_facts(&folder, &[], &[&due.ref_name])
+            .await?;
+        let (Some(sha), Ok(name)) = (found.refs.into_iter().next().flatten(), due.name.parse())
+        else {
+            return Ok(None);
+        };
+        let facts = self
+            .0
+            .git
+            .commit_facts(&folder, std::slice::from_ref(&sha))
+            .await?;
         Ok(Some(NewRun {
             trigger: Trigger::Cron,
             source: Source::Cron(name).to_string(),
@@ -185,5 +252,8 @@ impl Runner {
 
 /// When a schedule comes due after this, in the time zone of the system.
 fn next_after(schedule: &str, after: Millis) -> Millis {
-    CronSchedule::parse(schedule).ok().and_then(|schedule| schedule.next_after(after, &TimeZone::system())).unwrap_or(NEVER)
+    CronSchedule::parse(schedule)
+        .ok()
+        .and_then(|schedule| schedule.next_after(after, &TimeZone::system()))
+        .unwrap_or(NEVER)
 }

@@ -14,16 +14,29 @@ use crate::secret::Redactor;
 pub(super) const CAPTURE_BYTES: usize = 4 << 20;
 
 /// What the executor is asked to run. Of the command's own variables and its job's, the command's count.
-pub(super) fn command<'a>(cmd: ShCommand, opts: ShOptions, job_env: impl Iterator<Item = &'a (String, String)>) -> Command {
+pub(super) fn command<'a>(
+    cmd: ShCommand,
+    opts: ShOptions,
+    job_env: impl Iterator<Item = &'a (String, String)>,
+) -> Command {
     let argv = match cmd {
         ShCommand::Shell(line) => vec!["sh".to_owned(), "-c".to_owned(), line],
         ShCommand::Argv(argv) => argv,
     };
     // Only a driver gone wild sends what is no base64; it gets nothing fed.
     let stdin = opts.stdin.map(|text| text.into_bytes().unwrap_or_default());
-    let mut env: Vec<(String, String)> = job_env.filter(|(name, _)| opts.env.iter().all(|(own, _)| own != name)).cloned().collect();
+    let mut env: Vec<(String, String)> = job_env
+        .filter(|(name, _)| opts.env.iter().all(|(own, _)| own != name))
+        .cloned()
+        .collect();
     env.extend(opts.env);
-    Command { argv, env, cwd: opts.cwd, stdin, timeout: opts.timeout_ms.map(Duration::from_millis) }
+    Command {
+        argv,
+        env,
+        cwd: opts.cwd,
+        stdin,
+        timeout: opts.timeout_ms.map(Duration::from_millis),
+    }
 }
 
 /// The command as a person would type it.
@@ -54,7 +67,8 @@ struct Capture {
 impl Capture {
     fn take(&mut self, bytes: &[u8]) {
         let room = CAPTURE_BYTES - self.bytes.len();
-        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.cut |= bytes.len() > room;
     }
 
@@ -69,7 +83,12 @@ impl Capture {
 
 impl Output {
     pub(super) fn new(log: StepLog) -> Self {
-        Self(Arc::new(Mutex::new(Inner { log: Some(log), stdout: Capture::default(), stderr: Capture::default(), quiet: false })))
+        Self(Arc::new(Mutex::new(Inner {
+            log: Some(log),
+            stdout: Capture::default(),
+            stderr: Capture::default(),
+            quiet: false,
+        })))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
@@ -130,12 +149,21 @@ impl OutputSink for Output {
 }
 
 /// Why a command that did not run to its end did not, for the pipeline's author.
-pub(super) fn cut_short(end: &CommandEnd, timeout: Option<Duration>, job_timed_out: Option<u64>) -> Option<String> {
+pub(super) fn cut_short(
+    end: &CommandEnd,
+    timeout: Option<Duration>,
+    job_timed_out: Option<u64>,
+) -> Option<String> {
     match end {
         CommandEnd::Exited(_) => None,
         CommandEnd::TimedOut => {
-            let limit = timeout.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-            Some(format!("the command timed out after {}", format_duration(limit)))
+            let limit = timeout.map_or(0, |limit| {
+                u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
+            });
+            Some(format!(
+                "the command timed out after {}",
+                format_duration(limit)
+            ))
         }
         CommandEnd::Cancelled => Some(match job_timed_out {
             Some(limit) => format!("the job timed out after {}", format_duration(limit)),
@@ -180,12 +208,25 @@ mod tests {
 
     #[test]
     fn commands_read_as_typed() {
-        assert_eq!(display(&ShCommand::Argv(vec!["echo".into(), "a b".into()])), "echo 'a b'");
+        assert_eq!(
+            display(&ShCommand::Argv(vec!["echo".into(), "a b".into()])),
+            "echo 'a b'"
+        );
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let opts = ShOptions { env: vec![pair("A", "own"), pair("C", "own")], ..ShOptions::default() };
-        let command = command(ShCommand::Shell("true".into()), opts, [pair("A", "job"), pair("B", "job")].iter());
+        let opts = ShOptions {
+            env: vec![pair("A", "own"), pair("C", "own")],
+            ..ShOptions::default()
+        };
+        let command = command(
+            ShCommand::Shell("true".into()),
+            opts,
+            [pair("A", "job"), pair("B", "job")].iter(),
+        );
         assert_eq!(command.argv, ["sh", "-c", "true"]);
-        assert_eq!(command.env, [pair("B", "job"), pair("A", "own"), pair("C", "own")]);
+        assert_eq!(
+            command.env,
+            [pair("B", "job"), pair("A", "own"), pair("C", "own")]
+        );
         assert!(matches!(Text::new(vec![0xff]), Text::Encoded { .. }));
     }
 }

@@ -13,13 +13,35 @@ use zeroize::Zeroizing;
 use super::MIN_REDACTED_CHARS;
 
 /// RFC 3986: only unreserved characters stay.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 /// JavaScript's `encodeURIComponent`.
-const COMPONENT: &AsciiSet = &UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+const COMPONENT: &AsciiSet = &UNRESERVED
+    .remove(b'!')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
 /// HTML forms, before a space becomes `+`.
-const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'*').remove(b' ');
+const FORM: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'*')
+    .remove(b' ');
 /// What a path segment keeps.
-const PATH: &AsciiSet = &COMPONENT.remove(b'$').remove(b'&').remove(b'+').remove(b',').remove(b';').remove(b'=').remove(b':').remove(b'@');
+const PATH: &AsciiSet = &COMPONENT
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
 
 /// Where programs break a line of base64: `base64`(1), PEM.
 const BASE64_WIDTHS: [usize; 2] = [76, 64];
@@ -49,7 +71,8 @@ pub(super) fn of(value: &str) -> Vec<Zeroizing<String>> {
 
 /// A value as it is, and where that is something else, without the white space around it. Nothing but white space is itself only.
 fn texts(value: &str) -> impl Iterator<Item = &str> {
-    std::iter::once(value).chain(Some(value.trim()).filter(move |trimmed| !trimmed.is_empty() && *trimmed != value))
+    std::iter::once(value)
+        .chain(Some(value.trim()).filter(move |trimmed| !trimmed.is_empty() && *trimmed != value))
 }
 
 /// What may stand on the second and on later lines of base64 that is broken into lines, wherever in it the
@@ -59,7 +82,10 @@ pub(super) fn on_later_lines(value: &str) -> Vec<Zeroizing<String>> {
     if !is_long_enough(value) {
         return forms.0;
     }
-    for encoded in texts(value).flat_map(encoded).filter(|encoded| encoded.len() <= MAX_WRAPPED) {
+    for encoded in texts(value)
+        .flat_map(encoded)
+        .filter(|encoded| encoded.len() <= MAX_WRAPPED)
+    {
         for width in BASE64_WIDTHS {
             for start in 1..encoded.len().saturating_sub(width) {
                 forms.add(encoded[start..start + width].to_owned());
@@ -107,7 +133,10 @@ impl Forms {
             return;
         }
         self.add(text.to_owned());
-        if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        if text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        {
             return;
         }
         self.url(text);
@@ -121,15 +150,23 @@ impl Forms {
             self.add(lower_hex(&encoded));
             self.add(encoded);
         }
-        let form = Zeroizing::new(utf8_percent_encode(text, FORM).to_string().replace(' ', "+"));
+        let form = Zeroizing::new(
+            utf8_percent_encode(text, FORM)
+                .to_string()
+                .replace(' ', "+"),
+        );
         self.add(lower_hex(&form));
         self.add(form);
     }
 
     fn json(&mut self, text: &str) {
-        for (ascii, html, slash) in
-            [(false, false, false), (true, false, false), (false, true, false), (false, false, true), (true, false, true)]
-        {
+        for (ascii, html, slash) in [
+            (false, false, false),
+            (true, false, false),
+            (false, true, false),
+            (false, false, true),
+            (true, false, true),
+        ] {
             self.add(json_escaped(text, ascii, html, slash));
         }
     }
@@ -137,13 +174,21 @@ impl Forms {
     fn shell(&mut self, text: &str) {
         self.add(text.replace('\'', r"'\''"));
         self.add(text.replace('\'', r#"'"'"'"#));
-        self.add(with_backslashes(text, |c| matches!(c, '"' | '\\' | '$' | '`')));
         self.add(with_backslashes(text, |c| {
-            !c.is_alphanumeric() && !matches!(c, '-' | '_' | '.' | '/' | ':' | '=' | '@' | '%' | '+' | ',')
+            matches!(c, '"' | '\\' | '$' | '`')
+        }));
+        self.add(with_backslashes(text, |c| {
+            !c.is_alphanumeric()
+                && !matches!(c, '-' | '_' | '.' | '/' | ':' | '=' | '@' | '%' | '+' | ',')
         }));
         // bash's $'…', as `printf %q` and `set -x` write what holds control characters.
         let dollar = Zeroizing::new(with_backslashes(text, |c| matches!(c, '\'' | '\\')));
-        self.add(dollar.replace('\n', r"\n").replace('\t', r"\t").replace('\r', r"\r"));
+        self.add(
+            dollar
+                .replace('\n', r"\n")
+                .replace('\t', r"\t")
+                .replace('\r', r"\r"),
+        );
     }
 
     /// Base64 in both alphabets: whole, with and without padding; at each of the three places
@@ -157,7 +202,11 @@ impl Forms {
             let plain = padded.trim_end_matches('=');
             self.add(plain.to_owned());
             for width in BASE64_WIDTHS {
-                for line in padded.as_bytes().chunks(width).filter(|_| padded.len() > width) {
+                for line in padded
+                    .as_bytes()
+                    .chunks(width)
+                    .filter(|_| padded.len() > width)
+                {
                     self.add(String::from_utf8_lossy(line).into_owned());
                 }
             }
@@ -178,8 +227,16 @@ fn lower_hex(encoded: &str) -> String {
     let mut lower = String::with_capacity(encoded.len());
     let mut digits = 0;
     for c in encoded.chars() {
-        lower.push(if digits > 0 { c.to_ascii_lowercase() } else { c });
-        digits = if c == '%' { 2_u8 } else { digits.saturating_sub(1) };
+        lower.push(if digits > 0 {
+            c.to_ascii_lowercase()
+        } else {
+            c
+        });
+        digits = if c == '%' {
+            2_u8
+        } else {
+            digits.saturating_sub(1)
+        };
     }
     lower
 }
@@ -224,7 +281,10 @@ mod tests {
     use super::*;
 
     fn has(value: &str, form: &str) {
-        assert!(of(value).iter().any(|f| f.as_str() == form), "{value:?} as {form:?}");
+        assert!(
+            of(value).iter().any(|f| f.as_str() == form),
+            "{value:?} as {form:?}"
+        );
     }
 
     #[test]
@@ -249,7 +309,11 @@ mod tests {
         assert!(forms.iter().any(|f| f.as_str() == "AbCdEfGhIj"));
         assert!(forms.iter().any(|f| f.as_str() == "-----BEGIN KEY-----"));
         assert!(!forms.iter().any(|f| f.as_str() == "short"));
-        assert!(forms.windows(2).all(|w| w[0].len() >= w[1].len() && w[0] != w[1]));
+        assert!(
+            forms
+                .windows(2)
+                .all(|w| w[0].len() >= w[1].len() && w[0] != w[1])
+        );
     }
 
     #[test]
@@ -259,21 +323,34 @@ mod tests {
 
     #[test]
     fn white_space_is_itself_only() {
-        assert!(of("   \n\n\n \n").iter().any(|form| form.as_str() == "   \n\n\n \n"));
-        assert!(of("        x").iter().any(|form| form.as_str() == "        x"));
+        assert!(
+            of("   \n\n\n \n")
+                .iter()
+                .any(|form| form.as_str() == "   \n\n\n \n")
+        );
+        assert!(
+            of("        x")
+                .iter()
+                .any(|form| form.as_str() == "        x")
+        );
     }
 
     #[test]
     fn base64_is_found_on_every_line_that_it_is_broken_into() {
         let value = "a-secret-of-several-words-that-is-longer-than-one-line-of-base64-can-be?";
         let forms: Vec<_> = of(value).into_iter().chain(on_later_lines(value)).collect();
-        for (before, width) in (0..120).flat_map(|before| BASE64_WIDTHS.map(|width| (before, width))) {
+        for (before, width) in
+            (0..120).flat_map(|before| BASE64_WIDTHS.map(|width| (before, width)))
+        {
             let text = STANDARD.encode(["x".repeat(before).as_str(), value, "y"].concat());
             // The characters that hold bits of the value alone.
             let (first, last) = ((before * 8).div_ceil(6), (before + value.len()) * 8 / 6);
             for line in (0..text.len()).step_by(width) {
-                let piece = text.get(line.max(first)..(line + width).min(last)).unwrap_or_default();
-                let known = piece.len() < MIN_REDACTED_CHARS || forms.iter().any(|form| form.as_str() == piece);
+                let piece = text
+                    .get(line.max(first)..(line + width).min(last))
+                    .unwrap_or_default();
+                let known = piece.len() < MIN_REDACTED_CHARS
+                    || forms.iter().any(|form| form.as_str() == piece);
                 assert!(known, "{piece} of a line of {width}, after {before}");
             }
         }
@@ -281,13 +358,34 @@ mod tests {
 
     #[test]
     fn base64_is_found_at_every_alignment() {
-        for value in ["p\u{fe}ssw0rd>?", "12345678", "123456789", "1234567890", &"long/+".repeat(40)] {
+        for value in [
+            "p\u{fe}ssw0rd>?",
+            "12345678",
+            "123456789",
+            "1234567890",
+            &"long/+".repeat(40),
+        ] {
             for before in 0..4 {
                 for after in 0..4 {
                     for engine in [&STANDARD, &URL_SAFE] {
-                        let text = engine.encode(["x".repeat(before).as_str(), value, "y".repeat(after).as_str()].concat());
-                        let best = of(value).iter().filter(|f| text.contains(f.as_str())).map(|f| f.len()).max().unwrap_or(0);
-                        assert!(best * 6 / 8 + 2 >= value.len(), "{value} {before} {after}: {best}");
+                        let text = engine.encode(
+                            [
+                                "x".repeat(before).as_str(),
+                                value,
+                                "y".repeat(after).as_str(),
+                            ]
+                            .concat(),
+                        );
+                        let best = of(value)
+                            .iter()
+                            .filter(|f| text.contains(f.as_str()))
+                            .map(|f| f.len())
+                            .max()
+                            .unwrap_or(0);
+                        assert!(
+                            best * 6 / 8 + 2 >= value.len(),
+                            "{value} {before} {after}: {best}"
+                        );
                     }
                 }
             }

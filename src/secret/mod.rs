@@ -60,7 +60,10 @@ mod tests {
     #[test]
     fn a_secret_does_not_print() {
         let secret = Secret::new("hunter2-hunter2".to_owned());
-        assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "[secret] [secret] Some([secret])");
+        assert_eq!(
+            format!("{secret} {secret:?} {:?}", Some(&secret)),
+            "[secret] [secret] Some([secret])"
+        );
         assert_eq!(secret.expose(), "hunter2-hunter2");
     }
 

@@ -30,22 +30,33 @@ struct Shared {
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        f.debug_list().entries(known.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(known.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
 impl Redactor {
     /// A redactor of these secrets, by name.
     pub fn new<'a, N: Into<String>>(secrets: impl IntoIterator<Item = (N, &'a Secret)>) -> Self {
-        let known: Vec<(String, Secret)> = secrets.into_iter().map(|(name, secret)| (name.into(), secret.clone())).collect();
+        let known: Vec<(String, Secret)> = secrets
+            .into_iter()
+            .map(|(name, secret)| (name.into(), secret.clone()))
+            .collect();
         let table = RwLock::new(Arc::new(Table::new(&known)));
-        Self(Arc::new(Shared { known: Mutex::new(known), table }))
+        Self(Arc::new(Shared {
+            known: Mutex::new(known),
+            table,
+        }))
     }
 
     /// Adds a secret. Streams that are open redact it from their next bytes on.
     pub fn add(&self, name: &str, secret: &Secret) {
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.iter().any(|(n, s)| n == name && s.expose() == secret.expose()) {
+        if known
+            .iter()
+            .any(|(n, s)| n == name && s.expose() == secret.expose())
+        {
             return;
         }
         known.push((name.to_owned(), secret.clone()));
@@ -57,13 +68,20 @@ impl Redactor {
     #[cfg(test)]
     fn too_short(&self) -> Vec<String> {
         let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().filter(|(_, secret)| secret.is_too_short()).map(|(name, _)| name.clone()).collect()
+        known
+            .iter()
+            .filter(|(_, secret)| secret.is_too_short())
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// A stream to push output through.
     #[must_use]
     pub fn stream(&self) -> RedactStream {
-        RedactStream { redactor: self.clone(), held: Zeroizing::default() }
+        RedactStream {
+            redactor: self.clone(),
+            held: Zeroizing::default(),
+        }
     }
 
     /// A whole text, redacted.
@@ -72,7 +90,8 @@ impl Redactor {
         let table = self.table();
         let text = match table.replace_all(text.as_bytes()) {
             // Forms are whole characters, so what is left of a text is text.
-            Cow::Owned(bytes) => String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()),
+            Cow::Owned(bytes) => String::from_utf8(bytes)
+                .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()),
             Cow::Borrowed(_) => text.to_owned(),
         };
         table.replace_cut(text)
@@ -99,21 +118,37 @@ impl Redactor {
         }
         match value {
             Value::String(text) => Value::String(self.redact_text(&text)),
-            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.redact_json(item)).collect()),
-            Value::Object(fields) => {
-                Value::Object(fields.into_iter().map(|(key, value)| (self.redact_text(&key), self.redact_json(value))).collect())
-            }
+            Value::Array(items) => Value::Array(
+                items
+                    .into_iter()
+                    .map(|item| self.redact_json(item))
+                    .collect(),
+            ),
+            Value::Object(fields) => Value::Object(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| (self.redact_text(&key), self.redact_json(value)))
+                    .collect(),
+            ),
             Value::Number(number) => {
                 let text = number.to_string();
                 let redacted = self.redact_text(&text);
-                if redacted == text { Value::Number(number) } else { Value::String(redacted) }
+                if redacted == text {
+                    Value::Number(number)
+                } else {
+                    Value::String(redacted)
+                }
             }
             Value::Null | Value::Bool(_) => value,
         }
     }
 
     fn table(&self) -> Arc<Table> {
-        self.0.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -179,7 +214,8 @@ struct Form {
 
 /// Whether a line may begin there; what was before a text is not known.
 fn begins_line(text: &[u8], at: usize) -> bool {
-    at.checked_sub(1).is_none_or(|before| matches!(text[before], b'\n' | b'\r'))
+    at.checked_sub(1)
+        .is_none_or(|before| matches!(text[before], b'\n' | b'\r'))
 }
 
 /// A form found in a text.
@@ -202,18 +238,33 @@ impl Table {
             let replacement: Arc<str> = format!("{{{{ {name} }}}}").into();
             let form = |continues: bool| {
                 let replacement = replacement.clone();
-                move |text| Form { text, continues, replacement: replacement.clone() }
+                move |text| Form {
+                    text,
+                    continues,
+                    replacement: replacement.clone(),
+                }
             };
             forms.extend(forms::of(secret.expose()).into_iter().map(form(false)));
-            forms.extend(forms::on_later_lines(secret.expose()).into_iter().map(form(true)));
+            forms.extend(
+                forms::on_later_lines(secret.expose())
+                    .into_iter()
+                    .map(form(true)),
+            );
         }
         // Of two secrets with the same form the one named first gives the name.
         forms.sort_by(|a, b| a.text.cmp(&b.text).then(a.continues.cmp(&b.continues)));
         forms.dedup_by(|later, earlier| later.text == earlier.text);
         let mut beginnings = HashSet::default();
-        forms.iter().filter_map(|form| form.text.as_bytes().first_chunk()).for_each(|window| beginnings.insert(*window));
+        forms
+            .iter()
+            .filter_map(|form| form.text.as_bytes().first_chunk())
+            .for_each(|window| beginnings.insert(*window));
         let longest = forms.iter().map(|form| form.text.len()).max().unwrap_or(0);
-        Self { forms, beginnings, longest }
+        Self {
+            forms,
+            beginnings,
+            longest,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -225,11 +276,18 @@ impl Table {
         let mut from = from;
         loop {
             let rest = text.get(from..)?;
-            let at =
-                rest.windows(WINDOW).position(|window| window.first_chunk().is_some_and(|window| self.beginnings.contains(*window)))?;
+            let at = rest.windows(WINDOW).position(|window| {
+                window
+                    .first_chunk()
+                    .is_some_and(|window| self.beginnings.contains(*window))
+            })?;
             let start = from + at;
             if let Some(form) = self.longest_at(text, start) {
-                return Some(Found { start, end: start + form.text.len(), replacement: &form.replacement });
+                return Some(Found {
+                    start,
+                    end: start + form.text.len(),
+                    replacement: &form.replacement,
+                });
             }
             from = start + 1;
         }
@@ -238,7 +296,9 @@ impl Table {
     /// The longest form that stands there.
     fn longest_at(&self, text: &[u8], at: usize) -> Option<&Form> {
         let (text, begins_line) = (&text[at..], begins_line(text, at));
-        let after = self.forms.partition_point(|form| form.text.as_bytes() <= text);
+        let after = self
+            .forms
+            .partition_point(|form| form.text.as_bytes() <= text);
         // Of the forms that begin a text the longest is the last in order.
         let alike = |form: &&Form| form.text.as_bytes()[..WINDOW] == text[..WINDOW];
         self.forms[..after]
@@ -294,7 +354,13 @@ impl Table {
             let latest = (cut + 1).saturating_sub(WINDOW);
             let begins = |start: usize| {
                 let beginning = text.get(start..cut)?;
-                Some((start, self.forms_with(beginning.as_bytes()).next()?.replacement.clone()))
+                Some((
+                    start,
+                    self.forms_with(beginning.as_bytes())
+                        .next()?
+                        .replacement
+                        .clone(),
+                ))
             };
             let found = (earliest..latest).find_map(begins);
             before = found.as_ref().map_or(cut, |(start, _)| *start);
@@ -307,8 +373,12 @@ impl Table {
 
     /// The forms that begin so and go on.
     fn forms_with<'a>(&'a self, beginning: &'a [u8]) -> impl Iterator<Item = &'a Form> {
-        let at = self.forms.partition_point(|form| form.text.as_bytes() <= beginning);
-        self.forms[at..].iter().take_while(move |form| form.text.as_bytes().starts_with(beginning))
+        let at = self
+            .forms
+            .partition_point(|form| form.text.as_bytes() <= beginning);
+        self.forms[at..]
+            .iter()
+            .take_while(move |form| form.text.as_bytes().starts_with(beginning))
     }
 
     /// The first place at or after `from` where the rest of the text is the beginning of a form.
@@ -316,14 +386,17 @@ impl Table {
         let earliest = from.max(text.len().saturating_sub(self.longest.saturating_sub(1)));
         let possible = |at: &usize| {
             let tail = &text[*at..];
-            tail.first_chunk().is_none_or(|window| self.beginnings.contains(*window)) && self.is_beginning(tail, begins_line(text, *at))
+            tail.first_chunk()
+                .is_none_or(|window| self.beginnings.contains(*window))
+                && self.is_beginning(tail, begins_line(text, *at))
         };
         (earliest..text.len()).find(possible).unwrap_or(text.len())
     }
 
     /// Whether some form begins with `tail` and is longer than it.
     fn is_beginning(&self, tail: &[u8], begins_line: bool) -> bool {
-        self.forms_with(tail).any(|form| begins_line || !form.continues)
+        self.forms_with(tail)
+            .any(|form| begins_line || !form.continues)
     }
 }
 
@@ -364,7 +437,10 @@ mod tests {
     use super::*;
 
     fn redactor(secrets: &[(&str, &str)]) -> Redactor {
-        let secrets: Vec<(&str, Secret)> = secrets.iter().map(|(name, value)| (*name, Secret::new((*value).to_owned()))).collect();
+        let secrets: Vec<(&str, Secret)> = secrets
+            .iter()
+            .map(|(name, value)| (*name, Secret::new((*value).to_owned())))
+            .collect();
         Redactor::new(secrets.iter().map(|(name, secret)| (*name, secret)))
     }
 
@@ -379,14 +455,27 @@ mod tests {
 
     #[test]
     fn one_secret_inside_another() {
-        let redactor = redactor(&[("inner", "abcdefgh"), ("outer", "xxabcdefghyy"), ("longer", "abcdefghij")]);
-        assert_eq!(redactor.redact_text("1 xxabcdefghyy 2 abcdefgh 3 abcdefghij"), "1 {{ outer }} 2 {{ inner }} 3 {{ longer }}");
+        let redactor = redactor(&[
+            ("inner", "abcdefgh"),
+            ("outer", "xxabcdefghyy"),
+            ("longer", "abcdefghij"),
+        ]);
+        assert_eq!(
+            redactor.redact_text("1 xxabcdefghyy 2 abcdefgh 3 abcdefghij"),
+            "1 {{ outer }} 2 {{ inner }} 3 {{ longer }}"
+        );
     }
 
     #[test]
     fn the_longer_one_wins_across_chunks_too() {
         let redactor = redactor(&[("short", "abcdefgh"), ("long", "abcdefghijklmnop")]);
-        assert_eq!(through(&mut redactor.stream(), &[b"abcdefgh", b"ijklmnop", b"-abcdefghijkl", b"x"]), "{{ long }}-{{ short }}ijklx");
+        assert_eq!(
+            through(
+                &mut redactor.stream(),
+                &[b"abcdefgh", b"ijklmnop", b"-abcdefghijkl", b"x"]
+            ),
+            "{{ long }}-{{ short }}ijklx"
+        );
     }
 
     #[test]
@@ -423,11 +512,21 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_secret_that_was_cut() {
-        let redactor = redactor(&[("token", "s3cret-t0ken-of-some-length"), ("ü", "äöüäöüäöüäöü")]);
+        let redactor = redactor(&[
+            ("token", "s3cret-t0ken-of-some-length"),
+            ("ü", "äöüäöüäöüäöü"),
+        ]);
         let shown = |text: &str| redactor.redact_text(text);
-        assert_eq!(shown("`echo s3cret-t0ken-of-s…` failed, `x s3cret-t0ke…`"), "`echo {{ token }}…` failed, `x {{ token }}…`");
+        assert_eq!(
+            shown("`echo s3cret-t0ken-of-s…` failed, `x s3cret-t0ke…`"),
+            "`echo {{ token }}…` failed, `x {{ token }}…`"
+        );
         assert_eq!(shown("äöüäö… s3cret-… …"), "{{ ü }}… s3cret-… …");
-        assert_eq!(shown("s3cret-t0ken-of"), "s3cret-t0ken-of", "nothing says that this was cut");
+        assert_eq!(
+            shown("s3cret-t0ken-of"),
+            "s3cret-t0ken-of",
+            "nothing says that this was cut"
+        );
         assert_eq!(shown("s3cret-t0ken-of-some-length…"), "{{ token }}…");
         assert_eq!(shown("…"), "…");
     }
@@ -444,14 +543,23 @@ mod tests {
     fn multi_line_secrets() {
         let redactor = redactor(&[("key", "-----BEGIN-----\nQUJDREVGR0g\n-----END-----\n")]);
         assert_eq!(redactor.redact_text("a QUJDREVGR0g b"), "a {{ key }} b");
-        assert_eq!(redactor.redact_text("a\n-----BEGIN-----\nQUJDREVGR0g\n-----END-----\nb"), "a\n{{ key }}b");
-        assert_eq!(redactor.redact_text("-----BEGIN-----\r\nQUJDREVGR0g\r\n"), "{{ key }}\r\n{{ key }}\r\n");
+        assert_eq!(
+            redactor.redact_text("a\n-----BEGIN-----\nQUJDREVGR0g\n-----END-----\nb"),
+            "a\n{{ key }}b"
+        );
+        assert_eq!(
+            redactor.redact_text("-----BEGIN-----\r\nQUJDREVGR0g\r\n"),
+            "{{ key }}\r\n{{ key }}\r\n"
+        );
     }
 
     #[test]
     fn a_large_secret_is_found() {
-        let value: String =
-            (0..20_000_u32).map(|n| char::from(b'!' + u8::try_from(n.wrapping_mul(2_654_435_761) >> 16 & 63).unwrap())).collect();
+        let value: String = (0..20_000_u32)
+            .map(|n| {
+                char::from(b'!' + u8::try_from(n.wrapping_mul(2_654_435_761) >> 16 & 63).unwrap())
+            })
+            .collect();
         let redactor = redactor(&[("large", &value)]);
         let text = format!("a {value} b");
         let chunks: Vec<&[u8]> = text.as_bytes().chunks(1000).collect();

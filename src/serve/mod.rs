@@ -58,7 +58,10 @@ pub enum ServeError {
 }
 
 fn system(attempt: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServeError {
-    move |source| ServeError::System { attempt: attempt.into(), source }
+    move |source| ServeError::System {
+        attempt: attempt.into(),
+        source,
+    }
 }
 
 /// Runs the server until TERM or INT.
@@ -80,14 +83,21 @@ pub fn run(paths: &Paths) -> Result<(), ServeError> {
 /// The web has threads of its own: logs are written by those of the work, and where a disk hangs so do they. Health
 /// is answered all the same.
 fn runtime(name: &str) -> Result<tokio::runtime::Runtime, ServeError> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(1 << 20).thread_name(name).build();
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(1 << 20)
+        .thread_name(name)
+        .build();
     built.map_err(system("start the threads"))
 }
 
 fn load(paths: &Paths) -> Result<Loaded, ConfigError> {
     let loaded = Config::load(paths, parts::variable)?;
     for warning in &loaded.warnings {
-        tracing::warn!(hint = warning.hint.as_deref().unwrap_or_default(), "configuration: {warning}");
+        tracing::warn!(
+            hint = warning.hint.as_deref().unwrap_or_default(),
+            "configuration: {warning}"
+        );
     }
     Ok(loaded)
 }
@@ -96,21 +106,30 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     let shutdown = CancellationToken::new();
     // Before anything that takes time: TERM during the start must count.
     let mut signals = Signals::new()?;
-    parts::make_folders(&paths).map_err(|(path, source)| system(format!("make {}", path.display()))(source))?;
+    parts::make_folders(&paths)
+        .map_err(|(path, source)| system(format!("make {}", path.display()))(source))?;
     parts::tell_push_path(&paths, &config).map_err(system("write what git has to know"))?;
     let clock = Clock::system();
     let health = HealthBoard::new(clock.clone());
     health.set(Part::Config, Status::Ok, parts::loaded(), None);
     let web_config = parts::web_config(&config);
     let address = parts::listen_address(&config);
-    let listener = bound(async || TcpListener::bind(&address).await).await.map_err(system(format!("listen on {address}")))?;
-    parts::note_endpoint(&paths, address, &web_config.url).map_err(system("note where the server listens"))?;
+    let listener = bound(async || TcpListener::bind(&address).await)
+        .await
+        .map_err(system(format!("listen on {address}")))?;
+    parts::note_endpoint(&paths, address, &web_config.url)
+        .map_err(system("note where the server listens"))?;
     tracing::info!(%address, "listening");
     // Who asks meanwhile hears that it is starting: a migration may take long.
     let door = Door::new(health.clone());
     let limits = parts::web_limits(&config);
-    let (listener, router, stop) =
-        (listener.into_std().map_err(system(format!("listen on {address}")))?, door.router(), shutdown.child_token());
+    let (listener, router, stop) = (
+        listener
+            .into_std()
+            .map_err(system(format!("listen on {address}")))?,
+        door.router(),
+        shutdown.child_token(),
+    );
     let web = AbortOnDropHandle::new(web_runtime.spawn(async move {
         // Heard by the threads that it is served by.
         web::serve(TcpListener::from_std(listener)?, router, stop, limits).await
@@ -133,8 +152,17 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
         kept,
     });
     let (about, url) = (executors.clone(), web_config.url.clone());
-    let intake = Intake::new(paths.clone(), store.clone(), queue.clone(), meter.clone(), housekeeping.clone(), about, url);
-    let (reload, runner_config) = tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
+    let intake = Intake::new(
+        paths.clone(),
+        store.clone(),
+        queue.clone(),
+        meter.clone(),
+        housekeeping.clone(),
+        about,
+        url,
+    );
+    let (reload, runner_config) =
+        tokio::sync::watch::channel(Arc::new(parts::runner_config(&config)));
     let program = std::env::current_exe().map_err(system("find the quire binary"))?;
     let runner = Runner::new(runner::Parts {
         store: store.clone(),
@@ -150,9 +178,20 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     let socket = bound(async || intake::bind(&paths.socket())).await;
     let socket = socket.map_err(system(format!("listen on {}", paths.socket().display())))?;
     let attach = bound(async || intake::bind(&paths.attach_socket())).await;
-    let attach = attach.map_err(system(format!("listen on {}", paths.attach_socket().display())))?;
-    let state =
-        WebState { store, paths: paths.clone(), live, clock, config: web_config, queue, meter: meter.clone(), health: health.clone() };
+    let attach = attach.map_err(system(format!(
+        "listen on {}",
+        paths.attach_socket().display()
+    )))?;
+    let state = WebState {
+        store,
+        paths: paths.clone(),
+        live,
+        clock,
+        config: web_config,
+        queue,
+        meter: meter.clone(),
+        health: health.clone(),
+    };
 
     // Each a task of its own: what waits for a slow disk or a silent engine holds up nothing else.
     let mut work = JoinSet::new();
@@ -164,7 +203,12 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
             Err(error) => tracing::error!(%error, "internal error: the web broke off"),
         }
     });
-    work.spawn(take_events(intake, socket, health.clone(), shutdown.clone()));
+    work.spawn(take_events(
+        intake,
+        socket,
+        health.clone(),
+        shutdown.clone(),
+    ));
     let (attending, stop) = (runner.clone(), shutdown.child_token());
     work.spawn(async move { attending.attend(attach, stop).await });
     work.spawn(runner.run(shutdown.clone()));
@@ -172,7 +216,12 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
     work.spawn_on(web::watch(state, shutdown.child_token()), &web_runtime);
     let (stop, board, looked_after) = (shutdown.clone(), health.clone(), housekeeping.clone());
     work.spawn(async move {
-        let watched = async { tokio::join!(watch::engine(&executors, &board, &meter), watch::upkeep(&looked_after, &board)) };
+        let watched = async {
+            tokio::join!(
+                watch::engine(&executors, &board, &meter),
+                watch::upkeep(&looked_after, &board)
+            )
+        };
         stop.run_until_cancelled(watched).await;
     });
     work.spawn(housekeeping.run(shutdown.child_token()));
@@ -199,7 +248,12 @@ async fn serve(paths: Paths, config: Config, web_runtime: Handle) -> Result<(), 
 
 /// Takes what lies in the spool, compares refs, then looks at both now and then. Pushes are answered from the beginning:
 /// a repository that hangs is no other's affair.
-async fn take_events(intake: Intake, socket: UnixListener, health: HealthBoard, stop: CancellationToken) {
+async fn take_events(
+    intake: Intake,
+    socket: UnixListener,
+    health: HealthBoard,
+    stop: CancellationToken,
+) {
     let caught_up = async {
         intake.drain().await;
         intake.compare_refs().await;
@@ -207,7 +261,10 @@ async fn take_events(intake: Intake, socket: UnixListener, health: HealthBoard, 
     let catch_up_and_watch = async {
         stop.run_until_cancelled(caught_up).await;
         health.set(Part::EventSocket, Status::Ok, "listening", None);
-        tokio::join!(intake.poll(&stop), stop.run_until_cancelled(watch::intake(&intake, &health)));
+        tokio::join!(
+            intake.poll(&stop),
+            stop.run_until_cancelled(watch::intake(&intake, &health))
+        );
     };
     tokio::join!(intake.listen(socket, &stop), catch_up_and_watch);
 }
@@ -218,7 +275,10 @@ async fn bound<T>(attempt: impl AsyncFn() -> std::io::Result<T>) -> std::io::Res
     let deadline = tokio::time::Instant::now() + HANDOVER;
     loop {
         match attempt().await {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tokio::time::Instant::now() < deadline => {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && tokio::time::Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             done => return done,
@@ -230,7 +290,10 @@ async fn bound<T>(attempt: impl AsyncFn() -> std::io::Result<T>) -> std::io::Res
 async fn settle_names(renaming: &Renaming) {
     let renaming = renaming.clone();
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || renaming.settle()).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "a rename cannot be finished yet");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a rename cannot be finished yet"
+        );
     }
 }
 
@@ -238,12 +301,18 @@ async fn open(paths: &Paths, clock: &Clock) -> Result<Store, StoreError> {
     let (database, backups, clock) = (paths.database(), paths.backups(), clock.clone());
     let journal = parts::journal();
     // A migration may take long; it must not hold the thread that hears signals.
-    let opened = tokio::task::spawn_blocking(move || Store::open(&database, &backups, journal, clock));
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open(&database, &backups, journal, clock));
     opened.await.unwrap_or(Err(StoreError::Interrupted))
 }
 
 /// Replaces what can be replaced while runs go on; what cannot is said.
-fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, keep: &Sender<Kept>, health: &HealthBoard) {
+fn reload_config(
+    paths: &Paths,
+    reload: &Sender<Arc<RunnerConfig>>,
+    keep: &Sender<Kept>,
+    health: &HealthBoard,
+) {
     match load(paths) {
         Ok(loaded) => {
             if let Err(error) = parts::tell_push_path(paths, &loaded.config) {
@@ -252,7 +321,9 @@ fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, keep: &Sende
             keep.send_replace(parts::kept(&loaded.config));
             reload.send_replace(Arc::new(parts::runner_config(&loaded.config)));
             health.set(Part::Config, Status::Ok, parts::loaded(), None);
-            tracing::info!("configuration reloaded; changes of :http, :ssh, :ci :executor and :ci :engine need a restart");
+            tracing::info!(
+                "configuration reloaded; changes of :http, :ssh, :ci :executor and :ci :engine need a restart"
+            );
         }
         Err(error) => {
             health.set(
@@ -261,9 +332,15 @@ fn reload_config(paths: &Paths, reload: &Sender<Arc<RunnerConfig>>, keep: &Sende
                 "the changed configuration does not load; the old one is in force, the log says why",
                 None,
             );
-            tracing::error!(error = &error as &dyn std::error::Error, "the configuration does not load; the old one stays in force");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the configuration does not load; the old one stays in force"
+            );
             for diagnostic in error.diagnostics() {
-                tracing::error!(hint = diagnostic.hint.as_deref().unwrap_or_default(), "configuration: {diagnostic}");
+                tracing::error!(
+                    hint = diagnostic.hint.as_deref().unwrap_or_default(),
+                    "configuration: {diagnostic}"
+                );
             }
         }
     }
@@ -283,7 +360,11 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, ServeError> {
         let hear = |kind| signal(kind).map_err(system("hear signals"));
-        Ok(Self { term: hear(SignalKind::terminate())?, int: hear(SignalKind::interrupt())?, hup: hear(SignalKind::hangup())? })
+        Ok(Self {
+            term: hear(SignalKind::terminate())?,
+            int: hear(SignalKind::interrupt())?,
+            hup: hear(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> Signal {

@@ -42,7 +42,9 @@ impl Service {
     }
 
     fn from_verb(verb: &str) -> Option<Self> {
-        [Self::ReceivePack, Self::UploadPack, Self::UploadArchive].into_iter().find(|service| service.verb() == verb)
+        [Self::ReceivePack, Self::UploadPack, Self::UploadArchive]
+            .into_iter()
+            .find(|service| service.verb() == verb)
     }
 }
 
@@ -74,8 +76,14 @@ pub fn parse(original: Option<&str>) -> Result<SshCommand, Refusal> {
     match split.as_slice() {
         [] => Ok(SshCommand::Greeting),
         ["git", verb, rest @ ..] => transport(Service::from_verb(verb), rest),
-        ["repo" | "run" | "schedule" | "cache" | "key" | "login" | "status" | "gc" | "help", ..] => Ok(SshCommand::Manage(words)),
-        [first, rest @ ..] => transport(first.strip_prefix("git-").and_then(Service::from_verb), rest),
+        [
+            "repo" | "run" | "schedule" | "cache" | "key" | "login" | "status" | "gc" | "help",
+            ..,
+        ] => Ok(SshCommand::Manage(words)),
+        [first, rest @ ..] => transport(
+            first.strip_prefix("git-").and_then(Service::from_verb),
+            rest,
+        ),
     }
 }
 
@@ -95,10 +103,20 @@ mod tests {
 
     #[test]
     fn what_git_sends() {
-        let transport = |service, repo: &str| Ok(SshCommand::Transport(service, repo.parse().unwrap()));
-        assert_eq!(parse(Some("git-receive-pack '/app.git'")), transport(Service::ReceivePack, "app"));
-        assert_eq!(parse(Some("git-upload-pack 'work/app'")), transport(Service::UploadPack, "work/app"));
-        assert_eq!(parse(Some("git upload-archive app.git")), transport(Service::UploadArchive, "app"));
+        let transport =
+            |service, repo: &str| Ok(SshCommand::Transport(service, repo.parse().unwrap()));
+        assert_eq!(
+            parse(Some("git-receive-pack '/app.git'")),
+            transport(Service::ReceivePack, "app")
+        );
+        assert_eq!(
+            parse(Some("git-upload-pack 'work/app'")),
+            transport(Service::UploadPack, "work/app")
+        );
+        assert_eq!(
+            parse(Some("git upload-archive app.git")),
+            transport(Service::UploadArchive, "app")
+        );
     }
 
     #[test]
@@ -106,7 +124,10 @@ mod tests {
         assert_eq!(parse(None), Ok(SshCommand::Greeting));
         assert_eq!(parse(Some("  ")), Ok(SshCommand::Greeting));
         let words = ["run", "list", "--ref", "a b"].map(str::to_owned).to_vec();
-        assert_eq!(parse(Some("run list --ref 'a b'")), Ok(SshCommand::Manage(words)));
+        assert_eq!(
+            parse(Some("run list --ref 'a b'")),
+            Ok(SshCommand::Manage(words))
+        );
     }
 
     #[test]
@@ -152,14 +173,25 @@ mod tests {
             assert!(parse(Some(text)).is_err(), "{text:?}");
         }
         assert_eq!(parse(Some(&"x".repeat(70_000))), Err(Refusal::Unreadable));
-        assert_eq!(parse(Some("git-upload-pack a\0b")), Err(Refusal::Unreadable));
+        assert_eq!(
+            parse(Some("git-upload-pack a\0b")),
+            Err(Refusal::Unreadable)
+        );
     }
 
     #[test]
     fn a_refusal_is_one_line() {
-        for text in ["sh", "git-upload-pack", "git-upload-pack 'a\nb\u{1b}[2J'", "'"] {
+        for text in [
+            "sh",
+            "git-upload-pack",
+            "git-upload-pack 'a\nb\u{1b}[2J'",
+            "'",
+        ] {
             let line = parse(Some(text)).unwrap_err().to_string();
-            assert!(!line.contains(char::is_control) && line.len() < 400, "{line:?}");
+            assert!(
+                !line.contains(char::is_control) && line.len() < 400,
+                "{line:?}"
+            );
         }
     }
 

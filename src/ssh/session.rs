@@ -62,7 +62,10 @@ pub fn serve(paths: &Paths, service: Service, repo: &RepoName) -> SessionError {
     let current = Git::new(paths).current(repo);
     if current != *repo {
         // A push to the old name does not make a new repository. The client may be gone already.
-        let _ = writeln!(io::stderr(), "quire: {repo} is now {current}; git remote set-url origin …/{current}");
+        let _ = writeln!(
+            io::stderr(),
+            "quire: {repo} is now {current}; git remote set-url origin …/{current}"
+        );
     }
     match prepare(paths, service, &current) {
         Ok(()) => become_git(paths, service, &current),
@@ -82,7 +85,10 @@ fn prepare(paths: &Paths, service: Service, repo: &RepoName) -> Result<(), Sessi
     }
     if service != Service::ReceivePack {
         let names = git.list().unwrap_or_default();
-        return Err(SessionError::Unknown { wanted: repo.clone(), nearest: nearest(repo, &names).cloned() });
+        return Err(SessionError::Unknown {
+            wanted: repo.clone(),
+            nearest: nearest(repo, &names).cloned(),
+        });
     }
     if paths.no_push_to_create().exists() {
         return Err(SessionError::NoCreate(repo.clone()));
@@ -108,10 +114,16 @@ fn room_for_a_push(paths: &Paths) -> Result<(), SessionError> {
 fn become_git(paths: &Paths, service: Service, repo: &RepoName) -> SessionError {
     let git = Git::new(paths);
     // Maintenance gives way to a push. The mark goes on in what this process becomes.
-    let _mark = if service == Service::ReceivePack { git.announce_push(repo) } else { None };
+    let _mark = if service == Service::ReceivePack {
+        git.announce_push(repo)
+    } else {
+        None
+    };
     let mut command = git.command();
     command.stdin(std::process::Stdio::inherit());
-    command.env(DATA_VARIABLE, absolute(paths.data())).env(RUNTIME_VARIABLE, absolute(paths.runtime()));
+    command
+        .env(DATA_VARIABLE, absolute(paths.data()))
+        .env(RUNTIME_VARIABLE, absolute(paths.runtime()));
     if let Some(key) = key(paths) {
         command.env(PUSHER_VARIABLE, key.name);
     }
@@ -136,7 +148,8 @@ fn absolute(path: &std::path::Path) -> PathBuf {
 
 /// `version=N`: all that a client may say through this variable.
 fn is_protocol(text: &str) -> bool {
-    text.strip_prefix("version=").is_some_and(|digit| digit.len() == 1 && digit.bytes().all(|b| b.is_ascii_digit()))
+    text.strip_prefix("version=")
+        .is_some_and(|digit| digit.len() == 1 && digit.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -146,7 +159,15 @@ mod tests {
     #[test]
     fn only_a_protocol_version_goes_through() {
         assert!(is_protocol("version=2") && is_protocol("version=1"));
-        for text in ["", "version=", "version=22", "version=2:x", "2", "version=x", "version=2\n"] {
+        for text in [
+            "",
+            "version=",
+            "version=22",
+            "version=2:x",
+            "2",
+            "version=x",
+            "version=2\n",
+        ] {
             assert!(!is_protocol(text), "{text:?}");
         }
     }
@@ -159,12 +180,18 @@ mod tests {
         prepare(&paths, Service::ReceivePack, &name("quire")).unwrap();
         prepare(&paths, Service::UploadPack, &name("quire")).unwrap();
         let error = prepare(&paths, Service::UploadPack, &name("qiure")).unwrap_err();
-        assert_eq!(error.to_string(), "there is no repository `qiure`; did you mean `quire`?");
+        assert_eq!(
+            error.to_string(),
+            "there is no repository `qiure`; did you mean `quire`?"
+        );
         let error = prepare(&paths, Service::UploadArchive, &name("zzz")).unwrap_err();
         assert_eq!(error.to_string(), "there is no repository `zzz`");
         std::fs::write(paths.no_push_to_create(), "").unwrap();
         let error = prepare(&paths, Service::ReceivePack, &name("new")).unwrap_err();
-        assert_eq!(error.to_string(), "there is no repository `new`, and pushing creates none here; `repo new new` does");
+        assert_eq!(
+            error.to_string(),
+            "there is no repository `new`, and pushing creates none here; `repo new new` does"
+        );
         assert!(!Git::new(&paths).exists(&name("new")).unwrap());
     }
 }

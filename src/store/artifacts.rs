@@ -58,10 +58,14 @@ impl Store {
     /// The database refuses.
     pub fn artifacts(&self, run: RunId) -> Result<Vec<ArtifactRow>, StoreError> {
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT * FROM artifacts WHERE run_id = ?1 ORDER BY name").attempt("list a run's artifacts")?;
-            let rows = statement.query_map([run.to_string()], row::artifact).attempt("list a run's artifacts")?;
-            rows.collect::<Result<_, _>>().attempt("list a run's artifacts")
+            let mut statement = connection
+                .prepare_cached("SELECT * FROM artifacts WHERE run_id = ?1 ORDER BY name")
+                .attempt("list a run's artifacts")?;
+            let rows = statement
+                .query_map([run.to_string()], row::artifact)
+                .attempt("list a run's artifacts")?;
+            rows.collect::<Result<_, _>>()
+                .attempt("list a run's artifacts")
         })
     }
 }

@@ -39,7 +39,9 @@ pub enum StoreError {
         snapshot: Option<PathBuf>,
     },
     /// The file is of an older version and only `serve` migrates.
-    #[error("the database {path} is of version {found}, this quire needs {known}; `quire serve` migrates it when it starts")]
+    #[error(
+        "the database {path} is of version {found}, this quire needs {known}; `quire serve` migrates it when it starts"
+    )]
     Older {
         /// The file.
         path: PathBuf,
@@ -49,7 +51,9 @@ pub enum StoreError {
         known: usize,
     },
     /// The copy before a migration could not be made, so the migration was not tried.
-    #[error("the database could not be copied to {path} before its migration, so it was left as it is")]
+    #[error(
+        "the database could not be copied to {path} before its migration, so it was left as it is"
+    )]
     Backup {
         /// Where to.
         path: PathBuf,

@@ -59,13 +59,29 @@ impl Store {
         self.write(|tx| {
             // The repository may have been renamed since the push, or since the plan.
             let repo = former_names::current(tx, &event.repo)?;
-            let event = &PushEvent { repo: repo.clone(), ..event.clone() };
-            let runs: Vec<NewRun> = runs.iter().map(|run| NewRun { repo: repo.clone(), ..run.clone() }).collect();
+            let event = &PushEvent {
+                repo: repo.clone(),
+                ..event.clone()
+            };
+            let runs: Vec<NewRun> = runs
+                .iter()
+                .map(|run| NewRun {
+                    repo: repo.clone(),
+                    ..run.clone()
+                })
+                .collect();
             if !insert_event(tx, event, now)? {
-                return Ok(Recorded { runs: runs_of(tx, event.id)?, ..Recorded::default() });
+                return Ok(Recorded {
+                    runs: runs_of(tx, event.id)?,
+                    ..Recorded::default()
+                });
             }
-            let mut recorded = Recorded { is_new: true, ..Recorded::default() };
-            let by_ref: HashMap<&RefName, &NewRun> = runs.iter().map(|run| (&run.ref_name, run)).collect();
+            let mut recorded = Recorded {
+                is_new: true,
+                ..Recorded::default()
+            };
+            let by_ref: HashMap<&RefName, &NewRun> =
+                runs.iter().map(|run| (&run.ref_name, run)).collect();
             for update in &event.refs {
                 let seen = seen_ref(tx, &event.repo, &update.ref_name)?;
                 let place = place(update, seen.as_ref(), refs_now, event.event_type);
@@ -73,16 +89,30 @@ impl Store {
                     let made = match place {
                         Place::Newest => {
                             let id = insert_next(tx, run, Some(event.id), now)?;
-                            recorded.replaced.extend(settle(tx, &run.repo, &run.ref_name, None, now, decide)?);
+                            recorded.replaced.extend(settle(
+                                tx,
+                                &run.repo,
+                                &run.ref_name,
+                                None,
+                                now,
+                                decide,
+                            )?);
                             Some(id)
                         }
                         Place::Behind => Some(insert_behind(tx, run, event.id, now)?),
                         Place::Known => made_by_comparison(tx, run)?,
                     };
-                    recorded.runs.extend(made.map(|id| (id, run.ref_name.clone())));
+                    recorded
+                        .runs
+                        .extend(made.map(|id| (id, run.ref_name.clone())));
                 }
                 if place != Place::Behind {
-                    note_ref(tx, &event.repo, update, event.event_type == EventType::Reconcile)?;
+                    note_ref(
+                        tx,
+                        &event.repo,
+                        update,
+                        event.event_type == EventType::Reconcile,
+                    )?;
                 }
             }
             Ok(recorded)
@@ -93,10 +123,17 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn runs_of_event(&self, event: EventId) -> Result<Option<Vec<(RunId, RefName)>>, StoreError> {
+    pub fn runs_of_event(
+        &self,
+        event: EventId,
+    ) -> Result<Option<Vec<(RunId, RefName)>>, StoreError> {
         self.read(|connection| {
             let known: Option<i64> = connection
-                .query_row("SELECT 1 FROM events WHERE id = ?1", [event.to_string()], |row| row.get(0))
+                .query_row(
+                    "SELECT 1 FROM events WHERE id = ?1",
+                    [event.to_string()],
+                    |row| row.get(0),
+                )
                 .optional()
                 .attempt("look an event up")?;
             known.map(|_| runs_of(connection, event)).transpose()
@@ -110,8 +147,12 @@ impl Store {
     pub fn seen_refs(&self, repo: &RepoName) -> Result<Vec<SeenRef>, StoreError> {
         self.read(|connection| {
             let repo = former_names::current(connection, repo)?;
-            let mut statement = connection.prepare_cached("SELECT ref_name, sha FROM seen_refs WHERE repo = ?1").attempt("read refs")?;
-            let rows = statement.query_map([repo.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).attempt("read refs")?;
+            let mut statement = connection
+                .prepare_cached("SELECT ref_name, sha FROM seen_refs WHERE repo = ?1")
+                .attempt("read refs")?;
+            let rows = statement
+                .query_map([repo.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .attempt("read refs")?;
             let mut refs = Vec::new();
             for pair in rows {
                 let (name, sha): (String, String) = pair.attempt("read refs")?;
@@ -133,10 +174,17 @@ impl Store {
     pub fn repos_with_seen_refs(&self) -> Result<Vec<RepoName>, StoreError> {
         self.read(|connection| {
             let attempt = "read which repositories were seen";
-            let mut statement = connection.prepare_cached("SELECT DISTINCT repo FROM seen_refs").attempt(attempt)?;
-            let names = statement.query_map([], |row| row.get::<_, String>(0)).attempt(attempt)?;
+            let mut statement = connection
+                .prepare_cached("SELECT DISTINCT repo FROM seen_refs")
+                .attempt(attempt)?;
+            let names = statement
+                .query_map([], |row| row.get::<_, String>(0))
+                .attempt(attempt)?;
             let names = names.collect::<Result<Vec<_>, _>>().attempt(attempt)?;
-            Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+            Ok(names
+                .into_iter()
+                .filter_map(|name| name.parse().ok())
+                .collect())
         })
     }
 
@@ -148,7 +196,8 @@ impl Store {
         let now = self.clock().now();
         self.write(|tx| {
             if former_names::at_rest(tx, now)? {
-                tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo.as_str()]).attempt("forget where refs were seen")?;
+                tx.execute("DELETE FROM seen_refs WHERE repo = ?1", [repo.as_str()])
+                    .attempt("forget where refs were seen")?;
             }
             Ok(())
         })
@@ -177,7 +226,13 @@ fn insert_event(tx: &Transaction<'_>, event: &PushEvent, now: Millis) -> Result<
     for (position, update) in (0_i64..).zip(&event.refs) {
         let id = |sha: &ObjectId| (!sha.is_zero()).then(|| sha.as_str().to_owned());
         statement
-            .execute(params![event.id.to_string(), position, update.ref_name.as_str(), id(&update.old_sha), id(&update.new_sha)])
+            .execute(params![
+                event.id.to_string(),
+                position,
+                update.ref_name.as_str(),
+                id(&update.old_sha),
+                id(&update.new_sha)
+            ])
             .attempt("record an event")?;
     }
     Ok(true)
@@ -200,7 +255,12 @@ struct Seen {
     compared: bool,
 }
 
-fn place(update: &RefUpdate, seen: Option<&Seen>, refs_now: &RefsNow, event_type: EventType) -> Place {
+fn place(
+    update: &RefUpdate,
+    seen: Option<&Seen>,
+    refs_now: &RefsNow,
+    event_type: EventType,
+) -> Place {
     let new = (!update.new_sha.is_zero()).then_some(&update.new_sha);
     let now = refs_now.get(&update.ref_name).map_or(new, Option::as_ref);
     let compared = seen.is_some_and(|seen| seen.compared);
@@ -214,15 +274,27 @@ fn place(update: &RefUpdate, seen: Option<&Seen>, refs_now: &RefsNow, event_type
     }
 }
 
-fn seen_ref(tx: &Transaction<'_>, repo: &RepoName, ref_name: &RefName) -> Result<Option<Seen>, StoreError> {
+fn seen_ref(
+    tx: &Transaction<'_>,
+    repo: &RepoName,
+    ref_name: &RefName,
+) -> Result<Option<Seen>, StoreError> {
     let attempt = "read where a ref stands";
     let found: Option<(String, bool)> = tx
         .prepare_cached("SELECT sha, compared FROM seen_refs WHERE repo = ?1 AND ref_name = ?2")
         .and_then(|mut statement| {
-            statement.query_row([repo.as_str(), ref_name.as_str()], |found| Ok((found.get(0)?, found.get(1)?))).optional()
+            statement
+                .query_row([repo.as_str(), ref_name.as_str()], |found| {
+                    Ok((found.get(0)?, found.get(1)?))
+                })
+                .optional()
         })
         .attempt(attempt)?;
-    let seen = found.map(|(sha, compared)| sha.parse().map(|sha| Seen { sha, compared }).map_err(|_| row_error(&sha)));
+    let seen = found.map(|(sha, compared)| {
+        sha.parse()
+            .map(|sha| Seen { sha, compared })
+            .map_err(|_| row_error(&sha))
+    });
     seen.transpose().attempt(attempt)
 }
 
@@ -237,7 +309,12 @@ fn made_by_comparison(tx: &Transaction<'_>, run: &NewRun) -> Result<Option<RunId
     found.attempt("find the run of a ref")
 }
 
-fn note_ref(tx: &Transaction<'_>, repo: &RepoName, update: &RefUpdate, compared: bool) -> Result<(), StoreError> {
+fn note_ref(
+    tx: &Transaction<'_>,
+    repo: &RepoName,
+    update: &RefUpdate,
+    compared: bool,
+) -> Result<(), StoreError> {
     if update.new_sha.is_zero() {
         tx.execute("DELETE FROM seen_refs WHERE repo = ?1 AND ref_name = ?2", [repo.as_str(), update.ref_name.as_str()])
     } else {
@@ -252,7 +329,12 @@ fn note_ref(tx: &Transaction<'_>, repo: &RepoName, update: &RefUpdate, compared:
 }
 
 /// A run whose ref had moved on before it was recorded.
-fn insert_behind(tx: &Transaction<'_>, run: &NewRun, event: EventId, now: Millis) -> Result<RunId, StoreError> {
+fn insert_behind(
+    tx: &Transaction<'_>,
+    run: &NewRun,
+    event: EventId,
+    now: Millis,
+) -> Result<RunId, StoreError> {
     let id = insert_next(tx, run, Some(event), now)?;
     tx.execute(
         "UPDATE runs SET state = 'superseded', finished_at_ms = queued_at_ms, message = 'a newer push to the same ref was recorded first',
@@ -264,18 +346,26 @@ fn insert_behind(tx: &Transaction<'_>, run: &NewRun, event: EventId, now: Millis
     Ok(id)
 }
 
-fn runs_of(connection: &rusqlite::Connection, event: EventId) -> Result<Vec<(RunId, RefName)>, StoreError> {
+fn runs_of(
+    connection: &rusqlite::Connection,
+    event: EventId,
+) -> Result<Vec<(RunId, RefName)>, StoreError> {
     // Ids sort in the order of their making, which is the order of its refs.
-    let mut statement =
-        connection.prepare_cached("SELECT id, ref_name FROM runs WHERE event_id = ?1 ORDER BY id").attempt("read an event's runs")?;
+    let mut statement = connection
+        .prepare_cached("SELECT id, ref_name FROM runs WHERE event_id = ?1 ORDER BY id")
+        .attempt("read an event's runs")?;
     let convert = |text: String| row_error(&text);
     let rows = statement
         .query_map([event.to_string()], |row| {
             let (id, name): (String, String) = (row.get(0)?, row.get(1)?);
-            Ok((RunId::from_str(&id).map_err(|_| convert(id))?, RefName::from_str(&name).map_err(|_| convert(name))?))
+            Ok((
+                RunId::from_str(&id).map_err(|_| convert(id))?,
+                RefName::from_str(&name).map_err(|_| convert(name))?,
+            ))
         })
         .attempt("read an event's runs")?;
-    rows.collect::<rusqlite::Result<_>>().attempt("read an event's runs")
+    rows.collect::<rusqlite::Result<_>>()
+        .attempt("read an event's runs")
 }
 
 fn row_error(text: &str) -> rusqlite::Error {

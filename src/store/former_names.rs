@@ -12,7 +12,14 @@ use crate::clock::Millis;
 use crate::names::{RepoName, RunId};
 
 /// The tables in which rows bear a repository's name.
-const TABLES: [&str; 6] = ["events", "seen_refs", "runs", "schedules", "schedule_sources", "maintenance"];
+const TABLES: [&str; 6] = [
+    "events",
+    "seen_refs",
+    "runs",
+    "schedules",
+    "schedule_sources",
+    "maintenance",
+];
 
 /// A list of repositories is never as old as this when it is used, in milliseconds.
 const LATELY_MS: i64 = 60 * 1000;
@@ -36,12 +43,21 @@ impl Store {
     pub fn former_names(&self) -> Result<Vec<FormerName>, StoreError> {
         let attempt = "list former names";
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT name, repo, moving FROM former_names ORDER BY moving DESC, name").attempt(attempt)?;
+            let mut statement = connection
+                .prepare_cached(
+                    "SELECT name, repo, moving FROM former_names ORDER BY moving DESC, name",
+                )
+                .attempt(attempt)?;
             let rows = statement.query_map([], |found| {
-                Ok(FormerName { name: row::parsed_at(found, 0)?, repo: row::parsed_at(found, 1)?, moving: found.get(2)? })
+                Ok(FormerName {
+                    name: row::parsed_at(found, 0)?,
+                    repo: row::parsed_at(found, 1)?,
+                    moving: found.get(2)?,
+                })
             });
-            rows.attempt(attempt)?.collect::<rusqlite::Result<_>>().attempt(attempt)
+            rows.attempt(attempt)?
+                .collect::<rusqlite::Result<_>>()
+                .attempt(attempt)
         })
     }
 
@@ -86,7 +102,11 @@ impl Store {
     /// The database refuses.
     pub fn withdraw_rename(&self, from: &RepoName) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute("DELETE FROM former_names WHERE name = ?1 AND moving = 1", [from.as_str()]).attempt("withdraw a rename")?;
+            tx.execute(
+                "DELETE FROM former_names WHERE name = ?1 AND moving = 1",
+                [from.as_str()],
+            )
+            .attempt("withdraw a rename")?;
             Ok(())
         })
     }
@@ -120,7 +140,11 @@ impl Store {
     /// The database refuses.
     pub fn forget_former_name(&self, name: &RepoName) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute("DELETE FROM former_names WHERE name = ?1 AND moving = 0", [name.as_str()]).attempt("forget a former name")?;
+            tx.execute(
+                "DELETE FROM former_names WHERE name = ?1 AND moving = 0",
+                [name.as_str()],
+            )
+            .attempt("forget a former name")?;
             Ok(())
         })
     }
@@ -133,7 +157,9 @@ impl Store {
         let sql = "SELECT EXISTS (SELECT 1 FROM former_names WHERE moving = 1) OR EXISTS (SELECT 1 FROM left_links)";
         self.read(|connection| {
             let mut statement = connection.prepare_cached(sql).attempt("look for renames")?;
-            statement.query_row([], |found| found.get(0)).attempt("look for renames")
+            statement
+                .query_row([], |found| found.get(0))
+                .attempt("look for renames")
         })
     }
 
@@ -144,9 +170,13 @@ impl Store {
     pub fn left_links(&self) -> Result<Vec<RepoName>, StoreError> {
         let attempt = "list names with links";
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT name FROM left_links").attempt(attempt)?;
+            let mut statement = connection
+                .prepare_cached("SELECT name FROM left_links")
+                .attempt(attempt)?;
             let rows = statement.query_map([], |found| row::parsed_at(found, 0));
-            rows.attempt(attempt)?.collect::<rusqlite::Result<_>>().attempt(attempt)
+            rows.attempt(attempt)?
+                .collect::<rusqlite::Result<_>>()
+                .attempt(attempt)
         })
     }
 
@@ -156,7 +186,8 @@ impl Store {
     /// The database refuses.
     pub fn forget_left_links(&self, name: &RepoName) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute("DELETE FROM left_links WHERE name = ?1", [name.as_str()]).attempt("forget links")?;
+            tx.execute("DELETE FROM left_links WHERE name = ?1", [name.as_str()])
+                .attempt("forget links")?;
             Ok(())
         })
     }
@@ -168,9 +199,13 @@ impl Store {
     pub fn active_runs_of(&self, repo: &RepoName) -> Result<Vec<RunId>, StoreError> {
         let attempt = "list active runs";
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT id FROM runs WHERE repo = ?1 AND state = 'active'").attempt(attempt)?;
+            let mut statement = connection
+                .prepare_cached("SELECT id FROM runs WHERE repo = ?1 AND state = 'active'")
+                .attempt(attempt)?;
             let rows = statement.query_map([repo.as_str()], |found| row::parsed_at(found, 0));
-            rows.attempt(attempt)?.collect::<rusqlite::Result<_>>().attempt(attempt)
+            rows.attempt(attempt)?
+                .collect::<rusqlite::Result<_>>()
+                .attempt(attempt)
         })
     }
 }
@@ -183,7 +218,11 @@ pub(super) fn current(connection: &Connection, repo: &RepoName) -> Result<RepoNa
             "SELECT name FROM former_names WHERE repo = ?1 AND moving = 1
              UNION ALL SELECT repo FROM former_names WHERE name = ?1 AND moving = 0",
         )
-        .and_then(|mut statement| statement.query_row([repo.as_str()], |found| row::parsed_at(found, 0)).optional());
+        .and_then(|mut statement| {
+            statement
+                .query_row([repo.as_str()], |found| row::parsed_at(found, 0))
+                .optional()
+        });
     Ok(found.attempt(attempt)?.unwrap_or_else(|| repo.clone()))
 }
 
@@ -199,6 +238,10 @@ pub(super) fn at_rest(connection: &Connection, now: Millis) -> Result<bool, Stor
 
 /// Forgets the names that a repository had before.
 pub(super) fn forget(tx: &Transaction<'_>, repo: &RepoName) -> Result<(), StoreError> {
-    tx.execute("DELETE FROM former_names WHERE repo = ?1 AND moving = 0", [repo.as_str()]).attempt("forget former names")?;
+    tx.execute(
+        "DELETE FROM former_names WHERE repo = ?1 AND moving = 0",
+        [repo.as_str()],
+    )
+    .attempt("forget former names")?;
     Ok(())
 }

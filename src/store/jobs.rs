@@ -14,7 +14,11 @@ impl Store {
     ///
     /// # Errors
     /// The run does not exist or has jobs of its own already.
-    pub fn register_jobs(&self, run: RunId, jobs: &[(JobName, Vec<String>)]) -> Result<(), StoreError> {
+    pub fn register_jobs(
+        &self,
+        run: RunId,
+        jobs: &[(JobName, Vec<String>)],
+    ) -> Result<(), StoreError> {
         self.write(|tx| {
             let mut statement = tx
                 .prepare_cached(
@@ -52,7 +56,13 @@ impl Store {
     ///
     /// # Errors
     /// The job is not in that state.
-    pub fn job_ended(&self, run: RunId, job: &JobName, from: JobState, end: &JobResult<'_>) -> Result<(), StoreError> {
+    pub fn job_ended(
+        &self,
+        run: RunId,
+        job: &JobName,
+        from: JobState,
+        end: &JobResult<'_>,
+    ) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         let output = end.output.map(ToString::to_string);
         self.write(|tx| {
@@ -82,7 +92,13 @@ impl Store {
     ///
     /// # Errors
     /// The job does not exist, or the number was used before.
-    pub fn step_started(&self, run: RunId, seq: u32, job: &JobName, command: &str) -> Result<(), StoreError> {
+    pub fn step_started(
+        &self,
+        run: RunId,
+        seq: u32,
+        job: &JobName,
+        command: &str,
+    ) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
             tx.prepare_cached("INSERT INTO steps (run_id, seq, job_id, command, started_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)")
@@ -96,7 +112,12 @@ impl Store {
     ///
     /// # Errors
     /// The step does not run.
-    pub fn step_ended(&self, run: RunId, seq: u32, exit_code: Option<i32>) -> Result<(), StoreError> {
+    pub fn step_ended(
+        &self,
+        run: RunId,
+        seq: u32,
+        exit_code: Option<i32>,
+    ) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
             let changed = tx
@@ -104,12 +125,18 @@ impl Store {
                     "UPDATE steps SET exit_code = ?3, finished_at_ms = max(?4, started_at_ms)
                      WHERE run_id = ?1 AND seq = ?2 AND finished_at_ms IS NULL",
                 )
-                .and_then(|mut statement| statement.execute(params![run.to_string(), seq, exit_code, now]))
+                .and_then(|mut statement| {
+                    statement.execute(params![run.to_string(), seq, exit_code, now])
+                })
                 .attempt("end a step")?;
             if changed == 1 {
                 Ok(())
             } else {
-                Err(StoreError::IllegalTransition { run: format!("{run} step {seq}"), from: "ended".into(), to: "ended" })
+                Err(StoreError::IllegalTransition {
+                    run: format!("{run} step {seq}"),
+                    from: "ended".into(),
+                    to: "ended",
+                })
             }
         })
     }
@@ -119,7 +146,10 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn jobs(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
-        self.jobs_by(run, "SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position")
+        self.jobs_by(
+            run,
+            "SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position",
+        )
     }
 
     /// The same without what they returned, which may be a lot and is on no page.
@@ -136,9 +166,14 @@ impl Store {
 
     fn jobs_by(&self, run: RunId, query: &str) -> Result<Vec<JobRow>, StoreError> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(query).attempt("list a run's jobs")?;
-            let rows = statement.query_map([run.to_string()], row::job).attempt("list a run's jobs")?;
-            rows.collect::<rusqlite::Result<_>>().attempt("list a run's jobs")
+            let mut statement = connection
+                .prepare_cached(query)
+                .attempt("list a run's jobs")?;
+            let rows = statement
+                .query_map([run.to_string()], row::job)
+                .attempt("list a run's jobs")?;
+            rows.collect::<rusqlite::Result<_>>()
+                .attempt("list a run's jobs")
         })
     }
 
@@ -154,7 +189,12 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn steps_since(&self, run: RunId, after: u32, also: &[u32]) -> Result<Vec<StepRow>, StoreError> {
+    pub fn steps_since(
+        &self,
+        run: RunId,
+        after: u32,
+        also: &[u32],
+    ) -> Result<Vec<StepRow>, StoreError> {
         let also = serde_json::Value::from(also).to_string();
         self.read(|connection| {
             let attempt = "list a run's steps";
@@ -189,7 +229,12 @@ impl JobResult<'_> {
     /// A state without anything to add.
     #[must_use]
     pub fn plain(state: JobState) -> Self {
-        Self { state, exit_code: None, message: None, output: None }
+        Self {
+            state,
+            exit_code: None,
+            message: None,
+            output: None,
+        }
     }
 }
 
@@ -197,5 +242,9 @@ fn expect_one(changed: usize, run: RunId, job: &JobName, to: JobState) -> Result
     if changed == 1 {
         return Ok(());
     }
-    Err(StoreError::IllegalTransition { run: format!("{run} job {job}"), from: "in another state".into(), to: to.as_str() })
+    Err(StoreError::IllegalTransition {
+        run: format!("{run} job {job}"),
+        from: "in another state".into(),
+        to: to.as_str(),
+    })
 }

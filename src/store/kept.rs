@@ -29,15 +29,25 @@ impl Store {
     pub fn keep_container(&self, run: RunId, until: Millis) -> Result<bool, StoreError> {
         let attempt = "keep a container";
         self.write(|tx| {
-            let Some(container) = get(tx, run)?.container_id else { return Ok(false) };
+            let Some(container) = get(tx, run)?.container_id else {
+                return Ok(false);
+            };
             tx.execute(
                 "INSERT INTO kept_containers (run_id, container_id, until_ms) VALUES (?1, ?2, ?3)",
                 params![run.to_string(), container, until.0],
             )
             .attempt(attempt)?;
-            let taken =
-                tx.execute("UPDATE runs SET container_id = NULL WHERE id = ?1 AND state = 'active'", [run.to_string()]).attempt(attempt)?;
-            if taken == 1 { Ok(true) } else { Err(StoreError::NoSuchRun(run.to_string())) }
+            let taken = tx
+                .execute(
+                    "UPDATE runs SET container_id = NULL WHERE id = ?1 AND state = 'active'",
+                    [run.to_string()],
+                )
+                .attempt(attempt)?;
+            if taken == 1 {
+                Ok(true)
+            } else {
+                Err(StoreError::NoSuchRun(run.to_string()))
+            }
         })
     }
 
@@ -68,7 +78,10 @@ impl Store {
     /// The database refuses.
     pub fn release_container(&self, run: RunId) -> Result<bool, StoreError> {
         self.write(|tx| {
-            let gone = tx.execute("DELETE FROM kept_containers WHERE run_id = ?1", [run.to_string()]);
+            let gone = tx.execute(
+                "DELETE FROM kept_containers WHERE run_id = ?1",
+                [run.to_string()],
+            );
             gone.map(|gone| gone > 0).attempt("let a kept container go")
         })
     }
@@ -81,7 +94,11 @@ impl Store {
         use rusqlite::OptionalExtension;
         self.read(|connection| {
             connection
-                .query_row("SELECT * FROM kept_containers WHERE run_id = ?1", [run.to_string()], kept)
+                .query_row(
+                    "SELECT * FROM kept_containers WHERE run_id = ?1",
+                    [run.to_string()],
+                    kept,
+                )
                 .optional()
                 .attempt("find the container that is kept of a run")
         })
@@ -90,5 +107,9 @@ impl Store {
 
 fn kept(found: &rusqlite::Row<'_>) -> rusqlite::Result<Kept> {
     let run_id = row::first(found.get("run_id"))?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    Ok(Kept { run_id, container_id: found.get("container_id")?, until_ms: Millis(found.get("until_ms")?) })
+    Ok(Kept {
+        run_id,
+        container_id: found.get("container_id")?,
+        until_ms: Millis(found.get("until_ms")?),
+    })
 }

@@ -57,7 +57,11 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<Run>, StoreError> {
-        let repo = filter.repo.as_ref().map(|repo| self.read(|connection| former_names::current(connection, repo))).transpose()?;
+        let repo = filter
+            .repo
+            .as_ref()
+            .map(|repo| self.read(|connection| former_names::current(connection, repo)))
+            .transpose()?;
         let mut conditions = vec!["1".to_owned()];
         let mut values: Vec<String> = Vec::new();
         let mut want = |column: &str, operator: &str, value: Option<String>| {
@@ -67,14 +71,24 @@ impl Store {
             }
         };
         want("repo", "=", repo.as_ref().map(ToString::to_string));
-        want("ref_name", "=", filter.ref_name.as_ref().map(ToString::to_string));
+        want(
+            "ref_name",
+            "=",
+            filter.ref_name.as_ref().map(ToString::to_string),
+        );
         want("state", "=", filter.state.map(|state| state.to_string()));
         want("id", "<", filter.before.map(|id| id.to_string()));
-        let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE {} ORDER BY id DESC LIMIT {}", conditions.join(" AND "), filter.limit);
+        let sql = format!(
+            "SELECT {RUN_COLUMNS} FROM runs WHERE {} ORDER BY id DESC LIMIT {}",
+            conditions.join(" AND "),
+            filter.limit
+        );
         let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&sql).attempt("list runs")?;
-            let rows = statement.query_map(values.as_slice(), row::run).attempt("list runs")?;
+            let rows = statement
+                .query_map(values.as_slice(), row::run)
+                .attempt("list runs")?;
             rows.collect::<rusqlite::Result<_>>().attempt("list runs")
         })
     }
@@ -92,10 +106,19 @@ impl Store {
         self.read(|connection| {
             // `~` sorts after every character of an id: a range on the primary key.
             let mut statement = connection
-                .prepare_cached("SELECT id FROM runs WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2")
+                .prepare_cached(
+                    "SELECT id FROM runs WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2",
+                )
                 .attempt("look a run up")?;
-            let rows = statement.query_map([&prefix], |found| row::first::<RunId>(found.get(0))).attempt("look a run up")?;
-            let found: Vec<RunId> = rows.collect::<rusqlite::Result<Vec<_>>>().attempt("look a run up")?.into_iter().flatten().collect();
+            let rows = statement
+                .query_map([&prefix], |found| row::first::<RunId>(found.get(0)))
+                .attempt("look a run up")?;
+            let found: Vec<RunId> = rows
+                .collect::<rusqlite::Result<Vec<_>>>()
+                .attempt("look a run up")?
+                .into_iter()
+                .flatten()
+                .collect();
             match found.as_slice() {
                 [] => Err(StoreError::NoSuchRun(prefix.clone())),
                 [one] => Ok(*one),
@@ -109,7 +132,8 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn repo_summaries(&self) -> Result<Vec<RepoSummary>, StoreError> {
-        let newest = format!("SELECT {RUN_COLUMNS} FROM runs WHERE repo = ?1 ORDER BY id DESC LIMIT 1");
+        let newest =
+            format!("SELECT {RUN_COLUMNS} FROM runs WHERE repo = ?1 ORDER BY id DESC LIMIT 1");
         self.read(|connection| {
             let attempt = "list repositories";
             // A loose index scan: one seek per repository, however many events it has.
@@ -146,7 +170,9 @@ impl Store {
         self.read(|connection| {
             let found = connection
                 .prepare_cached("SELECT id FROM runs WHERE retry_of = ?1 ORDER BY id DESC LIMIT 1")
-                .and_then(|mut statement| row::first(statement.query_row([run.to_string()], |found| found.get(0))));
+                .and_then(|mut statement| {
+                    row::first(statement.query_row([run.to_string()], |found| found.get(0)))
+                });
             found.attempt("look a successor up")
         })
     }

@@ -49,7 +49,12 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be opened, is damaged, is newer than this binary, or a migration fails.
-    pub fn open(path: &Path, backups: &Path, journal: Journal, clock: Clock) -> Result<Self, StoreError> {
+    pub fn open(
+        path: &Path,
+        backups: &Path,
+        journal: Journal,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
         let mut writer = open_sound(path, backups, journal)?;
         migrate::to_latest(&mut writer, path, backups, &clock)?;
         Ok(Self::with(path, clock, journal, writer))
@@ -61,7 +66,10 @@ impl Store {
     /// It does not exist yet, cannot be opened, or is not of the version this binary knows.
     pub fn open_existing(path: &Path, clock: Clock) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = |source| StoreError::Open { path: path.into(), source };
+        let open = |source| StoreError::Open {
+            path: path.into(),
+            source,
+        };
         let writer = Connection::open_with_flags(path, flags).map_err(open)?;
         settle(&writer).map_err(open)?;
         migrate::require_latest(&writer, path)?;
@@ -69,8 +77,16 @@ impl Store {
     }
 
     fn with(path: &Path, clock: Clock, journal: Journal, writer: Connection) -> Self {
-        let inner = Inner { path: path.into(), clock, journal, writer: Mutex::new(writer), readers: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            path: path.into(),
+            clock,
+            journal,
+            writer: Mutex::new(writer),
+            readers: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The clock that stamps rows.
@@ -89,28 +105,55 @@ impl Store {
         F: FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     {
         let store = self.clone();
-        tokio::task::spawn_blocking(move || call(&store)).await.unwrap_or(Err(StoreError::Interrupted))
+        tokio::task::spawn_blocking(move || call(&store))
+            .await
+            .unwrap_or(Err(StoreError::Interrupted))
     }
 
     /// Runs `work` in one write transaction; it is committed when `work` gives `Ok`.
-    pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let mut writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate).attempt("begin a transaction")?;
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut writer = self
+            .inner
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let transaction = writer
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .attempt("begin a transaction")?;
         let value = work(&transaction)?;
         transaction.commit().attempt("commit a transaction")?;
         Ok(value)
     }
 
     /// Lends a connection for reading.
-    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let kept = self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let kept = self
+            .inner
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let connection = match kept {
             Some(connection) => connection,
-            None => connect(&self.inner.path, self.inner.journal)
-                .map_err(|source| StoreError::Open { path: self.inner.path.clone(), source })?,
+            None => connect(&self.inner.path, self.inner.journal).map_err(|source| {
+                StoreError::Open {
+                    path: self.inner.path.clone(),
+                    source,
+                }
+            })?,
         };
         let value = work(&connection);
-        let mut readers = self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self
+            .inner
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if readers.len() < KEPT_READERS {
             readers.push(connection);
         }
@@ -134,7 +177,11 @@ impl Store {
         self.write(|tx| {
             // There and back: SQLite writes nothing for a row that is written as it was.
             for change in [1, -1] {
-                tx.execute("UPDATE instance SET created_at_ms = created_at_ms + ?1 WHERE one = 1", [change]).attempt("write a row")?;
+                tx.execute(
+                    "UPDATE instance SET created_at_ms = created_at_ms + ?1 WHERE one = 1",
+                    [change],
+                )
+                .attempt("write a row")?;
             }
             Ok(())
         })
@@ -167,15 +214,28 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Opens and reads the whole of a small database, for damage that would otherwise show up later.
 fn open_sound(path: &Path, backups: &Path, journal: Journal) -> Result<Connection, StoreError> {
-    let damaged = |detail: String| StoreError::Damaged { path: path.into(), detail, last_backup: migrate::newest_sound_backup(backups) };
+    let damaged = |detail: String| StoreError::Damaged {
+        path: path.into(),
+        detail,
+        last_backup: migrate::newest_sound_backup(backups),
+    };
     let judge = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(source.to_string()),
-        _ => StoreError::Open { path: path.into(), source },
+        _ => StoreError::Open {
+            path: path.into(),
+            source,
+        },
     };
     let connection = connect(path, journal).map_err(judge)?;
-    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map_err(judge)?;
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| {
+            row.get::<_, i64>(0)
+        })
+        .map_err(judge)?;
     if std::fs::metadata(path).is_ok_and(|m| m.len() <= CHECK_LIMIT_BYTES) {
-        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(judge)?;
+        let verdict: String = connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(judge)?;
         if verdict != "ok" {
             return Err(damaged(verdict));
         }
@@ -191,9 +251,19 @@ mod tests {
     fn the_probe_writes_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("quire.db");
-        let store = Store::open(&path, &folder.path().join("backups"), Journal::Wal, Clock::system()).unwrap();
+        let store = Store::open(
+            &path,
+            &folder.path().join("backups"),
+            Journal::Wal,
+            Clock::system(),
+        )
+        .unwrap();
         store.instance_id().unwrap();
-        let log = || std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+        let log = || {
+            std::fs::metadata(path.with_extension("db-wal"))
+                .unwrap()
+                .len()
+        };
         store.probe_write().unwrap();
         for _ in 0..3 {
             let before = log();

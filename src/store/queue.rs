@@ -102,7 +102,12 @@ impl Store {
         self.write(|tx| {
             tx.prepare_cached(&sql)
                 .and_then(|mut statement| {
-                    statement.query_row(named_params! { ":now": now.0, ":executor": executor.as_str() }, row::run).optional()
+                    statement
+                        .query_row(
+                            named_params! { ":now": now.0, ":executor": executor.as_str() },
+                            row::run,
+                        )
+                        .optional()
                 })
                 .attempt("claim a run")
         })
@@ -160,9 +165,16 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn examined(&self, run: &Run, group: Option<&Group>, decide: SupersedeDecision) -> Result<Vec<RunId>, StoreError> {
+    pub fn examined(
+        &self,
+        run: &Run,
+        group: Option<&Group>,
+        decide: SupersedeDecision,
+    ) -> Result<Vec<RunId>, StoreError> {
         let now = self.clock().now();
-        let (name, supersede) = group.map_or((None, true), |group| (Some(group.name.as_str()), group.supersede));
+        let (name, supersede) = group.map_or((None, true), |group| {
+            (Some(group.name.as_str()), group.supersede)
+        });
         self.write(|tx| {
             let changed = tx
                 .execute(
@@ -198,7 +210,10 @@ impl Store {
     pub fn start_run(&self, run: &NewRun) -> Result<RunId, StoreError> {
         let now = self.clock().now();
         self.write(|tx| {
-            let run = NewRun { repo: former_names::current(tx, &run.repo)?, ..run.clone() };
+            let run = NewRun {
+                repo: former_names::current(tx, &run.repo)?,
+                ..run.clone()
+            };
             insert_next(tx, &run, None, now)
         })
     }
@@ -207,7 +222,14 @@ impl Store {
 /// Every question that is asked of the table again and again, for a look at how it is answered.
 #[cfg(test)]
 pub(super) fn asked() -> Vec<String> {
-    vec![claim_sql(), claimable_sql(), blocked_sql(), unexamined_sql(100), LAST_PLACE.to_owned(), standing_sql()]
+    vec![
+        claim_sql(),
+        claimable_sql(),
+        blocked_sql(),
+        unexamined_sql(100),
+        LAST_PLACE.to_owned(),
+        standing_sql(),
+    ]
 }
 
 fn claimable_sql() -> String {
@@ -239,8 +261,7 @@ fn unexamined_sql(limit: u32) -> String {
 }
 
 /// Where the newest run of a repository that has not ended stands in the queue.
-const LAST_PLACE: &str =
-    "SELECT queued_at_ms FROM runs WHERE repo = ?1 AND state IN ('pending', 'active') ORDER BY queued_at_ms DESC LIMIT 1";
+const LAST_PLACE: &str = "SELECT queued_at_ms FROM runs WHERE repo = ?1 AND state IN ('pending', 'active') ORDER BY queued_at_ms DESC LIMIT 1";
 
 fn standing_sql() -> String {
     const COLUMNS: &str = "id, state, stop_requested, queued_at_ms, ref_name, group_name, supersede, unexamined, \"trigger\", source";
@@ -261,23 +282,49 @@ fn claim_sql() -> String {
 }
 
 /// Runs a statement that gives the ids of the runs it changed.
-fn changed_runs(tx: &Transaction<'_>, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<RunId>, StoreError> {
+fn changed_runs(
+    tx: &Transaction<'_>,
+    sql: &str,
+    values: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<RunId>, StoreError> {
     let attempt = "note why runs wait";
     let mut statement = tx.prepare_cached(sql).attempt(attempt)?;
-    let rows = statement.query_map(values, |found| row::first::<RunId>(found.get(0))).attempt(attempt)?;
-    Ok(rows.collect::<rusqlite::Result<Vec<_>>>().attempt(attempt)?.into_iter().flatten().collect())
+    let rows = statement
+        .query_map(values, |found| row::first::<RunId>(found.get(0)))
+        .attempt(attempt)?;
+    Ok(rows
+        .collect::<rusqlite::Result<Vec<_>>>()
+        .attempt(attempt)?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 /// Inserts a pending run as the last of its repository; gives its id.
 ///
 /// The clock may have been set back since the one before it was queued; its place must not come
 /// before that one's all the same.
-pub(super) fn insert_next(tx: &Transaction<'_>, run: &NewRun, event: Option<EventId>, now: Millis) -> Result<RunId, StoreError> {
+pub(super) fn insert_next(
+    tx: &Transaction<'_>,
+    run: &NewRun,
+    event: Option<EventId>,
+    now: Millis,
+) -> Result<RunId, StoreError> {
     let last: Option<i64> = tx
         .prepare_cached(LAST_PLACE)
-        .and_then(|mut statement| statement.query_row([run.repo.as_str()], |found| found.get(0)).optional())
+        .and_then(|mut statement| {
+            statement
+                .query_row([run.repo.as_str()], |found| found.get(0))
+                .optional()
+        })
         .attempt("find a run's place")?;
-    insert_at(tx, run, event, now.max(Millis(last.map_or(i64::MIN, |last| last + 1))), now)
+    insert_at(
+        tx,
+        run,
+        event,
+        now.max(Millis(last.map_or(i64::MIN, |last| last + 1))),
+        now,
+    )
 }
 
 /// Inserts a pending run in the given place; gives its id, which sorts after that of every other run.
@@ -289,9 +336,13 @@ pub(super) fn insert_at(
     now: Millis,
 ) -> Result<RunId, StoreError> {
     let newest = tx.prepare_cached("SELECT id FROM runs ORDER BY id DESC LIMIT 1");
-    let newest = newest.and_then(|mut statement| row::first(statement.query_row([], |found| found.get(0))));
+    let newest =
+        newest.and_then(|mut statement| row::first(statement.query_row([], |found| found.get(0))));
     let id = RunId::after(newest.attempt("find the newest run")?, now);
-    let params = run.params.clone().map(|params| serde_json::Value::Object(params).to_string());
+    let params = run
+        .params
+        .clone()
+        .map(|params| serde_json::Value::Object(params).to_string());
     tx.prepare_cached(
         "INSERT INTO runs (id, repo, ref_name, sha, previous_sha, event_id, \"trigger\", source, pusher, only_job, retry_of, only_failed,
                            params, group_name, supersede, unexamined, keep, state, pushed_at_ms, queued_at_ms)
@@ -330,16 +381,27 @@ pub(super) fn settle(
             "UPDATE runs SET stop_requested = 'superseded', superseded_by = ?2
              WHERE id = ?1 AND state = 'active' AND stop_requested IS NULL AND ?3 = ?3"
         };
-        let changed = tx.execute(sql, params![run.to_string(), by.to_string(), now.0]).attempt("supersede a run")?;
+        let changed = tx
+            .execute(sql, params![run.to_string(), by.to_string(), now.0])
+            .attempt("supersede a run")?;
         if changed == 0 {
-            return Err(StoreError::IllegalTransition { run: run.to_string(), from: "unknown".into(), to: "superseded" });
+            return Err(StoreError::IllegalTransition {
+                run: run.to_string(),
+                from: "unknown".into(),
+                to: "superseded",
+            });
         }
         touched.push(run);
     }
     Ok(touched)
 }
 
-fn standing(tx: &Transaction<'_>, repo: &RepoName, ref_name: &RefName, group: Option<&str>) -> Result<Vec<Standing>, StoreError> {
+fn standing(
+    tx: &Transaction<'_>,
+    repo: &RepoName,
+    ref_name: &RefName,
+    group: Option<&str>,
+) -> Result<Vec<Standing>, StoreError> {
     let attempt = "read the standing runs of a ref";
     let sql = standing_sql();
     let mut statement = tx.prepare_cached(&sql).attempt(attempt)?;
@@ -349,7 +411,11 @@ fn standing(tx: &Transaction<'_>, repo: &RepoName, ref_name: &RefName, group: Op
             let (trigger, source): (String, String) = (found.get(8)?, found.get(9)?);
             Ok(Standing {
                 id: row::first(found.get(0))?.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
-                state: if state == RunState::Active.as_str() { RunState::Active } else { RunState::Pending },
+                state: if state == RunState::Active.as_str() {
+                    RunState::Active
+                } else {
+                    RunState::Pending
+                },
                 stopping: found.get::<_, Option<String>>(2)?.is_some(),
                 queued_at: Millis(found.get(3)?),
                 ref_name: row::first(found.get(4))?.ok_or(rusqlite::Error::QueryReturnedNoRows)?,

@@ -31,7 +31,13 @@ impl Store {
     ///
     /// # Errors
     /// The run is not active, or its container is not confirmed gone.
-    pub fn orphan(&self, run: RunId, message: &str, requeue: bool, decide: SupersedeDecision) -> Result<Option<RunId>, StoreError> {
+    pub fn orphan(
+        &self,
+        run: RunId,
+        message: &str,
+        requeue: bool,
+        decide: SupersedeDecision,
+    ) -> Result<Option<RunId>, StoreError> {
         let now = self.clock().now();
         self.write(|tx| {
             let old = get(tx, run)?;
@@ -41,14 +47,31 @@ impl Store {
                 None => Outcome::Failed(FailureKind::Orphaned, message.to_owned()),
             };
             end_active(tx, run, &outcome, now.0)?;
-            if !policy::requeue_orphan(old.trigger == Trigger::Orphan, old.stop_requested.is_some(), requeue) {
+            if !policy::requeue_orphan(
+                old.trigger == Trigger::Orphan,
+                old.stop_requested.is_some(),
+                requeue,
+            ) {
                 return Ok(None);
             }
-            let again = NewRun { only_failed: old.only_failed, keep: old.keep, ..again(&old, Trigger::Orphan) };
+            let again = NewRun {
+                only_failed: old.only_failed,
+                keep: old.keep,
+                ..again(&old, Trigger::Orphan)
+            };
             let id = insert_at(tx, &again, old.event_id, old.queued_at_ms, now)?;
-            let reused = jobs(tx, run)?.into_iter().filter(|job| job.reused_from.is_some());
+            let reused = jobs(tx, run)?
+                .into_iter()
+                .filter(|job| job.reused_from.is_some());
             reuse(tx, id, &reused.collect::<Vec<_>>())?;
-            settle(tx, &again.repo, &again.ref_name, again.group_name.as_deref(), now, decide)?;
+            settle(
+                tx,
+                &again.repo,
+                &again.ref_name,
+                again.group_name.as_deref(),
+                now,
+                decide,
+            )?;
             Ok(Some(id))
         })
     }
@@ -62,18 +85,32 @@ impl Store {
         self.write(|tx| {
             let old = get(tx, run)?;
             if !old.state.is_final() {
-                return Err(StoreError::NotEnded { run: run.to_string(), state: old.state });
+                return Err(StoreError::NotEnded {
+                    run: run.to_string(),
+                    state: old.state,
+                });
             }
             if how.only_failed && old.state == RunState::Complete {
                 return Err(StoreError::NothingFailed(run.to_string()));
             }
-            let again = NewRun { only_failed: how.only_failed, keep: how.keep, ..again(&old, Trigger::Retry) };
+            let again = NewRun {
+                only_failed: how.only_failed,
+                keep: how.keep,
+                ..again(&old, Trigger::Retry)
+            };
             // Nothing is replaced: what is retried may be older than what stands, and the claim puts them in line.
             let id = insert_next(tx, &again, None, now)?;
             if how.only_failed {
                 let jobs = jobs(tx, run)?;
                 let passed = policy::passed(&jobs, &lost(tx, run)?);
-                reuse(tx, id, &jobs.into_iter().filter(|job| passed.contains(&job.job_id)).collect::<Vec<_>>())?;
+                reuse(
+                    tx,
+                    id,
+                    &jobs
+                        .into_iter()
+                        .filter(|job| passed.contains(&job.job_id))
+                        .collect::<Vec<_>>(),
+                )?;
             }
             get(tx, id)
         })
@@ -84,7 +121,11 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn reused(&self, run: RunId) -> Result<Vec<JobRow>, StoreError> {
-        Ok(self.jobs(run)?.into_iter().filter(|job| job.reused_from.is_some()).collect())
+        Ok(self
+            .jobs(run)?
+            .into_iter()
+            .filter(|job| job.reused_from.is_some())
+            .collect())
     }
 
     /// The artifacts of jobs whose results a run uses, as rows of the runs that have them.
@@ -117,7 +158,8 @@ const COPIES: &str = "chain (id) AS (
        WHERE coalesce(jobs.reused_from, jobs.run_id) = origins.id)";
 
 /// Artifacts of those jobs that are there.
-const HELD: &str = "copies JOIN artifacts ON artifacts.run_id = copies.run_id AND artifacts.job_id = copies.job_id
+const HELD: &str =
+    "copies JOIN artifacts ON artifacts.run_id = copies.run_id AND artifacts.job_id = copies.job_id
      JOIN runs ON runs.id = copies.run_id AND runs.artifacts_removed_at_ms IS NULL";
 
 /// Jobs of a run whose artifacts are in no run any more. Where the run that kept them is gone altogether, they count
@@ -135,7 +177,9 @@ fn lost(tx: &Transaction<'_>, run: RunId) -> Result<HashSet<JobName>, StoreError
                                     WHERE copies.job_id = origins.job_id)))"
     );
     let mut statement = tx.prepare_cached(&sql).attempt(attempt)?;
-    let rows = statement.query_map([run.to_string()], |found| row::parsed_at(found, 0)).attempt(attempt)?;
+    let rows = statement
+        .query_map([run.to_string()], |found| row::parsed_at(found, 0))
+        .attempt(attempt)?;
     rows.collect::<rusqlite::Result<_>>().attempt(attempt)
 }
 
@@ -152,21 +196,32 @@ fn again(old: &Run, trigger: Trigger) -> NewRun {
         group_name: old.group_name.clone(),
         supersede: old.supersede,
         unexamined: old.unexamined,
-        ..NewRun::of_push(old.repo.clone(), old.ref_name.clone(), old.sha.clone(), old.pushed_at_ms)
+        ..NewRun::of_push(
+            old.repo.clone(),
+            old.ref_name.clone(),
+            old.sha.clone(),
+            old.pushed_at_ms,
+        )
     }
 }
 
 fn jobs(tx: &Transaction<'_>, run: RunId) -> Result<Vec<JobRow>, StoreError> {
     let attempt = "list a run's jobs";
-    let mut statement = tx.prepare_cached("SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position").attempt(attempt)?;
-    let rows = statement.query_map([run.to_string()], row::job).attempt(attempt)?;
+    let mut statement = tx
+        .prepare_cached("SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position")
+        .attempt(attempt)?;
+    let rows = statement
+        .query_map([run.to_string()], row::job)
+        .attempt(attempt)?;
     rows.collect::<rusqlite::Result<_>>().attempt(attempt)
 }
 
 /// Copies the rows of jobs to a run that uses their results. A copy names the run in which the job was really run.
 fn reuse(tx: &Transaction<'_>, run: RunId, jobs: &[JobRow]) -> Result<(), StoreError> {
     let names: Vec<&str> = jobs.iter().map(|job| job.job_id.as_str()).collect();
-    let Some(first) = jobs.first() else { return Ok(()) };
+    let Some(first) = jobs.first() else {
+        return Ok(());
+    };
     tx.execute(
         "INSERT INTO jobs (run_id, job_id, position, inputs, state, exit_code, message, output, started_at_ms, finished_at_ms, reused_from)
          SELECT ?1, job_id, position, inputs, state, exit_code, message, output, started_at_ms, finished_at_ms, coalesce(reused_from, run_id)

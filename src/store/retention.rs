@@ -110,7 +110,10 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn removed_files(&self, runs: &[RunId]) -> Result<HashMap<RunId, RemovedFiles>, StoreError> {
+    pub fn removed_files(
+        &self,
+        runs: &[RunId],
+    ) -> Result<HashMap<RunId, RemovedFiles>, StoreError> {
         let attempt = "read what retention removed";
         self.read(|connection| {
             let mut statement = connection
@@ -132,7 +135,11 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn note_removed(&self, runs: &[RunId], what: RemovedFiles) -> Result<Vec<RunId>, StoreError> {
+    pub fn note_removed(
+        &self,
+        runs: &[RunId],
+        what: RemovedFiles,
+    ) -> Result<Vec<RunId>, StoreError> {
         let attempt = "note what retention removes";
         let now = self.clock().now().0;
         let sql = format!(
@@ -144,7 +151,9 @@ impl Store {
             let mut statement = tx.prepare_cached(&sql).attempt(attempt)?;
             let mut noted = Vec::new();
             for run in runs {
-                let changed = statement.execute(params![run.to_string(), what.logs, what.artifacts, now]).attempt(attempt)?;
+                let changed = statement
+                    .execute(params![run.to_string(), what.logs, what.artifacts, now])
+                    .attempt(attempt)?;
                 noted.extend((changed > 0).then_some(*run));
             }
             Ok(noted)
@@ -241,9 +250,13 @@ impl Store {
         self.read(|connection| {
             let attempt = "read when repositories were packed";
             let mut statement = connection
-                .prepare_cached("SELECT repo, problem FROM maintenance WHERE problem IS NOT NULL ORDER BY repo")
+                .prepare_cached(
+                    "SELECT repo, problem FROM maintenance WHERE problem IS NOT NULL ORDER BY repo",
+                )
                 .attempt(attempt)?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).attempt(attempt)?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .attempt(attempt)?;
             rows.collect::<rusqlite::Result<_>>().attempt(attempt)
         })
     }
@@ -260,7 +273,10 @@ impl Store {
                 [before.0],
                 |found| found.get(0),
             );
-            Ok(found.optional().attempt("find the last run of yesterday")?.map(Millis))
+            Ok(found
+                .optional()
+                .attempt("find the last run of yesterday")?
+                .map(Millis))
         })
     }
 
@@ -270,7 +286,12 @@ impl Store {
     /// The database refuses.
     pub fn made_at(&self) -> Result<Millis, StoreError> {
         self.read(|connection| {
-            connection.query_row("SELECT created_at_ms FROM instance", [], |found| found.get(0)).map(Millis).attempt("read the instance")
+            connection
+                .query_row("SELECT created_at_ms FROM instance", [], |found| {
+                    found.get(0)
+                })
+                .map(Millis)
+                .attempt("read the instance")
         })
     }
 }
@@ -284,6 +305,13 @@ fn first_id_at(at: Millis) -> String {
 fn needed(connection: &Connection) -> Result<HashSet<RunId>, StoreError> {
     let attempt = "list runs for retention";
     let mut statement = connection.prepare_cached(NEEDED).attempt(attempt)?;
-    let rows = statement.query_map([], |found| row::first::<RunId>(found.get(0))).attempt(attempt)?;
-    Ok(rows.collect::<rusqlite::Result<Vec<_>>>().attempt(attempt)?.into_iter().flatten().collect())
+    let rows = statement
+        .query_map([], |found| row::first::<RunId>(found.get(0)))
+        .attempt(attempt)?;
+    Ok(rows
+        .collect::<rusqlite::Result<Vec<_>>>()
+        .attempt(attempt)?
+        .into_iter()
+        .flatten()
+        .collect())
 }

@@ -47,9 +47,14 @@ where
     text.map(|text| text.parse()).transpose().map_err(unparsed)
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
-    text.map(|text| serde_json::from_str(&text)).transpose().map_err(unparsed)
+    text.map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(unparsed)
 }
 
 fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Millis>> {
@@ -130,7 +135,9 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StepRow> {
 
 /// A row of `artifacts`, all columns.
 pub(super) fn artifact(row: &Row<'_>) -> rusqlite::Result<ArtifactRow> {
-    let unsigned = |column: &str| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0));
+    let unsigned = |column: &str| {
+        Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    };
     Ok(ArtifactRow {
         run_id: parsed(row, "run_id")?,
         name: row.get("name")?,

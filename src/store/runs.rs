@@ -15,8 +15,18 @@ impl Store {
     ///
     /// # Errors
     /// The run is not active.
-    pub fn container_created(&self, run: RunId, container: &str, image: &str) -> Result<(), StoreError> {
-        self.update_active(run, "container", "container_id = ?2, image_tag = ?3", &[&container, &image])
+    pub fn container_created(
+        &self,
+        run: RunId,
+        container: &str,
+        image: &str,
+    ) -> Result<(), StoreError> {
+        self.update_active(
+            run,
+            "container",
+            "container_id = ?2, image_tag = ?3",
+            &[&container, &image],
+        )
     }
 
     /// The run's container runs.
@@ -25,7 +35,12 @@ impl Store {
     /// The run is not active.
     pub fn container_started(&self, run: RunId) -> Result<(), StoreError> {
         let now = self.clock().now().0;
-        self.update_active(run, "container", "container_started_at_ms = max(?2, started_at_ms)", &[&now])
+        self.update_active(
+            run,
+            "container",
+            "container_started_at_ms = max(?2, started_at_ms)",
+            &[&now],
+        )
     }
 
     /// The run's container is confirmed gone.
@@ -34,9 +49,13 @@ impl Store {
     /// The run is not active.
     pub fn container_gone(&self, run: RunId) -> Result<(), StoreError> {
         let now = self.clock().now().0;
-        let stopped =
-            "container_stopped_at_ms = CASE WHEN container_started_at_ms IS NULL THEN NULL ELSE max(?2, container_started_at_ms) END";
-        self.update_active(run, "container", &format!("container_id = NULL, workspace_path = NULL, {stopped}"), &[&now])
+        let stopped = "container_stopped_at_ms = CASE WHEN container_started_at_ms IS NULL THEN NULL ELSE max(?2, container_started_at_ms) END";
+        self.update_active(
+            run,
+            "container",
+            &format!("container_id = NULL, workspace_path = NULL, {stopped}"),
+            &[&now],
+        )
     }
 
     /// The run's workspace lies here (host executor).
@@ -53,7 +72,12 @@ impl Store {
     /// The run is not active.
     pub fn build_started(&self, run: RunId) -> Result<(), StoreError> {
         let now = self.clock().now().0;
-        self.update_active(run, "build", "build_started_at_ms = max(?2, started_at_ms)", &[&now])
+        self.update_active(
+            run,
+            "build",
+            "build_started_at_ms = max(?2, started_at_ms)",
+            &[&now],
+        )
     }
 
     /// The run's image build ended.
@@ -62,19 +86,36 @@ impl Store {
     /// The run is not active.
     pub fn build_finished(&self, run: RunId, image: &str) -> Result<(), StoreError> {
         let now = self.clock().now().0;
-        self.update_active(run, "build", "build_finished_at_ms = max(?2, build_started_at_ms), image_tag = ?3", &[&now, &image])
+        self.update_active(
+            run,
+            "build",
+            "build_finished_at_ms = max(?2, build_started_at_ms), image_tag = ?3",
+            &[&now, &image],
+        )
     }
 
-    fn update_active(&self, run: RunId, to: &'static str, set: &str, values: &[&dyn rusqlite::ToSql]) -> Result<(), StoreError> {
+    fn update_active(
+        &self,
+        run: RunId,
+        to: &'static str,
+        set: &str,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<(), StoreError> {
         let id = run.to_string();
         let mut all: Vec<&dyn rusqlite::ToSql> = vec![&id];
         all.extend_from_slice(values);
         self.write(|tx| {
             let changed = tx
-                .prepare_cached(&format!("UPDATE runs SET {set} WHERE id = ?1 AND state = 'active'"))
+                .prepare_cached(&format!(
+                    "UPDATE runs SET {set} WHERE id = ?1 AND state = 'active'"
+                ))
                 .and_then(|mut statement| statement.execute(all.as_slice()))
                 .attempt("update an active run")?;
-            if changed == 1 { Ok(()) } else { Err(illegal(tx, run, to)) }
+            if changed == 1 {
+                Ok(())
+            } else {
+                Err(illegal(tx, run, to))
+            }
         })
     }
 
@@ -117,9 +158,14 @@ impl Store {
     pub fn active_runs(&self) -> Result<Vec<Run>, StoreError> {
         let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE state = 'active' ORDER BY id");
         self.read(|connection| {
-            let mut statement = connection.prepare_cached(&sql).attempt("list active runs")?;
-            let rows = statement.query_map([], row::run).attempt("list active runs")?;
-            rows.collect::<rusqlite::Result<_>>().attempt("list active runs")
+            let mut statement = connection
+                .prepare_cached(&sql)
+                .attempt("list active runs")?;
+            let rows = statement
+                .query_map([], row::run)
+                .attempt("list active runs")?;
+            rows.collect::<rusqlite::Result<_>>()
+                .attempt("list active runs")
         })
     }
 
@@ -157,7 +203,12 @@ impl Store {
     }
 }
 
-pub(super) fn end_active(tx: &Transaction<'_>, run: RunId, outcome: &Outcome, now: i64) -> Result<(), StoreError> {
+pub(super) fn end_active(
+    tx: &Transaction<'_>,
+    run: RunId,
+    outcome: &Outcome,
+    now: i64,
+) -> Result<(), StoreError> {
     let (kind, message) = match outcome {
         Outcome::Failed(kind, message) => (Some(kind.as_str()), Some(message.as_str())),
         Outcome::Complete | Outcome::Superseded => (None, None),
@@ -198,6 +249,14 @@ pub(super) fn get(connection: &rusqlite::Connection, run: RunId) -> Result<Run, 
 
 /// Names the state that stood in the way.
 fn illegal(tx: &Transaction<'_>, run: RunId, to: &'static str) -> StoreError {
-    let from: rusqlite::Result<String> = tx.query_row("SELECT state FROM runs WHERE id = ?1", [run.to_string()], |found| found.get(0));
-    StoreError::IllegalTransition { run: run.to_string(), from: from.unwrap_or_else(|_| "unknown".into()), to }
+    let from: rusqlite::Result<String> = tx.query_row(
+        "SELECT state FROM runs WHERE id = ?1",
+        [run.to_string()],
+        |found| found.get(0),
+    );
+    StoreError::IllegalTransition {
+        run: run.to_string(),
+        from: from.unwrap_or_else(|_| "unknown".into()),
+        to,
+    }
 }

@@ -46,7 +46,11 @@ impl Store {
     /// The database refuses.
     pub fn newest_event(&self) -> Result<Option<EventId>, StoreError> {
         self.read(|connection| {
-            let found = connection.query_row("SELECT id FROM events ORDER BY id DESC LIMIT 1", [], |found| found.get(0));
+            let found = connection.query_row(
+                "SELECT id FROM events ORDER BY id DESC LIMIT 1",
+                [],
+                |found| found.get(0),
+            );
             row::first(found).attempt("find the newest event")
         })
     }
@@ -55,17 +59,29 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn schedule_source(&self, repo: &RepoName, branch: &RefName) -> Result<ScheduleSource, StoreError> {
+    pub fn schedule_source(
+        &self,
+        repo: &RepoName,
+        branch: &RefName,
+    ) -> Result<ScheduleSource, StoreError> {
         let attempt = "read what schedules were read from";
         self.read(|connection| {
             let repo = current(connection, repo)?;
             let read: Option<(String, String)> = connection
                 .prepare_cached("SELECT ref_name, sha FROM schedule_sources WHERE repo = ?1")
-                .and_then(|mut statement| statement.query_row([repo.as_str()], |found| Ok((found.get(0)?, found.get(1)?))).optional())
+                .and_then(|mut statement| {
+                    statement
+                        .query_row([repo.as_str()], |found| Ok((found.get(0)?, found.get(1)?)))
+                        .optional()
+                })
                 .attempt(attempt)?;
             let tip = connection
                 .prepare_cached("SELECT sha FROM seen_refs WHERE repo = ?1 AND ref_name = ?2")
-                .and_then(|mut statement| row::first(statement.query_row([repo.as_str(), branch.as_str()], |found| found.get(0))))
+                .and_then(|mut statement| {
+                    row::first(
+                        statement.query_row([repo.as_str(), branch.as_str()], |found| found.get(0)),
+                    )
+                })
                 .attempt(attempt)?;
             // What does not parse was never read.
             let read = read.and_then(|(name, sha)| Some((name.parse().ok()?, sha.parse().ok()?)));
@@ -77,9 +93,20 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn set_schedules(&self, repo: &RepoName, branch: &RefName, sha: &ObjectId, new: &[NewSchedule]) -> Result<(), StoreError> {
+    pub fn set_schedules(
+        &self,
+        repo: &RepoName,
+        branch: &RefName,
+        sha: &ObjectId,
+        new: &[NewSchedule],
+    ) -> Result<(), StoreError> {
         let attempt = "note schedules";
-        let names = serde_json::Value::from(new.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>()).to_string();
+        let names = serde_json::Value::from(
+            new.iter()
+                .map(|(name, ..)| name.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .to_string();
         self.write(|tx| {
             let repo = &current(tx, repo)?;
             note_source(tx, repo, branch, sha, None)?;
@@ -117,7 +144,13 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn note_schedule_problem(&self, repo: &RepoName, branch: &RefName, sha: &ObjectId, problem: &str) -> Result<(), StoreError> {
+    pub fn note_schedule_problem(
+        &self,
+        repo: &RepoName,
+        branch: &RefName,
+        sha: &ObjectId,
+        problem: &str,
+    ) -> Result<(), StoreError> {
         self.write(|tx| note_source(tx, &current(tx, repo)?, branch, sha, Some(problem)))
     }
 
@@ -134,15 +167,22 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn keep_schedules_of(&self, repos: &[RepoName]) -> Result<(), StoreError> {
-        let names = serde_json::Value::from(repos.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string();
+        let names =
+            serde_json::Value::from(repos.iter().map(ToString::to_string).collect::<Vec<_>>())
+                .to_string();
         let now = self.clock().now();
         self.write(|tx| {
             if !at_rest(tx, now)? {
                 return Ok(());
             }
             for table in ["schedules", "schedule_sources"] {
-                tx.execute(&format!("DELETE FROM {table} WHERE repo NOT IN (SELECT value FROM json_each(?1))"), [&names])
-                    .attempt("forget schedules")?;
+                tx.execute(
+                    &format!(
+                        "DELETE FROM {table} WHERE repo NOT IN (SELECT value FROM json_each(?1))"
+                    ),
+                    [&names],
+                )
+                .attempt("forget schedules")?;
             }
             Ok(())
         })
@@ -153,8 +193,13 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub fn schedules(&self, repo: Option<&RepoName>) -> Result<Vec<ScheduleRow>, StoreError> {
-        let repo = repo.map(|repo| self.read(|connection| current(connection, repo))).transpose()?;
-        self.list_schedules("?1 IS NULL OR s.repo = ?1", repo.as_ref().map(RepoName::as_str))
+        let repo = repo
+            .map(|repo| self.read(|connection| current(connection, repo)))
+            .transpose()?;
+        self.list_schedules(
+            "?1 IS NULL OR s.repo = ?1",
+            repo.as_ref().map(RepoName::as_str),
+        )
     }
 
     /// The schedules that come due at this time, or came before.
@@ -165,7 +210,11 @@ impl Store {
         self.list_schedules("s.next_at_ms <= ?1", now.0)
     }
 
-    fn list_schedules(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Vec<ScheduleRow>, StoreError> {
+    fn list_schedules(
+        &self,
+        condition: &str,
+        value: impl rusqlite::ToSql,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
         let attempt = "list schedules";
         let sql = format!(
             "SELECT s.repo, s.name, s.schedule, s.next_at_ms, o.ref_name, o.problem
@@ -196,7 +245,12 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn fire_schedule(&self, due: &ScheduleRow, next_at: Millis, run: Option<&NewRun>) -> Result<bool, StoreError> {
+    pub fn fire_schedule(
+        &self,
+        due: &ScheduleRow,
+        next_at: Millis,
+        run: Option<&NewRun>,
+    ) -> Result<bool, StoreError> {
         let now = self.clock().now();
         let attempt = "move a schedule on";
         self.write(|tx| {
@@ -222,7 +276,13 @@ impl Store {
     }
 }
 
-fn note_source(tx: &Transaction<'_>, repo: &RepoName, branch: &RefName, sha: &ObjectId, problem: Option<&str>) -> Result<(), StoreError> {
+fn note_source(
+    tx: &Transaction<'_>,
+    repo: &RepoName,
+    branch: &RefName,
+    sha: &ObjectId,
+    problem: Option<&str>,
+) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO schedule_sources (repo, ref_name, sha, problem) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (repo) DO UPDATE SET ref_name = excluded.ref_name, sha = excluded.sha, problem = excluded.problem",
@@ -235,7 +295,11 @@ fn note_source(tx: &Transaction<'_>, repo: &RepoName, branch: &RefName, sha: &Ob
 /// Forgets a repository's schedules.
 pub(super) fn forget(tx: &Transaction<'_>, repo: &RepoName) -> Result<(), StoreError> {
     for table in ["schedules", "schedule_sources"] {
-        tx.execute(&format!("DELETE FROM {table} WHERE repo = ?1"), [repo.as_str()]).attempt("forget schedules")?;
+        tx.execute(
+            &format!("DELETE FROM {table} WHERE repo = ?1"),
+            [repo.as_str()],
+        )
+        .attempt("forget schedules")?;
     }
     Ok(())
 }

@@ -24,7 +24,10 @@ pub struct SignIn {
 
 impl SignIn {
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { key_name: row.get("key_name")?, key_fingerprint: row.get("key_fingerprint")? })
+        Ok(Self {
+            key_name: row.get("key_name")?,
+            key_fingerprint: row.get("key_fingerprint")?,
+        })
     }
 }
 
@@ -33,7 +36,12 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn create_login_link(&self, token_hash: &str, who: &SignIn, expires: Millis) -> Result<(), StoreError> {
+    pub fn create_login_link(
+        &self,
+        token_hash: &str,
+        who: &SignIn,
+        expires: Millis,
+    ) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
             tx.execute("DELETE FROM login_links WHERE expires_at_ms < ?1", [now]).attempt("drop expired links")?;
@@ -50,7 +58,11 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn take_login_link(&self, token_hash: &str, now: Millis) -> Result<Option<SignIn>, StoreError> {
+    pub fn take_login_link(
+        &self,
+        token_hash: &str,
+        now: Millis,
+    ) -> Result<Option<SignIn>, StoreError> {
         self.write(|tx| {
             let sql = "DELETE FROM login_links WHERE token_hash = ?1 RETURNING key_name, key_fingerprint, expires_at_ms";
             let taken = tx.query_row(sql, [token_hash], |row| Ok((SignIn::of(row)?, row.get::<_, i64>("expires_at_ms")?)));
@@ -64,7 +76,13 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn create_session(&self, token_hash: &str, who: &SignIn, now: Millis, expires: Millis) -> Result<(), StoreError> {
+    pub fn create_session(
+        &self,
+        token_hash: &str,
+        who: &SignIn,
+        now: Millis,
+        expires: Millis,
+    ) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute("DELETE FROM sessions WHERE expires_at_ms < ?1", [now.0]).attempt("drop expired sessions")?;
             tx.execute(
@@ -99,7 +117,8 @@ impl Store {
     /// The database refuses.
     pub fn delete_session(&self, token_hash: &str) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute("DELETE FROM sessions WHERE token_hash = ?1", [token_hash]).attempt("close a session")?;
+            tx.execute("DELETE FROM sessions WHERE token_hash = ?1", [token_hash])
+                .attempt("close a session")?;
             Ok(())
         })
     }

@@ -78,9 +78,11 @@ impl Store {
     pub fn image_used(&self, name: &str) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
-            tx.prepare_cached("UPDATE images SET used_at_ms = ?2 WHERE name = ?1 AND abs(?2 - used_at_ms) > ?3")
-                .and_then(|mut statement| statement.execute(params![name, now, SAME_USE_MS]))
-                .attempt("note the use of an image")?;
+            tx.prepare_cached(
+                "UPDATE images SET used_at_ms = ?2 WHERE name = ?1 AND abs(?2 - used_at_ms) > ?3",
+            )
+            .and_then(|mut statement| statement.execute(params![name, now, SAME_USE_MS]))
+            .attempt("note the use of an image")?;
             Ok(())
         })
     }
@@ -89,7 +91,13 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn layer_built(&self, engine: &str, image_id: &str, since: Millis, built_for: &str) -> Result<(), StoreError> {
+    pub fn layer_built(
+        &self,
+        engine: &str,
+        image_id: &str,
+        since: Millis,
+        built_for: &str,
+    ) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
             tx.prepare_cached(
@@ -110,10 +118,18 @@ impl Store {
         let attempt = "list images";
         self.read(|connection| {
             let mut statement = connection
-                .prepare_cached("SELECT name, image_id, used_at_ms FROM images WHERE engine = ?1 ORDER BY name")
+                .prepare_cached(
+                    "SELECT name, image_id, used_at_ms FROM images WHERE engine = ?1 ORDER BY name",
+                )
                 .attempt(attempt)?;
             let rows = statement
-                .query_map([engine], |found| Ok(ImageRow { name: found.get(0)?, image_id: found.get(1)?, used_at: Millis(found.get(2)?) }))
+                .query_map([engine], |found| {
+                    Ok(ImageRow {
+                        name: found.get(0)?,
+                        image_id: found.get(1)?,
+                        used_at: Millis(found.get(2)?),
+                    })
+                })
                 .attempt(attempt)?;
             rows.collect::<rusqlite::Result<_>>().attempt(attempt)
         })
@@ -145,8 +161,16 @@ impl Store {
     /// The database refuses.
     pub fn forget_image(&self, engine: &str, name: &str) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute("DELETE FROM images WHERE engine = ?1 AND name = ?2", [engine, name]).attempt("forget an image")?;
-            tx.execute("DELETE FROM layers WHERE engine = ?1 AND image_id = ?2", [engine, name]).attempt("forget an image")?;
+            tx.execute(
+                "DELETE FROM images WHERE engine = ?1 AND name = ?2",
+                [engine, name],
+            )
+            .attempt("forget an image")?;
+            tx.execute(
+                "DELETE FROM layers WHERE engine = ?1 AND image_id = ?2",
+                [engine, name],
+            )
+            .attempt("forget an image")?;
             Ok(())
         })
     }
@@ -159,7 +183,11 @@ impl Store {
         let now = self.clock().now().0;
         self.write(|tx| {
             for table in ["images", "layers", "cache_uses"] {
-                tx.execute(&format!("UPDATE {table} SET used_at_ms = ?1 WHERE used_at_ms > ?1"), [now]).attempt("mend times of use")?;
+                tx.execute(
+                    &format!("UPDATE {table} SET used_at_ms = ?1 WHERE used_at_ms > ?1"),
+                    [now],
+                )
+                .attempt("mend times of use")?;
             }
             Ok(())
         })
@@ -169,7 +197,12 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn caches_used(&self, executor: ExecutorKind, repo: &RepoName, names: &[String]) -> Result<(), StoreError> {
+    pub fn caches_used(
+        &self,
+        executor: ExecutorKind,
+        repo: &RepoName,
+        names: &[String],
+    ) -> Result<(), StoreError> {
         let now = self.clock().now().0;
         self.write(|tx| {
             let mut statement = tx
@@ -193,11 +226,18 @@ impl Store {
     pub fn cache_uses(&self) -> Result<Vec<CacheUse>, StoreError> {
         let attempt = "read when caches were used";
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT executor, repo, name, used_at_ms FROM cache_uses").attempt(attempt)?;
+            let mut statement = connection
+                .prepare_cached("SELECT executor, repo, name, used_at_ms FROM cache_uses")
+                .attempt(attempt)?;
             let rows = statement
                 .query_map([], |found| {
                     let (executor, repo) = (row::parsed_at(found, 0)?, row::parsed_at(found, 1)?);
-                    Ok(CacheUse { executor, repo, name: found.get(2)?, used_at: Millis(found.get(3)?) })
+                    Ok(CacheUse {
+                        executor,
+                        repo,
+                        name: found.get(2)?,
+                        used_at: Millis(found.get(3)?),
+                    })
                 })
                 .attempt(attempt)?;
             rows.collect::<rusqlite::Result<_>>().attempt(attempt)
@@ -208,7 +248,12 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub fn forget_cache(&self, executor: ExecutorKind, repo: &RepoName, name: &str) -> Result<(), StoreError> {
+    pub fn forget_cache(
+        &self,
+        executor: ExecutorKind,
+        repo: &RepoName,
+        name: &str,
+    ) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute(
                 "DELETE FROM cache_uses WHERE executor = ?1 AND repo = ?2 AND name = ?3",

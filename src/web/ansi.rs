@@ -25,7 +25,13 @@ impl Style {
     /// Applies the parameters of one `ESC [ … m`.
     fn apply(&mut self, parameters: &str) {
         // `38:5:1` and `38;5;1` mean the same.
-        let mut numbers = parameters.split([';', ':']).map(|p| if p.is_empty() { Some(0) } else { p.parse::<u16>().ok() });
+        let mut numbers = parameters.split([';', ':']).map(|p| {
+            if p.is_empty() {
+                Some(0)
+            } else {
+                p.parse::<u16>().ok()
+            }
+        });
         while let Some(number) = numbers.next() {
             match number {
                 Some(0) => *self = Self::default(),
@@ -62,7 +68,13 @@ impl Style {
         if let Some(colour) = self.background {
             let _ = write!(html, "b{colour} ");
         }
-        let flags = [(self.bold, "o "), (self.dim, "d "), (self.italic, "t "), (self.underline, "u "), (self.inverse, "v ")];
+        let flags = [
+            (self.bold, "o "),
+            (self.dim, "d "),
+            (self.italic, "t "),
+            (self.underline, "u "),
+            (self.inverse, "v "),
+        ];
         for (_, class) in flags.into_iter().filter(|(on, _)| *on) {
             html.push_str(class);
         }
@@ -79,11 +91,18 @@ fn extended(numbers: &mut impl Iterator<Item = Option<u16>>) -> Option<u8> {
             n @ 0..=15 => n as u8,
             n @ 16..=231 => {
                 let n = n - 16;
-                nearest([n / 36, (n / 6) % 6, n % 6].map(|level| if level == 0 { 0 } else { 55 + level * 40 }))
+                nearest(
+                    [n / 36, (n / 6) % 6, n % 6]
+                        .map(|level| if level == 0 { 0 } else { 55 + level * 40 }),
+                )
             }
             n => nearest([(n.min(255) - 232) * 10 + 8; 3]),
         }),
-        2 => Some(nearest([numbers.next()??, numbers.next()??, numbers.next()??])),
+        2 => Some(nearest([
+            numbers.next()??,
+            numbers.next()??,
+            numbers.next()??,
+        ])),
         _ => None,
     }
 }
@@ -135,7 +154,10 @@ pub(crate) fn render(bytes: &[u8], style: &mut Style) -> Rendered {
             }
         }
     }
-    Rendered { html, restarts: !hidden.is_empty() }
+    Rendered {
+        html,
+        restarts: !hidden.is_empty(),
+    }
 }
 
 /// Text made safe for HTML text and quoted attributes.
@@ -167,33 +189,61 @@ mod tests {
 
     #[test]
     fn colours_become_classes() {
-        assert_eq!(html("a\u{1b}[31mred\u{1b}[0mb"), "a<span class=\"f1\">red</span>b");
-        assert_eq!(html("\u{1b}[1;92;44mx"), "<span class=\"f10 b4 o\">x</span>");
+        assert_eq!(
+            html("a\u{1b}[31mred\u{1b}[0mb"),
+            "a<span class=\"f1\">red</span>b"
+        );
+        assert_eq!(
+            html("\u{1b}[1;92;44mx"),
+            "<span class=\"f10 b4 o\">x</span>"
+        );
         assert_eq!(html("\u{1b}[38;5;196mx"), "<span class=\"f9\">x</span>");
         assert_eq!(html("\u{1b}[38;2;0;0;140mx"), "<span class=\"f4\">x</span>");
-        assert_eq!(html("\u{1b}[38:5:3mx\u{1b}[mq"), "<span class=\"f3\">x</span>q");
+        assert_eq!(
+            html("\u{1b}[38:5:3mx\u{1b}[mq"),
+            "<span class=\"f3\">x</span>q"
+        );
     }
 
     #[test]
     fn colours_go_on_to_the_next_line() {
         let mut style = Style::default();
         render(b"\x1b[32mok", &mut style);
-        assert_eq!(render(b"still", &mut style).html, "<span class=\"f2\">still</span>");
-        assert_eq!(render(b"x\x1b[31m\rshown", &mut style).html, "<span class=\"f1\">shown</span>");
+        assert_eq!(
+            render(b"still", &mut style).html,
+            "<span class=\"f2\">still</span>"
+        );
+        assert_eq!(
+            render(b"x\x1b[31m\rshown", &mut style).html,
+            "<span class=\"f1\">shown</span>"
+        );
     }
 
     #[test]
     fn nothing_of_the_input_becomes_markup() {
-        assert_eq!(html("<script>alert('1')</script>&\""), "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;&quot;");
+        assert_eq!(
+            html("<script>alert('1')</script>&\""),
+            "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;&quot;"
+        );
         // `<` and `>` may stand within a sequence, which the first letter ends.
         assert_eq!(html("\u{1b}[31\"><b>m"), "&gt;m");
     }
 
     #[test]
     fn other_escapes_vanish() {
-        assert_eq!(html("\u{1b}[2J\u{1b}[1;1Hx\u{1b}]0;title\u{7}y\u{1b}]8;;http://h\u{1b}\\z\u{1b}(B."), "xyz.");
+        assert_eq!(
+            html("\u{1b}[2J\u{1b}[1;1Hx\u{1b}]0;title\u{7}y\u{1b}]8;;http://h\u{1b}\\z\u{1b}(B."),
+            "xyz."
+        );
         assert_eq!(html("a\u{8}\u{0}b\tc"), "ab\tc");
-        for cut in ["\u{1b}", "\u{1b}[", "\u{1b}[38;5", "\u{1b}]0;x", "\u{1b}(", "\u{1b}[38;5m\u{1b}[38m\u{1b}[999999m"] {
+        for cut in [
+            "\u{1b}",
+            "\u{1b}[",
+            "\u{1b}[38;5",
+            "\u{1b}]0;x",
+            "\u{1b}(",
+            "\u{1b}[38;5m\u{1b}[38m\u{1b}[999999m",
+        ] {
             assert_eq!(html(cut), "", "{cut:?}");
         }
     }

@@ -21,7 +21,11 @@ use crate::run::ArtifactRow;
 use crate::space::in_words;
 
 /// What of a path or of a header's value is written as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 /// In a path the slash as well.
 const IN_PATH: &AsciiSet = &PLAIN.remove(b'/');
 /// How much of an archive waits for the client.
@@ -42,21 +46,36 @@ pub(super) struct List {
 
 impl List {
     fn href(&self, row: &ArtifactRow) -> String {
-        format!("{}/artifacts/{}", run_path(&self.run), utf8_percent_encode(&row.name, IN_PATH))
+        format!(
+            "{}/artifacts/{}",
+            run_path(&self.run),
+            utf8_percent_encode(&row.name, IN_PATH)
+        )
     }
 
     fn about(&self, row: &ArtifactRow) -> String {
         let size = in_words(row.bytes);
-        if row.is_folder { format!("folder of {}, {size}, as tar", row.files) } else { size }
+        if row.is_folder {
+            format!("folder of {}, {size}, as tar", row.files)
+        } else {
+            size
+        }
     }
 }
 
 /// `GET /runs/<id>/artifacts/<name>`: a file as it is, a folder as a tar archive. Always something to
 /// save and never a page: what a run made must not act in the name of whoever looks at it.
-pub(super) async fn download(State(app): Shared, Path((id, name)): Path<(String, String)>) -> Result<Response, WebError> {
+pub(super) async fn download(
+    State(app): Shared,
+    Path((id, name)): Path<(String, String)>,
+) -> Result<Response, WebError> {
     let run = find(&app, &id).await?;
     if let Some(at) = run.artifacts_removed_at_ms {
-        return Ok((StatusCode::GONE, format!("The artifacts of this run were removed by retention on {at}.\n")).into_response());
+        return Ok((
+            StatusCode::GONE,
+            format!("The artifacts of this run were removed by retention on {at}.\n"),
+        )
+            .into_response());
     }
     let name: ArtifactName = name.parse().map_err(|_| WebError::NotFound)?;
     let rows = app.web.store.call(move |s| s.artifacts(run.id)).await?;
@@ -68,30 +87,59 @@ pub(super) async fn download(State(app): Shared, Path((id, name)): Path<(String,
         let name = name.clone();
         tokio::task::spawn_blocking(move || artifacts::open(&folder, &name)).await?
     };
-    let opened = opened.map_err(|source| WebError::Io { attempt: format!("read the artifact {name} of run {}", run.id), source })?;
+    let opened = opened.map_err(|source| WebError::Io {
+        attempt: format!("read the artifact {name} of run {}", run.id),
+        source,
+    })?;
     Ok(match opened.ok_or(WebError::NotFound)? {
         Artifact::File(file, size) => {
-            let body = Body::from_stream(ReaderStream::with_capacity(tokio::fs::File::from_std(file.into_std()), PIPE));
-            let headers = [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, size.to_string())];
-            (headers, [(header::CONTENT_DISPOSITION, attachment(name.last()))], body).into_response()
+            let body = Body::from_stream(ReaderStream::with_capacity(
+                tokio::fs::File::from_std(file.into_std()),
+                PIPE,
+            ));
+            let headers = [
+                (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+                (header::CONTENT_LENGTH, size.to_string()),
+            ];
+            (
+                headers,
+                [(header::CONTENT_DISPOSITION, attachment(name.last()))],
+                body,
+            )
+                .into_response()
         }
         Artifact::Folder(folder) => {
             let headers = [(header::CONTENT_TYPE, "application/x-tar".to_owned())];
-            let disposition = [(header::CONTENT_DISPOSITION, attachment(&format!("{}.tar", name.last())))];
+            let disposition = [(
+                header::CONTENT_DISPOSITION,
+                attachment(&format!("{}.tar", name.last())),
+            )];
             (headers, disposition, packed(folder)).into_response()
         }
     })
 }
 
 fn attachment(file: &str) -> String {
-    format!("attachment; filename*=UTF-8''{}", utf8_percent_encode(file, PLAIN))
+    format!(
+        "attachment; filename*=UTF-8''{}",
+        utf8_percent_encode(file, PLAIN)
+    )
 }
 
 /// A folder as it is packed; what goes wrong meanwhile breaks the transfer off, so that nobody takes a part for all.
 fn packed(folder: Folder) -> Body {
     let (reader, writer) = tokio::io::duplex(PIPE);
-    let packing = tokio::task::spawn_blocking(move || folder.write_tar(io::BufWriter::new(SyncIoBridge::new(writer))));
-    let outcome = async move { packing.await.map_err(io::Error::other).and_then(|packed| packed).err().map(Err) };
+    let packing = tokio::task::spawn_blocking(move || {
+        folder.write_tar(io::BufWriter::new(SyncIoBridge::new(writer)))
+    });
+    let outcome = async move {
+        packing
+            .await
+            .map_err(io::Error::other)
+            .and_then(|packed| packed)
+            .err()
+            .map(Err)
+    };
     let end = futures_util::stream::once(outcome).filter_map(std::future::ready);
     Body::from_stream(ReaderStream::with_capacity(reader, PIPE).chain(end))
 }

@@ -18,12 +18,29 @@ struct Asset {
 }
 
 fn asset(suffix: &str, media_type: &'static str, text: &'static str) -> Asset {
-    Asset { name: format!("{}.{suffix}", &hex(&Sha256::digest(text))[..16]), media_type, text }
+    Asset {
+        name: format!("{}.{suffix}", &hex(&Sha256::digest(text))[..16]),
+        media_type,
+        text,
+    }
 }
 
-static CSS: LazyLock<Asset> = LazyLock::new(|| asset("css", "text/css; charset=utf-8", include_str!("assets/quire.css")));
-static JS: LazyLock<Asset> = LazyLock::new(|| asset("js", "text/javascript; charset=utf-8", include_str!("assets/quire.js")));
-static ICON: LazyLock<Asset> = LazyLock::new(|| asset("svg", "image/svg+xml", include_str!("assets/icon.svg")));
+static CSS: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "css",
+        "text/css; charset=utf-8",
+        include_str!("assets/quire.css"),
+    )
+});
+static JS: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "js",
+        "text/javascript; charset=utf-8",
+        include_str!("assets/quire.js"),
+    )
+});
+static ICON: LazyLock<Asset> =
+    LazyLock::new(|| asset("svg", "image/svg+xml", include_str!("assets/icon.svg")));
 
 /// File name of the style sheet.
 pub(crate) fn css() -> &'static str {
@@ -42,14 +59,24 @@ pub(crate) fn icon() -> &'static str {
 
 /// `GET /assets/<hash>.<suffix>`: the content never changes under its name.
 pub(super) async fn serve(Path(name): Path<String>) -> Result<Response, WebError> {
-    let asset = [&*CSS, &*JS, &*ICON].into_iter().find(|a| a.name == name).ok_or(WebError::NotFound)?;
-    let headers = [(header::CONTENT_TYPE, asset.media_type), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
+    let asset = [&*CSS, &*JS, &*ICON]
+        .into_iter()
+        .find(|a| a.name == name)
+        .ok_or(WebError::NotFound)?;
+    let headers = [
+        (header::CONTENT_TYPE, asset.media_type),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+    ];
     Ok((headers, asset.text).into_response())
 }
 
 /// `GET /robots.txt`: nothing here is for search engines.
 pub(super) async fn robots() -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], "User-agent: *\nDisallow: /\n").into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+        "User-agent: *\nDisallow: /\n",
+    )
+        .into_response()
 }
 
 #[cfg(test)]
@@ -58,6 +85,10 @@ mod tests {
 
     #[test]
     fn style_and_script_stay_small() {
-        assert!(CSS.text.len() + JS.text.len() < 30_000, "{} bytes", CSS.text.len() + JS.text.len());
+        assert!(
+            CSS.text.len() + JS.text.len() < 30_000,
+            "{} bytes",
+            CSS.text.len() + JS.text.len()
+        );
     }
 }

@@ -46,11 +46,19 @@ pub(super) struct Wanted {
 impl Changes {
     /// The steps that may be new or different.
     pub(super) fn wanted(&self) -> Wanted {
-        Wanted { after: self.last, also: self.open.keys().copied().collect() }
+        Wanted {
+            after: self.last,
+            also: self.open.keys().copied().collect(),
+        }
     }
 
     /// The news as data for the script; none when there is none. `rows` holds at least the steps of [`Changes::wanted`].
-    pub(super) fn since(&mut self, rows: &Rows, config: &WebConfig, now: Millis) -> Result<Option<Value>, WebError> {
+    pub(super) fn since(
+        &mut self,
+        rows: &Rows,
+        config: &WebConfig,
+        now: Millis,
+    ) -> Result<Option<Value>, WebError> {
         let mut news = Map::new();
         // Only the rows decide whether there is news: rendered times move by themselves.
         let run = digest(&(format!("{:?}{:?}", rows.run, rows.kept), rows.successor));
@@ -58,20 +66,38 @@ impl Changes {
             let head = Head::new(rows, config, now).render()?;
             news.insert(
                 "title".to_owned(),
-                format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short()).into(),
+                format!(
+                    "{} {} {}",
+                    title_sign(rows.run.state),
+                    rows.run.repo,
+                    rows.run.ref_name.short()
+                )
+                .into(),
             );
             news.insert("head".to_owned(), head.into());
         }
         let artifacts = digest(&format!("{:?}", rows.artifacts));
         if self.artifacts.replace(artifacts) != Some(artifacts) {
-            news.insert("artifacts".to_owned(), List { run: rows.run.id, rows: rows.artifacts.clone() }.render()?.into());
+            news.insert(
+                "artifacts".to_owned(),
+                List {
+                    run: rows.run.id,
+                    rows: rows.artifacts.clone(),
+                }
+                .render()?
+                .into(),
+            );
         }
         let (mut jobs, mut steps) = (Vec::new(), Vec::new());
         for job in rows.jobs.iter().filter(|job| self.is_news_of_job(job)) {
             jobs.push(json!({ "id": job.job_id, "state": job.state, "html": JobLine { job, now }.render()? }));
         }
         let over = rows.run.state.is_final();
-        for step in rows.steps.iter().filter(|step| self.is_news_of_step(step, over)) {
+        for step in rows
+            .steps
+            .iter()
+            .filter(|step| self.is_news_of_step(step, over))
+        {
             let line = StepLine { step, now, over };
             steps.push(json!({
                 "seq": step.seq, "job": step.job_id, "open": line.is_open(), "prefix": log::prefix(step),
@@ -87,7 +113,11 @@ impl Changes {
     }
 
     fn is_news_of_job(&mut self, job: &JobRow) -> bool {
-        let shown = digest(&(job.state.as_str(), times(job.started_at_ms, job.finished_at_ms), &job.message));
+        let shown = digest(&(
+            job.state.as_str(),
+            times(job.started_at_ms, job.finished_at_ms),
+            &job.message,
+        ));
         match self.jobs.get_mut(job.job_id.as_str()) {
             Some(told) => std::mem::replace(told, shown) != shown,
             None => self.jobs.insert(job.job_id.to_string(), shown).is_none(),
@@ -101,8 +131,14 @@ impl Changes {
             self.open.insert(step.seq, None);
             self.last = step.seq;
         }
-        let Some(told) = self.open.get_mut(&step.seq) else { return false };
-        let shown = digest(&(times(Some(step.started_at_ms), step.finished_at_ms), step.exit_code, over));
+        let Some(told) = self.open.get_mut(&step.seq) else {
+            return false;
+        };
+        let shown = digest(&(
+            times(Some(step.started_at_ms), step.finished_at_ms),
+            step.exit_code,
+            over,
+        ));
         let is_news = told.replace(shown) != Some(shown);
         if step.finished_at_ms.is_some() {
             self.open.remove(&step.seq);
@@ -140,28 +176,61 @@ mod tests {
     #[test]
     fn steps_that_have_ended_are_not_asked_for_again() {
         let mut changes = Changes::default();
-        assert_eq!(changes.wanted(), Wanted { after: 0, also: vec![] });
+        assert_eq!(
+            changes.wanted(),
+            Wanted {
+                after: 0,
+                also: vec![]
+            }
+        );
         for seq in 1..=10_000 {
             assert!(changes.is_news_of_step(&step(seq, Some(9)), false));
         }
         assert!(changes.is_news_of_step(&step(10_001, None), false));
-        assert_eq!(changes.wanted(), Wanted { after: 10_001, also: vec![10_001] });
+        assert_eq!(
+            changes.wanted(),
+            Wanted {
+                after: 10_001,
+                also: vec![10_001]
+            }
+        );
         assert!(!changes.is_news_of_step(&step(10_001, None), false));
-        assert!(!changes.is_news_of_step(&step(77, Some(9)), true), "told already");
+        assert!(
+            !changes.is_news_of_step(&step(77, Some(9)), true),
+            "told already"
+        );
         // One that the end of the run cut off looks different then.
         assert!(changes.is_news_of_step(&step(10_001, None), true));
         assert!(changes.is_news_of_step(&step(10_001, Some(10)), true));
-        assert_eq!(changes.wanted(), Wanted { after: 10_001, also: vec![] });
+        assert_eq!(
+            changes.wanted(),
+            Wanted {
+                after: 10_001,
+                also: vec![]
+            }
+        );
     }
 
     #[test]
     fn a_step_that_is_recorded_after_a_later_one_is_not_missed() {
         let mut changes = Changes::default();
         assert!(changes.is_news_of_step(&step(3, Some(9)), false));
-        assert_eq!(changes.wanted(), Wanted { after: 3, also: vec![1, 2] });
+        assert_eq!(
+            changes.wanted(),
+            Wanted {
+                after: 3,
+                also: vec![1, 2]
+            }
+        );
         assert!(changes.is_news_of_step(&step(2, Some(9)), false));
         assert!(changes.is_news_of_step(&step(1, None), false));
-        assert_eq!(changes.wanted(), Wanted { after: 3, also: vec![1] });
+        assert_eq!(
+            changes.wanted(),
+            Wanted {
+                after: 3,
+                also: vec![1]
+            }
+        );
         assert!(changes.is_news_of_step(&step(u32::MAX, Some(9)), false));
         assert!(changes.wanted().also.len() < 2000);
     }

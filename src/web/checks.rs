@@ -42,7 +42,10 @@ pub async fn watch(state: WebState, shutdown: CancellationToken) {
 /// `written` is when the database was last seen to take a write.
 async fn round(state: &WebState, written: &mut Option<Instant>) {
     // What does not answer in time keeps its old reading, which the board then shows as too old.
-    let _ = tokio::join!(timeout(ROUND_TIME, store(state, written)), timeout(ROUND_TIME, files(state)));
+    let _ = tokio::join!(
+        timeout(ROUND_TIME, store(state, written)),
+        timeout(ROUND_TIME, files(state))
+    );
 }
 
 async fn store(state: &WebState, written: &mut Option<Instant>) {
@@ -63,26 +66,53 @@ async fn store(state: &WebState, written: &mut Option<Instant>) {
     };
     match checked {
         Ok((counts, bytes)) => {
-            let figure = Figure { what: "bytes", value: bytes };
-            state.health.set(Part::Database, Status::Ok, "readable and writable", Some(figure));
+            let figure = Figure {
+                what: "bytes",
+                value: bytes,
+            };
+            state.health.set(
+                Part::Database,
+                Status::Ok,
+                "readable and writable",
+                Some(figure),
+            );
             queue(state, &counts);
         }
         Err(error) => {
             tracing::error!("health: database: {error}");
-            state.health.set(Part::Database, Status::Down, "cannot be read and written; the log says why", None);
+            state.health.set(
+                Part::Database,
+                Status::Down,
+                "cannot be read and written; the log says why",
+                None,
+            );
         }
     }
 }
 
 fn queue(state: &WebState, counts: &Counts) {
-    let waited = counts.oldest_pending_ms.map_or(0, |at| state.clock.now().since(at));
+    let waited = counts
+        .oldest_pending_ms
+        .map_or(0, |at| state.clock.now().since(at));
     let stuck = waited > LONG_WAIT_MS && counts.active == 0;
     let message = match counts.pending {
         0 => format!("empty, {} active", counts.active),
-        n => format!("{n} waiting, the oldest for {}, {} active", html::duration(waited), counts.active),
+        n => format!(
+            "{n} waiting, the oldest for {}, {} active",
+            html::duration(waited),
+            counts.active
+        ),
     };
     let status = if stuck { Status::Degraded } else { Status::Ok };
-    state.health.set(Part::Queue, status, message, Some(Figure { what: "pending", value: counts.pending }));
+    state.health.set(
+        Part::Queue,
+        status,
+        message,
+        Some(Figure {
+            what: "pending",
+            value: counts.pending,
+        }),
+    );
 }
 
 async fn files(state: &WebState) {
@@ -108,19 +138,41 @@ fn disk(board: &HealthBoard, data: &Path, floor: Floor) {
         Ok(free) => {
             let (is, should) = (html::bytes(free), html::bytes(floor.0));
             let (status, message) = if free < floor.for_pushes() {
-                (Status::Down, format!("{is} free, {should} should be: pushes are refused, and runs wait"))
+                (
+                    Status::Down,
+                    format!("{is} free, {should} should be: pushes are refused, and runs wait"),
+                )
             } else if floor.holds_runs(free) {
-                (Status::Degraded, format!("{is} free, {should} should be: runs wait"))
+                (
+                    Status::Degraded,
+                    format!("{is} free, {should} should be: runs wait"),
+                )
             } else if free / 2 < floor.0 {
-                (Status::Degraded, format!("{is} free, at least {should} should stay so"))
+                (
+                    Status::Degraded,
+                    format!("{is} free, at least {should} should stay so"),
+                )
             } else {
                 (Status::Ok, format!("{is} free"))
             };
-            board.set(Part::Disk, status, message, Some(Figure { what: "free_bytes", value: free }));
+            board.set(
+                Part::Disk,
+                status,
+                message,
+                Some(Figure {
+                    what: "free_bytes",
+                    value: free,
+                }),
+            );
         }
         Err(error) => {
             tracing::error!("health: the volume {}: {error}", data.display());
-            board.set(Part::Disk, Status::Down, format!("the volume cannot be written: {}", error.kind()), None);
+            board.set(
+                Part::Disk,
+                Status::Down,
+                format!("the volume cannot be written: {}", error.kind()),
+                None,
+            );
         }
     }
 }
@@ -161,12 +213,25 @@ pub(super) fn init_status(path: &Path) -> io::Result<Option<InitStatus>> {
 
 fn sshd(board: &HealthBoard, path: &Path) {
     match init_status(path) {
-        Ok(Some(InitStatus { children: Children { sshd: Some(sshd), .. } })) => {
-            let figure = Figure { what: "restarts", value: sshd.restarts };
+        Ok(Some(InitStatus {
+            children: Children {
+                sshd: Some(sshd), ..
+            },
+        })) => {
+            let figure = Figure {
+                what: "restarts",
+                value: sshd.restarts,
+            };
             let (status, message) = match sshd.state.as_str() {
                 "running" => (Status::Ok, "running".to_owned()),
                 "starting" | "stopping" => (Status::Degraded, sshd.state),
-                other => (Status::Down, format!("not running ({})", other.chars().take(40).collect::<String>())),
+                other => (
+                    Status::Down,
+                    format!(
+                        "not running ({})",
+                        other.chars().take(40).collect::<String>()
+                    ),
+                ),
             };
             board.set(Part::Sshd, status, message, Some(figure));
         }
@@ -174,7 +239,12 @@ fn sshd(board: &HealthBoard, path: &Path) {
         Ok(_) => board.clear(Part::Sshd),
         Err(error) => {
             tracing::error!("health: {}: {error}", path.display());
-            board.set(Part::Sshd, Status::Degraded, "the status file of `quire init` cannot be read", None);
+            board.set(
+                Part::Sshd,
+                Status::Degraded,
+                "the status file of `quire init` cannot be read",
+                None,
+            );
         }
     }
 }
@@ -185,17 +255,27 @@ mod tests {
     use crate::clock::Clock;
 
     fn told(board: &HealthBoard, part: Part) -> Option<(Status, String)> {
-        board.readings().into_iter().find(|r| r.part == part).map(|r| (r.status, r.message))
+        board
+            .readings()
+            .into_iter()
+            .find(|r| r.part == part)
+            .map(|r| (r.status, r.message))
     }
 
     #[test]
     fn sshd_is_what_init_says() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, board) = (folder.path().join("status.json"), HealthBoard::new(Clock::default()));
+        let (path, board) = (
+            folder.path().join("status.json"),
+            HealthBoard::new(Clock::default()),
+        );
         sshd(&board, &path);
         assert_eq!(told(&board, Part::Sshd), None);
         for (text, status) in [
-            (r#"{"children":{"sshd":{"pid":7,"state":"running","restarts":2,"last_exit":null},"serve":{"state":"running"}}}"#, Status::Ok),
+            (
+                r#"{"children":{"sshd":{"pid":7,"state":"running","restarts":2,"last_exit":null},"serve":{"state":"running"}}}"#,
+                Status::Ok,
+            ),
             (r#"{"children":{"sshd":{"state":"waiting"}}}"#, Status::Down),
             (r#"{"children":"#, Status::Degraded),
         ] {
@@ -210,11 +290,17 @@ mod tests {
 
     #[test]
     fn a_disk_below_the_floor_is_degraded_then_down() {
-        let (folder, board) = (tempfile::tempdir().unwrap(), HealthBoard::new(Clock::default()));
+        let (folder, board) = (
+            tempfile::tempdir().unwrap(),
+            HealthBoard::new(Clock::default()),
+        );
         disk(&board, folder.path(), Floor(0));
         assert_eq!(told(&board, Part::Disk).unwrap().0, Status::Ok);
         let free = free_bytes(folder.path()).unwrap();
-        for (floor, status, words) in [(free / 3 * 4, Status::Degraded, "runs wait"), (u64::MAX, Status::Down, "pushes are refused")] {
+        for (floor, status, words) in [
+            (free / 3 * 4, Status::Degraded, "runs wait"),
+            (u64::MAX, Status::Down, "pushes are refused"),
+        ] {
             disk(&board, folder.path(), Floor(floor));
             let (found, message) = told(&board, Part::Disk).unwrap();
             assert!(found == status && message.contains(words), "{message}");

@@ -22,7 +22,10 @@ impl Door {
     /// A closed one, that only tells of health.
     #[must_use]
     pub fn new(health: HealthBoard) -> Self {
-        Self { health, pages: Arc::default() }
+        Self {
+            health,
+            pages: Arc::default(),
+        }
     }
 
     /// Lets everybody to the pages from now on.
@@ -41,8 +44,12 @@ impl Door {
     }
 
     async fn answer(&self, request: Request) -> Response {
-        let Some(pages) = self.pages.get() else { return while_starting(&self.health, request.uri().path()) };
+        let Some(pages) = self.pages.get() else {
+            return while_starting(&self.health, request.uri().path());
+        };
         let pages = TowerToHyperService::new(pages.clone());
-        hyper::service::Service::call(&pages, request).await.unwrap_or_else(|never| match never {})
+        hyper::service::Service::call(&pages, request)
+            .await
+            .unwrap_or_else(|never| match never {})
     }
 }

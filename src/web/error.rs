@@ -69,7 +69,9 @@ impl From<StoreError> for WebError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSuchRun { .. } => Self::NotFound,
-            StoreError::AmbiguousRun { .. } => Self::BadRequest("more than one run begins so: give more of its id".to_owned()),
+            StoreError::AmbiguousRun { .. } => {
+                Self::BadRequest("more than one run begins so: give more of its id".to_owned())
+            }
             other => Self::Store(other),
         }
     }
@@ -97,7 +99,9 @@ impl WebError {
             Self::LinkSpent => StatusCode::GONE,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooManyFollowers | Self::Slow | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Io { .. } | Self::Render(_) | Self::Token(_) | Self::Task(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Io { .. } | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -145,9 +149,15 @@ mod tests {
 
     #[test]
     fn what_goes_outside_has_no_detail_from_within() {
-        let error = WebError::Io { attempt: "read /var/quire/runs/work/x".to_owned(), source: io::Error::other("disk on fire") };
+        let error = WebError::Io {
+            attempt: "read /var/quire/runs/work/x".to_owned(),
+            source: io::Error::other("disk on fire"),
+        };
         let outside = error.outside();
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(!outside.sentence.contains("/var") && !outside.sentence.contains("fire"), "{outside:?}");
+        assert!(
+            !outside.sentence.contains("/var") && !outside.sentence.contains("fire"),
+            "{outside:?}"
+        );
     }
 }

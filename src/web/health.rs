@@ -161,7 +161,12 @@ impl Serialize for Figure {
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.what.ends_with("bytes") {
-            write!(f, "{} {}", pieces::bytes(self.value), self.what.trim_end_matches("bytes").trim_end_matches('_'))
+            write!(
+                f,
+                "{} {}",
+                pieces::bytes(self.value),
+                self.what.trim_end_matches("bytes").trim_end_matches('_')
+            )
         } else {
             write!(f, "{} {}", self.value, self.what.replace('_', " "))
         }
@@ -211,17 +216,41 @@ impl HealthBoard {
     /// An empty board: the appliance is starting.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { table: Arc::default(), clock, born: Instant::now() }
+        Self {
+            table: Arc::default(),
+            clock,
+            born: Instant::now(),
+        }
     }
 
     /// Puts the result of a check up.
-    pub fn set(&self, part: Part, status: Status, message: impl Into<String>, figure: Option<Figure>) {
+    pub fn set(
+        &self,
+        part: Part,
+        status: Status,
+        message: impl Into<String>,
+        figure: Option<Figure>,
+    ) {
         self.set_in_detail(part, status, message, figure, Vec::new());
     }
 
     /// The same, with sentences that only those read who have signed in.
-    pub fn set_in_detail(&self, part: Part, status: Status, message: impl Into<String>, figure: Option<Figure>, details: Vec<String>) {
-        let entry = Entry { status, message: message.into(), figure, details, checked_at: self.clock.now(), at: Instant::now() };
+    pub fn set_in_detail(
+        &self,
+        part: Part,
+        status: Status,
+        message: impl Into<String>,
+        figure: Option<Figure>,
+        details: Vec<String>,
+    ) {
+        let entry = Entry {
+            status,
+            message: message.into(),
+            figure,
+            details,
+            checked_at: self.clock.now(),
+            at: Instant::now(),
+        };
         self.table.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = Some(entry);
     }
 
@@ -239,7 +268,11 @@ impl HealthBoard {
     /// All readings, those that are too old as degraded.
     #[must_use]
     pub fn readings(&self) -> Vec<Reading> {
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let table = self
+            .table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let told = |(part, entry): (Part, Option<Entry>)| {
             let entry = entry?;
             Some(reading(part, entry.at.elapsed(), entry))
@@ -260,8 +293,12 @@ impl HealthBoard {
         if overall(&readings) == Overall::Starting {
             return vec!["starting".to_owned()];
         }
-        let missing = readings.iter().filter(|r| r.status == Status::Down && r.part.leads_to_runs());
-        missing.map(|r| format!("{}: {}", r.part.as_str(), r.message)).collect()
+        let missing = readings
+            .iter()
+            .filter(|r| r.status == Status::Down && r.part.leads_to_runs());
+        missing
+            .map(|r| format!("{}: {}", r.part.as_str(), r.message))
+            .collect()
     }
 }
 
@@ -269,8 +306,20 @@ fn reading(part: Part, age: Duration, entry: Entry) -> Reading {
     let stale = part.keeps().is_some_and(|limit| age > limit);
     Reading {
         part,
-        status: if stale { entry.status.max(Status::Degraded) } else { entry.status },
-        message: if stale { format!("not checked for {} s; before: {}", age.as_secs(), entry.message) } else { entry.message },
+        status: if stale {
+            entry.status.max(Status::Degraded)
+        } else {
+            entry.status
+        },
+        message: if stale {
+            format!(
+                "not checked for {} s; before: {}",
+                age.as_secs(),
+                entry.message
+            )
+        } else {
+            entry.message
+        },
         figure: entry.figure,
         details: entry.details,
         checked_at_ms: entry.checked_at,
@@ -282,7 +331,10 @@ fn overall(readings: &[Reading]) -> Overall {
     let has = |part| readings.iter().any(|r| r.part == part);
     if !has(Part::Database) || !has(Part::EventSocket) {
         Overall::Starting
-    } else if readings.iter().any(|r| r.part.is_vital() && r.status == Status::Down) {
+    } else if readings
+        .iter()
+        .any(|r| r.part.is_vital() && r.status == Status::Down)
+    {
         Overall::Down
     } else if readings.iter().any(|r| r.status != Status::Ok) {
         Overall::Degraded
@@ -303,8 +355,15 @@ pub(super) async fn healthz(axum::extract::State(app): Shared) -> Response {
 fn live(board: &HealthBoard) -> Response {
     let readings = board.readings();
     let overall = overall(&readings);
-    let parts: serde_json::Map<_, _> = readings.iter().map(|r| (r.part.as_str().to_owned(), json!(r))).collect();
-    let status = if overall == Overall::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let parts: serde_json::Map<_, _> = readings
+        .iter()
+        .map(|r| (r.part.as_str().to_owned(), json!(r)))
+        .collect();
+    let status = if overall == Overall::Down {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
     let body = json!({
         "status": overall,
         "version": env!("CARGO_PKG_VERSION"),
@@ -321,8 +380,15 @@ pub(super) async fn readyz(axum::extract::State(app): Shared) -> Response {
 
 fn ready(board: &HealthBoard) -> Response {
     let reasons = board.unready();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    no_store((status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))))
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    no_store((
+        status,
+        Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })),
+    ))
 }
 
 /// What is answered while the database is opened and migrated: health, and a word for everybody else.
@@ -332,7 +398,11 @@ pub(super) fn while_starting(board: &HealthBoard, path: &str) -> Response {
         "/readyz" => ready(board),
         _ => {
             let again = [(header::RETRY_AFTER, "1")];
-            no_store((StatusCode::SERVICE_UNAVAILABLE, again, "quire is starting; the page is there in a moment\n"))
+            no_store((
+                StatusCode::SERVICE_UNAVAILABLE,
+                again,
+                "quire is starting; the page is there in a moment\n",
+            ))
         }
     }
 }
@@ -372,7 +442,12 @@ pub(super) async fn page(
     let board = &app.web.health;
     let readings = board.readings();
     let uptime = pieces::duration(u64::try_from(board.uptime().as_millis()).unwrap_or(u64::MAX));
-    html(&HealthPage { frame: Frame::new(&app, Some(&viewer), "Health"), overall: overall(&readings), uptime, readings })
+    html(&HealthPage {
+        frame: Frame::new(&app, Some(&viewer), "Health"),
+        overall: overall(&readings),
+        uptime,
+        readings,
+    })
 }
 
 #[cfg(test)]
@@ -420,9 +495,18 @@ mod tests {
             checked_at: Millis(0),
             at: Instant::now(),
         };
-        assert_eq!(reading(Part::Docker, Duration::from_secs(89), entry.clone()).status, Status::Ok);
+        assert_eq!(
+            reading(Part::Docker, Duration::from_secs(89), entry.clone()).status,
+            Status::Ok
+        );
         let stale = reading(Part::Docker, Duration::from_secs(91), entry.clone());
-        assert_eq!((stale.status, stale.message.as_str()), (Status::Degraded, "not checked for 91 s; before: fine"));
-        assert_eq!(reading(Part::Config, Duration::from_secs(9999), entry).status, Status::Ok);
+        assert_eq!(
+            (stale.status, stale.message.as_str()),
+            (Status::Degraded, "not checked for 91 s; before: fine")
+        );
+        assert_eq!(
+            reading(Part::Config, Duration::from_secs(9999), entry).status,
+            Status::Ok
+        );
     }
 }

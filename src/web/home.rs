@@ -45,9 +45,20 @@ struct HomePage {
 }
 
 /// `GET /`.
-pub(super) async fn page(State(app): Shared, Extension(viewer): Extension<Viewer>, form: Form) -> Result<Response, WebError> {
-    let filter = RunFilter { limit: NEWEST_RUNS, ..RunFilter::default() };
-    let (summaries, runs) = app.web.store.call(move |s| Ok((s.repo_summaries()?, s.list_runs(&filter)?))).await?;
+pub(super) async fn page(
+    State(app): Shared,
+    Extension(viewer): Extension<Viewer>,
+    form: Form,
+) -> Result<Response, WebError> {
+    let filter = RunFilter {
+        limit: NEWEST_RUNS,
+        ..RunFilter::default()
+    };
+    let (summaries, runs) = app
+        .web
+        .store
+        .call(move |s| Ok((s.repo_summaries()?, s.list_runs(&filter)?)))
+        .await?;
     let paths = app.web.paths.clone();
     let listed = tokio::task::spawn_blocking(move || {
         let (git, mut repos) = (Git::new(&paths), repositories(&paths.repos()));
@@ -77,15 +88,27 @@ pub(super) async fn page(State(app): Shared, Extension(viewer): Extension<Viewer
 
 /// Everything that lies in the repository folder, with what is known of it; the most recently pushed first.
 fn join(on_disk: Vec<RepoName>, summaries: Vec<RepoSummary>) -> Vec<RepoLine> {
-    let mut known: BTreeMap<RepoName, RepoSummary> = summaries.into_iter().map(|s| (s.repo.clone(), s)).collect();
+    let mut known: BTreeMap<RepoName, RepoSummary> =
+        summaries.into_iter().map(|s| (s.repo.clone(), s)).collect();
     let mut lines: Vec<RepoLine> = on_disk
         .into_iter()
         .map(|name| {
-            let (last_push_ms, newest_run) = known.remove(&name).map_or((None, None), |s| (s.last_push_ms, s.newest_run));
-            RepoLine { path: pieces::repo_path(&name), name, last_push_ms, newest_run }
+            let (last_push_ms, newest_run) = known
+                .remove(&name)
+                .map_or((None, None), |s| (s.last_push_ms, s.newest_run));
+            RepoLine {
+                path: pieces::repo_path(&name),
+                name,
+                last_push_ms,
+                newest_run,
+            }
         })
         .collect();
-    lines.sort_by(|a, b| b.last_push_ms.cmp(&a.last_push_ms).then_with(|| a.name.cmp(&b.name)));
+    lines.sort_by(|a, b| {
+        b.last_push_ms
+            .cmp(&a.last_push_ms)
+            .then_with(|| a.name.cmp(&b.name))
+    });
     lines
 }
 
@@ -96,7 +119,11 @@ fn repositories(folder: &Path) -> Vec<RepoName> {
         match name.strip_suffix(".git") {
             Some(repo) => found.extend(repo.parse::<RepoName>()),
             None => {
-                let inner = folders(&path).filter_map(|(inner, _)| format!("{name}/{}", inner.strip_suffix(".git")?).parse().ok());
+                let inner = folders(&path).filter_map(|(inner, _)| {
+                    format!("{name}/{}", inner.strip_suffix(".git")?)
+                        .parse()
+                        .ok()
+                });
                 found.extend(inner);
             }
         }
@@ -106,13 +133,17 @@ fn repositories(folder: &Path) -> Vec<RepoName> {
 
 fn folders(path: &Path) -> impl Iterator<Item = (String, std::path::PathBuf)> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter(|e| e.path().is_dir()).filter_map(|e| Some((e.file_name().into_string().ok()?, e.path())))
+    entries
+        .filter(|e| e.path().is_dir())
+        .filter_map(|e| Some((e.file_name().into_string().ok()?, e.path())))
 }
 
 /// Whether the keys that sshd reads are none at all. Without such a file there is no sshd of ours, and nothing to say.
 fn has_no_key(paths: &Paths) -> bool {
-    std::fs::read_to_string(paths.effective_keys())
-        .is_ok_and(|text| text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')))
+    std::fs::read_to_string(paths.effective_keys()).is_ok_and(|text| {
+        text.lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    })
 }
 
 #[cfg(test)]
@@ -122,11 +153,20 @@ mod tests {
     #[test]
     fn repositories_are_found_one_group_deep() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["b.git", "work/a.git", "work/deep/x.git", ".hidden.git", "work/not-one"] {
+        for name in [
+            "b.git",
+            "work/a.git",
+            "work/deep/x.git",
+            ".hidden.git",
+            "work/not-one",
+        ] {
             std::fs::create_dir_all(folder.path().join(name)).unwrap();
         }
         std::fs::write(folder.path().join("file.git"), "").unwrap();
-        let mut names: Vec<String> = repositories(folder.path()).iter().map(ToString::to_string).collect();
+        let mut names: Vec<String> = repositories(folder.path())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         names.sort();
         assert_eq!(names, ["b", "work/a"]);
         assert!(repositories(&folder.path().join("none")).is_empty());

@@ -13,24 +13,50 @@ use super::WebConfig;
 
 /// Whether everything that the request calls this appliance is a name of its own.
 pub(super) fn is_own(config: &WebConfig, request: &Request) -> bool {
-    let mut called = request.headers().get_all(header::HOST).iter().map(|value| value.to_str().unwrap_or_default());
-    let by_address = request.uri().authority().map(axum::http::uri::Authority::as_str);
-    let Some(first) = by_address.or_else(|| called.next()) else { return false };
+    let mut called = request
+        .headers()
+        .get_all(header::HOST)
+        .iter()
+        .map(|value| value.to_str().unwrap_or_default());
+    let by_address = request
+        .uri()
+        .authority()
+        .map(axum::http::uri::Authority::as_str);
+    let Some(first) = by_address.or_else(|| called.next()) else {
+        return false;
+    };
     is_own_authority(config, first) && called.all(|authority| is_own_authority(config, authority))
 }
 
 /// The host of the configured URL or of SSH, `localhost`, or an address; any port.
 fn is_own_authority(config: &WebConfig, authority: &str) -> bool {
-    let Some(host) = host(authority) else { return false };
+    let Some(host) = host(authority) else {
+        return false;
+    };
     let is_address = host.parse::<Ipv4Addr>().is_ok() || host.parse::<Ipv6Addr>().is_ok();
-    let url = config.url.split_once("://").map_or(config.url.as_str(), |(_, rest)| rest);
-    let own = [host_of_url(url), Some(plain(&config.ssh_host)), Some("localhost")];
-    is_address || own.into_iter().flatten().any(|name| name.eq_ignore_ascii_case(host))
+    let url = config
+        .url
+        .split_once("://")
+        .map_or(config.url.as_str(), |(_, rest)| rest);
+    let own = [
+        host_of_url(url),
+        Some(plain(&config.ssh_host)),
+        Some("localhost"),
+    ];
+    is_address
+        || own
+            .into_iter()
+            .flatten()
+            .any(|name| name.eq_ignore_ascii_case(host))
 }
 
 fn host_of_url(url: &str) -> Option<&str> {
     let authority = url.split(['/', '?', '#']).next()?;
-    host(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+    host(
+        authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host),
+    )
 }
 
 /// The host in `host:port`; none where that is malformed.
@@ -39,7 +65,9 @@ fn host(authority: &str) -> Option<&str> {
         Some(bracketed) => bracketed.split_once(']')?,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let has_port = port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let has_port = port
+        .strip_prefix(':')
+        .is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
     let host = plain(host);
     ((port.is_empty() || has_port) && !host.is_empty()).then_some(host)
 }
@@ -109,8 +137,16 @@ mod tests {
             }
             is_own(&config(), &request.body(axum::body::Body::empty()).unwrap())
         };
-        assert!(request("/", &["nas"]) && request("http://nas/", &["nas"]) && request("http://nas/", &[]));
-        assert!(!request("/", &[]) && !request("/", &["nas", "evil.example"]) && !request("http://evil.example/", &["nas"]));
+        assert!(
+            request("/", &["nas"])
+                && request("http://nas/", &["nas"])
+                && request("http://nas/", &[])
+        );
+        assert!(
+            !request("/", &[])
+                && !request("/", &["nas", "evil.example"])
+                && !request("http://evil.example/", &["nas"])
+        );
         assert!(!request("http://nas/", &["evil.example"]));
     }
 }

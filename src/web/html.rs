@@ -8,7 +8,11 @@ use crate::names::{RefName, RepoName, RunId};
 use crate::run::{FailureKind, JobState, Run, RunState};
 pub(super) use crate::space::in_words as bytes;
 
-const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'/');
 
 /// Text for a query's value or a fragment.
 pub(super) fn encoded(text: &str) -> String {
@@ -16,8 +20,19 @@ pub(super) fn encoded(text: &str) -> String {
 }
 
 /// First parts of a path that are not repositories.
-const RESERVED: [&str; 11] =
-    ["runs", "login", "logout", "assets", "events", "healthz", "livez", "readyz", "metrics", "robots.txt", "favicon.ico"];
+const RESERVED: [&str; 11] = [
+    "runs",
+    "login",
+    "logout",
+    "assets",
+    "events",
+    "healthz",
+    "livez",
+    "readyz",
+    "metrics",
+    "robots.txt",
+    "favicon.ico",
+];
 
 /// Where a repository of an otherwise taken name has its page.
 pub(super) const REPO_PREFIX: &str = "/-/repo";
@@ -25,7 +40,11 @@ pub(super) const REPO_PREFIX: &str = "/-/repo";
 /// The path of a repository's page.
 pub(super) fn repo_path(repo: &RepoName) -> String {
     let first = repo.as_str().split('/').next().unwrap_or_default();
-    if RESERVED.contains(&first) { format!("{REPO_PREFIX}/{repo}") } else { format!("/{repo}") }
+    if RESERVED.contains(&first) {
+        format!("{REPO_PREFIX}/{repo}")
+    } else {
+        format!("/{repo}")
+    }
 }
 
 /// The path of a run's page.
@@ -65,20 +84,34 @@ pub(super) fn prose(text: &str) -> String {
 /// The drawing that goes with a state's word.
 fn sign(word: &str) -> &'static str {
     match word {
-        "complete" => r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.500 8.500l3 3 6-7"/></svg>"#,
-        "failed" => r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 4l8 8M12 4l-8 8"/></svg>"#,
-        "active" => r#"<svg viewBox="0 0 16 16" aria-hidden="true" class="turn"><path d="M8 2.500a5.500 5.500 0 1 1-5.500 5.500"/></svg>"#,
+        "complete" => {
+            r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.500 8.500l3 3 6-7"/></svg>"#
+        }
+        "failed" => {
+            r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 4l8 8M12 4l-8 8"/></svg>"#
+        }
+        "active" => {
+            r#"<svg viewBox="0 0 16 16" aria-hidden="true" class="turn"><path d="M8 2.500a5.500 5.500 0 1 1-5.500 5.500"/></svg>"#
+        }
         "pending" => {
             r#"<svg viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="5.500" stroke-dasharray="2.200 2.120"/></svg>"#
         }
-        "superseded" => r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3 4l4 4-4 4M8.500 4l4 4-4 4"/></svg>"#,
+        "superseded" => {
+            r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3 4l4 4-4 4M8.500 4l4 4-4 4"/></svg>"#
+        }
         "skipped" => r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 8h8"/></svg>"#,
-        _ => r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4.500 4.500h7v7h-7z"/></svg>"#,
+        _ => {
+            r#"<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4.500 4.500h7v7h-7z"/></svg>"#
+        }
     }
 }
 
 fn state_html(word: &str, said: &str) -> String {
-    format!(r#"<span class="s s-{word}">{}<span>{}</span></span>"#, sign(word), escaped(said))
+    format!(
+        r#"<span class="s s-{word}">{}<span>{}</span></span>"#,
+        sign(word),
+        escaped(said)
+    )
 }
 
 /// A run's state: sign, word, and for a failure that is no job's the kind.
@@ -86,7 +119,11 @@ pub(super) fn run_state(run: &Run) -> String {
     let said = match run.failure_kind {
         None | Some(FailureKind::Job) => run.state.as_str().to_owned(),
         Some(FailureKind::Canceled) => FailureKind::Canceled.as_str().to_owned(),
-        Some(kind) => format!("{}: {}", run.state, failure(kind, run.message.as_deref().unwrap_or_default())),
+        Some(kind) => format!(
+            "{}: {}",
+            run.state,
+            failure(kind, run.message.as_deref().unwrap_or_default())
+        ),
     };
     state_html(run.state.as_str(), &said)
 }
@@ -95,7 +132,9 @@ pub(super) fn run_state(run: &Run) -> String {
 fn failure(kind: FailureKind, message: &str) -> String {
     match kind {
         FailureKind::Timeout => "timed out".to_owned(),
-        FailureKind::ContainerDied if message.contains("out of memory") => "out of memory".to_owned(),
+        FailureKind::ContainerDied if message.contains("out of memory") => {
+            "out of memory".to_owned()
+        }
         FailureKind::Orphaned => "cut off".to_owned(),
         FailureKind::Internal => "internal error".to_owned(),
         kind => kind.as_str().replace('-', " "),
@@ -125,7 +164,11 @@ pub(super) fn title_sign(state: RunState) -> &'static str {
 
 /// A point in time as people say it, the exact one in the tooltip. The script keeps it right.
 pub(super) fn time(at: &Millis, now: &Millis) -> String {
-    format!(r#"<time datetime="{at}" title="{at}" data-t="{}">{}</time>"#, at.0, ago(now.since(*at)))
+    format!(
+        r#"<time datetime="{at}" title="{at}" data-t="{}">{}</time>"#,
+        at.0,
+        ago(now.since(*at))
+    )
 }
 
 /// A point in time to come, to the minute; the exact one in the tooltip.
@@ -163,7 +206,11 @@ pub(super) fn duration(ms: u64) -> String {
 pub(super) fn took(start: &Option<Millis>, end: &Option<Millis>, now: &Millis) -> String {
     match (start, end) {
         (Some(start), Some(end)) => duration(end.since(*start)),
-        (Some(start), None) => format!(r#"<span data-since="{}">{}</span>"#, start.0, duration(now.since(*start))),
+        (Some(start), None) => format!(
+            r#"<span data-since="{}">{}</span>"#,
+            start.0,
+            duration(now.since(*start))
+        ),
         (None, _) => String::new(),
     }
 }
@@ -174,29 +221,55 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
-        let said: Vec<String> = [0, 949, 950, 1000, 9_949, 9_950, 59_999, 60_000, 72_400, 3_600_000, 7_260_000].map(duration).into();
+        let said: Vec<String> = [
+            0, 949, 950, 1000, 9_949, 9_950, 59_999, 60_000, 72_400, 3_600_000, 7_260_000,
+        ]
+        .map(duration)
+        .into();
         assert_eq!(
             said,
-            ["0 ms", "949 ms", "1.0 s", "1.0 s", "9.9 s", "10 s", "1 min 0 s", "1 min 0 s", "1 min 12 s", "1 h 0 min", "2 h 1 min"]
+            [
+                "0 ms",
+                "949 ms",
+                "1.0 s",
+                "1.0 s",
+                "9.9 s",
+                "10 s",
+                "1 min 0 s",
+                "1 min 0 s",
+                "1 min 12 s",
+                "1 h 0 min",
+                "2 h 1 min"
+            ]
         );
     }
 
     #[test]
     fn what_stands_between_backticks_is_code() {
-        assert_eq!(prose("job `a<b` failed: `x` & `"), "job <code>a&lt;b</code> failed: <code>x</code> &amp; `");
+        assert_eq!(
+            prose("job `a<b` failed: `x` & `"),
+            "job <code>a&lt;b</code> failed: <code>x</code> &amp; `"
+        );
         assert_eq!(prose("plain"), "plain");
         assert_eq!(prose("``<"), "<code></code>&lt;");
     }
 
     #[test]
     fn sizes_read_well() {
-        assert_eq!([0, 1023, 1024, 1536, 20 << 20, 5 << 40, u64::MAX].map(bytes)[..5], ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "20 MiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 1536, 20 << 20, 5 << 40, u64::MAX].map(bytes)[..5],
+            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "20 MiB"]
+        );
     }
 
     #[test]
     fn a_time_to_come_is_now() {
         assert!(time(&Millis(5000), &Millis(0)).contains("just now"));
-        assert!(until(&Millis(1_785_000_000_000)).contains(">2026-07-25 17:20 UTC<"), "{}", until(&Millis(1_785_000_000_000)));
+        assert!(
+            until(&Millis(1_785_000_000_000)).contains(">2026-07-25 17:20 UTC<"),
+            "{}",
+            until(&Millis(1_785_000_000_000))
+        );
         assert_eq!(ago(3 * 86_400_000), "3 days ago");
     }
 

@@ -21,7 +21,10 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(paths: Paths) -> Self {
-        Self { paths, known: Mutex::default() }
+        Self {
+            paths,
+            known: Mutex::default(),
+        }
     }
 
     /// Whether the key of this fingerprint may connect now.
@@ -42,14 +45,22 @@ impl Keys {
             return Ok(fingerprints.clone());
         }
         let keys = public_keys::parse_all(&public_keys::read(&self.paths)?);
-        let fingerprints: Arc<HashSet<String>> = Arc::new(keys.into_iter().map(|key| key.fingerprint).collect());
+        let fingerprints: Arc<HashSet<String>> =
+            Arc::new(keys.into_iter().map(|key| key.fingerprint).collect());
         *known = Some((mark, fingerprints.clone()));
         Ok(fingerprints)
     }
 
     /// The state of the file that [`public_keys::read`] reads.
     fn mark(&self) -> io::Result<Mark> {
-        let state = |m: &Metadata| (m.dev(), m.ino(), m.len(), [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()]);
+        let state = |m: &Metadata| {
+            (
+                m.dev(),
+                m.ino(),
+                m.len(),
+                [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()],
+            )
+        };
         for path in [self.paths.effective_keys(), self.paths.authorized_keys()] {
             match std::fs::metadata(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -64,8 +75,10 @@ impl Keys {
 mod tests {
     use super::*;
 
-    const A: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw laptop";
-    const B: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw laptop";
+    const A: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw laptop";
+    const B: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw laptop";
 
     #[test]
     fn a_changed_file_counts_at_once() {
@@ -80,7 +93,11 @@ mod tests {
             let beside = folder.path().join("new");
             std::fs::write(&beside, line).unwrap();
             std::fs::rename(&beside, paths.effective_keys()).unwrap();
-            assert!(keys.has(&print(line)).unwrap() && keys.has(&print(line)).unwrap() && !keys.has(&print(other)).unwrap());
+            assert!(
+                keys.has(&print(line)).unwrap()
+                    && keys.has(&print(line)).unwrap()
+                    && !keys.has(&print(other)).unwrap()
+            );
         }
         std::fs::write(paths.effective_keys(), "# none\n").unwrap();
         assert!(!keys.has(&print(A)).unwrap());

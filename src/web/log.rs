@@ -41,7 +41,11 @@ pub(super) const RUN_SEQ: u32 = 0;
 
 /// A step's key, for a follower.
 pub(super) fn key(step: &StepRow) -> StepKey {
-    StepKey { seq: step.seq, job: step.job_id.clone(), done: step.finished_at_ms.is_some() }
+    StepKey {
+        seq: step.seq,
+        job: step.job_id.clone(),
+        done: step.finished_at_ms.is_some(),
+    }
 }
 
 fn keys(steps: &[StepRow]) -> Vec<StepKey> {
@@ -80,7 +84,10 @@ pub(super) struct PageLog {
 impl PageLog {
     /// Takes a step's part; an empty one where it has no lines.
     pub(super) fn take(&mut self, seq: u32) -> StepLog {
-        self.parts.remove(&seq).unwrap_or(StepLog { next: 1, ..StepLog::default() })
+        self.parts.remove(&seq).unwrap_or(StepLog {
+            next: 1,
+            ..StepLog::default()
+        })
     }
 }
 
@@ -112,9 +119,16 @@ impl Tail {
         }
         self.open = line.partial.then_some(line.stream);
         self.bytes += line.text.len() + 1;
-        self.kept.push_back(Piece { text: line.text, stream: line.stream, partial: line.partial, line: self.lines });
+        self.kept.push_back(Piece {
+            text: line.text,
+            stream: line.stream,
+            partial: line.partial,
+            line: self.lines,
+        });
         while self.bytes > self.budget {
-            let Some(gone) = self.kept.pop_front() else { break };
+            let Some(gone) = self.kept.pop_front() else {
+                break;
+            };
             self.bytes -= gone.text.len() + 1;
         }
     }
@@ -144,7 +158,11 @@ impl Tail {
                 "<span class=\"{class}\" id=\"{id}{number}\"{open}><a href=\"#{link}{number}\" tabindex=\"-1\">{number}</a>{shown}</span>"
             );
         }
-        StepLog { html, left_out: first - 1, next: self.lines + 1 }
+        StepLog {
+            html,
+            left_out: first - 1,
+            next: self.lines + 1,
+        }
     }
 }
 
@@ -155,7 +173,13 @@ fn budgets(steps: &[StepRow]) -> HashMap<u32, usize> {
     // Failed or running ones first, then the newest.
     wanted.sort_by_key(|s| (s.exit_code == Some(0), std::cmp::Reverse(s.seq)));
     let own = std::iter::once((RUN_SEQ, each));
-    own.chain(wanted.into_iter().take(PAGE_BYTES / each).map(|s| (s.seq, each))).collect()
+    own.chain(
+        wanted
+            .into_iter()
+            .take(PAGE_BYTES / each)
+            .map(|s| (s.seq, each)),
+    )
+    .collect()
 }
 
 /// Reads what a page shows. Blocking.
@@ -172,7 +196,13 @@ pub(super) fn read_page(folder: PathBuf, steps: &[StepRow]) -> io::Result<PageLo
             capped |= is_cap_notice(&line);
             let seq = line.seq.unwrap_or(RUN_SEQ);
             let budget = budgets.get(&seq).copied().unwrap_or(0);
-            tails.entry(seq).or_insert_with(|| Tail { budget, ..Tail::default() }).push(line);
+            tails
+                .entry(seq)
+                .or_insert_with(|| Tail {
+                    budget,
+                    ..Tail::default()
+                })
+                .push(line);
         }
         if over {
             break;
@@ -180,8 +210,15 @@ pub(super) fn read_page(folder: PathBuf, steps: &[StepRow]) -> io::Result<PageLo
     }
     let prefixes: HashMap<u32, String> = steps.iter().map(|s| (s.seq, prefix(s))).collect();
     let named = |seq: u32| prefixes.get(&seq).map_or(RUN_PREFIX, String::as_str);
-    let parts = tails.into_iter().map(|(seq, tail)| (seq, tail.render(named(seq)))).collect();
-    Ok(PageLog { parts, cursor: follower.cursor().to_string(), capped })
+    let parts = tails
+        .into_iter()
+        .map(|(seq, tail)| (seq, tail.render(named(seq))))
+        .collect();
+    Ok(PageLog {
+        parts,
+        cursor: follower.cursor().to_string(),
+        capped,
+    })
 }
 
 /// What `log.txt` may be asked for.
@@ -192,28 +229,47 @@ pub(super) struct RawQuery {
 }
 
 /// `GET /runs/<id>/log.txt`: all of the log as text, colours taken out.
-pub(super) async fn raw(State(app): Shared, Path(id): Path<String>, Query(query): Query<RawQuery>) -> Result<Response, WebError> {
+pub(super) async fn raw(
+    State(app): Shared,
+    Path(id): Path<String>,
+    Query(query): Query<RawQuery>,
+) -> Result<Response, WebError> {
     let run = find(&app, &id).await?;
     if let Some(at) = run.logs_removed_at_ms {
-        return Ok((StatusCode::GONE, format!("The log of this run was removed by retention on {at}.\n")).into_response());
+        return Ok((
+            StatusCode::GONE,
+            format!("The log of this run was removed by retention on {at}.\n"),
+        )
+            .into_response());
     }
     let steps = app.web.store.call(move |s| s.steps(run.id)).await?;
-    if query.step.is_some_and(|seq| steps.iter().all(|s| s.seq != seq)) {
+    if query
+        .step
+        .is_some_and(|seq| steps.iter().all(|s| s.seq != seq))
+    {
         return Err(WebError::NotFound);
     }
-    let text = RawText::new(LogFollower::open(app.web.paths.run(&run.repo, run.id), Cursor::default()), steps, query.step);
-    let body = Body::from_stream(futures_util::stream::unfold(Some(text), |text| async move {
-        let mut text = text?;
-        let read = tokio::task::spawn_blocking(move || text.next().map(|bytes| (bytes, text))).await;
-        match read.map_err(io::Error::other).and_then(|result| result) {
-            Ok((Some(bytes), text)) => Some((Ok(bytes), Some(text))),
-            Ok((None, _)) => None,
-            Err(error) => {
-                tracing::error!("web: reading a log: {error}");
-                Some((Err(error), None))
+    let text = RawText::new(
+        LogFollower::open(app.web.paths.run(&run.repo, run.id), Cursor::default()),
+        steps,
+        query.step,
+    );
+    let body = Body::from_stream(futures_util::stream::unfold(
+        Some(text),
+        |text| async move {
+            let mut text = text?;
+            let read =
+                tokio::task::spawn_blocking(move || text.next().map(|bytes| (bytes, text))).await;
+            match read.map_err(io::Error::other).and_then(|result| result) {
+                Ok((Some(bytes), text)) => Some((Ok(bytes), Some(text))),
+                Ok((None, _)) => None,
+                Err(error) => {
+                    tracing::error!("web: reading a log: {error}");
+                    Some((Err(error), None))
+                }
             }
-        }
-    }));
+        },
+    ));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
 
@@ -231,8 +287,17 @@ impl RawText {
     fn new(follower: LogFollower, steps: Vec<StepRow>, only: Option<u32>) -> Self {
         let mut keys = keys(&steps);
         keys.retain(|key| only.is_none_or(|seq| key.seq == seq));
-        let commands = steps.into_iter().map(|s| (s.seq, format!("{} $ {}", s.job_id, s.command))).collect();
-        Self { follower, keys, commands, only, current: None }
+        let commands = steps
+            .into_iter()
+            .map(|s| (s.seq, format!("{} $ {}", s.job_id, s.command)))
+            .collect();
+        Self {
+            follower,
+            keys,
+            commands,
+            only,
+            current: None,
+        }
     }
 
     /// The next piece; none at the end.
@@ -275,11 +340,21 @@ mod tests {
     use crate::clock::Millis;
 
     fn line(stream: Stream, partial: bool, text: &str) -> LogLine {
-        LogLine { seq: Some(1), job: None, time: Millis(0), stream, partial, text: text.into() }
+        LogLine {
+            seq: Some(1),
+            job: None,
+            time: Millis(0),
+            stream,
+            partial,
+            text: text.into(),
+        }
     }
 
     fn rendered(budget: usize, lines: Vec<LogLine>) -> StepLog {
-        let mut tail = Tail { budget, ..Tail::default() };
+        let mut tail = Tail {
+            budget,
+            ..Tail::default()
+        };
         lines.into_iter().for_each(|l| tail.push(l));
         tail.render("a-1-")
     }
@@ -307,12 +382,19 @@ mod tests {
 
     #[test]
     fn a_long_log_keeps_its_end_and_its_numbers() {
-        let lines = (1..=1000).map(|n| line(Stream::Stdout, false, &format!("line {n}"))).collect();
+        let lines = (1..=1000)
+            .map(|n| line(Stream::Stdout, false, &format!("line {n}")))
+            .collect();
         let log = rendered(100, lines);
-        assert!(log.html.contains("id=\"a-1-1000\"") && log.html.contains(">1000</a>line 1000</span>"));
+        assert!(
+            log.html.contains("id=\"a-1-1000\"") && log.html.contains(">1000</a>line 1000</span>")
+        );
         assert_eq!(log.html.lines().count() as u64, 1000 - log.left_out);
         assert!(log.html.lines().count() < 12 && log.next == 1001);
         let nothing = rendered(0, vec![line(Stream::Stdout, false, "x")]);
-        assert_eq!((nothing.html.as_str(), nothing.left_out, nothing.next), ("", 1, 2));
+        assert_eq!(
+            (nothing.html.as_str(), nothing.left_out, nothing.next),
+            ("", 1, 2)
+        );
     }
 }

@@ -32,8 +32,15 @@ impl Text {
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
         self.0.push_str(name);
         for (i, (label, text)) in labels.iter().enumerate() {
-            let safe = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{}{label}=\"{safe}\"", if i == 0 { "{" } else { "," });
+            let safe = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
+            let _ = write!(
+                self.0,
+                "{}{label}=\"{safe}\"",
+                if i == 0 { "{" } else { "," }
+            );
         }
         if !labels.is_empty() {
             self.0.push('}');
@@ -49,7 +56,10 @@ impl Text {
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.family(name, "histogram", help);
         let counted = histogram.cumulative();
-        let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        let bounds = BOUNDS
+            .iter()
+            .map(ToString::to_string)
+            .chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(counted) {
             self.sample(&format!("{name}_bucket"), &[("le", &bound)], count);
         }
@@ -68,7 +78,10 @@ pub(super) async fn metrics(State(app): Shared) -> Response {
     let mut text = Text::default();
     own(&mut text, &app);
     metered(&mut text, &app.web.meter);
-    let counted = app.web.store.call(|s: &Store| Ok((s.counts()?, s.database_bytes())));
+    let counted = app
+        .web
+        .store
+        .call(|s: &Store| Ok((s.counts()?, s.database_bytes())));
     if let Ok(Ok((counts, bytes))) = tokio::time::timeout(PATIENCE, counted).await {
         runs(&mut text, &counts, app.web.clock.now());
         text.gauge("quire_database_bytes", "Size of the database.", bytes);
@@ -79,17 +92,41 @@ pub(super) async fn metrics(State(app): Shared) -> Response {
         text.0.push_str(&more.0);
     }
     text.0.push_str("# EOF\n");
-    let headers =
-        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
     (headers, text.0).into_response()
 }
 
 fn own(text: &mut Text, app: &App) {
     text.family("quire_build", "info", "Which quire this is.");
-    text.sample("quire_build_info", &[("version", env!("CARGO_PKG_VERSION")), ("revision", env!("QUIRE_COMMIT"))], 1);
-    text.gauge("quire_uptime_seconds", "Time since serve started.", app.web.health.uptime().as_secs());
-    text.gauge("quire_sse_clients", "Live streams being followed.", app.follower_count());
-    text.family("quire_part_health", "gauge", "Health of a part: 2 ok, 1 degraded, 0 down.");
+    text.sample(
+        "quire_build_info",
+        &[
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("revision", env!("QUIRE_COMMIT")),
+        ],
+        1,
+    );
+    text.gauge(
+        "quire_uptime_seconds",
+        "Time since serve started.",
+        app.web.health.uptime().as_secs(),
+    );
+    text.gauge(
+        "quire_sse_clients",
+        "Live streams being followed.",
+        app.follower_count(),
+    );
+    text.family(
+        "quire_part_health",
+        "gauge",
+        "Health of a part: 2 ok, 1 degraded, 0 down.",
+    );
     let readings = app.web.health.readings();
     for reading in &readings {
         let value = match reading.status {
@@ -97,13 +134,31 @@ fn own(text: &mut Text, app: &App) {
             Status::Degraded => 1,
             Status::Down => 0,
         };
-        text.sample("quire_part_health", &[("part", reading.part.as_str())], value);
+        text.sample(
+            "quire_part_health",
+            &[("part", reading.part.as_str())],
+            value,
+        );
     }
     for (part, name, help) in [
-        (Part::Maintenance, "quire_maintenance_problems", "Repositories that git could not pack, and things that could not be removed."),
-        (Part::Schedules, "quire_schedules_unread", "Repositories whose schedules are those of an older commit."),
+        (
+            Part::Maintenance,
+            "quire_maintenance_problems",
+            "Repositories that git could not pack, and things that could not be removed.",
+        ),
+        (
+            Part::Schedules,
+            "quire_schedules_unread",
+            "Repositories whose schedules are those of an older commit.",
+        ),
     ] {
-        if let Some(figure) = app.web.health.readings().into_iter().find(|reading| reading.part == part).and_then(|reading| reading.figure)
+        if let Some(figure) = app
+            .web
+            .health
+            .readings()
+            .into_iter()
+            .find(|reading| reading.part == part)
+            .and_then(|reading| reading.figure)
         {
             text.gauge(name, help, figure.value);
         }
@@ -112,43 +167,94 @@ fn own(text: &mut Text, app: &App) {
 
 /// What was counted since the start.
 fn metered(text: &mut Text, meter: &Meter) {
-    text.histogram("quire_run_duration_seconds", "From a run's start to its end.", &meter.run);
-    text.histogram("quire_job_duration_seconds", "From a job's start to its end.", &meter.job);
-    text.histogram("quire_run_wait_seconds", "What runs waited in the queue.", &meter.wait);
-    text.counter("quire_pushes", "Push events taken.", meter.pushes.load(Ordering::Relaxed));
-    text.counter("quire_log_bytes", "Bytes written to the logs of runs.", meter.log_bytes.load(Ordering::Relaxed));
+    text.histogram(
+        "quire_run_duration_seconds",
+        "From a run's start to its end.",
+        &meter.run,
+    );
+    text.histogram(
+        "quire_job_duration_seconds",
+        "From a job's start to its end.",
+        &meter.job,
+    );
+    text.histogram(
+        "quire_run_wait_seconds",
+        "What runs waited in the queue.",
+        &meter.wait,
+    );
+    text.counter(
+        "quire_pushes",
+        "Push events taken.",
+        meter.pushes.load(Ordering::Relaxed),
+    );
+    text.counter(
+        "quire_log_bytes",
+        "Bytes written to the logs of runs.",
+        meter.log_bytes.load(Ordering::Relaxed),
+    );
     let engine = Duration::from_micros(meter.engine_micros.load(Ordering::Relaxed));
     if !engine.is_zero() {
-        text.gauge("quire_engine_latency_seconds", "What the engine took to answer last.", engine.as_secs_f64());
+        text.gauge(
+            "quire_engine_latency_seconds",
+            "What the engine took to answer last.",
+            engine.as_secs_f64(),
+        );
     }
 }
 
 fn runs(text: &mut Text, counts: &Counts, now: crate::clock::Millis) {
-    text.family("quire_runs", "gauge", "Recorded runs by state and kind of failure.");
+    text.family(
+        "quire_runs",
+        "gauge",
+        "Recorded runs by state and kind of failure.",
+    );
     text.sample("quire_runs", &[("state", "pending")], counts.pending);
     text.sample("quire_runs", &[("state", "active")], counts.active);
     for (state, kind, count) in &counts.by_outcome {
         match kind {
-            Some(kind) => text.sample("quire_runs", &[("state", state.as_str()), ("failure_kind", kind.as_str())], count),
+            Some(kind) => text.sample(
+                "quire_runs",
+                &[("state", state.as_str()), ("failure_kind", kind.as_str())],
+                count,
+            ),
             None => text.sample("quire_runs", &[("state", state.as_str())], count),
         }
     }
     text.gauge("quire_queue_depth", "Runs that wait.", counts.pending);
     let waited = counts.oldest_pending_ms.map_or(0, |at| now.since(at));
-    text.gauge("quire_queue_oldest_wait_seconds", "How long the oldest of them has waited.", waited as f64 / 1000.0);
+    text.gauge(
+        "quire_queue_oldest_wait_seconds",
+        "How long the oldest of them has waited.",
+        waited as f64 / 1000.0,
+    );
     text.gauge("quire_events", "Recorded push events.", counts.events);
 }
 
 fn files(paths: &Paths) -> Text {
     let mut text = Text::default();
     if let Ok(free) = free_bytes(paths.data()) {
-        text.gauge("quire_disk_free_bytes", "Free space of the data volume.", free);
+        text.gauge(
+            "quire_disk_free_bytes",
+            "Free space of the data volume.",
+            free,
+        );
     }
     if let Ok(Some(status)) = init_status(&paths.status()) {
-        text.family("quire_child_restarts", "counter", "Restarts by quire init since boot.");
-        for (name, child) in [("sshd", status.children.sshd), ("serve", status.children.serve)] {
+        text.family(
+            "quire_child_restarts",
+            "counter",
+            "Restarts by quire init since boot.",
+        );
+        for (name, child) in [
+            ("sshd", status.children.sshd),
+            ("serve", status.children.serve),
+        ] {
             if let Some(child) = child {
-                text.sample("quire_child_restarts_total", &[("child", name)], child.restarts);
+                text.sample(
+                    "quire_child_restarts_total",
+                    &[("child", name)],
+                    child.restarts,
+                );
             }
         }
     }
@@ -169,7 +275,10 @@ mod tests {
         let counts = Counts {
             pending: 1,
             active: 2,
-            by_outcome: vec![(RunState::Complete, None, 3), (RunState::Failed, Some(FailureKind::Job), 4)],
+            by_outcome: vec![
+                (RunState::Complete, None, 3),
+                (RunState::Failed, Some(FailureKind::Job), 4),
+            ],
             oldest_pending_ms: Some(Millis(500)),
             events: 9,
         };

@@ -102,7 +102,10 @@ impl WebConfig {
     fn ssh_command(&self, command: &str) -> String {
         match self.ssh_port {
             22 => format!("ssh {}@{} {command}", self.ssh_user, self.ssh_host),
-            port => format!("ssh -p {port} {}@{} {command}", self.ssh_user, self.ssh_host),
+            port => format!(
+                "ssh -p {port} {}@{} {command}",
+                self.ssh_user, self.ssh_host
+            ),
         }
     }
 
@@ -158,7 +161,12 @@ type Shared = axum::extract::State<Arc<App>>;
 /// All routes.
 pub fn router(state: WebState) -> Router {
     let keys = keys::Keys::new(state.paths.clone());
-    let app = Arc::new(App { web: state, keys, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)), turn: Arc::default() });
+    let app = Arc::new(App {
+        web: state,
+        keys,
+        followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        turn: Arc::default(),
+    });
     let guarded = Router::new()
         .route("/", get(home::page))
         .route("/events", get(stream::states))

@@ -31,8 +31,17 @@ pub(super) enum Form {
 
 impl Form {
     fn of(headers: &HeaderMap) -> Self {
-        let wants = |what: &str| headers.get_all(header::ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(what)));
-        if wants("application/json") && !wants("text/html") { Self::Json } else { Self::Html }
+        let wants = |what: &str| {
+            headers
+                .get_all(header::ACCEPT)
+                .iter()
+                .any(|v| v.to_str().is_ok_and(|v| v.contains(what)))
+        };
+        if wants("application/json") && !wants("text/html") {
+            Self::Json
+        } else {
+            Self::Html
+        }
     }
 }
 
@@ -114,7 +123,9 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
         let stranger = response.extensions().get::<Viewer>().is_none();
         response = dress(&app, form, response);
         let may_sign_in = stranger && form == Form::Html && app.web.config.auth == Auth::Ssh;
-        let cookie = wanted.filter(|_| may_sign_in).and_then(|uri| next_cookie(&uri));
+        let cookie = wanted
+            .filter(|_| may_sign_in)
+            .and_then(|uri| next_cookie(&uri));
         cookie.map(|cookie| response.headers_mut().append(header::SET_COOKIE, cookie));
     }
     add_headers(response.headers_mut());
@@ -124,25 +135,44 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
 /// The words for what axum itself refuses: an address that is no UTF-8, a method that is not there.
 fn outside_of_framework(status: StatusCode) -> Option<Outside> {
     let (title, sentence) = match status {
-        StatusCode::BAD_REQUEST => ("Cannot read that", "The address or its query cannot be read."),
-        StatusCode::METHOD_NOT_ALLOWED => ("Not that way", "This address does not take that method."),
-        StatusCode::PAYLOAD_TOO_LARGE => ("Too large", "The request is larger than anything this appliance takes here."),
+        StatusCode::BAD_REQUEST => (
+            "Cannot read that",
+            "The address or its query cannot be read.",
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("Not that way", "This address does not take that method.")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            "Too large",
+            "The request is larger than anything this appliance takes here.",
+        ),
         _ => return None,
     };
-    Some(Outside { title, sentence: sentence.to_owned() })
+    Some(Outside {
+        title,
+        sentence: sentence.to_owned(),
+    })
 }
 
 /// Gives a bare error response its body.
 fn dress(app: &App, form: Form, response: Response) -> Response {
     let status = response.status();
-    let Some(outside) = response.extensions().get::<Outside>() else { return response };
+    let Some(outside) = response.extensions().get::<Outside>() else {
+        return response;
+    };
     let viewer = response.extensions().get::<Viewer>();
     let mut dressed = match form {
         Form::Json => (status, Json(json!({ "error": outside.sentence }))).into_response(),
         Form::Html => {
-            let login_command = (viewer.is_none() && app.web.config.auth == Auth::Ssh).then(|| app.web.config.login_command());
+            let login_command = (viewer.is_none() && app.web.config.auth == Auth::Ssh)
+                .then(|| app.web.config.login_command());
             let frame = Frame::new(app, viewer, outside.title);
-            let page = MessagePage { frame, title: outside.title, sentence: &outside.sentence, login_command };
+            let page = MessagePage {
+                frame,
+                title: outside.title,
+                sentence: &outside.sentence,
+                login_command,
+            };
             match page.render() {
                 Ok(text) => (status, Html(text)).into_response(),
                 Err(_) => (status, outside.sentence.clone()).into_response(),
@@ -155,10 +185,14 @@ fn dress(app: &App, form: Form, response: Response) -> Response {
     match status {
         StatusCode::UNAUTHORIZED => {
             let challenge = HeaderValue::from_static("SSH-Link realm=\"quire\"");
-            dressed.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            dressed
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
         }
         StatusCode::SERVICE_UNAVAILABLE => {
-            dressed.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            dressed
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         _ => {}
     }
@@ -178,11 +212,16 @@ fn add_headers(headers: &mut HeaderMap) {
         ("referrer-policy", "no-referrer"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
-        ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+        (
+            "permissions-policy",
+            "camera=(), geolocation=(), microphone=()",
+        ),
         ("vary", "accept, cookie"),
     ];
     for (name, value) in FIXED {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("private, no-cache"));
 }

@@ -48,7 +48,10 @@ pub(super) struct Peer {
 
 impl Peers {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, held: Arc::default() }
+        Self {
+            most,
+            held: Arc::default(),
+        }
     }
 
     /// Counts a connection; none where the address holds as many as it may.
@@ -58,14 +61,21 @@ impl Peers {
         let count = held.entry(address).or_default();
         (*count < self.most).then(|| {
             *count += 1;
-            Peer { address, peers: self.clone() }
+            Peer {
+                address,
+                peers: self.clone(),
+            }
         })
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let mut held = self.peers.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self
+            .peers
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = held.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -91,11 +101,20 @@ mod tests {
     fn each_client_is_counted_by_itself_and_forgotten() {
         let peers = Peers::new(2);
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let held = [peers.count(address("192.0.2.1")), peers.count(address("::ffff:192.0.2.1"))];
+        let held = [
+            peers.count(address("192.0.2.1")),
+            peers.count(address("::ffff:192.0.2.1")),
+        ];
         assert!(held.iter().all(Option::is_some) && peers.count(address("192.0.2.1")).is_none());
         assert!(peers.count(address("192.0.2.2")).is_some());
-        let six = [peers.count(address("2001:db8::1")), peers.count(address("2001:db8::2"))];
-        assert!(peers.count(address("2001:db8::ffff:3")).is_none() && peers.count(address("2001:db8:0:1::1")).is_some());
+        let six = [
+            peers.count(address("2001:db8::1")),
+            peers.count(address("2001:db8::2")),
+        ];
+        assert!(
+            peers.count(address("2001:db8::ffff:3")).is_none()
+                && peers.count(address("2001:db8:0:1::1")).is_some()
+        );
         drop(held);
         drop(six);
         assert!(peers.held.lock().unwrap().is_empty());

@@ -41,11 +41,24 @@ pub(super) struct Rows {
 /// belongs to it is final too where it is.
 pub(super) async fn rows(app: &App, id: RunId, wanted: Wanted) -> Result<Option<Rows>, WebError> {
     let read = move |s: &crate::store::Store| {
-        let Some(run) = s.run(id)? else { return Ok(None) };
+        let Some(run) = s.run(id)? else {
+            return Ok(None);
+        };
         let steps = s.steps_since(id, wanted.after, &wanted.also)?;
-        let artifacts = if run.artifacts_removed_at_ms.is_none() { s.artifacts(id)? } else { Vec::new() };
+        let artifacts = if run.artifacts_removed_at_ms.is_none() {
+            s.artifacts(id)?
+        } else {
+            Vec::new()
+        };
         let (jobs, kept) = (s.jobs_without_outputs(id)?, s.kept_container(id)?);
-        Ok(Some(Rows { run, jobs, steps, successor: s.successor_of(id)?, artifacts, kept }))
+        Ok(Some(Rows {
+            run,
+            jobs,
+            steps,
+            successor: s.successor_of(id)?,
+            artifacts,
+            kept,
+        }))
     };
     Ok(app.web.store.call(read).await?)
 }
@@ -53,7 +66,11 @@ pub(super) async fn rows(app: &App, id: RunId, wanted: Wanted) -> Result<Option<
 /// Finds a run by its id.
 pub(super) async fn find(app: &App, id: &str) -> Result<Run, WebError> {
     let id: RunId = id.parse().map_err(|_| WebError::NotFound)?;
-    app.web.store.call(move |s| s.run(id)).await?.ok_or(WebError::NotFound)
+    app.web
+        .store
+        .call(move |s| s.run(id))
+        .await?
+        .ok_or(WebError::NotFound)
 }
 
 /// The upper part of the page: what the run is and how it stands.
@@ -71,17 +88,25 @@ pub(super) struct Head<'a> {
 impl<'a> Head<'a> {
     pub(super) fn new(rows: &'a Rows, config: &WebConfig, now: Millis) -> Self {
         let attach = config.ssh_command(&format!("run attach {}", rows.run.id));
-        Self { run: &rows.run, successor: rows.successor, kept: rows.kept.as_ref(), attach, now }
+        Self {
+            run: &rows.run,
+            successor: rows.successor,
+            kept: rows.kept.as_ref(),
+            attach,
+            now,
+        }
     }
 
     /// The run that goes on where this one was cut off.
     fn second_try(&self) -> Option<RunId> {
-        self.successor.filter(|_| self.run.failure_kind == Some(FailureKind::Orphaned))
+        self.successor
+            .filter(|_| self.run.failure_kind == Some(FailureKind::Orphaned))
     }
 
     /// The run of a newer push that takes this one's place.
     fn replaced_by(&self) -> Option<RunId> {
-        let replaced = self.run.state == RunState::Superseded || self.run.stop_requested == Some(StopReason::Superseded);
+        let replaced = self.run.state == RunState::Superseded
+            || self.run.stop_requested == Some(StopReason::Superseded);
         self.run.superseded_by.filter(|_| replaced)
     }
 
@@ -103,7 +128,13 @@ pub(super) struct JobLine<'a> {
 impl JobLine<'_> {
     /// The jobs that it waits for; sources are not worth a word.
     fn after(&self) -> String {
-        self.job.inputs.iter().filter(|i| !i.contains('/')).map(String::as_str).collect::<Vec<_>>().join(", ")
+        self.job
+            .inputs
+            .iter()
+            .filter(|i| !i.contains('/'))
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -138,7 +169,11 @@ impl StepLine<'_> {
     }
 
     fn took(&self) -> String {
-        pieces::took(&Some(self.step.started_at_ms), &self.step.finished_at_ms, &self.now)
+        pieces::took(
+            &Some(self.step.started_at_ms),
+            &self.step.finished_at_ms,
+            &self.now,
+        )
     }
 
     pub(super) fn is_long(&self) -> bool {
@@ -179,8 +214,12 @@ pub(super) async fn page(
     form: Form,
     Path(id): Path<String>,
 ) -> Result<Response, WebError> {
-    let Ok(run) = id.parse::<RunId>() else { return shortened(&app, &id).await };
-    let rows = rows(&app, run, Wanted::default()).await?.ok_or(WebError::NotFound)?;
+    let Ok(run) = id.parse::<RunId>() else {
+        return shortened(&app, &id).await;
+    };
+    let rows = rows(&app, run, Wanted::default())
+        .await?
+        .ok_or(WebError::NotFound)?;
     if form == Form::Json {
         let jobs = app.web.store.call(move |s| s.jobs(run)).await?;
         let (run, steps) = (&rows.run, &rows.steps);
@@ -190,10 +229,23 @@ pub(super) async fn page(
     let folder = app.web.paths.run(&rows.run.repo, run);
     let steps = rows.steps.clone();
     let logs = tokio::task::spawn_blocking(move || log::read_page(folder, &steps)).await?;
-    let logs = logs.map_err(|source| WebError::Io { attempt: format!("read the log of run {run}"), source })?;
-    let title = format!("{} {} {}", title_sign(rows.run.state), rows.run.repo, rows.run.ref_name.short());
+    let logs = logs.map_err(|source| WebError::Io {
+        attempt: format!("read the log of run {run}"),
+        source,
+    })?;
+    let title = format!(
+        "{} {} {}",
+        title_sign(rows.run.state),
+        rows.run.repo,
+        rows.run.ref_name.short()
+    );
     let now = app.web.clock.now();
-    html(&view(&rows, logs, Frame::new(&app, Some(&viewer), title), Head::new(&rows, &app.web.config, now)))
+    html(&view(
+        &rows,
+        logs,
+        Frame::new(&app, Some(&viewer), title),
+        Head::new(&rows, &app.web.config, now),
+    ))
 }
 
 fn view<'a>(rows: &'a Rows, mut logs: PageLog, frame: Frame, head: Head<'a>) -> RunPage<'a> {
@@ -202,11 +254,17 @@ fn view<'a>(rows: &'a Rows, mut logs: PageLog, frame: Frame, head: Head<'a>) -> 
     let own = logs.take(RUN_SEQ);
     let mut by_job: BTreeMap<&str, Vec<StepView<'_>>> = BTreeMap::new();
     for step in &rows.steps {
-        let view = StepView { line: StepLine { step, now, over }, log: logs.take(step.seq), prefix: log::prefix(step) };
+        let view = StepView {
+            line: StepLine { step, now, over },
+            log: logs.take(step.seq),
+            prefix: log::prefix(step),
+        };
         by_job.entry(step.job_id.as_str()).or_default().push(view);
     }
-    let jobs =
-        rows.jobs.iter().map(|job| JobView { line: JobLine { job, now }, steps: by_job.remove(job.job_id.as_str()).unwrap_or_default() });
+    let jobs = rows.jobs.iter().map(|job| JobView {
+        line: JobLine { job, now },
+        steps: by_job.remove(job.job_id.as_str()).unwrap_or_default(),
+    });
     RunPage {
         frame,
         head,
@@ -215,7 +273,10 @@ fn view<'a>(rows: &'a Rows, mut logs: PageLog, frame: Frame, head: Head<'a>) -> 
         own_open: rows.steps.is_empty(),
         capped: logs.capped,
         jobs: jobs.collect(),
-        artifacts: List { run: rows.run.id, rows: rows.artifacts.clone() },
+        artifacts: List {
+            run: rows.run.id,
+            rows: rows.artifacts.clone(),
+        },
         cursor: logs.cursor,
     }
 }
@@ -230,11 +291,17 @@ async fn shortened(app: &App, prefix: &str) -> Result<Response, WebError> {
 }
 
 /// `POST /runs/<id>/cancel`.
-pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
+pub(super) async fn cancel(
+    State(app): Shared,
+    Path(id): Path<String>,
+    form: Form,
+) -> Result<Response, WebError> {
     let id = find(&app, &id).await?.id;
     let asked = app.web.store.call(move |s| s.request_cancel(id)).await?;
     if !asked {
-        return Err(WebError::Conflict("This run has ended already, so there is nothing to cancel."));
+        return Err(WebError::Conflict(
+            "This run has ended already, so there is nothing to cancel.",
+        ));
     }
     app.web.live.state_changed(id);
     app.web.queue.wake();
@@ -245,10 +312,16 @@ pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>, form: For
 }
 
 /// `POST /runs/<id>/release`: its container need not be kept any longer.
-pub(super) async fn release(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
+pub(super) async fn release(
+    State(app): Shared,
+    Path(id): Path<String>,
+    form: Form,
+) -> Result<Response, WebError> {
     let id = find(&app, &id).await?.id;
     if !app.web.store.call(move |s| s.release_container(id)).await? {
-        return Err(WebError::Conflict("No container is kept of this run any more."));
+        return Err(WebError::Conflict(
+            "No container is kept of this run any more.",
+        ));
     }
     app.web.live.state_changed(id);
     Ok(match form {
@@ -258,13 +331,30 @@ pub(super) async fn release(State(app): Shared, Path(id): Path<String>, form: Fo
 }
 
 /// `POST /runs/<id>/retry`: a new run of the same commit.
-pub(super) async fn retry(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
+pub(super) async fn retry(
+    State(app): Shared,
+    Path(id): Path<String>,
+    form: Form,
+) -> Result<Response, WebError> {
     repeat(&app, &id, form, Repeat::default()).await
 }
 
 /// `POST /runs/<id>/retry-failed`: the same for what failed of it, and what depends on that.
-pub(super) async fn retry_failed(State(app): Shared, Path(id): Path<String>, form: Form) -> Result<Response, WebError> {
-    repeat(&app, &id, form, Repeat { only_failed: true, keep: false }).await
+pub(super) async fn retry_failed(
+    State(app): Shared,
+    Path(id): Path<String>,
+    form: Form,
+) -> Result<Response, WebError> {
+    repeat(
+        &app,
+        &id,
+        form,
+        Repeat {
+            only_failed: true,
+            keep: false,
+        },
+    )
+    .await
 }
 
 async fn repeat(app: &App, id: &str, form: Form, how: Repeat) -> Result<Response, WebError> {

@@ -36,7 +36,11 @@ pub(super) struct RunList {
 
 impl RunList {
     pub(super) fn new(runs: Vec<Run>, now: Millis, with_repo: bool) -> Self {
-        Self { runs, now, with_repo }
+        Self {
+            runs,
+            now,
+            with_repo,
+        }
     }
 }
 
@@ -66,12 +70,18 @@ pub(super) struct ListQuery {
 impl ListQuery {
     /// The filter that it stands for. Empty fields, as a form sends them, are none.
     fn filter(&self) -> Result<RunFilter, WebError> {
-        fn parsed<T: std::str::FromStr<Err = E>, E: std::fmt::Display>(text: &Option<String>) -> Result<Option<T>, WebError> {
+        fn parsed<T: std::str::FromStr<Err = E>, E: std::fmt::Display>(
+            text: &Option<String>,
+        ) -> Result<Option<T>, WebError> {
             let text = text.as_deref().map(str::trim).filter(|t| !t.is_empty());
-            text.map(str::parse).transpose().map_err(|error: E| WebError::BadRequest(error.to_string()))
+            text.map(str::parse)
+                .transpose()
+                .map_err(|error: E| WebError::BadRequest(error.to_string()))
         }
         let ref_name = match self.ref_name.as_deref().map(str::trim) {
-            Some(short) if !short.is_empty() && !short.starts_with("refs/") => Some(format!("refs/heads/{short}")),
+            Some(short) if !short.is_empty() && !short.starts_with("refs/") => {
+                Some(format!("refs/heads/{short}"))
+            }
             other => other.map(str::to_owned),
         };
         Ok(RunFilter {
@@ -116,33 +126,63 @@ pub(super) async fn all(
     list(&app, &viewer, form, None, query.filter()?).await
 }
 
-async fn list(app: &App, viewer: &Viewer, form: Form, of: Option<RepoName>, mut filter: RunFilter) -> Result<Response, WebError> {
+async fn list(
+    app: &App,
+    viewer: &Viewer,
+    form: Form,
+    of: Option<RepoName>,
+    mut filter: RunFilter,
+) -> Result<Response, WebError> {
     if of.is_some() {
         filter.repo.clone_from(&of);
     }
     let asked = filter.clone();
     // One more than shown tells whether there is a next page.
-    let mut runs = app.web.store.call(move |s| s.list_runs(&RunFilter { limit: PAGE_RUNS + 1, ..asked })).await?;
+    let mut runs = app
+        .web
+        .store
+        .call(move |s| {
+            s.list_runs(&RunFilter {
+                limit: PAGE_RUNS + 1,
+                ..asked
+            })
+        })
+        .await?;
     let more = runs.len() > PAGE_RUNS as usize;
     runs.truncate(PAGE_RUNS as usize);
-    let path = of.as_ref().map_or_else(|| "/runs".to_owned(), |repo| format!("{}/-/runs", repo_path(repo)));
-    let older = runs.last().filter(|_| more).map(|run| address(&path, &filter, of.is_none(), filter.state, Some(run.id)));
+    let path = of.as_ref().map_or_else(
+        || "/runs".to_owned(),
+        |repo| format!("{}/-/runs", repo_path(repo)),
+    );
+    let older = runs
+        .last()
+        .filter(|_| more)
+        .map(|run| address(&path, &filter, of.is_none(), filter.state, Some(run.id)));
     if form == Form::Json {
         return Ok(Json(json!({ "runs": runs, "next": older })).into_response());
     }
-    let states = std::iter::once(None).chain(RunState::ALL.iter().copied().map(Some)).map(|state| StateLink {
-        word: state.map_or("all", RunState::as_str),
-        href: address(&path, &filter, of.is_none(), state, None),
-        current: filter.state == state,
-    });
-    let title = of.as_ref().map_or_else(|| "Runs".to_owned(), |repo| format!("Runs of {repo}"));
+    let states = std::iter::once(None)
+        .chain(RunState::ALL.iter().copied().map(Some))
+        .map(|state| StateLink {
+            word: state.map_or("all", RunState::as_str),
+            href: address(&path, &filter, of.is_none(), state, None),
+            current: filter.state == state,
+        });
+    let title = of
+        .as_ref()
+        .map_or_else(|| "Runs".to_owned(), |repo| format!("Runs of {repo}"));
     let page = RunsPage {
         frame: Frame::new(app, Some(viewer), title),
         list: RunList::new(runs, app.web.clock.now(), of.is_none()),
-        ref_value: filter.ref_name.as_ref().map_or_else(String::new, |r| r.branch().unwrap_or(r.as_str()).to_owned()),
+        ref_value: filter
+            .ref_name
+            .as_ref()
+            .map_or_else(String::new, |r| r.branch().unwrap_or(r.as_str()).to_owned()),
         state_value: filter.state.map_or("", RunState::as_str),
         states: states.collect(),
-        newest: filter.before.map(|_| address(&path, &filter, of.is_none(), filter.state, None)),
+        newest: filter
+            .before
+            .map(|_| address(&path, &filter, of.is_none(), filter.state, None)),
         repo: of.map(|repo| (repo.clone(), repo_path(&repo))),
         path,
         older,
@@ -151,15 +191,35 @@ async fn list(app: &App, viewer: &Viewer, form: Form, of: Option<RepoName>, mut 
 }
 
 /// The address of a list: `path` and what it is narrowed by.
-fn address(path: &str, filter: &RunFilter, with_repo: bool, state: Option<RunState>, before: Option<RunId>) -> String {
+fn address(
+    path: &str,
+    filter: &RunFilter,
+    with_repo: bool,
+    state: Option<RunState>,
+    before: Option<RunId>,
+) -> String {
     let parts = [
-        ("repo", filter.repo.as_ref().filter(|_| with_repo).map(ToString::to_string)),
+        (
+            "repo",
+            filter
+                .repo
+                .as_ref()
+                .filter(|_| with_repo)
+                .map(ToString::to_string),
+        ),
         ("ref", filter.ref_name.as_ref().map(ToString::to_string)),
         ("state", state.map(|s| s.as_str().to_owned())),
         ("before", before.map(|id| id.to_string())),
     ];
-    let query: Vec<String> = parts.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(&value?)))).collect();
-    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+    let query: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", encoded(&value?))))
+        .collect();
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", query.join("&"))
+    }
 }
 
 #[derive(Template)]
@@ -181,19 +241,29 @@ pub(super) async fn of_repository(
 ) -> Result<Response, WebError> {
     let uri = request.uri();
     let path = uri.path().strip_prefix(REPO_PREFIX).unwrap_or(uri.path());
-    let (name, wants_runs) = path.strip_suffix("/-/runs").map_or((path, false), |name| (name, true));
+    let (name, wants_runs) = path
+        .strip_suffix("/-/runs")
+        .map_or((path, false), |name| (name, true));
     let repo: RepoName = name.parse().map_err(|_| WebError::NotFound)?;
     let asked = repo;
     let repo = current(&app, &asked).await?;
     if !exists(&app, &repo).await? {
         return Err(WebError::NotFound);
     }
-    let canonical = if wants_runs { format!("{}/-/runs", repo_path(&repo)) } else { repo_path(&repo) };
+    let canonical = if wants_runs {
+        format!("{}/-/runs", repo_path(&repo))
+    } else {
+        repo_path(&repo)
+    };
     if uri.path() != canonical {
         let query = uri.query().map_or_else(String::new, |q| format!("?{q}"));
         let target = format!("{canonical}{query}");
         // Somebody may take a former name: no browser is to remember where it leads.
-        let redirect = if repo == asked { Redirect::permanent(&target) } else { Redirect::temporary(&target) };
+        let redirect = if repo == asked {
+            Redirect::permanent(&target)
+        } else {
+            Redirect::temporary(&target)
+        };
         return Ok(redirect.into_response());
     }
     if wants_runs {
@@ -203,7 +273,8 @@ pub(super) async fn of_repository(
 }
 
 fn query(uri: &Uri) -> Result<ListQuery, WebError> {
-    let Query(query) = Query::try_from_uri(uri).map_err(|_| WebError::BadRequest("the query cannot be read".to_owned()))?;
+    let Query(query) = Query::try_from_uri(uri)
+        .map_err(|_| WebError::BadRequest("the query cannot be read".to_owned()))?;
     Ok(query)
 }
 
@@ -218,12 +289,23 @@ async fn exists(app: &Arc<App>, repo: &RepoName) -> Result<bool, WebError> {
     Ok(tokio::task::spawn_blocking(move || path.is_dir()).await?)
 }
 
-async fn repository(app: &App, viewer: &Viewer, form: Form, repo: RepoName) -> Result<Response, WebError> {
-    let filter = RunFilter { repo: Some(repo.clone()), limit: REPO_RUNS, ..RunFilter::default() };
+async fn repository(
+    app: &App,
+    viewer: &Viewer,
+    form: Form,
+    repo: RepoName,
+) -> Result<Response, WebError> {
+    let filter = RunFilter {
+        repo: Some(repo.clone()),
+        limit: REPO_RUNS,
+        ..RunFilter::default()
+    };
     let runs = app.web.store.call(move |s| s.list_runs(&filter)).await?;
     let clone_url = app.web.config.clone_url(&repo);
     if form == Form::Json {
-        return Ok(Json(json!({ "repo": repo, "clone_url": clone_url, "runs": runs })).into_response());
+        return Ok(
+            Json(json!({ "repo": repo, "clone_url": clone_url, "runs": runs })).into_response(),
+        );
     }
     html(&RepoPage {
         frame: Frame::new(app, Some(viewer), repo.as_str()),
@@ -246,8 +328,13 @@ mod tests {
     fn a_query_is_parsed_or_refused() {
         let filter = asked("ref=main&state=failed&repo=&before=").unwrap();
         assert_eq!(filter.ref_name.unwrap().as_str(), "refs/heads/main");
-        assert_eq!((filter.state, filter.repo, filter.before), (Some(RunState::Failed), None, None));
-        assert!(asked("").unwrap().ref_name.is_none() && asked("ref=+").unwrap().ref_name.is_none());
+        assert_eq!(
+            (filter.state, filter.repo, filter.before),
+            (Some(RunState::Failed), None, None)
+        );
+        assert!(
+            asked("").unwrap().ref_name.is_none() && asked("ref=+").unwrap().ref_name.is_none()
+        );
         for bad in ["state=done", "ref=a..b", "repo=../x", "before=1"] {
             assert!(matches!(asked(bad), Err(WebError::BadRequest(_))), "{bad}");
         }
@@ -256,7 +343,13 @@ mod tests {
     #[test]
     fn an_address_carries_the_filter() {
         let filter = asked("ref=a%26b&repo=work/x").unwrap();
-        assert_eq!(address("/runs", &filter, true, Some(RunState::Active), None), "/runs?repo=work/x&ref=refs/heads/a%26b&state=active");
-        assert_eq!(address("/x/-/runs", &RunFilter::default(), false, None, None), "/x/-/runs");
+        assert_eq!(
+            address("/runs", &filter, true, Some(RunState::Active), None),
+            "/runs?repo=work/x&ref=refs/heads/a%26b&state=active"
+        );
+        assert_eq!(
+            address("/x/-/runs", &RunFilter::default(), false, None, None),
+            "/x/-/runs"
+        );
     }
 }

@@ -73,7 +73,12 @@ impl Default for Limits {
 pub(super) struct Shutdown(pub(super) CancellationToken);
 
 /// Serves until `shutdown`: then live streams end at once, and other answers within the grace.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken, limits: Limits) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: CancellationToken,
+    limits: Limits,
+) -> io::Result<()> {
     let router = router.layer(Extension(Shutdown(shutdown.clone())));
     let places = Places::new(&limits);
     let connections = GracefulShutdown::new();
@@ -102,17 +107,28 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             let answer = hyper::service::Service::call(&service, request);
             async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
-        let (builder, watcher, shutdown, write_time) = (builder.clone(), connections.watcher(), shutdown.clone(), limits.write_time);
+        let (builder, watcher, shutdown, write_time) = (
+            builder.clone(),
+            connections.watcher(),
+            shutdown.clone(),
+            limits.write_time,
+        );
         tokio::spawn(async move {
-            let Some(_place) = shutdown.run_until_cancelled(turn.place()).await else { return };
-            let connection = builder.serve_connection(TokioIo::new(Impatient::new(stream, write_time)), service);
+            let Some(_place) = shutdown.run_until_cancelled(turn.place()).await else {
+                return;
+            };
+            let connection =
+                builder.serve_connection(TokioIo::new(Impatient::new(stream, write_time)), service);
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!("web: connection: {error}");
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits.grace, connections.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits.grace, connections.shutdown())
+        .await
+        .is_err()
+    {
         tracing::debug!("web: connections were cut at the end of the grace");
     }
     Ok(())
@@ -139,7 +155,11 @@ struct Turn {
 }
 
 /// What a connection holds while it is served.
-type Place = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>, Option<Peer>);
+type Place = (
+    Option<OwnedSemaphorePermit>,
+    Option<OwnedSemaphorePermit>,
+    Option<Peer>,
+);
 
 impl Places {
     fn new(limits: &Limits) -> Self {
@@ -155,10 +175,25 @@ impl Places {
     /// Lets a connection in, or not.
     fn turn(&self, address: IpAddr) -> Option<Turn> {
         let is_full = self.served.available_permits() == 0;
-        let reserved = (is_full && address.to_canonical().is_loopback()).then(|| self.reserved.clone().try_acquire_owned().ok()).flatten();
-        let peer = if self.uncounted.holds(address) { None } else { Some(self.peers.count(address)?) };
-        let held = if reserved.is_some() { None } else { Some(self.held.clone().try_acquire_owned().ok()?) };
-        Some(Turn { served: self.served.clone(), reserved, held, peer })
+        let reserved = (is_full && address.to_canonical().is_loopback())
+            .then(|| self.reserved.clone().try_acquire_owned().ok())
+            .flatten();
+        let peer = if self.uncounted.holds(address) {
+            None
+        } else {
+            Some(self.peers.count(address)?)
+        };
+        let held = if reserved.is_some() {
+            None
+        } else {
+            Some(self.held.clone().try_acquire_owned().ok()?)
+        };
+        Some(Turn {
+            served: self.served.clone(),
+            reserved,
+            held,
+            peer,
+        })
     }
 }
 
@@ -196,11 +231,20 @@ struct Impatient {
 
 impl Impatient {
     fn new(stream: TcpStream, limit: Duration) -> Self {
-        Self { stream, limit, deadline: Box::pin(sleep(limit)), waiting: false }
+        Self {
+            stream,
+            limit,
+            deadline: Box::pin(sleep(limit)),
+            waiting: false,
+        }
     }
 
     /// Passes a finished write on, or starts and checks the clock of one that waits.
-    fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn bounded<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.waiting = false;
             return written;
@@ -215,18 +259,30 @@ impl Impatient {
 }
 
 impl AsyncRead for Impatient {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         pin!(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Impatient {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = pin!(&mut self.stream).poll_write(cx, bytes);
         self.bounded(cx, written)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = pin!(&mut self.stream).poll_write_vectored(cx, slices);
         self.bounded(cx, written)
     }

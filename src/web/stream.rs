@@ -72,10 +72,27 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn new(app: &App, wake: watch::Receiver<u64>, shutdown: Option<Extension<Shutdown>>, pace: Duration) -> Result<Self, WebError> {
-        let place = app.followers.clone().try_acquire_owned().map_err(|_| WebError::TooManyFollowers)?;
+    fn new(
+        app: &App,
+        wake: watch::Receiver<u64>,
+        shutdown: Option<Extension<Shutdown>>,
+        pace: Duration,
+    ) -> Result<Self, WebError> {
+        let place = app
+            .followers
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| WebError::TooManyFollowers)?;
         let shutdown = shutdown.map(|Extension(s)| s).unwrap_or_default();
-        Ok(Self { wake, shutdown, until: Instant::now() + LIFETIME, pace, looked: None, woken: true, _place: place })
+        Ok(Self {
+            wake,
+            shutdown,
+            until: Instant::now() + LIFETIME,
+            pace,
+            looked: None,
+            woken: true,
+            _place: place,
+        })
     }
 
     /// Until there may be news, but no longer than to `at_the_latest`; at once where that has passed. False: the stream has to end.
@@ -87,7 +104,9 @@ impl Waiter {
                 let tick = Instant::now() + TICK;
                 // A closed channel cannot be: the hub outlives the server. Then the tick still comes.
                 let latest = at_the_latest.map_or(tick, |at| at.min(tick));
-                self.woken = tokio::time::timeout_at(latest, self.wake.changed()).await.is_ok();
+                self.woken = tokio::time::timeout_at(latest, self.wake.changed())
+                    .await
+                    .is_ok();
             }
             if let Some(looked) = self.looked {
                 tokio::time::sleep_until(looked + self.pace).await;
@@ -109,10 +128,18 @@ fn answer<S>(stream: S) -> Response
 where
     S: futures_util::Stream<Item = Result<Event, Infallible>> + Send + 'static,
 {
-    let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(TICK)).into_response();
+    let mut response = Sse::new(stream)
+        .keep_alive(KeepAlive::new().interval(TICK))
+        .into_response();
     // A proxy must pass each event on as it comes.
-    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
-    response.headers_mut().insert("cache-control", axum::http::HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(
+        "x-accel-buffering",
+        axum::http::HeaderValue::from_static("no"),
+    );
+    response.headers_mut().insert(
+        "cache-control",
+        axum::http::HeaderValue::from_static("no-store"),
+    );
     response
 }
 
@@ -123,16 +150,22 @@ pub(super) async fn states(
     shutdown: Option<Extension<Shutdown>>,
 ) -> Result<Response, WebError> {
     let waiter = Waiter::new(&app, app.web.live.watch_states(), shutdown, LIST_PACE)?;
-    Ok(answer(futures_util::stream::unfold((waiter, app, viewer), |(mut waiter, app, viewer)| async move {
-        loop {
-            if !waiter.wait(None).await || !viewer.is_welcome(&app).unwrap_or(false) {
-                return None;
+    Ok(answer(futures_util::stream::unfold(
+        (waiter, app, viewer),
+        |(mut waiter, app, viewer)| async move {
+            loop {
+                if !waiter.wait(None).await || !viewer.is_welcome(&app).unwrap_or(false) {
+                    return None;
+                }
+                if waiter.woken {
+                    return Some((
+                        Ok(Event::default().event("changed").data("{}")),
+                        (waiter, app, viewer),
+                    ));
+                }
             }
-            if waiter.woken {
-                return Some((Ok(Event::default().event("changed").data("{}")), (waiter, app, viewer)));
-            }
-        }
-    })))
+        },
+    )))
 }
 
 /// What the stream of a run may be asked for.
@@ -152,10 +185,17 @@ pub(super) async fn run(
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
     let run = find(&app, &id).await?;
-    let place = headers.get("last-event-id").and_then(|v| v.to_str().ok()).map(str::to_owned).or(query.after).unwrap_or_default();
+    let place = headers
+        .get("last-event-id")
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned)
+        .or(query.after)
+        .unwrap_or_default();
     let cursor: Cursor = match place.as_str() {
         "" => Cursor::default(),
-        text => text.parse().map_err(|_| WebError::BadRequest("that is no place in this log".to_owned()))?,
+        text => text
+            .parse()
+            .map_err(|_| WebError::BadRequest("that is no place in this log".to_owned()))?,
     };
     let waiter = Waiter::new(&app, app.web.live.watch_run(run.id), shutdown, RUN_PACE)?;
     let follower = LogFollower::open(app.web.paths.run(&run.repo, run.id), cursor);
@@ -164,7 +204,10 @@ pub(super) async fn run(
         viewer,
         id: run.id,
         waiter,
-        log: Some(Log { follower, unread: Vec::new() }),
+        log: Some(Log {
+            follower,
+            unread: Vec::new(),
+        }),
         changes: Changes::default(),
         rows_read: None,
         styles: HashMap::new(),
@@ -173,10 +216,13 @@ pub(super) async fn run(
         is_final: false,
         over: false,
     };
-    Ok(answer(futures_util::stream::unfold(follow, |mut follow| async move {
-        let event = follow.next().await?;
-        Some((Ok(event), follow))
-    })))
+    Ok(answer(futures_util::stream::unfold(
+        follow,
+        |mut follow| async move {
+            let event = follow.next().await?;
+            Some((Ok(event), follow))
+        },
+    )))
 }
 
 /// The log of a run, as far as it has been read.
@@ -189,8 +235,14 @@ struct Log {
 impl Log {
     /// Takes in what the rows say of steps.
     fn note(&mut self, steps: &[StepRow]) {
-        for step in steps.iter().filter(|step| !self.follower.cursor().is_read(step.seq)) {
-            match self.unread.binary_search_by_key(&step.seq, |known| known.seq) {
+        for step in steps
+            .iter()
+            .filter(|step| !self.follower.cursor().is_read(step.seq))
+        {
+            match self
+                .unread
+                .binary_search_by_key(&step.seq, |known| known.seq)
+            {
                 Ok(at) => self.unread[at] = key(step),
                 Err(at) => self.unread.insert(at, key(step)),
             }
@@ -264,7 +316,10 @@ impl Follow {
     }
 
     async fn look_in_turn(&mut self) -> Result<(), WebError> {
-        let rows_due = self.rows_read.map(|at| at + ROWS_PACE).filter(|due| *due > Instant::now());
+        let rows_due = self
+            .rows_read
+            .map(|at| at + ROWS_PACE)
+            .filter(|due| *due > Instant::now());
         if rows_due.is_none() && !self.read_rows().await? {
             self.over = true;
             return Ok(());
@@ -277,7 +332,8 @@ impl Follow {
             let event = self.lines(&batch);
             self.ready.push_back(event);
         } else if self.is_final {
-            self.ready.push_back(Event::default().event("end").data("{}"));
+            self.ready
+                .push_back(Event::default().event("end").data("{}"));
             self.over = true;
         }
         Ok(())
@@ -286,27 +342,39 @@ impl Follow {
     /// Reads the rows and tells what is new in them; false when the run is gone.
     async fn read_rows(&mut self) -> Result<bool, WebError> {
         self.rows_read = Some(Instant::now());
-        let Some(rows) = rows(&self.app, self.id, self.changes.wanted()).await? else { return Ok(false) };
-        if let Some(news) = self.changes.since(&rows, &self.app.web.config, self.app.web.clock.now())? {
-            self.ready.push_back(Event::default().event("state").data(news.to_string()));
+        let Some(rows) = rows(&self.app, self.id, self.changes.wanted()).await? else {
+            return Ok(false);
+        };
+        if let Some(news) =
+            self.changes
+                .since(&rows, &self.app.web.config, self.app.web.clock.now())?
+        {
+            self.ready
+                .push_back(Event::default().event("state").data(news.to_string()));
         }
         self.is_final = rows.run.state.is_final();
         if let Some(log) = &mut self.log {
-            log.follower.lies_in(self.app.web.paths.run(&rows.run.repo, self.id));
+            log.follower
+                .lies_in(self.app.web.paths.run(&rows.run.repo, self.id));
             log.note(&rows.steps);
         }
         Ok(true)
     }
 
     async fn read_log(&mut self) -> Result<Batch, WebError> {
-        let Some(mut log) = self.log.take() else { return Ok(Batch::default()) };
+        let Some(mut log) = self.log.take() else {
+            return Ok(Batch::default());
+        };
         let (log, batch) = tokio::task::spawn_blocking(move || {
             let batch = log.poll();
             (log, batch)
         })
         .await?;
         self.log = Some(log);
-        batch.map_err(|source| WebError::Io { attempt: format!("read the log of run {}", self.id), source })
+        batch.map_err(|source| WebError::Io {
+            attempt: format!("read the log of run {}", self.id),
+            source,
+        })
     }
 
     fn lines(&mut self, batch: &Batch) -> Event {
@@ -316,12 +384,27 @@ impl Follow {
             .map(|line| {
                 let seq = line.seq.unwrap_or(RUN_SEQ);
                 let rendered = render(&line.text, self.styles.entry(seq).or_default());
-                let flags = [line.stream == Stream::Stderr, line.partial, rendered.restarts, is_cap_notice(line)];
-                let flags = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
+                let flags = [
+                    line.stream == Stream::Stderr,
+                    line.partial,
+                    rendered.restarts,
+                    is_cap_notice(line),
+                ];
+                let flags = flags
+                    .iter()
+                    .rev()
+                    .fold(0, |bits, flag| bits << 1 | u8::from(*flag));
                 json!([seq, flags, rendered.html])
             })
             .collect();
-        let place = self.log.as_ref().map(|log| log.follower.cursor().to_string()).unwrap_or_default();
-        Event::default().event("log").id(place).data(Value::from(lines).to_string())
+        let place = self
+            .log
+            .as_ref()
+            .map(|log| log.follower.cursor().to_string())
+            .unwrap_or_default();
+        Event::default()
+            .event("log")
+            .id(place)
+            .data(Value::from(lines).to_string())
     }
 }

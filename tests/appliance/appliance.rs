@@ -34,7 +34,11 @@ pub(crate) struct Answer {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn root() -> &'static Path {
@@ -45,7 +49,11 @@ impl Appliance {
     /// Prepares one; [`Appliance::up`] starts it.
     pub(crate) fn prepare() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("quire-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "quire-test-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         let (ssh_port, http_port) = (free_port(), free_port());
         let environment = [
             ("QUIRE_IMAGE", image()),
@@ -55,9 +63,19 @@ impl Appliance {
             ("QUIRE_SSH_PORT", ssh_port.to_string()),
             ("QUIRE_HTTP_PORT", http_port.to_string()),
         ];
-        let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let environment = environment
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
         let folder = tempfile::tempdir().unwrap();
-        Self { name, folder, environment, compose_files: vec![root().join("compose.yaml")], ssh_port, http_port }
+        Self {
+            name,
+            folder,
+            environment,
+            compose_files: vec![root().join("compose.yaml")],
+            ssh_port,
+            http_port,
+        }
     }
 
     /// One that is healthy and lets the returned client in.
@@ -77,14 +95,20 @@ impl Appliance {
 
     /// Adds to the service's definition, in YAML, indented as below `quire:`.
     pub(crate) fn add_to_service(&mut self, yaml: &str) {
-        let file = self.folder.path().join(format!("override-{}.yaml", self.compose_files.len()));
+        let file = self
+            .folder
+            .path()
+            .join(format!("override-{}.yaml", self.compose_files.len()));
         std::fs::write(&file, format!("services:\n  quire:\n{yaml}\n")).unwrap();
         self.compose_files.push(file);
     }
 
     /// Compose on this project, whichever Compose there is.
     pub(crate) fn compose(&self, arguments: &[&str]) -> Command {
-        let mut command = if run(Command::new("docker").args(["compose", "version"])).status.success() {
+        let mut command = if run(Command::new("docker").args(["compose", "version"]))
+            .status
+            .success()
+        {
             let mut command = Command::new("docker");
             command.arg("compose");
             command
@@ -94,7 +118,10 @@ impl Appliance {
         for file in &self.compose_files {
             command.arg("-f").arg(file);
         }
-        command.args(["-p", &self.name]).args(arguments).current_dir(root());
+        command
+            .args(["-p", &self.name])
+            .args(arguments)
+            .current_dir(root());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -107,14 +134,29 @@ impl Appliance {
 
     /// Waits until the image's own check says healthy.
     pub(crate) fn wait_healthy(&self) {
-        let healthy = || (self.inspect("{{.State.Status}} {{.State.Health.Status}}") == "running healthy").then_some(());
-        wait_for("the appliance to be healthy", PATIENCE, healthy, || self.log());
+        let healthy = || {
+            (self.inspect("{{.State.Status}} {{.State.Health.Status}}") == "running healthy")
+                .then_some(())
+        };
+        wait_for("the appliance to be healthy", PATIENCE, healthy, || {
+            self.log()
+        });
     }
 
     /// Its container's id.
     pub(crate) fn container(&self) -> String {
-        let id = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &format!("label=com.docker.compose.project={}", self.name)]);
-        assert!(!id.is_empty() && !id.contains('\n'), "one container was expected: {id:?}");
+        let id = docker(&[
+            "ps",
+            "--all",
+            "--quiet",
+            "--no-trunc",
+            "--filter",
+            &format!("label=com.docker.compose.project={}", self.name),
+        ]);
+        assert!(
+            !id.is_empty() && !id.contains('\n'),
+            "one container was expected: {id:?}"
+        );
         id
     }
 
@@ -151,15 +193,30 @@ impl Appliance {
             let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
             stream.set_read_timeout(Some(PATIENCE))?;
             let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-            write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\n{headers}\r\n", self.http_port)?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\n{headers}\r\n",
+                self.http_port
+            )?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
             Ok(text(&answer))
         };
-        let answer = exchange().unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.log()));
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("GET {path} answered {answer:?}"));
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("GET {path} answered {head:?}"));
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        let answer =
+            exchange().unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.log()));
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("GET {path} answered {answer:?}"));
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or_else(|| panic!("GET {path} answered {head:?}"));
+        Answer {
+            status,
+            head: head.to_ascii_lowercase(),
+            body: body.to_owned(),
+        }
     }
 }
 
@@ -167,11 +224,20 @@ impl Drop for Appliance {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let output = run(&mut self.compose(&["logs", "--no-color", "--tail", "200"]));
-            eprintln!("--- log of {}\n{}{}", self.name, text(&output.stdout), text(&output.stderr));
+            eprintln!(
+                "--- log of {}\n{}{}",
+                self.name,
+                text(&output.stdout),
+                text(&output.stderr)
+            );
         }
         let output = run(&mut self.compose(&["down", "--volumes", "--timeout", "10"]));
         if !output.status.success() {
-            eprintln!("{} could not be removed: {}", self.name, text(&output.stderr));
+            eprintln!(
+                "{} could not be removed: {}",
+                self.name,
+                text(&output.stderr)
+            );
         }
     }
 }

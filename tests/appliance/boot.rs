@@ -14,7 +14,10 @@ fn without_a_key_it_is_healthy_and_says_how_to_add_one() {
     let health = appliance.get("/healthz", &["Accept: application/json"]);
     assert_eq!(health.status, 200, "{health:?}");
     let body: Value = serde_json::from_str(&health.body).unwrap();
-    assert!(matches!(body["status"].as_str(), Some("ok" | "degraded")), "{body}");
+    assert!(
+        matches!(body["status"].as_str(), Some("ok" | "degraded")),
+        "{body}"
+    );
     assert!(body["version"].is_string(), "{body}");
     let told = || appliance.log().contains("authorized_keys").then_some(());
     wait_for("how to add a key", PATIENCE, told, || appliance.log());
@@ -41,12 +44,36 @@ X
 printf '%s %s %s\n' "${p#/proc/}" "$uid" "$(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)"; done"#;
     let processes = appliance.exec(&["sh", "-c", script]);
     let of = |start: &str| {
-        processes.lines().find(|line| line.split_once(' ').is_some_and(|(_, rest)| rest.starts_with(start))).map(str::to_owned)
+        processes
+            .lines()
+            .find(|line| {
+                line.split_once(' ')
+                    .is_some_and(|(_, rest)| rest.starts_with(start))
+            })
+            .map(str::to_owned)
     };
-    assert!(processes.lines().any(|line| line.starts_with("1 0 /usr/local/bin/quire init")), "{processes}");
-    assert!(processes.lines().any(|line| line.contains("quire serve") && line.split(' ').nth(1) == Some("1000")), "{processes}");
-    assert!(of("0 sshd").or_else(|| of("0 /usr/sbin/sshd")).is_some(), "{processes}");
-    assert!(!processes.lines().any(|line| line.contains("quire serve") && line.split(' ').nth(1) == Some("0")), "{processes}");
+    assert!(
+        processes
+            .lines()
+            .any(|line| line.starts_with("1 0 /usr/local/bin/quire init")),
+        "{processes}"
+    );
+    assert!(
+        processes
+            .lines()
+            .any(|line| line.contains("quire serve") && line.split(' ').nth(1) == Some("1000")),
+        "{processes}"
+    );
+    assert!(
+        of("0 sshd").or_else(|| of("0 /usr/sbin/sshd")).is_some(),
+        "{processes}"
+    );
+    assert!(
+        !processes
+            .lines()
+            .any(|line| line.contains("quire serve") && line.split(' ').nth(1) == Some("0")),
+        "{processes}"
+    );
 }
 
 #[test]
@@ -55,7 +82,12 @@ fn stopping_it_idle_is_no_kill_and_exits_0() {
     appliance.up();
     let container = appliance.container();
     must(&mut appliance.compose(&["stop", "--timeout", "30"]));
-    let ended = docker(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}", &container]);
+    let ended = docker(&[
+        "inspect",
+        "--format",
+        "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}",
+        &container,
+    ]);
     assert_eq!(ended, "exited 0 false", "{}", appliance.log());
 }
 
@@ -76,13 +108,16 @@ fn down_and_up_again_keeps_host_keys_and_state() {
 fn a_child_that_is_killed_runs_again_and_the_other_does_not_notice() {
     let (appliance, client) = Appliance::with_client();
     let pid = |name: &str| {
-        let status: Value = serde_json::from_str(&appliance.exec(&["cat", "/run/quire/status.json"])).unwrap();
+        let status: Value =
+            serde_json::from_str(&appliance.exec(&["cat", "/run/quire/status.json"])).unwrap();
         status["children"][name]["pid"].as_i64()
     };
     let (serve, sshd) = (pid("serve").expect("serve runs"), pid("sshd"));
     appliance.exec(&["sh", "-c", &format!("kill -9 {serve}")]);
     let again = || pid("serve").filter(|pid| *pid != serve);
-    wait_for("serve to run again", Duration::from_secs(20), again, || appliance.log());
+    wait_for("serve to run again", Duration::from_secs(20), again, || {
+        appliance.log()
+    });
     assert_eq!(pid("sshd"), sshd);
     client.ssh_ok(&["repo", "list"]);
 }

@@ -14,7 +14,10 @@ fn a_person_signs_in_and_watches_a_run_grow() {
         return;
     }
     let (appliance, client) = Appliance::with_client();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let browser = Browser::start().await;
         let page = &browser.client;
@@ -22,12 +25,29 @@ fn a_person_signs_in_and_watches_a_run_grow() {
         page.goto(&appliance.url()).await.unwrap();
         browser.look_at_all("home-stranger").await;
         // That a stranger is told 401 is a complaint of the browser's own, and the only one.
-        assert!(browser.complaints().await.iter().all(|said| said.contains("401")), "a stranger's page");
+        assert!(
+            browser
+                .complaints()
+                .await
+                .iter()
+                .all(|said| said.contains("401")),
+            "a stranger's page"
+        );
 
-        let link = client.ssh_ok(&["login"]).lines().find(|line| line.starts_with("http")).expect("a link").to_owned();
+        let link = client
+            .ssh_ok(&["login"])
+            .lines()
+            .find(|line| line.starts_with("http"))
+            .expect("a link")
+            .to_owned();
         page.goto(&link).await.unwrap();
         browser.look_at_all("login").await;
-        page.find(Locator::Css("form button")).await.unwrap().click().await.unwrap();
+        page.find(Locator::Css("form button"))
+            .await
+            .unwrap()
+            .click()
+            .await
+            .unwrap();
         page.goto(&appliance.url()).await.unwrap();
 
         push_pipeline(&client, "watched", &ticking(40));
@@ -35,21 +55,32 @@ fn a_person_signs_in_and_watches_a_run_grow() {
         browser.until_visible("watched").await;
         browser.look_at_all("home").await;
 
-        page.goto(&format!("{}/runs/{}", appliance.url(), run.id)).await.unwrap();
+        page.goto(&format!("{}/runs/{}", appliance.url(), run.id))
+            .await
+            .unwrap();
         browser.script("window.loadedOnce = true").await;
         browser.until_visible("tick 2").await;
         assert!(
-            browser.script("return !document.body.innerText.includes('tick 40')").await == Value::Bool(true),
+            browser
+                .script("return !document.body.innerText.includes('tick 40')")
+                .await
+                == Value::Bool(true),
             "the page is there before the run ends"
         );
         browser.look_at_all("run-active").await;
         browser.until_visible("tick 40").await;
         browser.until_visible("complete").await;
         let same = browser.script("return window.loadedOnce === true").await;
-        assert_eq!(same, Value::Bool(true), "the page moved by itself, without being loaded again");
+        assert_eq!(
+            same,
+            Value::Bool(true),
+            "the page moved by itself, without being loaded again"
+        );
         browser.look_at_all("run-complete").await;
 
-        page.goto(&format!("{}/runs", appliance.url())).await.unwrap();
+        page.goto(&format!("{}/runs", appliance.url()))
+            .await
+            .unwrap();
         browser.look_at_all("runs").await;
         assert_eq!(browser.complaints().await, [""; 0]);
         browser.close().await;

@@ -39,13 +39,24 @@ impl Client {
         let folder = appliance.folder.path().join(name);
         fs::create_dir(&folder).unwrap();
         let key = folder.join("key");
-        must(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&key));
-        Self { folder, key, port: appliance.ssh_port() }
+        must(
+            Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+                .arg(&key),
+        );
+        Self {
+            folder,
+            key,
+            port: appliance.ssh_port(),
+        }
     }
 
     /// The public half, one line.
     pub(crate) fn public_key(&self) -> String {
-        fs::read_to_string(self.key.with_extension("pub")).unwrap().trim().to_owned()
+        fs::read_to_string(self.key.with_extension("pub"))
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 
     fn ssh_words(&self) -> Vec<String> {
@@ -58,8 +69,18 @@ impl Client {
             "LogLevel=ERROR".to_owned(),
             "ConnectTimeout=20".to_owned(),
         ];
-        let mut words = vec!["ssh".to_owned(), "-F".to_owned(), "none".to_owned(), "-i".to_owned(), self.key.display().to_string()];
-        words.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option]));
+        let mut words = vec![
+            "ssh".to_owned(),
+            "-F".to_owned(),
+            "none".to_owned(),
+            "-i".to_owned(),
+            self.key.display().to_string(),
+        ];
+        words.extend(
+            options
+                .into_iter()
+                .flat_map(|option| ["-o".to_owned(), option]),
+        );
         words
     }
 
@@ -72,7 +93,10 @@ impl Client {
     pub(crate) fn ssh_command_as(&self, user: &str, arguments: &[&str]) -> Command {
         let words = self.ssh_words();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["-p", &self.port.to_string(), &format!("{user}@127.0.0.1")]).args(arguments);
+        command
+            .args(&words[1..])
+            .args(["-p", &self.port.to_string(), &format!("{user}@127.0.0.1")])
+            .args(arguments);
         command
     }
 
@@ -95,11 +119,20 @@ impl Client {
     pub(crate) fn git(&self, folder: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
         command.current_dir(folder).args(arguments).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &self.folder);
-        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
-        command.env("GIT_SSH_COMMAND", self.ssh_words().join(" ")).env("GIT_SSH_VARIANT", "ssh");
+        command
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &self.folder);
+        command
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_TERMINAL_PROMPT", "0");
+        command
+            .env("GIT_SSH_COMMAND", self.ssh_words().join(" "))
+            .env("GIT_SSH_VARIANT", "ssh");
         for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), "Test").env(format!("GIT_{role}_EMAIL"), "test@example.org");
+            command
+                .env(format!("GIT_{role}_NAME"), "Test")
+                .env(format!("GIT_{role}_EMAIL"), "test@example.org");
         }
         command
     }
@@ -122,12 +155,17 @@ impl Client {
         }
         must(&mut self.git(folder, &["add", "--all"]));
         must(&mut self.git(folder, &["commit", "-q", "--allow-empty", "-m", "A change"]));
-        must(&mut self.git(folder, &["rev-parse", "HEAD"])).trim().to_owned()
+        must(&mut self.git(folder, &["rev-parse", "HEAD"]))
+            .trim()
+            .to_owned()
     }
 
     /// Pushes `main`; gives what the person at the terminal reads.
     pub(crate) fn push(&self, folder: &Path, repo: &str) -> String {
-        let output = run(&mut self.git(folder, &["push", &self.remote(repo), "HEAD:refs/heads/main"]));
+        let output = run(&mut self.git(
+            folder,
+            &["push", &self.remote(repo), "HEAD:refs/heads/main"],
+        ));
         assert!(output.status.success(), "push: {}", text(&output.stderr));
         text(&output.stderr)
     }
@@ -135,14 +173,20 @@ impl Client {
     /// All runs of a repository, newest first.
     pub(crate) fn runs(&self, repo: &str) -> Vec<Run> {
         let listed = self.ssh_ok(&["run", "list", "--repo", repo, "--json"]);
-        let listed: Value = serde_json::from_str(&listed).unwrap_or_else(|error| panic!("{error}: {listed}"));
-        serde_json::from_value(listed["runs"].clone()).unwrap_or_else(|error| panic!("{error}: {listed}"))
+        let listed: Value =
+            serde_json::from_str(&listed).unwrap_or_else(|error| panic!("{error}: {listed}"));
+        serde_json::from_value(listed["runs"].clone())
+            .unwrap_or_else(|error| panic!("{error}: {listed}"))
     }
 
     /// Waits until every run of a repository has ended and no fewer than `count` are there.
     pub(crate) fn wait_runs(&self, repo: &str, count: usize) -> Vec<Run> {
-        let settled = || Some(self.runs(repo)).filter(|runs| runs.len() >= count && runs.iter().all(Run::ended));
-        wait_for("the runs to end", 2 * PATIENCE, settled, || format!("{:#?}", self.runs(repo)))
+        let settled = || {
+            Some(self.runs(repo)).filter(|runs| runs.len() >= count && runs.iter().all(Run::ended))
+        };
+        wait_for("the runs to end", 2 * PATIENCE, settled, || {
+            format!("{:#?}", self.runs(repo))
+        })
     }
 
     /// A run's whole log.

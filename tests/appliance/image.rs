@@ -17,18 +17,37 @@ fn inspect() -> Value {
 }
 
 fn size(image: &str) -> u64 {
-    docker(&["image", "inspect", "--format", "{{.Size}}", image]).parse().unwrap()
+    docker(&["image", "inspect", "--format", "{{.Size}}", image])
+        .parse()
+        .unwrap()
 }
 
 /// Runs a program of the image alone, without init.
 fn inside(program: &str, arguments: &[&str]) -> String {
     let image = image();
-    docker(&[&["run", "--rm", "--network", "none", "--entrypoint", program, &image], arguments].concat())
+    docker(
+        &[
+            &[
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "--entrypoint",
+                program,
+                &image,
+            ],
+            arguments,
+        ]
+        .concat(),
+    )
 }
 
 #[test]
 fn it_adds_little_to_its_base() {
-    let base = inspect()["Config"]["Labels"]["org.opencontainers.image.base.name"].as_str().unwrap().to_owned();
+    let base = inspect()["Config"]["Labels"]["org.opencontainers.image.base.name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let added = size(&image()) - size(&base);
     assert!(added < SIZE_LIMIT, "{} MB over {base}", added / 1_000_000);
     println!("{:.1} MB over {base}", added as f64 / 1e6);
@@ -39,22 +58,49 @@ fn it_says_what_it_is_and_how_it_is_run() {
     let config = inspect()["Config"].clone();
     for name in ["title", "description", "licenses", "revision"] {
         let label = format!("org.opencontainers.image.{name}");
-        assert!(config["Labels"][&label].as_str().is_some_and(|value| !value.is_empty()), "{label}: {}", config["Labels"]);
+        assert!(
+            config["Labels"][&label]
+                .as_str()
+                .is_some_and(|value| !value.is_empty()),
+            "{label}: {}",
+            config["Labels"]
+        );
     }
     assert_eq!(config["StopSignal"], "SIGTERM");
-    assert_eq!(config["Entrypoint"], serde_json::json!(["/usr/local/bin/quire"]), "nothing stands between Docker and init");
+    assert_eq!(
+        config["Entrypoint"],
+        serde_json::json!(["/usr/local/bin/quire"]),
+        "nothing stands between Docker and init"
+    );
     assert_eq!(config["Cmd"], serde_json::json!(["init"]));
     assert!(config["Volumes"]["/var/quire"].is_object());
-    assert!(config["ExposedPorts"]["22/tcp"].is_object() && config["ExposedPorts"]["3000/tcp"].is_object());
-    let check: Vec<&str> = config["Healthcheck"]["Test"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert_eq!((check[0], &check[check.len() - 2..]), ("CMD", ["quire", "health"].as_slice()));
+    assert!(
+        config["ExposedPorts"]["22/tcp"].is_object()
+            && config["ExposedPorts"]["3000/tcp"].is_object()
+    );
+    let check: Vec<&str> = config["Healthcheck"]["Test"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(
+        (check[0], &check[check.len() - 2..]),
+        ("CMD", ["quire", "health"].as_slice())
+    );
 }
 
 #[test]
 fn its_version_names_the_commit() {
-    let revision = inspect()["Config"]["Labels"]["org.opencontainers.image.revision"].as_str().unwrap().to_owned();
+    let revision = inspect()["Config"]["Labels"]["org.opencontainers.image.revision"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let version = inside("/usr/local/bin/quire", &["--version"]);
-    assert!(version.contains(&revision), "{version:?} does not name {revision:?}");
+    assert!(
+        version.contains(&revision),
+        "{version:?} does not name {revision:?}"
+    );
 }
 
 #[test]
@@ -62,7 +108,13 @@ fn no_layer_holds_a_key_or_what_the_build_left() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("image.tar");
     docker(&["save", "--output", archive.to_str().unwrap(), &image()]);
-    must(Command::new("tar").arg("-C").arg(folder.path()).arg("-xf").arg(&archive));
+    must(
+        Command::new("tar")
+            .arg("-C")
+            .arg(folder.path())
+            .arg("-xf")
+            .arg(&archive),
+    );
     fs::remove_file(&archive).unwrap();
     let (mut layers, mut files) = (0, 0);
     for blob in files_below(folder.path().to_owned()) {
@@ -75,25 +127,59 @@ fn no_layer_holds_a_key_or_what_the_build_left() {
         for path in text(&listed.stdout).lines() {
             files += 1;
             let name = path.rsplit('/').next().unwrap_or_default();
-            let key = name.starts_with("ssh_host_") || name.starts_with("id_") && !path.contains("/terminfo/") || name == "authorized_keys";
-            let build = path.contains("cargo") || path.ends_with(".rs") || path.contains("rustlib") || path.contains(".git/");
+            let key = name.starts_with("ssh_host_")
+                || name.starts_with("id_") && !path.contains("/terminfo/")
+                || name == "authorized_keys";
+            let build = path.contains("cargo")
+                || path.ends_with(".rs")
+                || path.contains("rustlib")
+                || path.contains(".git/");
             assert!(!key && !build, "{path} in {}", blob.display());
         }
     }
-    assert!(layers >= 2 && files > 1000, "{layers} layers with {files} files are not an image");
+    assert!(
+        layers >= 2 && files > 1000,
+        "{layers} layers with {files} files are not an image"
+    );
 }
 
 fn files_below(folder: PathBuf) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    entries.flat_map(|entry| if entry.file_type().unwrap().is_dir() { files_below(entry.path()) } else { vec![entry.path()] }).collect()
+    entries
+        .flat_map(|entry| {
+            if entry.file_type().unwrap().is_dir() {
+                files_below(entry.path())
+            } else {
+                vec![entry.path()]
+            }
+        })
+        .collect()
 }
 
 #[test]
 fn the_git_user_can_log_in_by_key_only_and_meets_no_shell() {
-    let (passwd, shadow) = (inside("getent", &["passwd", "git"]), inside("getent", &["shadow", "git"]));
-    assert_eq!(passwd.split(':').skip(2).step_by(2).take(2).collect::<Vec<_>>(), ["1000", ""], "{passwd}");
-    assert!(passwd.ends_with(":/var/quire:/usr/local/bin/quire-shell"), "{passwd}");
-    assert!(shadow.starts_with("git:*:"), "a `!` would lock the account, anything else would be a password");
+    let (passwd, shadow) = (
+        inside("getent", &["passwd", "git"]),
+        inside("getent", &["shadow", "git"]),
+    );
+    assert_eq!(
+        passwd
+            .split(':')
+            .skip(2)
+            .step_by(2)
+            .take(2)
+            .collect::<Vec<_>>(),
+        ["1000", ""],
+        "{passwd}"
+    );
+    assert!(
+        passwd.ends_with(":/var/quire:/usr/local/bin/quire-shell"),
+        "{passwd}"
+    );
+    assert!(
+        shadow.starts_with("git:*:"),
+        "a `!` would lock the account, anything else would be a password"
+    );
 }
 
 /// The image leaves out parts of the git and OpenSSH packages; this is what must go on to work.

@@ -5,7 +5,12 @@
 //! Needs a Docker engine and the image (scripts/image; `QUIRE_IMAGE` names another).
 //! Everything made here is named `quire-test-<pid>-…`, listens on loopback, and is removed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests start real programs and fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "tests start real programs and fail by panicking"
+)]
 
 #[path = "../support/browser.rs"]
 mod chromium;

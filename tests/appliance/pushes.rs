@@ -35,32 +35,61 @@ pub(crate) fn ticking(ticks: u32) -> String {
 
 /// Pushes a fresh repository with this pipeline.
 pub(crate) fn push_pipeline(client: &Client, repo: &str, pipeline: &str) -> String {
-    let tree = client.work_tree(repo, &[(".quire/ci.fnl", pipeline), ("content.txt", "the pushed tree\n")]);
+    let tree = client.work_tree(
+        repo,
+        &[
+            (".quire/ci.fnl", pipeline),
+            ("content.txt", "the pushed tree\n"),
+        ],
+    );
     client.push(&tree, repo)
 }
 
 /// Waits until the newest run is active and its first line is in the log; gives its id.
 pub(crate) fn wait_first_tick(appliance: &Appliance, client: &Client, repo: &str) -> String {
     let ticking = || {
-        let run = client.runs(repo).into_iter().next().filter(|run| run.state == "active")?;
+        let run = client
+            .runs(repo)
+            .into_iter()
+            .next()
+            .filter(|run| run.state == "active")?;
         client.log(&run.id).contains("tick 1").then_some(run.id)
     };
-    wait_for("the first line of the run", PATIENCE, ticking, || appliance.log())
+    wait_for("the first line of the run", PATIENCE, ticking, || {
+        appliance.log()
+    })
 }
 
 #[test]
 fn a_push_creates_the_repository_and_its_run_gets_green_in_a_container() {
     let (appliance, client) = Appliance::with_client();
-    let tree = client.work_tree("first", &[(".quire/ci.fnl", GREEN), ("content.txt", "the pushed tree\n")]);
-    let head = must(&mut client.git(&tree, &["rev-parse", "HEAD"])).trim().to_owned();
+    let tree = client.work_tree(
+        "first",
+        &[
+            (".quire/ci.fnl", GREEN),
+            ("content.txt", "the pushed tree\n"),
+        ],
+    );
+    let head = must(&mut client.git(&tree, &["rev-parse", "HEAD"]))
+        .trim()
+        .to_owned();
     let said = client.push(&tree, "first");
-    let line = said.lines().find(|line| line.contains("quire: run ")).unwrap_or_else(|| panic!("{said}"));
-    assert!(line.contains(" queued  ") && line.contains(&appliance.url()), "{line}");
+    let line = said
+        .lines()
+        .find(|line| line.contains("quire: run "))
+        .unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        line.contains(" queued  ") && line.contains(&appliance.url()),
+        "{line}"
+    );
 
     let runs = client.wait_runs("first", 1);
     assert_eq!(runs.len(), 1);
     let run = &runs[0];
-    assert!(line.contains(&run.id), "the pusher was told of {line}, the run is {run:?}");
+    assert!(
+        line.contains(&run.id),
+        "the pusher was told of {line}, the run is {run:?}"
+    );
     assert_eq!(
         (run.state.as_str(), run.sha.as_str(), run.ref_name.as_str()),
         ("complete", head.as_str(), "refs/heads/main"),
@@ -68,14 +97,25 @@ fn a_push_creates_the_repository_and_its_run_gets_green_in_a_container() {
         client.log(&run.id)
     );
     let log = client.log(&run.id);
-    for text in ["hello from the container", "the pushed tree", "heard: hello from the container"] {
+    for text in [
+        "hello from the container",
+        "the pushed tree",
+        "heard: hello from the container",
+    ] {
         assert!(log.contains(text), "{text:?} is missing in\n{log}");
     }
-    assert_eq!(containers_labelled(&run.id), Vec::<String>::new(), "the run's container is gone");
+    assert_eq!(
+        containers_labelled(&run.id),
+        Vec::<String>::new(),
+        "the run's container is gone"
+    );
 
     let clone = client.work_tree("clone", &[]);
     must(&mut client.git(&clone, &["fetch", "-q", &client.remote("first"), "main"]));
-    assert_eq!(must(&mut client.git(&clone, &["rev-parse", "FETCH_HEAD"])).trim(), head);
+    assert_eq!(
+        must(&mut client.git(&clone, &["rev-parse", "FETCH_HEAD"])).trim(),
+        head
+    );
 }
 
 #[test]
@@ -83,7 +123,12 @@ fn following_a_log_over_ssh_shows_lines_as_they_come_and_ends_with_the_run() {
     let (appliance, client) = Appliance::with_client();
     push_pipeline(&client, "follow", &ticking(20));
     let run = client.runs("follow")[0].id.clone();
-    let mut follow = client.ssh_command(&["run", "logs", "--follow", &run]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut follow = client
+        .ssh_command(&["run", "logs", "--follow", &run])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (mut seen, mut was_live) = (Vec::new(), false);
     for line in BufReader::new(follow.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
@@ -92,11 +137,25 @@ fn following_a_log_over_ssh_shows_lines_as_they_come_and_ends_with_the_run() {
         }
         seen.push(line);
     }
-    assert!(was_live, "the first line came while the run was active\n{seen:#?}\n{}", appliance.log());
+    assert!(
+        was_live,
+        "the first line came while the run was active\n{seen:#?}\n{}",
+        appliance.log()
+    );
     for tick in 1..=20 {
-        assert_eq!(seen.iter().filter(|line| line.trim_end().ends_with(&format!("tick {tick}"))).count(), 1, "tick {tick} in {seen:#?}");
+        assert_eq!(
+            seen.iter()
+                .filter(|line| line.trim_end().ends_with(&format!("tick {tick}")))
+                .count(),
+            1,
+            "tick {tick} in {seen:#?}"
+        );
     }
-    assert_eq!(follow.wait().unwrap().code(), Some(0), "exits with the run's outcome");
+    assert_eq!(
+        follow.wait().unwrap().code(),
+        Some(0),
+        "exits with the run's outcome"
+    );
 }
 
 #[test]
@@ -105,7 +164,10 @@ fn a_job_that_fails_is_red_with_its_exit_code_and_follow_says_so() {
     let pipeline = GREEN.replace("echo hello", "echo about to fail; exit 7; echo hello");
     push_pipeline(&client, "red", &pipeline);
     let run = client.wait_runs("red", 1).remove(0);
-    assert_eq!((run.state.as_str(), run.failure_kind.as_deref()), ("failed", Some("job")));
+    assert_eq!(
+        (run.state.as_str(), run.failure_kind.as_deref()),
+        ("failed", Some("job"))
+    );
     let followed = client.ssh(&["run", "logs", "--follow", &run.id]);
     assert_eq!(followed.status.code(), Some(1));
 }
@@ -113,9 +175,18 @@ fn a_job_that_fails_is_red_with_its_exit_code_and_follow_says_so() {
 #[test]
 fn the_image_of_a_run_can_come_from_its_own_dockerfile() {
     let (appliance, client) = Appliance::with_client();
-    let pipeline = GREEN.replace("(ci.image \"debian:trixie-slim\")\n", "").replace("cat content.txt", "cat /made-by-dockerfile");
-    let dockerfile = "FROM debian:trixie-slim\nRUN echo from the built image > /made-by-dockerfile\n";
-    let tree = client.work_tree("built", &[(".quire/ci.fnl", &pipeline), (".quire/Dockerfile", dockerfile)]);
+    let pipeline = GREEN
+        .replace("(ci.image \"debian:trixie-slim\")\n", "")
+        .replace("cat content.txt", "cat /made-by-dockerfile");
+    let dockerfile =
+        "FROM debian:trixie-slim\nRUN echo from the built image > /made-by-dockerfile\n";
+    let tree = client.work_tree(
+        "built",
+        &[
+            (".quire/ci.fnl", &pipeline),
+            (".quire/Dockerfile", dockerfile),
+        ],
+    );
     client.push(&tree, "built");
     let run = client.wait_runs("built", 1).remove(0);
     let log = client.log(&run.id);
@@ -131,19 +202,40 @@ fn a_run_has_neither_the_engine_nor_the_volume() {
     let run = client.wait_runs("confined", 1).remove(0);
     let log = client.log(&run.id);
     assert_eq!(run.state, "complete", "{log}");
-    let output: Vec<&str> = log.lines().filter(|line| !line.starts_with("── ")).collect();
-    assert!(!output.iter().any(|line| line.contains("docker.sock") || line.contains("quire.db")), "{log}");
-    assert!(log.contains("NoNewPrivs:\t1") && log.contains("/work"), "{log}");
+    let output: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.starts_with("── "))
+        .collect();
+    assert!(
+        !output
+            .iter()
+            .any(|line| line.contains("docker.sock") || line.contains("quire.db")),
+        "{log}"
+    );
+    assert!(
+        log.contains("NoNewPrivs:\t1") && log.contains("/work"),
+        "{log}"
+    );
 }
 
 #[test]
 fn a_broken_pipeline_is_a_failed_run_with_file_and_line() {
     let (_appliance, client) = Appliance::with_client();
-    push_pipeline(&client, "broken", "(local ci (require :quire.ci))\n(ci.job :a [:nowhere] (fn [] nil))\n");
+    push_pipeline(
+        &client,
+        "broken",
+        "(local ci (require :quire.ci))\n(ci.job :a [:nowhere] (fn [] nil))\n",
+    );
     let run = client.wait_runs("broken", 1).remove(0);
-    assert_eq!((run.state.as_str(), run.failure_kind.as_deref()), ("failed", Some("pipeline")));
+    assert_eq!(
+        (run.state.as_str(), run.failure_kind.as_deref()),
+        ("failed", Some("pipeline"))
+    );
     let log = client.log(&run.id);
-    assert!(log.contains(".quire/ci.fnl:2") && log.contains("nowhere"), "{log}");
+    assert!(
+        log.contains(".quire/ci.fnl:2") && log.contains("nowhere"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -168,14 +260,33 @@ fn this_very_repository_runs_green() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     // The tree as it stands, committed or not, in a history of its own.
     std::fs::create_dir(&folder).unwrap();
-    let files = must(Command::new("git").current_dir(source).args(["ls-files", "--cached", "--others", "--exclude-standard"]));
-    let archive = format!("tar -cf - --ignore-failed-read -T - | tar -xf - -C '{}'", folder.display());
-    let mut copy = Command::new("sh").current_dir(source).args(["-c", &archive]).stdin(Stdio::piped()).spawn().unwrap();
+    let files = must(Command::new("git").current_dir(source).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]));
+    let archive = format!(
+        "tar -cf - --ignore-failed-read -T - | tar -xf - -C '{}'",
+        folder.display()
+    );
+    let mut copy = Command::new("sh")
+        .current_dir(source)
+        .args(["-c", &archive])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::io::Write::write_all(&mut copy.stdin.take().unwrap(), files.as_bytes()).unwrap();
     assert!(copy.wait().unwrap().success());
     must(&mut client.git(&folder, &["init", "-q", "-b", "main"]));
     client.commit(&folder, &[]);
     client.push(&folder, "quire");
     let run = client.wait_runs("quire", 1).remove(0);
-    assert_eq!(run.state, "complete", "{}\n{}", client.log(&run.id), appliance.log());
+    assert_eq!(
+        run.state,
+        "complete",
+        "{}\n{}",
+        client.log(&run.id),
+        appliance.log()
+    );
 }

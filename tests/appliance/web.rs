@@ -8,12 +8,26 @@ fn a_stranger_sees_health_and_no_repository() {
     let (appliance, client) = Appliance::with_client();
     push_pipeline(&client, "hidden-name", GREEN);
     let run = client.wait_runs("hidden-name", 1).remove(0);
-    for path in ["/", "/healthz", "/readyz", "/metrics", "/runs", "/robots.txt"] {
+    for path in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/runs",
+        "/robots.txt",
+    ] {
         let answer = appliance.get(path, &[]);
-        assert!(!answer.body.contains("hidden-name"), "{path} tells a stranger: {}", answer.body);
+        assert!(
+            !answer.body.contains("hidden-name"),
+            "{path} tells a stranger: {}",
+            answer.body
+        );
     }
     let page = appliance.get(&format!("/runs/{}", run.id), &[]);
-    assert!(page.status == 404 && !page.body.contains("hidden-name"), "{page:?}");
+    assert!(
+        page.status == 404 && !page.body.contains("hidden-name"),
+        "{page:?}"
+    );
 }
 
 #[test]
@@ -22,8 +36,18 @@ fn every_page_forbids_what_it_does_not_need() {
     appliance.up();
     for path in ["/", "/runs", "/login", "/no-such-page"] {
         let head = appliance.get(path, &[]).head;
-        let policy = head.lines().find(|line| line.starts_with("content-security-policy:")).unwrap_or_else(|| panic!("{path}: {head}"));
-        assert!(!policy.contains("unsafe-inline") && !policy.contains("unsafe-eval"), "{path}: {policy}");
-        assert!(head.contains("x-content-type-options: nosniff") && head.contains("referrer-policy: no-referrer"), "{path}: {head}");
+        let policy = head
+            .lines()
+            .find(|line| line.starts_with("content-security-policy:"))
+            .unwrap_or_else(|| panic!("{path}: {head}"));
+        assert!(
+            !policy.contains("unsafe-inline") && !policy.contains("unsafe-eval"),
+            "{path}: {policy}"
+        );
+        assert!(
+            head.contains("x-content-type-options: nosniff")
+                && head.contains("referrer-policy: no-referrer"),
+            "{path}: {head}"
+        );
     }
 }

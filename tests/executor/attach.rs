@@ -15,13 +15,20 @@ use super::support::endpoint;
 /// A forge whose runs are containers.
 pub(crate) fn contained() -> TestForge {
     let mut forge = TestForge::new();
-    forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", &endpoint());
-    forge.set("QUIRE_CI_NETWORK", "false").set("QUIRE_CI_MEMORY", "256m").serve();
+    forge
+        .set("QUIRE_CI_EXECUTOR", "docker")
+        .set("QUIRE_CI_ENGINE", &endpoint());
+    forge
+        .set("QUIRE_CI_NETWORK", "false")
+        .set("QUIRE_CI_MEMORY", "256m")
+        .serve();
     forge
 }
 
 fn pipeline(command: &str) -> String {
-    format!("(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n")
+    format!(
+        "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n"
+    )
 }
 
 /// A command over SSH with something on its standard input.
@@ -33,7 +40,12 @@ fn ssh_with(forge: &TestForge, command: &str, input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -48,50 +60,105 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
     tree.commit("first");
     tree.push(&["-o", "ci.keep", "main"]);
     let run = forge.end_of(forge.newest("app").id);
-    assert_eq!((run.failure_kind, run.keep), (Some(FailureKind::Job), true), "{run:?}");
+    assert_eq!(
+        (run.failure_kind, run.keep),
+        (Some(FailureKind::Job), true),
+        "{run:?}"
+    );
     let shown = forge.ssh_ok(&format!("run show {}", run.id));
     assert!(shown.contains("its container, until"), "{shown}");
-    assert!(forge.ssh_ok(&format!("run logs {}", run.id)).contains("the container is kept until"));
-    assert_eq!(forge.ssh_ok(&format!("run attach {} cat left", run.id)), "evidence\n");
+    assert!(
+        forge
+            .ssh_ok(&format!("run logs {}", run.id))
+            .contains("the container is kept until")
+    );
+    assert_eq!(
+        forge.ssh_ok(&format!("run attach {} cat left", run.id)),
+        "evidence\n"
+    );
     // A shell that reads what is typed; both outputs and the exit code come back.
-    let output = ssh_with(&forge, &format!("run attach {}", run.id), "pwd\necho wrong >&2\nexit 7\n");
+    let output = ssh_with(
+        &forge,
+        &format!("run attach {}", run.id),
+        "pwd\necho wrong >&2\nexit 7\n",
+    );
     assert_eq!(output.status.code(), Some(7), "{}", said(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "/work\n");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("a shell in run") && errors.ends_with("wrong\n"), "{errors}");
+    assert!(
+        errors.contains("a shell in run") && errors.ends_with("wrong\n"),
+        "{errors}"
+    );
 
     // It outlives the server, and a server that was killed.
     forge.kill();
     forge.serve();
-    assert_eq!(forge.ssh_ok(&format!("run attach {} cat left", run.id)), "evidence\n");
+    assert_eq!(
+        forge.ssh_ok(&format!("run attach {} cat left", run.id)),
+        "evidence\n"
+    );
     assert!(forge.stop().success());
     let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
-    assert_eq!(database.execute("UPDATE kept_containers SET until_ms = 1", []).unwrap(), 1);
+    assert_eq!(
+        database
+            .execute("UPDATE kept_containers SET until_ms = 1", [])
+            .unwrap(),
+        1
+    );
     drop(database);
     forge.serve();
     let refused = wait_for("its removal", || {
-        Some(forge.ssh(&format!("run attach {} true", run.id))).filter(|output| output.status.code() == Some(1))
+        Some(forge.ssh(&format!("run attach {} true", run.id)))
+            .filter(|output| output.status.code() == Some(1))
     });
-    assert!(said(&refused).contains("its container is gone"), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("its container is gone"),
+        "{}",
+        said(&refused)
+    );
     let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let name = format!("quire-{}", run.id);
-    wait_for("the container to go", || runtime.block_on(engine.container(&name)).unwrap().is_none().then_some(()));
+    wait_for("the container to go", || {
+        runtime
+            .block_on(engine.container(&name))
+            .unwrap()
+            .is_none()
+            .then_some(())
+    });
     // Let go by a person, it goes as well; and only once.
     forge.ssh_ok(&format!("run retry --keep {}", run.id));
     let again = forge.end_of(forge.newest("app").id);
     let page = forge.get(&format!("/runs/{}", again.id)).body;
-    assert!(page.contains(&format!("run attach {}", again.id)) && page.contains("is kept until"), "{page}");
-    assert!(forge.ssh_ok(&format!("run cancel {}", again.id)).contains("its container goes"));
-    assert_eq!(forge.ssh(&format!("run cancel {}", again.id)).status.code(), Some(1));
+    assert!(
+        page.contains(&format!("run attach {}", again.id)) && page.contains("is kept until"),
+        "{page}"
+    );
+    assert!(
+        forge
+            .ssh_ok(&format!("run cancel {}", again.id))
+            .contains("its container goes")
+    );
+    assert_eq!(
+        forge.ssh(&format!("run cancel {}", again.id)).status.code(),
+        Some(1)
+    );
     assert!(forge.stop().success());
     forge.serve();
     let name = format!("quire-{}", again.id);
-    wait_for("the container to go", || runtime.block_on(engine.container(&name)).unwrap().is_none().then_some(()));
+    wait_for("the container to go", || {
+        runtime
+            .block_on(engine.container(&name))
+            .unwrap()
+            .is_none()
+            .then_some(())
+    });
     // Not asked for, not kept.
     forge.ssh_ok(&format!("run retry {}", run.id));
     let again = forge.end_of(forge.newest("app").id);
-    assert!(said(&forge.ssh(&format!("run attach {} true", again.id))).contains("run retry --keep"));
+    assert!(
+        said(&forge.ssh(&format!("run attach {} true", again.id))).contains("run retry --keep")
+    );
     forge.check_whole();
 }
 
@@ -112,26 +179,47 @@ fn the_services_of_a_kept_container_are_there_for_the_person_and_go_with_it() {
     tree.push(&["-o", "ci.keep", "main"]);
     let run = forge.end_of(forge.newest("app").id);
     assert_eq!(run.failure_kind, Some(FailureKind::Job), "{run:?}");
-    let asked = || forge.ssh_ok(&format!("run attach {} bash -c 'exec 3<>/dev/tcp/db/5432 && cat <&3'", run.id));
+    let asked = || {
+        forge.ssh_ok(&format!(
+            "run attach {} bash -c 'exec 3<>/dev/tcp/db/5432 && cat <&3'",
+            run.id
+        ))
+    };
     assert_eq!(asked(), "at your service\n");
     // A second look for strays, a server that was killed: it is still there.
     forge.kill();
     forge.serve();
-    let asked = || forge.ssh_ok(&format!("run attach {} bash -c 'exec 3<>/dev/tcp/db/5432 && cat <&3'", run.id));
+    let asked = || {
+        forge.ssh_ok(&format!(
+            "run attach {} bash -c 'exec 3<>/dev/tcp/db/5432 && cat <&3'",
+            run.id
+        ))
+    };
     assert_eq!(asked(), "at your service\n");
     assert!(forge.stop().success());
     let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
-    assert_eq!(database.execute("UPDATE kept_containers SET until_ms = 1", []).unwrap(), 1);
+    assert_eq!(
+        database
+            .execute("UPDATE kept_containers SET until_ms = 1", [])
+            .unwrap(),
+        1
+    );
     drop(database);
     forge.serve();
     let label = format!("label=io.quire.run={}", run.id);
     let left = |kind: &[&str]| {
-        let listed =
-            Command::new("docker").args(["--host", &endpoint()]).args(kind).args(["--quiet", "--filter", &label]).output().unwrap();
+        let listed = Command::new("docker")
+            .args(["--host", &endpoint()])
+            .args(kind)
+            .args(["--quiet", "--filter", &label])
+            .output()
+            .unwrap();
         assert!(listed.status.success(), "{}", said(&listed));
         !listed.stdout.is_empty()
     };
-    wait_for("all of it to go", || (!left(&["ps", "--all"]) && !left(&["network", "ls"])).then_some(()));
+    wait_for("all of it to go", || {
+        (!left(&["ps", "--all"]) && !left(&["network", "ls"])).then_some(())
+    });
     forge.check_whole();
 }
 
@@ -142,18 +230,27 @@ fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
     }
     let forge = contained();
     let tree = forge.tree("app", "app");
-    tree.write(".quire/ci.fnl", &pipeline("touch begun; while [ ! -e go ]; do sleep 0.1; done; echo through"));
+    tree.write(
+        ".quire/ci.fnl",
+        &pipeline("touch begun; while [ ! -e go ]; do sleep 0.1; done; echo through"),
+    );
     tree.push_new("first");
     let run = forge.newest("app");
     let attach = |command: &str| forge.ssh(&format!("run attach {} {command}", run.id));
-    wait_for("the command", || attach("test -e begun").status.success().then_some(()));
+    wait_for("the command", || {
+        attach("test -e begun").status.success().then_some(())
+    });
     let mut person = Command::new(forge.file("client/ssh"))
         .arg(format!("run attach {} sleep 4321", run.id))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let sleeps = || attach("sh -c 'cat /proc/[0-9]*/cmdline | tr \"\\0\" \" \" | grep -q \"sleep 432[1]\"'").status.success();
+    let sleeps = || {
+        attach("sh -c 'cat /proc/[0-9]*/cmdline | tr \"\\0\" \" \" | grep -q \"sleep 432[1]\"'")
+            .status
+            .success()
+    };
     wait_for("the person's command", || sleeps().then_some(()));
     person.kill().unwrap();
     person.wait().unwrap();
@@ -162,7 +259,11 @@ fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
     assert!(attach("touch go").status.success());
     assert_eq!(forge.end_of(run.id).state, RunState::Complete);
     let gone = attach("true");
-    assert!(gone.status.code() == Some(1) && said(&gone).contains("has ended"), "{}", said(&gone));
+    assert!(
+        gone.status.code() == Some(1) && said(&gone).contains("has ended"),
+        "{}",
+        said(&gone)
+    );
     forge.check_whole();
 }
 
@@ -175,11 +276,27 @@ fn a_run_that_says_it_was_superseded_or_canceled_has_no_container_any_more() {
     let tree = forge.tree("app", "app");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
-    let has_container = |run: &quire::run::Run| runtime.block_on(engine.container(&format!("quire-{}", run.id))).unwrap().is_some();
+    let has_container = |run: &quire::run::Run| {
+        runtime
+            .block_on(engine.container(&format!("quire-{}", run.id)))
+            .unwrap()
+            .is_some()
+    };
     // Nothing in it ends by itself, or when it is asked to.
-    tree.write(".quire/ci.fnl", &pipeline("trap '' TERM INT HUP; (trap '' TERM; sleep 600) & touch begun; sleep 600"));
-    let begun = |run: &quire::run::Run| forge.ssh(&format!("run attach {} test -e begun", run.id)).status.success();
-    for (state, kind) in [(RunState::Superseded, None), (RunState::Failed, Some(FailureKind::Canceled))] {
+    tree.write(
+        ".quire/ci.fnl",
+        &pipeline("trap '' TERM INT HUP; (trap '' TERM; sleep 600) & touch begun; sleep 600"),
+    );
+    let begun = |run: &quire::run::Run| {
+        forge
+            .ssh(&format!("run attach {} test -e begun", run.id))
+            .status
+            .success()
+    };
+    for (state, kind) in [
+        (RunState::Superseded, None),
+        (RunState::Failed, Some(FailureKind::Canceled)),
+    ] {
         tree.push_new("waits");
         let run = forge.newest("app");
         wait_for("the command", || begun(&run).then_some(()));
@@ -188,7 +305,9 @@ fn a_run_that_says_it_was_superseded_or_canceled_has_no_container_any_more() {
             RunState::Superseded => drop(tree.push_new("takes its place")),
             _ => drop(forge.ssh_ok(&format!("run cancel {}", run.id))),
         }
-        let ended = wait_for("its end", || Some(forge.run(run.id)).filter(|run| run.state.is_final()));
+        let ended = wait_for("its end", || {
+            Some(forge.run(run.id)).filter(|run| run.state.is_final())
+        });
         assert!(!has_container(&run), "{ended:?}");
         assert_eq!((ended.state, ended.failure_kind), (state, kind));
     }

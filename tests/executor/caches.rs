@@ -1,19 +1,40 @@
 //! Caches: kept from run to run, of one repository, under both executors.
 
-use quire::executor::{CacheInfo, CacheMount, Command, ExecutorError, ImageSource, StartSpec, Tree, Workspace};
+use quire::executor::{
+    CacheInfo, CacheMount, Command, ExecutorError, ImageSource, StartSpec, Tree, Workspace,
+};
 
 use crate::support::{Fixture, IMAGE, argv, run_exit, shell, small_tree};
 use crate::under_both;
 
-under_both!(caches_live_from_run_to_run, caches_take_what_the_tree_has, caches_are_listed_and_cleared);
+under_both!(
+    caches_live_from_run_to_run,
+    caches_take_what_the_tree_has,
+    caches_are_listed_and_cleared
+);
 
-fn with(fixture: &Fixture, tree: impl Tree + 'static, repo: &str, caches: &[(&str, &str)]) -> StartSpec {
-    let mount = |(name, path): &(&str, &str)| CacheMount { name: (*name).to_owned(), path: (*path).to_owned() };
-    StartSpec { repo: repo.parse().unwrap(), caches: caches.iter().map(mount).collect(), ..fixture.spec(tree) }
+fn with(
+    fixture: &Fixture,
+    tree: impl Tree + 'static,
+    repo: &str,
+    caches: &[(&str, &str)],
+) -> StartSpec {
+    let mount = |(name, path): &(&str, &str)| CacheMount {
+        name: (*name).to_owned(),
+        path: (*path).to_owned(),
+    };
+    StartSpec {
+        repo: repo.parse().unwrap(),
+        caches: caches.iter().map(mount).collect(),
+        ..fixture.spec(tree)
+    }
 }
 
 async fn start(fixture: &Fixture, repo: &str, caches: &[(&str, &str)]) -> Box<dyn Workspace> {
-    fixture.start_with(with(fixture, small_tree(), repo, caches)).await.unwrap()
+    fixture
+        .start_with(with(fixture, small_tree(), repo, caches))
+        .await
+        .unwrap()
 }
 
 async fn caches_live_from_run_to_run(fixture: Fixture) {
@@ -21,17 +42,49 @@ async fn caches_live_from_run_to_run(fixture: Fixture) {
     let workspace = start(&fixture, "app", &cache).await;
     // Also where the command fails, and through the tools as well as through commands.
     run_exit(&*workspace, shell("echo kept >out/target/file; exit 3"), 3).await;
-    workspace.write_file("out/target/made/by", b"a tool".to_vec()).await.unwrap();
-    run_exit(&*workspace, Command { cwd: Some("out/target/made".into()), ..shell("echo >>by") }, 0).await;
+    workspace
+        .write_file("out/target/made/by", b"a tool".to_vec())
+        .await
+        .unwrap();
+    run_exit(
+        &*workspace,
+        Command {
+            cwd: Some("out/target/made".into()),
+            ..shell("echo >>by")
+        },
+        0,
+    )
+    .await;
     workspace.stop().await.unwrap();
     // The second at the same place, the third at another, both at once.
-    let (second, third) = (start(&fixture, "app", &cache).await, start(&fixture, "app", &[("build", "elsewhere")]).await);
-    assert_eq!(second.read_file("out/target/file").await.unwrap(), b"kept\n");
-    assert_eq!(run_exit(&*third, shell("cat elsewhere/file elsewhere/made/by"), 0).await.text(), "kept\na tool\n");
+    let (second, third) = (
+        start(&fixture, "app", &cache).await,
+        start(&fixture, "app", &[("build", "elsewhere")]).await,
+    );
+    assert_eq!(
+        second.read_file("out/target/file").await.unwrap(),
+        b"kept\n"
+    );
+    assert_eq!(
+        run_exit(&*third, shell("cat elsewhere/file elsewhere/made/by"), 0)
+            .await
+            .text(),
+        "kept\na tool\n"
+    );
     // No other repository, and no other name, has it.
-    for (repo, name) in [("other", "build"), ("app", "build2"), ("group/app", "build")] {
+    for (repo, name) in [
+        ("other", "build"),
+        ("app", "build2"),
+        ("group/app", "build"),
+    ] {
         let stranger = start(&fixture, repo, &[(name, "out/target")]).await;
-        assert_eq!(run_exit(&*stranger, argv(&["ls", "-A", "out/target"]), 0).await.text(), "", "{repo} {name}");
+        assert_eq!(
+            run_exit(&*stranger, argv(&["ls", "-A", "out/target"]), 0)
+                .await
+                .text(),
+            "",
+            "{repo} {name}"
+        );
         stranger.stop().await.unwrap();
     }
     second.stop().await.unwrap();
@@ -46,28 +99,79 @@ async fn caches_live_from_run_to_run(fixture: Fixture) {
 async fn caches_take_what_the_tree_has(fixture: Fixture) {
     let cache = [("build", "target")];
     let first = start(&fixture, "app", &cache).await;
-    run_exit(&*first, shell("mkdir target/sub; echo kept >target/sub/old; echo before >target/sub/new"), 0).await;
+    run_exit(
+        &*first,
+        shell("mkdir target/sub; echo kept >target/sub/old; echo before >target/sub/new"),
+        0,
+    )
+    .await;
     first.stop().await.unwrap();
     let tree = small_tree().with("target/sub/new", "tree\n");
-    let second = fixture.start_with(with(&fixture, tree, "app", &cache)).await.unwrap();
-    assert_eq!(run_exit(&*second, shell("cat target/sub/old target/sub/new plain.txt"), 0).await.text(), "kept\ntree\nplain\n");
+    let second = fixture
+        .start_with(with(&fixture, tree, "app", &cache))
+        .await
+        .unwrap();
+    assert_eq!(
+        run_exit(
+            &*second,
+            shell("cat target/sub/old target/sub/new plain.txt"),
+            0
+        )
+        .await
+        .text(),
+        "kept\ntree\nplain\n"
+    );
     second.stop().await.unwrap();
     for path in ["", ".", "..", "/", "/work", "a/../.."] {
-        let error = fixture.start_with(with(&fixture, small_tree(), "app", &[("c", path)])).await.err().unwrap();
-        assert!(matches!(error, ExecutorError::Command(_)), "{path}: {error:?}");
+        let error = fixture
+            .start_with(with(&fixture, small_tree(), "app", &[("c", path)]))
+            .await
+            .err()
+            .unwrap();
+        assert!(
+            matches!(error, ExecutorError::Command(_)),
+            "{path}: {error:?}"
+        );
     }
 }
 
 async fn caches_are_listed_and_cleared(fixture: Fixture) {
-    let info = |repo: &str, name: &str| CacheInfo { repo: repo.parse().unwrap(), name: name.into() };
+    let info = |repo: &str, name: &str| CacheInfo {
+        repo: repo.parse().unwrap(),
+        name: name.into(),
+    };
     assert_eq!(fixture.executor.caches().await.unwrap(), []);
-    let workspace = start(&fixture, "group/app", &[("build", "target"), ("deps", "deps")]).await;
-    start(&fixture, "app", &[("build", "target")]).await.stop().await.unwrap();
-    assert_eq!(fixture.executor.caches().await.unwrap(), [info("app", "build"), info("group/app", "build"), info("group/app", "deps")]);
-    let remove = async |repo: &str, name: &str| fixture.executor.remove_cache(&repo.parse().unwrap(), name).await;
+    let workspace = start(
+        &fixture,
+        "group/app",
+        &[("build", "target"), ("deps", "deps")],
+    )
+    .await;
+    start(&fixture, "app", &[("build", "target")])
+        .await
+        .stop()
+        .await
+        .unwrap();
+    assert_eq!(
+        fixture.executor.caches().await.unwrap(),
+        [
+            info("app", "build"),
+            info("group/app", "build"),
+            info("group/app", "deps")
+        ]
+    );
+    let remove = async |repo: &str, name: &str| {
+        fixture
+            .executor
+            .remove_cache(&repo.parse().unwrap(), name)
+            .await
+    };
     match remove("group/app", "build").await {
         Err(ExecutorError::Busy(why)) => {
-            assert_eq!(why, "the cache `build` of `group/app` is in use by a run; try again when it has ended")
+            assert_eq!(
+                why,
+                "the cache `build` of `group/app` is in use by a run; try again when it has ended"
+            )
         }
         other => panic!("{other:?}"),
     }
@@ -76,38 +180,81 @@ async fn caches_are_listed_and_cleared(fixture: Fixture) {
     workspace.stop().await.unwrap();
     drop(workspace);
     assert!(remove("group/app", "build").await.unwrap());
-    assert_eq!(fixture.executor.caches().await.unwrap(), [info("group/app", "deps")]);
+    assert_eq!(
+        fixture.executor.caches().await.unwrap(),
+        [info("group/app", "deps")]
+    );
     let again = start(&fixture, "group/app", &[("build", "target")]).await;
-    assert_eq!(run_exit(&*again, argv(&["ls", "-A", "target"]), 0).await.text(), "");
+    assert_eq!(
+        run_exit(&*again, argv(&["ls", "-A", "target"]), 0)
+            .await
+            .text(),
+        ""
+    );
     again.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn caches_belong_to_the_images_user() {
-    let Some(fixture) = Fixture::docker() else { return };
-    let recipe = format!("FROM {IMAGE}\nRUN useradd -m person && mkdir /home/person/deps && chown person /home/person/deps\nUSER person\n");
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
+    let recipe = format!(
+        "FROM {IMAGE}\nRUN useradd -m person && mkdir /home/person/deps && chown person /home/person/deps\nUSER person\n"
+    );
     for round in 0..2 {
         let tree = small_tree().with(".quire/Dockerfile", recipe.clone());
-        let spec = with(&fixture, tree, "app", &[("build", "target"), ("deps", "/home/person/deps")]);
-        let workspace = fixture.start_with(StartSpec { image: ImageSource::Dockerfile, ..spec }).await.unwrap();
-        let script = format!("touch target/{round} /home/person/deps/{round}; stat -c %U target target/*; ls /home/person/deps");
+        let spec = with(
+            &fixture,
+            tree,
+            "app",
+            &[("build", "target"), ("deps", "/home/person/deps")],
+        );
+        let workspace = fixture
+            .start_with(StartSpec {
+                image: ImageSource::Dockerfile,
+                ..spec
+            })
+            .await
+            .unwrap();
+        let script = format!(
+            "touch target/{round} /home/person/deps/{round}; stat -c %U target target/*; ls /home/person/deps"
+        );
         let output = run_exit(&*workspace, shell(&script), 0).await;
-        assert_eq!(output.text(), ["person\nperson\n0\n", "person\nperson\nperson\n0\n1\n"][round]);
+        assert_eq!(
+            output.text(),
+            ["person\nperson\n0\n", "person\nperson\nperson\n0\n1\n"][round]
+        );
         workspace.stop().await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_of_somebody_elses_is_nobodys_cache() {
-    let Some(fixture) = Fixture::docker() else { return };
-    start(&fixture, "app", &[("build", "target")]).await.stop().await.unwrap();
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
+    start(&fixture, "app", &[("build", "target")])
+        .await
+        .stop()
+        .await
+        .unwrap();
     let engine = crate::support::engine();
     let own = vec![("io.quire.instance".to_owned(), fixture.instance.clone())];
     let name = engine.volumes(&own).await.unwrap().pop().unwrap().name;
     assert!(engine.remove_volume(&name).await.unwrap());
     engine.ensure_volume(&name, &own).await.unwrap();
-    let error = fixture.start_with(with(&fixture, small_tree(), "app", &[("build", "target")])).await.err().unwrap();
-    assert!(error.to_string().contains("is not quire's cache `build` of `app`"), "{error}");
+    let error = fixture
+        .start_with(with(&fixture, small_tree(), "app", &[("build", "target")]))
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("is not quire's cache `build` of `app`"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,8 +262,24 @@ async fn an_absolute_path_is_the_machines_own_on_the_host() {
     let fixture = Fixture::host();
     let folder = fixture.folder.path().join("deps");
     let mut seen = crate::support::Seen::default();
-    let spec = with(&fixture, small_tree(), "app", &[("deps", folder.to_str().unwrap())]);
-    let workspace = fixture.executor.start(spec, &mut seen, tokio_util::sync::CancellationToken::new()).await.unwrap();
-    assert!(seen.log().contains(&format!("the cache `deps` is the folder {} of this machine", folder.display())), "{}", seen.log());
+    let spec = with(
+        &fixture,
+        small_tree(),
+        "app",
+        &[("deps", folder.to_str().unwrap())],
+    );
+    let workspace = fixture
+        .executor
+        .start(spec, &mut seen, tokio_util::sync::CancellationToken::new())
+        .await
+        .unwrap();
+    assert!(
+        seen.log().contains(&format!(
+            "the cache `deps` is the folder {} of this machine",
+            folder.display()
+        )),
+        "{}",
+        seen.log()
+    );
     workspace.stop().await.unwrap();
 }

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use quire::docker::{Engine, Timings};
-use quire::executor::{Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource, StartSpec, Swept};
+use quire::executor::{
+    Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource,
+    StartSpec, Swept,
+};
 use quire::names::RunId;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Files, Fixture, IMAGE, Output, Seen, argv, containers_of, endpoint, engine, remove_images_and_networks, run, run_exit, shell,
-    small_tree, wait_for,
+    Files, Fixture, IMAGE, Output, Seen, argv, containers_of, endpoint, engine,
+    remove_images_and_networks, run, run_exit, shell, small_tree, wait_for,
 };
 
 /// Makes each test end early where `QUIRE_SKIP` names docker.
@@ -23,7 +26,10 @@ macro_rules! fixture {
 }
 
 fn from_dockerfile(fixture: &Fixture, tree: Files) -> StartSpec {
-    StartSpec { image: ImageSource::Dockerfile, ..fixture.spec(tree) }
+    StartSpec {
+        image: ImageSource::Dockerfile,
+        ..fixture.spec(tree)
+    }
 }
 
 fn dockerfile(text: &str) -> Files {
@@ -36,11 +42,24 @@ async fn the_container_is_fenced_in() {
     let spec = fixture.spec(small_tree());
     let run_id = spec.run;
     let mut seen = Seen::default();
-    let workspace = fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.unwrap();
+    let workspace = fixture
+        .executor
+        .start(spec, &mut seen, CancellationToken::new())
+        .await
+        .unwrap();
     let id = fixture.containers().await.pop().unwrap();
-    assert_eq!(seen.steps(), [format!("created {id}"), "started".to_owned()]);
+    assert_eq!(
+        seen.steps(),
+        [format!("created {id}"), "started".to_owned()]
+    );
     let state = engine().container(&id).await.unwrap().unwrap();
-    let label = |key: &str| state.labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+    let label = |key: &str| {
+        state
+            .labels
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.clone())
+    };
     assert_eq!(label("io.quire.run"), Some(run_id.to_string()));
     assert_eq!(label("io.quire.repo").as_deref(), Some("group/Some.Repo"));
     let status = run_exit(
@@ -50,14 +69,30 @@ async fn the_container_is_fenced_in() {
     )
     .await;
     let text = status.text();
-    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|l| l.strip_prefix(name))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
     assert_eq!(field("NoNewPrivs:"), "1");
     let capabilities = u64::from_str_radix(&field("CapEff:"), 16).unwrap();
-    for (name, bit) in [("SETPCAP", 8), ("NET_RAW", 13), ("SYS_PTRACE", 19), ("SYS_ADMIN", 21), ("MKNOD", 27), ("AUDIT_WRITE", 29)] {
+    for (name, bit) in [
+        ("SETPCAP", 8),
+        ("NET_RAW", 13),
+        ("SYS_PTRACE", 19),
+        ("SYS_ADMIN", 21),
+        ("MKNOD", 27),
+        ("AUDIT_WRITE", 29),
+    ] {
         assert_eq!(capabilities >> bit & 1, 0, "{name}");
     }
     assert!(text.contains("docker-init"), "{text}");
-    assert!(text.contains("\n/work\n") || text.contains(" /work\n"), "{text}");
+    assert!(
+        text.contains("\n/work\n") || text.contains(" /work\n"),
+        "{text}"
+    );
     assert!(!text.contains("eth0"), "{text}");
     let limits = run_exit(&*workspace, shell("cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; true"), 0).await;
     assert_eq!(limits.text(), format!("{}\n256\n", 512 << 20));
@@ -73,10 +108,18 @@ async fn out_of_memory_is_said_so() {
     let workspace = fixture.start_with(spec).await.unwrap();
     // Not the command itself, but a process of it: the command's own code counts, with a word on the cause.
     let output = run_exit(&*workspace, shell("sh -c 'exec tail /dev/zero'; exit 3"), 3).await;
-    assert!(output.error_text().contains("out of memory, the limit is 64 MiB"), "{}", output.error_text());
+    assert!(
+        output
+            .error_text()
+            .contains("out of memory, the limit is 64 MiB"),
+        "{}",
+        output.error_text()
+    );
     let (end, _) = run(&*workspace, argv(&["tail", "/dev/zero"])).await;
     match end {
-        Err(ExecutorError::ContainerDied(reason)) => assert_eq!(reason, "out of memory, the limit is 64 MiB"),
+        Err(ExecutorError::ContainerDied(reason)) => {
+            assert_eq!(reason, "out of memory, the limit is 64 MiB")
+        }
         other => panic!("{other:?}"),
     }
     workspace.stop().await.unwrap();
@@ -89,18 +132,35 @@ async fn a_container_that_goes_under_a_command() {
     for remove in [true, false] {
         let workspace = fixture.start().await;
         let output = Output::default();
-        let running = workspace.run(shell("echo up; sleep 300"), Box::new(output.clone()), CancellationToken::new());
+        let running = workspace.run(
+            shell("echo up; sleep 300"),
+            Box::new(output.clone()),
+            CancellationToken::new(),
+        );
         let ending = async {
-            wait_for("it runs", || async { (output.text() == "up\n").then_some(()) }).await;
+            wait_for("it runs", || async {
+                (output.text() == "up\n").then_some(())
+            })
+            .await;
             let id = fixture.containers().await.pop().unwrap();
-            if remove { engine().remove_container(&id).await.map(|_| ()) } else { engine().kill_container(&id).await }
+            if remove {
+                engine().remove_container(&id).await.map(|_| ())
+            } else {
+                engine().kill_container(&id).await
+            }
         };
         let (end, ended) = tokio::join!(running, ending);
         ended.unwrap();
-        assert!(matches!(&end, Err(ExecutorError::ContainerDied(reason)) if reason == words), "{end:?}");
+        assert!(
+            matches!(&end, Err(ExecutorError::ContainerDied(reason)) if reason == words),
+            "{end:?}"
+        );
         // And for the next command.
         let (end, _) = run(&*workspace, argv(&["true"])).await;
-        assert!(matches!(&end, Err(ExecutorError::ContainerDied(reason)) if reason == words), "{end:?}");
+        assert!(
+            matches!(&end, Err(ExecutorError::ContainerDied(reason)) if reason == words),
+            "{end:?}"
+        );
         workspace.stop().await.unwrap();
     }
 }
@@ -109,53 +169,104 @@ async fn a_container_that_goes_under_a_command() {
 async fn images_that_cannot_be_had() {
     let fixture = fixture!();
     for (image, words) in [
-        ("127.0.0.1:1/no/such:1", "the image 127.0.0.1:1/no/such:1 cannot be pulled: "),
-        ("Not A Name", "`Not A Name:latest` is not the name of an image"),
+        (
+            "127.0.0.1:1/no/such:1",
+            "the image 127.0.0.1:1/no/such:1 cannot be pulled: ",
+        ),
+        (
+            "Not A Name",
+            "`Not A Name:latest` is not the name of an image",
+        ),
         ("", "the image's name is empty"),
     ] {
-        let spec = StartSpec { image: ImageSource::Reference(image.into()), ..fixture.spec(small_tree()) };
+        let spec = StartSpec {
+            image: ImageSource::Reference(image.into()),
+            ..fixture.spec(small_tree())
+        };
         let error = fixture.start_with(spec).await.err().unwrap();
         assert!(matches!(error, ExecutorError::Image(_)), "{error:?}");
         assert!(error.to_string().starts_with(words), "{error}");
     }
-    let error = fixture.start_with(from_dockerfile(&fixture, small_tree())).await.err().unwrap();
-    assert_eq!(error.to_string(), "there is no .quire/Dockerfile to build an image from");
+    let error = fixture
+        .start_with(from_dockerfile(&fixture, small_tree()))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        "there is no .quire/Dockerfile to build an image from"
+    );
     assert_eq!(fixture.containers().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_built_and_used_again() {
     let fixture = fixture!();
-    let text =
-        format!("FROM {IMAGE}\nRUN echo building && useradd -m person\nCOPY plain.txt /from-tree\nUSER person\nENTRYPOINT [\"false\"]\n");
+    let text = format!(
+        "FROM {IMAGE}\nRUN echo building && useradd -m person\nCOPY plain.txt /from-tree\nUSER person\nENTRYPOINT [\"false\"]\n"
+    );
     let mut seen = Seen::default();
     let spec = from_dockerfile(&fixture, dockerfile(&text).id(&fixture.instance));
-    let workspace = fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.unwrap();
+    let workspace = fixture
+        .executor
+        .start(spec, &mut seen, CancellationToken::new())
+        .await
+        .unwrap();
     let steps = seen.steps();
     let tag = steps[1].strip_prefix("build-finished ").unwrap().to_owned();
     assert!(tag.starts_with("quire/group/some-repo:"), "{tag}");
-    assert_eq!((steps.len(), steps[0].as_str(), steps[3].as_str()), (4, "build-started", "started"));
+    assert_eq!(
+        (steps.len(), steps[0].as_str(), steps[3].as_str()),
+        (4, "build-started", "started")
+    );
     assert!(seen.log().contains("building"), "{}", seen.log());
     // The image's user owns the workspace.
-    let output = run_exit(&*workspace, shell("cat /from-tree; id -un; touch new; echo more >>plain.txt; stat -c %U . plain.txt"), 0).await;
+    let output = run_exit(
+        &*workspace,
+        shell("cat /from-tree; id -un; touch new; echo more >>plain.txt; stat -c %U . plain.txt"),
+        0,
+    )
+    .await;
     assert_eq!(output.text(), "plain\nperson\nperson\nperson\n");
     let left = "setsid sleep 301 & sleep 302";
-    let (end, _) = run(&*workspace, Command { timeout: Some(Duration::from_secs(1)), ..shell(left) }).await;
+    let (end, _) = run(
+        &*workspace,
+        Command {
+            timeout: Some(Duration::from_secs(1)),
+            ..shell(left)
+        },
+    )
+    .await;
     assert_eq!(end.unwrap(), CommandEnd::TimedOut);
-    run_exit(&*workspace, shell("! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 30[12]'"), 0).await;
+    run_exit(
+        &*workspace,
+        shell("! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 30[12]'"),
+        0,
+    )
+    .await;
     workspace.stop().await.unwrap();
     // The same tree: no build.
     let mut again = Seen::default();
     let spec = from_dockerfile(&fixture, dockerfile(&text).id(&fixture.instance));
-    let workspace = fixture.executor.start(spec, &mut again, CancellationToken::new()).await.unwrap();
+    let workspace = fixture
+        .executor
+        .start(spec, &mut again, CancellationToken::new())
+        .await
+        .unwrap();
     assert_eq!(again.steps().len(), 2, "{:?}", again.steps());
     assert!(again.log().contains(&tag), "{}", again.log());
     workspace.stop().await.unwrap();
     // Other trees: built each time, and only some kept.
     for n in 0..5 {
         let tree = dockerfile(&format!("FROM {IMAGE}\nCOPY n /n\n")).with("n", n.to_string());
-        let workspace = fixture.start_with(from_dockerfile(&fixture, tree)).await.unwrap();
-        assert_eq!(run_exit(&*workspace, argv(&["cat", "/n"]), 0).await.text(), n.to_string());
+        let workspace = fixture
+            .start_with(from_dockerfile(&fixture, tree))
+            .await
+            .unwrap();
+        assert_eq!(
+            run_exit(&*workspace, argv(&["cat", "/n"]), 0).await.text(),
+            n.to_string()
+        );
         workspace.stop().await.unwrap();
     }
     let own = vec![("io.quire.instance".to_owned(), fixture.instance.clone())];
@@ -168,13 +279,21 @@ async fn an_image_is_built_and_used_again() {
 async fn a_build_that_fails_or_is_cancelled() {
     let fixture = fixture!();
     for (text, words) in [
-        (format!("FROM {IMAGE}\nRUN echo working; exit 9\n"), "returned a non-zero code: 9"),
+        (
+            format!("FROM {IMAGE}\nRUN echo working; exit 9\n"),
+            "returned a non-zero code: 9",
+        ),
         ("FROM\n".to_owned(), "FROM requires"),
         ("FROM 127.0.0.1:1/no/such\n".to_owned(), "127.0.0.1:1"),
     ] {
         let mut seen = Seen::default();
         let spec = from_dockerfile(&fixture, dockerfile(&text));
-        let error = fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.err().unwrap();
+        let error = fixture
+            .executor
+            .start(spec, &mut seen, CancellationToken::new())
+            .await
+            .err()
+            .unwrap();
         assert!(matches!(&error, ExecutorError::Image(_)), "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
         assert_eq!(seen.steps(), ["build-started"]);
@@ -182,18 +301,27 @@ async fn a_build_that_fails_or_is_cancelled() {
     let cancel = CancellationToken::new();
     let seen = Seen::default();
     let marker = fixture.instance.clone();
-    let spec = from_dockerfile(&fixture, dockerfile(&format!("FROM {IMAGE}\nRUN echo {marker}; sleep 299\n")));
+    let spec = from_dockerfile(
+        &fixture,
+        dockerfile(&format!("FROM {IMAGE}\nRUN echo {marker}; sleep 299\n")),
+    );
     let mut observer = seen.clone();
     let start = fixture.executor.start(spec, &mut observer, cancel.clone());
     let cancelling = async {
         // Its own output, not the step's announcement.
-        wait_for("the build runs", || async { seen.log().lines().any(|l| l == marker).then_some(()) }).await;
+        wait_for("the build runs", || async {
+            seen.log().lines().any(|l| l == marker).then_some(())
+        })
+        .await;
         cancel.cancel();
     };
     let (start, ()) = tokio::join!(start, cancelling);
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     // The engine ends the build's own container, which bears no label: its command does.
-    wait_for("the build's container is gone", || async { (!process_with(&marker)).then_some(()) }).await;
+    wait_for("the build's container is gone", || async {
+        (!process_with(&marker)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,11 +333,21 @@ async fn a_build_is_fenced_in_as_its_run_is() {
     for network in [false, true] {
         let mut seen = Seen::default();
         // A comment of its own keeps the layer from being taken from the cache.
-        let text = format!("FROM {IMAGE}\nRUN : {network} {}; {look}\n", fixture.instance);
+        let text = format!(
+            "FROM {IMAGE}\nRUN : {network} {}; {look}\n",
+            fixture.instance
+        );
         let mut spec = from_dockerfile(&fixture, dockerfile(&text));
         spec.limits.memory = memory;
         spec.limits.network = network;
-        fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.unwrap().stop().await.unwrap();
+        fixture
+            .executor
+            .start(spec, &mut seen, CancellationToken::new())
+            .await
+            .unwrap()
+            .stop()
+            .await
+            .unwrap();
         let log = seen.log();
         assert!(log.lines().any(|line| line == memory.to_string()), "{log}");
         assert_eq!(log.lines().any(|line| line == "eth0"), network, "{log}");
@@ -222,18 +360,33 @@ async fn a_build_is_on_the_runs_network_and_reaches_no_other_container() {
     let mut neighbour = fixture.spec(small_tree());
     neighbour.limits.network = true;
     let neighbour = fixture.start_with(neighbour).await.unwrap();
-    let address = run_exit(&*neighbour, argv(&["hostname", "-i"]), 0).await.text();
+    let address = run_exit(&*neighbour, argv(&["hostname", "-i"]), 0)
+        .await
+        .text();
     let address = address.trim();
     // Sent to an address that is nobody's, for which nobody has to answer; and to the neighbour's, which cannot be reached.
     let mut seen = Seen::default();
     let knock = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/9'; echo \"knocked: $?\"");
-    let text = format!("FROM {IMAGE}\nRUN : {}; echo \"mine: $(hostname -i)\"; {knock}\n", fixture.instance);
+    let text = format!(
+        "FROM {IMAGE}\nRUN : {}; echo \"mine: $(hostname -i)\"; {knock}\n",
+        fixture.instance
+    );
     let mut spec = from_dockerfile(&fixture, dockerfile(&text));
     spec.limits.network = true;
-    fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.unwrap().stop().await.unwrap();
+    fixture
+        .executor
+        .start(spec, &mut seen, CancellationToken::new())
+        .await
+        .unwrap()
+        .stop()
+        .await
+        .unwrap();
     neighbour.stop().await.unwrap();
     let log = seen.log();
-    let mine = log.lines().find_map(|line| line.strip_prefix("mine: ")).unwrap();
+    let mine = log
+        .lines()
+        .find_map(|line| line.strip_prefix("mine: "))
+        .unwrap();
     let range = |address: &str| address.rsplit_once('.').unwrap().0.to_owned();
     assert_eq!(range(mine), range(address), "{log}");
     // Refused (1) is an answer; 124 is none.
@@ -244,10 +397,23 @@ async fn a_build_is_on_the_runs_network_and_reaches_no_other_container() {
 async fn without_a_network_the_engine_fetches_nothing_for_a_build_either() {
     let fixture = fixture!();
     let mut seen = Seen::default();
-    let spec = from_dockerfile(&fixture, dockerfile(&format!("FROM {IMAGE}\nADD http://127.0.0.1:9/x /x\n")));
+    let spec = from_dockerfile(
+        &fixture,
+        dockerfile(&format!("FROM {IMAGE}\nADD http://127.0.0.1:9/x /x\n")),
+    );
     assert!(!spec.limits.network);
-    let error = fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.err().unwrap();
-    assert!(error.to_string().contains("`ADD http://127.0.0.1:9/x /x` may have the engine fetch something"), "{error}");
+    let error = fixture
+        .executor
+        .start(spec, &mut seen, CancellationToken::new())
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("`ADD http://127.0.0.1:9/x /x` may have the engine fetch something"),
+        "{error}"
+    );
     assert_eq!(seen.steps(), Vec::<String>::new());
 }
 
@@ -256,7 +422,13 @@ fn process_with(text: &str) -> bool {
     std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+        })
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
         .any(|cmdline| String::from_utf8_lossy(&cmdline).contains(text))
 }
@@ -265,8 +437,14 @@ fn process_with(text: &str) -> bool {
 async fn a_cancel_after_the_container_was_made() {
     let fixture = fixture!();
     let cancel = CancellationToken::new();
-    let mut seen = Seen { cancel_at: Some(("created", cancel.clone())), ..Seen::default() };
-    let start = fixture.executor.start(fixture.spec(small_tree()), &mut seen, cancel).await;
+    let mut seen = Seen {
+        cancel_at: Some(("created", cancel.clone())),
+        ..Seen::default()
+    };
+    let start = fixture
+        .executor
+        .start(fixture.spec(small_tree()), &mut seen, cancel)
+        .await;
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     assert_eq!(fixture.containers().await, Vec::<String>::new());
     // Dropped instead of cancelled.
@@ -274,12 +452,23 @@ async fn a_cancel_after_the_container_was_made() {
     let log = seen.clone();
     let executor = std::sync::Arc::clone(&fixture.executor);
     let spec = fixture.spec(small_tree());
-    let task = tokio::spawn(async move { executor.start(spec, &mut seen, CancellationToken::new()).await.map(|_| ()) });
-    wait_for("it is made", || async { (!log.steps().is_empty()).then_some(()) }).await;
+    let task = tokio::spawn(async move {
+        executor
+            .start(spec, &mut seen, CancellationToken::new())
+            .await
+            .map(|_| ())
+    });
+    wait_for("it is made", || async {
+        (!log.steps().is_empty()).then_some(())
+    })
+    .await;
     task.abort();
     let dropped = task.await.is_err();
     assert!(dropped, "it was done before it could be dropped");
-    wait_for("the container is gone", || async { fixture.containers().await.is_empty().then_some(()) }).await;
+    wait_for("the container is gone", || async {
+        fixture.containers().await.is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +482,12 @@ async fn a_sweep_takes_its_own_and_nothing_else() {
     for _ in 0..2 {
         let spec = fixture.spec(small_tree());
         runs.push(spec.run);
-        drop(crashed.start(spec, &mut Seen::default(), CancellationToken::new()).await.unwrap());
+        drop(
+            crashed
+                .start(spec, &mut Seen::default(), CancellationToken::new())
+                .await
+                .unwrap(),
+        );
     }
     let spec = fixture.spec(small_tree());
     let mine_run = spec.run;
@@ -301,10 +495,25 @@ async fn a_sweep_takes_its_own_and_nothing_else() {
     assert_eq!(fixture.containers().await.len(), 3);
     // One run lives, one does not, and one is in this process's hands though nobody names it.
     let left = vec![mine_run];
-    assert_eq!(fixture.executor.sweep(&runs[..1]).await.unwrap(), Swept { removed: 1, left: left.clone() });
+    assert_eq!(
+        fixture.executor.sweep(&runs[..1]).await.unwrap(),
+        Swept {
+            removed: 1,
+            left: left.clone()
+        }
+    );
     assert_eq!(fixture.containers().await.len(), 2);
-    assert_eq!(fixture.executor.sweep(&[mine_run]).await.unwrap(), Swept { removed: 1, left: Vec::new() });
-    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), Swept { removed: 0, left });
+    assert_eq!(
+        fixture.executor.sweep(&[mine_run]).await.unwrap(),
+        Swept {
+            removed: 1,
+            left: Vec::new()
+        }
+    );
+    assert_eq!(
+        fixture.executor.sweep(&[]).await.unwrap(),
+        Swept { removed: 0, left }
+    );
     run_exit(&*mine, argv(&["true"]), 0).await;
     run_exit(&*foreign, argv(&["true"]), 0).await;
     mine.stop().await.unwrap();
@@ -315,9 +524,17 @@ async fn a_sweep_takes_its_own_and_nothing_else() {
 async fn a_run_that_is_started_again_after_a_crash() {
     let fixture = fixture!();
     let spec = fixture.spec(small_tree());
-    let again = StartSpec { run: spec.run, ..fixture.spec(small_tree()) };
+    let again = StartSpec {
+        run: spec.run,
+        ..fixture.spec(small_tree())
+    };
     let crashed = DockerExecutor::new(DockerConfig::new(&endpoint(), &fixture.instance));
-    drop(crashed.start(spec, &mut Seen::default(), CancellationToken::new()).await.unwrap());
+    drop(
+        crashed
+            .start(spec, &mut Seen::default(), CancellationToken::new())
+            .await
+            .unwrap(),
+    );
     let workspace = fixture.start_with(again).await.unwrap();
     assert_eq!(fixture.containers().await.len(), 1);
     run_exit(&*workspace, argv(&["true"]), 0).await;
@@ -332,10 +549,20 @@ async fn the_network_reaches_no_other_run() {
         spec.limits.network = true;
         spec
     };
-    let (one, two) = (fixture.start_with(spec()).await.unwrap(), fixture.start_with(spec()).await.unwrap());
+    let (one, two) = (
+        fixture.start_with(spec()).await.unwrap(),
+        fixture.start_with(spec()).await.unwrap(),
+    );
     let listen = r#"perl -MIO::Socket::INET -e '$s=IO::Socket::INET->new(LocalPort=>7777,Listen=>5) or die; while($c=$s->accept){print $c "heard\n"; close $c}' >/dev/null 2>&1 & hostname -i"#;
-    let address = run_exit(&*one, shell(listen), 0).await.text().trim().to_owned();
-    let call = Command { timeout: Some(Duration::from_secs(3)), ..argv(&["bash", "-c", &format!("cat </dev/tcp/{address}/7777")]) };
+    let address = run_exit(&*one, shell(listen), 0)
+        .await
+        .text()
+        .trim()
+        .to_owned();
+    let call = Command {
+        timeout: Some(Duration::from_secs(3)),
+        ..argv(&["bash", "-c", &format!("cat </dev/tcp/{address}/7777")])
+    };
     // Itself it reaches, once it listens; the other gets no answer.
     wait_for("it listens", || async {
         let (end, output) = run(&*one, call.clone()).await;
@@ -354,21 +581,54 @@ async fn images_that_lack_what_is_usual() {
     let fixture = fixture!();
     // Without a shell commands run all the same; ending one takes the container.
     let text = format!("FROM {IMAGE}\nRUN [\"rm\", \"/bin/sh\"]\n");
-    let workspace = fixture.start_with(from_dockerfile(&fixture, dockerfile(&text))).await.unwrap();
-    assert_eq!(run_exit(&*workspace, argv(&["cat", "plain.txt"]), 0).await.text(), "plain\n");
+    let workspace = fixture
+        .start_with(from_dockerfile(&fixture, dockerfile(&text)))
+        .await
+        .unwrap();
+    assert_eq!(
+        run_exit(&*workspace, argv(&["cat", "plain.txt"]), 0)
+            .await
+            .text(),
+        "plain\n"
+    );
     let output = run_exit(&*workspace, shell("true"), 127).await;
-    assert_eq!(output.error_text(), "quire: cannot run `/bin/sh`: there is no such program\n");
-    let (end, _) = run(&*workspace, Command { timeout: Some(Duration::from_secs(1)), ..argv(&["sleep", "300"]) }).await;
+    assert_eq!(
+        output.error_text(),
+        "quire: cannot run `/bin/sh`: there is no such program\n"
+    );
+    let (end, _) = run(
+        &*workspace,
+        Command {
+            timeout: Some(Duration::from_secs(1)),
+            ..argv(&["sleep", "300"])
+        },
+    )
+    .await;
     assert_eq!(end.unwrap(), CommandEnd::TimedOut);
     let (end, _) = run(&*workspace, argv(&["true"])).await;
-    assert!(matches!(&end, Err(ExecutorError::ContainerDied(why)) if why.contains("could not be ended alone")), "{end:?}");
+    assert!(
+        matches!(&end, Err(ExecutorError::ContainerDied(why)) if why.contains("could not be ended alone")),
+        "{end:?}"
+    );
     workspace.stop().await.unwrap();
     // Without `sleep` nothing keeps the container up.
-    let workspace = fixture.start_with(from_dockerfile(&fixture, dockerfile("FROM scratch\nCOPY plain.txt /\n"))).await.unwrap();
+    let workspace = fixture
+        .start_with(from_dockerfile(
+            &fixture,
+            dockerfile("FROM scratch\nCOPY plain.txt /\n"),
+        ))
+        .await
+        .unwrap();
     let id = fixture.containers().await.pop().unwrap();
-    wait_for("it has ended", || async { (!engine().container(&id).await.unwrap().unwrap().running).then_some(()) }).await;
+    wait_for("it has ended", || async {
+        (!engine().container(&id).await.unwrap().unwrap().running).then_some(())
+    })
+    .await;
     let (end, _) = run(&*workspace, argv(&["true"])).await;
-    assert!(matches!(&end, Err(ExecutorError::ContainerDied(why)) if why.contains("`sleep`")), "{end:?}");
+    assert!(
+        matches!(&end, Err(ExecutorError::ContainerDied(why)) if why.contains("`sleep`")),
+        "{end:?}"
+    );
     workspace.stop().await.unwrap();
 }
 
@@ -379,10 +639,21 @@ async fn a_fork_bomb_is_ended() {
     spec.limits.pids = 60;
     let workspace = fixture.start_with(spec).await.unwrap();
     let bomb = "bomb() { bomb | bomb & sleep 1000; }; bomb";
-    let (end, _) = run(&*workspace, Command { timeout: Some(Duration::from_secs(2)), ..shell(bomb) }).await;
+    let (end, _) = run(
+        &*workspace,
+        Command {
+            timeout: Some(Duration::from_secs(2)),
+            ..shell(bomb)
+        },
+    )
+    .await;
     assert_eq!(end.unwrap(), CommandEnd::TimedOut);
     // Ended alone or with its container, as the engine could: nothing of it lives.
-    let (end, output) = run(&*workspace, shell("for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null; done | tr '\\0' ' '")).await;
+    let (end, output) = run(
+        &*workspace,
+        shell("for p in /proc/[0-9]*; do cat $p/cmdline 2>/dev/null; done | tr '\\0' ' '"),
+    )
+    .await;
     if end.is_ok() {
         assert!(!output.text().contains("sleep 1000"), "{}", output.text());
     }
@@ -394,13 +665,28 @@ async fn the_engine_is_probed() {
     let fixture = fixture!();
     fixture.executor.probe().await.unwrap();
     let nowhere = fixture.folder.path().join("nowhere.sock");
-    let away = DockerExecutor::new(DockerConfig::new(&format!("unix://{}", nowhere.display()), "test"));
+    let away = DockerExecutor::new(DockerConfig::new(
+        &format!("unix://{}", nowhere.display()),
+        "test",
+    ));
     let error = away.probe().await.unwrap_err();
     assert!(matches!(error, ExecutorError::Unavailable(_)));
-    assert!(error.to_string().contains(&nowhere.display().to_string()), "{error}");
-    let start = away.start(fixture.spec(small_tree()), &mut Seen::default(), CancellationToken::new()).await;
+    assert!(
+        error.to_string().contains(&nowhere.display().to_string()),
+        "{error}"
+    );
+    let start = away
+        .start(
+            fixture.spec(small_tree()),
+            &mut Seen::default(),
+            CancellationToken::new(),
+        )
+        .await;
     assert!(matches!(start.err(), Some(ExecutorError::Unavailable(_))));
-    assert!(matches!(away.sweep(&[]).await, Err(ExecutorError::Unavailable(_))));
+    assert!(matches!(
+        away.sweep(&[]).await,
+        Err(ExecutorError::Unavailable(_))
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,7 +697,12 @@ async fn removing_what_is_not_there() {
     let engine = Engine::new(&endpoint(), Timings::default());
     let nobody = format!("quire-{}", RunId::new());
     assert!(!engine.remove_container(&nobody).await.unwrap());
-    assert!(!engine.remove_network(&nobody, Duration::from_secs(60)).await.unwrap());
+    assert!(
+        !engine
+            .remove_network(&nobody, Duration::from_secs(60))
+            .await
+            .unwrap()
+    );
     assert!(!engine.remove_image(&nobody).await.unwrap());
     assert_eq!(engine.container(&nobody).await.unwrap(), None);
     engine.kill_container(&nobody).await.unwrap();

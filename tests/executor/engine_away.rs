@@ -41,7 +41,9 @@ impl Proxy {
 
 async fn pass(mut client: UnixStream, mut mode: watch::Receiver<Mode>) {
     let real = endpoint();
-    let Ok(mut engine) = UnixStream::connect(real.trim_start_matches("unix://")).await else { return };
+    let Ok(mut engine) = UnixStream::connect(real.trim_start_matches("unix://")).await else {
+        return;
+    };
     let mut cut = mode.clone();
     let mut silent = mode.clone();
     tokio::select! {
@@ -70,27 +72,46 @@ fn through(proxy: &Proxy) -> Option<Fixture> {
         watch,
         ..Timings::default()
     };
-    Fixture::docker_with(DockerConfig { timings, ..DockerConfig::new(&format!("unix://{}", proxy.path.display()), &instance) })
+    Fixture::docker_with(DockerConfig {
+        timings,
+        ..DockerConfig::new(&format!("unix://{}", proxy.path.display()), &instance)
+    })
 }
 
 async fn goes_away(mode: Mode) {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(folder.path());
-    let Some(fixture) = through(&proxy) else { return };
+    let Some(fixture) = through(&proxy) else {
+        return;
+    };
     let workspace = fixture.start().await;
     let output = Output::default();
-    let running = workspace.run(shell("echo up; sleep 300"), Box::new(output.clone()), CancellationToken::new());
+    let running = workspace.run(
+        shell("echo up; sleep 300"),
+        Box::new(output.clone()),
+        CancellationToken::new(),
+    );
     let going = async {
-        wait_for("it runs", || async { (output.text() == "up\n").then_some(()) }).await;
+        wait_for("it runs", || async {
+            (output.text() == "up\n").then_some(())
+        })
+        .await;
         proxy.mode.send(mode).unwrap();
     };
-    let (end, ()) = tokio::time::timeout(Duration::from_secs(120), async { tokio::join!(running, going) }).await.expect("it hangs");
+    let (end, ()) = tokio::time::timeout(Duration::from_secs(120), async {
+        tokio::join!(running, going)
+    })
+    .await
+    .expect("it hangs");
     assert!(matches!(end, Err(ExecutorError::Unavailable(_))), "{end:?}");
     assert!(fixture.executor.probe().await.is_err());
     assert!(workspace.stop().await.is_err());
     // It comes back: the same workspace can be stopped.
     proxy.mode.send(Mode::Through).unwrap();
-    wait_for("the engine is back", || async { fixture.executor.probe().await.ok() }).await;
+    wait_for("the engine is back", || async {
+        fixture.executor.probe().await.ok()
+    })
+    .await;
     workspace.stop().await.unwrap();
     assert_eq!(fixture.containers().await, Vec::<String>::new());
 }
@@ -109,12 +130,30 @@ async fn silent_under_a_command() {
 async fn a_quiet_command_is_not_taken_for_a_dead_engine() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(folder.path());
-    let Some(fixture) = through(&proxy) else { return };
+    let Some(fixture) = through(&proxy) else {
+        return;
+    };
     let workspace = fixture.start().await;
-    assert_eq!(run_exit(&*workspace, shell("sleep 2; echo done"), 0).await.text(), "done\n");
+    assert_eq!(
+        run_exit(&*workspace, shell("sleep 2; echo done"), 0)
+            .await
+            .text(),
+        "done\n"
+    );
     // Its output is held open by what it left running: it ends all the same.
-    assert_eq!(run_exit(&*workspace, shell("sleep 300 & echo left"), 0).await.text(), "left\n");
-    let end = workspace.run(argv(&["true"]), Box::new(Output::default()), CancellationToken::new()).await;
+    assert_eq!(
+        run_exit(&*workspace, shell("sleep 300 & echo left"), 0)
+            .await
+            .text(),
+        "left\n"
+    );
+    let end = workspace
+        .run(
+            argv(&["true"]),
+            Box::new(Output::default()),
+            CancellationToken::new(),
+        )
+        .await;
     assert_eq!(end.unwrap(), CommandEnd::Exited(0));
     workspace.stop().await.unwrap();
 }

@@ -16,9 +16,17 @@ const ROUNDS: usize = 15;
 fn request(method: &str, path: &str, body: impl AsRef<[u8]>, upgrade: bool) -> String {
     let body = body.as_ref();
     let mut socket = UnixStream::connect(endpoint().trim_start_matches("unix://")).unwrap();
-    let connection = if upgrade { "Connection: Upgrade\r\nUpgrade: tcp" } else { "Connection: close" };
-    let head = format!("{method} /v1.41{path} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\n{connection}\r\n");
-    socket.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes()).unwrap();
+    let connection = if upgrade {
+        "Connection: Upgrade\r\nUpgrade: tcp"
+    } else {
+        "Connection: close"
+    };
+    let head = format!(
+        "{method} /v1.41{path} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\n{connection}\r\n"
+    );
+    socket
+        .write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes())
+        .unwrap();
     socket.write_all(body).unwrap();
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).unwrap();
@@ -26,7 +34,14 @@ fn request(method: &str, path: &str, body: impl AsRef<[u8]>, upgrade: bool) -> S
 }
 
 fn id_of(answer: &str) -> String {
-    answer.split("\"Id\":\"").nth(1).unwrap_or_else(|| panic!("{answer}")).split('"').next().unwrap().to_owned()
+    answer
+        .split("\"Id\":\"")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{answer}"))
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 /// Create, send the tree where there is one, start, exec, remove.
@@ -36,14 +51,34 @@ fn by_hand(network: &str, tree: Option<&[u8]>) {
     );
     let id = id_of(&request("POST", "/containers/create", &body, false));
     if let Some(tree) = tree {
-        request("PUT", &format!("/containers/{id}/archive?path=/work"), tree, false);
+        request(
+            "PUT",
+            &format!("/containers/{id}/archive?path=/work"),
+            tree,
+            false,
+        );
     }
     request("POST", &format!("/containers/{id}/start"), "", false);
     let body = r#"{"Cmd":["true"],"AttachStdout":true,"AttachStderr":true}"#;
-    let exec = id_of(&request("POST", &format!("/containers/{id}/exec"), body, false));
-    request("POST", &format!("/exec/{exec}/start"), r#"{"Detach":false,"Tty":false}"#, true);
+    let exec = id_of(&request(
+        "POST",
+        &format!("/containers/{id}/exec"),
+        body,
+        false,
+    ));
+    request(
+        "POST",
+        &format!("/exec/{exec}/start"),
+        r#"{"Detach":false,"Tty":false}"#,
+        true,
+    );
     assert!(request("GET", &format!("/exec/{exec}/json"), "", false).contains("\"ExitCode\":0"));
-    request("DELETE", &format!("/containers/{id}?force=1&v=1"), "", false);
+    request(
+        "DELETE",
+        &format!("/containers/{id}?force=1&v=1"),
+        "",
+        false,
+    );
 }
 
 fn median(mut times: Vec<Duration>) -> f64 {
@@ -54,12 +89,19 @@ fn median(mut times: Vec<Duration>) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures; run it by name"]
 async fn docker_against_the_bare_socket() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     let own = format!("quire-{}", fixture.instance);
     // By hand on the engine's own bridge, and on one made as the appliance makes it.
     for (network, bridge) in [(false, "none"), (true, "bridge"), (true, &own)] {
         let tree = small_tree().tar();
-        let (mut hand, mut sent, mut ours, mut parts) = (Vec::new(), Vec::new(), Vec::new(), [Vec::new(), Vec::new(), Vec::new()]);
+        let (mut hand, mut sent, mut ours, mut parts) = (
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+            [Vec::new(), Vec::new(), Vec::new()],
+        );
         for round in 0..=ROUNDS {
             let begun = Instant::now();
             by_hand(bridge, None);
@@ -100,17 +142,29 @@ async fn docker_against_the_bare_socket() {
 #[ignore = "measures; run it by name"]
 async fn host_against_a_bare_process() {
     let fixture = Fixture::host();
-    let (mut bare, mut starts, mut firsts, mut stops) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut starts, mut firsts, mut stops) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let begun = Instant::now();
         tokio::process::Command::new("true").status().await.unwrap();
         bare.push(begun.elapsed());
         let spec = fixture.spec(small_tree());
         let begun = Instant::now();
-        let workspace = fixture.executor.start(spec, &mut Seen::default(), CancellationToken::new()).await.unwrap();
+        let workspace = fixture
+            .executor
+            .start(spec, &mut Seen::default(), CancellationToken::new())
+            .await
+            .unwrap();
         starts.push(begun.elapsed());
         let begun = Instant::now();
-        workspace.run(argv(&["echo", "first"]), Box::new(Output::default()), CancellationToken::new()).await.unwrap();
+        workspace
+            .run(
+                argv(&["echo", "first"]),
+                Box::new(Output::default()),
+                CancellationToken::new(),
+            )
+            .await
+            .unwrap();
         firsts.push(begun.elapsed());
         let begun = Instant::now();
         workspace.stop().await.unwrap();

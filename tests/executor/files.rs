@@ -15,7 +15,10 @@ under_both!(
 );
 
 async fn refused(workspace: &dyn Workspace, path: &str) -> String {
-    let read = workspace.read_file(path).await.map(|content| String::from_utf8_lossy(&content).into_owned());
+    let read = workspace
+        .read_file(path)
+        .await
+        .map(|content| String::from_utf8_lossy(&content).into_owned());
     match read {
         Err(ExecutorError::File(why)) => why,
         other => panic!("{path}: {other:?}"),
@@ -24,34 +27,79 @@ async fn refused(workspace: &dyn Workspace, path: &str) -> String {
 
 async fn files_are_read_and_written(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let read = async |path: &str| String::from_utf8_lossy(&workspace.read_file(path).await.unwrap()).into_owned();
+    let read = async |path: &str| {
+        String::from_utf8_lossy(&workspace.read_file(path).await.unwrap()).into_owned()
+    };
     assert_eq!(read("plain.txt").await, "plain\n");
     assert_eq!(read("./a/../a/deep/er/file").await, "deep");
     // Links lead on within the workspace, also absolute ones to folders on the way.
     assert_eq!(read("link").await, "plain\n");
-    run_exit(&*workspace, shell("ln -s a/deep way; ln -s ../a/deep/er/file a/over; : >empty; chmod 751 bin/tool"), 0).await;
+    run_exit(
+        &*workspace,
+        shell("ln -s a/deep way; ln -s ../a/deep/er/file a/over; : >empty; chmod 751 bin/tool"),
+        0,
+    )
+    .await;
     assert_eq!(read("way/er/file").await, "deep");
     assert_eq!(read("a/over").await, "deep");
     assert_eq!(read("empty").await, "");
     // Any bytes, and the most that can be read.
-    let bytes: Vec<u8> = (0..=255).cycle().take(usize::try_from(MAX_READ).unwrap()).collect();
-    workspace.write_file("new/folder/bytes", bytes.clone()).await.unwrap();
+    let bytes: Vec<u8> = (0..=255)
+        .cycle()
+        .take(usize::try_from(MAX_READ).unwrap())
+        .collect();
+    workspace
+        .write_file("new/folder/bytes", bytes.clone())
+        .await
+        .unwrap();
     assert!(workspace.read_file("new/folder/bytes").await.unwrap() == bytes);
-    assert_eq!(run_exit(&*workspace, shell("wc -c <new/folder/bytes"), 0).await.text().trim(), MAX_READ.to_string());
+    assert_eq!(
+        run_exit(&*workspace, shell("wc -c <new/folder/bytes"), 0)
+            .await
+            .text()
+            .trim(),
+        MAX_READ.to_string()
+    );
     run_exit(&*workspace, shell("echo >>new/folder/bytes"), 0).await;
     assert_eq!(
         refused(&*workspace, "new/folder/bytes").await,
         "`new/folder/bytes` is larger than 4 MiB, the most that can be read at once"
     );
     // One that is there keeps its permissions; a link is followed.
-    workspace.write_file("bin/tool", b"#!/bin/sh\necho other\n".to_vec()).await.unwrap();
-    assert_eq!(run_exit(&*workspace, shell("bin/tool; stat -c %a bin/tool"), 0).await.text(), "other\n751\n");
-    workspace.write_file("link", b"changed".to_vec()).await.unwrap();
-    workspace.write_file("way/er/more/file", b"through".to_vec()).await.unwrap();
+    workspace
+        .write_file("bin/tool", b"#!/bin/sh\necho other\n".to_vec())
+        .await
+        .unwrap();
+    assert_eq!(
+        run_exit(&*workspace, shell("bin/tool; stat -c %a bin/tool"), 0)
+            .await
+            .text(),
+        "other\n751\n"
+    );
+    workspace
+        .write_file("link", b"changed".to_vec())
+        .await
+        .unwrap();
+    workspace
+        .write_file("way/er/more/file", b"through".to_vec())
+        .await
+        .unwrap();
     workspace.write_file("empty", Vec::new()).await.unwrap();
-    assert_eq!(run_exit(&*workspace, shell("cat plain.txt a/deep/er/more/file empty; test -L link"), 0).await.text(), "changedthrough");
+    assert_eq!(
+        run_exit(
+            &*workspace,
+            shell("cat plain.txt a/deep/er/more/file empty; test -L link"),
+            0
+        )
+        .await
+        .text(),
+        "changedthrough"
+    );
     workspace.stop().await.unwrap();
-    assert!(matches!(workspace.read_file("plain.txt").await, Err(ExecutorError::Cancelled)));
+    assert!(matches!(
+        workspace.read_file("plain.txt").await,
+        Err(ExecutorError::Cancelled)
+    ));
 }
 
 async fn paths_that_leave_are_refused(fixture: Fixture) {
@@ -61,18 +109,33 @@ async fn paths_that_leave_are_refused(fixture: Fixture) {
     for (path, words) in [
         ("../x", "`../x` lies outside of the workspace"),
         ("a/../../x", "`a/../../x` lies outside of the workspace"),
-        ("/etc/passwd", "`/etc/passwd` is absolute; name it as seen from the workspace"),
+        (
+            "/etc/passwd",
+            "`/etc/passwd` is absolute; name it as seen from the workspace",
+        ),
         ("passwd", "`passwd` leads out of the workspace"),
-        ("root/etc/passwd", "`root/etc/passwd` leads out of the workspace"),
-        ("up/etc/passwd", "`up/etc/passwd` leads out of the workspace"),
+        (
+            "root/etc/passwd",
+            "`root/etc/passwd` leads out of the workspace",
+        ),
+        (
+            "up/etc/passwd",
+            "`up/etc/passwd` leads out of the workspace",
+        ),
         ("odd", "`odd` leads out of the workspace"),
         ("x\0y", "`x\u{fffd}y` contains a NUL byte"),
     ] {
         assert_eq!(refused(&*workspace, path).await, words);
         let written = workspace.write_file(path, b"bad".to_vec()).await;
-        assert!(matches!(&written, Err(ExecutorError::File(why)) if why == words), "{path}: {written:?}");
+        assert!(
+            matches!(&written, Err(ExecutorError::File(why)) if why == words),
+            "{path}: {written:?}"
+        );
         let exported = workspace.export(path).await.map(drop);
-        assert!(matches!(&exported, Err(ExecutorError::File(why)) if why == words), "{path}: {exported:?}");
+        assert!(
+            matches!(&exported, Err(ExecutorError::File(why)) if why == words),
+            "{path}: {exported:?}"
+        );
     }
     assert!(workspace.read_file("loop").await.is_err());
     workspace.stop().await.unwrap();
@@ -88,20 +151,37 @@ async fn what_is_no_file_is_refused(fixture: Fixture) {
         ("a", "`a` is a folder"),
         (".", "`.` is a folder"),
         ("pipe", "`pipe` is neither a file nor a folder"),
-        ("plain.txt/x", "a part of the way to `plain.txt/x` is no folder"),
+        (
+            "plain.txt/x",
+            "a part of the way to `plain.txt/x` is no folder",
+        ),
     ] {
         assert_eq!(refused(&*workspace, path).await, words);
     }
     for (path, words) in [
         ("a", "`a` is a folder"),
         ("pipe", "`pipe` is neither a file nor a folder"),
-        ("plain.txt/x", "a part of the way to `plain.txt/x` is no folder"),
-        ("plain.txt/x/y", "a part of the way to `plain.txt/x/y` is no folder"),
+        (
+            "plain.txt/x",
+            "a part of the way to `plain.txt/x` is no folder",
+        ),
+        (
+            "plain.txt/x/y",
+            "a part of the way to `plain.txt/x/y` is no folder",
+        ),
     ] {
         let written = workspace.write_file(path, b"bad".to_vec()).await;
-        assert!(matches!(&written, Err(ExecutorError::File(why)) if why == words), "{path}: {written:?}");
+        assert!(
+            matches!(&written, Err(ExecutorError::File(why)) if why == words),
+            "{path}: {written:?}"
+        );
     }
-    run_exit(&*workspace, shell("test -p pipe && test -d a && grep -q plain plain.txt"), 0).await;
+    run_exit(
+        &*workspace,
+        shell("test -p pipe && test -d a && grep -q plain plain.txt"),
+        0,
+    )
+    .await;
     workspace.stop().await.unwrap();
 }
 
@@ -130,8 +210,23 @@ async fn exported(workspace: &dyn Workspace, path: &str) -> Vec<String> {
 
 async fn folders_are_exported(fixture: Fixture) {
     let workspace = fixture.start().await;
-    run_exit(&*workspace, shell("ln -s /etc a/out; mkfifo a/pipe; ln -s a/deep way"), 0).await;
-    assert_eq!(exported(&*workspace, "a").await, ["a/", "a/deep/", "a/deep/er/", "a/deep/er/file", "a/out -> /etc", "a/pipe|"]);
+    run_exit(
+        &*workspace,
+        shell("ln -s /etc a/out; mkfifo a/pipe; ln -s a/deep way"),
+        0,
+    )
+    .await;
+    assert_eq!(
+        exported(&*workspace, "a").await,
+        [
+            "a/",
+            "a/deep/",
+            "a/deep/er/",
+            "a/deep/er/file",
+            "a/out -> /etc",
+            "a/pipe|"
+        ]
+    );
     assert_eq!(exported(&*workspace, "way/er/file").await, ["file"]);
     assert_eq!(exported(&*workspace, "link").await.len(), 1);
     let whole = exported(&*workspace, ".").await;
@@ -153,7 +248,11 @@ async fn links_are_swapped_while_files_are_read(fixture: Fixture) {
             match workspace.read_file("way/file").await {
                 Ok(content) => {
                     // An engine follows links within its container, at which the look and the use may differ.
-                    assert!(content == b"inside\n" || fixture.is_docker(), "{}", String::from_utf8_lossy(&content));
+                    assert!(
+                        content == b"inside\n" || fixture.is_docker(),
+                        "{}",
+                        String::from_utf8_lossy(&content)
+                    );
                     inside += 1;
                 }
                 Err(ExecutorError::File(_)) => left += 1,
@@ -168,15 +267,53 @@ async fn links_are_swapped_while_files_are_read(fixture: Fixture) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn written_files_belong_to_the_images_user() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     let recipe = format!("FROM {IMAGE}\nRUN useradd -m person\nUSER person\n");
     let tree: Files = small_tree().with(".quire/Dockerfile", recipe);
-    let workspace = fixture.start_with(StartSpec { image: ImageSource::Dockerfile, ..fixture.spec(tree) }).await.unwrap();
-    workspace.write_file("made/by/quire", b"x".to_vec()).await.unwrap();
-    workspace.write_file("plain.txt", b"y".to_vec()).await.unwrap();
-    let output = run_exit(&*workspace, argv(&["stat", "-c", "%U", "made", "made/by", "made/by/quire", "plain.txt"]), 0).await;
+    let workspace = fixture
+        .start_with(StartSpec {
+            image: ImageSource::Dockerfile,
+            ..fixture.spec(tree)
+        })
+        .await
+        .unwrap();
+    workspace
+        .write_file("made/by/quire", b"x".to_vec())
+        .await
+        .unwrap();
+    workspace
+        .write_file("plain.txt", b"y".to_vec())
+        .await
+        .unwrap();
+    let output = run_exit(
+        &*workspace,
+        argv(&[
+            "stat",
+            "-c",
+            "%U",
+            "made",
+            "made/by",
+            "made/by/quire",
+            "plain.txt",
+        ]),
+        0,
+    )
+    .await;
     assert_eq!(output.text(), "person\n".repeat(4));
-    run_exit(&*workspace, Command { cwd: Some("made/by".into()), ..shell("echo more >>quire") }, 0).await;
-    assert_eq!(workspace.read_file("made/by/quire").await.unwrap(), b"xmore\n");
+    run_exit(
+        &*workspace,
+        Command {
+            cwd: Some("made/by".into()),
+            ..shell("echo more >>quire")
+        },
+        0,
+    )
+    .await;
+    assert_eq!(
+        workspace.read_file("made/by/quire").await.unwrap(),
+        b"xmore\n"
+    );
     workspace.stop().await.unwrap();
 }

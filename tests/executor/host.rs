@@ -13,7 +13,15 @@ use crate::support::{Files, Fixture, Seen, argv, run, run_exit, shell, small_tre
 async fn the_log_says_that_there_is_no_isolation() {
     let fixture = Fixture::host();
     let mut seen = Seen::default();
-    let workspace = fixture.executor.start(fixture.spec(small_tree()), &mut seen, CancellationToken::new()).await.unwrap();
+    let workspace = fixture
+        .executor
+        .start(
+            fixture.spec(small_tree()),
+            &mut seen,
+            CancellationToken::new(),
+        )
+        .await
+        .unwrap();
     assert!(seen.log().contains("without isolation"), "{}", seen.log());
     workspace.stop().await.unwrap();
 }
@@ -29,11 +37,18 @@ async fn stopping_removes_read_only_folders_and_strays() {
     workspace.stop().await.unwrap();
     assert!(!path.exists());
     let in_folder = || {
-        fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
-            fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.to_string_lossy().contains(&path.display().to_string()))
-        })
+        fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(Result::ok)
+            .any(|entry| {
+                fs::read_link(entry.path().join("cwd"))
+                    .is_ok_and(|cwd| cwd.to_string_lossy().contains(&path.display().to_string()))
+            })
     };
-    wait_for("no process stands in the folder", || async { (!in_folder()).then_some(()) }).await;
+    wait_for("no process stands in the folder", || async {
+        (!in_folder()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +56,10 @@ async fn a_link_does_not_lead_out() {
     let fixture = Fixture::host();
     let workspace = fixture.start().await;
     run_exit(&*workspace, shell("ln -s / out; ln -s a in"), 0).await;
-    let at = |cwd: &str| quire::executor::Command { cwd: Some(cwd.into()), ..argv(&["pwd"]) };
+    let at = |cwd: &str| quire::executor::Command {
+        cwd: Some(cwd.into()),
+        ..argv(&["pwd"])
+    };
     run_exit(&*workspace, at("in/deep"), 0).await;
     for outside in ["out", "out/etc"] {
         let (end, _) = run(&*workspace, at(outside)).await;
@@ -92,7 +110,10 @@ async fn an_archive_stays_in_its_folder() {
     let mut absolute = tar::Builder::new(Vec::new());
     file(&mut absolute, &victim.join("three").display().to_string());
     for builder in [climbing, linked, absolute] {
-        if let Ok(workspace) = fixture.start_with(fixture.spec(Hostile(builder.into_inner().unwrap()))).await {
+        if let Ok(workspace) = fixture
+            .start_with(fixture.spec(Hostile(builder.into_inner().unwrap())))
+            .await
+        {
             workspace.stop().await.unwrap();
         }
         assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
@@ -103,21 +124,44 @@ async fn an_archive_stays_in_its_folder() {
 async fn a_sweep_takes_processes_and_folders_of_its_own() {
     let fixture = Fixture::host();
     let (dead, alive) = (fixture.spec(small_tree()), fixture.spec(small_tree()));
-    let (dead_path, alive_path, alive_run) = (dead.workspace.clone(), alive.workspace.clone(), alive.run);
-    let config = HostConfig::new(&fixture.instance, Some(fixture.folder.path().to_owned()), None);
+    let (dead_path, alive_path, alive_run) =
+        (dead.workspace.clone(), alive.workspace.clone(), alive.run);
+    let config = HostConfig::new(
+        &fixture.instance,
+        Some(fixture.folder.path().to_owned()),
+        None,
+    );
     let crashed = HostExecutor::new(config);
     let mut pids = Vec::new();
     for spec in [dead, alive] {
-        let workspace = crashed.start(spec, &mut Seen::default(), CancellationToken::new()).await.unwrap();
-        let output = run_exit(&*workspace, shell("setsid sleep 300 >/dev/null 2>&1 & echo $!"), 0).await;
+        let workspace = crashed
+            .start(spec, &mut Seen::default(), CancellationToken::new())
+            .await
+            .unwrap();
+        let output = run_exit(
+            &*workspace,
+            shell("setsid sleep 300 >/dev/null 2>&1 & echo $!"),
+            0,
+        )
+        .await;
         pids.push(output.text().trim().parse::<i32>().unwrap());
     }
-    let lives = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"));
+    let lives = |pid: i32| {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+    };
     let swept = fixture.executor.sweep(&[alive_run]).await.unwrap();
     assert!(swept.removed >= 2 && swept.left.is_empty(), "{swept:?}");
     assert_eq!((lives(pids[0]), lives(pids[1])), (false, true));
     assert_eq!((dead_path.exists(), alive_path.exists()), (false, true));
-    assert!(fixture.executor.sweep(&[RunId::new()]).await.unwrap().removed >= 2);
+    assert!(
+        fixture
+            .executor
+            .sweep(&[RunId::new()])
+            .await
+            .unwrap()
+            .removed
+            >= 2
+    );
     assert_eq!((lives(pids[1]), alive_path.exists()), (false, false));
     assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), Swept::default());
 }
@@ -140,16 +184,33 @@ async fn a_sweep_goes_on_past_what_cannot_be_removed() {
     let swept = fixture.executor.sweep(&[]).await;
     let cleared = fixture.executor.clear(runs[1]).await;
     nix::mount::umount(&stuck).unwrap();
-    assert_eq!(swept.unwrap(), Swept { removed: 2, left: vec![runs[1]] });
+    assert_eq!(
+        swept.unwrap(),
+        Swept {
+            removed: 2,
+            left: vec![runs[1]]
+        }
+    );
     assert!(cleared.is_err());
-    assert_eq!(runs.iter().map(|run| fixture.workspace_path(*run).exists()).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(
+        runs.iter()
+            .map(|run| fixture.workspace_path(*run).exists())
+            .collect::<Vec<_>>(),
+        [false, true, false]
+    );
     fixture.executor.clear(runs[1]).await.unwrap();
     assert!(!fixture.workspace_path(runs[1]).exists());
     // In this process's hands, though nobody names it.
     let spec = fixture.spec(small_tree());
     let run = spec.run;
     let workspace = fixture.start_with(spec).await.unwrap();
-    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), Swept { removed: 0, left: vec![run] });
+    assert_eq!(
+        fixture.executor.sweep(&[]).await.unwrap(),
+        Swept {
+            removed: 0,
+            left: vec![run]
+        }
+    );
     run_exit(&*workspace, argv(&["true"]), 0).await;
     workspace.stop().await.unwrap();
 }
@@ -159,8 +220,15 @@ async fn what_an_earlier_attempt_left_is_not_seen() {
     let fixture = Fixture::host();
     let spec = fixture.spec(Files::default().with("only", "this"));
     fs::create_dir_all(spec.workspace.join("old/closed")).unwrap();
-    fs::set_permissions(spec.workspace.join("old"), fs::Permissions::from_mode(0o500)).unwrap();
+    fs::set_permissions(
+        spec.workspace.join("old"),
+        fs::Permissions::from_mode(0o500),
+    )
+    .unwrap();
     let workspace = fixture.start_with(spec).await.unwrap();
-    assert_eq!(run_exit(&*workspace, argv(&["ls"]), 0).await.text(), "link\nonly\n");
+    assert_eq!(
+        run_exit(&*workspace, argv(&["ls"]), 0).await.text(),
+        "link\nonly\n"
+    );
     workspace.stop().await.unwrap();
 }

@@ -19,8 +19,13 @@ struct Contained(TestForge);
 impl Contained {
     fn start() -> Self {
         let mut forge = TestForge::new();
-        forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", &endpoint());
-        forge.set("QUIRE_CI_NETWORK", "false").set("QUIRE_CI_MEMORY", "256m").serve();
+        forge
+            .set("QUIRE_CI_EXECUTOR", "docker")
+            .set("QUIRE_CI_ENGINE", &endpoint());
+        forge
+            .set("QUIRE_CI_NETWORK", "false")
+            .set("QUIRE_CI_MEMORY", "256m")
+            .serve();
         Self(forge)
     }
 
@@ -32,7 +37,12 @@ impl Contained {
     fn days_go_by(&self, days: i64) {
         let database = Connection::open(self.0.paths.database()).unwrap();
         for table in ["images", "layers", "cache_uses"] {
-            database.execute(&format!("UPDATE {table} SET used_at_ms = used_at_ms - ?1 * 86400000"), [days]).unwrap();
+            database
+                .execute(
+                    &format!("UPDATE {table} SET used_at_ms = used_at_ms - ?1 * 86400000"),
+                    [days],
+                )
+                .unwrap();
         }
     }
 }
@@ -42,15 +52,25 @@ impl Drop for Contained {
         if self.0.paths.database().exists() {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(remove_images_and_networks(&self.instance()));
-            self.nameless().iter().for_each(|layer| drop(docker(&["rmi", layer])));
+            self.nameless()
+                .iter()
+                .for_each(|layer| drop(docker(&["rmi", layer])));
         }
     }
 }
 
 /// What the engine's own client says.
 fn docker(arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new("docker").args(["--host", &endpoint()]).args(arguments).output().unwrap();
-    if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()) } else { Err(said(&output)) }
+    let output = Command::new("docker")
+        .args(["--host", &endpoint()])
+        .args(arguments)
+        .output()
+        .unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(said(&output))
+    }
 }
 
 fn is_there(image: &str) -> bool {
@@ -62,13 +82,21 @@ impl Contained {
     fn layers(&self) -> Vec<String> {
         let database = Connection::open(self.0.paths.database()).unwrap();
         let mut statement = database.prepare("SELECT image_id FROM layers").unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        statement
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap()
     }
 
     /// Those of them that are there without a name: what a build begins with is among them, and has one.
     fn nameless(&self) -> Vec<String> {
-        let tags = |layer: &String| docker(&["image", "inspect", "--format", "{{.RepoTags}}", layer]);
-        self.layers().into_iter().filter(|layer| tags(layer).is_ok_and(|tags| tags == "[]")).collect()
+        let tags =
+            |layer: &String| docker(&["image", "inspect", "--format", "{{.RepoTags}}", layer]);
+        self.layers()
+            .into_iter()
+            .filter(|layer| tags(layer).is_ok_and(|tags| tags == "[]"))
+            .collect()
     }
 }
 
@@ -82,7 +110,9 @@ impl Drop for Names {
 }
 
 fn in_image(image: &str, command: &str) -> String {
-    format!("(local ci (require :quire.ci))\n(ci.image {image:?})\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command})))\n")
+    format!(
+        "(local ci (require :quire.ci))\n(ci.image {image:?})\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command})))\n"
+    )
 }
 
 #[test]
@@ -92,30 +122,61 @@ fn what_quire_pulled_goes_and_what_a_person_brought_stays() {
     }
     let registry = Registry::start();
     let image = |name: &str| registry.image(name);
-    let (ours, theirs, tagged, busy, moved) = (image("ours:1"), image("theirs:1"), image("tagged:1"), image("busy:1"), image("moved:1"));
+    let (ours, theirs, tagged, busy, moved) = (
+        image("ours:1"),
+        image("theirs:1"),
+        image("tagged:1"),
+        image("busy:1"),
+        image("moved:1"),
+    );
     let own_name = format!("a-persons-own:{}", uuid::Uuid::now_v7());
-    let _names = Names([&ours, &theirs, &tagged, &busy, &moved, &own_name].map(Clone::clone).to_vec());
+    let _names = Names(
+        [&ours, &theirs, &tagged, &busy, &moved, &own_name]
+            .map(Clone::clone)
+            .to_vec(),
+    );
     let contained = Contained::start();
     let forge = &contained.0;
     docker(&["pull", &theirs]).unwrap();
-    for (repo, image) in [("ours", &ours), ("theirs", &theirs), ("tagged", &tagged), ("moved", &moved)] {
-        forge.tree_with(repo, &in_image(image, "[\"sleep\" \"0\"]")).push(&["main"]);
+    for (repo, image) in [
+        ("ours", &ours),
+        ("theirs", &theirs),
+        ("tagged", &tagged),
+        ("moved", &moved),
+    ] {
+        forge
+            .tree_with(repo, &in_image(image, "[\"sleep\" \"0\"]"))
+            .push(&["main"]);
         let run = forge.end_of(forge.newest(repo).id);
-        assert_eq!(run.state, RunState::Complete, "{:?} {}", run.message, forge.log());
+        assert_eq!(
+            run.state,
+            RunState::Complete,
+            "{:?} {}",
+            run.message,
+            forge.log()
+        );
     }
     docker(&["tag", &tagged, &own_name]).unwrap();
     docker(&["rmi", &moved]).unwrap();
     docker(&["tag", IMAGE, &moved]).unwrap();
     // A run goes on in one; its image has been old for long.
-    forge.tree_with("busy", &in_image(&busy, "[\"sleep\" \"600\"]")).push(&["main"]);
+    forge
+        .tree_with("busy", &in_image(&busy, "[\"sleep\" \"600\"]"))
+        .push(&["main"]);
     let run = forge.newest("busy");
-    wait_for("the command", || (!forge.steps(run.id).is_empty()).then_some(()));
+    wait_for("the command", || {
+        (!forge.steps(run.id).is_empty()).then_some(())
+    });
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n", "used just now");
     contained.days_go_by(89);
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
     contained.days_go_by(2);
     let freed = forge.ssh_ok("gc");
-    assert!(freed.starts_with("removed 2 images: "), "{freed}\n{}", forge.log());
+    assert!(
+        freed.starts_with("removed 2 images: "),
+        "{freed}\n{}",
+        forge.log()
+    );
     let there = [&ours, &theirs, &tagged, &busy, &moved, &own_name].map(|name| is_there(name));
     assert_eq!(there, [false, true, false, true, true, true]);
     assert!(is_there(IMAGE));
@@ -123,7 +184,10 @@ fn what_quire_pulled_goes_and_what_a_person_brought_stays() {
     let tree = forge.tree("ours-again", "ours");
     tree.git_ok(&["pull", "-q", "origin", "main"]);
     tree.push_new("again");
-    assert_eq!(forge.end_of(forge.newest("ours").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("ours").id).state,
+        RunState::Complete
+    );
     assert!(is_there(&ours));
     forge.ssh_ok(&format!("run cancel {}", run.id));
     forge.wait_for_quiet();
@@ -132,8 +196,7 @@ fn what_quire_pulled_goes_and_what_a_person_brought_stays() {
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
 }
 
-const FROM_DOCKERFILE: &str =
-    "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"cat /made; test ! -e fails\")))\n";
+const FROM_DOCKERFILE: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"cat /made; test ! -e fails\")))\n";
 
 #[test]
 fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
@@ -142,7 +205,10 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
     }
     let (mut contained, other) = (Contained::start(), Contained::start());
     let stages = |word: &str| {
-        format!("FROM {IMAGE} AS one\nRUN echo {word} {} > /made\nFROM {IMAGE}\nCOPY --from=one /made /made\n", contained.instance())
+        format!(
+            "FROM {IMAGE} AS one\nRUN echo {word} {} > /made\nFROM {IMAGE}\nCOPY --from=one /made /made\n",
+            contained.instance()
+        )
     };
     let built = |contained: &Contained, repo: &str, recipe: &str, push: &[&str], fails: bool| {
         let tree = contained.0.tree(repo, repo);
@@ -156,14 +222,35 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
         contained.0.end_of(contained.0.newest(repo).id)
     };
     let image = |contained: &Contained, repo: &str| contained.0.newest(repo).image_tag.unwrap();
-    for (repo, push, fails) in [("app", &["main"][..], false), ("gone", &["main"], false), ("kept", &["-o", "ci.keep", "main"], true)] {
+    for (repo, push, fails) in [
+        ("app", &["main"][..], false),
+        ("gone", &["main"], false),
+        ("kept", &["-o", "ci.keep", "main"], true),
+    ] {
         let run = built(&contained, repo, &stages(repo), push, fails);
-        assert_eq!(run.state == RunState::Complete, !fails, "{:?}\n{}", run.message, contained.0.log());
+        assert_eq!(
+            run.state == RunState::Complete,
+            !fails,
+            "{:?}\n{}",
+            run.message,
+            contained.0.log()
+        );
     }
-    let failed =
-        built(&contained, "failed", &format!("FROM {IMAGE}\nRUN echo {} > /made\nRUN false\n", contained.instance()), &["main"], false);
+    let failed = built(
+        &contained,
+        "failed",
+        &format!(
+            "FROM {IMAGE}\nRUN echo {} > /made\nRUN false\n",
+            contained.instance()
+        ),
+        &["main"],
+        false,
+    );
     assert_eq!(failed.failure_kind, Some(quire::run::FailureKind::Image));
-    assert_eq!(built(&other, "gone", &stages("other"), &["main"], false).state, RunState::Complete);
+    assert_eq!(
+        built(&other, "gone", &stages("other"), &["main"], false).state,
+        RunState::Complete
+    );
     let [app, gone, kept] = ["app", "gone", "kept"].map(|repo| image(&contained, repo));
     let others = image(&other, "gone");
     // For each of the three a stage and a layer below the label; and what the one that failed got to.
@@ -174,25 +261,46 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
     contained.0.ssh_ok("repo rm gone --yes");
     let freed = contained.0.ssh_ok("gc");
     assert!(freed.starts_with("removed 1 image: "), "{freed}");
-    assert_eq!([&app, &gone, &kept, &others].map(|name| is_there(name)), [true, false, true, true]);
+    assert_eq!(
+        [&app, &gone, &kept, &others].map(|name| is_there(name)),
+        [true, false, true, true]
+    );
     // A day later what stood below it, and what came of nothing.
     contained.days_go_by(2);
     let freed = contained.0.ssh_ok("gc");
-    assert!(freed.starts_with("removed 2 images: "), "{freed}\n{}", contained.0.log());
+    assert!(
+        freed.starts_with("removed 2 images: "),
+        "{freed}\n{}",
+        contained.0.log()
+    );
     assert!(contained.nameless().len() < nameless);
     // Old: all but what the kept container stands on.
     contained.days_go_by(90);
     contained.0.ssh_ok("gc");
-    assert_eq!([&app, &kept, &others].map(|name| is_there(name)), [false, true, true]);
+    assert_eq!(
+        [&app, &kept, &others].map(|name| is_there(name)),
+        [false, true, true]
+    );
     let run = contained.0.newest("kept");
-    assert!(contained.0.ssh_ok(&format!("run attach {} cat /made", run.id)).starts_with("kept "));
+    assert!(
+        contained
+            .0
+            .ssh_ok(&format!("run attach {} cat /made", run.id))
+            .starts_with("kept ")
+    );
     assert!(contained.0.stop().success());
     let database = Connection::open(contained.0.paths.database()).unwrap();
-    database.execute("UPDATE kept_containers SET until_ms = 1", []).unwrap();
+    database
+        .execute("UPDATE kept_containers SET until_ms = 1", [])
+        .unwrap();
     drop(database);
     contained.0.serve();
     let name = format!("quire-{}", run.id);
-    wait_for("the container to go", || docker(&["container", "inspect", &name]).is_err().then_some(()));
+    wait_for("the container to go", || {
+        docker(&["container", "inspect", &name])
+            .is_err()
+            .then_some(())
+    });
     wait_for("its image to go", || {
         contained.0.ssh_ok("gc");
         (!is_there(&kept)).then_some(())
@@ -215,28 +323,64 @@ fn caches_in_volumes_have_a_size_and_go_when_they_are_old() {
             "(local ci (require :quire.ci))\n(ci.cache :deps \"deps\")\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n"
         )
     };
-    forge.tree_with("app", &pipeline("head -c 100000 /dev/zero > deps/file")).push(&["main"]);
-    forge.tree_with("held", &pipeline("head -c 100000 /dev/zero > deps/file; touch begun; sleep 600")).push(&["main"]);
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    forge
+        .tree_with("app", &pipeline("head -c 100000 /dev/zero > deps/file"))
+        .push(&["main"]);
+    forge
+        .tree_with(
+            "held",
+            &pipeline("head -c 100000 /dev/zero > deps/file; touch begun; sleep 600"),
+        )
+        .push(&["main"]);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     let held = forge.newest("held");
-    wait_for("the command", || forge.ssh(&format!("run attach {} test -e begun", held.id)).status.success().then_some(()));
-    let listed: serde_json::Value = serde_json::from_str(&forge.ssh_ok("cache list --json")).unwrap();
+    wait_for("the command", || {
+        forge
+            .ssh(&format!("run attach {} test -e begun", held.id))
+            .status
+            .success()
+            .then_some(())
+    });
+    let listed: serde_json::Value =
+        serde_json::from_str(&forge.ssh_ok("cache list --json")).unwrap();
     let bytes = listed["caches"][0]["bytes"].as_u64();
-    assert!(bytes.is_some_and(|bytes| (100_000..200_000).contains(&bytes)) && listed["caches"][0]["used_at_ms"].is_i64(), "{listed}");
+    assert!(
+        bytes.is_some_and(|bytes| (100_000..200_000).contains(&bytes))
+            && listed["caches"][0]["used_at_ms"].is_i64(),
+        "{listed}"
+    );
     contained.days_go_by(91);
     // The image is a person's, the cache of the run that goes on stays.
-    assert_eq!(forge.ssh_ok("gc").split(':').next(), Some("removed 1 cache"));
+    assert_eq!(
+        forge.ssh_ok("gc").split(':').next(),
+        Some("removed 1 cache")
+    );
     let names = || {
-        let listed: serde_json::Value = serde_json::from_str(&forge.ssh_ok("cache list --json")).unwrap();
-        listed["caches"].as_array().unwrap().iter().map(|cache| cache["repo"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let listed: serde_json::Value =
+            serde_json::from_str(&forge.ssh_ok("cache list --json")).unwrap();
+        listed["caches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|cache| cache["repo"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(names(), ["held"]);
     forge.ssh_ok(&format!("run cancel {}", held.id));
     forge.wait_for_quiet();
     // By its size this time.
-    fs::write(forge.paths.config_fennel(), "{:keep {:days 0 :caches \"50k\"}}").unwrap();
+    fs::write(
+        forge.paths.config_fennel(),
+        "{:keep {:days 0 :caches \"50k\"}}",
+    )
+    .unwrap();
     forge.signal(nix::sys::signal::Signal::SIGHUP);
-    wait_for("the configuration", || forge.log().contains("configuration reloaded").then_some(()));
+    wait_for("the configuration", || {
+        forge.log().contains("configuration reloaded").then_some(())
+    });
     wait_for("the cache to go", || {
         forge.ssh_ok("gc");
         names().is_empty().then_some(())

@@ -3,7 +3,11 @@
 //!
 //! Without an engine the Docker half fails, unless `QUIRE_SKIP` names `docker`.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "../support/forge.rs"]
 mod forge;

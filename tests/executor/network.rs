@@ -17,18 +17,34 @@ fn spec(fixture: &Fixture) -> StartSpec {
 }
 
 async fn networks(fixture: &Fixture) -> Vec<String> {
-    engine().networks(&labels(fixture)).await.unwrap().into_iter().map(|n| n.id).collect()
+    engine()
+        .networks(&labels(fixture))
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|n| n.id)
+        .collect()
 }
 
 /// Starts a run on an executor that knows of no network yet; as a process that has just begun.
 async fn start_fresh(fixture: &Fixture) -> Box<dyn Workspace> {
     let fresh = DockerExecutor::new(DockerConfig::new(&endpoint(), &fixture.instance));
-    fresh.start(spec(fixture), &mut Seen::default(), CancellationToken::new()).await.unwrap()
+    fresh
+        .start(
+            spec(fixture),
+            &mut Seen::default(),
+            CancellationToken::new(),
+        )
+        .await
+        .unwrap()
 }
 
 /// A network as the appliance makes it, beside whatever is there.
 async fn make_by_hand(fixture: &Fixture) -> Option<String> {
-    match engine().create_isolated_network(&format!("quire-{}", fixture.instance), &labels(fixture)).await {
+    match engine()
+        .create_isolated_network(&format!("quire-{}", fixture.instance), &labels(fixture))
+        .await
+    {
         Ok(id) => Some(id),
         // Engines from 25 on make no duplicates.
         Err(DockerError::Conflict { .. }) => None,
@@ -46,17 +62,33 @@ async fn works_and_stops(workspaces: Vec<Box<dyn Workspace>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_starts_at_once_agree_on_one() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     // Two processes, and two starts in one.
     let shared = || fixture.start_with(spec(&fixture));
-    let (one, two, three, four) = tokio::join!(start_fresh(&fixture), start_fresh(&fixture), shared(), shared());
-    works_and_stops(vec![one, two, three.unwrap(), four.unwrap(), start_fresh(&fixture).await]).await;
+    let (one, two, three, four) = tokio::join!(
+        start_fresh(&fixture),
+        start_fresh(&fixture),
+        shared(),
+        shared()
+    );
+    works_and_stops(vec![
+        one,
+        two,
+        three.unwrap(),
+        four.unwrap(),
+        start_fresh(&fixture).await,
+    ])
+    .await;
     assert_eq!(networks(&fixture).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaving_gives_the_network_back_unless_a_run_is_on_it() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     let run = fixture.start_with(spec(&fixture)).await.unwrap();
     fixture.executor.leave().await;
     assert_eq!(networks(&fixture).await.len(), 1);
@@ -68,7 +100,9 @@ async fn leaving_gives_the_network_back_unless_a_run_is_on_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_do_no_harm() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     let known = fixture.start_with(spec(&fixture)).await.unwrap();
     if make_by_hand(&fixture).await.is_none() {
         return known.stop().await.unwrap();
@@ -83,11 +117,21 @@ async fn duplicates_do_no_harm() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_went_is_made_again() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     works_and_stops(vec![fixture.start_with(spec(&fixture)).await.unwrap()]).await;
     let gone = networks(&fixture).await;
-    assert!(engine().remove_network(&gone[0], engine().timings().heavy).await.unwrap());
-    let (one, two) = tokio::join!(fixture.start_with(spec(&fixture)), fixture.start_with(spec(&fixture)));
+    assert!(
+        engine()
+            .remove_network(&gone[0], engine().timings().heavy)
+            .await
+            .unwrap()
+    );
+    let (one, two) = tokio::join!(
+        fixture.start_with(spec(&fixture)),
+        fixture.start_with(spec(&fixture))
+    );
     works_and_stops(vec![one.unwrap(), two.unwrap()]).await;
     let new = networks(&fixture).await;
     assert_eq!(new.len(), 1);

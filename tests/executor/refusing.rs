@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quire::docker::Timings;
-use quire::executor::{DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource, StartSpec, Swept};
+use quire::executor::{
+    DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource, StartSpec, Swept,
+};
 use quire::names::RunId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -40,8 +42,15 @@ fn engine(folder: &Path, stock: &Shared) -> DockerExecutor {
         }
     });
     let short = Duration::from_millis(300);
-    let timings = Timings { removal: short, pull: short, ..Timings::default() };
-    DockerExecutor::new(DockerConfig { timings, ..DockerConfig::new(&path_url(&path), "test") })
+    let timings = Timings {
+        removal: short,
+        pull: short,
+        ..Timings::default()
+    };
+    DockerExecutor::new(DockerConfig {
+        timings,
+        ..DockerConfig::new(&path_url(&path), "test")
+    })
 }
 
 fn path_url(path: &Path) -> String {
@@ -61,7 +70,10 @@ async fn serve(mut client: UnixStream, stock: Shared) {
     match answer(line, &stock) {
         Some((status, body)) => {
             let head = "Content-Type: application/json\r\nConnection: close";
-            let answer = format!("HTTP/1.1 {status} X\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
             let _ = client.write_all(answer.as_bytes()).await;
         }
         // Held open until the client gives up.
@@ -84,12 +96,19 @@ fn answer(line: &str, stock: &Shared) -> Option<(u16, String)> {
         if stock.listing_fails {
             return Some((500, r#"{"message":"out of order"}"#.into()));
         }
-        let shown = stock.containers.iter().filter(|(run, _)| !line.contains("quire.run") || line.contains(&run.to_string()));
+        let shown = stock
+            .containers
+            .iter()
+            .filter(|(run, _)| !line.contains("quire.run") || line.contains(&run.to_string()));
         let entries: Vec<String> =
             shown.map(|(run, _)| format!(r#"{{"Id":"{run}","Labels":{{"io.quire.instance":"test","io.quire.run":"{run}"}}}}"#)).collect();
         return Some((200, format!("[{}]", entries.join(","))));
     }
-    let Some(at) = stock.containers.iter().position(|(run, _)| line.contains(&run.to_string())) else {
+    let Some(at) = stock
+        .containers
+        .iter()
+        .position(|(run, _)| line.contains(&run.to_string()))
+    else {
         return Some((404, r#"{"message":"no such container"}"#.into()));
     };
     match stock.containers[at].1 {
@@ -106,7 +125,13 @@ fn answer(line: &str, stock: &Shared) -> Option<(u16, String)> {
 async fn a_sweep_goes_on_past_what_cannot_be_removed() {
     let folder = tempfile::tempdir().unwrap();
     let runs: Vec<RunId> = (0..5).map(|_| RunId::new()).collect();
-    let ways = [Removal::Refused, Removal::Silent, Removal::Done, Removal::Done, Removal::Done];
+    let ways = [
+        Removal::Refused,
+        Removal::Silent,
+        Removal::Done,
+        Removal::Done,
+        Removal::Done,
+    ];
     let stock = Shared::default();
     stock.lock().unwrap().containers = runs.iter().copied().zip(ways).collect();
     let executor = engine(folder.path(), &stock);
@@ -114,13 +139,33 @@ async fn a_sweep_goes_on_past_what_cannot_be_removed() {
     let mut left = runs[..2].to_vec();
     left.sort();
     assert_eq!(swept, Swept { removed: 2, left });
-    let there: Vec<RunId> = stock.lock().unwrap().containers.iter().map(|(run, _)| *run).collect();
+    let there: Vec<RunId> = stock
+        .lock()
+        .unwrap()
+        .containers
+        .iter()
+        .map(|(run, _)| *run)
+        .collect();
     assert_eq!(there, [runs[0], runs[1], runs[3]]);
     // Later it can: nothing is left.
-    stock.lock().unwrap().containers.iter_mut().for_each(|(_, way)| *way = Removal::Done);
-    assert_eq!(executor.sweep(&[]).await.unwrap(), Swept { removed: 3, left: Vec::new() });
+    stock
+        .lock()
+        .unwrap()
+        .containers
+        .iter_mut()
+        .for_each(|(_, way)| *way = Removal::Done);
+    assert_eq!(
+        executor.sweep(&[]).await.unwrap(),
+        Swept {
+            removed: 3,
+            left: Vec::new()
+        }
+    );
     stock.lock().unwrap().listing_fails = true;
-    assert!(matches!(executor.sweep(&[]).await, Err(ExecutorError::Unavailable(_))));
+    assert!(matches!(
+        executor.sweep(&[]).await,
+        Err(ExecutorError::Unavailable(_))
+    ));
 }
 
 #[tokio::test]
@@ -149,8 +194,17 @@ async fn a_registry_that_says_nothing_is_not_waited_for_without_end() {
     let executor = engine(folder.path(), &Shared::default());
     let mut seen = Seen::default();
     let spec = Fixture::host().spec(small_tree());
-    let spec = StartSpec { image: ImageSource::Reference("mute".into()), ..spec };
-    let error = Executor::start(&executor, spec, &mut seen, CancellationToken::new()).await.err().unwrap();
+    let spec = StartSpec {
+        image: ImageSource::Reference("mute".into()),
+        ..spec
+    };
+    let error = Executor::start(&executor, spec, &mut seen, CancellationToken::new())
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(error, ExecutorError::Image(_)), "{error:?}");
-    assert_eq!(error.to_string(), "the image mute:latest cannot be pulled: its registry sent nothing for 0.3 s");
+    assert_eq!(
+        error.to_string(),
+        "the image mute:latest cannot be pulled: its registry sent nothing for 0.3 s"
+    );
 }

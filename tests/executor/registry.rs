@@ -22,7 +22,10 @@ pub(crate) struct Registry {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("sha256:{hex}")
 }
 
@@ -30,14 +33,23 @@ fn digest(bytes: &[u8]) -> String {
 fn layer() -> Vec<u8> {
     let needed = Command::new("ldd").arg("/bin/sleep").output().unwrap();
     let listed = String::from_utf8_lossy(&needed.stdout).into_owned();
-    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned);
+    let libraries = listed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(str::to_owned);
     let mut builder = tar::Builder::new(Vec::new());
     for path in libraries.chain(["/bin/sleep".to_owned()]) {
         let content = fs::read(&path).unwrap();
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o755);
-        builder.append_data(&mut header, path.trim_start_matches('/'), content.as_slice()).unwrap();
+        builder
+            .append_data(
+                &mut header,
+                path.trim_start_matches('/'),
+                content.as_slice(),
+            )
+            .unwrap();
     }
     builder.into_inner().unwrap()
 }
@@ -57,7 +69,11 @@ impl Registry {
             "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": config.len(), "digest": digest(config.as_bytes())},
             "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": layer.len(), "digest": digest(&layer)}],
         });
-        let parts = Arc::new(Parts { manifest: manifest.to_string(), config, layer });
+        let parts = Arc::new(Parts {
+            manifest: manifest.to_string(),
+            config,
+            layer,
+        });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         // Ends with the process.
@@ -91,12 +107,17 @@ fn answer(mut stream: &TcpStream, parts: &Parts) -> std::io::Result<()> {
         head.push(String::from_utf8_lossy(&line).into_owned());
     }
     let mut words = head.first().map_or("", |line| line).split(' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (method, path) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
     let manifest = "application/vnd.docker.distribution.manifest.v2+json";
     let (kind, body): (&str, &[u8]) = match path {
         "/v2/" => ("application/json", b"{}"),
         path if path.contains("/manifests/") => (manifest, parts.manifest.as_bytes()),
-        path if path.ends_with(&digest(parts.config.as_bytes())) => ("application/octet-stream", parts.config.as_bytes()),
+        path if path.ends_with(&digest(parts.config.as_bytes())) => {
+            ("application/octet-stream", parts.config.as_bytes())
+        }
         path if path.contains("/blobs/") => ("application/octet-stream", &parts.layer),
         _ => return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
     };
@@ -106,5 +127,9 @@ fn answer(mut stream: &TcpStream, parts: &Parts) -> std::io::Result<()> {
         "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nDocker-Content-Digest: {digest}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(answer.as_bytes())?;
-    if method == "HEAD" { Ok(()) } else { stream.write_all(body) }
+    if method == "HEAD" {
+        Ok(())
+    } else {
+        stream.write_all(body)
+    }
 }

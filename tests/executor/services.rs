@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quire::executor::{DockerConfig, DockerExecutor, Executor, ExecutorError, ServiceSpec, StartSpec};
+use quire::executor::{
+    DockerConfig, DockerExecutor, Executor, ExecutorError, ServiceSpec, StartSpec,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Fixture, IMAGE, Seen, argv, endpoint, engine, run_exit, shell, small_tree, wait_for};
+use crate::support::{
+    Fixture, IMAGE, Seen, argv, endpoint, engine, run_exit, shell, small_tree, wait_for,
+};
 
 /// Greets whoever connects, after a while.
 const SERVER: &str = r#"
@@ -29,42 +33,88 @@ fn service(name: &str, command: &[&str], ready: Option<&[&str]>) -> ServiceSpec 
 }
 
 fn server(name: &str) -> ServiceSpec {
-    service(name, &["perl", "-MIO::Socket::INET", "-e", SERVER], Some(&["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5432"]))
+    service(
+        name,
+        &["perl", "-MIO::Socket::INET", "-e", SERVER],
+        Some(&["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5432"]),
+    )
 }
 
 fn with(fixture: &Fixture, services: Vec<ServiceSpec>) -> StartSpec {
-    StartSpec { services, ..fixture.spec(small_tree()) }
+    StartSpec {
+        services,
+        ..fixture.spec(small_tree())
+    }
 }
 
 async fn networks(fixture: &Fixture) -> usize {
-    engine().networks(&vec![("io.quire.instance".to_owned(), fixture.instance.clone())]).await.unwrap().len()
+    engine()
+        .networks(&vec![(
+            "io.quire.instance".to_owned(),
+            fixture.instance.clone(),
+        )])
+        .await
+        .unwrap()
+        .len()
 }
 
 async fn nothing_is_left(fixture: &Fixture) {
-    assert_eq!((fixture.containers().await.len(), networks(fixture).await), (0, 0));
+    assert_eq!(
+        (fixture.containers().await.len(), networks(fixture).await),
+        (0, 0)
+    );
 }
 
 fn ask(name: &str) -> quire::executor::Command {
-    argv(&["bash", "-c", &format!("exec 3<>/dev/tcp/{name}/5432 && cat <&3")])
+    argv(&[
+        "bash",
+        "-c",
+        &format!("exec 3<>/dev/tcp/{name}/5432 && cat <&3"),
+    ])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_reached_by_name_when_commands_begin() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     for network in [false, true] {
         let mut spec = with(&fixture, vec![server("db"), server("other-db")]);
         spec.limits.network = network;
         let mut seen = Seen::default();
-        let workspace = fixture.executor.start(spec, &mut seen, CancellationToken::new()).await.unwrap();
+        let workspace = fixture
+            .executor
+            .start(spec, &mut seen, CancellationToken::new())
+            .await
+            .unwrap();
         // The first command finds it: nobody has to wait for it.
-        assert_eq!(run_exit(&*workspace, ask("db"), 0).await.text(), "hello from db\n");
-        assert_eq!(run_exit(&*workspace, ask("other-db"), 0).await.text(), "hello from other-db\n");
-        assert!(seen.log().contains("waiting for db, other-db to be ready"), "{}", seen.log());
+        assert_eq!(
+            run_exit(&*workspace, ask("db"), 0).await.text(),
+            "hello from db\n"
+        );
+        assert_eq!(
+            run_exit(&*workspace, ask("other-db"), 0).await.text(),
+            "hello from other-db\n"
+        );
+        assert!(
+            seen.log().contains("waiting for db, other-db to be ready"),
+            "{}",
+            seen.log()
+        );
         assert_eq!(seen.output("db"), "starting\nlistening\n");
         assert_eq!(workspace.troubles(), Vec::<String>::new());
         // A way out of the machine only with a network.
-        let own = engine().networks(&vec![("io.quire.instance".to_owned(), fixture.instance.clone())]).await.unwrap();
-        assert_eq!(own.iter().map(|own| own.internal).collect::<Vec<_>>(), [!network]);
+        let own = engine()
+            .networks(&vec![(
+                "io.quire.instance".to_owned(),
+                fixture.instance.clone(),
+            )])
+            .await
+            .unwrap();
+        assert_eq!(
+            own.iter().map(|own| own.internal).collect::<Vec<_>>(),
+            [!network]
+        );
         assert_eq!(fixture.containers().await.len(), 3);
         workspace.stop().await.unwrap();
         nothing_is_left(&fixture).await;
@@ -74,31 +124,68 @@ async fn services_are_reached_by_name_when_commands_begin() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_do_not_reach_each_others_services() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     let start = || fixture.start_with(with(&fixture, vec![server("db")]));
     let (one, two) = tokio::join!(start(), start());
     let (one, two) = (one.unwrap(), two.unwrap());
-    let address = run_exit(&*two, shell("getent hosts db | cut -d' ' -f1"), 0).await.text();
-    let reach = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{}/5432' 2>/dev/null", address.trim());
-    assert_eq!(run_exit(&*two, ask("db"), 0).await.text(), "hello from db\n");
+    let address = run_exit(&*two, shell("getent hosts db | cut -d' ' -f1"), 0)
+        .await
+        .text();
+    let reach = format!(
+        "timeout 2 bash -c 'exec 3<>/dev/tcp/{}/5432' 2>/dev/null",
+        address.trim()
+    );
+    assert_eq!(
+        run_exit(&*two, ask("db"), 0).await.text(),
+        "hello from db\n"
+    );
     let reached = crate::support::run(&*one, shell(&reach)).await.0.unwrap();
     assert_ne!(reached, quire::executor::CommandEnd::Exited(0));
     one.stop().await.unwrap();
-    assert_eq!(run_exit(&*two, ask("db"), 0).await.text(), "hello from db\n");
+    assert_eq!(
+        run_exit(&*two, ask("db"), 0).await.text(),
+        "hello from db\n"
+    );
     two.stop().await.unwrap();
     nothing_is_left(&fixture).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_do_not_come_up_fail_the_start() {
-    let Some(fixture) = Fixture::docker() else { return };
-    let late = ServiceSpec { ready_within: Duration::from_secs(2), ..service("db", &["sleep", "300"], Some(&["false"])) };
-    let missing = ServiceSpec { image: "127.0.0.1:1/no/such:1".into(), ..server("db") };
-    let dies = service("db", &["sh", "-c", "echo why it ends; exit 7"], Some(&["false"]));
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
+    let late = ServiceSpec {
+        ready_within: Duration::from_secs(2),
+        ..service("db", &["sleep", "300"], Some(&["false"]))
+    };
+    let missing = ServiceSpec {
+        image: "127.0.0.1:1/no/such:1".into(),
+        ..server("db")
+    };
+    let dies = service(
+        "db",
+        &["sh", "-c", "echo why it ends; exit 7"],
+        Some(&["false"]),
+    );
     for (spec, words, shown) in [
-        (dies, "the service `db` ended with exit code 7 before it was ready", "wrote last:\n  why it ends\n"),
-        (late, "the service `db` was not ready within 2 s", "quire: the service `db` wrote nothing\n"),
-        (missing, "the service `db`: the image 127.0.0.1:1/no/such:1 cannot be pulled: ", ""),
+        (
+            dies,
+            "the service `db` ended with exit code 7 before it was ready",
+            "wrote last:\n  why it ends\n",
+        ),
+        (
+            late,
+            "the service `db` was not ready within 2 s",
+            "quire: the service `db` wrote nothing\n",
+        ),
+        (
+            missing,
+            "the service `db`: the image 127.0.0.1:1/no/such:1 cannot be pulled: ",
+            "",
+        ),
         (
             service("db", &["no-such-program"], Some(&["true"])),
             "the service `db` ended with exit code 127 before it was ready",
@@ -106,13 +193,22 @@ async fn services_that_do_not_come_up_fail_the_start() {
         ),
     ] {
         let mut seen = Seen::default();
-        let start = fixture.executor.start(with(&fixture, vec![server("fine"), spec]), &mut seen, CancellationToken::new()).await;
+        let start = fixture
+            .executor
+            .start(
+                with(&fixture, vec![server("fine"), spec]),
+                &mut seen,
+                CancellationToken::new(),
+            )
+            .await;
         let error = start.err().unwrap();
         assert!(error.to_string().starts_with(words), "{error}");
         assert!(seen.log().contains(shown), "{}", seen.log());
         let kind = matches!(
             (&error, words.contains("within"), words.contains("image")),
-            (ExecutorError::NotReady(_), true, _) | (ExecutorError::Image(_), _, true) | (ExecutorError::ContainerDied(_), false, false)
+            (ExecutorError::NotReady(_), true, _)
+                | (ExecutorError::Image(_), _, true)
+                | (ExecutorError::ContainerDied(_), false, false)
         );
         assert!(kind, "{error:?}");
         nothing_is_left(&fixture).await;
@@ -121,16 +217,39 @@ async fn services_that_do_not_come_up_fail_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_ends_under_the_run_is_told() {
-    let Some(fixture) = Fixture::docker() else { return };
-    let brief = service("brief", &["sh", "-c", "while [ ! -e /end ]; do sleep 0.05; done; echo bye; exit 5"], None);
-    let workspace = fixture.start_with(with(&fixture, vec![brief])).await.unwrap();
-    let label = vec![("io.quire.instance".to_owned(), fixture.instance.clone()), ("io.quire.service".to_owned(), "brief".to_owned())];
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
+    let brief = service(
+        "brief",
+        &[
+            "sh",
+            "-c",
+            "while [ ! -e /end ]; do sleep 0.05; done; echo bye; exit 5",
+        ],
+        None,
+    );
+    let workspace = fixture
+        .start_with(with(&fixture, vec![brief]))
+        .await
+        .unwrap();
+    let label = vec![
+        ("io.quire.instance".to_owned(), fixture.instance.clone()),
+        ("io.quire.service".to_owned(), "brief".to_owned()),
+    ];
     let id = engine().containers(&label).await.unwrap().pop().unwrap().id;
     let mut tar = tar::Builder::new(Vec::new());
-    tar.append_data(&mut tar::Header::new_gnu(), "end", &b""[..]).unwrap();
+    tar.append_data(&mut tar::Header::new_gnu(), "end", &b""[..])
+        .unwrap();
     let bytes = bytes::Bytes::from(tar.into_inner().unwrap());
-    engine().upload(&id, "/", Box::pin(futures_util::stream::iter([Ok(bytes)]))).await.unwrap();
-    let troubles = wait_for("it has ended", || async { Some(workspace.troubles()).filter(|troubles| !troubles.is_empty()) }).await;
+    engine()
+        .upload(&id, "/", Box::pin(futures_util::stream::iter([Ok(bytes)])))
+        .await
+        .unwrap();
+    let troubles = wait_for("it has ended", || async {
+        Some(workspace.troubles()).filter(|troubles| !troubles.is_empty())
+    })
+    .await;
     assert_eq!(troubles, ["the service `brief` ended with exit code 5"]);
     run_exit(&*workspace, argv(&["true"]), 0).await;
     workspace.stop().await.unwrap();
@@ -139,19 +258,41 @@ async fn a_service_that_ends_under_the_run_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_crash_or_a_cancel_leaves_of_services_goes() {
-    let Some(fixture) = Fixture::docker() else { return };
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
     let crashed = DockerExecutor::new(DockerConfig::new(&endpoint(), &fixture.instance));
-    drop(crashed.start(with(&fixture, vec![server("db")]), &mut Seen::default(), CancellationToken::new()).await.unwrap());
-    assert_eq!((fixture.containers().await.len(), networks(&fixture).await), (2, 1));
+    drop(
+        crashed
+            .start(
+                with(&fixture, vec![server("db")]),
+                &mut Seen::default(),
+                CancellationToken::new(),
+            )
+            .await
+            .unwrap(),
+    );
+    assert_eq!(
+        (fixture.containers().await.len(), networks(&fixture).await),
+        (2, 1)
+    );
     assert_eq!(fixture.executor.sweep(&[]).await.unwrap().removed, 3);
     nothing_is_left(&fixture).await;
     // Cancelled while it waits for one that never is ready; and dropped there.
-    let never = || with(&fixture, vec![service("db", &["sleep", "300"], Some(&["false"]))]);
+    let never = || {
+        with(
+            &fixture,
+            vec![service("db", &["sleep", "300"], Some(&["false"]))],
+        )
+    };
     let (cancel, mut seen) = (CancellationToken::new(), Seen::default());
     let log = seen.clone();
     let start = fixture.executor.start(never(), &mut seen, cancel.clone());
     let cancelling = async {
-        wait_for("it waits", || async { log.log().contains("waiting for db").then_some(()) }).await;
+        wait_for("it waits", || async {
+            log.log().contains("waiting for db").then_some(())
+        })
+        .await;
         cancel.cancel();
     };
     let (start, ()) = tokio::join!(start, cancelling);
@@ -159,18 +300,36 @@ async fn what_a_crash_or_a_cancel_leaves_of_services_goes() {
     nothing_is_left(&fixture).await;
     let (executor, spec, mut seen) = (Arc::clone(&fixture.executor), never(), Seen::default());
     let log = seen.clone();
-    let task = tokio::spawn(async move { executor.start(spec, &mut seen, CancellationToken::new()).await.map(|_| ()) });
-    wait_for("it waits", || async { log.log().contains("waiting for db").then_some(()) }).await;
+    let task = tokio::spawn(async move {
+        executor
+            .start(spec, &mut seen, CancellationToken::new())
+            .await
+            .map(|_| ())
+    });
+    wait_for("it waits", || async {
+        log.log().contains("waiting for db").then_some(())
+    })
+    .await;
     task.abort();
     assert!(task.await.is_err());
-    wait_for("all is gone", || async { (fixture.containers().await.is_empty() && networks(&fixture).await == 0).then_some(()) }).await;
+    wait_for("all is gone", || async {
+        (fixture.containers().await.is_empty() && networks(&fixture).await == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_has_no_services() {
     let fixture = Fixture::host();
-    let error = fixture.start_with(with(&fixture, vec![server("db")])).await.err().unwrap();
-    assert_eq!(error.to_string(), "services run in containers: this pipeline needs the docker executor");
+    let error = fixture
+        .start_with(with(&fixture, vec![server("db")]))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        "services run in containers: this pipeline needs the docker executor"
+    );
 }
 
 #[test]
@@ -192,7 +351,10 @@ fn the_log_of_a_service_is_followed_to_the_end_of_its_run() {
     );
     tree.push_new("first");
     let run = forge.newest("app");
-    #[expect(clippy::disallowed_methods, reason = "a follower that is read while it goes on")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a follower that is read while it goes on"
+    )]
     let mut follower = Command::new(forge.file("client/ssh"));
     let mut follower = follower
         .arg(format!("run logs --follow --service db {}", run.id))
@@ -205,13 +367,29 @@ fn the_log_of_a_service_is_followed_to_the_end_of_its_run() {
     // It has no log when it is asked for; what comes is shown while the run goes on.
     assert_eq!(lines.next().unwrap().unwrap(), "listening");
     assert!(!forge.run(run.id).state.is_final());
-    let go = || forge.ssh(&format!("run attach {} touch go", run.id)).status.success();
+    let go = || {
+        forge
+            .ssh(&format!("run attach {} touch go", run.id))
+            .status
+            .success()
+    };
     crate::forge::wait_for("the command", || go().then_some(()));
     assert!(lines.next().is_none(), "nothing twice");
     let end = follower.wait_with_output().unwrap();
-    assert!(end.status.success() && String::from_utf8_lossy(&end.stderr).contains("complete"), "{}", crate::forge::said(&end));
-    assert_eq!(forge.ssh_ok(&format!("run logs --service db {}", run.id)), "listening\n");
+    assert!(
+        end.status.success() && String::from_utf8_lossy(&end.stderr).contains("complete"),
+        "{}",
+        crate::forge::said(&end)
+    );
+    assert_eq!(
+        forge.ssh_ok(&format!("run logs --service db {}", run.id)),
+        "listening\n"
+    );
     let none = forge.ssh(&format!("run logs --follow --service cache {}", run.id));
-    assert!(none.status.code() == Some(3) && crate::forge::said(&none).contains("it has `db`"), "{}", crate::forge::said(&none));
+    assert!(
+        none.status.code() == Some(3) && crate::forge::said(&none).contains("it has `db`"),
+        "{}",
+        crate::forge::said(&none)
+    );
     forge.check_whole();
 }

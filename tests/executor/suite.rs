@@ -75,22 +75,47 @@ async fn exit_codes(fixture: Fixture) {
 async fn programs_that_cannot_start(fixture: Fixture) {
     let workspace = fixture.start().await;
     for (program, code, words) in [
-        ("no-such-program", 127, "quire: cannot run `no-such-program`: there is no such program\n"),
-        ("./no/such", 127, "quire: cannot run `./no/such`: there is no such program\n"),
-        ("./plain.txt", 126, "quire: cannot run `./plain.txt`: it may not be executed\n"),
+        (
+            "no-such-program",
+            127,
+            "quire: cannot run `no-such-program`: there is no such program\n",
+        ),
+        (
+            "./no/such",
+            127,
+            "quire: cannot run `./no/such`: there is no such program\n",
+        ),
+        (
+            "./plain.txt",
+            126,
+            "quire: cannot run `./plain.txt`: it may not be executed\n",
+        ),
     ] {
         let output = run_exit(&*workspace, argv(&[program]), code).await;
-        assert_eq!((output.text().as_str(), output.error_text().as_str()), ("", words));
+        assert_eq!(
+            (output.text().as_str(), output.error_text().as_str()),
+            ("", words)
+        );
     }
     // The same words from a program that does run are its own.
-    let output = run_exit(&*workspace, shell("echo 'OCI runtime exec failed: not at all'; exit 3"), 3).await;
+    let output = run_exit(
+        &*workspace,
+        shell("echo 'OCI runtime exec failed: not at all'; exit 3"),
+        3,
+    )
+    .await;
     assert_eq!(output.text(), "OCI runtime exec failed: not at all\n");
     workspace.stop().await.unwrap();
 }
 
 async fn streams_are_separate_and_bytes_unharmed(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let output = run_exit(&*workspace, shell(r"printf 'a\000b\377\376\n'; printf 'err\200' >&2; printf 'no newline'"), 0).await;
+    let output = run_exit(
+        &*workspace,
+        shell(r"printf 'a\000b\377\376\n'; printf 'err\200' >&2; printf 'no newline'"),
+        0,
+    )
+    .await;
     assert_eq!(output.stdout(), b"a\0b\xff\xfe\nno newline");
     assert_eq!(output.stderr(), b"err\x80");
     workspace.stop().await.unwrap();
@@ -104,7 +129,12 @@ async fn large_output_is_whole(fixture: Fixture) {
     let check = |bytes: &[u8], last: usize| {
         let mut expected = Vec::with_capacity(bytes.len());
         (1_000_000..=last).for_each(|n| expected.extend_from_slice(format!("{n}\n").as_bytes()));
-        assert!(bytes == expected.as_slice(), "{} bytes, expected {}", bytes.len(), expected.len());
+        assert!(
+            bytes == expected.as_slice(),
+            "{} bytes, expected {}",
+            bytes.len(),
+            expected.len()
+        );
     };
     assert!(output.stdout().len() > 50_000_000);
     check(&output.stdout(), 7_250_000);
@@ -115,25 +145,81 @@ async fn large_output_is_whole(fixture: Fixture) {
 async fn input_is_fed(fixture: Fixture) {
     let workspace = fixture.start().await;
     let input: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let output = run_exit(&*workspace, Command { stdin: Some(input.clone()), ..argv(&["cat"]) }, 0).await;
+    let output = run_exit(
+        &*workspace,
+        Command {
+            stdin: Some(input.clone()),
+            ..argv(&["cat"])
+        },
+        0,
+    )
+    .await;
     assert!(output.stdout() == input);
     // Empty input, none at all, and input that nobody reads.
-    assert_eq!(run_exit(&*workspace, Command { stdin: Some(Vec::new()), ..argv(&["cat"]) }, 0).await.text(), "");
+    assert_eq!(
+        run_exit(
+            &*workspace,
+            Command {
+                stdin: Some(Vec::new()),
+                ..argv(&["cat"])
+            },
+            0
+        )
+        .await
+        .text(),
+        ""
+    );
     assert_eq!(run_exit(&*workspace, argv(&["cat"]), 0).await.text(), "");
-    run_exit(&*workspace, Command { stdin: Some(input), ..shell("exit 5") }, 5).await;
+    run_exit(
+        &*workspace,
+        Command {
+            stdin: Some(input),
+            ..shell("exit 5")
+        },
+        5,
+    )
+    .await;
     workspace.stop().await.unwrap();
 }
 
 async fn environment(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let env = vec![("OWN".to_owned(), "a=b\n'\" $x".to_owned()), ("EMPTY".to_owned(), String::new())];
-    let output = run_exit(&*workspace, Command { env, ..shell(r#"echo "$GREETING|$OWN|${EMPTY-unset}|""#) }, 0).await;
+    let env = vec![
+        ("OWN".to_owned(), "a=b\n'\" $x".to_owned()),
+        ("EMPTY".to_owned(), String::new()),
+    ];
+    let output = run_exit(
+        &*workspace,
+        Command {
+            env,
+            ..shell(r#"echo "$GREETING|$OWN|${EMPTY-unset}|""#)
+        },
+        0,
+    )
+    .await;
     assert_eq!(output.text(), "hello world|a=b\n'\" $x||\n");
     let env = vec![("GREETING".to_owned(), "other".to_owned())];
-    assert_eq!(run_exit(&*workspace, Command { env, ..shell("echo $GREETING") }, 0).await.text(), "other\n");
+    assert_eq!(
+        run_exit(
+            &*workspace,
+            Command {
+                env,
+                ..shell("echo $GREETING")
+            },
+            0
+        )
+        .await
+        .text(),
+        "other\n"
+    );
     // Nothing of quire's own environment, but what every shell needs.
-    let names = run_exit(&*workspace, shell("env | sed 's/=.*//'"), 0).await.text();
-    assert!(!names.lines().any(|name| name.starts_with("CARGO")), "{names}");
+    let names = run_exit(&*workspace, shell("env | sed 's/=.*//'"), 0)
+        .await
+        .text();
+    assert!(
+        !names.lines().any(|name| name.starts_with("CARGO")),
+        "{names}"
+    );
     for name in ["PATH", "HOME"] {
         assert!(names.lines().any(|n| n == name), "{names}");
     }
@@ -142,22 +228,52 @@ async fn environment(fixture: Fixture) {
 
 async fn folders(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let at = |cwd: &str, script: &str| Command { cwd: Some(cwd.into()), ..shell(script) };
-    assert_eq!(run_exit(&*workspace, at("a/deep", "cat er/file"), 0).await.text(), "deep");
-    assert_eq!(run_exit(&*workspace, at("a/../.", "cat plain.txt"), 0).await.text(), "plain\n");
+    let at = |cwd: &str, script: &str| Command {
+        cwd: Some(cwd.into()),
+        ..shell(script)
+    };
+    assert_eq!(
+        run_exit(&*workspace, at("a/deep", "cat er/file"), 0)
+            .await
+            .text(),
+        "deep"
+    );
+    assert_eq!(
+        run_exit(&*workspace, at("a/../.", "cat plain.txt"), 0)
+            .await
+            .text(),
+        "plain\n"
+    );
     for outside in ["..", "/", "/etc", "a/../../x"] {
         let (end, _) = run(&*workspace, at(outside, "touch was-here")).await;
-        assert!(matches!(end, Err(ExecutorError::Command(_))), "{outside}: {end:?}");
+        assert!(
+            matches!(end, Err(ExecutorError::Command(_))),
+            "{outside}: {end:?}"
+        );
     }
     let (end, output) = run(&*workspace, at("not/there", "true")).await;
-    assert_eq!(end.unwrap_err().to_string(), "the workspace has no folder `not/there`");
-    assert_eq!((output.text(), output.error_text()), (String::new(), String::new()));
+    assert_eq!(
+        end.unwrap_err().to_string(),
+        "the workspace has no folder `not/there`"
+    );
+    assert_eq!(
+        (output.text(), output.error_text()),
+        (String::new(), String::new())
+    );
     workspace.stop().await.unwrap();
 }
 
 async fn senseless_commands(fixture: Fixture) {
     let workspace = fixture.start().await;
-    for command in [argv(&[]), argv(&[""]), argv(&["echo", "a\0b"]), Command { env: vec![("A=".into(), "b".into())], ..argv(&["true"]) }] {
+    for command in [
+        argv(&[]),
+        argv(&[""]),
+        argv(&["echo", "a\0b"]),
+        Command {
+            env: vec![("A=".into(), "b".into())],
+            ..argv(&["true"])
+        },
+    ] {
         let (end, _) = run(&*workspace, command).await;
         assert!(matches!(end, Err(ExecutorError::Command(_))), "{end:?}");
     }
@@ -188,9 +304,21 @@ async fn assert_still(workspace: &dyn Workspace) {
 
 async fn a_timeout_ends_the_whole_tree(fixture: Fixture) {
     let workspace = fixture.start().await;
-    run_exit(&*workspace, shell("sleep 300 >/dev/null 2>&1 & echo $! >neighbour"), 0).await;
+    run_exit(
+        &*workspace,
+        shell("sleep 300 >/dev/null 2>&1 & echo $! >neighbour"),
+        0,
+    )
+    .await;
     // Long enough to be ready on a busy machine; the test looks at what is ended, not at how long it took.
-    let (end, output) = run(&*workspace, Command { timeout: Some(Duration::from_secs(4)), ..shell(TREE) }).await;
+    let (end, output) = run(
+        &*workspace,
+        Command {
+            timeout: Some(Duration::from_secs(4)),
+            ..shell(TREE)
+        },
+    )
+    .await;
     assert_eq!(end.unwrap(), CommandEnd::TimedOut);
     assert_eq!(output.text(), "ready\n");
     assert_still(&*workspace).await;
@@ -202,10 +330,22 @@ async fn a_timeout_ends_the_whole_tree(fixture: Fixture) {
 async fn a_command_that_is_ended_as_it_begins(fixture: Fixture) {
     let workspace = fixture.start().await;
     for _ in 0..10 {
-        let (end, _) = run(&*workspace, Command { timeout: Some(Duration::from_millis(1)), ..shell("touch began; exec sleep 304") }).await;
+        let (end, _) = run(
+            &*workspace,
+            Command {
+                timeout: Some(Duration::from_millis(1)),
+                ..shell("touch began; exec sleep 304")
+            },
+        )
+        .await;
         assert_eq!(end.unwrap(), CommandEnd::TimedOut);
     }
-    run_exit(&*workspace, shell("! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 30[4]'"), 0).await;
+    run_exit(
+        &*workspace,
+        shell("! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 30[4]'"),
+        0,
+    )
+    .await;
     workspace.stop().await.unwrap();
 }
 
@@ -215,13 +355,18 @@ async fn a_cancel_ends_the_command(fixture: Fixture) {
     let output = Output::default();
     let other = shell("while [ ! -e finish ]; do sleep 0.05; done; echo other done");
     let ended = async {
-        let end = workspace.run(shell(TREE), Box::new(output.clone()), cancel.clone()).await;
+        let end = workspace
+            .run(shell(TREE), Box::new(output.clone()), cancel.clone())
+            .await;
         let still = assert_still(&*workspace).await;
         run_exit(&*workspace, shell("touch finish"), 0).await;
         (end, still)
     };
     let cancelling = async {
-        wait_for("the tree is up", || async { (output.text() == "ready\n").then_some(()) }).await;
+        wait_for("the tree is up", || async {
+            (output.text() == "ready\n").then_some(())
+        })
+        .await;
         cancel.cancel();
     };
     // Another command at the same time is not touched.
@@ -229,7 +374,9 @@ async fn a_cancel_ends_the_command(fixture: Fixture) {
     assert_eq!(end.unwrap(), CommandEnd::Cancelled);
     assert_eq!(beside.text(), "other done\n");
     // One that was cancelled before it began does not begin.
-    let end = workspace.run(shell("touch never"), Box::new(Output::default()), cancel).await;
+    let end = workspace
+        .run(shell("touch never"), Box::new(Output::default()), cancel)
+        .await;
     assert_eq!(end.unwrap(), CommandEnd::Cancelled);
     run_exit(&*workspace, shell("test -e never"), 1).await;
     workspace.stop().await.unwrap();
@@ -237,7 +384,12 @@ async fn a_cancel_ends_the_command(fixture: Fixture) {
 
 async fn what_is_left_running_lives_on(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let output = run_exit(&*workspace, shell("sleep 300 & echo $! >pid; echo started"), 0).await;
+    let output = run_exit(
+        &*workspace,
+        shell("sleep 300 & echo $! >pid; echo started"),
+        0,
+    )
+    .await;
     assert_eq!(output.text(), "started\n");
     run_exit(&*workspace, shell("kill -0 $(cat pid)"), 0).await;
     workspace.stop().await.unwrap();
@@ -247,9 +399,16 @@ async fn commands_run_side_by_side(fixture: Fixture) {
     let workspace = fixture.start().await;
     // Each waits for all others: one after the other they would wait for good.
     let all = (0..6).map(|n| {
-        let script = format!("touch here.{n}; while [ $(ls here.* | wc -l) != 6 ]; do sleep 0.05; done; echo {n}");
+        let script = format!(
+            "touch here.{n}; while [ $(ls here.* | wc -l) != 6 ]; do sleep 0.05; done; echo {n}"
+        );
         let workspace = &*workspace;
-        async move { assert_eq!(run_exit(workspace, shell(&script), 0).await.text(), format!("{n}\n")) }
+        async move {
+            assert_eq!(
+                run_exit(workspace, shell(&script), 0).await.text(),
+                format!("{n}\n")
+            )
+        }
     });
     futures_util::future::join_all(all).await;
     workspace.stop().await.unwrap();
@@ -258,9 +417,16 @@ async fn commands_run_side_by_side(fixture: Fixture) {
 async fn stopping_ends_commands_and_repeats(fixture: Fixture) {
     let workspace = fixture.start().await;
     let output = Output::default();
-    let running = workspace.run(shell("echo up; sleep 300"), Box::new(output.clone()), CancellationToken::new());
+    let running = workspace.run(
+        shell("echo up; sleep 300"),
+        Box::new(output.clone()),
+        CancellationToken::new(),
+    );
     let stopping = async {
-        wait_for("it runs", || async { (output.text() == "up\n").then_some(()) }).await;
+        wait_for("it runs", || async {
+            (output.text() == "up\n").then_some(())
+        })
+        .await;
         let both = tokio::join!(workspace.stop(), workspace.stop());
         both.0.and(both.1)
     };
@@ -279,7 +445,10 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
     use crate::support::{Broken, Seen};
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let start = fixture.executor.start(fixture.spec(small_tree()), &mut Seen::default(), cancel).await;
+    let start = fixture
+        .executor
+        .start(fixture.spec(small_tree()), &mut Seen::default(), cancel)
+        .await;
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     // In the middle of sending the tree.
     let cancel = CancellationToken::new();
@@ -289,7 +458,11 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
     let start = fixture.executor.start(spec, &mut seen, cancel.clone());
     let cancelling = async {
         wait_for("the start is under way", || async {
-            let begun = if fixture.is_docker() { !fixture.containers().await.is_empty() } else { path.exists() };
+            let begun = if fixture.is_docker() {
+                !fixture.containers().await.is_empty()
+            } else {
+                path.exists()
+            };
             begun.then_some(())
         })
         .await;
@@ -299,7 +472,9 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     assert!(!path.exists());
     // A tree that cannot be read.
-    let spec = fixture.spec(Broken { error: Some("git archive died") });
+    let spec = fixture.spec(Broken {
+        error: Some("git archive died"),
+    });
     let path = spec.workspace.clone();
     let error = fixture.start_with(spec).await.err().unwrap();
     assert!(error.to_string().contains("git archive died"), "{error}");
@@ -316,7 +491,14 @@ async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
     fixture.executor.clear(run).await.unwrap();
     let workspace = fixture.start_with(spec).await.unwrap();
     let kept = fixture.start_with(other).await.unwrap();
-    run_exit(&*workspace, shell("setsid sleep 300 >/dev/null 2>&1 & (setsid env -i sleep 300 >/dev/null 2>&1 &) ; true"), 0).await;
+    run_exit(
+        &*workspace,
+        shell(
+            "setsid sleep 300 >/dev/null 2>&1 & (setsid env -i sleep 300 >/dev/null 2>&1 &) ; true",
+        ),
+        0,
+    )
+    .await;
     // As where nobody was handed the workspace.
     drop(workspace);
     fixture.executor.clear(run).await.unwrap();
@@ -327,9 +509,15 @@ async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
         // As text: the kernel adds a word to a folder that was removed.
         let shown = path.to_string_lossy();
         let stands = |entry: std::fs::DirEntry| {
-            std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.to_string_lossy().contains(&*shown))
+            std::fs::read_link(entry.path().join("cwd"))
+                .is_ok_and(|cwd| cwd.to_string_lossy().contains(&*shown))
         };
-        assert!(!std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(stands));
+        assert!(
+            !std::fs::read_dir("/proc")
+                .unwrap()
+                .filter_map(Result::ok)
+                .any(stands)
+        );
     }
     fixture.executor.clear(run).await.unwrap();
     run_exit(&*kept, argv(&["cat", "plain.txt"]), 0).await;
@@ -339,9 +527,21 @@ async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
 async fn closed_outputs(fixture: Fixture) {
     let workspace = fixture.start().await;
     // Goes on after it closed its outputs; its end is still waited for, and can still be forced.
-    run_exit(&*workspace, shell("exec >&- 2>&-; sleep 1; touch late; exit 9"), 9).await;
+    run_exit(
+        &*workspace,
+        shell("exec >&- 2>&-; sleep 1; touch late; exit 9"),
+        9,
+    )
+    .await;
     run_exit(&*workspace, shell("test -e late"), 0).await;
-    let (end, _) = run(&*workspace, Command { timeout: Some(Duration::from_secs(1)), ..shell("exec >&- 2>&-; sleep 300") }).await;
+    let (end, _) = run(
+        &*workspace,
+        Command {
+            timeout: Some(Duration::from_secs(1)),
+            ..shell("exec >&- 2>&-; sleep 300")
+        },
+    )
+    .await;
     assert_eq!(end.unwrap(), CommandEnd::TimedOut);
     workspace.stop().await.unwrap();
 }

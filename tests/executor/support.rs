@@ -8,8 +8,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use quire::executor::{
-    Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, HostConfig, HostExecutor, ImageSource, OutputSink,
-    ResourceLimits, StartObserver, StartSpec, Stream, Tree, Workspace,
+    Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, HostConfig,
+    HostExecutor, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream, Tree,
+    Workspace,
 };
 use quire::names::RunId;
 use quire::run::ExecutorKind;
@@ -54,24 +55,34 @@ impl Files {
             header.set_size(content.len() as u64);
             header.set_mode(*mode);
             header.set_mtime(1_700_000_000);
-            builder.append_data(&mut header, path, content.as_slice()).unwrap();
+            builder
+                .append_data(&mut header, path, content.as_slice())
+                .unwrap();
         }
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
-        builder.append_link(&mut header, "link", "plain.txt").unwrap();
+        builder
+            .append_link(&mut header, "link", "plain.txt")
+            .unwrap();
         builder.into_inner().unwrap()
     }
 }
 
 impl Tree for Files {
     fn archive(&self) -> BoxStream<'static, std::io::Result<Bytes>> {
-        let chunks: Vec<_> = self.tar().chunks(8192).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+        let chunks: Vec<_> = self
+            .tar()
+            .chunks(8192)
+            .map(|c| Ok(Bytes::copy_from_slice(c)))
+            .collect();
         futures_util::stream::iter(chunks).boxed()
     }
 
     fn has_dockerfile(&self) -> bool {
-        self.entries.iter().any(|(path, ..)| path == ".quire/Dockerfile")
+        self.entries
+            .iter()
+            .any(|(path, ..)| path == ".quire/Dockerfile")
     }
 
     fn id(&self) -> Option<String> {
@@ -86,9 +97,15 @@ pub(crate) struct Broken {
 
 impl Tree for Broken {
     fn archive(&self) -> BoxStream<'static, std::io::Result<Bytes>> {
-        let start = futures_util::stream::iter([Ok(Bytes::from(Files::default().with("plain.txt", "x").tar()[..700].to_vec()))]);
+        let start = futures_util::stream::iter([Ok(Bytes::from(
+            Files::default().with("plain.txt", "x").tar()[..700].to_vec(),
+        ))]);
         match self.error {
-            Some(words) => start.chain(futures_util::stream::iter([Err(std::io::Error::other(words))])).boxed(),
+            Some(words) => start
+                .chain(futures_util::stream::iter([Err(std::io::Error::other(
+                    words,
+                ))]))
+                .boxed(),
             None => start.chain(futures_util::stream::pending()).boxed(),
         }
     }
@@ -141,7 +158,10 @@ pub(crate) struct Seen {
 
 impl Seen {
     fn step(&self, name: &str, detail: &str) {
-        self.steps.lock().unwrap().push(format!("{name} {detail}").trim_end().to_owned());
+        self.steps
+            .lock()
+            .unwrap()
+            .push(format!("{name} {detail}").trim_end().to_owned());
         if let Some((at, token)) = &self.cancel_at
             && *at == name
         {
@@ -166,7 +186,10 @@ impl Seen {
 
 impl StartObserver for Seen {
     fn line(&mut self, _: Stream, bytes: &[u8]) {
-        self.log.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+        self.log
+            .lock()
+            .unwrap()
+            .push_str(&String::from_utf8_lossy(bytes));
     }
 
     fn build_started(&mut self) {
@@ -186,7 +209,14 @@ impl StartObserver for Seen {
     }
 
     fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {
-        Box::new(self.services.lock().unwrap().entry(service.to_owned()).or_default().clone())
+        Box::new(
+            self.services
+                .lock()
+                .unwrap()
+                .entry(service.to_owned())
+                .or_default()
+                .clone(),
+        )
     }
 }
 
@@ -212,14 +242,28 @@ impl Fixture {
         let instance = config.instance.clone();
         let docker = DockerExecutor::new(config);
         let folder = tempfile::tempdir().unwrap();
-        Some(Self { executor: Arc::new(docker.clone()), docker: Some(docker), instance, folder })
+        Some(Self {
+            executor: Arc::new(docker.clone()),
+            docker: Some(docker),
+            instance,
+            folder,
+        })
     }
 
     pub(crate) fn host() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let instance = format!("test-{}", RunId::new());
-        let executor = HostExecutor::new(HostConfig::new(&instance, Some(folder.path().to_owned()), Some(folder.path().join("caches"))));
-        Self { executor: Arc::new(executor), docker: None, instance, folder }
+        let executor = HostExecutor::new(HostConfig::new(
+            &instance,
+            Some(folder.path().to_owned()),
+            Some(folder.path().join("caches")),
+        ));
+        Self {
+            executor: Arc::new(executor),
+            docker: None,
+            instance,
+            folder,
+        }
     }
 
     pub(crate) fn is_docker(&self) -> bool {
@@ -232,9 +276,16 @@ impl Fixture {
             run,
             repo: "group/Some.Repo".parse().unwrap(),
             // Another image tells whether another shell does: `QUIRE_TEST_IMAGE`.
-            image: ImageSource::Reference(std::env::var("QUIRE_TEST_IMAGE").unwrap_or_else(|_| IMAGE.into())),
+            image: ImageSource::Reference(
+                std::env::var("QUIRE_TEST_IMAGE").unwrap_or_else(|_| IMAGE.into()),
+            ),
             tree: Arc::new(tree),
-            limits: ResourceLimits { memory: 512 << 20, milli_cpus: 64_000, pids: 256, network: false },
+            limits: ResourceLimits {
+                memory: 512 << 20,
+                milli_cpus: 64_000,
+                pids: 256,
+                network: false,
+            },
             caches: Vec::new(),
             services: Vec::new(),
             env: vec![("GREETING".into(), "hello world".into())],
@@ -243,11 +294,20 @@ impl Fixture {
     }
 
     pub(crate) fn workspace_path(&self, run: RunId) -> PathBuf {
-        self.folder.path().join("group/Some.Repo").join(run.to_string()).join("workspace")
+        self.folder
+            .path()
+            .join("group/Some.Repo")
+            .join(run.to_string())
+            .join("workspace")
     }
 
-    pub(crate) async fn start_with(&self, spec: StartSpec) -> Result<Box<dyn Workspace>, ExecutorError> {
-        self.executor.start(spec, &mut Seen::default(), CancellationToken::new()).await
+    pub(crate) async fn start_with(
+        &self,
+        spec: StartSpec,
+    ) -> Result<Box<dyn Workspace>, ExecutorError> {
+        self.executor
+            .start(spec, &mut Seen::default(), CancellationToken::new())
+            .await
     }
 
     /// A workspace with a small tree.
@@ -266,7 +326,10 @@ impl Drop for Fixture {
         let (executor, docker) = (Arc::clone(&self.executor), self.docker.clone());
         let instance = self.instance.clone();
         let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 // A fresh executor knows of no run in hand.
                 if docker.is_some() {
@@ -288,7 +351,10 @@ pub(crate) fn engine() -> quire::docker::Engine {
 
 /// The images and networks of an appliance that existed for one test.
 pub(crate) async fn remove_images_and_networks(instance: &str) {
-    let (engine, own) = (engine(), vec![("io.quire.instance".to_owned(), instance.to_owned())]);
+    let (engine, own) = (
+        engine(),
+        vec![("io.quire.instance".to_owned(), instance.to_owned())],
+    );
     for image in engine.images(&own).await.unwrap_or_default() {
         for tag in image.tags.iter().chain([&image.id]) {
             let _ = engine.remove_image(tag).await;
@@ -298,21 +364,38 @@ pub(crate) async fn remove_images_and_networks(instance: &str) {
         let _ = engine.remove_volume(&volume.name).await;
     }
     for network in engine.networks(&own).await.unwrap_or_default() {
-        let _ = engine.remove_network(&network.id, engine.timings().heavy).await;
+        let _ = engine
+            .remove_network(&network.id, engine.timings().heavy)
+            .await;
     }
 }
 
 pub(crate) async fn containers_of(instance: &str) -> Vec<String> {
     let label = vec![("io.quire.instance".to_owned(), instance.to_owned())];
-    engine().containers(&label).await.unwrap().into_iter().map(|c| c.id).collect()
+    engine()
+        .containers(&label)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|c| c.id)
+        .collect()
 }
 
 pub(crate) fn small_tree() -> Files {
-    Files::default().with("plain.txt", "plain\n").script("bin/tool", "#!/bin/sh\necho tool \"$@\"\n").with("a/deep/er/file", "deep")
+    Files::default()
+        .with("plain.txt", "plain\n")
+        .script("bin/tool", "#!/bin/sh\necho tool \"$@\"\n")
+        .with("a/deep/er/file", "deep")
 }
 
 pub(crate) fn argv(argv: &[&str]) -> Command {
-    Command { argv: argv.iter().map(|a| (*a).to_owned()).collect(), env: Vec::new(), cwd: None, stdin: None, timeout: None }
+    Command {
+        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
+        env: Vec::new(),
+        cwd: None,
+        stdin: None,
+        timeout: None,
+    }
 }
 
 pub(crate) fn shell(script: &str) -> Command {
@@ -320,9 +403,14 @@ pub(crate) fn shell(script: &str) -> Command {
 }
 
 /// Runs a command to its end.
-pub(crate) async fn run(workspace: &dyn Workspace, command: Command) -> (Result<CommandEnd, ExecutorError>, Output) {
+pub(crate) async fn run(
+    workspace: &dyn Workspace,
+    command: Command,
+) -> (Result<CommandEnd, ExecutorError>, Output) {
     let output = Output::default();
-    let end = workspace.run(command, Box::new(output.clone()), CancellationToken::new()).await;
+    let end = workspace
+        .run(command, Box::new(output.clone()), CancellationToken::new())
+        .await;
     (end, output)
 }
 
@@ -332,12 +420,19 @@ pub(crate) async fn run_exit(workspace: &dyn Workspace, command: Command, code: 
     let (end, output) = run(workspace, command).await;
     match end {
         Ok(CommandEnd::Exited(got)) if got == code => output,
-        end => panic!("{shown}: {end:?}, stdout {:?}, stderr {:?}", output.text(), output.error_text()),
+        end => panic!(
+            "{shown}: {end:?}, stdout {:?}, stderr {:?}",
+            output.text(),
+            output.error_text()
+        ),
     }
 }
 
 /// Polls until `condition` gives something.
-pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = condition().await {

@@ -24,7 +24,11 @@ fn with_a_clock() -> (TestForge, std::path::PathBuf) {
 /// One more commit, pushed through a hook that has the same clock.
 fn push(tree: &Tree, clock: &std::path::Path) {
     tree.commit("more");
-    let pushed = tree.command(&["push", "-q", "origin", "main"]).env("QUIRE_FAULT_CLOCK", clock).output().unwrap();
+    let pushed = tree
+        .command(&["push", "-q", "origin", "main"])
+        .env("QUIRE_FAULT_CLOCK", clock)
+        .output()
+        .unwrap();
     assert!(pushed.status.success(), "{}", super::said(&pushed));
 }
 
@@ -46,7 +50,11 @@ fn ids_are_of_quires_clock_and_runs_stay_in_the_order_of_their_queueing() {
         forge.newest("app")
     };
     let mut runs = vec![next(&forge, 0), next(&forge, YEAR)];
-    assert!((0..HOUR).contains(&after(&runs[0], begun)) && (0..HOUR).contains(&after(&runs[1], begun + YEAR)), "{runs:?}");
+    assert!(
+        (0..HOUR).contains(&after(&runs[0], begun))
+            && (0..HOUR).contains(&after(&runs[1], begun + YEAR)),
+        "{runs:?}"
+    );
     // Set back: in the same process, in a new one, and in the process of a person who starts a run.
     runs.push(next(&forge, -HOUR));
     assert!(forge.stop().success());
@@ -59,18 +67,42 @@ fn ids_are_of_quires_clock_and_runs_stay_in_the_order_of_their_queueing() {
     // The newest is the one that was queued last.
     let ids: Vec<_> = runs.iter().map(|run| run.id).collect();
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
-    assert_eq!(forge.runs().iter().map(|run| run.id).collect::<Vec<_>>(), ids);
+    assert_eq!(
+        forge.runs().iter().map(|run| run.id).collect::<Vec<_>>(),
+        ids
+    );
     let listed = forge.ssh_ok("run list");
-    let places: Vec<_> = ids.iter().rev().map(|id| listed.find(&id.to_string()).unwrap_or_else(|| panic!("{id}: {listed}"))).collect();
+    let places: Vec<_> = ids
+        .iter()
+        .rev()
+        .map(|id| {
+            listed
+                .find(&id.to_string())
+                .unwrap_or_else(|| panic!("{id}: {listed}"))
+        })
+        .collect();
     assert!(places.is_sorted(), "{listed}");
     // An event's id is of the hook's clock, and the next start takes what lies there whatever its name says.
     assert!(forge.stop().success());
     for offset in [YEAR, -HOUR] {
         fs::write(&clock, offset.to_string()).unwrap();
         push(&tree, &clock);
-        let made = |file: &std::path::PathBuf| file.file_stem().unwrap().to_str().unwrap().parse::<EventId>().unwrap().made_at_ms();
+        let made = |file: &std::path::PathBuf| {
+            file.file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .parse::<EventId>()
+                .unwrap()
+                .made_at_ms()
+        };
         let spooled = forge.spooled();
-        assert!(spooled.iter().any(|file| (0..HOUR).contains(&(made(file) - begun - offset))), "{spooled:?}");
+        assert!(
+            spooled
+                .iter()
+                .any(|file| (0..HOUR).contains(&(made(file) - begun - offset))),
+            "{spooled:?}"
+        );
     }
     forge.serve();
     settled_well(&forge);
@@ -95,7 +127,11 @@ fn a_year_ahead_removes_nothing_for_its_age() {
     assert_eq!(database.execute(earlier, [3 * DAY]).unwrap(), 3);
     let stays = |forge: &TestForge, runs: usize, doubted: bool| {
         let said = forge.ssh_ok("gc");
-        assert_eq!(said.contains("the clock is far ahead of where it was"), doubted, "{said}");
+        assert_eq!(
+            said.contains("the clock is far ahead of where it was"),
+            doubted,
+            "{said}"
+        );
         assert_eq!(forge.runs().len(), runs, "{said}");
     };
     stays(&forge, 3, false);
@@ -116,7 +152,12 @@ fn a_year_ahead_removes_nothing_for_its_age() {
     forge.serve();
     stays(&forge, 4, false);
     assert_eq!(
-        database.execute(&format!("{earlier} WHERE queued_at_ms < ?2"), [28 * DAY, quire::clock::Clock::system().now().0]).unwrap(),
+        database
+            .execute(
+                &format!("{earlier} WHERE queued_at_ms < ?2"),
+                [28 * DAY, quire::clock::Clock::system().now().0]
+            )
+            .unwrap(),
         3
     );
     push(&tree, &clock);

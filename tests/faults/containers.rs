@@ -38,10 +38,18 @@ impl Contained {
     /// On this engine, reached at this address.
     pub(crate) fn on(engine: &str, address: &str) -> Self {
         let mut forge = TestForge::new();
-        forge.set("QUIRE_CI_EXECUTOR", "docker").set("QUIRE_CI_ENGINE", address);
+        forge
+            .set("QUIRE_CI_EXECUTOR", "docker")
+            .set("QUIRE_CI_ENGINE", address);
         // No network of their own to make and remove.
-        forge.set("QUIRE_CI_NETWORK", "false").set("QUIRE_CI_MEMORY", "256m");
-        Self { forge, engine: engine.to_owned(), runtime: Arc::new(tokio::runtime::Runtime::new().unwrap()) }
+        forge
+            .set("QUIRE_CI_NETWORK", "false")
+            .set("QUIRE_CI_MEMORY", "256m");
+        Self {
+            forge,
+            engine: engine.to_owned(),
+            runtime: Arc::new(tokio::runtime::Runtime::new().unwrap()),
+        }
     }
 
     fn executor(&self) -> DockerExecutor {
@@ -54,15 +62,28 @@ impl Contained {
         let instance = self.forge.store().instance_id().unwrap();
         let engine = quire::docker::Engine::new(&self.engine, quire::docker::Timings::default());
         let label = vec![("io.quire.instance".to_owned(), instance)];
-        let containers = self.runtime.block_on(async { engine.containers(&label).await }).unwrap();
-        containers.into_iter().map(|container| container.id).collect()
+        let containers = self
+            .runtime
+            .block_on(async { engine.containers(&label).await })
+            .unwrap();
+        containers
+            .into_iter()
+            .map(|container| container.id)
+            .collect()
     }
 
     /// How many things of this kind the engine has of this appliance.
     #[track_caller]
     pub(crate) fn count(&self, kind: &[&str]) -> usize {
-        let label = format!("label=io.quire.instance={}", self.forge.store().instance_id().unwrap());
-        let listed = Command::new("docker").args(["--host", &self.engine]).args(kind).args(["--quiet", "--filter", &label]).output();
+        let label = format!(
+            "label=io.quire.instance={}",
+            self.forge.store().instance_id().unwrap()
+        );
+        let listed = Command::new("docker")
+            .args(["--host", &self.engine])
+            .args(kind)
+            .args(["--quiet", "--filter", &label])
+            .output();
         let listed = listed.unwrap();
         assert!(listed.status.success(), "{}", said(&listed));
         String::from_utf8_lossy(&listed.stdout).lines().count()
@@ -91,8 +112,7 @@ impl Drop for Contained {
 }
 
 const WELL: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo all is well\")))\n";
-const LONG: &str =
-    "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"trap '' TERM; echo begun; sleep 300\")))\n";
+const LONG: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"trap '' TERM; echo begun; sleep 300\")))\n";
 
 #[test]
 fn the_server_killed_at_each_point_of_a_containers_life() {
@@ -115,20 +135,40 @@ fn the_server_killed_at_each_point_of_a_containers_life() {
         let mut contained = Contained::new(&endpoint());
         let forge = &mut contained.forge;
         let marker = forge.file("once").display().to_string();
-        forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+        forge
+            .set("QUIRE_FAULT", point)
+            .set("QUIRE_FAULT_ONCE", &marker)
+            .serve();
         let tree = forge.tree_with("app", WELL);
         tree.push(&["main"]);
         let status = forge.ended();
         assert_eq!(status.signal(), Some(9), "{point}: {}", forge.log());
-        assert_eq!(contained.containers().len(), expected, "{point} leaves something to put right");
+        assert_eq!(
+            contained.containers().len(),
+            expected,
+            "{point} leaves something to put right"
+        );
         contained.forge.serve();
         settled_well(&contained.forge);
         contained.nothing_left();
         let runs = contained.forge.runs();
-        let kinds: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
-        let all = [(RunState::Failed, Some(FailureKind::Orphaned)), (RunState::Complete, None)];
-        assert_eq!(kinds, all[usize::from(point == "runner-outcome-written")..], "{point}");
-        assert!(runs.iter().all(|run| run.executor == Some(ExecutorKind::Docker)));
+        let kinds: Vec<_> = runs
+            .iter()
+            .map(|run| (run.state, run.failure_kind))
+            .collect();
+        let all = [
+            (RunState::Failed, Some(FailureKind::Orphaned)),
+            (RunState::Complete, None),
+        ];
+        assert_eq!(
+            kinds,
+            all[usize::from(point == "runner-outcome-written")..],
+            "{point}"
+        );
+        assert!(
+            runs.iter()
+                .all(|run| run.executor == Some(ExecutorKind::Docker))
+        );
     }
 }
 
@@ -143,12 +183,20 @@ fn told_to_stop_during_a_run_it_queues_it_again_and_leaves_no_container() {
     tree.push(&["main"]);
     let run = contained.forge.newest("app");
     let log = contained.forge.run_folder(&run).join("jobs/test/1.log");
-    wait_for("the command", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("begun")));
+    wait_for("the command", || {
+        std::fs::read_to_string(&log)
+            .ok()
+            .filter(|log| log.contains("begun"))
+    });
     assert_eq!(contained.containers().len(), 1);
     assert!(contained.forge.stop().success());
     assert_eq!(contained.containers(), Vec::<String>::new());
     let runs = contained.forge.runs();
-    assert_eq!((runs.len(), runs[0].failure_kind, runs[1].state), (2, Some(FailureKind::Orphaned), RunState::Pending), "{runs:?}");
+    assert_eq!(
+        (runs.len(), runs[0].failure_kind, runs[1].state),
+        (2, Some(FailureKind::Orphaned), RunState::Pending),
+        "{runs:?}"
+    );
     assert_eq!(runs[1].retry_of, Some(runs[0].id));
     // A person has it not run again after all.
     contained.forge.store().request_cancel(runs[1].id).unwrap();

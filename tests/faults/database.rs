@@ -23,7 +23,12 @@ fn held_by_another_program_for_longer_than_ten_seconds() {
     // The hold itself is what is tested.
     std::thread::sleep(Duration::from_secs(12));
     assert_eq!(forge.get("/").status, 200);
-    assert!(forge.runs().iter().all(|run| run.repo.as_str() == "app" && run.state == RunState::Active));
+    assert!(
+        forge
+            .runs()
+            .iter()
+            .all(|run| run.repo.as_str() == "app" && run.state == RunState::Active)
+    );
     holder.execute_batch("ROLLBACK").unwrap();
     settled_well(&forge);
     assert_eq!(forge.newest("app").state, RunState::Complete);
@@ -38,13 +43,21 @@ fn a_journal_of_a_hundred_megabytes() {
     forge.wait_for_quiet();
     // A long read keeps the journal from being taken over while much is written.
     let reader = Connection::open(forge.paths.database()).unwrap();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM runs").unwrap();
-    reader.query_row("SELECT count(*) FROM runs", [], |row| row.get::<_, i64>(0)).unwrap();
+    reader
+        .execute_batch("BEGIN; SELECT count(*) FROM runs")
+        .unwrap();
+    reader
+        .query_row("SELECT count(*) FROM runs", [], |row| row.get::<_, i64>(0))
+        .unwrap();
     let writer = Connection::open(forge.paths.database()).unwrap();
     writer.busy_timeout(Duration::from_secs(60)).unwrap();
-    writer.execute_batch("CREATE TABLE bulk (bytes BLOB)").unwrap();
+    writer
+        .execute_batch("CREATE TABLE bulk (bytes BLOB)")
+        .unwrap();
     for _ in 0..50 {
-        writer.execute_batch("INSERT INTO bulk VALUES (randomblob(2097152))").unwrap();
+        writer
+            .execute_batch("INSERT INTO bulk VALUES (randomblob(2097152))")
+            .unwrap();
     }
     writer.execute_batch("DROP TABLE bulk").unwrap();
     let wal = forge.paths.database().with_extension("db-wal");
@@ -86,16 +99,27 @@ fn a_damaged_page_names_the_last_good_copy_and_git_works_on() {
     fs::write(copy("quire-v0001-2026-03-01T000000.000Z.db"), &torn).unwrap();
     fs::write(&database, &torn).unwrap();
     let refused = said(&forge.serve_to_end());
-    assert!(refused.contains(&format!("the database {} is damaged", database.display())), "{refused}");
+    assert!(
+        refused.contains(&format!("the database {} is damaged", database.display())),
+        "{refused}"
+    );
     assert!(refused.contains("2026-02-01"), "{refused}");
-    assert!(!refused.contains("2026-03-01") && !refused.contains("2026-01-01"), "{refused}");
+    assert!(
+        !refused.contains("2026-03-01") && !refused.contains("2026-01-01"),
+        "{refused}"
+    );
     assert_eq!(fs::read(&database).unwrap(), torn, "it was changed");
     let health = forge.quire(&["health"]).output().unwrap();
     assert_eq!(health.status.code(), Some(1), "{}", said(&health));
     // Git works on, and what is pushed is kept.
     let pushed = tree.push_new("meanwhile");
     assert_eq!(forge.spooled().len(), 1);
-    tree.git_ok(&["clone", "-q", "ssh://git@forge/app", forge.file("clone").to_str().unwrap()]);
+    tree.git_ok(&[
+        "clone",
+        "-q",
+        "ssh://git@forge/app",
+        forge.file("clone").to_str().unwrap(),
+    ]);
     // As told: the good copy in its place.
     fs::copy(copy("quire-v0001-2026-02-01T000000.000Z.db"), &database).unwrap();
     forge.serve();
@@ -111,7 +135,9 @@ fn damaged_under_the_running_server() {
     forge.wait_for_quiet();
     let database = forge.paths.database();
     let other = Connection::open(&database).unwrap();
-    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    other
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
     let sound = fs::read(&database).unwrap();
     // Everything but the first page: whatever is not remembered cannot be read.
     let mut file = fs::File::options().write(true).open(&database).unwrap();
@@ -120,12 +146,19 @@ fn damaged_under_the_running_server() {
     // What was remembered of it is no longer true once somebody has written.
     let _ = other.execute_batch("PRAGMA user_version = 4711");
     drop((file, other));
-    let part = wait_for("health to tell", || Some(forge.health()["parts"]["database"].clone()).filter(|part| part["status"] == "down"));
+    let part = wait_for("health to tell", || {
+        Some(forge.health()["parts"]["database"].clone()).filter(|part| part["status"] == "down")
+    });
     println!("{part}");
     assert_eq!(forge.get("/healthz").status, 503);
     assert_eq!(forge.get("/readyz").status, 503);
     tree.push_new("meanwhile");
-    tree.git_ok(&["clone", "-q", "ssh://git@forge/app", forge.file("clone").to_str().unwrap()]);
+    tree.git_ok(&[
+        "clone",
+        "-q",
+        "ssh://git@forge/app",
+        forge.file("clone").to_str().unwrap(),
+    ]);
     assert_eq!(forge.spooled().len(), 1, "the event waits");
     forge.kill();
     for end in ["db-wal", "db-shm"] {

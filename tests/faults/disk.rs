@@ -49,7 +49,9 @@ fn forge_on(disk: &Path) -> (tempfile::TempDir, TestForge) {
 
 #[test]
 fn a_full_disk_at_a_push() {
-    let Some(disk) = on_a_small_disk("disk::a_full_disk_at_a_push", 16) else { return };
+    let Some(disk) = on_a_small_disk("disk::a_full_disk_at_a_push", 16) else {
+        return;
+    };
     let (_folder, mut forge) = forge_on(&disk);
     let tree = forge.tree_with("app", super::LEAVES_A_PROCESS);
     tree.push(&["main"]);
@@ -64,41 +66,77 @@ fn a_full_disk_at_a_push() {
         let told = said(&pushed);
         if pushed.status.success() {
             accepted.push(commit);
-            warned += usize::from(told.contains("quire: warning: the push is in, but its event could not be written"));
+            warned += usize::from(
+                told.contains("quire: warning: the push is in, but its event could not be written"),
+            );
         } else {
             refused += 1;
             assert!(
-                ["No space left on device", "unable to write", "couldn't write", "Out of diskspace"].iter().any(|why| told.contains(why)),
+                [
+                    "No space left on device",
+                    "unable to write",
+                    "couldn't write",
+                    "Out of diskspace"
+                ]
+                .iter()
+                .any(|why| told.contains(why)),
                 "{told}"
             );
         }
-        assert_eq!(forge.get("/healthz").json()["version"], env!("CARGO_PKG_VERSION"), "health answers");
+        assert_eq!(
+            forge.get("/healthz").json()["version"],
+            env!("CARGO_PKG_VERSION"),
+            "health answers"
+        );
         // One that gets as far as its ref, or is taken without its event, leaves its pack: in time each is to find more.
         ballast.give(1 + (refused + accepted.len()) as u64 / 10);
-        assert!(ballast.size > 0, "no push was taken with all the space in the world: {told}");
+        assert!(
+            ballast.size > 0,
+            "no push was taken with all the space in the world: {told}"
+        );
     }
-    println!("{refused} refused, {} accepted, of which {warned} without event", accepted.len());
+    println!(
+        "{refused} refused, {} accepted, of which {warned} without event",
+        accepted.len()
+    );
     assert!(refused > 0);
     // Space again: what was taken has its run, after a start at the latest.
     ballast.give(u64::MAX / Ballast::PAGE);
-    wait_for("the spool to be taken", || forge.spooled().is_empty().then_some(()));
+    wait_for("the spool to be taken", || {
+        forge.spooled().is_empty().then_some(())
+    });
     forge.wait_for_quiet();
     assert!(forge.stop().success());
     forge.serve();
-    wait_for("the missing runs", || (forge.runs().len() > accepted.len()).then_some(()));
+    wait_for("the missing runs", || {
+        (forge.runs().len() > accepted.len()).then_some(())
+    });
     settled_well(&forge);
     let runs = forge.runs();
     for commit in &accepted {
-        assert!(runs.iter().any(|run| run.sha.as_str() == commit && run.state == RunState::Complete), "{commit}: {runs:?}");
+        assert!(
+            runs.iter()
+                .any(|run| run.sha.as_str() == commit && run.state == RunState::Complete),
+            "{commit}: {runs:?}"
+        );
     }
-    assert_eq!(refs(&forge).len(), accepted.len() + 1, "no ref of a push that was refused");
+    assert_eq!(
+        refs(&forge).len(),
+        accepted.len() + 1,
+        "no ref of a push that was refused"
+    );
     tree.push_new("as ever");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
 }
 
 #[test]
 fn a_full_disk_under_a_run() {
-    let Some(disk) = on_a_small_disk("disk::a_full_disk_under_a_run", 32) else { return };
+    let Some(disk) = on_a_small_disk("disk::a_full_disk_under_a_run", 32) else {
+        return;
+    };
     let (_folder, forge) = forge_on(&disk);
     let gate = forge.file("gate");
     fs::create_dir_all(&gate).unwrap();
@@ -119,12 +157,26 @@ fn a_full_disk_under_a_run() {
     wait_for("the command", || started.exists().then_some(()));
     // Its log needs more than there is.
     fs::write(&go, "").unwrap();
-    wait_for("its end, or the disk's", || (gate.join("done").exists() || forge.run(run.id).state.is_final()).then_some(()));
-    assert_eq!(forge.get("/healthz").json()["version"], env!("CARGO_PKG_VERSION"));
+    wait_for("its end, or the disk's", || {
+        (gate.join("done").exists() || forge.run(run.id).state.is_final()).then_some(())
+    });
+    assert_eq!(
+        forge.get("/healthz").json()["version"],
+        env!("CARGO_PKG_VERSION")
+    );
     // The log is what filled it; a person makes room.
     let log = forge.run_folder(&run).join("jobs/loud/1.log");
-    println!("the log has {} bytes, the run is {}", fs::metadata(&log).map_or(0, |log| log.len()), forge.run(run.id).state);
-    File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+    println!(
+        "the log has {} bytes, the run is {}",
+        fs::metadata(&log).map_or(0, |log| log.len()),
+        forge.run(run.id).state
+    );
+    File::options()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
     let run = forge.end_of(run.id);
     println!("{run:?}");
     tree.write(".quire/ci.fnl", super::LEAVES_A_PROCESS);
@@ -135,18 +187,24 @@ fn a_full_disk_under_a_run() {
 /// Whether all threads of a process are stopped.
 fn is_stopped(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
 #[test]
 fn a_full_disk_at_each_border_of_a_run() {
-    let Some(disk) = on_a_small_disk("disk::a_full_disk_at_each_border_of_a_run", 16) else { return };
+    let Some(disk) = on_a_small_disk("disk::a_full_disk_at_each_border_of_a_run", 16) else {
+        return;
+    };
     for (nth, (point, _)) in super::points::SERVER_POINTS.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let data = disk.join(format!("data-{nth}"));
         let mut forge = TestForge::at(folder.path(), data.clone());
         let marker = forge.file("once").display().to_string();
-        forge.set("QUIRE_FAULT_STOP", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+        forge
+            .set("QUIRE_FAULT_STOP", point)
+            .set("QUIRE_FAULT_ONCE", &marker)
+            .serve();
         let tree = forge.tree_with("app", super::LEAVES_A_PROCESS);
         tree.push(&["main"]);
         wait_for(point, || is_stopped(forge.pid()).then_some(()));
@@ -158,14 +216,36 @@ fn a_full_disk_at_each_border_of_a_run() {
             ended || forge.log().contains("full") || forge.log().contains("No space left")
         };
         wait_for("it to notice", || noticed().then_some(()));
-        assert_eq!(forge.get("/healthz").json()["version"], env!("CARGO_PKG_VERSION"), "health answers");
+        assert_eq!(
+            forge.get("/healthz").json()["version"],
+            env!("CARGO_PKG_VERSION"),
+            "health answers"
+        );
         ballast.give(u64::MAX / Ballast::PAGE);
         super::settled(&forge);
-        let bug = |run: &Run| run.message.as_deref().is_some_and(|message| message.contains("internal error"));
-        assert!(!forge.runs().iter().any(bug), "a full disk is no bug: {:?}", forge.runs());
-        println!("{point}: {:?}", forge.runs().iter().map(|run| (run.state, run.message.clone())).collect::<Vec<_>>());
+        let bug = |run: &Run| {
+            run.message
+                .as_deref()
+                .is_some_and(|message| message.contains("internal error"))
+        };
+        assert!(
+            !forge.runs().iter().any(bug),
+            "a full disk is no bug: {:?}",
+            forge.runs()
+        );
+        println!(
+            "{point}: {:?}",
+            forge
+                .runs()
+                .iter()
+                .map(|run| (run.state, run.message.clone()))
+                .collect::<Vec<_>>()
+        );
         tree.push_new("as ever");
-        assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+        assert_eq!(
+            forge.end_of(forge.newest("app").id).state,
+            RunState::Complete
+        );
         assert!(forge.stop().success());
         fs::remove_dir_all(data).unwrap();
     }
@@ -176,7 +256,9 @@ fn a_disk_that_turns_read_only() {
     if !is_root() {
         return;
     }
-    let Some(folder) = within("disk::a_disk_that_turns_read_only") else { return };
+    let Some(folder) = within("disk::a_disk_that_turns_read_only") else {
+        return;
+    };
     let disk = Disk::new(&folder, "errors=remount-ro");
     let outside = tempfile::tempdir().unwrap();
     let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
@@ -184,14 +266,26 @@ fn a_disk_that_turns_read_only() {
     let (tree, gate) = super::points::held(&forge);
     disk.fail();
     let refused = tree.git(&["push", "origin", "main:other"]);
-    assert!(!refused.status.success() && said(&refused).contains("unable to create temporary object directory"), "{}", said(&refused));
+    assert!(
+        !refused.status.success()
+            && said(&refused).contains("unable to create temporary object directory"),
+        "{}",
+        said(&refused)
+    );
     tree.git_ok(&["ls-remote", "origin"]);
     let tells = || {
-        Some(forge.health()["parts"]["disk"].clone())
-            .filter(|part| part["message"] == "the volume cannot be written: read-only filesystem or storage medium")
+        Some(forge.health()["parts"]["disk"].clone()).filter(|part| {
+            part["message"]
+                == "the volume cannot be written: read-only filesystem or storage medium"
+        })
     };
-    wait_for("health to tell", || tells().filter(|part| part["status"] == "down"));
-    assert_eq!((forge.get("/readyz").status, forge.get("/").status), (503, 200));
+    wait_for("health to tell", || {
+        tells().filter(|part| part["status"] == "down")
+    });
+    assert_eq!(
+        (forge.get("/readyz").status, forge.get("/").status),
+        (503, 200)
+    );
     fs::write(gate.join("go"), "").unwrap();
     // It ends in time although it may not be able to write, and a sound disk is all it needs.
     assert!(forge.stop().success(), "{}", forge.log());
@@ -209,10 +303,26 @@ fn a_disk_that_turns_read_only() {
 #[test]
 fn a_disk_that_takes_half_a_second_to_sync() {
     let forge = TestForge::start();
-    let trees: Vec<_> = (0..3).map(|at| forge.tree_with(&format!("app-{at}"), super::LEAVES_A_PROCESS)).collect();
+    let trees: Vec<_> = (0..3)
+        .map(|at| forge.tree_with(&format!("app-{at}"), super::LEAVES_A_PROCESS))
+        .collect();
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "signal=none", "-e", "trace=fsync,fdatasync"]);
-    strace.args(["-e", "inject=fsync,fdatasync:delay_enter=500000", "-p", &forge.pid().to_string()]);
+    strace.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "signal=none",
+        "-e",
+        "trace=fsync,fdatasync",
+    ]);
+    strace.args([
+        "-e",
+        "inject=fsync,fdatasync:delay_enter=500000",
+        "-p",
+        &forge.pid().to_string(),
+    ]);
     let mut strace = strace.spawn().unwrap();
     wait_for("the tracer", || {
         let status = fs::read_to_string(format!("/proc/{}/status", forge.pid())).unwrap();
@@ -223,9 +333,15 @@ fn a_disk_that_takes_half_a_second_to_sync() {
         tree.push_new("second");
         assert_eq!(forge.get("/healthz").status, 200);
     }
-    wait_for("the runs", || (forge.runs().len() == 2 * trees.len()).then_some(()));
+    wait_for("the runs", || {
+        (forge.runs().len() == 2 * trees.len()).then_some(())
+    });
     forge.wait_for_quiet();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(strace.id().cast_signed()), Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(strace.id().cast_signed()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
     strace.wait().unwrap();
     settled_well(&forge);
 }

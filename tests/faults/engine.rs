@@ -43,11 +43,23 @@ fn runs_wait_for_an_engine_that_is_away_or_silent() {
         proxy.set(mode);
         tree.push_new("more");
         let run = contained.forge.newest("app");
-        let waits = |run: &Run| run.message.as_deref().is_some_and(|message| message.starts_with("waits: "));
-        let run = wait_for("the reason", || Some(contained.forge.run(run.id)).filter(waits));
+        let waits = |run: &Run| {
+            run.message
+                .as_deref()
+                .is_some_and(|message| message.starts_with("waits: "))
+        };
+        let run = wait_for("the reason", || {
+            Some(contained.forge.run(run.id)).filter(waits)
+        });
         assert_eq!(run.state, RunState::Pending, "{run:?}");
         assert!(docker_is(&contained, "degraded").starts_with("runs wait: "));
-        assert!(contained.forge.get(&format!("/runs/{}", run.id)).body.contains("waits: "));
+        assert!(
+            contained
+                .forge
+                .get(&format!("/runs/{}", run.id))
+                .body
+                .contains("waits: ")
+        );
         assert_eq!(contained.forge.health()["status"], "degraded");
         proxy.set(Mode::Through);
         let run = contained.forge.end_of(run.id);
@@ -62,7 +74,11 @@ fn runs_wait_for_an_engine_that_is_away_or_silent() {
 pub(crate) fn begun(contained: &Contained) -> Run {
     let run = contained.forge.newest("app");
     let log = contained.forge.run_folder(&run).join("jobs/test/1.log");
-    wait_for("the command", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("begun")));
+    wait_for("the command", || {
+        std::fs::read_to_string(&log)
+            .ok()
+            .filter(|log| log.contains("begun"))
+    });
     run
 }
 
@@ -77,14 +93,20 @@ fn an_engine_that_goes_away_under_a_run() {
     tree.push(&["main"]);
     let run = begun(&contained);
     proxy.set(Mode::Cut);
-    contained.forge.wait_for_log("the run's workspace cannot be removed yet");
+    contained
+        .forge
+        .wait_for_log("the run's workspace cannot be removed yet");
     // Nobody knows whether its container is gone: it is not called ended.
     assert_eq!(contained.forge.run(run.id).state, RunState::Active);
     assert_eq!(contained.containers().len(), 1);
     docker_is(&contained, "degraded");
     proxy.set(Mode::Through);
     let run = contained.forge.end_of(run.id);
-    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::DockerUnavailable)), "{run:?}");
+    assert_eq!(
+        (run.state, run.failure_kind),
+        (RunState::Failed, Some(FailureKind::DockerUnavailable)),
+        "{run:?}"
+    );
     contained.nothing_left();
 
     // Told to stop while the engine is silent: it does not wait for it, and the next start puts it right.
@@ -96,7 +118,9 @@ fn an_engine_that_goes_away_under_a_run() {
     // `quire init` gives 8 s before it kills; a busy machine gets a little more.
     let gone = wait_until(Duration::from_secs(12), || {
         let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z')).then_some(())
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('Z'))
+            .then_some(())
     });
     assert!(gone.is_some(), "{}", contained.forge.log());
     assert!(contained.forge.ended().success());
@@ -105,8 +129,19 @@ fn an_engine_that_goes_away_under_a_run() {
     proxy.set(Mode::Through);
     contained.forge.serve();
     let run = contained.forge.end_of(run.id);
-    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Orphaned)), "{run:?}");
-    let again = wait_until(DEADLINE, || contained.forge.runs().into_iter().find(|other| other.retry_of == Some(run.id))).unwrap();
+    assert_eq!(
+        (run.state, run.failure_kind),
+        (RunState::Failed, Some(FailureKind::Orphaned)),
+        "{run:?}"
+    );
+    let again = wait_until(DEADLINE, || {
+        contained
+            .forge
+            .runs()
+            .into_iter()
+            .find(|other| other.retry_of == Some(run.id))
+    })
+    .unwrap();
     contained.forge.store().request_cancel(again.id).unwrap();
     contained.forge.ssh_ok("run list");
     contained.forge.wait_for_quiet();
@@ -127,24 +162,45 @@ fn an_engine_that_breaks_under_a_run_or_drops_its_stream() {
     let run = begun(&contained);
     proxy.set(Mode::Broken);
     let log = quire::paths::Paths::run_log(&contained.forge.run_folder(&run));
-    wait_for("the words", || std::fs::read_to_string(&log).ok().filter(|log| log.contains("the engine is out of order")));
+    wait_for("the words", || {
+        std::fs::read_to_string(&log)
+            .ok()
+            .filter(|log| log.contains("the engine is out of order"))
+    });
     assert_eq!(contained.forge.run(run.id).state, RunState::Active);
     docker_is(&contained, "degraded");
     proxy.set(Mode::Through);
     ended_in_words(&contained, &run);
     // Nothing is wrong with it but that the stream of a command's output ends in the middle: the command counts.
-    tree.write(".quire/ci.fnl", &LONG.replace("sleep 300", "sleep 8; exit 7"));
+    tree.write(
+        ".quire/ci.fnl",
+        &LONG.replace("sleep 300", "sleep 8; exit 7"),
+    );
     tree.push_new("second");
     let run = begun(&contained);
     proxy.cut_what_is_open();
     let run = contained.forge.end_of(run.id);
-    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Job)), "{run:?}");
-    let log = std::fs::read_to_string(contained.forge.run_folder(&run).join("jobs/test/1.log")).unwrap();
-    assert!(log.contains("the output has ended and the command goes on"), "{log}");
+    assert_eq!(
+        (run.state, run.failure_kind),
+        (RunState::Failed, Some(FailureKind::Job)),
+        "{run:?}"
+    );
+    let log =
+        std::fs::read_to_string(contained.forge.run_folder(&run).join("jobs/test/1.log")).unwrap();
+    assert!(
+        log.contains("the output has ended and the command goes on"),
+        "{log}"
+    );
     // And it goes on.
     tree.write(".quire/ci.fnl", WELL);
     tree.push_new("third");
-    assert_eq!(contained.forge.end_of(contained.forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        contained
+            .forge
+            .end_of(contained.forge.newest("app").id)
+            .state,
+        RunState::Complete
+    );
     settled_well(&contained.forge);
     contained.nothing_left();
 }
@@ -152,8 +208,17 @@ fn an_engine_that_breaks_under_a_run_or_drops_its_stream() {
 #[track_caller]
 fn ended_in_words(contained: &Contained, run: &Run) {
     let run = contained.forge.end_of(run.id);
-    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::DockerUnavailable)), "{run:?}");
-    assert!(run.message.as_deref().is_some_and(|message| message.contains("the engine is out of order")), "{run:?}");
+    assert_eq!(
+        (run.state, run.failure_kind),
+        (RunState::Failed, Some(FailureKind::DockerUnavailable)),
+        "{run:?}"
+    );
+    assert!(
+        run.message
+            .as_deref()
+            .is_some_and(|message| message.contains("the engine is out of order")),
+        "{run:?}"
+    );
     contained.nothing_left();
 }
 
@@ -168,8 +233,15 @@ fn an_engine_whose_every_answer_takes_five_seconds() {
     contained.forge.tree_with("app", WELL).push(&["main"]);
     let run = contained.forge.newest("app");
     assert_eq!(contained.forge.get("/healthz").status, 200);
-    let ended = wait_until(DEADLINE * 3, || Some(contained.forge.run(run.id)).filter(|run| run.state.is_final()));
-    assert_eq!(ended.map(|run| run.state), Some(RunState::Complete), "{}", contained.forge.log());
+    let ended = wait_until(DEADLINE * 3, || {
+        Some(contained.forge.run(run.id)).filter(|run| run.state.is_final())
+    });
+    assert_eq!(
+        ended.map(|run| run.state),
+        Some(RunState::Complete),
+        "{}",
+        contained.forge.log()
+    );
     proxy.set(Mode::Through);
     settled_well(&contained.forge);
     contained.nothing_left();
@@ -186,13 +258,27 @@ const REMOVE: Request = ("DELETE", "/containers/");
 
 /// Pushes while these requests are answered so; the run has to end as the engine's fault, its container gone. Gives its message.
 #[track_caller]
-fn is_the_engines_fault(contained: &Contained, proxy: &Proxy, tree: &Tree, request: Request, answer: Answer) -> String {
+fn is_the_engines_fault(
+    contained: &Contained,
+    proxy: &Proxy,
+    tree: &Tree,
+    request: Request,
+    answer: Answer,
+) -> String {
     proxy.set(Mode::Wrong(request, answer));
     tree.push_new("more");
     let run = contained.forge.end_of(contained.forge.newest("app").id);
     // At the very moment at which it says that it has ended.
-    assert_eq!(contained.count(&["ps", "--all"]), 0, "{request:?} {answer:?}: {run:?}");
-    assert_eq!(run.failure_kind, Some(FailureKind::DockerUnavailable), "{request:?} {answer:?}: {run:?}");
+    assert_eq!(
+        contained.count(&["ps", "--all"]),
+        0,
+        "{request:?} {answer:?}: {run:?}"
+    );
+    assert_eq!(
+        run.failure_kind,
+        Some(FailureKind::DockerUnavailable),
+        "{request:?} {answer:?}: {run:?}"
+    );
     proxy.set(Mode::Through);
     run.message.unwrap()
 }
@@ -207,16 +293,32 @@ fn an_engine_that_answers_500_to_one_kind_of_request() {
     let tree = contained.forge.tree_with("app", WELL);
     for request in [MAKE, UPLOAD, START, PREPARE, EXECUTE, INSPECT] {
         let message = is_the_engines_fault(&contained, &proxy, &tree, request, Answer::Refused);
-        let attempt = if [MAKE, UPLOAD, START].contains(&request) { "start the container" } else { "run the command" };
-        assert_eq!(message, format!("the Docker engine failed to {attempt}: the engine is out of order"), "{request:?}");
+        let attempt = if [MAKE, UPLOAD, START].contains(&request) {
+            "start the container"
+        } else {
+            "run the command"
+        };
+        assert_eq!(
+            message,
+            format!("the Docker engine failed to {attempt}: the engine is out of order"),
+            "{request:?}"
+        );
     }
     // What it does not remove is no fault of the run's, which has not ended before it is gone.
     proxy.set(Mode::Wrong(REMOVE, Answer::Refused));
     tree.push_new("removal");
     let run = contained.forge.newest("app");
     let before = proxy.wronged();
-    wait_for("some tries to remove it", || (proxy.wronged() > before + 2).then_some(()));
-    assert_eq!((contained.forge.run(run.id).state, contained.containers().len()), (RunState::Active, 1));
+    wait_for("some tries to remove it", || {
+        (proxy.wronged() > before + 2).then_some(())
+    });
+    assert_eq!(
+        (
+            contained.forge.run(run.id).state,
+            contained.containers().len()
+        ),
+        (RunState::Active, 1)
+    );
     proxy.set(Mode::Through);
     assert_eq!(contained.forge.end_of(run.id).state, RunState::Complete);
     contained.nothing_left();
@@ -234,14 +336,26 @@ fn an_engine_whose_answers_are_cut_hang_or_never_end() {
     let tree = contained.forge.tree_with("app", WELL);
     for request in [MAKE, PREPARE, INSPECT] {
         let message = is_the_engines_fault(&contained, &proxy, &tree, request, Answer::Truncated);
-        assert!(message.contains("the engine's answer is not understood"), "{request:?}: {message}");
+        assert!(
+            message.contains("the engine's answer is not understood"),
+            "{request:?}: {message}"
+        );
     }
     for answer in [Answer::Hanging, Answer::Endless] {
         let message = is_the_engines_fault(&contained, &proxy, &tree, PREPARE, answer);
-        assert!(message.contains("the engine did not answer within 30 s (to prepare the command)"), "{answer:?}: {message}");
+        assert!(
+            message.contains("the engine did not answer within 30 s (to prepare the command)"),
+            "{answer:?}: {message}"
+        );
     }
     tree.push_new("as ever");
-    assert_eq!(contained.forge.end_of(contained.forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        contained
+            .forge
+            .end_of(contained.forge.newest("app").id)
+            .state,
+        RunState::Complete
+    );
     contained.nothing_left();
     contained.forge.check_whole();
 }

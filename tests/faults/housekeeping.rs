@@ -19,23 +19,41 @@ fn check_rows_and_files(forge: &TestForge, point: &str) {
         let there = !files_below(&forge.run_folder(run)).is_empty();
         assert_eq!(there, run.logs_removed_at_ms.is_none(), "{point}: {run:?}");
     }
-    let folders = fs::read_dir(forge.paths.runs().join("app")).unwrap().count();
-    assert_eq!(folders, runs.iter().filter(|run| run.logs_removed_at_ms.is_none()).count(), "{point}");
+    let folders = fs::read_dir(forge.paths.runs().join("app"))
+        .unwrap()
+        .count();
+    assert_eq!(
+        folders,
+        runs.iter()
+            .filter(|run| run.logs_removed_at_ms.is_none())
+            .count(),
+        "{point}"
+    );
 }
 
 #[test]
 fn the_server_killed_while_old_runs_go() {
-    for (point, kept) in [("housekeeping-noted", ":runs 2"), ("housekeeping-files-gone", ":runs 2"), ("housekeeping-noted", ":logs 150")] {
+    for (point, kept) in [
+        ("housekeeping-noted", ":runs 2"),
+        ("housekeeping-files-gone", ":runs 2"),
+        ("housekeeping-noted", ":logs 150"),
+    ] {
         let mut forge = TestForge::new();
         fs::write(forge.paths.config_fennel(), format!("{{:keep {{{kept}}}}}")).unwrap();
         let marker = forge.file("once").display().to_string();
-        forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+        forge
+            .set("QUIRE_FAULT", point)
+            .set("QUIRE_FAULT_ONCE", &marker)
+            .serve();
         let tree = forge.tree_with("app", LINE);
         for _ in 0..6 {
             tree.push_new("next");
             forge.wait_for_quiet();
         }
-        assert!(!forge.ssh("gc").status.success(), "{point}: nobody is left to answer");
+        assert!(
+            !forge.ssh("gc").status.success(),
+            "{point}: nobody is left to answer"
+        );
         let status = forge.ended();
         assert_eq!(status.signal(), Some(9), "{status}: {}", forge.log());
         assert!(fs::exists(&marker).unwrap(), "{point}");
@@ -43,7 +61,11 @@ fn the_server_killed_while_old_runs_go() {
         let said = forge.ssh_ok("gc");
         println!("{point}, {kept}: {said}");
         check_rows_and_files(&forge, point);
-        assert_eq!(forge.runs().len(), if kept == ":runs 2" { 2 } else { 6 }, "{point}: {said}");
+        assert_eq!(
+            forge.runs().len(),
+            if kept == ":runs 2" { 2 } else { 6 },
+            "{point}: {said}"
+        );
         assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
         forge.check_whole();
         tree.push_new("as ever");

@@ -15,8 +15,10 @@ fn stubborn(number: &str) -> String {
 
 /// How many processes of the machine, in whatever container, were told of this number.
 fn told_of(number: &str) -> usize {
-    let told =
-        |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(number));
+    let told = |entry: fs::DirEntry| {
+        fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(number))
+    };
     fs::read_dir("/proc")
         .unwrap()
         .flatten()
@@ -28,7 +30,10 @@ fn told_of(number: &str) -> usize {
 
 /// Pushes this pipeline to a repository of its own; its run, once both processes are there.
 fn begun(contained: &Contained, repo: &str, pipeline: &str, number: &str) -> Run {
-    contained.forge.tree_with(repo, &format!("(local ci (require :quire.ci))\n{pipeline}")).push(&["main"]);
+    contained
+        .forge
+        .tree_with(repo, &format!("(local ci (require :quire.ci))\n{pipeline}"))
+        .push(&["main"]);
     let run = contained.forge.newest(repo);
     wait_for("the processes", || (told_of(number) == 2).then_some(()));
     run
@@ -43,7 +48,10 @@ fn time_outs_of_a_command_a_job_and_a_run_end_everything_that_was_started() {
     contained.forge.serve();
     let number = |nth: u32| format!("{}.{nth}", 700_000 + std::process::id() % 100_000);
     // A command, and a job: another job goes on beside them, in the same container.
-    for (nth, what, job, of_command) in [(1, "command", "", "{:timeout \"6s\"}"), (2, "job", "{:timeout \"6s\"}", "{}")] {
+    for (nth, what, job, of_command) in [
+        (1, "command", "", "{:timeout \"6s\"}"),
+        (2, "job", "{:timeout \"6s\"}", "{}"),
+    ] {
         let pipeline = format!(
             "(ci.job :test [:quire/push] {job} (fn [{{: sh}}] (sh \"{}\" {of_command})))\n\
              (ci.job :other [:quire/push] (fn [{{: sh}}] (sh \"sleep 300\")))",
@@ -51,22 +59,50 @@ fn time_outs_of_a_command_a_job_and_a_run_end_everything_that_was_started() {
         );
         let run = begun(&contained, what, &pipeline, &number(nth));
         let failed = |job: &JobRow| job.job_id.as_str() == "test" && job.state == JobState::Failed;
-        let ended = wait_for("the job's end", || contained.forge.jobs(run.id).into_iter().find(failed));
+        let ended = wait_for("the job's end", || {
+            contained.forge.jobs(run.id).into_iter().find(failed)
+        });
         let words = format!("the {what} timed out after 6s");
-        assert!(ended.message.as_deref().is_some_and(|message| message.contains(&words)), "{ended:?}");
-        assert_eq!((told_of(&number(nth)), contained.containers().len()), (0, 1), "{what}");
+        assert!(
+            ended
+                .message
+                .as_deref()
+                .is_some_and(|message| message.contains(&words)),
+            "{ended:?}"
+        );
+        assert_eq!(
+            (told_of(&number(nth)), contained.containers().len()),
+            (0, 1),
+            "{what}"
+        );
         contained.forge.store().request_cancel(run.id).unwrap();
         contained.forge.ssh_ok("run list");
-        assert_eq!(contained.forge.end_of(run.id).failure_kind, Some(FailureKind::Canceled));
+        assert_eq!(
+            contained.forge.end_of(run.id).failure_kind,
+            Some(FailureKind::Canceled)
+        );
         contained.nothing_left();
     }
 
     // The run: nothing of it is there when it says that it has ended.
-    let pipeline = format!("(ci.timeout \"12s\")\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh \"{}\")))", stubborn(&number(3)));
+    let pipeline = format!(
+        "(ci.timeout \"12s\")\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh \"{}\")))",
+        stubborn(&number(3))
+    );
     let run = begun(&contained, "run", &pipeline, &number(3));
     let ended = contained.forge.end_of(run.id);
-    assert_eq!((told_of(&number(3)), ended.failure_kind), (0, Some(FailureKind::Timeout)), "{ended:?}");
-    assert!(ended.message.as_deref().is_some_and(|message| message.contains("timed out after 12s")), "{ended:?}");
+    assert_eq!(
+        (told_of(&number(3)), ended.failure_kind),
+        (0, Some(FailureKind::Timeout)),
+        "{ended:?}"
+    );
+    assert!(
+        ended
+            .message
+            .as_deref()
+            .is_some_and(|message| message.contains("timed out after 12s")),
+        "{ended:?}"
+    );
     contained.nothing_left();
     contained.forge.check_whole();
 }
@@ -85,9 +121,18 @@ fn a_log_that_is_full_ends_and_the_run_goes_on() {
     contained.forge.tree_with("app", pipeline).push(&["main"]);
     let run = contained.forge.end_of(contained.forge.newest("app").id);
     assert_eq!(run.state, RunState::Complete, "{run:?}");
-    assert!(contained.forge.steps(run.id).iter().all(|step| step.exit_code == Some(0)));
+    assert!(
+        contained
+            .forge
+            .steps(run.id)
+            .iter()
+            .all(|step| step.exit_code == Some(0))
+    );
     let folder = contained.forge.run_folder(&run);
-    let bytes: usize = files_below(&folder).iter().map(|file| fs::read(file).unwrap().len()).sum();
+    let bytes: usize = files_below(&folder)
+        .iter()
+        .map(|file| fs::read(file).unwrap().len())
+        .sum();
     // Each step that meets the limit says so in a line of its own.
     assert!((LIMIT - 4096..LIMIT + 4096).contains(&bytes), "{bytes}");
     let log = fs::read_to_string(folder.join("jobs/loud/1.log")).unwrap();
@@ -96,6 +141,11 @@ fn a_log_that_is_full_ends_and_the_run_goes_on() {
         "{}",
         &log[log.len() - 300..]
     );
-    assert!(contained.forge.ssh_ok(&format!("run logs {}", run.id)).contains("has reached its limit of 1 MiB"));
+    assert!(
+        contained
+            .forge
+            .ssh_ok(&format!("run logs {}", run.id))
+            .contains("has reached its limit of 1 MiB")
+    );
     contained.nothing_left();
 }

@@ -4,7 +4,11 @@
 //!
 //! Needs the feature `faults`, which compiles the fault points in.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests start real programs, and end where one fails")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start real programs, and end where one fails"
+)]
 
 #[path = "../support/forge.rs"]
 mod forge;
@@ -52,8 +56,11 @@ const LEAVES_A_PROCESS: &str = r#"
 fn refs(forge: &TestForge) -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     for repo in quire::git::Git::new(&forge.paths).list().unwrap() {
-        let output =
-            Command::new("git").arg("-C").arg(forge.paths.repo(&repo)).args(["for-each-ref", "--format=%(refname) %(objectname)"]).output();
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(forge.paths.repo(&repo))
+            .args(["for-each-ref", "--format=%(refname) %(objectname)"])
+            .output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", said(&output));
         for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -69,24 +76,46 @@ fn refs(forge: &TestForge) -> Vec<(String, String, String)> {
 /// are sound, and nothing is left: no event, no workspace, no process, no draft.
 #[track_caller]
 fn settled(forge: &TestForge) {
-    wait_for("the spool to be taken", || forge.spooled().iter().all(|file| is_draft(file)).then_some(()));
+    wait_for("the spool to be taken", || {
+        forge
+            .spooled()
+            .iter()
+            .all(|file| is_draft(file))
+            .then_some(())
+    });
     forge.wait_for_quiet();
     forge.check_whole();
     let runs = forge.runs();
     for (repo, ref_name, sha) in refs(forge) {
         let of = run_of(&runs, &repo, &ref_name, &sha);
-        let of = of.unwrap_or_else(|| panic!("{repo} {ref_name} {sha} has no run: {runs:?}\n{}", forge.log()));
+        let of = of.unwrap_or_else(|| {
+            panic!(
+                "{repo} {ref_name} {sha} has no run: {runs:?}\n{}",
+                forge.log()
+            )
+        });
         assert_ne!(of.state, RunState::Superseded, "{repo} {ref_name}: {of:?}");
     }
     for run in &runs {
-        let in_words = run.message.as_deref().is_some_and(|message| !message.is_empty());
+        let in_words = run
+            .message
+            .as_deref()
+            .is_some_and(|message| !message.is_empty());
         assert!(run.state != RunState::Failed || in_words, "{run:?}");
-        let again = runs.iter().filter(|other| other.retry_of == Some(run.id)).count();
-        let once_more = run.failure_kind == Some(FailureKind::Orphaned) && run.trigger != Trigger::Orphan;
+        let again = runs
+            .iter()
+            .filter(|other| other.retry_of == Some(run.id))
+            .count();
+        let once_more =
+            run.failure_kind == Some(FailureKind::Orphaned) && run.trigger != Trigger::Orphan;
         assert_eq!(again, usize::from(once_more), "{run:?}");
     }
     let server = forge.pid();
-    let left: Vec<i32> = forge.processes().into_iter().filter(|pid| *pid != server).collect();
+    let left: Vec<i32> = forge
+        .processes()
+        .into_iter()
+        .filter(|pid| *pid != server)
+        .collect();
     assert_eq!(left, Vec::<i32>::new(), "processes are left");
 }
 
@@ -98,18 +127,25 @@ fn settled_well(forge: &TestForge) {
     for (repo, ref_name, sha) in refs(forge) {
         let of = run_of(&runs, &repo, &ref_name, &sha).unwrap();
         let twice = of.failure_kind == Some(FailureKind::Orphaned) && of.retry_of.is_some();
-        assert!(of.state == RunState::Complete || twice, "{repo} {ref_name}: {of:?}\n{}", forge.log());
+        assert!(
+            of.state == RunState::Complete || twice,
+            "{repo} {ref_name}: {of:?}\n{}",
+            forge.log()
+        );
     }
 }
 
 /// The newest run of a ref at a commit.
 fn run_of<'a>(runs: &'a [Run], repo: &str, ref_name: &str, sha: &str) -> Option<&'a Run> {
-    runs.iter().rfind(|run| run.repo.as_str() == repo && run.ref_name.as_str() == ref_name && run.sha.as_str() == sha)
+    runs.iter().rfind(|run| {
+        run.repo.as_str() == repo && run.ref_name.as_str() == ref_name && run.sha.as_str() == sha
+    })
 }
 
 /// A file that a hook was writing when it was killed; it goes when it is old.
 fn is_draft(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    file.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 /// A small generator of numbers; good enough for moments.
@@ -118,8 +154,11 @@ struct Random(u64);
 impl Random {
     /// One that starts from `QUIRE_TEST_SEED` or the time; it says from what.
     fn seeded() -> (Self, u64) {
-        let given = std::env::var("QUIRE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed: u64 = given.unwrap_or_else(|| quire::clock::Clock::system().now().0.unsigned_abs()) | 1;
+        let given = std::env::var("QUIRE_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok());
+        let seed: u64 =
+            given.unwrap_or_else(|| quire::clock::Clock::system().now().0.unsigned_abs()) | 1;
         println!("seed: QUIRE_TEST_SEED={seed}");
         (Self(seed), seed)
     }

@@ -13,7 +13,10 @@ const INSIDE: &str = "QUIRE_TEST_OWN_MOUNTS";
 /// Whether disks that only root may mount, and cgroups, can be had; fails where they cannot and nobody said so.
 pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
-    assert!(root || skipped("root"), "only root can mount this disk or make this cgroup: run as root, or name `root` in QUIRE_SKIP");
+    assert!(
+        root || skipped("root"),
+        "only root can mount this disk or make this cgroup: run as root, or name `root` in QUIRE_SKIP"
+    );
     root
 }
 
@@ -22,12 +25,18 @@ pub(crate) fn within(test: &str) -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os(INSIDE) {
         return Some(folder.into());
     }
-    let folder = tempfile::Builder::new().prefix("quire-disk-").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("quire-disk-")
+        .tempdir()
+        .unwrap();
     let mut command = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.arg("--mount").arg(std::env::current_exe().unwrap()).args(["--exact", "--nocapture", test]);
+    command
+        .arg("--mount")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", test]);
     let output = command.env(INSIDE, folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("1 passed"), "{}", said(&output));
@@ -38,7 +47,17 @@ pub(crate) fn within(test: &str) -> Option<PathBuf> {
 /// Runs this test again with a small disk in memory; gives its folder, within.
 pub(crate) fn on_a_small_disk(test: &str, megabytes: u32) -> Option<PathBuf> {
     let folder = within(test)?;
-    run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs", folder.to_str().unwrap()]);
+    run(
+        "mount",
+        &[
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size={megabytes}m"),
+            "tmpfs",
+            folder.to_str().unwrap(),
+        ],
+    );
     Some(folder)
 }
 
@@ -46,7 +65,11 @@ pub(crate) fn on_a_small_disk(test: &str, megabytes: u32) -> Option<PathBuf> {
 #[track_caller]
 pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", said(&output));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        said(&output)
+    );
 }
 
 /// A real file system on a disk of its own, in a file.
@@ -59,9 +82,19 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new(folder: &Path, options: &'static str) -> Self {
         let image = folder.join("disk.img");
-        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", image.to_str().unwrap()]);
-        let disk = Self { image, folder: folder.join("disk"), options };
+        std::fs::File::create(&image)
+            .unwrap()
+            .set_len(256 << 20)
+            .unwrap();
+        run(
+            "mkfs.ext4",
+            &["-q", "-F", "-m", "0", image.to_str().unwrap()],
+        );
+        let disk = Self {
+            image,
+            folder: folder.join("disk"),
+            options,
+        };
         std::fs::create_dir_all(&disk.folder).unwrap();
         disk.mount();
         disk
@@ -69,7 +102,15 @@ impl Disk {
 
     /// Mounting replays the journal, as after a power cut.
     pub(crate) fn mount(&self) {
-        run("mount", &["-o", &format!("loop,{}", self.options), self.image.to_str().unwrap(), self.folder.to_str().unwrap()]);
+        run(
+            "mount",
+            &[
+                "-o",
+                &format!("loop,{}", self.options),
+                self.image.to_str().unwrap(),
+                self.folder.to_str().unwrap(),
+            ],
+        );
     }
 
     /// From here on nothing reaches the disk, and what had not is lost.
@@ -82,18 +123,37 @@ impl Disk {
     /// The file system finds a fault in itself: with `errors=remount-ro` it turns read-only, whatever is open.
     pub(crate) fn fail(&self) {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let line = mounts.lines().find(|line| line.split(' ').nth(1) == self.folder.to_str()).unwrap();
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == self.folder.to_str())
+            .unwrap();
         let device = line.split(' ').next().unwrap().trim_start_matches("/dev/");
         std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
     }
 
     /// Mends what [`Disk::fail`] noted, while it is not mounted.
     pub(crate) fn mend(&self) {
-        let mended = Command::new("e2fsck").args(["-p", "-f"]).arg(&self.image).output().unwrap();
-        assert!(mended.status.code().is_some_and(|code| code <= 1), "{}", said(&mended));
+        let mended = Command::new("e2fsck")
+            .args(["-p", "-f"])
+            .arg(&self.image)
+            .output()
+            .unwrap();
+        assert!(
+            mended.status.code().is_some_and(|code| code <= 1),
+            "{}",
+            said(&mended)
+        );
     }
 
     pub(crate) fn unmount(&self) {
-        wait_for("the disk to be free", || Command::new("umount").arg(&self.folder).output().unwrap().status.success().then_some(()));
+        wait_for("the disk to be free", || {
+            Command::new("umount")
+                .arg(&self.folder)
+                .output()
+                .unwrap()
+                .status
+                .success()
+                .then_some(())
+        });
     }
 }

@@ -25,10 +25,20 @@ impl Engine {
         // Short: the path of a socket may not be long.
         let folder = tempfile::Builder::new().prefix("qe-").tempdir().unwrap();
         fs::write(folder.path().join("settings.json"), "{}").unwrap();
-        let mut engine = Self { folder, process: None };
+        let mut engine = Self {
+            folder,
+            process: None,
+        };
         engine.run();
-        let saved = Command::new("docker").args(["--host", &endpoint(), "save", "debian:trixie-slim"]).stdout(Stdio::piped()).spawn();
-        let loaded = engine.docker(&["load"]).stdin(saved.unwrap().stdout.take().unwrap()).output().unwrap();
+        let saved = Command::new("docker")
+            .args(["--host", &endpoint(), "save", "debian:trixie-slim"])
+            .stdout(Stdio::piped())
+            .spawn();
+        let loaded = engine
+            .docker(&["load"])
+            .stdin(saved.unwrap().stdout.take().unwrap())
+            .output()
+            .unwrap();
         assert!(loaded.status.success(), "{}", said(&loaded));
         engine
     }
@@ -43,12 +53,19 @@ impl Engine {
 
     fn docker(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command.args(["--host", &self.address()]).args(arguments).stdin(Stdio::null());
+        command
+            .args(["--host", &self.address()])
+            .args(arguments)
+            .stdin(Stdio::null());
         command
     }
 
     fn run(&mut self) {
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap();
         // In a network namespace of its own: an engine told of no bridge removes the one that is there, another engine's.
         let mut command = Command::new("unshare");
         command.args(["--net", "dockerd"]);
@@ -64,13 +81,33 @@ impl Engine {
         ] {
             command.arg(format!("{option}={value}"));
         }
-        self.process = Some(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        let up = wait_until(DEADLINE, || self.docker(&["version"]).output().unwrap().status.success().then_some(()));
-        assert!(up.is_some(), "the engine does not start: {}", fs::read_to_string(self.path("log")).unwrap_or_default());
+        self.process = Some(
+            command
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
+                .spawn()
+                .unwrap(),
+        );
+        let up = wait_until(DEADLINE, || {
+            self.docker(&["version"])
+                .output()
+                .unwrap()
+                .status
+                .success()
+                .then_some(())
+        });
+        assert!(
+            up.is_some(),
+            "the engine does not start: {}",
+            fs::read_to_string(self.path("log")).unwrap_or_default()
+        );
     }
 
     fn end(&mut self, how: Signal) {
-        let Some(mut process) = self.process.take() else { return };
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
         kill(Pid::from_raw(process.id().cast_signed()), how).unwrap();
         wait_for("the engine's end", || process.try_wait().unwrap());
         // Its containerd goes with it, and where nobody reaps the dead it would be taken for alive.
@@ -83,9 +120,14 @@ impl Engine {
 /// Processes that were told of this folder.
 fn children(folder: &Path) -> Vec<i32> {
     let name = folder.to_str().unwrap().as_bytes();
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(name.len()).any(|part| part == name)))
-        .collect()
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.windows(name.len()).any(|part| part == name))
+    })
+    .collect()
 }
 
 impl Drop for Engine {
@@ -95,7 +137,11 @@ impl Drop for Engine {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         // What it mounted would keep its folder from going.
-        for line in fs::read_to_string("/proc/self/mounts").unwrap_or_default().lines().rev() {
+        for line in fs::read_to_string("/proc/self/mounts")
+            .unwrap_or_default()
+            .lines()
+            .rev()
+        {
             let place = line.split(' ').nth(1).unwrap_or_default();
             if place.starts_with(&self.path("")) {
                 let _ = Command::new("umount").args(["--lazy", place]).output();
@@ -119,9 +165,19 @@ fn stopped_and_killed_before_and_under_a_run() {
         tree.write(".quire/ci.fnl", WELL);
         tree.push_new("while it is away");
         let run = contained.forge.newest("app");
-        wait_for("the reason", || contained.forge.run(run.id).message.filter(|message| message.starts_with("waits: ")));
+        wait_for("the reason", || {
+            contained
+                .forge
+                .run(run.id)
+                .message
+                .filter(|message| message.starts_with("waits: "))
+        });
         engine.run();
-        assert_eq!(contained.forge.end_of(run.id).state, RunState::Complete, "{how}");
+        assert_eq!(
+            contained.forge.end_of(run.id).state,
+            RunState::Complete,
+            "{how}"
+        );
         // Away in the middle of a command: the run ends in words once its container is known to be gone.
         tree.write(".quire/ci.fnl", LONG);
         tree.push_new("long");
@@ -130,7 +186,10 @@ fn stopped_and_killed_before_and_under_a_run() {
         engine.run();
         let run = contained.forge.end_of(run.id);
         let kinds = [FailureKind::DockerUnavailable, FailureKind::ContainerDied];
-        assert!(run.state == RunState::Failed && kinds.contains(&run.failure_kind.unwrap()), "{how}: {run:?}");
+        assert!(
+            run.state == RunState::Failed && kinds.contains(&run.failure_kind.unwrap()),
+            "{how}: {run:?}"
+        );
         println!("{how}: {:?} {:?}", run.failure_kind, run.message);
         contained.nothing_left();
     }

@@ -48,7 +48,10 @@ fn the_server_killed_once_at_each_point() {
     for (point, come) in SERVER_POINTS {
         let mut forge = TestForge::new();
         let marker = forge.file("once").display().to_string();
-        forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+        forge
+            .set("QUIRE_FAULT", point)
+            .set("QUIRE_FAULT_ONCE", &marker)
+            .serve();
         let tree = forge.tree_with("app", LEAVES_A_PROCESS);
         tree.push(&["main"]);
         killed(&mut forge);
@@ -57,16 +60,24 @@ fn the_server_killed_once_at_each_point() {
         let other = forge.tree_with("other", LEAVES_A_PROCESS);
         other.push(&["main"]);
         forge.serve();
-        wait_for("the spool to be taken", || forge.spooled().is_empty().then_some(()));
+        wait_for("the spool to be taken", || {
+            forge.spooled().is_empty().then_some(())
+        });
         settled_well(&forge);
         let runs = forge.runs_of("app");
-        let states: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
+        let states: Vec<_> = runs
+            .iter()
+            .map(|run| (run.state, run.failure_kind))
+            .collect();
         let cut = (RunState::Failed, Some(FailureKind::Orphaned));
         let well = (RunState::Complete, None);
         match come {
             Come::Active => assert_eq!(states, [cut, well], "{point}"),
             // Once recorded it may have been claimed before the server died.
-            Come::Queued => assert!(states == [cut, well] || states == [well], "{point}: {states:?}"),
+            Come::Queued => assert!(
+                states == [cut, well] || states == [well],
+                "{point}: {states:?}"
+            ),
             Come::Nowhere | Come::Ended => assert_eq!(states, [well], "{point}"),
         }
         assert_eq!(forge.runs_of("other").len(), 1, "{point}");
@@ -85,7 +96,8 @@ fn the_server_killed_at_each_pass_of_each_point() {
             forge.spawn();
             // Nothing left to be killed at: the run has had its second try.
             let died = wait_for("the server to die, or to have nothing to do", || {
-                let open = forge.runs().iter().any(|run| !run.state.is_final()) || !forge.spooled().is_empty();
+                let open = forge.runs().iter().any(|run| !run.state.is_final())
+                    || !forge.spooled().is_empty();
                 (!forge.processes().contains(&forge.pid()) || !open).then_some(open)
             });
             if !died {
@@ -97,11 +109,16 @@ fn the_server_killed_at_each_pass_of_each_point() {
         forge.unset("QUIRE_FAULT").serve();
         settled_well(&forge);
         let runs = forge.runs_of("app");
-        let orphaned = runs.iter().filter(|run| run.failure_kind == Some(FailureKind::Orphaned)).count();
+        let orphaned = runs
+            .iter()
+            .filter(|run| run.failure_kind == Some(FailureKind::Orphaned))
+            .count();
         // Once recorded it may be claimed before the server dies, so nothing is certain then.
         match come {
             Come::Active => assert_eq!((runs.len(), orphaned), (2, 2), "{point}: {runs:?}"),
-            Come::Nowhere | Come::Ended => assert_eq!((runs.len(), orphaned), (1, 0), "{point}: {runs:?}"),
+            Come::Nowhere | Come::Ended => {
+                assert_eq!((runs.len(), orphaned), (1, 0), "{point}: {runs:?}")
+            }
             Come::Queued => {}
         }
     }
@@ -110,8 +127,14 @@ fn the_server_killed_at_each_pass_of_each_point() {
 /// A job that says that it has begun, then waits for the gate.
 pub(crate) fn waits(gate: &Path) -> String {
     let (started, go) = (gate.join("started"), gate.join("go"));
-    let script = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", started.display(), go.display());
-    format!("(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n")
+    let script = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.02; done",
+        started.display(),
+        go.display()
+    );
+    format!(
+        "(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n"
+    )
 }
 
 /// A run whose command goes on until there is a file `go` in the folder that is given.
@@ -120,7 +143,9 @@ pub(crate) fn held(forge: &TestForge) -> (Tree, PathBuf) {
     fs::create_dir_all(&gate).unwrap();
     let tree = forge.tree_with("app", &waits(&gate));
     tree.push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        gate.join("started").exists().then_some(())
+    });
     (tree, gate)
 }
 
@@ -129,7 +154,10 @@ fn the_server_killed_in_a_step() {
     let mut forge = TestForge::start();
     let (_, gate) = held(&forge);
     forge.kill();
-    assert!(!forge.processes().is_empty(), "the command outlives the server");
+    assert!(
+        !forge.processes().is_empty(),
+        "the command outlives the server"
+    );
     fs::write(gate.join("go"), "").unwrap();
     forge.serve();
     settled_well(&forge);
@@ -140,10 +168,19 @@ fn the_server_killed_in_a_step() {
 fn driver(forge: &TestForge) -> i32 {
     wait_for("the driver", || {
         let threads = fs::read_dir(format!("/proc/{}/task", forge.pid())).ok()?;
-        let children = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-        let pids: Vec<i32> =
-            children.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
-        pids.into_iter().find(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0driver\0")))
+        let children = threads
+            .flatten()
+            .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+        let pids: Vec<i32> = children
+            .flat_map(|list| {
+                list.split_whitespace()
+                    .filter_map(|pid| pid.parse().ok())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        pids.into_iter().find(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.ends_with(b"\0driver\0"))
+        })
     })
 }
 
@@ -169,8 +206,15 @@ fn the_driver_killed_while_it_registers_computes_and_waits() {
         }
         kill(Pid::from_raw(driver(&forge)), Signal::SIGKILL).unwrap();
         let run = forge.end_of(run.id);
-        assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Pipeline)), "{name}: {run:?}");
-        assert!(run.message.as_deref().unwrap().contains("driver died: "), "{name}: {run:?}");
+        assert_eq!(
+            (run.state, run.failure_kind),
+            (RunState::Failed, Some(FailureKind::Pipeline)),
+            "{name}: {run:?}"
+        );
+        assert!(
+            run.message.as_deref().unwrap().contains("driver died: "),
+            "{name}: {run:?}"
+        );
     }
     settled(&forge);
 }
@@ -183,13 +227,19 @@ fn the_hook_killed_before_and_after_it_wrote() {
     forge.wait_for_quiet();
     let push = |point: &str| {
         tree.commit(point);
-        let pushed = tree.command(&["push", "-q", "origin", "main"]).env("QUIRE_FAULT", point).output().unwrap();
+        let pushed = tree
+            .command(&["push", "-q", "origin", "main"])
+            .env("QUIRE_FAULT", point)
+            .output()
+            .unwrap();
         assert!(pushed.status.success(), "{}", super::said(&pushed));
         tree.git_ok(&["rev-parse", "HEAD"])
     };
     // The file is there: the server finds it by itself.
     let sha = push("hook-after-spool");
-    let run = wait_for("its run", || forge.runs().into_iter().find(|run| run.sha.as_str() == sha));
+    let run = wait_for("its run", || {
+        forge.runs().into_iter().find(|run| run.sha.as_str() == sha)
+    });
     assert_eq!(forge.end_of(run.id).state, RunState::Complete);
     // No file: the next start compares the refs.
     let sha = push("hook-before-spool");
@@ -200,8 +250,16 @@ fn the_hook_killed_before_and_after_it_wrote() {
     let last = push("hook-before-spool");
     tree.push(&["main:by-the-way"]);
     forge.serve();
-    wait_for("its run", || forge.runs().into_iter().find(|run| run.sha.as_str() == last && run.ref_name.short() == "main"));
+    wait_for("its run", || {
+        forge
+            .runs()
+            .into_iter()
+            .find(|run| run.sha.as_str() == last && run.ref_name.short() == "main")
+    });
     settled_well(&forge);
-    assert!(forge.runs().iter().all(|run| run.sha.as_str() != sha), "its ref had moved on before anybody looked");
+    assert!(
+        forge.runs().iter().all(|run| run.sha.as_str() != sha),
+        "its ref had moved on before anybody looked"
+    );
     assert_eq!(forge.runs().len(), 4);
 }

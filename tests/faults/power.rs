@@ -29,14 +29,24 @@ pub(crate) fn end_all(forge: &TestForge) {
 }
 
 /// Pushes, each time another branch or a new repository, until the power goes; gives what was accepted.
-fn push_on(forge: &TestForge, tree: &Tree, over: &AtomicBool, name: &str, mut random: Random) -> Vec<(String, String, String)> {
+fn push_on(
+    forge: &TestForge,
+    tree: &Tree,
+    over: &AtomicBool,
+    name: &str,
+    mut random: Random,
+) -> Vec<(String, String, String)> {
     let mut accepted = Vec::new();
     for nth in 0.. {
         if over.load(Ordering::Relaxed) {
             break;
         }
         let commit = tree.commit("more");
-        let repo = if random.below(3) == 0 { format!("{name}-{nth}") } else { name.to_owned() };
+        let repo = if random.below(3) == 0 {
+            format!("{name}-{nth}")
+        } else {
+            name.to_owned()
+        };
         let branch = format!("b{}", random.below(3));
         let url = format!("ssh://git@forge/{repo}");
         let pushed = tree.git(&["push", "-q", "--force", &url, &format!("main:{branch}")]);
@@ -53,17 +63,24 @@ fn the_power_goes_again_and_again() {
     if !is_root() {
         return;
     }
-    let Some(folder) = within("power::the_power_goes_again_and_again") else { return };
+    let Some(folder) = within("power::the_power_goes_again_and_again") else {
+        return;
+    };
     let (mut random, seed) = Random::seeded();
     let cuts = std::env::var("QUIRE_TEST_CUTS").map_or(CUTS, |cuts| cuts.parse().unwrap());
     let disk = Disk::new(&folder, "errors=continue");
-    let outside = tempfile::Builder::new().prefix("quire-power-").tempdir().unwrap();
+    let outside = tempfile::Builder::new()
+        .prefix("quire-power-")
+        .tempdir()
+        .unwrap();
     let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
     let (mut in_all, mut last) = (0, BTreeMap::new());
     for cut in 0..cuts {
         forge.serve();
         let over = AtomicBool::new(false);
-        let trees: Vec<_> = (0..2).map(|at| forge.tree_with(&format!("r{cut}-{at}"), LEAVES_A_PROCESS)).collect();
+        let trees: Vec<_> = (0..2)
+            .map(|at| forge.tree_with(&format!("r{cut}-{at}"), LEAVES_A_PROCESS))
+            .collect();
         std::thread::scope(|scope| {
             let (forge, over) = (&forge, &over);
             let people: Vec<_> = trees
@@ -91,13 +108,26 @@ fn the_power_goes_again_and_again() {
         disk.mount();
         forge.serve();
         settled(&forge);
-        let held: BTreeMap<_, _> = refs(&forge).into_iter().map(|(repo, name, sha)| ((repo, name), sha)).collect();
+        let held: BTreeMap<_, _> = refs(&forge)
+            .into_iter()
+            .map(|(repo, name, sha)| ((repo, name), sha))
+            .collect();
         for ((repo, name), commit) in &last {
             let sha = held.get(&(repo.clone(), name.clone()));
             // What came after it may have got in without an answer.
             let path = forge.paths.repo(&repo.parse().unwrap());
-            let inside = Command::new("git").arg("-C").arg(path).args(["merge-base", "--is-ancestor", commit]).arg(name).output().unwrap();
-            assert!(inside.status.success(), "cut {cut}: {repo} {name} is at {sha:?}, {commit} was accepted: {}", said(&inside));
+            let inside = Command::new("git")
+                .arg("-C")
+                .arg(path)
+                .args(["merge-base", "--is-ancestor", commit])
+                .arg(name)
+                .output()
+                .unwrap();
+            assert!(
+                inside.status.success(),
+                "cut {cut}: {repo} {name} is at {sha:?}, {commit} was accepted: {}",
+                said(&inside)
+            );
         }
         assert!(forge.stop().success());
     }

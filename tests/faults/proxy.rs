@@ -44,8 +44,13 @@ pub(crate) enum Answer {
 impl Mode {
     /// How a request that begins so is to be answered wrongly, if it is.
     fn wrong(self, begin: &[u8]) -> Option<Answer> {
-        let Self::Wrong((one, other), answer) = self else { return None };
-        let line = begin.split(|byte| *byte == b'\r').next().map(String::from_utf8_lossy)?;
+        let Self::Wrong((one, other), answer) = self else {
+            return None;
+        };
+        let line = begin
+            .split(|byte| *byte == b'\r')
+            .next()
+            .map(String::from_utf8_lossy)?;
         (line.contains(one) && line.contains(other)).then_some(answer)
     }
 }
@@ -113,7 +118,10 @@ impl Shared {
     /// Waits while everything stalls; what to do then.
     fn turn(&self) -> Mode {
         let mode = self.mode.lock().unwrap();
-        *self.changed.wait_while(mode, |mode| *mode == Mode::Stall).unwrap()
+        *self
+            .changed
+            .wait_while(mode, |mode| *mode == Mode::Stall)
+            .unwrap()
     }
 }
 
@@ -133,7 +141,11 @@ fn hear_and_refuse(mut client: UnixStream) {
 fn refuse(mut client: UnixStream) {
     let body = r#"{"message":"the engine is out of order"}"#;
     let head = "Content-Type: application/json\r\nConnection: close";
-    let _ = write!(client, "HTTP/1.1 500 Internal Server Error\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let _ = write!(
+        client,
+        "HTTP/1.1 500 Internal Server Error\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
 }
 
 /// Answers in place of what the engine said, and ends the connection.
@@ -143,11 +155,19 @@ fn answer_wrongly(shared: &Shared, answer: Answer, mut client: UnixStream) {
     let lasts = || matches!(*shared.mode.lock().unwrap(), Mode::Wrong(..));
     match answer {
         Answer::Refused => refuse(client.try_clone().unwrap()),
-        Answer::Truncated => drop(write!(client, "{head}\r\nContent-Length: 8\r\n\r\n{{\"Id\": \"")),
+        Answer::Truncated => drop(write!(
+            client,
+            "{head}\r\nContent-Length: 8\r\n\r\n{{\"Id\": \""
+        )),
         Answer::Hanging => {
             let _ = write!(client, "{head}\r\nContent-Length: 1000\r\n\r\n{{\"Id\": \"");
             let mode = shared.mode.lock().unwrap();
-            drop(shared.changed.wait_while(mode, |mode| matches!(mode, Mode::Wrong(..))).unwrap());
+            drop(
+                shared
+                    .changed
+                    .wait_while(mode, |mode| matches!(mode, Mode::Wrong(..)))
+                    .unwrap(),
+            );
         }
         Answer::Endless => {
             let _ = write!(client, "{head}\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -165,7 +185,9 @@ fn pass(shared: &Arc<Shared>, client: UnixStream) {
         Mode::Broken => return hear_and_refuse(client),
         _ => {}
     }
-    let Ok(engine) = UnixStream::connect(endpoint().trim_start_matches("unix://")) else { return };
+    let Ok(engine) = UnixStream::connect(endpoint().trim_start_matches("unix://")) else {
+        return;
+    };
     {
         let mut open = shared.open.lock().unwrap();
         open.extend([client.try_clone().unwrap(), engine.try_clone().unwrap()]);
@@ -202,7 +224,11 @@ fn pass(shared: &Arc<Shared>, client: UnixStream) {
             let _ = to.shutdown(Shutdown::Write);
         })
     };
-    let back = copy(engine.try_clone().unwrap(), client.try_clone().unwrap(), true);
+    let back = copy(
+        engine.try_clone().unwrap(),
+        client.try_clone().unwrap(),
+        true,
+    );
     let _ = copy(client, engine, false).join();
     let _ = back.join();
 }

@@ -35,7 +35,9 @@ fn log(forge: &TestForge, run: &Run) -> String {
 /// Waits until the layer is on its way.
 #[track_caller]
 fn downloading(forge: &TestForge, run: &Run) {
-    wait_for("the download", || log(forge, run).contains("of 1 layers, ").then_some(()));
+    wait_for("the download", || {
+        log(forge, run).contains("of 1 layers, ").then_some(())
+    });
 }
 
 #[test]
@@ -56,15 +58,27 @@ fn a_missing_image_is_pulled_once_with_progress() {
         let ended = forge.end_of(run.id);
         let log = log(forge, run);
         assert_eq!(ended.state, RunState::Complete, "{ended:?}\n{log}");
-        for words in [&format!("quire: pulling {}", registry.image()), " MB downloaded", "Status: ", "all is well"] {
+        for words in [
+            &format!("quire: pulling {}", registry.image()),
+            " MB downloaded",
+            "Status: ",
+            "all is well",
+        ] {
             assert!(log.contains(words), "{words}: {log}");
         }
     }
-    assert_eq!(registry.layers_given(), 1, "the layer came over the wire twice");
+    assert_eq!(
+        registry.layers_given(),
+        1,
+        "the layer came over the wire twice"
+    );
     // What is there is not asked for again.
     tree.push_new("again");
     let run = forge.end_of(forge.newest("one").id);
-    assert!(run.state == RunState::Complete && !log(forge, &run).contains("pulling"), "{run:?}");
+    assert!(
+        run.state == RunState::Complete && !log(forge, &run).contains("pulling"),
+        "{run:?}"
+    );
     settled_well(forge);
     contained.nothing_left();
 }
@@ -74,18 +88,37 @@ fn an_image_that_cannot_be_had_fails_its_run_in_the_registrys_words() {
     if skipped() {
         return;
     }
-    let (registry, private, contained) = (Registry::start().fill(), Registry::private(), contained());
+    let (registry, private, contained) =
+        (Registry::start().fill(), Registry::private(), contained());
     let forge = &contained.forge;
     let fails = |repo: &str, image: &str, words: &[&str]| {
         let run = forge.end_of(push(forge, repo, image).1.id);
         let message = run.message.clone().unwrap_or_default();
-        assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Image)), "{run:?}");
-        assert!(message.starts_with(&format!("the image {image} cannot be pulled: ")), "{message}");
-        assert!(words.iter().any(|words| message.contains(words)), "{message}");
+        assert_eq!(
+            (run.state, run.failure_kind),
+            (RunState::Failed, Some(FailureKind::Image)),
+            "{run:?}"
+        );
+        assert!(
+            message.starts_with(&format!("the image {image} cannot be pulled: ")),
+            "{message}"
+        );
+        assert!(
+            words.iter().any(|words| message.contains(words)),
+            "{message}"
+        );
         assert!(log(forge, &run).contains(&message), "{}", log(forge, &run));
     };
-    fails("tag", &registry.name("quire-test:none"), &["manifest unknown"]);
-    fails("name", &registry.name("no/such:1"), &["manifest unknown", "name unknown"]);
+    fails(
+        "tag",
+        &registry.name("quire-test:none"),
+        &["manifest unknown"],
+    );
+    fails(
+        "name",
+        &registry.name("no/such:1"),
+        &["manifest unknown", "name unknown"],
+    );
     fails("private", &private.image(), &["no basic auth credentials"]);
     registry.damage();
     fails("damaged", &registry.image(), &["verification failed"]);
@@ -110,9 +143,20 @@ fn a_registry_that_is_silent_ends_with_the_runs_time_and_does_no_lasting_harm() 
     for (repo, silent_after) in [("mute", 0), ("stuck", IN_A_LAYER)] {
         registry.set(Line::Silent(silent_after));
         let run = forge.end_of(push(forge, repo, &registry.image()).1.id);
-        assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Timeout)), "{run:?}");
-        assert_eq!(run.message.as_deref(), Some("the run timed out after 6s, before its image and container were ready"));
-        assert!(log(forge, &run).contains("quire: pulling "), "{}", log(forge, &run));
+        assert_eq!(
+            (run.state, run.failure_kind),
+            (RunState::Failed, Some(FailureKind::Timeout)),
+            "{run:?}"
+        );
+        assert_eq!(
+            run.message.as_deref(),
+            Some("the run timed out after 6s, before its image and container were ready")
+        );
+        assert!(
+            log(forge, &run).contains("quire: pulling "),
+            "{}",
+            log(forge, &run)
+        );
         runs.push(run);
     }
     // It speaks again: the engine has not kept what was given up.
@@ -123,7 +167,12 @@ fn a_registry_that_is_silent_ends_with_the_runs_time_and_does_no_lasting_harm() 
         contained.forge.ssh_ok(&format!("run retry {}", run.id));
         let again = contained.forge.newest(run.repo.as_str());
         let again = contained.forge.end_of(again.id);
-        assert_eq!(again.state, RunState::Complete, "{again:?}\n{}", log(&contained.forge, &again));
+        assert_eq!(
+            again.state,
+            RunState::Complete,
+            "{again:?}\n{}",
+            log(&contained.forge, &again)
+        );
     }
     contained.nothing_left();
 }
@@ -138,10 +187,17 @@ fn a_registry_that_is_gone_for_a_while_is_asked_again() {
     registry.set(Line::Cut(IN_A_LAYER));
     let (_, run) = push(forge, "app", &registry.image());
     // The engine tries a few times by itself; whoever follows the log sees why nothing moves.
-    wait_for("the retry", || log(forge, &run).contains("Retrying in ").then_some(()));
+    wait_for("the retry", || {
+        log(forge, &run).contains("Retrying in ").then_some(())
+    });
     registry.set(Line::Whole);
     let run = forge.end_of(run.id);
-    assert_eq!(run.state, RunState::Complete, "{run:?}\n{}", log(forge, &run));
+    assert_eq!(
+        run.state,
+        RunState::Complete,
+        "{run:?}\n{}",
+        log(forge, &run)
+    );
     contained.nothing_left();
 }
 
@@ -157,12 +213,31 @@ fn the_server_killed_while_it_pulls() {
     contained.forge.kill();
     contained.forge.serve();
     // Its second try meets the engine as the first one left it.
-    let again = wait_for("the second try", || contained.forge.runs().into_iter().find(|again| again.retry_of == Some(run.id)));
-    wait_for("its pull", || log(&contained.forge, &again).contains("quire: pulling ").then_some(()));
+    let again = wait_for("the second try", || {
+        contained
+            .forge
+            .runs()
+            .into_iter()
+            .find(|again| again.retry_of == Some(run.id))
+    });
+    wait_for("its pull", || {
+        log(&contained.forge, &again)
+            .contains("quire: pulling ")
+            .then_some(())
+    });
     registry.set(Line::Whole);
     settled_well(&contained.forge);
     let runs = contained.forge.runs();
-    let kinds: Vec<_> = runs.iter().map(|run| (run.state, run.failure_kind)).collect();
-    assert_eq!(kinds, [(RunState::Failed, Some(FailureKind::Orphaned)), (RunState::Complete, None)]);
+    let kinds: Vec<_> = runs
+        .iter()
+        .map(|run| (run.state, run.failure_kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            (RunState::Failed, Some(FailureKind::Orphaned)),
+            (RunState::Complete, None)
+        ]
+    );
     contained.nothing_left();
 }

@@ -9,7 +9,10 @@ use super::forge::{TestForge, Tree, files_below, said, wait_for};
 use super::{LEAVES_A_PROCESS, refs, settled_well};
 
 fn push_at(tree: &Tree, point: &str, branch: &str) -> Output {
-    tree.command(&["push", "origin", &format!("main:{branch}")]).env("QUIRE_FAULT", point).output().unwrap()
+    tree.command(&["push", "origin", &format!("main:{branch}")])
+        .env("QUIRE_FAULT", point)
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -31,7 +34,12 @@ fn a_push_killed_at_each_point_of_ours() {
             tree.commit("more");
         }
         let pushed = push_at(&tree, point, "main");
-        assert_eq!(pushed.status.success(), gets_in, "{point}: {}", said(&pushed));
+        assert_eq!(
+            pushed.status.success(),
+            gets_in,
+            "{point}: {}",
+            said(&pushed)
+        );
         // Nothing of it stands in the way of the next one.
         tree.push(&["main", "main:other"]);
         tree.push_new("the next");
@@ -45,7 +53,9 @@ fn a_push_killed_at_each_point_of_ours() {
     }
     let spooled = wait_for("the spool to be taken", || {
         let left = forge.spooled();
-        left.iter().all(|file| super::is_draft(file)).then_some(left)
+        left.iter()
+            .all(|file| super::is_draft(file))
+            .then_some(left)
     });
     assert!(!spooled.is_empty());
     // Drafts of long ago are nobody's any more.
@@ -54,9 +64,17 @@ fn a_push_killed_at_each_point_of_ours() {
     }
     assert!(forge.stop().success());
     forge.serve();
-    wait_for("the drafts to go", || forge.spooled().is_empty().then_some(()));
+    wait_for("the drafts to go", || {
+        forge.spooled().is_empty().then_some(())
+    });
     settled_well(&forge);
-    assert_eq!(refs(&forge).iter().filter(|(repo, ..)| repo == "last").count(), 3);
+    assert_eq!(
+        refs(&forge)
+            .iter()
+            .filter(|(repo, ..)| repo == "last")
+            .count(),
+        3
+    );
 }
 
 /// Puts a git before the real one that is killed at the so-manieth call of these: in any process it starts, or only itself.
@@ -78,7 +96,11 @@ fn killed_git(forge: &TestForge, calls: &str, nth: usize, children: bool) -> Str
 fn tree_on(forge: &TestForge, repo: &str, message: &str) -> Tree {
     let _ = fs::remove_dir_all(forge.file(repo));
     let tree = forge.tree_with(repo, LEAVES_A_PROCESS);
-    if tree.git(&["fetch", "-q", "origin", "main"]).status.success() {
+    if tree
+        .git(&["fetch", "-q", "origin", "main"])
+        .status
+        .success()
+    {
         tree.git_ok(&["reset", "-q", "--hard", "FETCH_HEAD"]);
     }
     tree.write("file", message);
@@ -90,16 +112,24 @@ fn tree_on(forge: &TestForge, repo: &str, message: &str) -> Tree {
 fn git_killed_at_each_call_that_changes_the_disk() {
     let mut forge = TestForge::start();
     let (mut killed, mut freed) = (Vec::new(), 0);
-    for (calls, children) in
-        [("link,linkat", false), ("rename,renameat,renameat2", false), ("fsync", false), ("fsync", true), ("unlink,rmdir", false)]
-    {
+    for (calls, children) in [
+        ("link,linkat", false),
+        ("rename,renameat,renameat2", false),
+        ("fsync", false),
+        ("fsync", true),
+        ("unlink,rmdir", false),
+    ] {
         let word = calls.split(',').next().unwrap();
         for nth in 1..=12 {
             // Every third time a new repository.
             let repo = format!("{word}-{children}-{}", nth / 3);
             let tree = tree_on(&forge, &repo, &format!("{word} {nth}"));
             let path = killed_git(&forge, calls, nth, children);
-            let pushed = tree.command(&["push", "origin", "main", "main:other"]).env("TEST_PATH", path).output().unwrap();
+            let pushed = tree
+                .command(&["push", "origin", "main", "main:other"])
+                .env("TEST_PATH", path)
+                .output()
+                .unwrap();
             if pushed.status.success() && nth > 1 {
                 break;
             }
@@ -108,18 +138,30 @@ fn git_killed_at_each_call_that_changes_the_disk() {
             let tree = tree_on(&forge, &repo, "after");
             let mut again = tree.git(&["push", "origin", "--force", "main", "main:other"]);
             if !again.status.success() {
-                assert!(said(&again).contains(".lock': File exists"), "{word} {nth}: {}", said(&again));
+                assert!(
+                    said(&again).contains(".lock': File exists"),
+                    "{word} {nth}: {}",
+                    said(&again)
+                );
                 freed += 1;
                 assert!(forge.stop().success());
                 // Young ones may be somebody's.
                 let files = files_below(&forge.paths.repo(&repo.parse().unwrap()));
-                for lock in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "lock")) {
+                for lock in files.iter().filter(|file| {
+                    file.extension()
+                        .is_some_and(|extension| extension == "lock")
+                }) {
                     super::mounts::run("touch", &["-d", "2 minutes ago", lock.to_str().unwrap()]);
                 }
                 forge.serve();
                 again = tree.git(&["push", "--force", "origin", "main", "main:other"]);
             }
-            assert!(again.status.success(), "{word} {nth}: {}\nthen: {}", said(&pushed), said(&again));
+            assert!(
+                again.status.success(),
+                "{word} {nth}: {}\nthen: {}",
+                said(&pushed),
+                said(&again)
+            );
         }
     }
     println!("killed at {killed:?}; locks were left {freed} times");

@@ -15,7 +15,10 @@ fn killed(forge: &mut TestForge) {
 fn while_the_group_of_a_run_is_found_out() {
     let mut forge = TestForge::new();
     let marker = forge.file("once").display().to_string();
-    forge.set("QUIRE_FAULT", "runner-before-examined").set("QUIRE_FAULT_ONCE", &marker).serve();
+    forge
+        .set("QUIRE_FAULT", "runner-before-examined")
+        .set("QUIRE_FAULT_ONCE", &marker)
+        .serve();
     let order = forge.file("order");
     let pipeline = format!(
         "(local ci (require :quire.ci))\n(ci.group :deploy {{:supersede false}})\n\
@@ -27,12 +30,22 @@ fn while_the_group_of_a_run_is_found_out() {
     killed(&mut forge);
     // Pushed while the server is away: it waits behind the one that is still unexamined.
     tree.push(&["main:second"]);
-    assert!(forge.runs().iter().all(|run| run.unexamined && run.state == RunState::Pending));
+    assert!(
+        forge
+            .runs()
+            .iter()
+            .all(|run| run.unexamined && run.state == RunState::Pending)
+    );
     forge.serve();
     wait_for("both runs", || (forge.runs().len() == 2).then_some(()));
     forge.wait_for_quiet();
     let runs = forge.runs();
-    assert!(runs.iter().all(|run| run.state == RunState::Complete && run.group_name.as_deref() == Some("deploy")), "{runs:?}");
+    assert!(
+        runs.iter()
+            .all(|run| run.state == RunState::Complete
+                && run.group_name.as_deref() == Some("deploy")),
+        "{runs:?}"
+    );
     assert_eq!(std::fs::read_to_string(&order).unwrap(), "main\nsecond\n");
     forge.check_whole();
 }
@@ -47,24 +60,43 @@ fn as_a_schedule_comes_due() {
              (ci.job :go [:quire/cron/tidy] (fn [{: sh}] (sh \"echo tidy\")))\n(ci.job :push [:quire/push] (fn [{: sh}] (sh \"true\")))\n",
         );
         tree.push(&["main"]);
-        wait_for("the schedule", || (!forge.store().schedules(None).unwrap().is_empty()).then_some(()));
+        wait_for("the schedule", || {
+            (!forge.store().schedules(None).unwrap().is_empty()).then_some(())
+        });
         forge.wait_for_quiet();
         assert!(forge.stop().success());
         let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
-        assert_eq!(database.execute("UPDATE schedules SET next_at_ms = 1700000000000", []).unwrap(), 1);
+        assert_eq!(
+            database
+                .execute("UPDATE schedules SET next_at_ms = 1700000000000", [])
+                .unwrap(),
+            1
+        );
         drop(database);
         let marker = forge.file("once").display().to_string();
-        forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).spawn();
+        forge
+            .set("QUIRE_FAULT", point)
+            .set("QUIRE_FAULT_ONCE", &marker)
+            .spawn();
         killed(&mut forge);
         forge.serve();
-        let cron = || forge.runs().into_iter().filter(|run| run.trigger == Trigger::Cron).collect::<Vec<_>>();
+        let cron = || {
+            forge
+                .runs()
+                .into_iter()
+                .filter(|run| run.trigger == Trigger::Cron)
+                .collect::<Vec<_>>()
+        };
         wait_for("its run", || cron().pop());
         // Read again, and looked at again whether it is due.
         tree.push_new("next");
         forge.wait_for_quiet();
         let runs = cron();
         // A run that was active when the server was killed is queued again, as any other.
-        let complete = runs.iter().filter(|run| run.state == RunState::Complete).count();
+        let complete = runs
+            .iter()
+            .filter(|run| run.state == RunState::Complete)
+            .count();
         assert_eq!((runs.len(), complete), (1, 1), "{point}: {runs:?}");
         forge.check_whole();
     }
@@ -87,18 +119,34 @@ fn while_artifacts_are_brought_to_a_repeated_run() {
     std::fs::write(&fixed, "").unwrap();
     assert!(forge.stop().success());
     let marker = forge.file("once").display().to_string();
-    forge.set("QUIRE_FAULT", "runner-artifacts-brought").set("QUIRE_FAULT_ONCE", &marker).serve();
+    forge
+        .set("QUIRE_FAULT", "runner-artifacts-brought")
+        .set("QUIRE_FAULT_ONCE", &marker)
+        .serve();
     forge.ssh_ok(&format!("run retry --failed {}", first.id));
     killed(&mut forge);
     // Its files are there and nobody is shown them.
     let cut = forge.newest("app");
-    assert!(forge.paths.run_artifacts(&cut.repo, cut.id).join("app").exists());
+    assert!(
+        forge
+            .paths
+            .run_artifacts(&cut.repo, cut.id)
+            .join("app")
+            .exists()
+    );
     assert!(forge.store().artifacts(cut.id).unwrap().is_empty());
     forge.serve();
     wait_for("its second try", || (forge.runs().len() == 3).then_some(()));
     forge.wait_for_quiet();
     let last = forge.newest("app");
-    assert_eq!((last.state, last.trigger, last.retry_of), (RunState::Complete, Trigger::Orphan, Some(cut.id)), "{last:?}");
-    assert_eq!(forge.ssh_ok(&format!("run artifacts get {}", last.id)), "built\n");
+    assert_eq!(
+        (last.state, last.trigger, last.retry_of),
+        (RunState::Complete, Trigger::Orphan, Some(cut.id)),
+        "{last:?}"
+    );
+    assert_eq!(
+        forge.ssh_ok(&format!("run artifacts get {}", last.id)),
+        "built\n"
+    );
     forge.check_whole();
 }

@@ -53,7 +53,11 @@ impl Registry {
         );
         fs::write(folder.path().join("settings.yml"), settings).unwrap();
         // `someone` with the password `secret`; nobody says it here.
-        fs::write(folder.path().join("passwords"), "someone:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n").unwrap();
+        fs::write(
+            folder.path().join("passwords"),
+            "someone:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n",
+        )
+        .unwrap();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let process = Command::new("docker-registry")
             .args(["serve", "settings.yml"])
@@ -62,8 +66,12 @@ impl Registry {
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("docker-registry: {error}; `scripts/setup registry` installs it"));
-        wait_for("the registry", || TcpStream::connect(("127.0.0.1", behind)).ok());
+            .unwrap_or_else(|error| {
+                panic!("docker-registry: {error}; `scripts/setup registry` installs it")
+            });
+        wait_for("the registry", || {
+            TcpStream::connect(("127.0.0.1", behind)).ok()
+        });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let line = Shared::new((Mutex::new(Line::Whole), Condvar::new()));
@@ -75,7 +83,12 @@ impl Registry {
                 std::thread::spawn(move || pass(&line, client, behind));
             }
         });
-        Self { folder, process, line, port }
+        Self {
+            folder,
+            process,
+            line,
+            port,
+        }
     }
 
     pub(crate) fn set(&self, line: Line) {
@@ -96,15 +109,34 @@ impl Registry {
     /// Gives it an image with a shell and a layer of 8 MB that nobody has had before, and takes it from the engine.
     pub(crate) fn fill(self) -> Self {
         let tools = "/bin/sh /usr/bin/sleep";
-        let script = format!("tar -ch {tools} $(for tool in {tools}; do ldd $tool | grep -o '/[^ ]*'; done | sort -u) 2>/dev/null; true");
+        let script = format!(
+            "tar -ch {tools} $(for tool in {tools}; do ldd $tool | grep -o '/[^ ]*'; done | sort -u) 2>/dev/null; true"
+        );
         let tar = self.folder.path().join("image.tar");
-        let made = docker(&["run", "--rm", "--network", "none", "debian:trixie-slim", "sh", "-c", &script]).output().unwrap();
+        let made = docker(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "debian:trixie-slim",
+            "sh",
+            "-c",
+            &script,
+        ])
+        .output()
+        .unwrap();
         fs::write(&tar, &made.stdout).unwrap();
         let mut random = vec![0; 8 << 20];
-        fs::File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+        fs::File::open("/dev/urandom")
+            .unwrap()
+            .read_exact(&mut random)
+            .unwrap();
         fs::write(self.folder.path().join("ballast"), random).unwrap();
         let folder = self.folder.path().to_str().unwrap();
-        let added = Command::new("tar").args(["-C", folder, "-rf", tar.to_str().unwrap(), "ballast"]).output().unwrap();
+        let added = Command::new("tar")
+            .args(["-C", folder, "-rf", tar.to_str().unwrap(), "ballast"])
+            .output()
+            .unwrap();
         assert!(added.status.success(), "{}", said(&added));
         ok(&["import", tar.to_str().unwrap(), &self.image()]);
         ok(&["push", &self.image()]);
@@ -115,14 +147,25 @@ impl Registry {
     /// How many times somebody asked for the layer and got it.
     pub(crate) fn layers_given(&self) -> usize {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
-        let lines = log.lines().filter(|line| line.contains("\"GET /v2/quire-test/blobs/"));
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("\"GET /v2/quire-test/blobs/"));
         // The image's description is a blob too, and small.
-        lines.filter(|line| line.split("\" 200 ").nth(1).is_some_and(|rest| rest.split(' ').next().unwrap().len() > 6)).count()
+        lines
+            .filter(|line| {
+                line.split("\" 200 ")
+                    .nth(1)
+                    .is_some_and(|rest| rest.split(' ').next().unwrap().len() > 6)
+            })
+            .count()
     }
 
     fn layer(&self) -> PathBuf {
         let blobs = files_below(&self.folder.path().join("data"));
-        blobs.into_iter().find(|blob| fs::metadata(blob).unwrap().len() > 1 << 20).unwrap()
+        blobs
+            .into_iter()
+            .find(|blob| fs::metadata(blob).unwrap().len() > 1 << 20)
+            .unwrap()
     }
 
     /// Turns one bit of the layer over, as a bad disk does.
@@ -152,18 +195,27 @@ impl Drop for Registry {
 
 fn docker(arguments: &[&str]) -> Command {
     let mut command = Command::new("docker");
-    command.args(["--host", &endpoint()]).args(arguments).stdin(Stdio::null());
+    command
+        .args(["--host", &endpoint()])
+        .args(arguments)
+        .stdin(Stdio::null());
     command
 }
 
 #[track_caller]
 fn ok(arguments: &[&str]) {
     let output = docker(arguments).output().unwrap();
-    assert!(output.status.success(), "docker {arguments:?}: {}", said(&output));
+    assert!(
+        output.status.success(),
+        "docker {arguments:?}: {}",
+        said(&output)
+    );
 }
 
 fn pass(line: &Shared, client: TcpStream, behind: u16) {
-    let Ok(registry) = TcpStream::connect(("127.0.0.1", behind)) else { return };
+    let Ok(registry) = TcpStream::connect(("127.0.0.1", behind)) else {
+        return;
+    };
     let (mut from, mut to) = (registry.try_clone().unwrap(), client.try_clone().unwrap());
     let line = Arc::clone(line);
     let answers = std::thread::spawn(move || {
@@ -171,7 +223,13 @@ fn pass(line: &Shared, client: TcpStream, behind: u16) {
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             given += count;
             let now = line.0.lock().unwrap();
-            let now = line.1.wait_while(now, |line| matches!(*line, Line::Silent(most) if given > most)).unwrap();
+            let now = line
+                .1
+                .wait_while(
+                    now,
+                    |line| matches!(*line, Line::Silent(most) if given > most),
+                )
+                .unwrap();
             if matches!(*now, Line::Cut(most) if given > most) {
                 break;
             }

@@ -33,7 +33,11 @@ fn name(text: &str) -> RepoName {
 /// A pipeline that says something, waits for the gate, says something more by a second command and keeps a file.
 fn talks_and_waits(gate: &std::path::Path) -> String {
     let (started, go) = (gate.join("started"), gate.join("go"));
-    let first = format!("echo before; touch {}; while [ ! -e {} ]; do sleep 0.02; done", started.display(), go.display());
+    let first = format!(
+        "echo before; touch {}; while [ ! -e {} ]; do sleep 0.02; done",
+        started.display(),
+        go.display()
+    );
     format!(
         "(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{{: sh : artifact}}] (sh \"{first}\") \
          (sh \"mkdir -p in && echo kept > in/left && echo after\") (sh [\"cat\" \"left\"] {{:cwd \"in\"}}) (artifact \"in/left\" {{:name \"left\"}})))\n"
@@ -46,22 +50,40 @@ fn held(forge: &TestForge) -> (Tree, PathBuf) {
     fs::create_dir_all(&gate).unwrap();
     let tree = forge.tree_with("app", &talks_and_waits(&gate));
     tree.push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        gate.join("started").exists().then_some(())
+    });
     (tree, gate)
 }
 
 /// A rename by a command that is killed at a point.
 fn killed_at(forge: &TestForge, point: &str) {
     let mut command = Command::new(forge.file("client/ssh"));
-    let renamed = command.arg("repo rename app shop").env("QUIRE_FAULT", point).stdin(Stdio::null()).output().unwrap();
-    assert_eq!(renamed.status.signal(), Some(9), "{point}: {}", said(&renamed));
+    let renamed = command
+        .arg("repo rename app shop")
+        .env("QUIRE_FAULT", point)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(
+        renamed.status.signal(),
+        Some(9),
+        "{point}: {}",
+        said(&renamed)
+    );
 }
 
 /// Waits until `app` is `shop`, whoever makes it so.
 #[track_caller]
 fn wait_for_the_rename(forge: &TestForge) {
     let done = || {
-        Git::new(&forge.paths).exists(&name("shop")).unwrap() && forge.store().former_names().unwrap().iter().all(|former| !former.moving)
+        Git::new(&forge.paths).exists(&name("shop")).unwrap()
+            && forge
+                .store()
+                .former_names()
+                .unwrap()
+                .iter()
+                .all(|former| !former.moving)
     };
     wait_for("the rename", || done().then_some(()));
 }
@@ -71,18 +93,40 @@ fn wait_for_the_rename(forge: &TestForge) {
 fn renamed_well(forge: &TestForge, runs: usize) {
     settled_well(forge);
     assert_eq!(forge.runs_of("app"), [], "runs by the old name");
-    assert_eq!(forge.runs_of("shop").len(), runs, "{:?}\n{}", forge.runs(), forge.log());
-    wait_for("the links to go", || forge.store().left_links().unwrap().is_empty().then_some(()));
+    assert_eq!(
+        forge.runs_of("shop").len(),
+        runs,
+        "{:?}\n{}",
+        forge.runs(),
+        forge.log()
+    );
+    wait_for("the links to go", || {
+        forge.store().left_links().unwrap().is_empty().then_some(())
+    });
     for root in [forge.paths.runs(), forge.paths.artifacts()] {
-        assert!(root.join("app").symlink_metadata().is_err(), "{} has a folder of the old name", root.display());
+        assert!(
+            root.join("app").symlink_metadata().is_err(),
+            "{} has a folder of the old name",
+            root.display()
+        );
     }
     let place = forge.paths.repo(&name("app")).symlink_metadata().unwrap();
     assert!(place.is_symlink());
     assert_eq!(Git::new(&forge.paths).list().unwrap(), [name("shop")]);
-    for run in forge.runs_of("shop").iter().filter(|run| run.state == RunState::Complete) {
+    for run in forge
+        .runs_of("shop")
+        .iter()
+        .filter(|run| run.state == RunState::Complete)
+    {
         let log = forge.ssh_ok(&format!("run logs {}", run.id));
-        assert!(log.contains("before") && log.contains("after") && log.contains("kept"), "{log}");
-        assert_eq!(forge.ssh_ok(&format!("run artifacts get {} left", run.id)), "kept\n");
+        assert!(
+            log.contains("before") && log.contains("after") && log.contains("kept"),
+            "{log}"
+        );
+        assert_eq!(
+            forge.ssh_ok(&format!("run artifacts get {} left", run.id)),
+            "kept\n"
+        );
         assert_eq!(forge.get(&format!("/runs/{}/log.txt", run.id)).status, 200);
     }
 }
@@ -98,24 +142,55 @@ fn under_an_active_run() {
         // A person at the terminal and one in the browser follow it from before to after.
         let following = scope.spawn(|| forge.ssh_ok(&format!("run logs --follow {first}")));
         let watching = scope.spawn(|| forge.events(&format!("/runs/{first}/events")));
-        assert!(forge.ssh_ok("repo rename app shop").starts_with("renamed app to shop"));
+        assert!(
+            forge
+                .ssh_ok("repo rename app shop")
+                .starts_with("renamed app to shop")
+        );
         assert_eq!(forge.run(last).repo, name("shop"));
-        assert_eq!(forge.store().active_runs_of(&name("shop")).unwrap().len(), 2, "nothing was stopped");
+        assert_eq!(
+            forge.store().active_runs_of(&name("shop")).unwrap().len(),
+            2,
+            "nothing was stopped"
+        );
         tree.commit("more");
         let pushed = tree.push(&["main:fourth"]);
-        assert!(pushed.contains("quire: app is now shop; git remote set-url origin"), "{pushed}");
+        assert!(
+            pushed.contains("quire: app is now shop; git remote set-url origin"),
+            "{pushed}"
+        );
         fs::write(gate.join("go"), "").unwrap();
         let followed = following.join().unwrap();
-        let lines: Vec<&str> = followed.lines().filter(|line| ["before", "after", "kept"].contains(line)).collect();
+        let lines: Vec<&str> = followed
+            .lines()
+            .filter(|line| ["before", "after", "kept"].contains(line))
+            .collect();
         assert_eq!(lines, ["before", "after", "kept"], "{followed}");
-        let watched: String = watching.join().unwrap().into_iter().filter(|(event, _)| event == "log").map(|(_, data)| data).collect();
+        let watched: String = watching
+            .join()
+            .unwrap()
+            .into_iter()
+            .filter(|(event, _)| event == "log")
+            .map(|(_, data)| data)
+            .collect();
         for line in ["before", "after", "kept"] {
-            assert_eq!(watched.matches(&format!(",\"{line}\"]")).count(), 1, "{line}: {watched}");
+            assert_eq!(
+                watched.matches(&format!(",\"{line}\"]")).count(),
+                1,
+                "{line}: {watched}"
+            );
         }
     });
     forge.wait_for_quiet();
     renamed_well(&forge, 4);
-    assert!(forge.runs().iter().all(|run| run.state == RunState::Complete), "{:?}", forge.runs());
+    assert!(
+        forge
+            .runs()
+            .iter()
+            .all(|run| run.state == RunState::Complete),
+        "{:?}",
+        forge.runs()
+    );
 }
 
 #[test]
@@ -131,7 +206,14 @@ fn by_a_command_that_is_killed_at_each_point() {
         fs::write(gate.join("go"), "").unwrap();
         forge.wait_for_quiet();
         renamed_well(&forge, 3);
-        assert!(forge.runs().iter().all(|run| run.state == RunState::Complete), "{point}: {:?}", forge.runs());
+        assert!(
+            forge
+                .runs()
+                .iter()
+                .all(|run| run.state == RunState::Complete),
+            "{point}: {:?}",
+            forge.runs()
+        );
     }
 }
 
@@ -142,7 +224,11 @@ fn by_a_command_that_is_killed_before_it_is_noted() {
     killed_at(&forge, "rename-reserved");
     assert!(Git::new(&forge.paths).exists(&name("app")).unwrap());
     let refused = tree.git(&["push", "-q", "ssh://git@forge/shop", "main"]);
-    assert!(!refused.status.success() && said(&refused).contains("the name `shop` is just being given"), "{}", said(&refused));
+    assert!(
+        !refused.status.success() && said(&refused).contains("the name `shop` is just being given"),
+        "{}",
+        said(&refused)
+    );
     fs::write(gate.join("go"), "").unwrap();
     forge.wait_for_quiet();
     // Nothing is left of it at the next start, and it may be tried again.
@@ -169,7 +255,11 @@ fn finished_by_a_server_that_is_killed_at_each_point() {
         forge.unset("QUIRE_FAULT").serve();
         forge.wait_for_quiet();
         renamed_well(&forge, 3);
-        let cut = forge.runs().iter().filter(|run| run.failure_kind == Some(FailureKind::Orphaned)).count();
+        let cut = forge
+            .runs()
+            .iter()
+            .filter(|run| run.failure_kind == Some(FailureKind::Orphaned))
+            .count();
         assert_eq!(cut, 1, "{point}: {:?}", forge.runs());
     }
 }
@@ -202,18 +292,31 @@ fn while_somebody_pushes() {
     // A hook of git's that waits in the middle of the push: its objects lie in quarantine then.
     let (began, go) = (forge.file("began"), forge.file("go"));
     let hook = forge.paths.hooks().join("pre-receive");
-    let script = format!("#!/bin/sh\ncat >/dev/null\ntouch {}\nwhile [ ! -e {} ]; do sleep 0.02; done\n", began.display(), go.display());
+    let script = format!(
+        "#!/bin/sh\ncat >/dev/null\ntouch {}\nwhile [ ! -e {} ]; do sleep 0.02; done\n",
+        began.display(),
+        go.display()
+    );
     fs::write(&hook, script).unwrap();
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
     let sha = tree.commit("more");
-    let pushing = tree.command(&["push", "origin", "main"]).stderr(Stdio::piped()).spawn().unwrap();
+    let pushing = tree
+        .command(&["push", "origin", "main"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     wait_for("the push", || began.exists().then_some(()));
     forge.ssh_ok("repo rename app work/shop");
     forge.ssh_ok("repo rename work/shop shop");
     fs::write(&go, "").unwrap();
     let pushed = pushing.wait_with_output().unwrap();
     assert!(pushed.status.success(), "{}", said(&pushed));
-    let run = wait_for("its run", || forge.runs_of("shop").into_iter().find(|run| run.sha.as_str() == sha));
+    let run = wait_for("its run", || {
+        forge
+            .runs_of("shop")
+            .into_iter()
+            .find(|run| run.sha.as_str() == sha)
+    });
     assert_eq!(forge.end_of(run.id).state, RunState::Complete);
     settled_well(&forge);
     assert_eq!(forge.runs().len(), 2);
@@ -230,8 +333,14 @@ fn contained() -> (Contained, Tree) {
     let forge = &contained.forge;
     let tree = forge.tree_with("app", CONTAINED);
     tree.push(&["main"]);
-    let log = forge.run_folder(&forge.newest("app")).join("jobs/wait/1.log");
-    wait_for("the command", || fs::read_to_string(&log).ok().filter(|log| log.contains("before")));
+    let log = forge
+        .run_folder(&forge.newest("app"))
+        .join("jobs/wait/1.log");
+    wait_for("the command", || {
+        fs::read_to_string(&log)
+            .ok()
+            .filter(|log| log.contains("before"))
+    });
     (contained, tree)
 }
 
@@ -263,8 +372,19 @@ fn cut_off_with_the_server_under_an_active_run_in_a_container() {
     wait_for_the_rename(&contained.forge);
     // The second try is held like the first.
     let forge = &contained.forge;
-    let again = wait_for("the second try", || forge.runs_of("shop").into_iter().find(|run| run.retry_of.is_some()));
-    wait_for("its container", || forge.ssh(&format!("run attach {} touch /tmp/go", again.id)).status.success().then_some(()));
+    let again = wait_for("the second try", || {
+        forge
+            .runs_of("shop")
+            .into_iter()
+            .find(|run| run.retry_of.is_some())
+    });
+    wait_for("its container", || {
+        forge
+            .ssh(&format!("run attach {} touch /tmp/go", again.id))
+            .status
+            .success()
+            .then_some(())
+    });
     assert_eq!(forge.end_of(again.id).state, RunState::Complete);
     renamed_well(forge, 2);
     contained.nothing_left();
@@ -295,16 +415,27 @@ fn removed_while_a_run_goes_on_by_the_name_it_had() {
     fs::create_dir_all(&gate).unwrap();
     let tree = forge.tree_with("app", &waits(&gate));
     tree.push(&["main"]);
-    wait_for("the command", || gate.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        gate.join("started").exists().then_some(())
+    });
     forge.ssh_ok("repo rename app shop");
     forge.ssh_ok("repo rm shop --yes");
     wait_for("its runs to go", || forge.runs().is_empty().then_some(()));
-    for path in [forge.paths.repo(&name("app")), forge.paths.runs().join("app"), forge.paths.runs().join("shop")] {
-        wait_for("all of it to go", || path.symlink_metadata().is_err().then_some(()));
+    for path in [
+        forge.paths.repo(&name("app")),
+        forge.paths.runs().join("app"),
+        forge.paths.runs().join("shop"),
+    ] {
+        wait_for("all of it to go", || {
+            path.symlink_metadata().is_err().then_some(())
+        });
     }
     // The old name is free again.
     fs::write(gate.join("go"), "").unwrap();
     assert!(tree.push(&["main"]).contains("created repository app"));
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     settled_well(&forge);
 }

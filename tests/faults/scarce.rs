@@ -25,20 +25,43 @@ fn a_job_that_prints_a_gigabyte_to_a_server_with_64_mebibytes() {
     forge.set("TOKIO_WORKER_THREADS", "2").serve();
     limit(&forge, "--data=67108864");
     let script = "head -c 1000000000 /dev/zero | tr '\\\\0' x | fold -w 127";
-    let pipeline = format!("(local ci (require :quire.ci))\n(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n");
+    let pipeline = format!(
+        "(local ci (require :quire.ci))\n(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n"
+    );
     forge.tree_with("app", &pipeline).push(&["main"]);
     let id = forge.newest("app").id;
     // Somebody follows it, and reads nothing.
     let follower = TcpStream::connect(("127.0.0.1", forge.port)).unwrap();
-    std::io::Write::write_all(&mut &follower, format!("GET /runs/{id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-    let ended = super::forge::wait_until(Duration::from_secs(180), || Some(forge.run(id)).filter(|run| run.state.is_final()));
+    std::io::Write::write_all(
+        &mut &follower,
+        format!("GET /runs/{id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes(),
+    )
+    .unwrap();
+    let ended = super::forge::wait_until(Duration::from_secs(180), || {
+        Some(forge.run(id)).filter(|run| run.state.is_final())
+    });
     let ended = ended.unwrap_or_else(|| panic!("it never ended: {}", forge.log()));
-    assert_eq!(ended.state, RunState::Complete, "{ended:?}\n{}", forge.log());
+    assert_eq!(
+        ended.state,
+        RunState::Complete,
+        "{ended:?}\n{}",
+        forge.log()
+    );
     drop(follower);
     let log = fs::read(forge.run_folder(&ended).join("jobs/loud/1.log")).unwrap();
-    assert!(String::from_utf8_lossy(&log[log.len() - 500..]).contains("the log of this run has reached its limit of 256 MiB"));
+    assert!(
+        String::from_utf8_lossy(&log[log.len() - 500..])
+            .contains("the log of this run has reached its limit of 256 MiB")
+    );
     let status = fs::read_to_string(format!("/proc/{}/status", forge.pid())).unwrap();
-    println!("{}", status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmData")).collect::<Vec<_>>().join(", "));
+    println!(
+        "{}",
+        status
+            .lines()
+            .filter(|line| line.starts_with("VmHWM") || line.starts_with("VmData"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
     settled_well(&forge);
 }
 
@@ -48,25 +71,51 @@ fn no_file_descriptors() {
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     tree.push(&["main"]);
     forge.wait_for_quiet();
-    let open = || fs::read_dir(format!("/proc/{}/fd", forge.pid())).unwrap().count();
+    let open = || {
+        fs::read_dir(format!("/proc/{}/fd", forge.pid()))
+            .unwrap()
+            .count()
+    };
     for more in [0, 1, 2, 4, 8] {
         let all = open();
         limit(&forge, &format!("--nofile={}:", all + more));
         // Clients that come and stay take what is left.
-        let idle: Vec<TcpStream> = (0..16).map(|_| TcpStream::connect(("127.0.0.1", forge.port)).unwrap()).collect();
+        let idle: Vec<TcpStream> = (0..16)
+            .map(|_| TcpStream::connect(("127.0.0.1", forge.port)).unwrap())
+            .collect();
         let commit = tree.push_new(&format!("with {more} more"));
         // It is refused for a while, or its run ends in words: that is up to what was missing.
         let ended = super::forge::wait_until(Duration::from_secs(4), || {
-            forge.runs().into_iter().find(|run| run.sha.as_str() == commit && run.state.is_final())
+            forge
+                .runs()
+                .into_iter()
+                .find(|run| run.sha.as_str() == commit && run.state.is_final())
         });
         drop(idle);
         limit(&forge, "--nofile=1024:");
-        wait_for("it to answer again", || forge.try_get("/healthz").filter(|answer| answer.status == 200));
-        let run = wait_for("the run", || forge.runs().into_iter().find(|run| run.sha.as_str() == commit && run.state.is_final()));
-        println!("{more} more: {}meanwhile, {} {:?}", if ended.is_some() { "" } else { "nothing " }, run.state, run.message);
+        wait_for("it to answer again", || {
+            forge
+                .try_get("/healthz")
+                .filter(|answer| answer.status == 200)
+        });
+        let run = wait_for("the run", || {
+            forge
+                .runs()
+                .into_iter()
+                .find(|run| run.sha.as_str() == commit && run.state.is_final())
+        });
+        println!(
+            "{more} more: {}meanwhile, {} {:?}",
+            if ended.is_some() { "" } else { "nothing " },
+            run.state,
+            run.message
+        );
     }
     tree.push_new("as ever");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     settled(&forge);
 }
 
@@ -85,18 +134,36 @@ fn ten_thousand_runs_wait_at_the_start() {
     let seed = database.transaction().unwrap();
     for nth in 0..RUNS {
         // Some of another branch, which nothing newer replaces.
-        let ref_name = if nth % 1000 == 0 { format!("refs/heads/other-{nth}") } else { "refs/heads/main".to_owned() };
+        let ref_name = if nth % 1000 == 0 {
+            format!("refs/heads/other-{nth}")
+        } else {
+            "refs/heads/main".to_owned()
+        };
         let insert = "INSERT INTO runs (id, repo, ref_name, sha, \"trigger\", state, pushed_at_ms, queued_at_ms) \
                       VALUES (?1, 'app', ?2, ?3, 'push', 'pending', ?4, ?4)";
-        seed.execute(insert, params![RunId::new().to_string(), ref_name, first.sha.as_str(), first.queued_at_ms.0]).unwrap();
+        seed.execute(
+            insert,
+            params![
+                RunId::new().to_string(),
+                ref_name,
+                first.sha.as_str(),
+                first.queued_at_ms.0
+            ],
+        )
+        .unwrap();
     }
     seed.commit().unwrap();
     drop(database);
     forge.serve();
     assert_eq!(forge.get("/healthz").status, 200);
     assert_eq!(forge.get("/").status, 200);
-    let waiting = |forge: &TestForge| forge.health()["parts"]["queue"]["figure"]["pending"].as_u64();
-    assert!(waiting(&forge).is_some_and(|count| count > RUNS as u64 / 2), "{}", forge.health());
+    let waiting =
+        |forge: &TestForge| forge.health()["parts"]["queue"]["figure"]["pending"].as_u64();
+    assert!(
+        waiting(&forge).is_some_and(|count| count > RUNS as u64 / 2),
+        "{}",
+        forge.health()
+    );
     assert!(forge.ssh_ok("run list").contains("pending"));
     // A newer push takes the place of what waits for its branch; the others have their turn.
     tree.push_new("newer");
@@ -104,10 +171,19 @@ fn ten_thousand_runs_wait_at_the_start() {
     let runs = forge.runs();
     assert_eq!(runs.len(), RUNS + 2);
     let count = |state: RunState| runs.iter().filter(|run| run.state == state).count();
-    println!("{} complete, {} superseded", count(RunState::Complete), count(RunState::Superseded));
+    println!(
+        "{} complete, {} superseded",
+        count(RunState::Complete),
+        count(RunState::Superseded)
+    );
     assert!(count(RunState::Superseded) > RUNS / 2 && count(RunState::Complete) >= 11);
-    let others = runs.iter().filter(|run| run.ref_name.short().starts_with("other-"));
-    assert!(others.clone().count() == RUNS / 1000 && others.clone().all(|run| run.state == RunState::Complete));
+    let others = runs
+        .iter()
+        .filter(|run| run.ref_name.short().starts_with("other-"));
+    assert!(
+        others.clone().count() == RUNS / 1000
+            && others.clone().all(|run| run.state == RunState::Complete)
+    );
 }
 
 #[test]
@@ -116,7 +192,9 @@ fn a_clock_that_jumps() {
     let mut forge = TestForge::new();
     let clock = forge.file("clock");
     fs::write(&clock, "0").unwrap();
-    forge.set("QUIRE_FAULT_CLOCK", clock.to_str().unwrap()).serve();
+    forge
+        .set("QUIRE_FAULT_CLOCK", clock.to_str().unwrap())
+        .serve();
     let gate = forge.file("gate");
     fs::create_dir_all(&gate).unwrap();
     let tree = forge.tree_with("app", &waits(&gate));
@@ -124,7 +202,9 @@ fn a_clock_that_jumps() {
     for (nth, offset) in [-HOUR, 365 * 24 * HOUR, 0].into_iter().enumerate() {
         tree.push_new(&format!("jump {nth}"));
         let run = forge.newest("app");
-        wait_for("the command", || gate.join("started").exists().then_some(()));
+        wait_for("the command", || {
+            gate.join("started").exists().then_some(())
+        });
         let other = forge.tree_with(&format!("other-{nth}"), LEAVES_A_PROCESS);
         other.push(&["main"]);
         fs::write(&clock, offset.to_string()).unwrap();
@@ -132,8 +212,16 @@ fn a_clock_that_jumps() {
         fs::write(gate.join("go"), "").unwrap();
         let run = forge.end_of(run.id);
         assert_eq!(run.state, RunState::Complete, "{run:?}\n{}", forge.log());
-        assert!(run.finished_at_ms >= run.started_at_ms && run.started_at_ms >= Some(run.queued_at_ms), "{run:?}");
-        for page in ["/".to_owned(), format!("/runs/{}", run.id), "/healthz".to_owned(), "/metrics".to_owned()] {
+        assert!(
+            run.finished_at_ms >= run.started_at_ms && run.started_at_ms >= Some(run.queued_at_ms),
+            "{run:?}"
+        );
+        for page in [
+            "/".to_owned(),
+            format!("/runs/{}", run.id),
+            "/healthz".to_owned(),
+            "/metrics".to_owned(),
+        ] {
             assert_eq!(forge.get(&page).status, 200, "{page}");
         }
         fs::remove_file(gate.join("go")).unwrap();
@@ -167,7 +255,10 @@ fn a_repository_removed_while_its_run_is_active() {
     // A new one of the same name begins afresh.
     fs::write(gate.join("go"), "").unwrap();
     tree.push(&["main"]);
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     settled_well(&forge);
 }
 
@@ -179,12 +270,20 @@ fn a_repository_that_vanishes_under_its_run() {
     // By hand, behind quire's back.
     fs::remove_dir_all(forge.paths.repo(&run.repo)).unwrap();
     fs::write(gate.join("go"), "").unwrap();
-    assert_eq!(forge.end_of(run.id).state, RunState::Complete, "what it needed was taken out before");
+    assert_eq!(
+        forge.end_of(run.id).state,
+        RunState::Complete,
+        "what it needed was taken out before"
+    );
     // One that had not begun ends in words.
     let retried = forge.ssh(&format!("run retry {}", run.id));
     assert!(retried.status.success(), "{}", said(&retried));
     let again = forge.end_of(forge.newest("app").id);
-    assert_eq!((again.state, again.failure_kind), (RunState::Failed, Some(FailureKind::Internal)), "{again:?}");
+    assert_eq!(
+        (again.state, again.failure_kind),
+        (RunState::Failed, Some(FailureKind::Internal)),
+        "{again:?}"
+    );
     assert_eq!(again.message.as_deref(), Some("the repository app is gone"));
     let server = forge.pid();
     assert!(forge.processes().iter().all(|pid| *pid == server));

@@ -21,10 +21,22 @@ const WITH_SERVICES: &str = r#"
 /// Kills the server at this point of the first run, in this process or in the one that is started then.
 fn killed_at(contained: &mut Contained, point: &str) {
     let marker = contained.forge.file("once").display().to_string();
-    contained.forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
-    contained.forge.tree_with("app", WITH_SERVICES).push(&["main"]);
+    contained
+        .forge
+        .set("QUIRE_FAULT", point)
+        .set("QUIRE_FAULT_ONCE", &marker)
+        .serve();
+    contained
+        .forge
+        .tree_with("app", WITH_SERVICES)
+        .push(&["main"]);
     let status = contained.forge.ended();
-    assert_eq!(status.signal(), Some(9), "{point}: {}", contained.forge.log());
+    assert_eq!(
+        status.signal(),
+        Some(9),
+        "{point}: {}",
+        contained.forge.log()
+    );
 }
 
 #[test]
@@ -49,14 +61,32 @@ fn the_server_killed_at_each_point_of_their_life() {
     ] {
         let mut contained = Contained::new(&endpoint());
         killed_at(&mut contained, point);
-        let left = (contained.count(&["ps", "--all"]), contained.count(&["network", "ls"]));
-        assert!(containers.contains(&left.0) && left.1 == networks, "{point} leaves {left:?}");
+        let left = (
+            contained.count(&["ps", "--all"]),
+            contained.count(&["network", "ls"]),
+        );
+        assert!(
+            containers.contains(&left.0) && left.1 == networks,
+            "{point} leaves {left:?}"
+        );
         contained.forge.serve();
         settled_well(&contained.forge);
         contained.nothing_left();
-        let runs: Vec<_> = contained.forge.runs().iter().map(|run| (run.state, run.failure_kind)).collect();
-        let all = [(RunState::Failed, Some(FailureKind::Orphaned)), (RunState::Complete, None)];
-        assert_eq!(runs, all[usize::from(point == "runner-outcome-written")..], "{point}");
+        let runs: Vec<_> = contained
+            .forge
+            .runs()
+            .iter()
+            .map(|run| (run.state, run.failure_kind))
+            .collect();
+        let all = [
+            (RunState::Failed, Some(FailureKind::Orphaned)),
+            (RunState::Complete, None),
+        ];
+        assert_eq!(
+            runs,
+            all[usize::from(point == "runner-outcome-written")..],
+            "{point}"
+        );
         assert!(contained.forge.stop().success());
     }
 }
@@ -72,12 +102,17 @@ fn killed_before_the_row_names_a_container_and_the_engine_is_away_at_the_start()
     assert_eq!(run.container_id, None);
     proxy.set(Mode::Cut);
     contained.forge.serve();
-    contained.forge.wait_for_log("runs that nobody drives cannot be ended yet");
+    contained
+        .forge
+        .wait_for_log("runs that nobody drives cannot be ended yet");
     // Its services may be there still: it is not called ended.
     assert_eq!(contained.forge.run(run.id).state, RunState::Active);
     assert_eq!(contained.count(&["ps", "--all"]), 2);
     proxy.set(Mode::Through);
-    let ended = wait_until(DEADLINE * 2, || Some(contained.forge.run(run.id)).filter(|run| run.state.is_final())).unwrap();
+    let ended = wait_until(DEADLINE * 2, || {
+        Some(contained.forge.run(run.id)).filter(|run| run.state.is_final())
+    })
+    .unwrap();
     assert_eq!(ended.failure_kind, Some(FailureKind::Orphaned), "{ended:?}");
     settled_well(&contained.forge);
     contained.nothing_left();

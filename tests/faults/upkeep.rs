@@ -22,7 +22,12 @@ const CACHES: &str = r#"
 fn long_ago(forge: &TestForge) {
     let database = Connection::open(forge.paths.database()).unwrap();
     for table in ["images", "layers", "cache_uses"] {
-        database.execute(&format!("UPDATE {table} SET used_at_ms = used_at_ms - 8640000000"), []).unwrap();
+        database
+            .execute(
+                &format!("UPDATE {table} SET used_at_ms = used_at_ms - 8640000000"),
+                [],
+            )
+            .unwrap();
     }
 }
 
@@ -35,11 +40,22 @@ fn killed_at(forge: &mut TestForge, point: &str) {
     assert!(forge.stop().success());
     let marker = forge.file("once").display().to_string();
     let _ = fs::remove_file(&marker);
-    forge.set("QUIRE_FAULT", point).set("QUIRE_FAULT_ONCE", &marker).serve();
+    forge
+        .set("QUIRE_FAULT", point)
+        .set("QUIRE_FAULT_ONCE", &marker)
+        .serve();
     long_ago(forge);
-    assert!(!forge.ssh("gc").status.success(), "{point}: nobody is left to answer");
+    assert!(
+        !forge.ssh("gc").status.success(),
+        "{point}: nobody is left to answer"
+    );
     let status = forge.ended();
-    assert_eq!(status.signal(), Some(9), "{point}: {status}: {}", forge.log());
+    assert_eq!(
+        status.signal(),
+        Some(9),
+        "{point}: {status}: {}",
+        forge.log()
+    );
     forge.unset("QUIRE_FAULT").serve();
 }
 
@@ -49,12 +65,19 @@ fn killed_while_caches_go() {
         let mut forge = TestForge::start();
         forge.tree_with("app", CACHES).push(&["main"]);
         forge.wait_for_quiet();
-        assert_eq!((forge.newest("app").state, uses(&forge)), (RunState::Complete, 2));
+        assert_eq!(
+            (forge.newest("app").state, uses(&forge)),
+            (RunState::Complete, 2)
+        );
         killed_at(&mut forge, point);
         // At the start it looks for what was left; the other one is as old.
         let said = forge.ssh_ok("gc");
         println!("{point}: {said}");
-        assert_eq!((uses(&forge), files_below(&forge.paths.caches())), (0, Vec::new()), "{point}");
+        assert_eq!(
+            (uses(&forge), files_below(&forge.paths.caches())),
+            (0, Vec::new()),
+            "{point}"
+        );
         assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
         forge.tree_with("again", CACHES).push(&["main"]);
         forge.wait_for_quiet();
@@ -73,25 +96,41 @@ fn killed_while_volumes_and_images_go() {
     let tree = forge.tree("app", "app");
     tree.write(".quire/ci.fnl", CACHES);
     let mark = forge.store().instance_id().unwrap();
-    tree.write(".quire/Dockerfile", &format!("FROM debian:trixie-slim\nRUN echo {mark} > /made\n"));
+    tree.write(
+        ".quire/Dockerfile",
+        &format!("FROM debian:trixie-slim\nRUN echo {mark} > /made\n"),
+    );
     tree.commit("first");
     tree.push(&["main"]);
     forge.wait_for_quiet();
     let run = forge.newest("app");
     assert_eq!(run.state, RunState::Complete, "{:?}", run.message);
     let image = run.image_tag.unwrap();
-    let docker = |arguments: &[&str]| Command::new("docker").args(["--host", &endpoint()]).args(arguments).output().unwrap();
+    let docker = |arguments: &[&str]| {
+        Command::new("docker")
+            .args(["--host", &endpoint()])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
     assert!(docker(&["image", "inspect", &image]).status.success());
     // One cache is gone and its row is not.
     killed_at(forge, "housekeeping-cache-gone");
     assert_eq!(uses(forge), 2);
-    assert!(docker(&["image", "inspect", &image]).status.success(), "it was not its turn yet");
+    assert!(
+        docker(&["image", "inspect", &image]).status.success(),
+        "it was not its turn yet"
+    );
     // The image is noted by the first look; then it goes, and its row stays behind.
     forge.ssh_ok("gc");
     assert_eq!(uses(forge), 0);
     let rows = |forge: &TestForge| {
         let database = Connection::open(forge.paths.database()).unwrap();
-        database.query_row("SELECT count(*) FROM images", [], |row| row.get::<_, i64>(0)).unwrap()
+        database
+            .query_row("SELECT count(*) FROM images", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .unwrap()
     };
     if docker(&["image", "inspect", &image]).status.success() {
         killed_at(forge, "housekeeping-image-gone");
@@ -100,11 +139,16 @@ fn killed_while_volumes_and_images_go() {
     assert!(!gone.status.success(), "{}", said(&gone));
     long_ago(forge);
     forge.ssh_ok("gc");
-    assert_eq!((rows(forge), forge.store().layers("any").unwrap().len()), (0, 0));
+    assert_eq!(
+        (rows(forge), forge.store().layers("any").unwrap().len()),
+        (0, 0)
+    );
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
     contained.nothing_left();
     // All that the build stood on went along, or is found a day later.
     let database = Connection::open(contained.forge.paths.database()).unwrap();
-    let layers: i64 = database.query_row("SELECT count(*) FROM layers", [], |row| row.get(0)).unwrap();
+    let layers: i64 = database
+        .query_row("SELECT count(*) FROM layers", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(layers, 0);
 }

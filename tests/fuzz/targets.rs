@@ -1,7 +1,12 @@
 //! What is fed with foreign bytes, and what must hold of it whatever they are. The fuzz targets
 //! call one function each; `tests/integration/corpus.rs` calls all of them with the corpus.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each target uses one function; a failure is a finding")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each target uses one function; a failure is a finding"
+)]
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -33,22 +38,34 @@ pub const ALL: [(&str, Target); 8] = [
 
 /// `SSH_ORIGINAL_COMMAND`: an answer from the closed set, or one printable line.
 pub fn ssh_command(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     match parse(Some(text)) {
         Ok(SshCommand::Transport(_, repo)) => stays_inside(&repo),
         Ok(SshCommand::Manage(words)) => assert!(!words.is_empty()),
         Ok(SshCommand::Greeting) => {}
         Err(refusal) => {
             let line = refusal.to_string();
-            assert!(!line.contains(char::is_control) && line.len() < 1000, "{line:?}");
+            assert!(
+                !line.contains(char::is_control) && line.len() < 1000,
+                "{line:?}"
+            );
         }
     }
 }
 
 fn stays_inside(repo: &RepoName) {
     let name = repo.as_str();
-    assert!(!name.starts_with(['/', '.', '-']) && !name.contains("..") && name.split('/').count() <= 2, "{name:?}");
-    assert!(name.split('/').all(|part| !part.is_empty() && part.len() <= 100 && !part.ends_with(".lock")), "{name:?}");
+    assert!(
+        !name.starts_with(['/', '.', '-']) && !name.contains("..") && name.split('/').count() <= 2,
+        "{name:?}"
+    );
+    assert!(
+        name.split('/')
+            .all(|part| !part.is_empty() && part.len() <= 100 && !part.ends_with(".lock")),
+        "{name:?}"
+    );
 }
 
 /// A spool file: an event that is the same when it is written and read again, or damage in words.
@@ -56,7 +73,8 @@ pub fn spool_event(data: &[u8]) {
     match quire::intake::parse_event(data) {
         Ok(event) => {
             stays_inside(&event.repo);
-            let again: PushEvent = serde_json::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap();
+            let again: PushEvent =
+                serde_json::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap();
             assert_eq!(again, event);
         }
         Err(damage) => assert!(!damage.to_string().is_empty()),
@@ -72,7 +90,9 @@ fn one_spelling<T: FromStr + Display>(text: &str) -> Option<T> {
 
 /// Names of all kinds.
 pub fn names(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     if let Ok(repo) = text.parse::<RepoName>() {
         stays_inside(&repo);
         assert_eq!(repo.as_str().parse(), Ok(repo));
@@ -95,15 +115,26 @@ pub fn names(data: &[u8]) {
 pub fn log_line(data: &[u8]) {
     let mut parser = Parser::default();
     for line in data.split(|byte| *byte == b'\n') {
-        let Some(parsed) = parser.parse(line) else { continue };
+        let Some(parsed) = parser.parse(line) else {
+            continue;
+        };
         // Another parser, that remembers no time, reads the same.
         assert_eq!(Parser::default().parse(line), Some(parsed));
         if parsed.text.len() <= MAX_TEXT_BYTES {
             let mut written = Vec::new();
-            encode(&mut written, &Stamp::new(parsed.time), parsed.stream, parsed.partial, parsed.text);
+            encode(
+                &mut written,
+                &Stamp::new(parsed.time),
+                parsed.stream,
+                parsed.partial,
+                parsed.text,
+            );
             assert_eq!(written.pop(), Some(b'\n'));
             let again = Parser::default().parse(&written).unwrap();
-            assert_eq!((again.stream, again.partial, again.text), (parsed.stream, parsed.partial, parsed.text));
+            assert_eq!(
+                (again.stream, again.partial, again.text),
+                (parsed.stream, parsed.partial, parsed.text)
+            );
         }
     }
 }
@@ -115,16 +146,29 @@ pub fn driver_line(data: &[u8]) {
     }
     // Bytes of any kind come back as they are; what is no base64 is an error.
     assert_eq!(Text::new(data.to_vec()).into_bytes().unwrap(), data);
-    let _ = Text::Encoded { base64: String::from_utf8_lossy(data).into_owned() }.into_bytes();
-    let Ok(message) = serde_json::from_slice::<FromDriver>(data) else { return };
+    let _ = Text::Encoded {
+        base64: String::from_utf8_lossy(data).into_owned(),
+    }
+    .into_bytes();
+    let Ok(message) = serde_json::from_slice::<FromDriver>(data) else {
+        return;
+    };
     assert!(serde_json::from_slice::<FromDriver>(&serde_json::to_vec(&message).unwrap()).is_ok());
     if let FromDriver::Registered(registration) = message {
-        let text = PipelineText { file: ".quire/ci.fnl".to_owned(), text: "one\ntwo\u{fc}\n\tthree".to_owned() };
+        let text = PipelineText {
+            file: ".quire/ci.fnl".to_owned(),
+            text: "one\ntwo\u{fc}\n\tthree".to_owned(),
+        };
         for has_dockerfile in [false, true] {
             match Pipeline::check(registration.clone(), &text, has_dockerfile) {
                 Ok(pipeline) => {
-                    let Ok(schedule) = Schedule::new(&pipeline, "quire/push", &[]) else { continue };
-                    assert!(!schedule.ready().is_empty() || schedule.verdict().is_some(), "nothing to do and no end");
+                    let Ok(schedule) = Schedule::new(&pipeline, "quire/push", &[]) else {
+                        continue;
+                    };
+                    assert!(
+                        !schedule.ready().is_empty() || schedule.verdict().is_some(),
+                        "nothing to do and no end"
+                    );
                 }
                 Err(diagnostics) => assert!(!diagnostics.is_empty()),
             }
@@ -135,13 +179,27 @@ pub fn driver_line(data: &[u8]) {
 /// A pipeline's file, Lua where it begins like a comment of it, else Fennel: its jobs, or what is
 /// wrong with it in printable words; never more than the protocol can carry.
 pub fn pipeline_source(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let (language, file) = if text.starts_with("--") { (Language::Lua, ".quire/ci.lua") } else { (Language::Fennel, ".quire/ci.fnl") };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let (language, file) = if text.starts_with("--") {
+        (Language::Lua, ".quire/ci.lua")
+    } else {
+        (Language::Fennel, ".quire/ci.fnl")
+    };
     let helpers = vec![
         (".quire/h.fnl".to_owned(), "{:twice #(* 2 $)}".to_owned()),
-        (".quire/m.fnl".to_owned(), "{:same (fn [form] `(do ,form ,form))}".to_owned()),
+        (
+            ".quire/m.fnl".to_owned(),
+            "{:same (fn [form] `(do ,form ,form))}".to_owned(),
+        ),
     ];
-    let source = PipelineSource { language, file: file.to_owned(), text: text.to_owned(), helpers };
+    let source = PipelineSource {
+        language,
+        file: file.to_owned(),
+        text: text.to_owned(),
+        helpers,
+    };
     let written = source.pipeline_text();
     let checked = register_here(source, Duration::from_secs(2)).and_then(|registration| {
         let line = serde_json::to_vec(&FromDriver::Registered(registration.clone())).unwrap();
@@ -155,9 +213,17 @@ pub fn pipeline_source(data: &[u8]) {
             assert!(!diagnostics.is_empty());
             for diagnostic in diagnostics {
                 assert!(!diagnostic.message.is_empty());
-                assert!(diagnostic.place.is_none_or(|place| place.line > 0 && place.column > 0));
+                assert!(
+                    diagnostic
+                        .place
+                        .is_none_or(|place| place.line > 0 && place.column > 0)
+                );
                 // The line is quoted from the file, and no longer than can be shown.
-                assert!(diagnostic.source_line.is_none_or(|line| line.chars().count() <= 400));
+                assert!(
+                    diagnostic
+                        .source_line
+                        .is_none_or(|line| line.chars().count() <= 400)
+                );
             }
         }
     }
@@ -166,7 +232,10 @@ pub fn pipeline_source(data: &[u8]) {
 /// What git tells the hook.
 pub fn hook_input(data: &[u8]) {
     if let Ok(moved) = quire::hook::read_refs(data) {
-        let lines = data.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+        let lines = data
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .count();
         assert_eq!(moved.refs.len() + moved.unreadable.len(), lines);
     }
 }
@@ -174,11 +243,13 @@ pub fn hook_input(data: &[u8]) {
 /// A line on the event socket, in both directions.
 pub fn socket_line(data: &[u8]) {
     if let Ok(request) = serde_json::from_slice::<SocketRequest>(data) {
-        let again: SocketRequest = serde_json::from_slice(&serde_json::to_vec(&request).unwrap()).unwrap();
+        let again: SocketRequest =
+            serde_json::from_slice(&serde_json::to_vec(&request).unwrap()).unwrap();
         assert_eq!(again, request);
     }
     if let Ok(answer) = serde_json::from_slice::<SocketAnswer>(data) {
-        let again: SocketAnswer = serde_json::from_slice(&serde_json::to_vec(&answer).unwrap()).unwrap();
+        let again: SocketAnswer =
+            serde_json::from_slice(&serde_json::to_vec(&answer).unwrap()).unwrap();
         assert_eq!(again, answer);
     }
 }

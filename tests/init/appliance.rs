@@ -55,7 +55,15 @@ impl Recipe {
     pub(crate) fn new(world: World) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let environment = vec![("F".into(), folder.path().to_str().unwrap().into())];
-        Self { world, native: true, prelude: ":".into(), arguments: Vec::new(), environment, data: folder.path().join("data"), folder }
+        Self {
+            world,
+            native: true,
+            prelude: ":".into(),
+            arguments: Vec::new(),
+            environment,
+            data: folder.path().join("data"),
+            folder,
+        }
     }
 
     /// A recipe for what the image does, not `--native`: with a `git` user and a runtime folder that only it sees.
@@ -114,8 +122,12 @@ impl Recipe {
                 let mut unshare = Command::new("unshare");
                 unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
                 // The image's ports are its own, whatever this machine has on them.
-                unshare.args((!self.native).then_some("--net")).args(["sh", "-c"]);
-                unshare.arg(format!("{}; exec \"$@\"", self.prelude)).args(["sh", quire]);
+                unshare
+                    .args((!self.native).then_some("--net"))
+                    .args(["sh", "-c"]);
+                unshare
+                    .arg(format!("{}; exec \"$@\"", self.prelude))
+                    .args(["sh", quire]);
                 unshare
             }
             World::Subreaper => Command::new(quire),
@@ -132,9 +144,17 @@ impl Recipe {
             .stdout(output.try_clone().unwrap())
             .stderr(output)
             .process_group(0);
-        let process = command.spawn().expect("unshare (util-linux) and root are needed for these tests");
+        let process = command
+            .spawn()
+            .expect("unshare (util-linux) and root are needed for these tests");
         let outer = i32::try_from(process.id()).unwrap();
-        Init { world: self.world, process, outer, pid: None, recipe: self }
+        Init {
+            world: self.world,
+            process,
+            outer,
+            pid: None,
+            recipe: self,
+        }
     }
 }
 
@@ -161,10 +181,18 @@ impl Init {
             World::First => {
                 let output = self.output_path();
                 wait_for("PID 1 of the namespace", || {
-                    children(outer).first().map(|(pid, _)| *pid).filter(|pid| name(*pid) == "quire").or_else(|| {
-                        assert!(self.process.try_wait().unwrap().is_none(), "{}", fs::read_to_string(&output).unwrap_or_default());
-                        None
-                    })
+                    children(outer)
+                        .first()
+                        .map(|(pid, _)| *pid)
+                        .filter(|pid| name(*pid) == "quire")
+                        .or_else(|| {
+                            assert!(
+                                self.process.try_wait().unwrap().is_none(),
+                                "{}",
+                                fs::read_to_string(&output).unwrap_or_default()
+                            );
+                            None
+                        })
                 })
             }
         };
@@ -189,26 +217,44 @@ impl Init {
             if output.contains(text) {
                 return output;
             }
-            assert!(Instant::now() < deadline, "{text:?} never came in:\n{output}");
+            assert!(
+                Instant::now() < deadline,
+                "{text:?} never came in:\n{output}"
+            );
             thread::sleep(Duration::from_millis(2));
         }
     }
 
     pub(crate) fn status(&self) -> Option<Status> {
-        let runtime = if self.recipe.native { self.recipe.data.join("runtime") } else { self.recipe.path("run/quire") };
+        let runtime = if self.recipe.native {
+            self.recipe.data.join("runtime")
+        } else {
+            self.recipe.path("run/quire")
+        };
         Status::read(&runtime.join("status.json")).ok()
     }
 
     #[track_caller]
-    pub(crate) fn wait_for_child(&self, name: &str, is: impl Fn(&ChildStatus) -> bool) -> ChildStatus {
+    pub(crate) fn wait_for_child(
+        &self,
+        name: &str,
+        is: impl Fn(&ChildStatus) -> bool,
+    ) -> ChildStatus {
         let mut last = None;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            last = self.status().and_then(|status| status.children.get(name).cloned()).or(last);
+            last = self
+                .status()
+                .and_then(|status| status.children.get(name).cloned())
+                .or(last);
             if let Some(child) = last.as_ref().filter(|child| is(child)) {
                 return child.clone();
             }
-            assert!(Instant::now() < deadline, "{name} never came there, it is {last:?}:\n{}", self.output());
+            assert!(
+                Instant::now() < deadline,
+                "{name} never came there, it is {last:?}:\n{}",
+                self.output()
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -232,19 +278,31 @@ impl Init {
     #[track_caller]
     pub(crate) fn child(&mut self, command: &str) -> i32 {
         let pid = self.pid();
-        wait_for(command, || children(pid).into_iter().map(|(pid, _)| pid).find(|pid| command_line(*pid).starts_with(command)))
+        wait_for(command, || {
+            children(pid)
+                .into_iter()
+                .map(|(pid, _)| pid)
+                .find(|pid| command_line(*pid).starts_with(command))
+        })
     }
 
     /// Zombies that are its children.
     pub(crate) fn zombies(&mut self) -> usize {
         let pid = self.pid();
-        children(pid).iter().filter(|(_, state)| state == "Z").count()
+        children(pid)
+            .iter()
+            .filter(|(_, state)| state == "Z")
+            .count()
     }
 
     #[track_caller]
     pub(crate) fn wait_for_file(&self, name: &str) -> String {
         let path = self.recipe.path(name);
-        wait_for(name, || fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n')))
+        wait_for(name, || {
+            fs::read_to_string(&path)
+                .ok()
+                .filter(|text| text.ends_with('\n'))
+        })
     }
 
     /// Waits for its end.
@@ -255,7 +313,11 @@ impl Init {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.output());
+            assert!(
+                Instant::now() < deadline,
+                "it does not end:\n{}",
+                self.output()
+            );
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -291,7 +353,11 @@ impl Drop for Init {
 
 /// A port that nobody listens on just now.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// The children of a process, each with its state.
@@ -312,9 +378,13 @@ pub(crate) fn alive(pid: i32) -> bool {
 }
 
 fn name(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn command_line(pid: i32) -> String {
-    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+        .replace('\0', " ")
 }

@@ -21,18 +21,32 @@ fn named(script: &str, name: &str) -> String {
 fn term_int_and_quit_end_it_in_order() {
     for world in BOTH {
         for signal in [nix::libc::SIGTERM, nix::libc::SIGINT, nix::libc::SIGQUIT] {
-            let mut init = Recipe::new(world).child("sshd", &named(POLITE, "sshd")).child("serve", &named(POLITE, "serve")).start();
+            let mut init = Recipe::new(world)
+                .child("sshd", &named(POLITE, "sshd"))
+                .child("serve", &named(POLITE, "serve"))
+                .start();
             init.wait_for_file("sshd-up");
             init.wait_for_file("serve-up");
             let output = init.wait_for_output("no key may");
-            assert!(output.contains("(0 keys)") && output.contains("no key may connect yet"), "{output}");
+            assert!(
+                output.contains("(0 keys)") && output.contains("no key may connect yet"),
+                "{output}"
+            );
             assert_eq!(init.status().unwrap().phase, Phase::Running);
             init.send(signal);
             assert_eq!(init.end().code(), Some(0), "{}", init.output());
-            assert_eq!(fs::read_to_string(init.recipe.path("ended")).unwrap(), "serve\nsshd\n");
+            assert_eq!(
+                fs::read_to_string(init.recipe.path("ended")).unwrap(),
+                "serve\nsshd\n"
+            );
             let status = init.status().unwrap();
             assert_eq!(status.phase, Phase::Stopped);
-            assert!(status.children.values().all(|child| child.state == ChildState::Stopped && child.pid.is_none()));
+            assert!(
+                status
+                    .children
+                    .values()
+                    .all(|child| child.state == ChildState::Stopped && child.pid.is_none())
+            );
         }
     }
 }
@@ -41,11 +55,16 @@ fn term_int_and_quit_end_it_in_order() {
 fn every_other_signal_leaves_it_running() {
     for world in BOTH {
         let script = r#"trap 'echo hup >> "$F/hups"' HUP; echo up > "$F/$0-up"; while :; do sleep 0.02; done"#;
-        let mut init = Recipe::new(world).child("sshd", &named(script, "sshd")).child("serve", &named(script, "serve")).start();
+        let mut init = Recipe::new(world)
+            .child("sshd", &named(script, "sshd"))
+            .child("serve", &named(script, "serve"))
+            .start();
         init.wait_for_file("sshd-up");
         init.wait_for_file("serve-up");
         init.wait_for_output("ready:");
-        let deadly_for_an_ordinary_process = |signal| world == World::Subreaper && !matches!(signal, 1 | 10 | 12 | 13 | 17 | 18 | 23 | 28);
+        let deadly_for_an_ordinary_process = |signal| {
+            world == World::Subreaper && !matches!(signal, 1 | 10 | 12 | 13 | 17 | 18 | 23 | 28)
+        };
         for signal in 1..=64 {
             // TERM, INT and QUIT stop it, KILL and STOP cannot be handled; the terminal's stop it like any process.
             if [2, 3, 9, 15, 19].contains(&signal) || deadly_for_an_ordinary_process(signal) {
@@ -56,20 +75,35 @@ fn every_other_signal_leaves_it_running() {
             let pid = init.pid();
             wait_for("the signal to be taken", || {
                 let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-                assert!(!status.contains("State:\tZ"), "signal {signal} has ended it");
+                assert!(
+                    !status.contains("State:\tZ"),
+                    "signal {signal} has ended it"
+                );
                 status
                     .lines()
-                    .any(|line| line.strip_prefix("ShdPnd:").is_some_and(|set| set.trim().bytes().all(|b| b == b'0')))
+                    .any(|line| {
+                        line.strip_prefix("ShdPnd:")
+                            .is_some_and(|set| set.trim().bytes().all(|b| b == b'0'))
+                    })
                     .then_some(())
             });
         }
         let hups = wait_for("a HUP for each child", || {
-            fs::read_to_string(init.recipe.path("hups")).ok().map(|text| text.lines().count()).filter(|count| *count >= 2)
+            fs::read_to_string(init.recipe.path("hups"))
+                .ok()
+                .map(|text| text.lines().count())
+                .filter(|count| *count >= 2)
         });
         assert_eq!(hups, 2, "HUP is passed on, once to each");
         init.wait_for_output("reloading");
         let status = init.status().unwrap();
-        assert!(status.children.values().all(|child| child.restarts == 0 && child.state == ChildState::Running), "{status:?}");
+        assert!(
+            status
+                .children
+                .values()
+                .all(|child| child.restarts == 0 && child.state == ChildState::Running),
+            "{status:?}"
+        );
         init.stop();
     }
 }
@@ -78,8 +112,11 @@ fn every_other_signal_leaves_it_running() {
 fn a_child_that_ignores_term_is_killed_within_the_grace() {
     for world in BOTH {
         let stubborn = r#"trap '' TERM; echo up > "$F/up"; while :; do sleep 0.02; done"#;
-        let mut init =
-            Recipe::new(world).child("sshd", &named(POLITE, "sshd")).child("serve", stubborn).variable("QUIRE_GRACE", "2").start();
+        let mut init = Recipe::new(world)
+            .child("sshd", &named(POLITE, "sshd"))
+            .child("serve", stubborn)
+            .variable("QUIRE_GRACE", "2")
+            .start();
         init.wait_for_file("up");
         init.wait_for_file("sshd-up");
         init.wait_until_running();
@@ -87,20 +124,30 @@ fn a_child_that_ignores_term_is_killed_within_the_grace() {
         init.stop();
         assert!(!alive(serve));
         // sshd was told although serve never ended.
-        assert_eq!(fs::read_to_string(init.recipe.path("ended")).unwrap(), "sshd\n");
+        assert_eq!(
+            fs::read_to_string(init.recipe.path("ended")).unwrap(),
+            "sshd\n"
+        );
     }
 }
 
 #[test]
 fn a_second_term_does_not_restart_the_count() {
     let stubborn = r#"trap '' TERM; echo up > "$F/up"; while :; do sleep 0.02; done"#;
-    let mut init = Recipe::new(World::First).child("sshd", "exec sleep 1000").child("serve", stubborn).variable("QUIRE_GRACE", "1").start();
+    let mut init = Recipe::new(World::First)
+        .child("sshd", "exec sleep 1000")
+        .child("serve", stubborn)
+        .variable("QUIRE_GRACE", "1")
+        .start();
     init.wait_for_file("up");
     let pid = init.pid();
     let sender = thread::spawn(move || {
         // For ever: were the count restarted, it would never end, and `end` would fail.
         while alive(pid) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGTERM,
+            );
             thread::sleep(Duration::from_millis(20));
         }
     });
@@ -112,7 +159,10 @@ fn a_second_term_does_not_restart_the_count() {
 #[test]
 fn a_grandchild_that_escaped_with_setsid_is_found() {
     for world in BOTH {
-        for (trap, ends) in [(r#"trap "echo told > $F/told; exit 0" TERM"#, "TERM"), ("trap '' TERM", "KILL")] {
+        for (trap, ends) in [
+            (r#"trap "echo told > $F/told; exit 0" TERM"#, "TERM"),
+            ("trap '' TERM", "KILL"),
+        ] {
             fs::metadata("/usr/bin/setsid").expect("setsid (util-linux) is needed");
             let script = format!(
                 r#"cat > "$F/escaped.sh" <<'END'
@@ -122,16 +172,25 @@ while :; do sleep 0.02; done
 END
 setsid sh "$F/escaped.sh" & exec sleep 1000"#
             );
-            let mut init = Recipe::new(world).child("sshd", "exec sleep 1000").child("serve", &script).variable("QUIRE_GRACE", "4").start();
+            let mut init = Recipe::new(world)
+                .child("sshd", "exec sleep 1000")
+                .child("serve", &script)
+                .variable("QUIRE_GRACE", "4")
+                .start();
             init.wait_for_file("up");
             // Orphan it first, so that it is `init`'s own.
             let serve = init.wait_for_child("serve", |child| child.state == ChildState::Running);
             assert_eq!(serve.restarts, 0);
             let direct = init.pid();
             let escaped = wait_for("the escaped process", || {
-                crate::appliance::children(direct).iter().flat_map(|(pid, _)| crate::appliance::children(*pid)).map(|(pid, _)| pid).find(
-                    |pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("escaped.sh")),
-                )
+                crate::appliance::children(direct)
+                    .iter()
+                    .flat_map(|(pid, _)| crate::appliance::children(*pid))
+                    .map(|(pid, _)| pid)
+                    .find(|pid| {
+                        fs::read(format!("/proc/{pid}/cmdline"))
+                            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("escaped.sh"))
+                    })
             });
             init.stop();
             assert!(!alive(escaped), "{world:?}, {ends}");
@@ -147,9 +206,14 @@ fn a_push_in_progress_is_finished_before_sshd_is_told() {
         // What counts as a push is a git below sshd: here a shell of that name.
         symlink("/bin/sh", recipe.path("git-receive-pack")).unwrap();
         let push = r#"'echo up > "$F/up"; while [ ! -e "$F/finish" ]; do sleep 0.02; done; echo pushed >> "$F/ended"'"#;
-        let sshd =
-            format!(r#"trap 'echo sshd >> "$F/ended"; exit 0' TERM; "$F/git-receive-pack" -c {push} & while :; do sleep 0.02; done"#);
-        let mut init = recipe.child("sshd", &sshd).child("serve", &named(POLITE, "serve")).variable("QUIRE_GRACE", "20").start();
+        let sshd = format!(
+            r#"trap 'echo sshd >> "$F/ended"; exit 0' TERM; "$F/git-receive-pack" -c {push} & while :; do sleep 0.02; done"#
+        );
+        let mut init = recipe
+            .child("sshd", &sshd)
+            .child("serve", &named(POLITE, "serve"))
+            .variable("QUIRE_GRACE", "20")
+            .start();
         init.wait_for_file("up");
         init.wait_for_file("serve-up");
         init.wait_until_running();
@@ -157,7 +221,10 @@ fn a_push_in_progress_is_finished_before_sshd_is_told() {
         init.wait_for_output("serve ended with");
         fs::write(init.recipe.path("finish"), "").unwrap();
         assert_eq!(init.end().code(), Some(0));
-        assert_eq!(fs::read_to_string(init.recipe.path("ended")).unwrap(), "serve\npushed\nsshd\n");
+        assert_eq!(
+            fs::read_to_string(init.recipe.path("ended")).unwrap(),
+            "serve\npushed\nsshd\n"
+        );
     }
 }
 
@@ -166,7 +233,11 @@ fn a_push_that_never_ends_is_cut_off_within_the_grace() {
     let recipe = Recipe::new(World::First);
     symlink("/bin/sh", recipe.path("git-receive-pack")).unwrap();
     let sshd = r#""$F/git-receive-pack" -c 'trap "" TERM; echo up > "$F/up"; while :; do sleep 0.02; done' & exec sleep 1000"#;
-    let mut init = recipe.child("sshd", sshd).child("serve", &named(POLITE, "serve")).variable("QUIRE_GRACE", "1").start();
+    let mut init = recipe
+        .child("sshd", sshd)
+        .child("serve", &named(POLITE, "serve"))
+        .variable("QUIRE_GRACE", "1")
+        .start();
     init.wait_for_file("up");
     init.wait_until_running();
     init.stop();
@@ -177,21 +248,32 @@ fn term_while_starting_ends_it_at_any_moment() {
     // Natively with the real sshd: preflight makes keys and asks sshd, so there is something to interrupt.
     for world in BOTH {
         for step in 0..12 {
-            let mut init = Recipe::new(world).child("serve", "exec sleep 1000").argument(&format!("--ssh-port={}", free_port())).start();
+            let mut init = Recipe::new(world)
+                .child("serve", "exec sleep 1000")
+                .argument(&format!("--ssh-port={}", free_port()))
+                .start();
             init.pid();
             thread::sleep(Duration::from_millis(step * 6));
             // As PID 1 it does not even die of it before it listens; then the next one counts.
             let pid = init.pid();
             let sender = thread::spawn(move || {
                 while alive(pid) {
-                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+                    let _ = nix::sys::signal::kill(
+                        nix::unistd::Pid::from_raw(pid),
+                        nix::sys::signal::Signal::SIGTERM,
+                    );
                     thread::sleep(Duration::from_millis(10));
                 }
             });
             let status = init.end();
             sender.join().unwrap();
-            let early = world == World::Subreaper && std::os::unix::process::ExitStatusExt::signal(&status) == Some(15);
-            assert!(status.code() == Some(0) || early, "{status:?}\n{}", init.output());
+            let early = world == World::Subreaper
+                && std::os::unix::process::ExitStatusExt::signal(&status) == Some(15);
+            assert!(
+                status.code() == Some(0) || early,
+                "{status:?}\n{}",
+                init.output()
+            );
             // What it left behind is whole: the next one starts with it.
             let data = init.recipe.path("data/ssh");
             for key in fs::read_dir(data).into_iter().flatten().flatten() {
@@ -205,23 +287,42 @@ fn term_while_starting_ends_it_at_any_moment() {
 fn term_while_a_tool_of_preflight_hangs() {
     let recipe = Recipe::new(World::First);
     let keygen = recipe.path("keygen");
-    fs::write(&keygen, format!("#!/bin/sh\ntrap '' TERM\necho up > {}\nwhile :; do sleep 0.02; done\n", recipe.path("up").display()))
-        .unwrap();
+    fs::write(
+        &keygen,
+        format!(
+            "#!/bin/sh\ntrap '' TERM\necho up > {}\nwhile :; do sleep 0.02; done\n",
+            recipe.path("up").display()
+        ),
+    )
+    .unwrap();
     fs::set_permissions(&keygen, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut init = recipe.prelude(r#"mount --bind "$F/keygen" /usr/bin/ssh-keygen"#).child("serve", "exec sleep 1000").start();
+    let mut init = recipe
+        .prelude(r#"mount --bind "$F/keygen" /usr/bin/ssh-keygen"#)
+        .child("serve", "exec sleep 1000")
+        .start();
     init.wait_for_file("up");
     init.stop();
-    assert!(init.output().contains("it was asked to stop while starting"), "{}", init.output());
+    assert!(
+        init.output()
+            .contains("it was asked to stop while starting"),
+        "{}",
+        init.output()
+    );
 }
 
 #[test]
 fn killed_itself_it_takes_its_children_along() {
-    let mut init = Recipe::new(World::Subreaper).child("sshd", "exec sleep 1001").child("serve", "exec sleep 1002").start();
+    let mut init = Recipe::new(World::Subreaper)
+        .child("sshd", "exec sleep 1001")
+        .child("serve", "exec sleep 1002")
+        .start();
     init.wait_until_running();
     let below = [init.child("sleep 1001"), init.child("sleep 1002")];
     init.send(nix::libc::SIGKILL);
     init.end();
-    wait_for("its children to be gone", || below.iter().all(|pid| !running(*pid)).then_some(()));
+    wait_for("its children to be gone", || {
+        below.iter().all(|pid| !running(*pid)).then_some(())
+    });
 }
 
 /// Not gone and not a zombie that nobody here can reap.
@@ -234,12 +335,21 @@ fn an_output_that_nobody_reads_holds_nothing_up() {
     for world in BOTH {
         let (reader, writer) = std::io::pipe().unwrap();
         let flood = r#"while :; do echo flood flood flood flood flood flood flood flood; done"#;
-        let mut init = Recipe::new(world).child("sshd", "exec sleep 1001").child("serve", flood).start_on(writer.into());
+        let mut init = Recipe::new(world)
+            .child("sshd", "exec sleep 1001")
+            .child("serve", flood)
+            .start_on(writer.into());
         init.wait_until_running();
         for round in 1..=2 {
             let sshd = init.child("sleep 1001");
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(sshd), nix::sys::signal::Signal::SIGKILL).unwrap();
-            init.wait_for_child("sshd", |child| child.restarts == round && child.state == ChildState::Running);
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(sshd),
+                nix::sys::signal::Signal::SIGKILL,
+            )
+            .unwrap();
+            init.wait_for_child("sshd", |child| {
+                child.restarts == round && child.state == ChildState::Running
+            });
         }
         init.stop();
         drop(reader);

@@ -18,8 +18,13 @@ fn refused(recipe: Recipe, code: i32, says: &[&str]) -> Recipe {
     let mut init = recipe.start();
     assert_eq!(init.end().code(), Some(code), "{}", init.output());
     let output = init.output();
-    let errors: Vec<_> = output.lines().filter(|line| line.starts_with("init  | error: ")).collect();
-    let [error] = errors.as_slice() else { panic!("{output}") };
+    let errors: Vec<_> = output
+        .lines()
+        .filter(|line| line.starts_with("init  | error: "))
+        .collect();
+    let [error] = errors.as_slice() else {
+        panic!("{output}")
+    };
     for part in says {
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
@@ -27,12 +32,15 @@ fn refused(recipe: Recipe, code: i32, says: &[&str]) -> Recipe {
 }
 
 fn scripted(world: World) -> Recipe {
-    Recipe::new(world).child("sshd", SLEEP).child("serve", SLEEP)
+    Recipe::new(world)
+        .child("sshd", SLEEP)
+        .child("serve", SLEEP)
 }
 
 #[test]
 fn a_read_only_volume() {
-    let recipe = scripted(World::First).prelude(r#"mkdir "$F/data"; mount -t tmpfs -o ro none "$F/data""#);
+    let recipe =
+        scripted(World::First).prelude(r#"mkdir "$F/data"; mount -t tmpfs -o ro none "$F/data""#);
     refused(recipe, 78, &["is mounted read-only", "without `:ro`"]);
 }
 
@@ -53,7 +61,10 @@ fn a_file_where_a_folder_should_be() {
     fs::create_dir(recipe.path("data")).unwrap();
     fs::write(recipe.path("data/spool"), "mine").unwrap();
     let recipe = refused(recipe, 78, &["data/spool is not a folder"]);
-    assert_eq!(fs::read_to_string(recipe.path("data/spool")).unwrap(), "mine");
+    assert_eq!(
+        fs::read_to_string(recipe.path("data/spool")).unwrap(),
+        "mine"
+    );
 }
 
 #[test]
@@ -71,9 +82,22 @@ fn a_full_volume_starts_with_a_warning() {
 fn a_port_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let recipe = Recipe::new(World::Subreaper).child("serve", SLEEP).argument(&format!("--ssh-port={port}"));
-    refused(recipe, 78, &["sshd cannot listen", &port.to_string(), "in use", "--ssh-port"]);
-    let recipe = Recipe::new(World::Subreaper).child("sshd", SLEEP).argument(&format!("--http-port={port}"));
+    let recipe = Recipe::new(World::Subreaper)
+        .child("serve", SLEEP)
+        .argument(&format!("--ssh-port={port}"));
+    refused(
+        recipe,
+        78,
+        &[
+            "sshd cannot listen",
+            &port.to_string(),
+            "in use",
+            "--ssh-port",
+        ],
+    );
+    let recipe = Recipe::new(World::Subreaper)
+        .child("sshd", SLEEP)
+        .argument(&format!("--http-port={port}"));
     refused(recipe, 78, &["the web cannot listen", "--http-port"]);
 }
 
@@ -83,15 +107,31 @@ fn two_over_one_folder() {
     first.wait_until_running();
     let data = first.recipe.path("data");
     let status = first.status().unwrap();
-    refused(scripted(World::Subreaper).data(data), 78, &["already running"]);
-    assert_eq!(first.status().unwrap().pid, status.pid, "the first one's status is untouched");
+    refused(
+        scripted(World::Subreaper).data(data),
+        78,
+        &["already running"],
+    );
+    assert_eq!(
+        first.status().unwrap().pid,
+        status.pid,
+        "the first one's status is untouched"
+    );
     first.stop();
 }
 
 #[test]
 fn bad_settings() {
-    refused(scripted(World::Subreaper).variable("QUIRE_GRACE", "soon"), 78, &["QUIRE_GRACE=\"soon\"", "seconds"]);
-    refused(scripted(World::Subreaper).variable("PUID", "root"), 78, &["PUID", "numeric"]);
+    refused(
+        scripted(World::Subreaper).variable("QUIRE_GRACE", "soon"),
+        78,
+        &["QUIRE_GRACE=\"soon\"", "seconds"],
+    );
+    refused(
+        scripted(World::Subreaper).variable("PUID", "root"),
+        78,
+        &["PUID", "numeric"],
+    );
 }
 
 #[test]
@@ -100,7 +140,10 @@ fn host_keys_are_made_once_and_never_replaced() {
     let real = |recipe: Recipe| recipe.child("serve", SLEEP).argument(&flag);
     let mut init = real(Recipe::new(World::First)).start();
     let output = init.wait_for_output("ready:");
-    assert!(output.contains("host key: made") && output.contains("SHA256:"), "{output}");
+    assert!(
+        output.contains("host key: made") && output.contains("SHA256:"),
+        "{output}"
+    );
     init.wait_for_output("sshd  | Server listening");
     init.stop();
 
@@ -116,7 +159,11 @@ fn host_keys_are_made_once_and_never_replaced() {
     recipe = again.recipe.clone();
     assert_eq!(fs::read(&path).unwrap(), key);
 
-    for (damage, says) in [(&b""[..], "is empty"), (&key[..key.len() / 2], "is damaged"), (b"\xff\xfe", "is damaged")] {
+    for (damage, says) in [
+        (&b""[..], "is empty"),
+        (&key[..key.len() / 2], "is damaged"),
+        (b"\xff\xfe", "is damaged"),
+    ] {
         fs::write(&path, damage).unwrap();
         recipe = refused(recipe, 78, &["ssh_host_ed25519_key", says, "from a backup"]);
         assert_eq!(fs::read(&path).unwrap(), damage);
@@ -132,7 +179,9 @@ fn host_keys_are_made_once_and_never_replaced() {
 
 #[test]
 fn in_the_image_serve_is_git_with_the_sockets_group() {
-    let recipe = Recipe::image().variable("PUID", "4001").variable("PGID", "4002");
+    let recipe = Recipe::image()
+        .variable("PUID", "4001")
+        .variable("PGID", "4002");
     let socket = recipe.path("docker.sock");
     let _engine = UnixListener::bind(&socket).unwrap();
     chown(&socket, Some(0), Some(4711)).unwrap();
@@ -141,7 +190,9 @@ fn in_the_image_serve_is_git_with_the_sockets_group() {
     fs::create_dir_all(recipe.path("data/repos/deep/er")).unwrap();
     let script = r#"id -un; id -G; id -gn; grep NoNewPrivs /proc/self/status; grep CapEff /proc/self/status; echo "$HOME $QUIRE_DATA $NPM_TOKEN"; umask
         touch "$QUIRE_DATA/repos/deep/er/x" && echo wrote; echo x > "$QUIRE_RUNTIME/status.json" || echo kept out; echo end; exec sleep 1000"#;
-    let recipe = recipe.variable("DOCKER_HOST", &format!("unix://{}", socket.display())).variable("NPM_TOKEN", "t0ken");
+    let recipe = recipe
+        .variable("DOCKER_HOST", &format!("unix://{}", socket.display()))
+        .variable("NPM_TOKEN", "t0ken");
     let mut init = recipe.child("sshd", SLEEP).child("serve", script).start();
     let output = init.wait_for_output("serve | end");
     let data = init.recipe.path("data");
@@ -172,19 +223,37 @@ fn in_the_image_the_git_user_gets_its_ids_and_sshd_runs() {
     fs::set_permissions(recipe.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut init = recipe.start();
     let passwd = init.recipe.path("passwd");
-    wait_for("the ids", || fs::read_to_string(&passwd).ok().filter(|text| text.contains("\ngit:*:4003:4004::/var/quire:/bin/sh\n")));
+    wait_for("the ids", || {
+        fs::read_to_string(&passwd)
+            .ok()
+            .filter(|text| text.contains("\ngit:*:4003:4004::/var/quire:/bin/sh\n"))
+    });
     let group = init.recipe.path("group");
-    wait_for("the group", || fs::read_to_string(&group).ok().filter(|text| text.contains("\ngit:x:4004:\n")));
+    wait_for("the group", || {
+        fs::read_to_string(&group)
+            .ok()
+            .filter(|text| text.contains("\ngit:x:4004:\n"))
+    });
     init.wait_for_output("no volume is mounted at");
     init.wait_for_output("sshd  | Server listening on 0.0.0.0 port 22.");
-    init.wait_for_child("sshd", |child| child.state == ChildState::Running && child.restarts == 0);
-    assert_eq!(fs::metadata(data.join("ssh/ssh_host_ed25519_key")).unwrap().uid(), 4003);
+    init.wait_for_child("sshd", |child| {
+        child.state == ChildState::Running && child.restarts == 0
+    });
+    assert_eq!(
+        fs::metadata(data.join("ssh/ssh_host_ed25519_key"))
+            .unwrap()
+            .uid(),
+        4003
+    );
     init.stop();
 }
 
 #[test]
 fn in_the_image_without_a_git_user() {
-    let recipe = Recipe::image().prelude("umount /etc/passwd").child("sshd", SLEEP).child("serve", SLEEP);
+    let recipe = Recipe::image()
+        .prelude("umount /etc/passwd")
+        .child("sshd", SLEEP)
+        .child("serve", SLEEP);
     refused(recipe, 78, &["no user `git`"]);
 }
 
@@ -194,6 +263,9 @@ fn without_a_docker_socket_it_says_what_that_means() {
     let nowhere = format!("unix://{}", recipe.path("none.sock").display());
     let mut init = recipe.variable("DOCKER_HOST", &nowhere).start();
     let output = init.wait_for_output("ready:");
-    assert!(output.contains("no Docker socket at") && output.contains("runs will wait"), "{output}");
+    assert!(
+        output.contains("no Docker socket at") && output.contains("runs will wait"),
+        "{output}"
+    );
     init.stop();
 }

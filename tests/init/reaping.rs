@@ -14,8 +14,14 @@ fn orphans(count: usize) -> String {
 }
 
 fn start(world: World, count: usize, leave: bool) -> Init {
-    let recipe = Recipe::new(world).child("sshd", "exec sleep 1000").child("serve", &orphans(count));
-    let recipe = if leave { recipe.argument("--leave-zombies") } else { recipe };
+    let recipe = Recipe::new(world)
+        .child("sshd", "exec sleep 1000")
+        .child("serve", &orphans(count));
+    let recipe = if leave {
+        recipe.argument("--leave-zombies")
+    } else {
+        recipe
+    };
     let init = recipe.start();
     init.wait_for_file("orphaned");
     init
@@ -27,9 +33,15 @@ fn ten_thousand_adopted_zombies_are_gone() {
         let mut init = start(world, 10_000, false);
         let from = std::time::Instant::now();
         wait_for("no zombie left", || (init.zombies() == 0).then_some(()));
-        println!("{world:?}: 10,000 zombies seen gone {:?} after the last was orphaned", from.elapsed());
+        println!(
+            "{world:?}: 10,000 zombies seen gone {:?} after the last was orphaned",
+            from.elapsed()
+        );
         let serve = init.wait_for_child("serve", |child| child.state == ChildState::Running);
-        assert_eq!(serve.restarts, 0, "a stranger's end is not taken for a child's");
+        assert_eq!(
+            serve.restarts, 0,
+            "a stranger's end is not taken for a child's"
+        );
         init.stop();
     }
 }
@@ -38,11 +50,20 @@ fn ten_thousand_adopted_zombies_are_gone() {
 fn without_reaping_they_stay() {
     for world in [World::First, World::Subreaper] {
         let mut init = start(world, 100, true);
-        wait_for("a hundred zombies", || (init.zombies() == 100).then_some(()));
+        wait_for("a hundred zombies", || {
+            (init.zombies() == 100).then_some(())
+        });
         // Its loop goes round: it sees the end of its own child, by the very signal that tells of orphans too.
         let sshd = init.child("sleep 1000");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(sshd), nix::sys::signal::Signal::SIGKILL).unwrap();
-        wait_for("a restart", || init.status().filter(|status| status.children.values().any(|child| child.restarts == 1)));
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(sshd),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        wait_for("a restart", || {
+            init.status()
+                .filter(|status| status.children.values().any(|child| child.restarts == 1))
+        });
         assert_eq!(init.zombies(), 100);
     }
 }
@@ -50,9 +71,11 @@ fn without_reaping_they_stay() {
 #[test]
 fn an_orphan_that_ends_later_is_reaped_too() {
     for world in [World::First, World::Subreaper] {
-        let script =
-            r#"perl -e 'my $p = fork; if (!$p) { sleep 1 until -e "$ENV{F}/go"; exit 7 } print "$p\n"' > "$F/orphan"; exec sleep 1000"#;
-        let mut init = Recipe::new(world).child("sshd", "exec sleep 1000").child("serve", script).start();
+        let script = r#"perl -e 'my $p = fork; if (!$p) { sleep 1 until -e "$ENV{F}/go"; exit 7 } print "$p\n"' > "$F/orphan"; exec sleep 1000"#;
+        let mut init = Recipe::new(world)
+            .child("sshd", "exec sleep 1000")
+            .child("serve", script)
+            .start();
         init.wait_for_file("orphan");
         let orphan = init.child("perl");
         std::fs::write(init.recipe.path("go"), "").unwrap();

@@ -11,7 +11,9 @@ const SLEEP: &str = "exec sleep 1000";
 /// Runs `init` with a `serve` that ends as `$F/next` says, once for each way, and checks what is said of it.
 fn go_through(ways: &[(String, Exit)]) {
     let script = r#"read -r how < "$F/next"; eval "$how""#;
-    let recipe = Recipe::new(World::First).child("sshd", SLEEP).child("serve", script);
+    let recipe = Recipe::new(World::First)
+        .child("sshd", SLEEP)
+        .child("serve", script);
     let next = recipe.path("next");
     // Replaced, not rewritten: the script must never read half of it.
     let write = |how: &str| {
@@ -23,9 +25,13 @@ fn go_through(ways: &[(String, Exit)]) {
     for (how, exit) in ways {
         write(how);
         // A child that waits is started at once at HUP; one that runs would be sent it, so it must be waiting.
-        let before = init.wait_for_child("serve", |child| child.state == ChildState::Backoff && child.restarts >= 1);
+        let before = init.wait_for_child("serve", |child| {
+            child.state == ChildState::Backoff && child.restarts >= 1
+        });
         init.send(nix::libc::SIGHUP);
-        init.wait_for_child("serve", |child| child.restarts > before.restarts && child.last_exit == Some(*exit));
+        init.wait_for_child("serve", |child| {
+            child.restarts > before.restarts && child.last_exit == Some(*exit)
+        });
     }
     let sshd = init.wait_for_child("sshd", |_| true);
     assert_ne!(sshd.state, ChildState::Stopped);
@@ -34,7 +40,9 @@ fn go_through(ways: &[(String, Exit)]) {
 
 #[test]
 fn every_exit_code_is_reported_and_restarted() {
-    let ways: Vec<_> = (0..=255).map(|code| (format!("exit {code}"), Exit::Code(code))).collect();
+    let ways: Vec<_> = (0..=255)
+        .map(|code| (format!("exit {code}"), Exit::Code(code)))
+        .collect();
     go_through(&ways);
 }
 
@@ -44,28 +52,47 @@ fn every_deadly_signal_is_reported_and_restarted() {
     let harmless = [17, 18, 19, 20, 21, 22, 23, 28, 32, 33];
     let ways: Vec<_> = (1..=64)
         .filter(|signal| !harmless.contains(signal))
-        .map(|signal| (format!("ulimit -c 0; kill -{signal} $$; exec sleep 1000"), Exit::Signal(signal)))
+        .map(|signal| {
+            (
+                format!("ulimit -c 0; kill -{signal} $$; exec sleep 1000"),
+                Exit::Signal(signal),
+            )
+        })
         .collect();
     go_through(&ways);
 }
 
 fn restarted(init: &Init, name: &str, times: u64) -> i32 {
-    init.wait_for_child(name, |child| child.state == ChildState::Running && child.restarts == times).pid.unwrap()
+    init.wait_for_child(name, |child| {
+        child.state == ChildState::Running && child.restarts == times
+    })
+    .pid
+    .unwrap()
 }
 
 #[test]
 fn both_children_dying_at_once_come_back() {
     for world in [World::First, World::Subreaper] {
-        let mut init = Recipe::new(world).child("sshd", "exec sleep 1001").child("serve", "exec sleep 1002").start();
+        let mut init = Recipe::new(world)
+            .child("sshd", "exec sleep 1001")
+            .child("serve", "exec sleep 1002")
+            .start();
         init.wait_until_running();
         for round in 1..=3 {
             let (sshd, serve) = (init.child("sleep 1001"), init.child("sleep 1002"));
             for pid in [sshd, serve] {
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+                nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                )
+                .unwrap();
             }
             restarted(&init, "sshd", round);
             restarted(&init, "serve", round);
-            assert_ne!((init.child("sleep 1001"), init.child("sleep 1002")), (sshd, serve));
+            assert_ne!(
+                (init.child("sleep 1001"), init.child("sleep 1002")),
+                (sshd, serve)
+            );
         }
         init.stop();
     }
@@ -73,11 +100,18 @@ fn both_children_dying_at_once_come_back() {
 
 #[test]
 fn one_child_that_crashes_does_not_touch_the_other() {
-    let mut init = Recipe::new(World::First).child("sshd", SLEEP).child("serve", "exit 1").start();
+    let mut init = Recipe::new(World::First)
+        .child("sshd", SLEEP)
+        .child("serve", "exit 1")
+        .start();
     init.wait_for_child("serve", |child| child.restarts >= 3);
     let sshd = init.wait_for_child("sshd", |child| child.state == ChildState::Running);
     assert_eq!(sshd.restarts, 0);
-    assert_eq!(init.status().unwrap().phase, Phase::Starting, "it is not ready while a child crashes");
+    assert_eq!(
+        init.status().unwrap().phase,
+        Phase::Starting,
+        "it is not ready while a child crashes"
+    );
     assert!(!init.output().contains("ready:"));
     init.stop();
 }
@@ -85,7 +119,10 @@ fn one_child_that_crashes_does_not_touch_the_other() {
 #[test]
 fn a_crash_loop_is_slowed_down_and_never_given_up() {
     let script = r#"date +%s%3N >> "$F/starts"; exit 3"#;
-    let mut init = Recipe::new(World::First).child("sshd", SLEEP).child("serve", script).start();
+    let mut init = Recipe::new(World::First)
+        .child("sshd", SLEEP)
+        .child("serve", script)
+        .start();
     let starts = wait_for("six starts", || {
         let text = fs::read_to_string(init.recipe.path("starts")).ok()?;
         let starts: Vec<i64> = text.lines().map(|line| line.parse().unwrap()).collect();
@@ -96,13 +133,19 @@ fn a_crash_loop_is_slowed_down_and_never_given_up() {
     for (gap, least) in gaps[1..].iter().zip([100, 150, 300, 600]) {
         assert!(*gap >= least - 30, "{gaps:?}");
     }
-    assert!(init.output().contains("serve ended with exit code 3; starting it again at once"));
+    assert!(
+        init.output()
+            .contains("serve ended with exit code 3; starting it again at once")
+    );
     init.stop();
 }
 
 #[test]
 fn a_bad_configuration_waits_for_a_person() {
-    let mut init = Recipe::new(World::First).child("sshd", SLEEP).child("serve", "exit 78").start();
+    let mut init = Recipe::new(World::First)
+        .child("sshd", SLEEP)
+        .child("serve", "exit 78")
+        .start();
     init.wait_for_output("serve cannot use its configuration (exit code 78): mend it");
     let child = init.wait_for_child("serve", |child| child.state == ChildState::Backoff);
     assert_eq!((child.restarts, child.last_exit), (0, Some(Exit::Code(78))));
@@ -113,7 +156,10 @@ fn a_bad_configuration_waits_for_a_person() {
 
 #[test]
 fn a_program_that_cannot_run_is_said() {
-    let mut init = Recipe::new(World::First).child("sshd", SLEEP).child("serve", "exec /no/such/program").start();
+    let mut init = Recipe::new(World::First)
+        .child("sshd", SLEEP)
+        .child("serve", "exec /no/such/program")
+        .start();
     init.wait_for_output("serve | ");
     init.wait_for_child("serve", |child| child.last_exit == Some(Exit::Code(127)));
     init.stop();
@@ -123,9 +169,16 @@ fn a_program_that_cannot_run_is_said() {
 fn output_is_tagged_and_a_survivor_of_a_dead_child_blocks_nothing() {
     // The grandchild keeps the pipe open after its parent has died, and goes on writing.
     let script = r#"(while :; do echo from-below; sleep 0.05; done) & printf 'no end'; kill -9 $$"#;
-    let mut init = Recipe::new(World::First).child("sshd", "echo hello; exec sleep 1000").child("serve", script).start();
+    let mut init = Recipe::new(World::First)
+        .child("sshd", "echo hello; exec sleep 1000")
+        .child("serve", script)
+        .start();
     let output = init.wait_for_output("serve | from-below");
-    assert!(init.wait_for_output("serve | no end\n").contains("init  | "), "{output}");
+    assert!(
+        init.wait_for_output("serve | no end\n")
+            .contains("init  | "),
+        "{output}"
+    );
     init.wait_for_output("sshd  | hello\n");
     init.wait_for_child("serve", |child| child.restarts >= 2);
     init.stop();

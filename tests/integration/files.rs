@@ -40,35 +40,83 @@ fn jobs_read_write_and_keep_files() {
         {:name package.name :first (. package.list 1) :nothing package.none :bytes (length (read-file "bytes"))})"#;
     let tree = forge.tree("app", "app");
     tree.write("in.txt", "the tree");
-    tree.write("package.json", r#"{"name": "thing", "list": [1, 2.5, null, true], "none": null}"#);
+    tree.write(
+        "package.json",
+        r#"{"name": "thing", "list": [1, 2.5, null, true], "none": null}"#,
+    );
     tree.write(".quire/ci.fnl", &job(body));
     tree.push_new("files");
     let run = forge.end_of(forge.newest("app").id);
-    assert_eq!((run.state, run.message.as_deref()), (RunState::Complete, None));
-    assert_eq!(forge.jobs(run.id)[0].output, Some(serde_json::json!({"name": "thing", "first": 1, "bytes": 2})));
+    assert_eq!(
+        (run.state, run.message.as_deref()),
+        (RunState::Complete, None)
+    );
+    assert_eq!(
+        forge.jobs(run.id)[0].output,
+        Some(serde_json::json!({"name": "thing", "first": 1, "bytes": 2}))
+    );
 
-    let listed: serde_json::Value = serde_json::from_str(&forge.ssh_ok(&format!("run artifacts list {} --json", run.id))).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&forge.ssh_ok(&format!("run artifacts list {} --json", run.id)))
+            .unwrap();
     let artifacts = listed["artifacts"].as_array().unwrap();
     let short: Vec<_> = artifacts
         .iter()
-        .map(|a| (a["name"].as_str().unwrap(), a["is_folder"] == true, a["files"].as_u64().unwrap(), a["bytes"].as_u64().unwrap()))
+        .map(|a| {
+            (
+                a["name"].as_str().unwrap(),
+                a["is_folder"] == true,
+                a["files"].as_u64().unwrap(),
+                a["bytes"].as_u64().unwrap(),
+            )
+        })
         .collect();
-    assert_eq!(short, [("all", true, 2, 13), ("bytes", false, 1, 2), ("out/deep/notes.txt", false, 1, 13)]);
+    assert_eq!(
+        short,
+        [
+            ("all", true, 2, 13),
+            ("bytes", false, 1, 2),
+            ("out/deep/notes.txt", false, 1, 13)
+        ]
+    );
     assert_eq!(artifacts[0]["job_id"], "build");
     let table = forge.ssh_ok(&format!("run artifacts list {}", run.id));
-    assert!(table.contains("all") && table.contains("folder of 2") && table.contains("13 B"), "{table}");
+    assert!(
+        table.contains("all") && table.contains("folder of 2") && table.contains("13 B"),
+        "{table}"
+    );
 
-    assert_eq!(forge.ssh_ok(&format!("run artifacts get {} out/deep/notes.txt", run.id)), "from the tree");
-    assert_eq!(forge.ssh(&format!("run artifacts get {} bytes", run.id)).stdout, b"\0\xff");
-    let packed = forge.ssh(&format!("run artifacts get {} all", run.id)).stdout;
-    let names: Vec<_> =
-        tar::Archive::new(packed.as_slice()).entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
-    assert_eq!(names, ["all/", "all/deep", "all/deep/link", "all/deep/notes.txt"]);
+    assert_eq!(
+        forge.ssh_ok(&format!("run artifacts get {} out/deep/notes.txt", run.id)),
+        "from the tree"
+    );
+    assert_eq!(
+        forge
+            .ssh(&format!("run artifacts get {} bytes", run.id))
+            .stdout,
+        b"\0\xff"
+    );
+    let packed = forge
+        .ssh(&format!("run artifacts get {} all", run.id))
+        .stdout;
+    let names: Vec<_> = tar::Archive::new(packed.as_slice())
+        .entries()
+        .unwrap()
+        .map(|e| e.unwrap().path().unwrap().display().to_string())
+        .collect();
+    assert_eq!(
+        names,
+        ["all/", "all/deep", "all/deep/link", "all/deep/notes.txt"]
+    );
     let unclear = forge.ssh(&format!("run artifacts get {}", run.id));
     assert_eq!(unclear.status.code(), Some(2), "{}", said(&unclear));
     let wrong = forge.ssh(&format!("run artifacts get {} ../../quire.db", run.id));
     assert_eq!(wrong.status.code(), Some(3), "{}", said(&wrong));
-    assert!(said(&wrong).contains("it has `all`, `bytes`, `out/deep/notes.txt`"), "{}", said(&wrong));
+    assert!(
+        said(&wrong).contains("it has `all`, `bytes`, `out/deep/notes.txt`"),
+        "{}",
+        said(&wrong)
+    );
 
     let folder = forge.paths.run_artifacts(&run.repo, run.id);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
@@ -81,7 +129,10 @@ fn jobs_read_write_and_keep_files() {
 fn what_cannot_be_read_or_kept_is_an_error_with_its_place() {
     let forge = TestForge::start();
     for (body, words) in [
-        (r#"(read-file "no/such")"#, "ci.fnl:3:1: the workspace has no `no/such`"),
+        (
+            r#"(read-file "no/such")"#,
+            "ci.fnl:3:1: the workspace has no `no/such`",
+        ),
         (
             r#"(sh "true")
 (read-file "../x")"#,
@@ -93,16 +144,28 @@ fn what_cannot_be_read_or_kept_is_an_error_with_its_place() {
             "ci.fnl:4:1: `x.json` is not JSON: EOF while parsing an object",
         ),
         (r#"(write-file ".quire" "x")"#, "`.quire` is a folder"),
-        (r#"(artifact "nothing")"#, "ci.fnl:3:1: the workspace has no `nothing`"),
+        (
+            r#"(artifact "nothing")"#,
+            "ci.fnl:3:1: the workspace has no `nothing`",
+        ),
         (r#"(artifact ".")"#, "an artifact needs a name"),
-        (r#"(artifact ".quire" {:nmae "x"})"#, "`artifact` has no option :nmae: it knows :name"),
+        (
+            r#"(artifact ".quire" {:nmae "x"})"#,
+            "`artifact` has no option :nmae: it knows :name",
+        ),
         (
             r#"(sh "mkdir d; ln -s /etc d/out")
 (artifact "d")"#,
             "ci.fnl:4:1: `d`: `out` in it is a link that leads out of it",
         ),
-        (r#"(artifact ".quire") (artifact ".quire")"#, "there is an artifact `.quire` already"),
-        (r#"(table.sort [1 2 3] #(read-file "x"))"#, "cannot be called from inside a function that was given to table.sort"),
+        (
+            r#"(artifact ".quire") (artifact ".quire")"#,
+            "there is an artifact `.quire` already",
+        ),
+        (
+            r#"(table.sort [1 2 3] #(read-file "x"))"#,
+            "cannot be called from inside a function that was given to table.sort",
+        ),
     ] {
         let (state, message) = outcome(&forge, body);
         assert_eq!(state, RunState::Failed, "{body}");
@@ -111,8 +174,14 @@ fn what_cannot_be_read_or_kept_is_an_error_with_its_place() {
     // An ordinary error: it can be caught. And a file that is read is no look at a failed command.
     let caught = r#"(let [(ok why) (pcall read-file "no")] (assert (not ok)) (assert (string.find why "has no `no`")) (sh "true"))"#;
     assert_eq!(outcome(&forge, caught).0, RunState::Complete);
-    let (_, message) = outcome(&forge, "(sh \"false\")\n(write-file \"x\" \"y\")\n(sh \"true\")");
-    assert!(message.contains("`false` failed with exit code 1"), "{message}");
+    let (_, message) = outcome(
+        &forge,
+        "(sh \"false\")\n(write-file \"x\" \"y\")\n(sh \"true\")",
+    );
+    assert!(
+        message.contains("`false` failed with exit code 1"),
+        "{message}"
+    );
     forge.check_whole();
 }
 
@@ -120,16 +189,34 @@ fn what_cannot_be_read_or_kept_is_an_error_with_its_place() {
 fn artifacts_are_capped_redacted_and_kept_again_by_a_second_try() {
     let mut forge = TestForge::new();
     fs::write(forge.file("token"), "s3cret-of-length").unwrap();
-    fs::write(forge.paths.config_fennel(), format!("{{:secrets {{:token {{:file {:?}}}}}}}", forge.file("token").display().to_string()))
-        .unwrap();
+    fs::write(
+        forge.paths.config_fennel(),
+        format!(
+            "{{:secrets {{:token {{:file {:?}}}}}}}",
+            forge.file("token").display().to_string()
+        ),
+    )
+    .unwrap();
     forge.set("QUIRE_CI_MAX_ARTIFACTS", "1m").serve();
-    let run = run_of(&forge, "(sh \"head -c 2000000 /dev/zero >big\")\n(artifact \"big\")");
+    let run = run_of(
+        &forge,
+        "(sh \"head -c 2000000 /dev/zero >big\")\n(artifact \"big\")",
+    );
     assert_eq!(run.state, RunState::Failed);
     let message = run.message.unwrap_or_default();
-    assert!(message.contains("`big`: the artifacts of this run would be larger than 1.0 MiB together"), "{message}");
+    assert!(
+        message.contains("`big`: the artifacts of this run would be larger than 1.0 MiB together"),
+        "{message}"
+    );
     assert!(forge.store().artifacts(run.id).unwrap().is_empty());
-    let (_, message) = outcome(&forge, "(artifact \".quire\" {:name (.. \"x-\" (secret :token))})");
-    assert!(message.contains("the name of the artifact holds a secret: x-{{ token }}"), "{message}");
+    let (_, message) = outcome(
+        &forge,
+        "(artifact \".quire\" {:name (.. \"x-\" (secret :token))})",
+    );
+    assert!(
+        message.contains("the name of the artifact holds a secret: x-{{ token }}"),
+        "{message}"
+    );
     // Files come with secrets in place: the pipeline wrote them, and the log replaces them.
     assert_eq!(
         outcome(&forge, "(write-file \"t\" (secret :token)) (sh [\"test\" (read-file \"t\") \"=\" (secret :token)])").0,
@@ -137,12 +224,22 @@ fn artifacts_are_capped_redacted_and_kept_again_by_a_second_try() {
     );
 
     let again = forge.file("again").display().to_string();
-    let body = format!("(write-file \"x\" \"content\")\n(artifact \"x\")\n(sh \"test -e {again} || {{ touch {again}; exit 1; }}\")");
+    let body = format!(
+        "(write-file \"x\" \"content\")\n(artifact \"x\")\n(sh \"test -e {again} || {{ touch {again}; exit 1; }}\")"
+    );
     let text = job(&body).replace("[:quire/push] (fn", "[:quire/push] {:retry 1} (fn");
     forge.tree_with("again", &text).push(&["main"]);
     let run = forge.end_of(forge.newest("again").id);
-    assert_eq!((run.state, run.failure_kind), (RunState::Complete, None::<FailureKind>), "{:?}", run.message);
-    assert_eq!(forge.ssh_ok(&format!("run artifacts get {}", run.id)), "content");
+    assert_eq!(
+        (run.state, run.failure_kind),
+        (RunState::Complete, None::<FailureKind>),
+        "{:?}",
+        run.message
+    );
+    assert_eq!(
+        forge.ssh_ok(&format!("run artifacts get {}", run.id)),
+        "content"
+    );
     forge.check_whole();
 }
 
@@ -156,16 +253,30 @@ fn caches_are_listed_and_cleared_through_the_server() {
     }
     let away = forge.ssh("cache list");
     assert_eq!(away.status.code(), Some(1), "{}", said(&away));
-    assert!(said(&away).contains("the server is not there"), "{}", said(&away));
+    assert!(
+        said(&away).contains("the server is not there"),
+        "{}",
+        said(&away)
+    );
     forge.serve();
     forge.tree_with("app", super::GREEN).push(&["main"]);
     forge.end_of(forge.newest("app").id);
-    let listed: serde_json::Value = serde_json::from_str(&forge.ssh_ok("cache list --json --repo app")).unwrap();
-    assert_eq!(listed["caches"][1], serde_json::json!({"repo": "app", "name": "deps", "executor": "host", "bytes": 1, "used_at_ms": null}));
+    let listed: serde_json::Value =
+        serde_json::from_str(&forge.ssh_ok("cache list --json --repo app")).unwrap();
+    assert_eq!(
+        listed["caches"][1],
+        serde_json::json!({"repo": "app", "name": "deps", "executor": "host", "bytes": 1, "used_at_ms": null})
+    );
     assert!(forge.ssh_ok("cache list").contains("group/app"));
     assert_eq!(forge.ssh("cache clear app nothing").status.code(), Some(3));
-    assert_eq!(forge.ssh_ok("cache clear app deps"), "removed the cache deps of app\n");
-    assert_eq!(forge.ssh_ok("cache clear group/app"), "removed the cache build of group/app\n");
+    assert_eq!(
+        forge.ssh_ok("cache clear app deps"),
+        "removed the cache deps of app\n"
+    );
+    assert_eq!(
+        forge.ssh_ok("cache clear group/app"),
+        "removed the cache build of group/app\n"
+    );
     assert_eq!(forge.ssh_ok("cache clear group/app"), "no caches\n");
     let cache = forge.paths.caches().join("app/build");
     assert!(cache.exists());

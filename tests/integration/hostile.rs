@@ -26,21 +26,31 @@ fn damage(spool: &Path, elsewhere: &Path) -> usize {
         (name(), Vec::new()),
         (name(), b"not JSON\n".to_vec()),
         (name(), b"{\"id\": 7}".to_vec()),
-        (name(), event(EventId::new(), "push").to_string().into_bytes()),
+        (
+            name(),
+            event(EventId::new(), "push").to_string().into_bytes(),
+        ),
         (name(), huge.into_bytes()),
         (name(), (0..=255).cycle().take(100_000).collect()),
         (name(), vec![0; 4096]),
         (name(), deep),
         ("no-event.json".to_owned(), b"{}".to_vec()),
         ("README".to_owned(), b"what is this".to_vec()),
-        (format!("{}.json", EventId::new()).to_uppercase(), b"{}".to_vec()),
+        (
+            format!("{}.json", EventId::new()).to_uppercase(),
+            b"{}".to_vec(),
+        ),
     ];
     for (name, bytes) in &files {
         fs::write(spool.join(name), bytes).unwrap();
     }
     // Not through the spool: only the comparison of refs makes such an event.
     let id = EventId::new();
-    fs::write(spool.join(format!("{id}.json")), event(id, "reconcile").to_string()).unwrap();
+    fs::write(
+        spool.join(format!("{id}.json")),
+        event(id, "reconcile").to_string(),
+    )
+    .unwrap();
     // What is no file at all.
     fs::create_dir(spool.join(name())).unwrap();
     fs::create_dir(spool.join("folder")).unwrap();
@@ -63,27 +73,45 @@ fn damaged_spool_files_are_set_aside_and_told() {
     fs::write(&secret, "must not be touched").unwrap();
     let count = damage(&forge.paths.spool(), &secret);
     // A draft that a hook was writing when it was killed is nobody's damage.
-    fs::write(forge.paths.spool().join(format!(".{}.tmp", EventId::new())), "half").unwrap();
+    fs::write(
+        forge.paths.spool().join(format!(".{}.tmp", EventId::new())),
+        "half",
+    )
+    .unwrap();
     tree.push_new("second");
     forge.serve();
-    wait_for("the spool to be sorted out", || (forge.spooled().len() == 1).then_some(()));
+    wait_for("the spool to be sorted out", || {
+        (forge.spooled().len() == 1).then_some(())
+    });
     let aside = || fs::read_dir(forge.paths.spool_damaged()).map_or(0, Iterator::count);
     assert_eq!(aside(), count);
     assert_eq!(fs::read_to_string(&secret).unwrap(), "must not be touched");
     forge.wait_for_quiet();
     assert_eq!(forge.runs().len(), 2);
-    assert_eq!(forge.newest("app").state, RunState::Complete, "the others go on");
+    assert_eq!(
+        forge.newest("app").state,
+        RunState::Complete,
+        "the others go on"
+    );
     let told = |count: usize| {
         let part = forge.health()["parts"]["event-socket"].clone();
         (part["status"] == "degraded" && part["figure"]["damaged_events"] == count).then_some(part)
     };
     let part = wait_for("health to tell", || told(count));
-    assert!(part["message"].as_str().unwrap().contains("spool/damaged"), "{part}");
+    assert!(
+        part["message"].as_str().unwrap().contains("spool/damaged"),
+        "{part}"
+    );
     // The same while it runs.
     let more = damage(&forge.paths.spool(), &secret);
-    wait_for("the spool to be sorted out again", || (aside() == count + more).then_some(()));
+    wait_for("the spool to be sorted out again", || {
+        (aside() == count + more).then_some(())
+    });
     tree.push_new("third");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     forge.check_whole();
 }
 
@@ -104,7 +132,9 @@ fn whatever_arrives_on_the_socket_the_server_goes_on() {
     let forge = TestForge::start();
     let tree = forge.tree_with("app", GREEN);
     // Clients that connect and say nothing, more than are served at once.
-    let silent: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(forge.paths.socket()).unwrap()).collect();
+    let silent: Vec<UnixStream> = (0..100)
+        .map(|_| UnixStream::connect(forge.paths.socket()).unwrap())
+        .collect();
     for bytes in [
         &b""[..],
         b"\n",
@@ -119,22 +149,38 @@ fn whatever_arrives_on_the_socket_the_server_goes_on() {
         &[0; 1 << 20],
     ] {
         if let Some(answer) = ask(&forge, bytes) {
-            assert!(answer.contains("\"answer\":\"error\""), "{bytes:?}: {answer}");
+            assert!(
+                answer.contains("\"answer\":\"error\""),
+                "{bytes:?}: {answer}"
+            );
         }
     }
     // An event that nobody wrote, and one request after another on one connection.
-    let unknown = format!("{{\"request\":\"taken\",\"event\":\"{}\"}}\n", EventId::new());
-    let answer: serde_json::Value = serde_json::from_str(&ask(&forge, unknown.as_bytes()).unwrap()).unwrap();
+    let unknown = format!(
+        "{{\"request\":\"taken\",\"event\":\"{}\"}}\n",
+        EventId::new()
+    );
+    let answer: serde_json::Value =
+        serde_json::from_str(&ask(&forge, unknown.as_bytes()).unwrap()).unwrap();
     assert_eq!(answer, json!({"answer": "runs", "runs": [], "notes": []}));
-    assert_eq!(ask(&forge, b"{\"request\":\"wake\"}\n{\"request\":\"wake\"}\n").unwrap(), "{\"answer\":\"ok\"}\n");
+    assert_eq!(
+        ask(&forge, b"{\"request\":\"wake\"}\n{\"request\":\"wake\"}\n").unwrap(),
+        "{\"answer\":\"ok\"}\n"
+    );
     tree.push(&["main"]);
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     drop(silent);
     // One that asks and never reads.
     let mut deaf = UnixStream::connect(forge.paths.socket()).unwrap();
     deaf.write_all(unknown.as_bytes()).unwrap();
     tree.push_new("second");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     let mut rest = Vec::new();
     let _ = deaf.read_to_end(&mut rest);
     forge.check_whole();
@@ -153,48 +199,100 @@ fn well_formed_events_of_nonsense() {
         json!({"id": EventId::new(), "type": "push", "repo": repo, "pusher": "\u{1b}[2Jx\n<script>", "pushed_at": "9999-12-30T22:00:00.999Z",
                "options": ["ci.job=<script>alert(1)", "ci.wait", "\u{0}\u{1b}", "x".repeat(100_000)], "refs": refs})
     };
-    let many: Vec<_> = (0..20_000).map(|at| update(&format!("refs/heads/m{at}"), &zero)).collect();
+    let many: Vec<_> = (0..20_000)
+        .map(|at| update(&format!("refs/heads/m{at}"), &zero))
+        .collect();
     // How each ends: set aside, or taken without a run.
     let events = [
-        (event("../../../etc", json!([update("refs/heads/main", &sha)])), true),
-        (event("app/../../app", json!([update("refs/heads/main", &sha)])), true),
-        (event("--upload-pack=x", json!([update("refs/heads/main", &sha)])), true),
-        (event("app", json!([update("refs/heads/../../config", &sha)])), true),
+        (
+            event("../../../etc", json!([update("refs/heads/main", &sha)])),
+            true,
+        ),
+        (
+            event("app/../../app", json!([update("refs/heads/main", &sha)])),
+            true,
+        ),
+        (
+            event("--upload-pack=x", json!([update("refs/heads/main", &sha)])),
+            true,
+        ),
+        (
+            event("app", json!([update("refs/heads/../../config", &sha)])),
+            true,
+        ),
         (event("app", json!([update("refs/heads/a\nb", &sha)])), true),
         (event("app", json!([update("--all", &sha)])), true),
-        (event("app", json!([update("refs/heads/main", "HEAD")])), true),
-        (event("app", json!([update("refs/heads/main", "--help")])), true),
+        (
+            event("app", json!([update("refs/heads/main", "HEAD")])),
+            true,
+        ),
+        (
+            event("app", json!([update("refs/heads/main", "--help")])),
+            true,
+        ),
         (event("app", json!({"refs/heads/main": sha})), true),
-        (event("gone", json!([update("refs/heads/main", &sha)])), false),
+        (
+            event("gone", json!([update("refs/heads/main", &sha)])),
+            false,
+        ),
         (event("app", json!([])), false),
-        (event("app", json!([update("refs/heads/main", &"1".repeat(40))])), false),
-        (event("app", json!([update("refs/heads/main", &"1".repeat(64))])), false),
+        (
+            event("app", json!([update("refs/heads/main", &"1".repeat(40))])),
+            false,
+        ),
+        (
+            event("app", json!([update("refs/heads/main", &"1".repeat(64))])),
+            false,
+        ),
         (event("app", serde_json::Value::from(many)), false),
     ];
     let (mut damaged, mut count) = (0, 0);
     for (event, is_damaged) in &events {
-        let file = forge.paths.spool().join(format!("{}.json", event["id"].as_str().unwrap()));
+        let file = forge
+            .paths
+            .spool()
+            .join(format!("{}.json", event["id"].as_str().unwrap()));
         let draft = file.with_extension("tmp");
         // As the hook does it: whole, or not there.
         fs::write(forge.file("draft"), event.to_string()).unwrap();
         fs::rename(forge.file("draft"), &file)
-            .or_else(|_| fs::copy(forge.file("draft"), &draft).and_then(|_| fs::rename(&draft, &file)))
+            .or_else(|_| {
+                fs::copy(forge.file("draft"), &draft).and_then(|_| fs::rename(&draft, &file))
+            })
             .unwrap();
         damaged += usize::from(*is_damaged);
         wait_for("it to be taken", || (!file.exists()).then_some(()));
         let aside = fs::read_dir(forge.paths.spool_damaged()).map_or(0, Iterator::count);
-        assert_eq!(aside, damaged, "{}", event.to_string().chars().take(300).collect::<String>());
+        assert_eq!(
+            aside,
+            damaged,
+            "{}",
+            event.to_string().chars().take(300).collect::<String>()
+        );
         count += 1;
     }
     assert_eq!(count, events.len());
     forge.wait_for_quiet();
-    println!("{:?}", forge.runs().iter().map(|run| (run.ref_name.to_string(), run.state, run.message.clone())).collect::<Vec<_>>());
+    println!(
+        "{:?}",
+        forge
+            .runs()
+            .iter()
+            .map(|run| (run.ref_name.to_string(), run.state, run.message.clone()))
+            .collect::<Vec<_>>()
+    );
     for page in ["/", "/runs", "/app", "/healthz"] {
         let answer = forge.get(page);
-        assert!(answer.status == 200 && !answer.body.contains("<script>alert"), "{page}: {answer:?}");
+        assert!(
+            answer.status == 200 && !answer.body.contains("<script>alert"),
+            "{page}: {answer:?}"
+        );
     }
     tree.push_new("as ever");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
 }
 
 #[test]
@@ -202,23 +300,47 @@ fn hostile_push_options_and_messages() {
     let forge = TestForge::start();
     let tree = forge.tree_with("app", GREEN);
     let long = format!("ci.job={}", "x".repeat(60_000));
-    for (at, option) in
-        ["ci.job=../../etc", "ci.job=$(id)", "ci.job=<script>alert(1)</script>", "ci.jbo=x", "ci.job=\u{1b}[2J", "--help", "", &long]
-            .into_iter()
-            .enumerate()
+    for (at, option) in [
+        "ci.job=../../etc",
+        "ci.job=$(id)",
+        "ci.job=<script>alert(1)</script>",
+        "ci.jbo=x",
+        "ci.job=\u{1b}[2J",
+        "--help",
+        "",
+        &long,
+    ]
+    .into_iter()
+    .enumerate()
     {
         tree.commit(&format!("option {at}"));
         let pushed = tree.git(&["push", "-o", option, "origin", "main"]);
         let told = super::forge::said(&pushed);
         assert!(pushed.status.success(), "{option:.40}: {told}");
-        assert!(!told.contains('\u{1b}') && told.len() < 5000, "{option:.40}: {told}");
+        assert!(
+            !told.contains('\u{1b}') && told.len() < 5000,
+            "{option:.40}: {told}"
+        );
         forge.wait_for_quiet();
         let run = forge.newest("app");
         let asks_for_a_job = option.starts_with("ci.job=");
-        assert!(run.state == RunState::Complete || asks_for_a_job && run.state == RunState::Failed, "{option:.40}: {run:?}");
-        assert!(run.message.as_deref().unwrap_or_default().chars().all(|c| !c.is_control()), "{run:?}");
+        assert!(
+            run.state == RunState::Complete || asks_for_a_job && run.state == RunState::Failed,
+            "{option:.40}: {run:?}"
+        );
+        assert!(
+            run.message
+                .as_deref()
+                .unwrap_or_default()
+                .chars()
+                .all(|c| !c.is_control()),
+            "{run:?}"
+        );
         let page = forge.get(&format!("/runs/{}", run.id));
-        assert!(page.status == 200 && !page.body.contains("<script>alert"), "{option:.40}");
+        assert!(
+            page.status == 200 && !page.body.contains("<script>alert"),
+            "{option:.40}"
+        );
     }
     let messages: [&[u8]; 6] = [
         b"<script>alert(1)</script>\n\n</title><img src=x onerror=alert(1)>",
@@ -235,10 +357,20 @@ fn hostile_push_options_and_messages() {
         tree.git_ok(&["reset", "-q", "--hard", &commit]);
         tree.push(&["main"]);
         let run = forge.end_of(forge.newest("app").id);
-        assert_eq!((run.sha.as_str(), run.state), (commit.as_str(), RunState::Complete), "{run:?}");
-        for page in ["/".to_owned(), "/runs".to_owned(), format!("/runs/{}", run.id)] {
+        assert_eq!(
+            (run.sha.as_str(), run.state),
+            (commit.as_str(), RunState::Complete),
+            "{run:?}"
+        );
+        for page in [
+            "/".to_owned(),
+            "/runs".to_owned(),
+            format!("/runs/{}", run.id),
+        ] {
             let answer = forge.get(&page);
-            let raw = ["<script>alert", "<img src=x", "\u{1b}", "\r\nX-Header"].into_iter().find(|raw| answer.body.contains(raw));
+            let raw = ["<script>alert", "<img src=x", "\u{1b}", "\r\nX-Header"]
+                .into_iter()
+                .find(|raw| answer.body.contains(raw));
             assert!(answer.status == 200 && raw.is_none(), "{page}: {raw:?}");
         }
         assert!(!forge.ssh_ok("run list").contains('\u{1b}'));

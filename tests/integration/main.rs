@@ -2,7 +2,11 @@
 //!
 //! Runs are executed on the host, so this needs git and nothing else; `native` adds a real sshd.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests start real programs, and end where one fails")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start real programs, and end where one fails"
+)]
 
 #[path = "../support/forge.rs"]
 mod forge;
@@ -34,7 +38,9 @@ pub(crate) const GREEN: &str = r#"
 
 /// A pipeline whose one job runs this command.
 pub(crate) fn one(command: &str) -> String {
-    format!("(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n")
+    format!(
+        "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n"
+    )
 }
 
 /// A command that makes `FOLDER/started`, then waits until there is `FOLDER/go`.

@@ -8,7 +8,10 @@ use super::forge::TestForge;
 /// Pushes a pipeline and waits for its run.
 fn run(forge: &TestForge, repo: &str, text: &str) -> (Run, Vec<JobRow>) {
     let tree = forge.tree(repo, repo);
-    tree.write(".quire/ci.fnl", &format!("(local ci (require :quire.ci))\n{text}"));
+    tree.write(
+        ".quire/ci.fnl",
+        &format!("(local ci (require :quire.ci))\n{text}"),
+    );
     tree.write("sub/file", "in sub");
     tree.push_new("first");
     let run = forge.end_of(forge.newest(repo).id);
@@ -67,30 +70,75 @@ fn of_jobs_that_pass_fail_and_do_nothing() {
         assert_eq!(state(id), expected, "{id}: {:?}", find(&jobs, id));
     }
     for id in ["after-quiet", "after-allowed"] {
-        assert_eq!(find(&jobs, id).output, Some(json!({"saw-nil": true})), "{id}");
+        assert_eq!(
+            find(&jobs, id).output,
+            Some(json!({"saw-nil": true})),
+            "{id}"
+        );
     }
     assert_eq!(find(&jobs, "given").output, Some(json!({"code": 4})));
     for (id, exit_code, message) in [
         ("allowed", None, ".quire/ci.fnl:4:1: boom"),
-        ("broken", Some(3), ".quire/ci.fnl:6:44: `exit 3` failed with exit code 3"),
+        (
+            "broken",
+            Some(3),
+            ".quire/ci.fnl:6:44: `exit 3` failed with exit code 3",
+        ),
         ("after-broken", None, "`broken` failed"),
         ("later", None, "`broken` failed"),
         ("says-so", Some(2), "it returned :exit 2"),
-        ("retried-in-vain", Some(5), "`echo x >> more; exit 5` failed with exit code 5"),
+        (
+            "retried-in-vain",
+            Some(5),
+            "`echo x >> more; exit 5` failed with exit code 5",
+        ),
         ("slow", None, "the job timed out after 300ms"),
         ("slow-command", None, "the command timed out after 200ms"),
-        ("spins", None, "it ran for longer than its time limit of 300ms and was stopped"),
-        ("raises", None, ".quire/ci.fnl:18:1: attempt to index a nil value (local 't')"),
+        (
+            "spins",
+            None,
+            "it ran for longer than its time limit of 300ms and was stopped",
+        ),
+        (
+            "raises",
+            None,
+            ".quire/ci.fnl:18:1: attempt to index a nil value (local 't')",
+        ),
     ] {
         let job = find(&jobs, id);
         assert_eq!(job.exit_code, exit_code, "{id}: {job:?}");
-        assert!(job.message.as_ref().unwrap().contains(message), "{id}: {:?}", job.message);
+        assert!(
+            job.message.as_ref().unwrap().contains(message),
+            "{id}: {:?}",
+            job.message
+        );
     }
-    let steps = |id: &str| forge.steps(ended.id).iter().filter(|step| step.job_id.as_str() == id).count();
-    assert_eq!((steps("broken"), steps("retried"), steps("retried-in-vain"), steps("slow")), (1, 3, 2, 1), "a time-out is not retried");
-    assert_eq!((ended.state, ended.failure_kind), (RunState::Failed, Some(FailureKind::Job)));
+    let steps = |id: &str| {
+        forge
+            .steps(ended.id)
+            .iter()
+            .filter(|step| step.job_id.as_str() == id)
+            .count()
+    };
+    assert_eq!(
+        (
+            steps("broken"),
+            steps("retried"),
+            steps("retried-in-vain"),
+            steps("slow")
+        ),
+        (1, 3, 2, 1),
+        "a time-out is not retried"
+    );
+    assert_eq!(
+        (ended.state, ended.failure_kind),
+        (RunState::Failed, Some(FailureKind::Job))
+    );
     let message = ended.message.unwrap();
-    assert!(message.starts_with("job `") && message.ends_with(" (and 6 more)"), "one of seven: {message}");
+    assert!(
+        message.starts_with("job `") && message.ends_with(" (and 6 more)"),
+        "one of seven: {message}"
+    );
     // Only jobs that may fail have failed: the run is complete.
     let (ended, _) = run(
         &forge,
@@ -124,7 +172,11 @@ fn variables_and_options_reach_the_command() {
             "run": "changed", "repo": "app", "none": true,
         }))
     );
-    assert_eq!(find(&jobs, "other").output, Some(json!({"b": "run", "c": true, "out": "run"})), "a job's variables are its own");
+    assert_eq!(
+        find(&jobs, "other").output,
+        Some(json!({"b": "run", "c": true, "out": "run"})),
+        "a job's variables are its own"
+    );
 }
 
 #[test]
@@ -138,8 +190,19 @@ fn of_jobs_whose_run_timed_out() {
 (ci.job :runs [:quire/push] (fn [{: sh}] (pcall #(sh \"sleep 60\")) (sh \"touch never\")))
 (ci.job :waits [:runs] (fn [{: sh}] (sh :true)))",
     );
-    assert_eq!((ended.state, ended.failure_kind), (RunState::Failed, Some(FailureKind::Timeout)), "{ended:?}");
+    assert_eq!(
+        (ended.state, ended.failure_kind),
+        (RunState::Failed, Some(FailureKind::Timeout)),
+        "{ended:?}"
+    );
     assert_eq!(ended.message.as_deref(), Some("the run timed out after 1s"));
-    let states: Vec<JobState> = ["done", "runs", "waits"].iter().map(|id| find(&jobs, id).state).collect();
-    assert_eq!(states, [JobState::Complete, JobState::Aborted, JobState::Skipped], "what had not begun was not broken off");
+    let states: Vec<JobState> = ["done", "runs", "waits"]
+        .iter()
+        .map(|id| find(&jobs, id).state)
+        .collect();
+    assert_eq!(
+        states,
+        [JobState::Complete, JobState::Aborted, JobState::Skipped],
+        "what had not begun was not broken off"
+    );
 }

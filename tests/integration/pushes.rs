@@ -12,37 +12,81 @@ fn a_push_becomes_a_green_run_that_everybody_can_read() {
     let forge = TestForge::start();
     let tree = forge.tree_with("group/app", GREEN);
     let told = tree.push(&["main"]);
-    assert!(told.contains("quire: created repository group/app"), "{told}");
+    assert!(
+        told.contains("quire: created repository group/app"),
+        "{told}"
+    );
     let run = forge.newest("group/app");
     let url = format!("http://localhost:{}/runs/{}", forge.port, run.id);
-    assert!(told.contains(&format!("remote: quire: run {} queued  {url}", run.id)), "{told}");
+    assert!(
+        told.contains(&format!("remote: quire: run {} queued  {url}", run.id)),
+        "{told}"
+    );
 
     // The rows.
     let run = forge.end_of(run.id);
-    assert_eq!((run.state, run.failure_kind, run.trigger), (RunState::Complete, None, Trigger::Push), "{run:?}");
-    assert_eq!((run.ref_name.as_str(), run.pusher.as_deref()), ("refs/heads/main", Some("laptop")));
+    assert_eq!(
+        (run.state, run.failure_kind, run.trigger),
+        (RunState::Complete, None, Trigger::Push),
+        "{run:?}"
+    );
+    assert_eq!(
+        (run.ref_name.as_str(), run.pusher.as_deref()),
+        ("refs/heads/main", Some("laptop"))
+    );
     assert_eq!(run.sha.as_str(), tree.git_ok(&["rev-parse", "HEAD"]));
-    assert!(run.previous_sha.is_none() && run.started_at_ms >= Some(run.queued_at_ms) && run.finished_at_ms >= run.started_at_ms);
+    assert!(
+        run.previous_sha.is_none()
+            && run.started_at_ms >= Some(run.queued_at_ms)
+            && run.finished_at_ms >= run.started_at_ms
+    );
     let (jobs, steps) = (forge.jobs(run.id), forge.steps(run.id));
-    assert_eq!((jobs.len(), jobs[0].job_id.as_str(), jobs[0].state), (1, "test", JobState::Complete));
-    assert_eq!((steps.len(), steps[0].seq, steps[0].command.as_str(), steps[0].exit_code), (1, 1, "echo all is well", Some(0)));
+    assert_eq!(
+        (jobs.len(), jobs[0].job_id.as_str(), jobs[0].state),
+        (1, "test", JobState::Complete)
+    );
+    assert_eq!(
+        (
+            steps.len(),
+            steps[0].seq,
+            steps[0].command.as_str(),
+            steps[0].exit_code
+        ),
+        (1, 1, "echo all is well", Some(0))
+    );
 
     // The files.
     let log = fs::read_to_string(forge.run_folder(&run).join("jobs/test/1.log")).unwrap();
-    assert!(log.ends_with(" stdout F all is well\n") && log.lines().count() == 1, "{log}");
-    assert!(fs::read_to_string(forge.run_folder(&run).join("run.log")).unwrap().contains("without isolation"));
+    assert!(
+        log.ends_with(" stdout F all is well\n") && log.lines().count() == 1,
+        "{log}"
+    );
+    assert!(
+        fs::read_to_string(forge.run_folder(&run).join("run.log"))
+            .unwrap()
+            .contains("without isolation")
+    );
     assert!(forge.spooled().is_empty());
 
     // The command line, the page, the stream.
     let printed = forge.ssh_ok(&format!("run logs {}", run.id));
     assert!(printed.contains("all is well\n"), "{printed}");
-    let shown: serde_json::Value = serde_json::from_str(&forge.ssh_ok(&format!("run show {} --json", run.id))).unwrap();
+    let shown: serde_json::Value =
+        serde_json::from_str(&forge.ssh_ok(&format!("run show {} --json", run.id))).unwrap();
     assert_eq!(shown["run"]["state"], "complete");
     let page = forge.get(&format!("/runs/{}", run.id));
-    assert!(page.status == 200 && page.body.contains("all is well") && page.body.contains("complete"), "{page:?}");
+    assert!(
+        page.status == 200 && page.body.contains("all is well") && page.body.contains("complete"),
+        "{page:?}"
+    );
     assert!(forge.get("/").body.contains("group/app"));
     let events = forge.events(&format!("/runs/{}/events", run.id));
-    assert!(events.iter().any(|(name, data)| name == "log" && data.contains("all is well")), "{events:?}");
+    assert!(
+        events
+            .iter()
+            .any(|(name, data)| name == "log" && data.contains("all is well")),
+        "{events:?}"
+    );
     forge.check_whole();
 }
 
@@ -53,20 +97,37 @@ fn a_follower_sees_a_run_from_its_first_line_to_its_end() {
     let tree = forge.tree_with("app", &one(&format!("echo begun; {}", gate(&folder))));
     tree.push(&["main"]);
     let run = forge.newest("app");
-    wait_for("the command", || folder.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        folder.join("started").exists().then_some(())
+    });
     std::thread::scope(|scope| {
         let stream = scope.spawn(|| forge.events(&format!("/runs/{}/events", run.id)));
         let follower = scope.spawn(|| forge.ssh(&format!("run logs --follow {}", run.id)));
         wait_for("the stream to be open", || {
-            forge.get("/metrics").body.lines().any(|line| line.starts_with("quire_sse_clients") && line.ends_with(" 1")).then_some(())
+            forge
+                .get("/metrics")
+                .body
+                .lines()
+                .any(|line| line.starts_with("quire_sse_clients") && line.ends_with(" 1"))
+                .then_some(())
         });
         fs::write(folder.join("go"), "").unwrap();
         let events = stream.join().unwrap();
-        let lines: String = events.iter().filter(|(name, _)| name == "log").map(|(_, data)| data.as_str()).collect();
-        assert!(lines.matches("begun").count() == 1 && lines.matches("through").count() == 1, "{events:?}");
+        let lines: String = events
+            .iter()
+            .filter(|(name, _)| name == "log")
+            .map(|(_, data)| data.as_str())
+            .collect();
+        assert!(
+            lines.matches("begun").count() == 1 && lines.matches("through").count() == 1,
+            "{events:?}"
+        );
         let output = follower.join().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("begun\nthrough\n"), "{text}");
+        assert!(
+            output.status.success() && text.contains("begun\nthrough\n"),
+            "{text}"
+        );
     });
 }
 
@@ -80,17 +141,40 @@ fn a_job_that_fails_says_which_command_and_where() {
     );
     tree.push_new("red");
     let run = forge.end_of(forge.newest("app").id);
-    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Job)));
+    assert_eq!(
+        (run.state, run.failure_kind),
+        (RunState::Failed, Some(FailureKind::Job))
+    );
     let message = run.message.clone().unwrap();
-    assert!(message.contains("`test`") && message.contains("ci.fnl:4") && message.contains('3'), "{message}");
-    let states: Vec<_> = forge.jobs(run.id).iter().map(|job| (job.job_id.to_string(), job.state, job.exit_code)).collect();
-    assert_eq!(states, [("test".to_owned(), JobState::Failed, Some(3)), ("after".to_owned(), JobState::Skipped, None)]);
+    assert!(
+        message.contains("`test`") && message.contains("ci.fnl:4") && message.contains('3'),
+        "{message}"
+    );
+    let states: Vec<_> = forge
+        .jobs(run.id)
+        .iter()
+        .map(|job| (job.job_id.to_string(), job.state, job.exit_code))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("test".to_owned(), JobState::Failed, Some(3)),
+            ("after".to_owned(), JobState::Skipped, None)
+        ]
+    );
     assert_eq!(forge.steps(run.id).len(), 1);
     let output = forge.ssh(&format!("run wait {}", run.id));
     assert_eq!(output.status.code(), Some(1));
     let page = forge.get(&format!("/runs/{}", run.id)).body;
-    assert!(page.contains("to be seen") && page.contains("ci.fnl:4"), "{page}");
-    assert!(forge.ssh_ok(&format!("run logs {}", run.id)).contains("to be seen"));
+    assert!(
+        page.contains("to be seen") && page.contains("ci.fnl:4"),
+        "{page}"
+    );
+    assert!(
+        forge
+            .ssh_ok(&format!("run logs {}", run.id))
+            .contains("to be seen")
+    );
     forge.check_whole();
 }
 
@@ -99,20 +183,46 @@ fn a_broken_pipeline_is_a_failed_run_with_its_place() {
     let forge = TestForge::start();
     let tree = forge.tree("app", "app");
     for (pipeline, line) in [
-        ("(local ci (require :quire.ci))\n\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"true\"))", 3),
-        ("(local ci (require :quire.ci))\n(ci.job :a [:b] (fn []))\n(ci.job :b [:a] (fn []))\n", 2),
-        ("(local ci (require :quire.ci))\n\n\n(error \"on purpose\")\n", 4),
+        (
+            "(local ci (require :quire.ci))\n\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"true\"))",
+            3,
+        ),
+        (
+            "(local ci (require :quire.ci))\n(ci.job :a [:b] (fn []))\n(ci.job :b [:a] (fn []))\n",
+            2,
+        ),
+        (
+            "(local ci (require :quire.ci))\n\n\n(error \"on purpose\")\n",
+            4,
+        ),
     ] {
         tree.write(".quire/ci.fnl", pipeline);
         tree.push_new("broken");
         let run = forge.end_of(forge.newest("app").id);
-        assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Pipeline)), "{run:?}");
+        assert_eq!(
+            (run.state, run.failure_kind),
+            (RunState::Failed, Some(FailureKind::Pipeline)),
+            "{run:?}"
+        );
         let place = format!(".quire/ci.fnl:{line}");
         let message = run.message.clone().unwrap();
         assert!(message.contains(&place), "{message}");
-        assert!(forge.ssh_ok(&format!("run logs {}", run.id)).contains(&place));
-        assert!(fs::read_to_string(forge.run_folder(&run).join("run.log")).unwrap().contains(&place));
-        assert!(forge.get(&format!("/runs/{}", run.id)).body.contains(&place));
+        assert!(
+            forge
+                .ssh_ok(&format!("run logs {}", run.id))
+                .contains(&place)
+        );
+        assert!(
+            fs::read_to_string(forge.run_folder(&run).join("run.log"))
+                .unwrap()
+                .contains(&place)
+        );
+        assert!(
+            forge
+                .get(&format!("/runs/{}", run.id))
+                .body
+                .contains(&place)
+        );
     }
     // Both files at once, and one that is no text.
     tree.write(".quire/ci.fnl", GREEN);
@@ -138,7 +248,12 @@ fn lua_does_the_same_and_a_commit_without_pipeline_makes_no_run() {
     let told = tree.push(&["main"]);
     assert!(!told.contains("run"), "{told}");
     assert!(forge.runs().is_empty() && forge.spooled().is_empty());
-    assert_eq!(forge.store().seen_refs(&"app".parse().unwrap()).unwrap()[0].sha.as_str(), commit);
+    assert_eq!(
+        forge.store().seen_refs(&"app".parse().unwrap()).unwrap()[0]
+            .sha
+            .as_str(),
+        commit
+    );
 
     tree.write(
         ".quire/ci.lua",
@@ -148,7 +263,10 @@ fn lua_does_the_same_and_a_commit_without_pipeline_makes_no_run() {
     let run = forge.end_of(forge.newest("app").id);
     assert_eq!(run.state, RunState::Complete, "{run:?}");
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
-    assert!(log.contains("of lua") && log.contains("test: main"), "{log}");
+    assert!(
+        log.contains("of lua") && log.contains("test: main"),
+        "{log}"
+    );
     assert_eq!(run.previous_sha.unwrap().as_str(), commit);
 }
 
@@ -168,24 +286,54 @@ fn push_options_and_words_in_the_message() {
 
     tree.commit("nothing to see [skip ci]");
     let told = tree.push(&["main"]);
-    assert!(told.contains("quire: main: the commit message says [skip ci]"), "{told}");
+    assert!(
+        told.contains("quire: main: the commit message says [skip ci]"),
+        "{told}"
+    );
     assert!(forge.runs().is_empty());
 
     // One job with its ancestors; the pusher waits for it and reads its log and outcome.
     tree.commit("second");
     let told = tree.push(&["-o", "ci.job=wanted", "-o", "ci.wait", "main"]);
     let run = forge.newest("app");
-    assert_eq!((run.state, run.only_job.as_deref()), (RunState::Complete, Some("wanted")), "{run:?}");
-    let jobs: Vec<String> = forge.jobs(run.id).iter().map(|job| job.job_id.to_string()).collect();
+    assert_eq!(
+        (run.state, run.only_job.as_deref()),
+        (RunState::Complete, Some("wanted")),
+        "{run:?}"
+    );
+    let jobs: Vec<String> = forge
+        .jobs(run.id)
+        .iter()
+        .map(|job| job.job_id.to_string())
+        .collect();
     assert_eq!(jobs, ["base", "wanted"]);
-    assert!(told.contains("remote: base") && told.contains("remote: wanted") && told.contains("complete"), "{told}");
+    assert!(
+        told.contains("remote: base")
+            && told.contains("remote: wanted")
+            && told.contains("complete"),
+        "{told}"
+    );
 
     // A job that is not there, and options that are not known.
     tree.commit("third");
-    let told = tree.push(&["-o", "ci.job=wnated", "-o", "ci.wiat", "-o", "topic=x", "main"]);
-    assert!(told.contains("push option `ci.wiat` is not known") && !told.contains("topic"), "{told}");
+    let told = tree.push(&[
+        "-o",
+        "ci.job=wnated",
+        "-o",
+        "ci.wiat",
+        "-o",
+        "topic=x",
+        "main",
+    ]);
+    assert!(
+        told.contains("push option `ci.wiat` is not known") && !told.contains("topic"),
+        "{told}"
+    );
     let run = forge.end_of(forge.newest("app").id);
     assert_eq!(run.failure_kind, Some(FailureKind::Pipeline));
-    assert!(run.message.as_deref().unwrap().contains("wnated"), "{run:?}");
+    assert!(
+        run.message.as_deref().unwrap().contains("wnated"),
+        "{run:?}"
+    );
     forge.check_whole();
 }

@@ -32,7 +32,12 @@ fn value() -> impl Strategy<Value = String> {
 /// of it wherever it begins.
 fn traces(value: &str) -> Vec<String> {
     let mut traces = vec![value.to_owned(), value[..value.len() - 1].to_owned()];
-    traces.extend(value.lines().filter(|line| line.chars().count() >= 8).map(str::to_owned));
+    traces.extend(
+        value
+            .lines()
+            .filter(|line| line.chars().count() >= 8)
+            .map(str::to_owned),
+    );
     for before in 0..3 {
         let encoded = STANDARD.encode([&[b'x'; 2][..before], value.as_bytes()].concat());
         // A character at either end holds bits of its neighbours.
@@ -48,7 +53,11 @@ fn nowhere(folder: &std::path::Path, values: &[String]) {
         for value in values {
             for trace in traces(value) {
                 let found = memchr::memmem::find(&bytes, trace.as_bytes());
-                assert!(found.is_none(), "{} holds {trace:?} of {value:?}", file.display());
+                assert!(
+                    found.is_none(),
+                    "{} holds {trace:?} of {value:?}",
+                    file.display()
+                );
             }
         }
     }
@@ -56,7 +65,11 @@ fn nowhere(folder: &std::path::Path, values: &[String]) {
 
 #[test]
 fn through_the_log_writer_however_it_is_cut() {
-    let mut runner = TestRunner::new(Config { failure_persistence: None, cases: 200, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        cases: 200,
+        ..Config::default()
+    });
     let around = "[a-z \n]{0,12}";
     let cases = (
         prop::collection::vec(value(), 1..4),
@@ -69,12 +82,27 @@ fn through_the_log_writer_however_it_is_cut() {
             let secrets: Vec<Secret> = values.iter().cloned().map(Secret::new).collect();
             let redactor = Redactor::new(secrets.iter().map(|secret| ("N", secret)));
             let (clock, live) = (Clock::system(), Live::default());
-            let log = RunLog::create(folder.path().join("run"), redactor, DEFAULT_CAP_BYTES, clock, live, RunId::new()).unwrap();
+            let log = RunLog::create(
+                folder.path().join("run"),
+                redactor,
+                DEFAULT_CAP_BYTES,
+                clock,
+                live,
+                RunId::new(),
+            )
+            .unwrap();
             let mut bytes = Vec::new();
             for (which, around, encoded) in &parts {
                 let value = which.get(&values);
                 bytes.extend_from_slice(around.as_bytes());
-                bytes.extend_from_slice(if *encoded { STANDARD.encode(value) } else { value.clone() }.as_bytes());
+                bytes.extend_from_slice(
+                    if *encoded {
+                        STANDARD.encode(value)
+                    } else {
+                        value.clone()
+                    }
+                    .as_bytes(),
+                );
                 bytes.push(b'\n');
             }
             let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
@@ -127,8 +155,13 @@ fn job(number: usize, block: usize) -> String {
 
 #[test]
 fn through_a_whole_run() {
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
-    let values: Vec<String> = (0..12).map(|_| value().new_tree(&mut runner).unwrap().current()).collect();
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let values: Vec<String> = (0..12)
+        .map(|_| value().new_tree(&mut runner).unwrap().current())
+        .collect();
     let mut forge = TestForge::new();
     let mut sources = String::new();
     for (number, value) in values.iter().enumerate() {
@@ -136,11 +169,20 @@ fn through_a_whole_run() {
         fs::write(&file, value).unwrap();
         sources += &format!(":s{number} {{:file {:?}}} ", file.display().to_string());
     }
-    fs::write(forge.paths.config_fennel(), format!("{{:secrets {{{sources}}}}}")).unwrap();
+    fs::write(
+        forge.paths.config_fennel(),
+        format!("{{:secrets {{{sources}}}}}"),
+    )
+    .unwrap();
     forge.serve();
     let tree = forge.tree("app", "app");
-    let jobs: String = (0..values.len()).map(|number| job(number, number % 5 + 1)).collect();
-    tree.write(".quire/ci.fnl", &format!("(local ci (require :quire.ci))\n{jobs}"));
+    let jobs: String = (0..values.len())
+        .map(|number| job(number, number % 5 + 1))
+        .collect();
+    tree.write(
+        ".quire/ci.fnl",
+        &format!("(local ci (require :quire.ci))\n{jobs}"),
+    );
     tree.push_new("secrets");
     let run = forge.end_of(forge.newest("app").id);
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
@@ -150,19 +192,32 @@ fn through_a_whole_run() {
         let find = |id: String| jobs.iter().find(|job| job.job_id.as_str() == id).unwrap();
         let name = format!("{{{{ s{number} }}}}");
         assert_eq!(
-            find(format!("j{number}")).output.as_ref().map(|output| &output["out"]),
+            find(format!("j{number}"))
+                .output
+                .as_ref()
+                .map(|output| &output["out"]),
             Some(&json!(name)),
             "{:?} {:?}",
             find(format!("j{number}")),
             value
         );
-        assert!(find(format!("f{number}")).message.as_ref().unwrap().contains(&format!("failed with {name}!")));
+        assert!(
+            find(format!("f{number}"))
+                .message
+                .as_ref()
+                .unwrap()
+                .contains(&format!("failed with {name}!"))
+        );
         assert!(log.contains(&format!("x{name}y")), "{number}");
     }
     let pages = forge.get(&format!("/runs/{}", run.id)).body + &log;
     assert!(forge.stop().success());
     fs::write(forge.paths.data().join("pages"), pages).unwrap();
-    fs::copy(forge.file("serve.log"), forge.paths.data().join("serve.log")).unwrap();
+    fs::copy(
+        forge.file("serve.log"),
+        forge.paths.data().join("serve.log"),
+    )
+    .unwrap();
     nowhere(forge.paths.data(), &values);
     let store = Store::open_existing(&forge.paths.database(), Clock::system()).unwrap();
     assert!(store.run(run.id).unwrap().is_some());

@@ -14,13 +14,27 @@ fn five_hundred_refs_at_once_are_one_event_and_five_hundred_runs() {
     forge.set("QUIRE_CI_CONCURRENT_RUNS", "1").serve();
     let tree = forge.tree_with("many", GREEN);
     let head = tree.git_ok(&["rev-parse", "HEAD"]);
-    let refs: String = (0..500).map(|at| format!("create refs/heads/many/{at} {head}\n")).collect();
+    let refs: String = (0..500)
+        .map(|at| format!("create refs/heads/many/{at} {head}\n"))
+        .collect();
     tree.git_with(&["update-ref", "--stdin"], refs.as_bytes());
     let told = tree.push(&["refs/heads/many/*:refs/heads/many/*"]);
     let runs = forge.runs();
     assert_eq!(runs.len(), 500);
-    assert_eq!(runs.iter().map(|run| run.event_id).collect::<BTreeSet<_>>().len(), 1);
-    assert_eq!(runs.iter().map(|run| run.ref_name.clone()).collect::<BTreeSet<_>>().len(), 500);
+    assert_eq!(
+        runs.iter()
+            .map(|run| run.event_id)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        1
+    );
+    assert_eq!(
+        runs.iter()
+            .map(|run| run.ref_name.clone())
+            .collect::<BTreeSet<_>>()
+            .len(),
+        500
+    );
     assert!(told.contains("… and 490 more runs"), "{told}");
     assert!(forge.get("/runs").status == 200 && forge.get("/healthz").status == 200);
     // The same refs again: git has nothing to say, so there is nothing to do.
@@ -37,8 +51,22 @@ fn five_hundred_refs_at_once_are_one_event_and_five_hundred_runs() {
 fn strange_names_are_names_like_any_other() {
     let forge = TestForge::start();
     let tree = forge.tree_with("app", GREEN);
-    let strange = ["a'b\"c", "$(id)", "`id`;x", "ünï/💥", "-dash", "a&&b|c", "%n%s", "<script>alert(1)", "#1", "a.b-c_d@e"];
-    let specs: Vec<String> = strange.iter().map(|name| format!("main:refs/heads/{name}")).collect();
+    let strange = [
+        "a'b\"c",
+        "$(id)",
+        "`id`;x",
+        "ünï/💥",
+        "-dash",
+        "a&&b|c",
+        "%n%s",
+        "<script>alert(1)",
+        "#1",
+        "a.b-c_d@e",
+    ];
+    let specs: Vec<String> = strange
+        .iter()
+        .map(|name| format!("main:refs/heads/{name}"))
+        .collect();
     tree.push(&specs.iter().map(String::as_str).collect::<Vec<_>>());
     forge.wait_for_quiet();
     let runs = forge.runs();
@@ -47,7 +75,11 @@ fn strange_names_are_names_like_any_other() {
     for run in &runs {
         assert_eq!(run.state, RunState::Complete, "{run:?}");
         let page = forge.get(&format!("/runs/{}", run.id));
-        assert!(page.status == 200 && !page.body.contains("<script>alert"), "{}", page.body);
+        assert!(
+            page.status == 200 && !page.body.contains("<script>alert"),
+            "{}",
+            page.body
+        );
     }
     assert!(!forge.get("/runs").body.contains("<script>alert"));
     forge.check_whole();
@@ -69,7 +101,10 @@ fn tags_forced_pushes_and_deletions() {
     forge.wait_for_quiet();
     let log = |name: &str| {
         let runs = forge.runs();
-        let run = runs.iter().rfind(|run| run.ref_name.as_str() == name).unwrap_or_else(|| panic!("no run of {name}: {runs:?}"));
+        let run = runs
+            .iter()
+            .rfind(|run| run.ref_name.as_str() == name)
+            .unwrap_or_else(|| panic!("no run of {name}: {runs:?}"));
         assert_eq!(run.state, RunState::Complete, "{run:?}");
         forge.ssh_ok(&format!("run logs {}", run.id))
     };

@@ -20,15 +20,29 @@ fn name(text: &str) -> RepoName {
 }
 
 fn repos(forge: &TestForge) -> Vec<String> {
-    Git::new(&forge.paths).list().unwrap().iter().map(ToString::to_string).collect()
+    Git::new(&forge.paths)
+        .list()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// The command, which must be refused with these words.
 #[track_caller]
 fn refused(forge: &TestForge, command: &str, code: i32, words: &str) {
     let output = forge.ssh(command);
-    assert_eq!(output.status.code(), Some(code), "{command}: {}", said(&output));
-    assert!(said(&output).contains(words), "{command}: {}", said(&output));
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{command}: {}",
+        said(&output)
+    );
+    assert!(
+        said(&output).contains(words),
+        "{command}: {}",
+        said(&output)
+    );
 }
 
 #[test]
@@ -37,14 +51,32 @@ fn a_repository_gets_another_name_with_all_it_has() {
     let tree = forge.tree_with("app", HELLO);
     tree.push(&["main", "main:refs/tags/v1", "main:side"]);
     forge.wait_for_quiet();
-    wait_for("the schedule", || forge.ssh_ok("schedule list").contains("night").then_some(()));
-    let said: serde_json::Value = serde_json::from_str(&forge.ssh_ok("repo rename app work/shop --json")).unwrap();
-    assert_eq!(said, serde_json::json!({"repos": [{"repo": "work/shop", "former_name": "app"}]}));
+    wait_for("the schedule", || {
+        forge
+            .ssh_ok("schedule list")
+            .contains("night")
+            .then_some(())
+    });
+    let said: serde_json::Value =
+        serde_json::from_str(&forge.ssh_ok("repo rename app work/shop --json")).unwrap();
+    assert_eq!(
+        said,
+        serde_json::json!({"repos": [{"repo": "work/shop", "former_name": "app"}]})
+    );
     assert_eq!(repos(&forge), ["work/shop"]);
     let runs = forge.runs();
-    assert!(runs.len() == 3 && runs.iter().all(|run| run.repo == name("work/shop") && run.state == RunState::Complete));
+    assert!(
+        runs.len() == 3
+            && runs
+                .iter()
+                .all(|run| run.repo == name("work/shop") && run.state == RunState::Complete)
+    );
     for run in &runs {
-        assert!(forge.ssh_ok(&format!("run logs {}", run.id)).ends_with("\nhello\n"));
+        assert!(
+            forge
+                .ssh_ok(&format!("run logs {}", run.id))
+                .ends_with("\nhello\n")
+        );
     }
     assert!(!forge.paths.runs().join("app").exists());
     assert!(forge.ssh_ok("schedule list").contains("work/shop"));
@@ -53,15 +85,25 @@ fn a_repository_gets_another_name_with_all_it_has() {
     tree.commit("more");
     let pushed = tree.push(&["main"]);
     assert!(
-        pushed.contains("quire: app is now work/shop; git remote set-url origin …/work/shop") && !pushed.contains("created"),
+        pushed.contains("quire: app is now work/shop; git remote set-url origin …/work/shop")
+            && !pushed.contains("created"),
         "{pushed}"
     );
     assert!(pushed.contains("queued"), "{pushed}");
     tree.git_ok(&["fetch", "-q", "origin"]);
     forge.wait_for_quiet();
-    assert_eq!(forge.ssh_ok("run list --repo app --json"), forge.ssh_ok("run list --repo work/shop --json"));
-    assert!(forge.ssh_ok("repo list").contains("work/shop") && !forge.ssh_ok("repo list").contains("app"));
-    assert_eq!((forge.get("/app").status, forge.get("/work/shop").status), (307, 200));
+    assert_eq!(
+        forge.ssh_ok("run list --repo app --json"),
+        forge.ssh_ok("run list --repo work/shop --json")
+    );
+    assert!(
+        forge.ssh_ok("repo list").contains("work/shop")
+            && !forge.ssh_ok("repo list").contains("app")
+    );
+    assert_eq!(
+        (forge.get("/app").status, forge.get("/work/shop").status),
+        (307, 200)
+    );
     assert!(!forge.get("/").body.contains("href=\"/app\""));
     tree.git_ok(&["remote", "set-url", "origin", "ssh://git@forge/work/shop"]);
     assert!(!tree.push(&["main:new"]).contains("is now"));
@@ -82,27 +124,57 @@ fn there_and_back_and_on() {
     let tree = forge.tree_with("a", HELLO);
     tree.push(&["main"]);
     forge.wait_for_quiet();
-    for (from, to) in [("a", "b"), ("b", "c"), ("c", "g/d"), ("g/d", "g/e"), ("g/e", "a"), ("a", "b")] {
+    for (from, to) in [
+        ("a", "b"),
+        ("b", "c"),
+        ("c", "g/d"),
+        ("g/d", "g/e"),
+        ("g/e", "a"),
+        ("a", "b"),
+    ] {
         forge.ssh_ok(&format!("repo rename {from} {to}"));
         assert_eq!(repos(&forge), [to]);
         tree.commit(to);
         let pushed = tree.push(&["main"]);
-        assert_eq!(pushed.contains(&format!("a is now {to};")), to != "a", "{pushed}");
+        assert_eq!(
+            pushed.contains(&format!("a is now {to};")),
+            to != "a",
+            "{pushed}"
+        );
         assert_eq!(forge.newest(to).repo, name(to));
     }
     forge.wait_for_quiet();
     assert_eq!(forge.runs_of("b").len(), 7);
     let former = forge.store().former_names().unwrap();
-    assert_eq!(former.iter().map(|former| former.name.as_str()).collect::<Vec<_>>(), ["a", "c", "g/d", "g/e"]);
-    assert!(former.iter().all(|former| former.repo == name("b") && !former.moving));
-    wait_for("the links to go", || forge.store().left_links().unwrap().is_empty().then_some(()));
-    let folders: Vec<_> = fs::read_dir(forge.paths.runs()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(
+        former
+            .iter()
+            .map(|former| former.name.as_str())
+            .collect::<Vec<_>>(),
+        ["a", "c", "g/d", "g/e"]
+    );
+    assert!(
+        former
+            .iter()
+            .all(|former| former.repo == name("b") && !former.moving)
+    );
+    wait_for("the links to go", || {
+        forge.store().left_links().unwrap().is_empty().then_some(())
+    });
+    let folders: Vec<_> = fs::read_dir(forge.paths.runs())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(folders, ["b"]);
     // A former name in the middle is taken; those before it lead on.
     assert!(forge.ssh_ok("repo new c").contains("no longer leads to b"));
     assert_eq!(repos(&forge), ["b", "c"]);
     for old in ["a", "g/d", "g/e"] {
-        assert_eq!(Git::new(&forge.paths).current(&name(old)), name("b"), "{old}");
+        assert_eq!(
+            Git::new(&forge.paths).current(&name(old)),
+            name("b"),
+            "{old}"
+        );
     }
     let other = forge.tree("other", "c");
     other.write(".quire/ci.fnl", HELLO);
@@ -117,7 +189,15 @@ fn there_and_back_and_on() {
     forge.wait_for_quiet();
     forge.ssh_ok("repo rm b --yes");
     assert!(!forge.paths.repos().join("g").exists());
-    assert!(tree_is_free(&forge, "g/d") && forge.store().former_names().unwrap().iter().all(|former| former.repo == name("a")));
+    assert!(
+        tree_is_free(&forge, "g/d")
+            && forge
+                .store()
+                .former_names()
+                .unwrap()
+                .iter()
+                .all(|former| former.repo == name("a"))
+    );
     forge.wait_for_quiet();
     forge.check_whole();
 }
@@ -132,32 +212,56 @@ fn what_is_refused_changes_nothing() {
     forge.ssh_ok("repo new app");
     forge.ssh_ok("repo new shop");
     refused(&forge, "repo rename app app", 1, "called `app` already");
-    refused(&forge, "repo rename app shop", 1, "there is a repository `shop` already");
+    refused(
+        &forge,
+        "repo rename app shop",
+        1,
+        "there is a repository `shop` already",
+    );
     refused(&forge, "repo rename ap other", 3, "did you mean `app`?");
     refused(&forge, "repo rename app ../x", 2, "not a repository name");
     refused(&forge, "repo rename app", 2, "NEW");
     let old = forge.paths.run(&name("left"), quire::names::RunId::new());
     fs::create_dir_all(&old).unwrap();
-    refused(&forge, "repo rename app left", 1, "`repo rm left --yes` removes them");
+    refused(
+        &forge,
+        "repo rename app left",
+        1,
+        "`repo rm left --yes` removes them",
+    );
     forge.ssh_ok("repo rm left --yes");
     forge.ssh_ok("repo rename app left");
     refused(&forge, "repo rename app again", 1, "`app` is now `left`");
     refused(&forge, "repo rm app --yes", 1, "`app` is now `left`");
     assert_eq!(repos(&forge), ["left", "shop"]);
-    assert!(forge.store().former_names().unwrap().iter().all(|former| !former.moving));
+    assert!(
+        forge
+            .store()
+            .former_names()
+            .unwrap()
+            .iter()
+            .all(|former| !former.moving)
+    );
 }
 
 #[test]
 fn a_group_of_the_same_name_keeps_what_is_its_own() {
     let forge = TestForge::start();
-    let (tree, other) = (forge.tree_with("work", HELLO), forge.tree("inner", "work/app"));
+    let (tree, other) = (
+        forge.tree_with("work", HELLO),
+        forge.tree("inner", "work/app"),
+    );
     other.write(".quire/ci.fnl", HELLO);
     other.commit("first");
     tree.push(&["main"]);
     other.push(&["main"]);
     forge.wait_for_quiet();
     forge.ssh_ok("repo rename work play");
-    let has_log = |repo: &str| forge.ssh_ok(&format!("run logs {}", forge.newest(repo).id)).ends_with("\nhello\n");
+    let has_log = |repo: &str| {
+        forge
+            .ssh_ok(&format!("run logs {}", forge.newest(repo).id))
+            .ends_with("\nhello\n")
+    };
     assert!(has_log("play") && has_log("work/app"));
     // Nor does its removal take them.
     forge.ssh_ok("repo rename play work");

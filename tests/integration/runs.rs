@@ -14,14 +14,18 @@ fn push_waiting(forge: &TestForge, tree: &Tree, name: &str) -> Run {
     let folder = forge.file(name);
     tree.write(".quire/ci.fnl", &one(&gate(&folder)));
     tree.push_new(name);
-    wait_for("the command", || folder.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        folder.join("started").exists().then_some(())
+    });
     forge.runs().pop().unwrap()
 }
 
 /// Processes of a run's commands: they stand in its workspace.
 fn workspace_processes(forge: &TestForge, run: &Run) -> usize {
     let workspace = quire::paths::Paths::workspace(&forge.run_folder(run));
-    let inside = |pid: &i32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&workspace));
+    let inside = |pid: &i32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&workspace))
+    };
     forge.processes().iter().filter(|pid| inside(pid)).count()
 }
 
@@ -30,7 +34,10 @@ fn a_newer_push_supersedes_pending_and_active_runs_of_its_ref_only() {
     let forge = TestForge::start();
     let tree = forge.tree("app", "app");
     let first = push_waiting(&forge, &tree, "first");
-    assert!(workspace_processes(&forge, &first) > 0, "there is something to end");
+    assert!(
+        workspace_processes(&forge, &first) > 0,
+        "there is something to end"
+    );
     // While it is active: another ref's run is untouched by what follows.
     tree.push(&["main:side"]);
     let side = forge.runs().pop().unwrap();
@@ -40,7 +47,10 @@ fn a_newer_push_supersedes_pending_and_active_runs_of_its_ref_only() {
     // The moment its row says so, nothing of it runs any more.
     let superseded = forge.end_of(first.id);
     assert_eq!(workspace_processes(&forge, &first), 0);
-    assert_eq!((superseded.state, superseded.superseded_by), (RunState::Superseded, Some(second.id)));
+    assert_eq!(
+        (superseded.state, superseded.superseded_by),
+        (RunState::Superseded, Some(second.id))
+    );
     assert_eq!(forge.jobs(first.id)[0].state, JobState::Aborted);
     assert_eq!(forge.end_of(second.id).state, RunState::Complete);
     assert!(!forge.run(side.id).state.is_final());
@@ -49,13 +59,19 @@ fn a_newer_push_supersedes_pending_and_active_runs_of_its_ref_only() {
 
     // Pending ones: two runs in hand fill the queue, a third waits and is replaced at once.
     let busy = forge.tree("busy", "busy");
-    let (one, two) = (push_waiting(&forge, &busy, "one"), forge.tree("more", "more"));
+    let (one, two) = (
+        push_waiting(&forge, &busy, "one"),
+        forge.tree("more", "more"),
+    );
     let two = push_waiting(&forge, &two, "two");
     tree.push_new("third");
     let third = forge.newest("app");
     tree.push_new("fourth");
     let (third, fourth) = (forge.run(third.id), forge.newest("app"));
-    assert_eq!((third.state, third.superseded_by, third.started_at_ms), (RunState::Superseded, Some(fourth.id), None));
+    assert_eq!(
+        (third.state, third.superseded_by, third.started_at_ms),
+        (RunState::Superseded, Some(fourth.id), None)
+    );
     assert_eq!(fourth.state, RunState::Pending);
     for name in ["one", "two"] {
         fs::write(forge.file(name).join("go"), "").unwrap();
@@ -80,19 +96,39 @@ fn cancel_and_retry() {
     assert_eq!(refused.status.code(), Some(1));
     forge.ssh_ok(&format!("run cancel {}", pending.id));
     let canceled = forge.run(pending.id);
-    assert_eq!((canceled.state, canceled.failure_kind, canceled.started_at_ms), (RunState::Failed, Some(FailureKind::Canceled), None));
+    assert_eq!(
+        (
+            canceled.state,
+            canceled.failure_kind,
+            canceled.started_at_ms
+        ),
+        (RunState::Failed, Some(FailureKind::Canceled), None)
+    );
     forge.ssh_ok(&format!("run cancel {}", active.id));
     let canceled = forge.end_of(active.id);
-    assert_eq!((canceled.state, canceled.failure_kind), (RunState::Failed, Some(FailureKind::Canceled)));
+    assert_eq!(
+        (canceled.state, canceled.failure_kind),
+        (RunState::Failed, Some(FailureKind::Canceled))
+    );
     assert_eq!(workspace_processes(&forge, &active), 0);
     assert_eq!(forge.jobs(active.id)[0].state, JobState::Aborted);
-    assert_eq!(forge.ssh(&format!("run cancel {}", active.id)).status.code(), Some(1), "it has ended already");
+    assert_eq!(
+        forge
+            .ssh(&format!("run cancel {}", active.id))
+            .status
+            .code(),
+        Some(1),
+        "it has ended already"
+    );
     assert_eq!(forge.ssh("run cancel 00000000").status.code(), Some(3));
 
     fs::write(forge.file("gate").join("go"), "").unwrap();
     forge.ssh_ok(&format!("run retry {}", active.id));
     let retry = forge.end_of(forge.newest("app").id);
-    assert_eq!((retry.state, retry.trigger, retry.retry_of), (RunState::Complete, Trigger::Retry, Some(active.id)));
+    assert_eq!(
+        (retry.state, retry.trigger, retry.retry_of),
+        (RunState::Complete, Trigger::Retry, Some(active.id))
+    );
     assert_eq!(retry.sha, active.sha);
     forge.check_whole();
 }
@@ -107,17 +143,42 @@ fn repositories_run_at_the_same_time_and_so_do_jobs() {
         let folder = folder.display();
         format!("touch {folder}/{own}; while [ ! -e {folder}/{other} ]; do sleep 0.01; done")
     };
-    let (left, right) = (forge.tree_with("left", &one(&meet("left", "right"))), forge.tree_with("right", &one(&meet("right", "left"))));
+    let (left, right) = (
+        forge.tree_with("left", &one(&meet("left", "right"))),
+        forge.tree_with("right", &one(&meet("right", "left"))),
+    );
     left.push(&["main"]);
     right.push(&["main"]);
     forge.wait_for_quiet();
-    assert!(forge.runs().iter().all(|run| run.state == RunState::Complete), "{:?}", forge.runs());
+    assert!(
+        forge
+            .runs()
+            .iter()
+            .all(|run| run.state == RunState::Complete),
+        "{:?}",
+        forge.runs()
+    );
 
     let tree = forge.tree("jobs", "jobs");
-    let job = |id: &str, other: &str| format!("(ci.job :{id} [:quire/push] (fn [{{: sh}}] (sh {:?})))\n", meet(id, other));
-    tree.write(".quire/ci.fnl", &format!("(local ci (require :quire.ci))\n{}{}", job("a", "b"), job("b", "a")));
+    let job = |id: &str, other: &str| {
+        format!(
+            "(ci.job :{id} [:quire/push] (fn [{{: sh}}] (sh {:?})))\n",
+            meet(id, other)
+        )
+    };
+    tree.write(
+        ".quire/ci.fnl",
+        &format!(
+            "(local ci (require :quire.ci))\n{}{}",
+            job("a", "b"),
+            job("b", "a")
+        ),
+    );
     tree.push_new("jobs");
-    assert_eq!(forge.end_of(forge.newest("jobs").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("jobs").id).state,
+        RunState::Complete
+    );
     forge.check_whole();
 }
 
@@ -129,7 +190,10 @@ fn a_secret_is_nowhere_but_where_it_was_asked_for() {
     fs::write(forge.file("token"), format!("{value}\n")).unwrap();
     fs::write(
         forge.paths.config_fennel(),
-        format!("{{:secrets {{:token {{:file {:?}}} :short {{:env \"SHORT\"}}}}}}", forge.file("token").display().to_string()),
+        format!(
+            "{{:secrets {{:token {{:file {:?}}} :short {{:env \"SHORT\"}}}}}}",
+            forge.file("token").display().to_string()
+        ),
     )
     .unwrap();
     forge.set("SHORT", "abc").serve();
@@ -156,11 +220,24 @@ fn a_secret_is_nowhere_but_where_it_was_asked_for() {
     tree.push_new("secret");
     let run = forge.end_of(forge.newest("app").id);
     assert_eq!(run.failure_kind, Some(FailureKind::Job), "{run:?}");
-    assert_eq!(fs::read_to_string(&sink).unwrap(), value, "the command itself gets it");
+    assert_eq!(
+        fs::read_to_string(&sink).unwrap(),
+        value,
+        "the command itself gets it"
+    );
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
-    assert!(log.contains("logged {{ token }}") && log.contains("spoken {{ token }}"), "{log}");
+    assert!(
+        log.contains("logged {{ token }}") && log.contains("spoken {{ token }}"),
+        "{log}"
+    );
     assert!(log.contains("shorter than 8 characters"), "{log}");
-    let job = |id: &str| forge.jobs(run.id).into_iter().find(|job| job.job_id.as_str() == id).unwrap();
+    let job = |id: &str| {
+        forge
+            .jobs(run.id)
+            .into_iter()
+            .find(|job| job.job_id.as_str() == id)
+            .unwrap()
+    };
     assert_eq!(job("use").output.unwrap()["kept"], "kept {{ token }}");
     assert!(job("fail").message.unwrap().contains("raised {{ token }}"));
     assert!(job("missing").message.unwrap().contains("tokne"));
@@ -172,7 +249,9 @@ fn a_secret_is_nowhere_but_where_it_was_asked_for() {
     for file in files_below(forge.paths.data()) {
         let bytes = fs::read(&file).unwrap();
         for form in [value.as_str(), &base64] {
-            let found = bytes.windows(form.len()).any(|part| part == form.as_bytes());
+            let found = bytes
+                .windows(form.len())
+                .any(|part| part == form.as_bytes());
             assert!(!found, "{} holds the secret", file.display());
         }
     }
@@ -184,11 +263,17 @@ fn driver(forge: &TestForge) -> Pid {
     let server = forge.pid();
     let is_driver = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<i32>().ok());
+        let parent = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<i32>().ok());
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         parent == Some(server) && words.ends_with(b"driver\0")
     };
-    let pids = || fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let pids = || {
+        fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+    };
     Pid::from_raw(wait_for("the driver", || pids().find(is_driver)))
 }
 
@@ -199,11 +284,18 @@ fn a_driver_that_dies_fails_its_run_and_nothing_else() {
     let run = push_waiting(&forge, &tree, "gate");
     kill(driver(&forge), Signal::SIGKILL).unwrap();
     let run = forge.end_of(run.id);
-    assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(FailureKind::Pipeline)), "{run:?}");
+    assert_eq!(
+        (run.state, run.failure_kind),
+        (RunState::Failed, Some(FailureKind::Pipeline)),
+        "{run:?}"
+    );
     assert_eq!(workspace_processes(&forge, &run), 0);
     tree.write(".quire/ci.fnl", GREEN);
     tree.push_new("next");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     forge.check_whole();
 }
 
@@ -214,7 +306,10 @@ fn a_pipeline_that_never_ends_is_ended() {
     for (pipeline, kind) in [
         // While it registers; within a job that has a limit; one that eats memory; one that floods.
         ("(while true nil)", FailureKind::Pipeline),
-        ("(local ci (require :quire.ci))\n(ci.job :spin [:quire/push] {:timeout \"1s\"} (fn [] (while true nil)))", FailureKind::Timeout),
+        (
+            "(local ci (require :quire.ci))\n(ci.job :spin [:quire/push] {:timeout \"1s\"} (fn [] (while true nil)))",
+            FailureKind::Timeout,
+        ),
         (
             "(local ci (require :quire.ci))\n(ci.job :eat [:quire/push] (fn [] (var s \"x\") (while true (set s (.. s s)))))",
             FailureKind::Job,
@@ -234,19 +329,29 @@ fn a_pipeline_that_never_ends_is_ended() {
         // All the while, the server goes on.
         assert_eq!(forge.get("/healthz").status, 200);
         let run = forge.end_of(id);
-        assert_eq!((run.state, run.failure_kind), (RunState::Failed, Some(kind)), "{pipeline}: {run:?}");
+        assert_eq!(
+            (run.state, run.failure_kind),
+            (RunState::Failed, Some(kind)),
+            "{pipeline}: {run:?}"
+        );
         assert_eq!(workspace_processes(&forge, &run), 0);
     }
     tree.write(".quire/ci.fnl", GREEN);
     tree.push_new("next");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     forge.check_whole();
 }
 
 /// The most memory that a process has had, in bytes.
 fn peak(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
@@ -290,12 +395,25 @@ struct Follower {
 impl Follower {
     fn of(forge: &TestForge, run: &Run) -> Self {
         let mut command = std::process::Command::new(forge.file("client/ssh"));
-        command.arg(format!("run logs --follow {}", run.id)).stdin(std::process::Stdio::null());
-        let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        command
+            .arg(format!("run logs --follow {}", run.id))
+            .stdin(std::process::Stdio::null());
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
         let (told, heard) = std::sync::mpsc::channel();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| told.send(line)));
-        Self { child, lines: heard }
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .try_for_each(|line| told.send(line))
+        });
+        Self {
+            child,
+            lines: heard,
+        }
     }
 
     /// Reads on until it is told this.
@@ -334,32 +452,49 @@ fn a_follower_of_a_waiting_run_hears_why_and_what_became_of_it() {
     let active = push_waiting(&forge, &tree, "gate");
     tree.push(&["main:side"]);
     let waiting = forge.runs().pop().unwrap();
-    let (mut of_active, mut of_waiting) = (Follower::of(&forge, &active), Follower::of(&forge, &waiting));
+    let (mut of_active, mut of_waiting) = (
+        Follower::of(&forge, &active),
+        Follower::of(&forge, &waiting),
+    );
     of_waiting.hears("waits for a free place: no more than 1 at a time");
     // A newer push of its branch, before it has begun.
     tree.commit("newer");
     tree.push(&["main:side"]);
     let newer = forge.runs().pop().unwrap();
     let told = of_waiting.hears("superseded");
-    assert!(told.contains(&format!("run {} took its place", newer.id)), "{told}");
+    assert!(
+        told.contains(&format!("run {} took its place", newer.id)),
+        "{told}"
+    );
     assert_eq!(of_waiting.end(), (Some(1), String::new()));
     // And of one that goes on: it ends when nothing of it runs any more.
     let mut of_newer = Follower::of(&forge, &newer);
     of_newer.hears("waits for a free place");
     fs::write(forge.file("gate/go"), "").unwrap();
     fs::remove_file(forge.file("gate/started")).unwrap();
-    assert!(of_active.hears(&format!("run {} complete", active.id)).contains("after"));
+    assert!(
+        of_active
+            .hears(&format!("run {} complete", active.id))
+            .contains("after")
+    );
     assert_eq!(of_active.end().0, Some(0));
     of_newer.hears(&format!("run {} complete", newer.id));
     let (code, text) = of_newer.end();
-    assert!(code == Some(0) && text.ends_with("through\n"), "{code:?} {text}");
+    assert!(
+        code == Some(0) && text.ends_with("through\n"),
+        "{code:?} {text}"
+    );
 
     let active = push_waiting(&forge, &tree, "second-gate");
     let mut of_active = Follower::of(&forge, &active);
     tree.write(".quire/ci.fnl", GREEN);
     tree.push_new("last");
     let last = forge.runs().pop().unwrap();
-    assert!(of_active.hears(&format!("run {} superseded", active.id)).contains(&format!("run {} took its place", last.id)));
+    assert!(
+        of_active
+            .hears(&format!("run {} superseded", active.id))
+            .contains(&format!("run {} took its place", last.id))
+    );
     assert_eq!(of_active.end().0, Some(1));
     forge.end_of(last.id);
     let refused = forge.ssh("run logs --follow 00000000");

@@ -22,7 +22,11 @@ fn a_run_by_hand_gets_its_parameters() {
         ("run start app --param '9=1'", 2, "a name is"),
     ] {
         let output = forge.ssh(command);
-        assert!(output.status.code() == Some(code) && said(&output).contains(words), "{command}: {}", said(&output));
+        assert!(
+            output.status.code() == Some(code) && said(&output).contains(words),
+            "{command}: {}",
+            said(&output)
+        );
     }
     // Without a job that people start: refused in a sentence that says what there is, at once.
     tree.write(".quire/ci.fnl", "(local ci (require :quire.ci))\n(ci.job :pushed [:quire/push] (fn [{: sh}] (sh \"true\")))\n");
@@ -30,8 +34,15 @@ fn a_run_by_hand_gets_its_parameters() {
     forge.wait_for_quiet();
     let refused = forge.ssh("run start app");
     let words = "no job of the pipeline waits for `quire/manual`: its jobs start from `quire/push`";
-    assert!(refused.status.code() == Some(1) && said(&refused).contains(words), "{}", said(&refused));
-    assert!(said(&refused).contains(&format!("run {}", forge.newest("app").id)) && said(&refused).contains(":quire/manual among"));
+    assert!(
+        refused.status.code() == Some(1) && said(&refused).contains(words),
+        "{}",
+        said(&refused)
+    );
+    assert!(
+        said(&refused).contains(&format!("run {}", forge.newest("app").id))
+            && said(&refused).contains(":quire/manual among")
+    );
     tree.write(
         ".quire/ci.fnl",
         r#"(local ci (require :quire.ci))
@@ -45,18 +56,35 @@ fn a_run_by_hand_gets_its_parameters() {
     forge.wait_for_quiet();
     forge.ssh_ok("run start app --param 'to=the moon' --param b=x=y --job deploy");
     let run = forge.end_of(forge.newest("app").id);
-    assert_eq!((run.state, run.trigger, run.source.as_str()), (RunState::Complete, Trigger::Manual, "quire/manual"), "{run:?}");
+    assert_eq!(
+        (run.state, run.trigger, run.source.as_str()),
+        (RunState::Complete, Trigger::Manual, "quire/manual"),
+        "{run:?}"
+    );
     assert_eq!(run.params.as_ref().unwrap()["b"], "x=y");
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
-    assert!(log.contains("the moon laptop main second") && log.contains(&run.pushed_at_ms.to_string()), "{log}");
-    assert_eq!(forge.jobs(run.id).len(), 1, "only the job that was asked for");
+    assert!(
+        log.contains("the moon laptop main second") && log.contains(&run.pushed_at_ms.to_string()),
+        "{log}"
+    );
+    assert_eq!(
+        forge.jobs(run.id).len(),
+        1,
+        "only the job that was asked for"
+    );
     let shown = forge.ssh_ok(&format!("run show {}", run.id));
-    assert!(shown.contains("to=the moon") && shown.contains("quire/manual"), "{shown}");
+    assert!(
+        shown.contains("to=the moon") && shown.contains("quire/manual"),
+        "{shown}"
+    );
     // Of a tag, whose name is a full one.
     tree.git_ok(&["tag", "v1"]);
     tree.push(&["v1"]);
     forge.ssh_ok("run start app --ref refs/tags/v1 --job other");
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
     forge.check_whole();
 }
 
@@ -82,23 +110,50 @@ fn a_retry_of_what_failed_runs_only_that() {
     assert_eq!(first.failure_kind, Some(FailureKind::Job), "{first:?}");
     forge.ssh_ok(&format!("run retry --failed {}", first.id));
     let second = forge.end_of(forge.newest("app").id);
-    assert_eq!((second.state, second.retry_of, second.only_failed), (RunState::Failed, Some(first.id), true));
+    assert_eq!(
+        (second.state, second.retry_of, second.only_failed),
+        (RunState::Failed, Some(first.id), true)
+    );
     fs::write(&fixed, "").unwrap();
     forge.ssh_ok(&format!("run retry --failed {}", second.id));
     let third = forge.end_of(forge.newest("app").id);
     assert_eq!(third.state, RunState::Complete, "{third:?}");
-    assert_eq!(fs::read_to_string(&counted).unwrap(), "x\n", "built once for three runs");
+    assert_eq!(
+        fs::read_to_string(&counted).unwrap(),
+        "x\n",
+        "built once for three runs"
+    );
     let jobs = forge.jobs(third.id);
     let names: Vec<&str> = jobs.iter().map(|job| job.job_id.as_str()).collect();
     assert_eq!(names, ["build", "test", "ship"]);
     assert!(jobs.iter().all(|job| job.state == JobState::Complete));
-    assert_eq!((jobs[0].reused_from, jobs[1].reused_from), (Some(first.id), None), "the run that really ran it");
+    assert_eq!(
+        (jobs[0].reused_from, jobs[1].reused_from),
+        (Some(first.id), None),
+        "the run that really ran it"
+    );
     let log = forge.ssh_ok(&format!("run logs {}", third.id));
-    assert!(log.contains("testing 1.2") && log.contains("shipping 1.2"), "{log}");
-    assert!(forge.ssh_ok(&format!("run show {}", third.id)).contains(&format!("result of run {}", first.id)));
-    assert!(forge.get(&format!("/runs/{}", third.id)).body.contains("result of"));
+    assert!(
+        log.contains("testing 1.2") && log.contains("shipping 1.2"),
+        "{log}"
+    );
+    assert!(
+        forge
+            .ssh_ok(&format!("run show {}", third.id))
+            .contains(&format!("result of run {}", first.id))
+    );
+    assert!(
+        forge
+            .get(&format!("/runs/{}", third.id))
+            .body
+            .contains("result of")
+    );
     let refused = forge.ssh(&format!("run retry --failed {}", third.id));
-    assert!(refused.status.code() == Some(1) && said(&refused).contains("nothing of it failed"), "{}", said(&refused));
+    assert!(
+        refused.status.code() == Some(1) && said(&refused).contains("nothing of it failed"),
+        "{}",
+        said(&refused)
+    );
     forge.check_whole();
 }
 
@@ -130,19 +185,46 @@ fn artifacts_come_along_with_results_and_outlive_the_run_that_made_them() {
     assert_eq!(second.state, RunState::Complete, "{second:?}");
     let listed = |run: &quire::run::Run| {
         let rows = forge.store().artifacts(run.id).unwrap();
-        rows.into_iter().map(|row| (row.name, row.job_id.to_string(), row.bytes)).collect::<Vec<_>>()
+        rows.into_iter()
+            .map(|row| (row.name, row.job_id.to_string(), row.bytes))
+            .collect::<Vec<_>>()
     };
     // What the job that failed had kept is the new one's own, under the same name.
-    let expected = [("out", "build", 6), ("report", "test", 6), ("version", "build", 4)];
+    let expected = [
+        ("out", "build", 6),
+        ("report", "test", 6),
+        ("version", "build", 4),
+    ];
     let expected = expected.map(|(name, job, bytes)| (name.to_owned(), job.to_owned(), bytes));
     assert_eq!(listed(&second), expected);
-    assert!(forge.get(&format!("/runs/{}", second.id)).body.contains("/artifacts/version"));
+    assert!(
+        forge
+            .get(&format!("/runs/{}", second.id))
+            .body
+            .contains("/artifacts/version")
+    );
     forge.ssh_ok("gc");
-    assert_eq!(forge.runs().iter().map(|run| run.id).collect::<Vec<_>>(), [second.id], "the first is gone");
+    assert_eq!(
+        forge.runs().iter().map(|run| run.id).collect::<Vec<_>>(),
+        [second.id],
+        "the first is gone"
+    );
     assert!(!forge.paths.run_artifacts(&first.repo, first.id).exists());
     assert_eq!(listed(&second), expected);
-    assert_eq!(forge.ssh_ok(&format!("run artifacts get {} version", second.id)), "1.2\n");
-    assert_eq!(fs::read_to_string(forge.paths.run_artifacts(&second.repo, second.id).join("out/app")).unwrap(), "built\n");
+    assert_eq!(
+        forge.ssh_ok(&format!("run artifacts get {} version", second.id)),
+        "1.2\n"
+    );
+    assert_eq!(
+        fs::read_to_string(
+            forge
+                .paths
+                .run_artifacts(&second.repo, second.id)
+                .join("out/app")
+        )
+        .unwrap(),
+        "built\n"
+    );
     forge.check_whole();
 }
 
@@ -157,10 +239,16 @@ fn runs_of_a_group_go_one_by_one_in_order_through_kill_9() {
             "(local ci (require :quire.ci))\n(ci.group :deploy {{:supersede false}})\n(ci.job :go [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n"
         )
     };
-    let gated = format!("{}; echo $QUIRE_BRANCH >> {}", gate(&folder), order.display());
+    let gated = format!(
+        "{}; echo $QUIRE_BRANCH >> {}",
+        gate(&folder),
+        order.display()
+    );
     tree.write(".quire/ci.fnl", &pipeline(&gated));
     tree.push_new("first");
-    wait_for("the command", || folder.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        folder.join("started").exists().then_some(())
+    });
     for branch in ["b", "c", "d"] {
         tree.push(&[&format!("main:{branch}")]);
     }
@@ -169,18 +257,30 @@ fn runs_of_a_group_go_one_by_one_in_order_through_kill_9() {
     let runs = forge.runs();
     assert_eq!(runs.len(), 5, "{runs:?}");
     let waits = format!("waits for run {} of the same group, deploy", runs[1].id);
-    wait_for("the reason", || (forge.run(runs[2].id).message.as_deref() == Some(&waits)).then_some(()));
+    wait_for("the reason", || {
+        (forge.run(runs[2].id).message.as_deref() == Some(&waits)).then_some(())
+    });
     assert_eq!(forge.run(runs[2].id).group_name.as_deref(), Some("deploy"));
-    assert!(forge.runs()[1..].iter().all(|run| run.state == RunState::Pending));
+    assert!(
+        forge.runs()[1..]
+            .iter()
+            .all(|run| run.state == RunState::Pending)
+    );
     forge.kill();
     fs::remove_file(folder.join("started")).unwrap();
     forge.serve();
-    wait_for("the command again", || folder.join("started").exists().then_some(()));
+    wait_for("the command again", || {
+        folder.join("started").exists().then_some(())
+    });
     fs::write(folder.join("go"), "").unwrap();
     forge.wait_for_quiet();
     // The one that was cut came back before those that had waited for it.
     assert_eq!(fs::read_to_string(&order).unwrap(), "main\nb\nc\nd\nmain\n");
-    let complete = forge.runs().iter().filter(|run| run.state == RunState::Complete).count();
+    let complete = forge
+        .runs()
+        .iter()
+        .filter(|run| run.state == RunState::Complete)
+        .count();
     assert_eq!(complete, 5, "{:?}", forge.runs());
     forge.check_whole();
 }
@@ -197,7 +297,9 @@ fn a_group_that_supersedes_stops_the_active_run_of_another_ref() {
     };
     tree.write(".quire/ci.fnl", &pipeline(&gate(&folder)));
     tree.push_new("first");
-    wait_for("the command", || folder.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        folder.join("started").exists().then_some(())
+    });
     let first = forge.newest("app");
     tree.write(".quire/ci.fnl", &pipeline("echo second"));
     tree.commit("second");
@@ -207,7 +309,11 @@ fn a_group_that_supersedes_stops_the_active_run_of_another_ref() {
     let first = forge.run(first.id);
     assert_eq!(
         (first.state, first.superseded_by, first.stop_requested),
-        (RunState::Superseded, Some(second.id), Some(StopReason::Superseded))
+        (
+            RunState::Superseded,
+            Some(second.id),
+            Some(StopReason::Superseded)
+        )
     );
     // A group that quire could not see is refused, not acted on by half.
     tree.write(
@@ -217,15 +323,27 @@ fn a_group_that_supersedes_stops_the_active_run_of_another_ref() {
     tree.push_new("third");
     let third = forge.end_of(forge.newest("app").id);
     assert_eq!(third.failure_kind, Some(FailureKind::Pipeline), "{third:?}");
-    assert!(third.message.unwrap().contains("write the word `group` out"));
+    assert!(
+        third
+            .message
+            .unwrap()
+            .contains("write the word `group` out")
+    );
     forge.check_whole();
 }
 
 /// Sets the time at which a schedule comes due next.
 fn due_at(forge: &TestForge, millis: i64) {
     let connection = rusqlite::Connection::open(forge.paths.database()).unwrap();
-    connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-    assert_eq!(connection.execute("UPDATE schedules SET next_at_ms = ?1", [millis]).unwrap(), 1);
+    connection
+        .busy_timeout(std::time::Duration::from_secs(10))
+        .unwrap();
+    assert_eq!(
+        connection
+            .execute("UPDATE schedules SET next_at_ms = ?1", [millis])
+            .unwrap(),
+        1
+    );
 }
 
 #[test]
@@ -242,12 +360,23 @@ fn a_schedule_that_was_missed_comes_due_once() {
 "#
         )
     };
-    tree.write(".quire/ci.fnl", &pipeline("(ci.cron :nightly \"17 3 * * *\")"));
+    tree.write(
+        ".quire/ci.fnl",
+        &pipeline("(ci.cron :nightly \"17 3 * * *\")"),
+    );
     tree.push_new("first");
-    let listed = wait_for("the schedule", || Some(forge.ssh_ok("schedule list")).filter(|text| text.contains("nightly")));
+    let listed = wait_for("the schedule", || {
+        Some(forge.ssh_ok("schedule list")).filter(|text| text.contains("nightly"))
+    });
     assert!(listed.contains("17 3 * * *"), "{listed}");
     forge.wait_for_quiet();
-    let cron_runs = |forge: &TestForge| forge.runs().into_iter().filter(|run| run.trigger == Trigger::Cron).collect::<Vec<_>>();
+    let cron_runs = |forge: &TestForge| {
+        forge
+            .runs()
+            .into_iter()
+            .filter(|run| run.trigger == Trigger::Cron)
+            .collect::<Vec<_>>()
+    };
     assert!(cron_runs(&forge).is_empty());
 
     // Down for a hundred nights.
@@ -256,9 +385,16 @@ fn a_schedule_that_was_missed_comes_due_once() {
     forge.serve();
     let run = wait_for("its run", || cron_runs(&forge).pop());
     let run = forge.end_of(run.id);
-    assert_eq!((run.state, run.source.as_str()), (RunState::Complete, "quire/cron/nightly"), "{run:?}");
+    assert_eq!(
+        (run.state, run.source.as_str()),
+        (RunState::Complete, "quire/cron/nightly"),
+        "{run:?}"
+    );
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
-    assert!(log.contains("tidying nightly main 2023-11-14T22:13:20"), "{log}");
+    assert!(
+        log.contains("tidying nightly main 2023-11-14T22:13:20"),
+        "{log}"
+    );
     let next = forge.store().schedules(None).unwrap()[0].next_at_ms;
     let now = quire::clock::Clock::system().now();
     assert!(next > now && next.since(now) <= 25 * 3_600_000, "{next}");
@@ -268,17 +404,28 @@ fn a_schedule_that_was_missed_comes_due_once() {
     due_at(&forge, now.plus(400 * 86_400_000).0);
     assert!(forge.stop().success());
     forge.serve();
-    wait_for("the time to be mended", || (forge.store().schedules(None).unwrap()[0].next_at_ms == next).then_some(()));
+    wait_for("the time to be mended", || {
+        (forge.store().schedules(None).unwrap()[0].next_at_ms == next).then_some(())
+    });
 
     // A broken pipeline keeps the schedules that there were, and says so.
     tree.write(".quire/ci.fnl", "(cron");
     tree.push_new("broken");
-    wait_for("the problem", || forge.store().schedules(None).unwrap()[0].problem.clone());
+    wait_for("the problem", || {
+        forge.store().schedules(None).unwrap()[0].problem.clone()
+    });
     assert!(forge.ssh_ok("schedule list").contains("of an older commit"));
     // Gone from the pipeline, gone from the list.
     tree.write(".quire/ci.fnl", super::GREEN);
     tree.push_new("gone");
-    wait_for("it to be gone", || forge.store().schedules(None).unwrap().is_empty().then_some(()));
+    wait_for("it to be gone", || {
+        forge
+            .store()
+            .schedules(None)
+            .unwrap()
+            .is_empty()
+            .then_some(())
+    });
     assert_eq!(forge.ssh_ok("schedule list"), "no schedules\n");
     forge.wait_for_quiet();
     assert_eq!(cron_runs(&forge).len(), 1);

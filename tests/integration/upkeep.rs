@@ -15,7 +15,11 @@ fn keep(forge: &TestForge, keep: &str) {
 
 /// A cache of a repository with so many bytes in it.
 fn cache(forge: &TestForge, repo: &str, name: &str, bytes: usize) -> std::path::PathBuf {
-    let folder = forge.paths.caches().join(repo.replace('/', "%2F")).join(name);
+    let folder = forge
+        .paths
+        .caches()
+        .join(repo.replace('/', "%2F"))
+        .join(name);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("file"), vec![0; bytes]).unwrap();
     folder
@@ -41,10 +45,19 @@ fn caches_go_when_no_run_has_had_them_for_long_and_never_from_under_one() {
     keep(&forge, "{:days 5}");
     forge.serve();
     let folder = forge.file("gate");
-    forge.tree_with("app", &with_cache("held", &format!("echo x > held/file; {}", gate(&folder)))).push(&["main"]);
-    forge.tree_with("work/app", &with_cache("used", "echo kept > used/file")).push(&["main"]);
+    forge
+        .tree_with(
+            "app",
+            &with_cache("held", &format!("echo x > held/file; {}", gate(&folder))),
+        )
+        .push(&["main"]);
+    forge
+        .tree_with("work/app", &with_cache("used", "echo kept > used/file"))
+        .push(&["main"]);
     forge.end_of(forge.newest("work/app").id);
-    wait_for("the command", || folder.join("started").exists().then_some(()));
+    wait_for("the command", || {
+        folder.join("started").exists().then_some(())
+    });
     let old = cache(&forge, "work/app", "old", 3000);
     // Nobody knows when it was used: it counts from now.
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
@@ -52,12 +65,27 @@ fn caches_go_when_no_run_has_had_them_for_long_and_never_from_under_one() {
         used_days_ago(&forge, name, 6);
     }
     used_days_ago(&forge, "used", 4);
-    let listed: serde_json::Value = serde_json::from_str(&forge.ssh_ok("cache list --json")).unwrap();
-    let of = |name: &str| listed["caches"].as_array().unwrap().iter().find(|cache| cache["name"] == name).unwrap().clone();
-    assert_eq!((&of("old")["bytes"], &of("used")["bytes"]), (&3000.into(), &5.into()));
+    let listed: serde_json::Value =
+        serde_json::from_str(&forge.ssh_ok("cache list --json")).unwrap();
+    let of = |name: &str| {
+        listed["caches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|cache| cache["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        (&of("old")["bytes"], &of("used")["bytes"]),
+        (&3000.into(), &5.into())
+    );
     assert!(of("old")["used_at_ms"].as_i64() < of("used")["used_at_ms"].as_i64());
     let table = forge.ssh_ok("cache list --repo work/app");
-    assert!(table.starts_with("REPOSITORY  CACHE  EXECUTOR  SIZE"), "{table}");
+    assert!(
+        table.starts_with("REPOSITORY  CACHE  EXECUTOR  SIZE"),
+        "{table}"
+    );
     assert!(table.contains("2.9 KiB") && table.contains("T"), "{table}");
 
     assert_eq!(forge.ssh_ok("gc"), "removed 1 cache: 2.9 KiB freed\n");
@@ -66,8 +94,13 @@ fn caches_go_when_no_run_has_had_them_for_long_and_never_from_under_one() {
     assert!(held.exists() && forge.paths.caches().join("work%2Fapp/used/file").exists());
     // The run ends well with its cache; then it may go.
     fs::write(folder.join("go"), "").unwrap();
-    assert_eq!(forge.end_of(forge.newest("app").id).state, RunState::Complete);
-    let freed = wait_for("the run to let go of it", || Some(forge.ssh_ok("gc")).filter(|said| said.contains("cache")));
+    assert_eq!(
+        forge.end_of(forge.newest("app").id).state,
+        RunState::Complete
+    );
+    let freed = wait_for("the run to let go of it", || {
+        Some(forge.ssh_ok("gc")).filter(|said| said.contains("cache"))
+    });
     assert!(freed.starts_with("removed 1 cache"), "{freed}");
     assert!(!held.exists());
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
@@ -79,8 +112,18 @@ fn caches_over_their_budget_go_the_least_recently_used_first() {
     keep(&forge, "{:days 0}");
     forge.serve();
     let folder = forge.file("gate");
-    forge.tree_with("held", &with_cache("held", &format!("head -c 4000 /dev/zero > held/file; {}", gate(&folder)))).push(&["main"]);
-    wait_for("the command", || folder.join("started").exists().then_some(()));
+    forge
+        .tree_with(
+            "held",
+            &with_cache(
+                "held",
+                &format!("head -c 4000 /dev/zero > held/file; {}", gate(&folder)),
+            ),
+        )
+        .push(&["main"]);
+    wait_for("the command", || {
+        folder.join("started").exists().then_some(())
+    });
     forge.tree_with("app", GREEN).push(&["main"]);
     forge.end_of(forge.newest("app").id);
     let folders = ["first", "second", "third"].map(|name| cache(&forge, "app", name, 3000));
@@ -98,42 +141,91 @@ fn caches_over_their_budget_go_the_least_recently_used_first() {
     assert!(forge.paths.caches().join("held/held/file").exists());
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
     fs::write(folder.join("go"), "").unwrap();
-    assert_eq!(forge.end_of(forge.newest("held").id).state, RunState::Complete);
+    assert_eq!(
+        forge.end_of(forge.newest("held").id).state,
+        RunState::Complete
+    );
 }
 
 #[test]
 fn what_upkeep_cannot_do_is_told_and_named_only_to_those_who_may_know() {
     let forge = TestForge::start();
     let part = |name: &str, status: &str| {
-        wait_for("the health to say so", || Some(forge.health()["parts"][name].clone()).filter(|part| part["status"] == status))
+        wait_for("the health to say so", || {
+            Some(forge.health()["parts"][name].clone()).filter(|part| part["status"] == status)
+        })
     };
-    assert_eq!(part("maintenance", "ok")["figure"], serde_json::json!({"problems": 0}));
-    assert_eq!(part("schedules", "ok")["figure"], serde_json::json!({"unread": 0}));
-    let tree = forge.tree_with("work/hidden", "(local ci (require :quire.ci))\n(ci.cron :nightly \"not a line\")\n");
+    assert_eq!(
+        part("maintenance", "ok")["figure"],
+        serde_json::json!({"problems": 0})
+    );
+    assert_eq!(
+        part("schedules", "ok")["figure"],
+        serde_json::json!({"unread": 0})
+    );
+    let tree = forge.tree_with(
+        "work/hidden",
+        "(local ci (require :quire.ci))\n(ci.cron :nightly \"not a line\")\n",
+    );
     tree.push(&["main"]);
-    forge.store().note_upkeep(&"work/hidden".parse().unwrap(), Some("git says no")).unwrap();
-    let (maintenance, schedules) = (part("maintenance", "degraded"), part("schedules", "degraded"));
-    assert!(maintenance["message"].as_str().unwrap().starts_with("1 of its tasks failed"), "{maintenance}");
-    assert_eq!((&maintenance["figure"]["problems"], &schedules["figure"]["unread"]), (&1.into(), &1.into()));
+    forge
+        .store()
+        .note_upkeep(&"work/hidden".parse().unwrap(), Some("git says no"))
+        .unwrap();
+    let (maintenance, schedules) = (
+        part("maintenance", "degraded"),
+        part("schedules", "degraded"),
+    );
+    assert!(
+        maintenance["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("1 of its tasks failed"),
+        "{maintenance}"
+    );
+    assert_eq!(
+        (
+            &maintenance["figure"]["problems"],
+            &schedules["figure"]["unread"]
+        ),
+        (&1.into(), &1.into())
+    );
     assert_eq!(forge.health()["status"], "degraded");
-    assert_eq!(forge.get("/readyz").status, 200, "pushes lead to runs all the same");
+    assert_eq!(
+        forge.get("/readyz").status,
+        200,
+        "pushes lead to runs all the same"
+    );
     for path in ["/healthz", "/metrics", "/readyz"] {
         assert!(!forge.get(path).body.contains("hidden"), "{path}");
     }
     let metrics = forge.get("/metrics").body;
-    assert!(metrics.contains("\nquire_maintenance_problems 1\n") && metrics.contains("\nquire_schedules_unread 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nquire_maintenance_problems 1\n")
+            && metrics.contains("\nquire_schedules_unread 1\n"),
+        "{metrics}"
+    );
     // Everybody who reaches the port has signed in here.
     assert!(forge.get("/-/health").body.contains("work/hidden"));
     let status = forge.ssh("status");
     let told = said(&status);
-    assert!(told.contains("maintenance: git's maintenance of work/hidden: git says no"), "{told}");
-    assert!(told.contains("schedules: the schedules of work/hidden are those of an older commit"), "{told}");
+    assert!(
+        told.contains("maintenance: git's maintenance of work/hidden: git says no"),
+        "{told}"
+    );
+    assert!(
+        told.contains("schedules: the schedules of work/hidden are those of an older commit"),
+        "{told}"
+    );
     let json: serde_json::Value = serde_json::from_str(&forge.ssh_ok("status --json")).unwrap();
     assert_eq!(json["findings"][0]["part"], "maintenance");
     // Put right, it is as before.
     tree.write(".quire/ci.fnl", GREEN);
     tree.push_new("no schedule any more");
-    forge.store().note_upkeep(&"work/hidden".parse().unwrap(), None).unwrap();
+    forge
+        .store()
+        .note_upkeep(&"work/hidden".parse().unwrap(), None)
+        .unwrap();
     part("maintenance", "ok");
     part("schedules", "ok");
     forge.wait_for_quiet();
@@ -148,7 +240,12 @@ fn health_says_starting_while_the_database_is_opened() {
     holder.execute_batch("DROP TABLE images; DROP TABLE layers; DROP TABLE cache_uses; PRAGMA user_version = 3; BEGIN IMMEDIATE").unwrap();
     forge.spawn();
     let health = wait_for("an answer", || forge.try_get("/healthz"));
-    assert_eq!((health.status, &health.json()["status"]), (200, &"starting".into()), "{}", health.body);
+    assert_eq!(
+        (health.status, &health.json()["status"]),
+        (200, &"starting".into()),
+        "{}",
+        health.body
+    );
     assert_eq!(forge.get("/readyz").json()["reasons"][0], "starting");
     let page = forge.get("/");
     assert_eq!(page.status, 503);
@@ -157,7 +254,12 @@ fn health_says_starting_while_the_database_is_opened() {
     // The same address answers when it is done.
     holder.execute_batch("ROLLBACK").unwrap();
     drop(holder);
-    wait_for("the start", || (forge.health()["status"] == "ok").then_some(()));
+    wait_for("the start", || {
+        (forge.health()["status"] == "ok").then_some(())
+    });
     assert_eq!(forge.get("/").status, 200);
-    assert!(forge.store().images("ENGINE").unwrap().is_empty(), "migrated");
+    assert!(
+        forge.store().images("ENGINE").unwrap().is_empty(),
+        "migrated"
+    );
 }

@@ -16,15 +16,24 @@ const GIVES: &str = "(local ci (require :quire.ci))
 #[track_caller]
 fn seen(forge: &TestForge, ref_name: &str) -> Value {
     let runs = forge.runs_of("app");
-    let run = runs.iter().rfind(|run| run.ref_name.as_str() == ref_name).unwrap_or_else(|| panic!("no run of {ref_name}"));
+    let run = runs
+        .iter()
+        .rfind(|run| run.ref_name.as_str() == ref_name)
+        .unwrap_or_else(|| panic!("no run of {ref_name}"));
     let run = forge.end_of(run.id);
     let job = forge.jobs(run.id).remove(0);
-    job.output.unwrap_or_else(|| panic!("{:?} {run:?}", job.message))
+    job.output
+        .unwrap_or_else(|| panic!("{:?} {run:?}", job.message))
 }
 
 fn changed(values: &Value) -> Vec<&str> {
     // An empty table is no list yet.
-    values["files-changed"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap()).collect()
+    values["files-changed"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|name| name.as_str().unwrap())
+        .collect()
 }
 
 fn started() -> (TestForge, Tree) {
@@ -40,7 +49,11 @@ fn branches_first_and_later_and_new_ones() {
     let first = tree.commit("Add a\n\nand say why");
     tree.push(&["main"]);
     let values = seen(&forge, "refs/heads/main");
-    assert_eq!(changed(&values), [".quire/ci.fnl", "a"], "the first push of all brings all files");
+    assert_eq!(
+        changed(&values),
+        [".quire/ci.fnl", "a"],
+        "the first push of all brings all files"
+    );
     let pushed_at = values["pushed-at"].as_str().unwrap();
     assert!(pushed_at.parse::<jiff::Timestamp>().is_ok(), "{pushed_at}");
     assert_eq!(
@@ -58,8 +71,15 @@ fn branches_first_and_later_and_new_ones() {
     fs::remove_file(tree.path.join("a")).unwrap();
     let second = tree.push_new("three");
     let values = seen(&forge, "refs/heads/main");
-    assert_eq!(changed(&values), ["a", "b", "c"], "all commits of the push, and what was deleted");
-    assert_eq!((&values["previous-sha"], &values["sha"], &values["forced"]), (&json!(first), &json!(second), &json!(false)));
+    assert_eq!(
+        changed(&values),
+        ["a", "b", "c"],
+        "all commits of the push, and what was deleted"
+    );
+    assert_eq!(
+        (&values["previous-sha"], &values["sha"], &values["forced"]),
+        (&json!(first), &json!(second), &json!(false))
+    );
 
     // A new branch: what its own commits changed since it left the default branch, which went on meanwhile.
     tree.git_ok(&["switch", "-qc", "feature/ü", &first]);
@@ -67,7 +87,14 @@ fn branches_first_and_later_and_new_ones() {
     tree.commit("four");
     tree.push(&["HEAD"]);
     let values = seen(&forge, "refs/heads/feature/ü");
-    assert_eq!((changed(&values), &values["branch"], values.get("previous-sha")), (vec!["d"], &json!("feature/ü"), None));
+    assert_eq!(
+        (
+            changed(&values),
+            &values["branch"],
+            values.get("previous-sha")
+        ),
+        (vec!["d"], &json!("feature/ü"), None)
+    );
     tree.write("e", "1");
     tree.commit("five");
     tree.push(&["HEAD"]);
@@ -79,7 +106,10 @@ fn branches_first_and_later_and_new_ones() {
     tree.write(".quire/ci.fnl", GIVES);
     tree.commit("apart");
     tree.push(&["HEAD"]);
-    assert_eq!(changed(&seen(&forge, "refs/heads/apart")), [".quire/ci.fnl"]);
+    assert_eq!(
+        changed(&seen(&forge, "refs/heads/apart")),
+        [".quire/ci.fnl"]
+    );
 }
 
 #[test]
@@ -97,7 +127,10 @@ fn merges_forced_pushes_and_tags() {
     tree.git_ok(&["merge", "-q", "--no-ff", "-m", "Merge side", "side"]);
     tree.push(&["main"]);
     let values = seen(&forge, "refs/heads/main");
-    assert_eq!((changed(&values), &values["message"], &values["forced"]), (vec!["b", "side"], &json!("Merge side"), &json!(false)));
+    assert_eq!(
+        (changed(&values), &values["message"], &values["forced"]),
+        (vec!["b", "side"], &json!("Merge side"), &json!(false))
+    );
     let merged = values["sha"].as_str().unwrap().to_owned();
 
     // A forced push gives up commits: what they changed counts as changed as well.
@@ -106,37 +139,66 @@ fn merges_forced_pushes_and_tags() {
     tree.commit("instead");
     tree.push(&["--force", "main"]);
     let values = seen(&forge, "refs/heads/main");
-    assert_eq!((changed(&values), &values["forced"]), (vec!["b", "c", "side"], &json!(true)));
+    assert_eq!(
+        (changed(&values), &values["forced"]),
+        (vec!["b", "c", "side"], &json!(true))
+    );
     assert_eq!(values["previous-sha"], json!(merged));
     // Back to an older commit is a forced push, too.
     tree.git_ok(&["reset", "-q", "--hard", &base]);
     tree.push(&["--force", "main"]);
     let values = seen(&forge, "refs/heads/main");
-    assert_eq!((changed(&values), &values["forced"], &values["sha"]), (vec!["c"], &json!(true), &json!(base)));
+    assert_eq!(
+        (changed(&values), &values["forced"], &values["sha"]),
+        (vec!["c"], &json!(true), &json!(base))
+    );
 
     // Tags, light and annotated: no branch, and all files.
     tree.push(&["main:refs/tags/light"]);
     let values = seen(&forge, "refs/tags/light");
-    assert_eq!((&values["tag"], values.get("branch"), values.get("previous-sha")), (&json!("light"), None, None));
+    assert_eq!(
+        (
+            &values["tag"],
+            values.get("branch"),
+            values.get("previous-sha")
+        ),
+        (&json!("light"), None, None)
+    );
     assert_eq!(changed(&values), [".quire/ci.fnl", "a"]);
     tree.git_ok(&["tag", "-am", "Release 1.0\n\nnotes", "v1.0", "main"]);
     tree.push(&["v1.0"]);
     let values = seen(&forge, "refs/tags/v1.0");
-    assert_eq!((&values["tag"], &values["message"]), (&json!("v1.0"), &json!("one")), "the message is the commit's");
+    assert_eq!(
+        (&values["tag"], &values["message"]),
+        (&json!("v1.0"), &json!("one")),
+        "the message is the commit's"
+    );
     // A tag that was moved.
     tree.write("d", "1");
     tree.commit("moved");
     tree.git_ok(&["tag", "-f", "light"]);
     tree.push(&["--force", "light"]);
     let values = seen(&forge, "refs/tags/light");
-    assert_eq!((changed(&values), &values["previous-sha"], &values["forced"]), (vec!["d"], &json!(base), &json!(false)));
+    assert_eq!(
+        (changed(&values), &values["previous-sha"], &values["forced"]),
+        (vec!["d"], &json!(base), &json!(false))
+    );
 }
 
 #[test]
 fn ten_thousand_files_and_odd_names() {
     let (forge, tree) = started();
     tree.push_new("first");
-    let names = ["a b", "new\nline", "\"quoted\"", "back\\slash", "ü", "tab\t", "-dash", "[glob]*"];
+    let names = [
+        "a b",
+        "new\nline",
+        "\"quoted\"",
+        "back\\slash",
+        "ü",
+        "tab\t",
+        "-dash",
+        "[glob]*",
+    ];
     for name in names {
         fs::write(tree.path.join(name), "").unwrap();
     }
@@ -157,5 +219,8 @@ fn ten_thousand_files_and_odd_names() {
     tree.push_new("many");
     let values = seen(&forge, "refs/heads/main");
     let found = changed(&values);
-    assert_eq!((found.len(), found[0], found[9_999]), (10_000, "many/file-00000", "many/file-09999"));
+    assert_eq!(
+        (found.len(), found[0], found[9_999]),
+        (10_000, "many/file-00000", "many/file-09999")
+    );
 }

@@ -31,15 +31,26 @@ fn a_good_pipeline_is_shown_as_a_graph() {
         )
     );
     let dot = check(&[(".quire/ci.fnl", GOOD)], &["--format", "dot"]);
-    assert!(dot.stdout.contains("  \"test\" -> \"package\";\n") && dot.stdout.contains("\"quire/push\" -> \"test\""), "{}", dot.stdout);
-    let found: serde_json::Value = serde_json::from_str(&check(&[(".quire/ci.fnl", GOOD)], &["--format", "json"]).stdout).unwrap();
+    assert!(
+        dot.stdout.contains("  \"test\" -> \"package\";\n")
+            && dot.stdout.contains("\"quire/push\" -> \"test\""),
+        "{}",
+        dot.stdout
+    );
+    let found: serde_json::Value =
+        serde_json::from_str(&check(&[(".quire/ci.fnl", GOOD)], &["--format", "json"]).stdout)
+            .unwrap();
     assert_eq!(
         found["jobs"][1],
         json!({"id": "package", "inputs": ["test"], "timeout_ms": 600_000, "allow_failure": true, "retry": 2, "env": {}, "file": ".quire/ci.fnl", "line": 11})
     );
     assert_eq!(
         (&found["image"], &found["timeout_ms"], &found["sources"]),
-        (&json!("rust:1.95"), &json!(1_800_000), &json!(["quire/push", "quire/manual"]))
+        (
+            &json!("rust:1.95"),
+            &json!(1_800_000),
+            &json!(["quire/push", "quire/manual"])
+        )
     );
 }
 
@@ -48,12 +59,19 @@ fn it_works_from_a_folder_within_and_in_lua() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(folder.path().join(".quire")).unwrap();
     std::fs::create_dir_all(folder.path().join("src/deep")).unwrap();
-    std::fs::write(folder.path().join(".quire/ci.lua"), "require('quire.ci').job('a', {'quire/push'}, function() end)").unwrap();
+    std::fs::write(
+        folder.path().join(".quire/ci.lua"),
+        "require('quire.ci').job('a', {'quire/push'}, function() end)",
+    )
+    .unwrap();
     std::fs::write(folder.path().join(".quire/Dockerfile"), "FROM scratch").unwrap();
     let checked = check_in(&folder.path().join("src/deep"), &[]);
     assert_eq!(
         (checked.code, checked.stdout.as_str()),
-        (0, ".quire/ci.lua: 1 job\n  a  ← quire/push\nsources: quire/push\nimage: built from .quire/Dockerfile\n")
+        (
+            0,
+            ".quire/ci.lua: 1 job\n  a  ← quire/push\nsources: quire/push\nimage: built from .quire/Dockerfile\n"
+        )
     );
 }
 
@@ -138,15 +156,30 @@ fn a_file_that_does_not_compile_or_fails_says_where() {
             "(let [x] 1)",
             "1: the file does not compile: expected even number of name/value bindings (try finding where the identifier or value is missing)",
         ),
-        ("(print 1)", "1: the file does not compile: unknown identifier: print (a job writes to its log with `log`)"),
-        ("(local ci (require :quire.ci))\n(ci.jbo :a)", "2: quire.ci has no `jbo`: did you mean `job`?"),
-        ("(local ci (require :quire.ci))\n(local {: job : imgae} ci)", "2: quire.ci has no `imgae`: did you mean `image`?"),
+        (
+            "(print 1)",
+            "1: the file does not compile: unknown identifier: print (a job writes to its log with `log`)",
+        ),
+        (
+            "(local ci (require :quire.ci))\n(ci.jbo :a)",
+            "2: quire.ci has no `jbo`: did you mean `job`?",
+        ),
+        (
+            "(local ci (require :quire.ci))\n(local {: job : imgae} ci)",
+            "2: quire.ci has no `imgae`: did you mean `image`?",
+        ),
         (
             "(require :qire.ci)",
             "1: there is no module `qire.ci`: a helper is a file beside the pipeline, such as .quire/qire/ci.fnl; did you mean :quire.ci?",
         ),
-        ("(local x {})\n\n(error x.y.z)", "3: attempt to index a nil value (field 'y')"),
-        ("", "1: the pipeline registers no job (register one: (ci.job :test [:quire/push] (fn [{: sh}] (sh \"make test\"))))"),
+        (
+            "(local x {})\n\n(error x.y.z)",
+            "3: attempt to index a nil value (field 'y')",
+        ),
+        (
+            "",
+            "1: the pipeline registers no job (register one: (ci.job :test [:quire/push] (fn [{: sh}] (sh \"make test\"))))",
+        ),
     ] {
         let found = errors(text);
         assert_eq!(found.len(), 1, "{found:?}");
@@ -158,14 +191,34 @@ fn a_file_that_does_not_compile_or_fails_says_where() {
 fn what_is_not_a_pipeline_is_one_sentence() {
     let none = check(&[("README", "")], &[]);
     assert!(
-        none.code == 1 && none.stderr.starts_with("quire: there is no pipeline: neither .quire/ci.fnl nor .quire/ci.lua in "),
+        none.code == 1
+            && none.stderr.starts_with(
+                "quire: there is no pipeline: neither .quire/ci.fnl nor .quire/ci.lua in "
+            ),
         "{}",
         none.stderr
     );
     let both = check(&[(".quire/ci.fnl", GOOD), (".quire/ci.lua", "")], &[]);
-    assert!(both.code == 1 && both.stderr.contains("there are two pipelines: .quire/ci.fnl and .quire/"), "{}", both.stderr);
-    let image = check(&[(".quire/ci.fnl", GOOD), (".quire/Dockerfile", "FROM scratch")], &[]);
-    assert!(image.code == 1 && image.stderr.contains("the commit has a .quire/Dockerfile"), "{}", image.stderr);
+    assert!(
+        both.code == 1
+            && both
+                .stderr
+                .contains("there are two pipelines: .quire/ci.fnl and .quire/"),
+        "{}",
+        both.stderr
+    );
+    let image = check(
+        &[
+            (".quire/ci.fnl", GOOD),
+            (".quire/Dockerfile", "FROM scratch"),
+        ],
+        &[],
+    );
+    assert!(
+        image.code == 1 && image.stderr.contains("the commit has a .quire/Dockerfile"),
+        "{}",
+        image.stderr
+    );
     let usage = check(&[(".quire/ci.fnl", GOOD)], &["--format", "xml"]);
     assert_eq!(usage.code, 2);
 }

@@ -41,21 +41,43 @@ fn every_form_makes_what_it_says() {
              "ready_within_ms": 60_000},
         ])
     );
-    assert_eq!(found["group"], json!({"name": "deploy", "supersede": false}));
+    assert_eq!(
+        found["group"],
+        json!({"name": "deploy", "supersede": false})
+    );
     assert_eq!(found["network"], json!(false));
-    assert_eq!(found["resources"], json!({"memory": 2u64 << 30, "milli_cpus": 500, "pids": 500}));
-    assert_eq!(found["crons"], json!([{"name": "nightly", "schedule": "0 3 * * *"}, {"name": "weekly", "schedule": "0 4 * * SUN"}]));
-    assert_eq!(found["sources"], json!(["quire/push", "quire/cron/nightly", "quire/cron/weekly"]));
-    assert_eq!(found["jobs"][0]["inputs"], json!(["quire/push", "quire/cron/nightly", "quire/cron/weekly"]));
+    assert_eq!(
+        found["resources"],
+        json!({"memory": 2u64 << 30, "milli_cpus": 500, "pids": 500})
+    );
+    assert_eq!(
+        found["crons"],
+        json!([{"name": "nightly", "schedule": "0 3 * * *"}, {"name": "weekly", "schedule": "0 4 * * SUN"}])
+    );
+    assert_eq!(
+        found["sources"],
+        json!(["quire/push", "quire/cron/nightly", "quire/cron/weekly"])
+    );
+    assert_eq!(
+        found["jobs"][0]["inputs"],
+        json!(["quire/push", "quire/cron/nightly", "quire/cron/weekly"])
+    );
     assert_eq!(found["jobs"][0]["env"], json!({"A": "one", "B": "2"}));
     // Nothing of it where nothing is said.
     let plain = json_of("((. (require :quire.ci) :job) :a [:quire/push] #nil)");
-    for (name, value) in
-        [("caches", json!([])), ("services", json!([])), ("group", Value::Null), ("network", Value::Null), ("crons", json!([]))]
-    {
+    for (name, value) in [
+        ("caches", json!([])),
+        ("services", json!([])),
+        ("group", Value::Null),
+        ("network", Value::Null),
+        ("crons", json!([])),
+    ] {
         assert_eq!(plain[name], value, "{name}");
     }
-    assert_eq!(plain["resources"], json!({"memory": null, "milli_cpus": null, "pids": null}));
+    assert_eq!(
+        plain["resources"],
+        json!({"memory": null, "milli_cpus": null, "pids": null})
+    );
 }
 
 #[test]
@@ -98,8 +120,14 @@ ci.job("a", {nightly}, {env = {A = "x"}}, function() end)"#;
     let checked = check(&[(".quire/ci.lua", text)], &["--format", "json"]);
     let found: Value = serde_json::from_str(&checked.stdout).unwrap();
     assert_eq!(found["services"][0]["ready_within_ms"], json!(300_000));
-    assert_eq!((&found["group"]["supersede"], &found["network"]), (&json!(true), &json!(true)));
-    assert_eq!(found["resources"], json!({"memory": 1 << 30, "milli_cpus": 2000, "pids": null}));
+    assert_eq!(
+        (&found["group"]["supersede"], &found["network"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!(
+        found["resources"],
+        json!({"memory": 1 << 30, "milli_cpus": 2000, "pids": null})
+    );
     assert_eq!(found["jobs"][0]["inputs"], json!(["quire/cron/nightly"]));
     let wrong = check(
         &[(
@@ -108,7 +136,11 @@ ci.job("a", {nightly}, {env = {A = "x"}}, function() end)"#;
         )],
         &[],
     );
-    for part in ["job `a` has an unknown option :tiemout", ".quire/ci.lua:3:14", "did you mean :timeout?"] {
+    for part in [
+        "job `a` has an unknown option :tiemout",
+        ".quire/ci.lua:3:14",
+        "did you mean :timeout?",
+    ] {
         assert!(wrong.stderr.contains(part), "{part}\n{}", wrong.stderr);
     }
 }
@@ -121,11 +153,27 @@ fn wrong(text: &str) -> Vec<String> {
     let found: Value = serde_json::from_str(&checked.stdout).unwrap();
     let shown = |error: &Value| {
         let line = error["place"]["line"].as_u64().unwrap();
-        assert_eq!(error["source_line"].as_str(), text.lines().nth(usize::try_from(line).unwrap() - 1), "the line itself: {error}");
-        let hint = error["hint"].as_str().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        format!("{line}:{}: {}{hint}", error["place"]["column"], error["message"].as_str().unwrap())
+        assert_eq!(
+            error["source_line"].as_str(),
+            text.lines().nth(usize::try_from(line).unwrap() - 1),
+            "the line itself: {error}"
+        );
+        let hint = error["hint"]
+            .as_str()
+            .map(|hint| format!(" ({hint})"))
+            .unwrap_or_default();
+        format!(
+            "{line}:{}: {}{hint}",
+            error["place"]["column"],
+            error["message"].as_str().unwrap()
+        )
     };
-    found["errors"].as_array().unwrap().iter().map(shown).collect()
+    found["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(shown)
+        .collect()
 }
 
 #[test]
@@ -254,12 +302,26 @@ fn what_is_wrong_between_calls_is_all_said_at_its_place() {
 #[test]
 fn there_may_be_many_but_not_endlessly_many() {
     for (each, expected) in [
-        ("(ci.cache (.. :c i) (.. \"/c\" i))", "the pipeline has more than 50 caches"),
-        ("(ci.service (.. :s i) {:image :x})", "the pipeline has more than 20 services"),
-        ("(ci.cron (.. :c i) \"0 3 * * *\")", "the pipeline has more than 100 schedules"),
+        (
+            "(ci.cache (.. :c i) (.. \"/c\" i))",
+            "the pipeline has more than 50 caches",
+        ),
+        (
+            "(ci.service (.. :s i) {:image :x})",
+            "the pipeline has more than 20 services",
+        ),
+        (
+            "(ci.cron (.. :c i) \"0 3 * * *\")",
+            "the pipeline has more than 100 schedules",
+        ),
     ] {
-        let found = wrong(&format!("(for [i 1 2000] {each})\n(ci.job :a [:quire/push] #nil)"));
-        assert!(found.iter().any(|problem| problem.contains(expected)), "{found:?}");
+        let found = wrong(&format!(
+            "(for [i 1 2000] {each})\n(ci.job :a [:quire/push] #nil)"
+        ));
+        assert!(
+            found.iter().any(|problem| problem.contains(expected)),
+            "{found:?}"
+        );
         assert!(found.len() <= 100);
     }
 }
@@ -271,15 +333,32 @@ fn errors_in_helpers_and_macros_point_into_their_files() {
     const HELPERS: &str = "(local ci (require :quire.ci))\n(fn add [id inputs]\n  (ci.job id inputs\n    {:retry 99} #nil))\n(ci.job :own [:nope] #nil)\n(fn fails [] (error \"in a helper\"))\n{: add : fails}";
     let places = |main: &str, helpers: &str, macros: &str| {
         let text = format!("{MAIN}{main}");
-        let files = [(".quire/ci.fnl", text.as_str()), (".quire/helpers.fnl", helpers), (".quire/macros.fnl", macros)];
+        let files = [
+            (".quire/ci.fnl", text.as_str()),
+            (".quire/helpers.fnl", helpers),
+            (".quire/macros.fnl", macros),
+        ];
         let checked = check(&files, &["--format", "json"]);
         let found: Value = serde_json::from_str(&checked.stdout).unwrap();
         let shown = |error: &Value| {
             let (place, message) = (&error["place"], error["message"].as_str().unwrap());
             let line = error["source_line"].as_str().unwrap_or("-").to_owned();
-            format!("{}:{}:{}: {message} | {line}", place["file"].as_str().unwrap(), place["line"], place["column"])
+            format!(
+                "{}:{}:{}: {message} | {line}",
+                place["file"].as_str().unwrap(),
+                place["line"],
+                place["column"]
+            )
         };
-        (found["errors"].as_array().unwrap().iter().map(shown).collect::<Vec<_>>(), check(&files, &[]).stderr)
+        (
+            found["errors"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(shown)
+                .collect::<Vec<_>>(),
+            check(&files, &[]).stderr,
+        )
     };
     let (found, shown) = places("(h.add :a [:quire/push])", HELPERS, MACROS);
     assert_eq!(
@@ -289,19 +368,41 @@ fn errors_in_helpers_and_macros_point_into_their_files() {
             ".quire/helpers.fnl:5:15: job `own` waits for `nope`, which is no job | (ci.job :own [:nope] #nil)",
         ]
     );
-    assert!(shown.contains("╭─[.quire/helpers.fnl:4:6]") && shown.contains(" 5 │ (ci.job :own [:nope] #nil)"), "{shown}");
+    assert!(
+        shown.contains("╭─[.quire/helpers.fnl:4:6]")
+            && shown.contains(" 5 │ (ci.job :own [:nope] #nil)"),
+        "{shown}"
+    );
     let (found, _) = places("(h.fails)", HELPERS, MACROS);
     // The graph is not looked at where the file broke off: it is not all there.
-    assert_eq!(found, [".quire/helpers.fnl:6:1: in a helper | (fn fails [] (error \"in a helper\"))"]);
+    assert_eq!(
+        found,
+        [".quire/helpers.fnl:6:1: in a helper | (fn fails [] (error \"in a helper\"))"]
+    );
     let (found, _) = places("(twice (ci.jbo :a))", "{}", MACROS);
-    assert_eq!(found, [".quire/ci.fnl:4:1: quire.ci has no `jbo`: did you mean `job`? | (twice (ci.jbo :a))"]);
+    assert_eq!(
+        found,
+        [".quire/ci.fnl:4:1: quire.ci has no `jbo`: did you mean `job`? | (twice (ci.jbo :a))"]
+    );
     let (found, _) = places("\n(broken {})", "{}", MACROS);
-    assert_eq!(found, [".quire/macros.fnl:3:3: attempt to concatenate a nil value (field 'y') |   (error (.. :no- x.y)))"]);
+    assert_eq!(
+        found,
+        [
+            ".quire/macros.fnl:3:3: attempt to concatenate a nil value (field 'y') |   (error (.. :no- x.y)))"
+        ]
+    );
     let (found, _) = places("", "(local x 1)\n(fn f [] (undefined-thing))\n{}", MACROS);
     assert_eq!(
         found,
-        [".quire/helpers.fnl:2:11: the file does not compile: unknown identifier: undefined-thing | (fn f [] (undefined-thing))"]
+        [
+            ".quire/helpers.fnl:2:11: the file does not compile: unknown identifier: undefined-thing | (fn f [] (undefined-thing))"
+        ]
     );
     let (found, _) = places("", "{}", "(fn twice [f]\n  (list");
-    assert_eq!(found, [".quire/macros.fnl:2:8: the file cannot be parsed: expected closing delimiters )) |   (list"]);
+    assert_eq!(
+        found,
+        [
+            ".quire/macros.fnl:2:8: the file cannot be parsed: expected closing delimiters )) |   (list"
+        ]
+    );
 }

@@ -6,9 +6,16 @@ use crate::needs::skipped;
 use crate::run::Project;
 use crate::support::{Checked, check_in, program};
 
-#[expect(clippy::disallowed_methods, reason = "a test starts the binary as a person would")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test starts the binary as a person would"
+)]
 fn init_in(folder: &Path) -> Checked {
-    let output = std::process::Command::new(program()).args(["ci", "init"]).current_dir(folder).output().unwrap();
+    let output = std::process::Command::new(program())
+        .args(["ci", "init"])
+        .current_dir(folder)
+        .output()
+        .unwrap();
     Checked {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -22,8 +29,16 @@ fn each_kind_of_project_gets_a_pipeline_that_is_accepted() {
         (&["Cargo.toml", "Makefile"][..], "a Rust project", "rust:1"),
         (&["package.json"], "a Node project", "node:24-slim"),
         (&["go.mod"], "a Go project", "golang:1"),
-        (&["pyproject.toml", "Makefile"], "a Python project", "python:3-slim"),
-        (&["Makefile"], "a project with a Makefile", "buildpack-deps:trixie"),
+        (
+            &["pyproject.toml", "Makefile"],
+            "a Python project",
+            "python:3-slim",
+        ),
+        (
+            &["Makefile"],
+            "a project with a Makefile",
+            "buildpack-deps:trixie",
+        ),
         (&["README"], "it says hello", "the configured default"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -32,10 +47,19 @@ fn each_kind_of_project_gets_a_pipeline_that_is_accepted() {
         }
         let written = init_in(folder.path());
         assert_eq!((written.code, written.stderr.as_str()), (0, ""));
-        assert!(written.stdout.contains(kind) && written.stdout.contains("quire ci check"), "{}", written.stdout);
+        assert!(
+            written.stdout.contains(kind) && written.stdout.contains("quire ci check"),
+            "{}",
+            written.stdout
+        );
         let checked = check_in(folder.path(), &[]);
         assert_eq!(checked.code, 0, "{kind}\n{}", checked.stderr);
-        assert!(checked.stdout.contains(&format!("image: {image}\n")) && checked.stdout.contains("quire/push"), "{}", checked.stdout);
+        assert!(
+            checked.stdout.contains(&format!("image: {image}\n"))
+                && checked.stdout.contains("quire/push"),
+            "{}",
+            checked.stdout
+        );
         // What is commented out is a pipeline as well, once somebody wants it.
         let path = folder.path().join(".quire/ci.fnl");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -53,9 +77,21 @@ fn nothing_is_overwritten() {
         std::fs::write(folder.path().join(there), "mine").unwrap();
         let refused = init_in(folder.path());
         assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
-        assert!(refused.stderr.contains(there) && refused.stderr.contains("nothing was written"), "{}", refused.stderr);
-        assert_eq!(std::fs::read_to_string(folder.path().join(there)).unwrap(), "mine");
-        assert_eq!(std::fs::read_dir(folder.path().join(".quire")).unwrap().count(), 1);
+        assert!(
+            refused.stderr.contains(there) && refused.stderr.contains("nothing was written"),
+            "{}",
+            refused.stderr
+        );
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join(there)).unwrap(),
+            "mine"
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path().join(".quire"))
+                .unwrap()
+                .count(),
+            1
+        );
     }
 }
 
@@ -72,8 +108,14 @@ fn it_is_written_at_the_top_of_the_checkout() {
 const PROJECTS: [(&[(&str, &str)], &str); 5] = [
     (
         &[
-            ("Cargo.toml", "[package]\nname = \"kind\"\nversion = \"0.1.0\"\nedition = \"2021\"\n"),
-            ("src/lib.rs", "#[test]\nfn holds() {\n    assert_eq!(1 + 1, 2);\n}\n"),
+            (
+                "Cargo.toml",
+                "[package]\nname = \"kind\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+            ),
+            (
+                "src/lib.rs",
+                "#[test]\nfn holds() {\n    assert_eq!(1 + 1, 2);\n}\n",
+            ),
         ],
         "test holds ... ok",
     ),
@@ -83,7 +125,10 @@ const PROJECTS: [(&[(&str, &str)], &str); 5] = [
                 "package.json",
                 r#"{"name": "kind", "version": "0.1.0", "scripts": {"test": "node --test", "lint": "node --check a.test.js"}}"#,
             ),
-            ("a.test.js", "require('node:test')('holds', () => require('node:assert').equal(1 + 1, 2));\n"),
+            (
+                "a.test.js",
+                "require('node:test')('holds', () => require('node:assert').equal(1 + 1, 2));\n",
+            ),
         ],
         "# pass 1",
     ),
@@ -129,7 +174,12 @@ fn each_first_pipeline_is_green_for_a_real_project() {
             command.env("PATH", in_venv(&project));
         }
         let run = crate::run::finished(&mut command);
-        assert!(run.code == 0 && run.stdout.contains(says), "{kind}\n{}{}", run.stdout, run.stderr);
+        assert!(
+            run.code == 0 && run.stdout.contains(says),
+            "{kind}\n{}{}",
+            run.stdout,
+            run.stderr
+        );
     }
 }
 
@@ -137,8 +187,18 @@ fn each_first_pipeline_is_green_for_a_real_project() {
 #[expect(clippy::disallowed_methods, reason = "a test makes what it needs")]
 fn in_venv(project: &Project) -> std::ffi::OsString {
     let venv = project.root().join("../venv");
-    let made = std::process::Command::new("python3").args(["-m", "venv"]).arg(&venv).status().unwrap();
+    let made = std::process::Command::new("python3")
+        .args(["-m", "venv"])
+        .arg(&venv)
+        .status()
+        .unwrap();
     assert!(made.success());
     let path = std::env::var_os("PATH").unwrap();
-    std::env::join_paths([venv.join("bin")].into_iter().chain(std::env::split_paths(&path)).collect::<Vec<PathBuf>>()).unwrap()
+    std::env::join_paths(
+        [venv.join("bin")]
+            .into_iter()
+            .chain(std::env::split_paths(&path))
+            .collect::<Vec<PathBuf>>(),
+    )
+    .unwrap()
 }

@@ -18,10 +18,16 @@ fn tree(file: &str, text: &[u8]) -> tempfile::TempDir {
     folder
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test starts the binary as a person would")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test starts the binary as a person would"
+)]
 fn on_host(folder: &Path) -> Command {
     let mut command = Command::new(program());
-    command.args(["ci", "run", "--executor", "host"]).current_dir(folder).env("NO_COLOR", "1");
+    command
+        .args(["ci", "run", "--executor", "host"])
+        .current_dir(folder)
+        .env("NO_COLOR", "1");
     command
 }
 
@@ -38,14 +44,22 @@ fn ran(text: &str) -> Checked {
 /// All that was said, unwrapped.
 fn said(checked: &Checked) -> String {
     let text = format!("{}\n{}", checked.stdout, checked.stderr);
-    assert!(!text.contains("panicked") && !text.contains("internal error"), "{text:.2000}");
-    assert!(text.lines().all(|line| line.chars().count() <= READABLE), "a line of {:?}", text.lines().map(str::len).max());
+    assert!(
+        !text.contains("panicked") && !text.contains("internal error"),
+        "{text:.2000}"
+    );
+    assert!(
+        text.lines().all(|line| line.chars().count() <= READABLE),
+        "a line of {:?}",
+        text.lines().map(str::len).max()
+    );
     text.replace("\n  │ ", " ")
 }
 
 #[test]
 fn a_file_that_asks_for_too_much_is_refused_with_a_sentence() {
-    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
+    let deep =
+        |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
     let cases: [(&str, &str, String, &str); 16] = [
         ("a string of 10 GB", "ci.fnl", "(string.rep :x 10000000000)".to_owned(), "it needs more memory than a pipeline may have (256 MiB)"),
         ("a million jobs", "ci.fnl", "(local ci (require :quire.ci)) (for [i 1 1000000] (ci.job (.. :j i) [:quire/push] #nil))".to_owned(), "the pipeline registers more than 10000 jobs"),
@@ -66,58 +80,142 @@ fn a_file_that_asks_for_too_much_is_refused_with_a_sentence() {
     ];
     for (what, file, text, expected) in cases {
         let checked = check(&[(&format!(".quire/{file}"), &text)], &[]);
-        assert_eq!(checked.code, 1, "{what}: {:.300}{:.300}", checked.stdout, checked.stderr);
+        assert_eq!(
+            checked.code, 1,
+            "{what}: {:.300}{:.300}",
+            checked.stdout, checked.stderr
+        );
         let said = said(&checked);
         // On a busy machine the time is over before the compiler has seen how deep it goes.
-        assert!(expected.split(" | ").any(|one| said.contains(one)), "{what}: {said:.1000}");
+        assert!(
+            expected.split(" | ").any(|one| said.contains(one)),
+            "{what}: {said:.1000}"
+        );
     }
     let folder = tree("ci.fnl", b"(local ci \"\xff\")");
     let checked = crate::support::check_in(folder.path(), &[]);
-    assert!(checked.code == 1 && said(&checked).contains("did not contain valid UTF-8"), "{}", checked.stderr);
+    assert!(
+        checked.code == 1 && said(&checked).contains("did not contain valid UTF-8"),
+        "{}",
+        checked.stderr
+    );
 }
 
 #[test]
 fn what_a_job_cannot_return_or_run_fails_it_with_a_sentence() {
     for (body, expected) in [
-        ("(local t {}) (set t.t [t]) t", "what it returns cannot be stored: its `t[1]` contains itself"),
-        ("#1", "what it returns cannot be stored: it is a function, which cannot be stored"),
-        ("{:f [#1]}", "what it returns cannot be stored: its `f[1]` is a function, which cannot be stored"),
-        ("(coroutine.create #1)", "what it returns cannot be stored: it is a thread, which cannot be stored"),
-        ("{:x (/ 0 0)}", "what it returns cannot be stored: its `x` is not a finite number"),
-        ("[(/ 1 0)]", "what it returns cannot be stored: its `[1]` is not a finite number"),
-        ("{true 1}", "it has a key of type boolean: keys are strings, or numbers from 1 without a gap"),
+        (
+            "(local t {}) (set t.t [t]) t",
+            "what it returns cannot be stored: its `t[1]` contains itself",
+        ),
+        (
+            "#1",
+            "what it returns cannot be stored: it is a function, which cannot be stored",
+        ),
+        (
+            "{:f [#1]}",
+            "what it returns cannot be stored: its `f[1]` is a function, which cannot be stored",
+        ),
+        (
+            "(coroutine.create #1)",
+            "what it returns cannot be stored: it is a thread, which cannot be stored",
+        ),
+        (
+            "{:x (/ 0 0)}",
+            "what it returns cannot be stored: its `x` is not a finite number",
+        ),
+        (
+            "[(/ 1 0)]",
+            "what it returns cannot be stored: its `[1]` is not a finite number",
+        ),
+        (
+            "{true 1}",
+            "it has a key of type boolean: keys are strings, or numbers from 1 without a gap",
+        ),
         ("{[] 1}", "it has a key of type table: keys are strings"),
         ("{1.5 1}", "it has a key of type number: keys are strings"),
-        ("(var t {}) (for [i 1 100000] (set t {: t})) t", "is nested more than 64 tables deep"),
-        ("(local t []) (for [i 1 200000] (tset t i i)) t", "it has more than 100000 values"),
-        ("(string.rep :x 5000000)", "it has more than 4194304 bytes of text"),
-        ("\"\\255\"", "what it returns cannot be stored: it is text that is not valid UTF-8"),
+        (
+            "(var t {}) (for [i 1 100000] (set t {: t})) t",
+            "is nested more than 64 tables deep",
+        ),
+        (
+            "(local t []) (for [i 1 200000] (tset t i i)) t",
+            "it has more than 100000 values",
+        ),
+        (
+            "(string.rep :x 5000000)",
+            "it has more than 4194304 bytes of text",
+        ),
+        (
+            "\"\\255\"",
+            "what it returns cannot be stored: it is text that is not valid UTF-8",
+        ),
         ("{:exit (string.rep :x 1000000)}", "it returned :exit xxxxx"),
         ("(sh \"echo a\\0b\")", "a command contains a NUL byte"),
-        ("(sh [\"echo\" \"\\255\"])", "each part of a command is not valid UTF-8"),
-        ("(sh (string.rep :x 3000000))", "the command is longer than 1 MiB"),
-        ("(sh :true {:env {:A \"a\\0b\"}})", "the variable A contains a NUL byte"),
+        (
+            "(sh [\"echo\" \"\\255\"])",
+            "each part of a command is not valid UTF-8",
+        ),
+        (
+            "(sh (string.rep :x 3000000))",
+            "the command is longer than 1 MiB",
+        ),
+        (
+            "(sh :true {:env {:A \"a\\0b\"}})",
+            "the variable A contains a NUL byte",
+        ),
         ("(sh :true {:cwd \"a\\0b\"})", ":cwd contains a NUL byte"),
         ("(log #1)", "`log` takes text, not function"),
-        ("(string.rep :x 10000000000)", "it needs more memory than a pipeline may have (256 MiB)"),
-        ("(fn f [] (+ 1 (f))) (f)", "it calls itself too deeply (stack overflow)"),
+        (
+            "(string.rep :x 10000000000)",
+            "it needs more memory than a pipeline may have (256 MiB)",
+        ),
+        (
+            "(fn f [] (+ 1 (f))) (f)",
+            "it calls itself too deeply (stack overflow)",
+        ),
         ("(error (string.rep :x 10000000))", "x…"),
         ("(error (doto {} (tset :e (string.rep :x 3000000))))", "x…"),
-        ("(while true nil)", "it ran for longer than its time limit of 1s and was stopped"),
-        ("(while true (pcall #(while true nil)))", "it ran for longer than its time limit of 1s and was stopped"),
-        ("(. (setmetatable {} {:__index #(while true nil)}) :x)", "it ran for longer than its time limit of 1s and was stopped"),
-        ("(table.sort [3 2 1 5 4] #(while true nil))", "it ran for longer than its time limit of 1s and was stopped"),
-        ("(while true (log :x))", "it ran for longer than its time limit of 1s and was stopped"),
+        (
+            "(while true nil)",
+            "it ran for longer than its time limit of 1s and was stopped",
+        ),
+        (
+            "(while true (pcall #(while true nil)))",
+            "it ran for longer than its time limit of 1s and was stopped",
+        ),
+        (
+            "(. (setmetatable {} {:__index #(while true nil)}) :x)",
+            "it ran for longer than its time limit of 1s and was stopped",
+        ),
+        (
+            "(table.sort [3 2 1 5 4] #(while true nil))",
+            "it ran for longer than its time limit of 1s and was stopped",
+        ),
+        (
+            "(while true (log :x))",
+            "it ran for longer than its time limit of 1s and was stopped",
+        ),
     ] {
         // Time enough for what is not a loop, however busy the machine.
-        let limit = if body.contains("while true") { "1s" } else { "2m" };
+        let limit = if body.contains("while true") {
+            "1s"
+        } else {
+            "2m"
+        };
         let checked = ran(&format!(
             "(local ci (require :quire.ci))\n(ci.job :a [:quire/push] {{:timeout \"{limit}\"}} (fn [{{: sh : log}}]\n{body}))\n(ci.job :b [:quire/push] #:fine)"
         ));
         let said = said(&checked);
         assert_eq!(checked.code, 1, "{body}: {said:.1000}");
-        assert!(said.contains(expected) && said.contains("✗ failed after"), "{body}: {said:.1000}");
-        assert!(said.contains("✓ b  complete"), "{body}: the other job went on: {said:.1000}");
+        assert!(
+            said.contains(expected) && said.contains("✗ failed after"),
+            "{body}: {said:.1000}"
+        );
+        assert!(
+            said.contains("✓ b  complete"),
+            "{body}: the other job went on: {said:.1000}"
+        );
     }
 }
 
@@ -128,10 +226,15 @@ fn a_job_that_cannot_be_interrupted_ends_the_run() {
         "(table.sort [3 2 1 5 4] (fn [] (while true (pcall #(while true nil)))))",
         "(string.find (string.rep :a 5000) (.. (string.rep \"a*\" 30) :b))",
     ] {
-        let checked = ran(&format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] {{:timeout \"1s\"}} (fn []\n{body}))"));
+        let checked = ran(&format!(
+            "(local ci (require :quire.ci))\n(ci.job :a [:quire/push] {{:timeout \"1s\"}} (fn []\n{body}))"
+        ));
         let said = said(&checked);
         assert_eq!(checked.code, 1, "{body}: {said:.1000}");
-        assert!(said.contains("job `a` timed out and its function could not be stopped"), "{body}: {said:.1000}");
+        assert!(
+            said.contains("job `a` timed out and its function could not be stopped"),
+            "{body}: {said:.1000}"
+        );
     }
 }
 
@@ -143,13 +246,24 @@ fn bytes_of_any_kind_are_taken_where_they_are_data() {
   (let [r (sh \"printf 'x\\\\0\\\\377y'; wc -c\" {:stdin \"\\0\\255\\n\"})]
     (assert (= r.stdout \"x\\0\\255y3\\n\") \"the bytes are not the same\")
     {:nul \"a\\0b\" : r})))");
-    assert_eq!((checked.code, checked.stderr.as_str()), (0, ""), "{}", checked.stdout);
+    assert_eq!(
+        (checked.code, checked.stderr.as_str()),
+        (0, ""),
+        "{}",
+        checked.stdout
+    );
 }
 
 /// The most memory that a process has had, in KiB.
 fn peak(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?
+        .trim()
+        .strip_suffix(" kB")?
+        .parse()
+        .ok()
 }
 
 /// Runs a job that prints so many bytes in one command; the most memory of the process that ran it.
@@ -164,15 +278,27 @@ fn peak_with_output(bytes: u64) -> u64 {
         mark.display()
     );
     let folder = tree("ci.fnl", text.as_bytes());
-    let mut child = on_host(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = on_host(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(120);
-    while !mark.join("printed").exists() && child.try_wait().unwrap().is_none() && Instant::now() < deadline {
+    while !mark.join("printed").exists()
+        && child.try_wait().unwrap().is_none()
+        && Instant::now() < deadline
+    {
         std::thread::sleep(Duration::from_millis(20));
     }
     let peak = peak(child.id());
     std::fs::write(mark.join("seen"), "").unwrap();
     let mut errors = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut errors)
+        .unwrap();
     let status = child.wait().unwrap();
     std::fs::remove_dir_all(mark).unwrap();
     assert!(status.success(), "{errors}");
@@ -182,5 +308,8 @@ fn peak_with_output(bytes: u64) -> u64 {
 #[test]
 fn memory_does_not_grow_with_the_output_of_a_command() {
     let (little, much) = (peak_with_output(1_000), peak_with_output(100_000_000));
-    assert!(much < little + (40 << 10), "{little} KiB with little output, {much} KiB with 100 MB");
+    assert!(
+        much < little + (40 << 10),
+        "{little} KiB with little output, {much} KiB with 100 MB"
+    );
 }

@@ -1,7 +1,11 @@
 //! Pipelines through the binary: `quire ci check` for what is registered, and the driver's child
 //! process, spoken to over its protocol by a scripted runner, for what happens while jobs run.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
 
 #[path = "../support/needs.rs"]
 mod needs;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quire::driver::protocol::{FromDriver, JobEnd, Language, PipelineSource, ShCommand, ShOptions, ShResult, Text, ToDriver};
+use quire::driver::protocol::{
+    FromDriver, JobEnd, Language, PipelineSource, ShCommand, ShOptions, ShResult, Text, ToDriver,
+};
 use quire::driver::{Driver, DriverError};
 use quire::pipeline::{Pipeline, Registration};
 use quire::secret::Secret;
@@ -33,7 +35,10 @@ pub(crate) fn check(files: &[(&str, &str)], arguments: &[&str]) -> Checked {
     check_in(folder.path(), arguments)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test starts the binary as a person would")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test starts the binary as a person would"
+)]
 pub(crate) fn check_in(folder: &Path, arguments: &[&str]) -> Checked {
     let output = std::process::Command::new(program())
         .args(["ci", "check"])
@@ -55,18 +60,39 @@ pub(crate) fn errors(text: &str) -> Vec<String> {
     assert_eq!(checked.code, 1, "{} {}", checked.stdout, checked.stderr);
     let found: Value = serde_json::from_str(&checked.stdout).unwrap();
     let shown = |error: &Value| {
-        let hint = error["hint"].as_str().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        format!("{}: {}{hint}", error["place"]["line"], error["message"].as_str().unwrap())
+        let hint = error["hint"]
+            .as_str()
+            .map(|hint| format!(" ({hint})"))
+            .unwrap_or_default();
+        format!(
+            "{}: {}{hint}",
+            error["place"]["line"],
+            error["message"].as_str().unwrap()
+        )
     };
-    found["errors"].as_array().unwrap().iter().map(shown).collect()
+    found["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(shown)
+        .collect()
 }
 
 pub(crate) fn fennel(text: &str) -> PipelineSource {
-    PipelineSource { language: Language::Fennel, file: ".quire/ci.fnl".to_owned(), text: text.to_owned(), helpers: Vec::new() }
+    PipelineSource {
+        language: Language::Fennel,
+        file: ".quire/ci.fnl".to_owned(),
+        text: text.to_owned(),
+        helpers: Vec::new(),
+    }
 }
 
 pub(crate) fn lua(text: &str) -> PipelineSource {
-    PipelineSource { language: Language::Lua, file: ".quire/ci.lua".to_owned(), ..fennel(text) }
+    PipelineSource {
+        language: Language::Lua,
+        file: ".quire/ci.lua".to_owned(),
+        ..fennel(text)
+    }
 }
 
 /// What a command answers: exit code and standard output.
@@ -88,13 +114,25 @@ impl Story {
         match &self.ends[job] {
             JobEnd::Complete { output } => format!("complete {output}"),
             JobEnd::Skipped => "skipped".to_owned(),
-            JobEnd::Failed { message, exit_code, place } => {
-                let place = place.as_ref().map(|place| format!("{}:{}: ", place.line, place.column)).unwrap_or_default();
-                let exit = exit_code.map(|exit| format!(" [{exit}]")).unwrap_or_default();
+            JobEnd::Failed {
+                message,
+                exit_code,
+                place,
+            } => {
+                let place = place
+                    .as_ref()
+                    .map(|place| format!("{}:{}: ", place.line, place.column))
+                    .unwrap_or_default();
+                let exit = exit_code
+                    .map(|exit| format!(" [{exit}]"))
+                    .unwrap_or_default();
                 format!("{place}{message}{exit}")
             }
             JobEnd::TimedOut { message, place } => {
-                let place = place.as_ref().map(|place| format!("{}:{}: ", place.line, place.column)).unwrap_or_default();
+                let place = place
+                    .as_ref()
+                    .map(|place| format!("{}:{}: ", place.line, place.column))
+                    .unwrap_or_default();
                 format!("timed out: {place}{message}")
             }
         }
@@ -112,31 +150,67 @@ impl Session {
         Self::start_within(source, Duration::from_secs(5)).await
     }
 
-    pub(crate) async fn start_within(source: PipelineSource, limit: Duration) -> Result<Self, DriverError> {
+    pub(crate) async fn start_within(
+        source: PipelineSource,
+        limit: Duration,
+    ) -> Result<Self, DriverError> {
         let mut driver = Driver::spawn(&program())?;
         let registration = driver.register_within(source, limit).await?;
-        Ok(Self { driver, registration })
+        Ok(Self {
+            driver,
+            registration,
+        })
     }
 
     /// Starts a job, after saying what `(jobs name)` gives.
     pub(crate) async fn begin(&mut self, job: &str, inputs: &Value, timeout: Option<Duration>) {
         for (name, value) in inputs.as_object().unwrap() {
-            self.driver.send(&ToDriver::Value { name: name.clone(), value: value.clone() }).await.unwrap();
+            self.driver
+                .send(&ToDriver::Value {
+                    name: name.clone(),
+                    value: value.clone(),
+                })
+                .await
+                .unwrap();
         }
         let timeout_ms = timeout.map(|timeout| timeout.as_millis() as u64);
-        let env = [("QUIRE_SHA", "0123"), ("NAME", "the run's"), ("NAME", "the job's")];
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        self.driver.send(&ToDriver::RunJob { job: job.to_owned(), timeout_ms, env }).await.unwrap();
+        let env = [
+            ("QUIRE_SHA", "0123"),
+            ("NAME", "the run's"),
+            ("NAME", "the job's"),
+        ];
+        let env = env
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        self.driver
+            .send(&ToDriver::RunJob {
+                job: job.to_owned(),
+                timeout_ms,
+                env,
+            })
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn hear(&mut self) -> FromDriver {
         let heard = tokio::time::timeout(Duration::from_secs(30), self.driver.recv()).await;
-        heard.expect("the driver answers").expect("the driver lives").expect("the driver goes on")
+        heard
+            .expect("the driver answers")
+            .expect("the driver lives")
+            .expect("the driver goes on")
     }
 
     pub(crate) async fn answer(&mut self, call: u64, exit: i32, stdout: &str) {
-        let result = ShResult { exit, stdout: Text::Plain(stdout.to_owned()), stderr: Text::Plain(String::new()), error: None };
-        self.driver.send(&ToDriver::ShEnded { call, result }).await.unwrap();
+        let result = ShResult {
+            exit,
+            stdout: Text::Plain(stdout.to_owned()),
+            stderr: Text::Plain(String::new()),
+            error: None,
+        };
+        self.driver
+            .send(&ToDriver::ShEnded { call, result })
+            .await
+            .unwrap();
     }
 
     /// Runs these jobs side by side until all have ended, each command answered at once. What else
@@ -148,7 +222,12 @@ impl Session {
         let mut story = Story::default();
         while !jobs.iter().all(|job| story.ends.contains_key(*job)) {
             match self.hear().await {
-                FromDriver::Sh { call, job, cmd, opts } => {
+                FromDriver::Sh {
+                    call,
+                    job,
+                    cmd,
+                    opts,
+                } => {
                     let text = shown(&cmd);
                     let (exit, stdout) = script(&text);
                     story.commands.push(format!("{job}: {text}"));
@@ -161,14 +240,25 @@ impl Session {
                     } else {
                         Err(format!("there is no secret `{name}`"))
                     };
-                    self.driver.send(&ToDriver::SecretValue { call, value }).await.unwrap();
+                    self.driver
+                        .send(&ToDriver::SecretValue { call, value })
+                        .await
+                        .unwrap();
                 }
                 FromDriver::ReadFile { call, .. } => {
-                    let content = Ok(Text::Plain(r#"{"version": "1", "name": "n", "scripts": {}}"#.to_owned()));
-                    self.driver.send(&ToDriver::FileRead { call, content }).await.unwrap();
+                    let content = Ok(Text::Plain(
+                        r#"{"version": "1", "name": "n", "scripts": {}}"#.to_owned(),
+                    ));
+                    self.driver
+                        .send(&ToDriver::FileRead { call, content })
+                        .await
+                        .unwrap();
                 }
                 FromDriver::WriteFile { call, .. } | FromDriver::Artifact { call, .. } => {
-                    self.driver.send(&ToDriver::Done { call, done: Ok(()) }).await.unwrap();
+                    self.driver
+                        .send(&ToDriver::Done { call, done: Ok(()) })
+                        .await
+                        .unwrap();
                 }
                 FromDriver::Log { job, text } => story.logs.push(format!("{job}: {text}")),
                 FromDriver::JobEnded { job, end } => {
@@ -197,9 +287,19 @@ pub(crate) fn shown(cmd: &ShCommand) -> String {
 
 /// Runs the body of one job `a` (its tools: sh, jobs, env, secret, log) and says how it ended.
 pub(crate) async fn job(body: &str, script: Script) -> Story {
-    let text = format!("(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : env : secret : log}}]\n{body}))");
-    let mut session = Session::start(fennel(&text)).await.unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let story = session.run(&["a"], &json!({"quire/push": {"branch": "main", "files-changed": ["a", "b"]}}), script).await;
+    let text = format!(
+        "(local ci (require :quire.ci))\n(ci.job :a [:quire/push] (fn [{{: sh : jobs : env : secret : log}}]\n{body}))"
+    );
+    let mut session = Session::start(fennel(&text))
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let story = session
+        .run(
+            &["a"],
+            &json!({"quire/push": {"branch": "main", "files-changed": ["a", "b"]}}),
+            script,
+        )
+        .await;
     session.close().await;
     story
 }
@@ -219,6 +319,10 @@ pub(crate) fn usual(command: &str) -> (i32, &'static str) {
 }
 
 /// Whether a registration makes a pipeline.
-pub(crate) fn pipeline(registration: Registration, source: &PipelineSource) -> Result<Pipeline, String> {
-    Pipeline::check(registration, &source.pipeline_text(), false).map_err(|problems| problems[0].to_string())
+pub(crate) fn pipeline(
+    registration: Registration,
+    source: &PipelineSource,
+) -> Result<Pipeline, String> {
+    Pipeline::check(registration, &source.pipeline_text(), false)
+        .map_err(|problems| problems[0].to_string())
 }

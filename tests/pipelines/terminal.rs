@@ -14,18 +14,35 @@ const COLUMNS: u16 = 60;
 
 /// What one saw of a run in a terminal: the screen after each change, and the exit code.
 fn seen(project: &Project, term: &str, arguments: &[&str]) -> (Vec<String>, i32) {
-    let size = Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: ROWS,
+        ws_col: COLUMNS,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     let pty = openpty(Some(&size), None).unwrap();
     let mut command = project.command(arguments);
-    command.env("TERM", term).env_remove("NO_COLOR").stdin(Stdio::null());
-    let mut child = command.stdout(pty.slave).stderr(Stdio::null()).spawn().unwrap();
+    command
+        .env("TERM", term)
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null());
+    let mut child = command
+        .stdout(pty.slave)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     drop(command);
     let mut terminal = vt100::Parser::new(ROWS.try_into().unwrap(), COLUMNS.try_into().unwrap(), 0);
-    let (mut master, mut buffer, mut screens) = (File::from(pty.master), [0; 4096], Vec::<String>::new());
+    let (mut master, mut buffer, mut screens) =
+        (File::from(pty.master), [0; 4096], Vec::<String>::new());
     // The end of a terminal is an error on Linux.
     while let Ok(read @ 1..) = master.read(&mut buffer) {
         terminal.process(&buffer[..read]);
-        let rows: Vec<String> = terminal.screen().rows(0, COLUMNS).map(|row| row.trim_end().to_owned()).collect();
+        let rows: Vec<String> = terminal
+            .screen()
+            .rows(0, COLUMNS)
+            .map(|row| row.trim_end().to_owned())
+            .collect();
         let screen = rows.join("\n").trim_end().to_owned();
         if screens.last() != Some(&screen) {
             screens.push(screen);
@@ -62,7 +79,9 @@ fn the_jobs_stand_below_the_log_and_are_gone_in_the_end() {
     assert_eq!(code, 0, "{}", screens.last().unwrap());
     let held = screens.iter().find(|screen| {
         let lines: Vec<&str> = screen.lines().collect();
-        let foot = lines.iter().rposition(|line| line.starts_with("no end yet") || line.ends_with("│ no end yet"));
+        let foot = lines
+            .iter()
+            .rposition(|line| line.starts_with("no end yet") || line.ends_with("│ no end yet"));
         foot.is_some_and(|at| {
             let below = lines[at + 1..].to_vec();
             below.len() >= 4
@@ -74,13 +93,23 @@ fn the_jobs_stand_below_the_log_and_are_gone_in_the_end() {
     });
     assert!(held.is_some(), "{}", screens.join("\n=====\n"));
     // Times go on while nothing happens.
-    let test_lines = |screen: &String| screen.lines().find(|line| line.starts_with("● test")).map(str::to_owned);
+    let test_lines = |screen: &String| {
+        screen
+            .lines()
+            .find(|line| line.starts_with("● test"))
+            .map(str::to_owned)
+    };
     let mut times: Vec<String> = screens.iter().filter_map(test_lines).collect();
     times.dedup();
     assert!(times.len() > 2, "{times:?}");
     let end = screens.last().unwrap();
     assert!(!end.contains('●') && !end.contains('○'), "{end}");
-    assert!(end.contains("test    │ no end yet now\n") && end.contains("✓ complete in") && end.contains("└─ ✓ package"), "{end}");
+    assert!(
+        end.contains("test    │ no end yet now\n")
+            && end.contains("✓ complete in")
+            && end.contains("└─ ✓ package"),
+        "{end}"
+    );
 }
 
 #[test]
@@ -89,5 +118,10 @@ fn a_terminal_that_cannot_move_its_cursor_gets_plain_lines() {
     let (screens, code) = seen(&project, "dumb", &["run", "--executor", "host"]);
     let end = screens.last().unwrap();
     assert!(code == 0 && end.contains("fine\n"), "{end}");
-    assert!(screens.iter().all(|screen| !screen.contains('●') && !screen.contains('○')), "{screens:?}");
+    assert!(
+        screens
+            .iter()
+            .all(|screen| !screen.contains('●') && !screen.contains('○')),
+        "{screens:?}"
+    );
 }

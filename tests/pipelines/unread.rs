@@ -15,41 +15,131 @@ async fn whoever_did_not_read_it_has_failed() {
         ("(sh :false)", LINE_3),
         ("(sh :false) nil", LINE_3),
         ("(sh :false) (values nil 1)", LINE_3),
-        ("(do (sh :false)) {:exit 0}", "3:5: `false` failed with exit code 1 [1]"),
-        ("{:r [(sh :false)]}", "3:6: `false` failed with exit code 1 [1]"),
+        (
+            "(do (sh :false)) {:exit 0}",
+            "3:5: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "{:r [(sh :false)]}",
+            "3:6: `false` failed with exit code 1 [1]",
+        ),
         // Every kind of loop.
-        ("(each [_ c (ipairs [:true :false :never])] (sh c))", "3:44: `false` failed with exit code 1 [1]"),
-        ("(for [i 1 3] (sh (.. \"exit \" (- i 1))))", "3:14: `exit 1` failed with exit code 1 [1]"),
-        ("(var n 0) (while (< n 3) (set n (+ n 1)) (sh :false))", "3:42: `false` failed with exit code 1 [1]"),
-        ("(icollect [_ c (ipairs [:false :true])] (sh c))", "3:41: `false` failed with exit code 1 [1]"),
-        ("(faccumulate [r nil i 1 2] (sh :false))", "3:28: `false` failed with exit code 1 [1]"),
+        (
+            "(each [_ c (ipairs [:true :false :never])] (sh c))",
+            "3:44: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(for [i 1 3] (sh (.. \"exit \" (- i 1))))",
+            "3:14: `exit 1` failed with exit code 1 [1]",
+        ),
+        (
+            "(var n 0) (while (< n 3) (set n (+ n 1)) (sh :false))",
+            "3:42: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(icollect [_ c (ipairs [:false :true])] (sh c))",
+            "3:41: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(faccumulate [r nil i 1 2] (sh :false))",
+            "3:28: `false` failed with exit code 1 [1]",
+        ),
         // Helper functions, called last or not, and a method.
-        ("(fn twice [c] (sh c) (sh c)) (twice :false)", "3:15: `false` failed with exit code 1 [1]"),
-        ("(local t {:go (fn [_ c] (sh c))}) (t:go :false) 1", "3:25: `false` failed with exit code 1 [1]"),
-        ("(#(sh :false)) 1", "3:3: `false` failed with exit code 1 [1]"),
+        (
+            "(fn twice [c] (sh c) (sh c)) (twice :false)",
+            "3:15: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local t {:go (fn [_ c] (sh c))}) (t:go :false) 1",
+            "3:25: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(#(sh :false)) 1",
+            "3:3: `false` failed with exit code 1 [1]",
+        ),
         // Nothing catches it.
-        ("(pcall #(sh :false)) 1", "3:9: `false` failed with exit code 1 [1]"),
-        ("(xpcall #(do (sh :false) (sh :true)) #1) 1", "3:14: `false` failed with exit code 1 [1]"),
-        ("(pcall #(do (sh :false) (error :x))) 1", "3:13: `false` failed with exit code 1 [1]"),
-        ("(local co (coroutine.create #(do (sh :false) (sh :true)))) (coroutine.resume co) 1", "3:34: `false` failed with exit code 1 [1]"),
-        ("(local f (coroutine.wrap #(coroutine.yield (sh :false)))) (f) 1", "3:44: `false` failed with exit code 1 [1]"),
-        ("(coroutine.close (coroutine.create #nil)) (sh :false) 1", "3:43: `false` failed with exit code 1 [1]"),
+        (
+            "(pcall #(sh :false)) 1",
+            "3:9: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(xpcall #(do (sh :false) (sh :true)) #1) 1",
+            "3:14: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(pcall #(do (sh :false) (error :x))) 1",
+            "3:13: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local co (coroutine.create #(do (sh :false) (sh :true)))) (coroutine.resume co) 1",
+            "3:34: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local f (coroutine.wrap #(coroutine.yield (sh :false)))) (f) 1",
+            "3:44: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(coroutine.close (coroutine.create #nil)) (sh :false) 1",
+            "3:43: `false` failed with exit code 1 [1]",
+        ),
         // What looks at something else does not look.
-        ("(local r (sh :false)) r.stdout", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local {: stdout : cmd} (sh :false)) cmd", "3:25: `false` failed with exit code 1 [1]"),
-        ("(match (sh :false) {:stdout x} x)", "3:8: `false` failed with exit code 1 [1]"),
-        ("(local r (sh :false)) (tostring r) 1", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local r (sh :false)) (= r nil) (= r r) (not r) (type r) 1", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local r (sh :false)) (rawequal r {}) (rawlen r) (length r) 1", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local r (sh :false)) (local t {r 1}) (. t r)", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local r (sh :false)) (each [_ x (ipairs r)] x) 1", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local r (sh :false)) (table.unpack r) 1", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local r (sh :false)) (. r :exit-code) 1", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local (ok why) (pcall #(sh :false))) (when (not ok) (error why)) 1", "3:25: `false` failed with exit code 1 [1]"),
+        (
+            "(local r (sh :false)) r.stdout",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local {: stdout : cmd} (sh :false)) cmd",
+            "3:25: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(match (sh :false) {:stdout x} x)",
+            "3:8: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local r (sh :false)) (tostring r) 1",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local r (sh :false)) (= r nil) (= r r) (not r) (type r) 1",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local r (sh :false)) (rawequal r {}) (rawlen r) (length r) 1",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local r (sh :false)) (local t {r 1}) (. t r)",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local r (sh :false)) (each [_ x (ipairs r)] x) 1",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local r (sh :false)) (table.unpack r) 1",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local r (sh :false)) (. r :exit-code) 1",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local (ok why) (pcall #(sh :false))) (when (not ok) (error why)) 1",
+            "3:25: `false` failed with exit code 1 [1]",
+        ),
         // Read too late, and only one of two.
-        ("(local a (sh :false)) (local b (sh :true)) a.exit", "3:10: `false` failed with exit code 1 [1]"),
-        ("(local a (sh :false)) a.exit (local b (sh \"exit 2\")) 1", "3:39: `exit 2` failed with exit code 2 [2]"),
-        ("(local l []) (tset l 1 (sh :true)) (tset l 2 (sh :false)) (. l 1 :exit)", "3:46: `false` failed with exit code 1 [1]"),
+        (
+            "(local a (sh :false)) (local b (sh :true)) a.exit",
+            "3:10: `false` failed with exit code 1 [1]",
+        ),
+        (
+            "(local a (sh :false)) a.exit (local b (sh \"exit 2\")) 1",
+            "3:39: `exit 2` failed with exit code 2 [2]",
+        ),
+        (
+            "(local l []) (tset l 1 (sh :true)) (tset l 2 (sh :false)) (. l 1 :exit)",
+            "3:46: `false` failed with exit code 1 [1]",
+        ),
         // An error of its own on top: the command was there first.
         ("(sh :false) (error :later)", "3:1: later"),
     ] {
@@ -99,11 +189,26 @@ async fn whoever_read_it_decides() {
         assert_eq!(end(body).await, "complete 1", "{body}");
     }
     // Read, and then returned: the table's `:exit` says what became of the job.
-    assert_eq!(end("(local r (sh :false)) r.exit r").await, "3:10: `false` failed with exit code 1 [1]");
-    assert_eq!(end("(local r (sh :false)) r.exit {:r r}").await, r#"complete {"r":{"cmd":"false","exit":1,"stderr":"","stdout":"out"}}"#);
-    assert_eq!(end("(local r (sh :false)) {:exit r.exit}").await, "3:1: it returned :exit 1 [1]");
-    assert_eq!(end("(local r (sh :false)) {:exit (tostring r.exit)}").await, "3:1: it returned :exit 1");
-    assert_eq!(end("(local r (sh :false)) r.exit (values {:exit 0} r)").await, r#"complete {"exit":0}"#);
+    assert_eq!(
+        end("(local r (sh :false)) r.exit r").await,
+        "3:10: `false` failed with exit code 1 [1]"
+    );
+    assert_eq!(
+        end("(local r (sh :false)) r.exit {:r r}").await,
+        r#"complete {"r":{"cmd":"false","exit":1,"stderr":"","stdout":"out"}}"#
+    );
+    assert_eq!(
+        end("(local r (sh :false)) {:exit r.exit}").await,
+        "3:1: it returned :exit 1 [1]"
+    );
+    assert_eq!(
+        end("(local r (sh :false)) {:exit (tostring r.exit)}").await,
+        "3:1: it returned :exit 1"
+    );
+    assert_eq!(
+        end("(local r (sh :false)) r.exit (values {:exit 0} r)").await,
+        r#"complete {"exit":0}"#
+    );
 }
 
 #[tokio::test]
@@ -114,10 +219,18 @@ async fn a_helper_file_has_the_same_rule() {
     let helper = "(var last nil)\n{:run (fn [sh c]\n  (sh c) nil)\n :works? (fn [sh c] (= 0 (. (sh c) :exit)))\n :keep (fn [r] (set last r))\n :kept #last.exit}";
     source.helpers = vec![(".quire/helpers.fnl".to_owned(), helper.to_owned())];
     let mut session = Session::start(source).await.unwrap();
-    let story = session.run(&["plain", "read", "late"], &json!({}), usual).await;
-    assert_eq!(story.end("plain"), "3:3: `false` failed with exit code 1 [1]");
+    let story = session
+        .run(&["plain", "read", "late"], &json!({}), usual)
+        .await;
+    assert_eq!(
+        story.end("plain"),
+        "3:3: `false` failed with exit code 1 [1]"
+    );
     assert_eq!(story.end("read"), "complete 1");
-    assert_eq!(story.end("late"), "5:50: `false` failed with exit code 1 [1]");
+    assert_eq!(
+        story.end("late"),
+        "5:50: `false` failed with exit code 1 [1]"
+    );
 }
 
 #[tokio::test]
@@ -135,7 +248,10 @@ async fn jobs_side_by_side_do_not_answer_for_each_other() {
     assert_eq!(story.end("b"), "complete 1");
     // A result that was handed over and read there was read.
     let story = session.run(&["giver", "reader"], &json!({}), usual).await;
-    assert_eq!((story.end("giver"), story.end("reader")), ("complete 1".to_owned(), "complete 1".to_owned()));
+    assert_eq!(
+        (story.end("giver"), story.end("reader")),
+        ("complete 1".to_owned(), "complete 1".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -145,10 +261,16 @@ async fn a_result_that_a_job_returned_is_plain_data_for_the_next_one() {
 (ci.job :a [:quire/push] (fn [{: sh}] (local r (sh :false)) (when r.exit {: r})))";
     let mut session = Session::start(fennel(text)).await.unwrap();
     let story = session.run(&["a"], &json!({}), usual).await;
-    let quire::driver::protocol::JobEnd::Complete { output } = &story.ends["a"] else { panic!("{}", story.end("a")) };
+    let quire::driver::protocol::JobEnd::Complete { output } = &story.ends["a"] else {
+        panic!("{}", story.end("a"))
+    };
     let inputs = json!({"a": output.clone(), "quire/push": Value::Null});
     let story = session.run(&["b"], &inputs, usual).await;
-    assert!(story.end("b").starts_with("complete {\"n\":1,"), "{}", story.end("b"));
+    assert!(
+        story.end("b").starts_with("complete {\"n\":1,"),
+        "{}",
+        story.end("b")
+    );
 }
 
 #[tokio::test]
@@ -166,11 +288,26 @@ job("pairs", function(t) for k, v in pairs(t.sh("false")) do end return 1 end)
 job("tail", function(t) return t.sh("false") end)
 job("close", function(t) local r <const> = t.sh("false"); return 1 end)"#;
     let mut session = Session::start(lua(text)).await.unwrap();
-    let story = session.run(&["goto", "reads", "brackets", "pairs", "tail", "close"], &json!({}), usual).await;
-    assert_eq!(story.end("goto"), "5:15: `false` failed with exit code 1 [1]");
+    let story = session
+        .run(
+            &["goto", "reads", "brackets", "pairs", "tail", "close"],
+            &json!({}),
+            usual,
+        )
+        .await;
+    assert_eq!(
+        story.end("goto"),
+        "5:15: `false` failed with exit code 1 [1]"
+    );
     for id in ["reads", "brackets", "pairs"] {
         assert_eq!(story.end(id), "complete 1", "{id}");
     }
-    assert_eq!(story.end("tail"), "11:32: `false` failed with exit code 1 [1]");
-    assert_eq!(story.end("close"), "12:44: `false` failed with exit code 1 [1]");
+    assert_eq!(
+        story.end("tail"),
+        "11:32: `false` failed with exit code 1 [1]"
+    );
+    assert_eq!(
+        story.end("close"),
+        "12:44: `false` failed with exit code 1 [1]"
+    );
 }

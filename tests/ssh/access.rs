@@ -8,9 +8,15 @@ use super::support::{Forge, Kind, said, stderr, stdout};
 
 /// Whether anything happened in the data folder that a refused command may not do.
 fn untouched(forge: &Forge) {
-    assert_eq!(fs::read_dir(forge.paths.repos()).unwrap().count(), 0, "no repository was made");
+    assert_eq!(
+        fs::read_dir(forge.paths.repos()).unwrap().count(),
+        0,
+        "no repository was made"
+    );
     assert_eq!(fs::read_dir(forge.paths.spool()).unwrap().count(), 0);
-    assert!(!forge.file("data/pwned").exists() && !std::path::Path::new("/tmp/quire-pwned").exists());
+    assert!(
+        !forge.file("data/pwned").exists() && !std::path::Path::new("/tmp/quire-pwned").exists()
+    );
 }
 
 #[test]
@@ -69,11 +75,18 @@ fn hostile_commands_are_refused_in_one_line() {
         assert_eq!(code, 128, "{command:?}: {}", said(&output));
         assert_eq!(stdout(&output), "", "{command:?}");
         let told = stderr(&output);
-        assert_eq!(told.lines().filter(|line| line.starts_with("quire: ")).count(), 1, "{command:?}: {told}");
+        assert_eq!(
+            told.lines()
+                .filter(|line| line.starts_with("quire: "))
+                .count(),
+            1,
+            "{command:?}: {told}"
+        );
         assert!(!told.contains('\u{1b}'), "{command:?}: {told:?}");
     }
     // Bytes that are no text.
-    let raw = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"git-receive-pack \xff\xfe");
+    let raw =
+        <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"git-receive-pack \xff\xfe");
     let output = forge.ssh_as("owner", &[], &[]).arg(raw).output().unwrap();
     assert_eq!(output.status.code(), Some(128), "{}", said(&output));
     for command in ["repo frobnicate", "run detach x", "key add x"] {
@@ -86,26 +99,52 @@ fn hostile_commands_are_refused_in_one_line() {
 fn no_shell_no_terminal_no_copying() {
     let forge = Forge::start(Kind::Quire);
     let terminal = forge.ssh_as("owner", &["-tt"], &[]).output().unwrap();
-    assert!(stderr(&terminal).contains("PTY allocation request failed"), "{}", said(&terminal));
+    assert!(
+        stderr(&terminal).contains("PTY allocation request failed"),
+        "{}",
+        said(&terminal)
+    );
     let greeting = forge.ssh(&[]);
     assert!(greeting.status.success(), "{}", said(&greeting));
-    assert!(stdout(&greeting).contains("hello laptop, the new one"), "{}", said(&greeting));
+    assert!(
+        stdout(&greeting).contains("hello laptop, the new one"),
+        "{}",
+        said(&greeting)
+    );
     let host = format!("{}@127.0.0.1", forge.user);
     fs::write(forge.file("client/secret"), "x").unwrap();
     let from = forge.file("client/secret").display().to_string();
     for (program, arguments) in [
-        ("sftp", vec!["-b".to_owned(), "/dev/null".to_owned(), host.clone()]),
+        (
+            "sftp",
+            vec!["-b".to_owned(), "/dev/null".to_owned(), host.clone()],
+        ),
         ("scp", vec![from.clone(), format!("{host}:pwned")]),
         ("scp", vec!["-O".to_owned(), from, format!("{host}:pwned")]),
-        ("scp", vec!["-O".to_owned(), format!("{host}:/etc/passwd"), forge.file("client/stolen").display().to_string()]),
+        (
+            "scp",
+            vec![
+                "-O".to_owned(),
+                format!("{host}:/etc/passwd"),
+                forge.file("client/stolen").display().to_string(),
+            ],
+        ),
     ] {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let output = forge.copy_program(program, &arguments);
-        assert!(!output.status.success(), "{program} {arguments:?}: {}", said(&output));
+        assert!(
+            !output.status.success(),
+            "{program} {arguments:?}: {}",
+            said(&output)
+        );
     }
     assert!(!forge.file("client/stolen").exists());
     let other = forge.ssh_as("owner", &["-s"], &["sftp"]).output().unwrap();
-    assert!(stderr(&other).contains("subsystem request failed"), "{}", said(&other));
+    assert!(
+        stderr(&other).contains("subsystem request failed"),
+        "{}",
+        said(&other)
+    );
     untouched(&forge);
 }
 
@@ -115,18 +154,43 @@ fn nothing_is_forwarded() {
     // Something that a forwarded connection would reach.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap().to_string();
-    let direct = forge.ssh_as("owner", &["-W", &target], &[]).output().unwrap();
-    assert!(!direct.status.success() && stderr(&direct).contains("administratively prohibited"), "{}", said(&direct));
+    let direct = forge
+        .ssh_as("owner", &["-W", &target], &[])
+        .output()
+        .unwrap();
+    assert!(
+        !direct.status.success() && stderr(&direct).contains("administratively prohibited"),
+        "{}",
+        said(&direct)
+    );
     let strict = ["-N", "-o", "ExitOnForwardFailure=yes"];
-    let back = forge.ssh_as("owner", &[&strict[..], &["-R", &format!("0:{target}")]].concat(), &[]).output().unwrap();
-    assert!(!back.status.success() && stderr(&back).contains("remote port forwarding failed"), "{}", said(&back));
+    let back = forge
+        .ssh_as(
+            "owner",
+            &[&strict[..], &["-R", &format!("0:{target}")]].concat(),
+            &[],
+        )
+        .output()
+        .unwrap();
+    assert!(
+        !back.status.success() && stderr(&back).contains("remote port forwarding failed"),
+        "{}",
+        said(&back)
+    );
     let socket = format!("{}:{target}", forge.file("client/forwarded").display());
-    let back = forge.ssh_as("owner", &[&strict[..], &["-R", &socket]].concat(), &[]).output().unwrap();
+    let back = forge
+        .ssh_as("owner", &[&strict[..], &["-R", &socket]].concat(), &[])
+        .output()
+        .unwrap();
     assert!(!back.status.success(), "{}", said(&back));
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "nobody came through");
     // -L and -D open the same channel as -W once they are used; agent, X11 and tunnel are seen in what is in force.
-    let test = Command::new("/usr/sbin/sshd").args(["-T", "-f"]).arg(forge.paths.sshd_config()).output().unwrap();
+    let test = Command::new("/usr/sbin/sshd")
+        .args(["-T", "-f"])
+        .arg(forge.paths.sshd_config())
+        .output()
+        .unwrap();
     let force = stdout(&test);
     for line in [
         "disableforwarding yes",
@@ -143,7 +207,11 @@ fn nothing_is_forwarded() {
         "exposeauthinfo yes",
         "maxstartups 64:30:256",
     ] {
-        assert!(force.lines().any(|found| found == line), "{line}: {}", said(&test));
+        assert!(
+            force.lines().any(|found| found == line),
+            "{line}: {}",
+            said(&test)
+        );
     }
     assert!(!force.contains("subsystem"), "{force}");
 }
@@ -154,11 +222,31 @@ fn only_known_keys_and_only_keys() {
     for command in [&["repo", "list"][..], &[], &["git-upload-pack", "x"]] {
         let output = forge.ssh_as("stranger", &[], command).output().unwrap();
         assert_eq!(output.status.code(), Some(255), "{}", said(&output));
-        assert!(stderr(&output).contains("Permission denied (publickey)"), "{}", said(&output));
+        assert!(
+            stderr(&output).contains("Permission denied (publickey)"),
+            "{}",
+            said(&output)
+        );
     }
     let second = forge.ssh_as("second", &[], &[]).output().unwrap();
-    assert!(stdout(&second).contains("hello desktop"), "{}", said(&second));
+    assert!(
+        stdout(&second).contains("hello desktop"),
+        "{}",
+        said(&second)
+    );
     // Nothing that a client sends as environment arrives but the protocol.
-    let sent = forge.ssh_as("owner", &["-o", "SetEnv=QUIRE_DATA=/tmp LD_PRELOAD=/tmp/x"], &["repo", "list"]).output().unwrap();
-    assert_eq!(stdout(&sent), "no repositories yet; a push creates one", "{}", said(&sent));
+    let sent = forge
+        .ssh_as(
+            "owner",
+            &["-o", "SetEnv=QUIRE_DATA=/tmp LD_PRELOAD=/tmp/x"],
+            &["repo", "list"],
+        )
+        .output()
+        .unwrap();
+    assert_eq!(
+        stdout(&sent),
+        "no repositories yet; a push creates one",
+        "{}",
+        said(&sent)
+    );
 }

@@ -19,14 +19,38 @@ fn what_a_push_leaves_in_the_spool() {
     let forge = Forge::start(Kind::Quire);
     let tree = forge.tree("work", "group/app");
     let first = forge.git_ok(&tree, &["rev-parse", "HEAD"]);
-    let pushed = forge.git(&tree, &["push", "-o", "ci.skip", "-o", "ci.job=a b", "origin", "main"]);
-    assert!(pushed.status.success() && stderr(&pushed).contains(AWAY), "{}", said(&pushed));
+    let pushed = forge.git(
+        &tree,
+        &[
+            "push",
+            "-o",
+            "ci.skip",
+            "-o",
+            "ci.job=a b",
+            "origin",
+            "main",
+        ],
+    );
+    assert!(
+        pushed.status.success() && stderr(&pushed).contains(AWAY),
+        "{}",
+        said(&pushed)
+    );
     let event = forge.take_events().remove(0);
-    assert_eq!((event.repo.as_str(), event.pusher.as_deref()), ("group/app", Some("laptop, the new one")));
+    assert_eq!(
+        (event.repo.as_str(), event.pusher.as_deref()),
+        ("group/app", Some("laptop, the new one"))
+    );
     assert_eq!(event.options, ["ci.skip", "ci.job=a b"]);
     assert_eq!(event.refs.len(), 1);
     assert!(event.refs[0].old_sha.is_zero());
-    assert_eq!((event.refs[0].ref_name.as_str(), event.refs[0].new_sha.as_str()), ("refs/heads/main", first.as_str()));
+    assert_eq!(
+        (
+            event.refs[0].ref_name.as_str(),
+            event.refs[0].new_sha.as_str()
+        ),
+        ("refs/heads/main", first.as_str())
+    );
 
     // Nothing new: git calls no hook.
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
@@ -41,22 +65,56 @@ fn what_a_push_leaves_in_the_spool() {
     // A light tag, an annotated one and a branch at once.
     forge.git_ok(&tree, &["tag", "light"]);
     forge.git_ok(&tree, &["tag", "-a", "-m", "x", "v1"]);
-    forge.git_ok(&tree, &["push", "-q", "origin", "light", "v1", "main:refs/heads/other"]);
+    forge.git_ok(
+        &tree,
+        &[
+            "push",
+            "-q",
+            "origin",
+            "light",
+            "v1",
+            "main:refs/heads/other",
+        ],
+    );
     let event = forge.take_events().remove(0);
-    let mut moved: Vec<_> = event.refs.iter().map(|update| (update.ref_name.as_str(), update.new_sha.as_str())).collect();
+    let mut moved: Vec<_> = event
+        .refs
+        .iter()
+        .map(|update| (update.ref_name.as_str(), update.new_sha.as_str()))
+        .collect();
     moved.sort_unstable();
-    let (head, tag) = (forge.git_ok(&tree, &["rev-parse", "HEAD"]), forge.git_ok(&tree, &["rev-parse", "v1"]));
-    assert_eq!(moved, [("refs/heads/other", head.as_str()), ("refs/tags/light", &head), ("refs/tags/v1", &tag)]);
+    let (head, tag) = (
+        forge.git_ok(&tree, &["rev-parse", "HEAD"]),
+        forge.git_ok(&tree, &["rev-parse", "v1"]),
+    );
+    assert_eq!(
+        moved,
+        [
+            ("refs/heads/other", head.as_str()),
+            ("refs/tags/light", &head),
+            ("refs/tags/v1", &tag)
+        ]
+    );
 
     // Deletions: recorded, and nothing is promised.
     let deleted = forge.git(&tree, &["push", "origin", ":other", ":refs/tags/light"]);
-    assert!(deleted.status.success() && !stderr(&deleted).contains("will start"), "{}", said(&deleted));
+    assert!(
+        deleted.status.success() && !stderr(&deleted).contains("will start"),
+        "{}",
+        said(&deleted)
+    );
     let event = forge.take_events().remove(0);
     assert!(event.refs.len() == 2 && event.refs.iter().all(|update| update.new_sha.is_zero()));
 
     // The other key goes by its own name.
     forge.commit(&tree, "from elsewhere");
-    assert!(forge.git_as("second", &tree, &["push", "-q", "origin", "main"]).status().unwrap().success());
+    assert!(
+        forge
+            .git_as("second", &tree, &["push", "-q", "origin", "main"])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(forge.take_events()[0].pusher.as_deref(), Some("desktop"));
 }
 
@@ -65,22 +123,63 @@ fn many_refs_and_strange_names() {
     let forge = Forge::start(Kind::Quire);
     let tree = forge.tree("work", "app");
     let head = forge.git_ok(&tree, &["rev-parse", "HEAD"]);
-    let mut refs: String = (0..500).map(|at| format!("create refs/heads/many/{at} {head}\n")).collect();
-    let strange = ["a'b\"c", "$(id)", "`id`;x", "ünï/💥", "-dash", "a&&b|c", "%n%s", "<x>", "#1"];
-    refs.extend(strange.iter().map(|name| format!("create \"refs/heads/s/{}\" {head}\n", name.replace('"', "\\\""))));
-    let mut update = forge.git_as("owner", &tree, &["update-ref", "--stdin"]).stdin(Stdio::piped()).spawn().unwrap();
-    update.stdin.take().unwrap().write_all(refs.as_bytes()).unwrap();
+    let mut refs: String = (0..500)
+        .map(|at| format!("create refs/heads/many/{at} {head}\n"))
+        .collect();
+    let strange = [
+        "a'b\"c",
+        "$(id)",
+        "`id`;x",
+        "ünï/💥",
+        "-dash",
+        "a&&b|c",
+        "%n%s",
+        "<x>",
+        "#1",
+    ];
+    refs.extend(strange.iter().map(|name| {
+        format!(
+            "create \"refs/heads/s/{}\" {head}\n",
+            name.replace('"', "\\\"")
+        )
+    }));
+    let mut update = forge
+        .git_as("owner", &tree, &["update-ref", "--stdin"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    update
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(refs.as_bytes())
+        .unwrap();
     assert!(update.wait().unwrap().success());
 
-    let pushed = forge.git(&tree, &["push", "-q", "origin", "refs/heads/many/*:refs/heads/many/*"]);
+    let pushed = forge.git(
+        &tree,
+        &[
+            "push",
+            "-q",
+            "origin",
+            "refs/heads/many/*:refs/heads/many/*",
+        ],
+    );
     assert!(pushed.status.success(), "{}", said(&pushed));
     let events = forge.take_events();
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].refs.len(), 500);
 
-    let pushed = forge.git(&tree, &["push", "-q", "origin", "refs/heads/s/*:refs/heads/s/*"]);
+    let pushed = forge.git(
+        &tree,
+        &["push", "-q", "origin", "refs/heads/s/*:refs/heads/s/*"],
+    );
     assert!(pushed.status.success(), "{}", said(&pushed));
-    let mut names: Vec<_> = forge.take_events()[0].refs.iter().map(|update| update.ref_name.short().to_owned()).collect();
+    let mut names: Vec<_> = forge.take_events()[0]
+        .refs
+        .iter()
+        .map(|update| update.ref_name.short().to_owned())
+        .collect();
     names.sort();
     let mut expected: Vec<_> = strange.iter().map(|name| format!("s/{name}")).collect();
     expected.sort();
@@ -88,17 +187,33 @@ fn many_refs_and_strange_names() {
 
     // A name that is not UTF-8: the push is in, the pusher is told, the other ref has its event.
     let odd = [&b"main:refs/heads/"[..], b"\xff\xfe"].concat();
-    let pushed = forge.git_as("owner", &tree, &["push", "origin", "main"]).arg(OsStr::from_bytes(&odd)).output().unwrap();
-    assert!(pushed.status.success() && stderr(&pushed).contains("cannot have runs"), "{}", said(&pushed));
+    let pushed = forge
+        .git_as("owner", &tree, &["push", "origin", "main"])
+        .arg(OsStr::from_bytes(&odd))
+        .output()
+        .unwrap();
+    assert!(
+        pushed.status.success() && stderr(&pushed).contains("cannot have runs"),
+        "{}",
+        said(&pushed)
+    );
     assert_eq!(forge.take_events()[0].refs.len(), 1);
 }
 
 /// The hook as git calls it, in a repository.
 fn hook(forge: &Forge, repo: &str, input: &[u8]) -> (bool, String) {
     let mut command = Command::new(forge.paths.hooks().join("post-receive"));
-    command.current_dir(forge.paths.repos().join(format!("{repo}.git"))).env("GIT_DIR", ".");
-    command.env("QUIRE_DATA", forge.paths.data()).env("QUIRE_RUNTIME", forge.paths.runtime());
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command
+        .current_dir(forge.paths.repos().join(format!("{repo}.git")))
+        .env("GIT_DIR", ".");
+    command
+        .env("QUIRE_DATA", forge.paths.data())
+        .env("QUIRE_RUNTIME", forge.paths.runtime());
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // It may end without reading.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
@@ -109,19 +224,34 @@ fn hook(forge: &Forge, repo: &str, input: &[u8]) -> (bool, String) {
 fn a_hook_that_cannot_do_its_work_never_fails_a_push() {
     let forge = Forge::start(Kind::Quire);
     assert!(forge.ssh(&["repo", "new", "app"]).status.success());
-    assert_eq!(hook(&forge, "app", b""), (true, String::new()), "no refs, no event");
+    assert_eq!(
+        hook(&forge, "app", b""),
+        (true, String::new()),
+        "no refs, no event"
+    );
     assert!(forge.events().is_empty());
     let (fine, told) = hook(&forge, "app", b"nonsense\n");
-    assert!(fine && told.starts_with("quire: warning: cannot read what git says"), "{told}");
+    assert!(
+        fine && told.starts_with("quire: warning: cannot read what git says"),
+        "{told}"
+    );
 
     let tree = forge.tree("work", "app");
     fs::remove_dir(forge.paths.spool()).unwrap();
     fs::write(forge.paths.spool(), "in the way").unwrap();
     let pushed = forge.git(&tree, &["push", "origin", "main"]);
     assert!(pushed.status.success(), "{}", said(&pushed));
-    assert!(stderr(&pushed).contains("quire: warning: the push is in, but its event could not be written"), "{}", said(&pushed));
+    assert!(
+        stderr(&pushed)
+            .contains("quire: warning: the push is in, but its event could not be written"),
+        "{}",
+        said(&pushed)
+    );
     assert_eq!(
-        forge.git_ok(&tree, &["ls-remote", "origin", "main"]).split('\t').next(),
+        forge
+            .git_ok(&tree, &["ls-remote", "origin", "main"])
+            .split('\t')
+            .next(),
         Some(forge.git_ok(&tree, &["rev-parse", "HEAD"]).as_str())
     );
     // A spool that is missing is made.
@@ -149,8 +279,12 @@ fn the_server_is_asked_and_its_answer_printed() {
         let (stream, _) = listener.accept().unwrap();
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
-        let SocketRequest::Taken { event } = serde_json::from_str(&line).unwrap() else { panic!("{line}") };
-        let event: PushEvent = serde_json::from_slice(&fs::read(spool.join(format!("{event}.json"))).unwrap()).unwrap();
+        let SocketRequest::Taken { event } = serde_json::from_str(&line).unwrap() else {
+            panic!("{line}")
+        };
+        let event: PushEvent =
+            serde_json::from_slice(&fs::read(spool.join(format!("{event}.json"))).unwrap())
+                .unwrap();
         let run = serde_json::json!({"id": "0197", "ref_name": event.refs[0].ref_name, "url": "http://forge/app/runs/0197"});
         writeln!(&stream, "{}", serde_json::json!({"answer": "runs", "runs": [run], "notes": ["the pipeline looks odd"]})).unwrap();
     });
@@ -158,8 +292,14 @@ fn the_server_is_asked_and_its_answer_printed() {
     server.join().unwrap();
     assert!(pushed.status.success(), "{}", said(&pushed));
     let told = stderr(&pushed);
-    assert!(told.contains("remote: quire: run 0197 queued  http://forge/app/runs/0197"), "{told}");
-    assert!(told.contains("remote: quire: the pipeline looks odd"), "{told}");
+    assert!(
+        told.contains("remote: quire: run 0197 queued  http://forge/app/runs/0197"),
+        "{told}"
+    );
+    assert!(
+        told.contains("remote: quire: the pipeline looks odd"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -175,9 +315,17 @@ fn a_server_that_hangs_does_not_hang_a_push() {
         let started = Instant::now();
         let pushed = forge.git(&tree, &["push", "origin", "main"]);
         assert!(pushed.status.success(), "{}", said(&pushed));
-        assert!(stderr(&pushed).contains("quire: the server is busy; the run will start when it gets to it"), "{}", said(&pushed));
+        assert!(
+            stderr(&pushed)
+                .contains("quire: the server is busy; the run will start when it gets to it"),
+            "{}",
+            said(&pushed)
+        );
         assert!(started.elapsed() < DEADLINE, "it never hangs");
-        assert!(started.elapsed() >= Duration::from_secs(2), "it is given its time");
+        assert!(
+            started.elapsed() >= Duration::from_secs(2),
+            "it is given its time"
+        );
     }
     assert_eq!(forge.events().len(), 2);
     held.join().unwrap().unwrap();

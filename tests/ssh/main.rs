@@ -3,7 +3,11 @@
 //! What only concerns transport also runs against a plain git and sshd: a test that failed there
 //! would be wrong about git, not right about quire.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests start real clients, and end where one fails")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start real clients, and end where one fails"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

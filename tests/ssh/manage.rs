@@ -24,24 +24,56 @@ fn repositories_and_keys() {
         assert!(output.status.success(), "{words:?}: {}", said(&output));
         serde_json::from_str(&stdout(&output)).unwrap()
     };
-    assert_eq!(json(&["repo", "list", "--json"]), serde_json::json!({"repos": []}));
+    assert_eq!(
+        json(&["repo", "list", "--json"]),
+        serde_json::json!({"repos": []})
+    );
     let made = forge.ssh(&["repo", "new", "work/app"]);
-    assert_eq!(stdout(&made), "created repository work/app", "{}", said(&made));
-    assert_eq!(forge.ssh(&["repo", "new", "work/app"]).status.code(), Some(1));
+    assert_eq!(
+        stdout(&made),
+        "created repository work/app",
+        "{}",
+        said(&made)
+    );
+    assert_eq!(
+        forge.ssh(&["repo", "new", "work/app"]).status.code(),
+        Some(1)
+    );
     assert_eq!(forge.ssh(&["repo", "new", "../app"]).status.code(), Some(2));
-    assert_eq!(json(&["repo", "list", "--json"])["repos"][0]["repo"], "work/app");
+    assert_eq!(
+        json(&["repo", "list", "--json"])["repos"][0]["repo"],
+        "work/app"
+    );
     let wrong = forge.ssh(&["repo", "rm", "app", "--yes"]);
     assert_eq!(wrong.status.code(), Some(3));
-    assert!(stderr(&wrong).contains("did you mean `work/app`?"), "{}", said(&wrong));
-    assert_eq!(forge.ssh(&["repo", "rm", "work/app"]).status.code(), Some(2), "only with --yes");
+    assert!(
+        stderr(&wrong).contains("did you mean `work/app`?"),
+        "{}",
+        said(&wrong)
+    );
+    assert_eq!(
+        forge.ssh(&["repo", "rm", "work/app"]).status.code(),
+        Some(2),
+        "only with --yes"
+    );
     assert!(forge.paths.repos().join("work/app.git").exists());
-    assert!(forge.ssh(&["repo", "rm", "work/app", "--yes"]).status.success());
+    assert!(
+        forge
+            .ssh(&["repo", "rm", "work/app", "--yes"])
+            .status
+            .success()
+    );
     assert!(!forge.paths.repos().join("work").exists());
 
     let keys = json(&["key", "list", "--json"]);
     assert_eq!(keys["keys"][0]["name"], "laptop, the new one");
     assert_eq!(keys["keys"][1]["type"], "ssh-ed25519");
-    assert!(keys["keys"][0]["fingerprint"].as_str().unwrap().starts_with("SHA256:"));
+    assert!(
+        keys["keys"][0]["fingerprint"]
+            .as_str()
+            .unwrap()
+            .starts_with("SHA256:")
+    );
 }
 
 #[test]
@@ -51,26 +83,67 @@ fn the_old_name_of_a_repository_leads_to_the_new_one() {
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
     let _served = Served::new(&forge);
     let renamed = forge.ssh(&["repo", "rename", "app", "work/shop"]);
-    assert!(renamed.status.success() && stdout(&renamed).starts_with("renamed app to work/shop"), "{}", said(&renamed));
+    assert!(
+        renamed.status.success() && stdout(&renamed).starts_with("renamed app to work/shop"),
+        "{}",
+        said(&renamed)
+    );
     forge.commit(&tree, "second");
     let pushed = forge.git(&tree, &["push", "origin", "main"]);
     assert!(pushed.status.success(), "{}", said(&pushed));
     let told = stderr(&pushed);
-    assert!(told.contains("quire: app is now work/shop; git remote set-url origin …/work/shop") && !told.contains("created"), "{told}");
-    let events: Vec<String> = forge.events().iter().map(|event| event.repo.to_string()).collect();
+    assert!(
+        told.contains("quire: app is now work/shop; git remote set-url origin …/work/shop")
+            && !told.contains("created"),
+        "{told}"
+    );
+    let events: Vec<String> = forge
+        .events()
+        .iter()
+        .map(|event| event.repo.to_string())
+        .collect();
     assert_eq!(events, ["app", "work/shop"]);
-    let cloned = forge.git(forge.file("").as_path(), &["clone", "-q", &forge.url("app"), "clone"]);
-    assert!(cloned.status.success() && stderr(&cloned).contains("is now work/shop"), "{}", said(&cloned));
-    assert_eq!(forge.git_ok(&forge.file("clone"), &["rev-parse", "HEAD"]), forge.git_ok(&tree, &["rev-parse", "HEAD"]));
-    assert_eq!(stdout(&forge.ssh(&["repo", "list", "--json"])).matches("\"repo\"").count(), 2, "the repository, and that of its run");
-    assert!(stderr(&forge.ssh(&["repo", "rename", "ap", "x"])).contains("there is no repository `ap`"));
+    let cloned = forge.git(
+        forge.file("").as_path(),
+        &["clone", "-q", &forge.url("app"), "clone"],
+    );
+    assert!(
+        cloned.status.success() && stderr(&cloned).contains("is now work/shop"),
+        "{}",
+        said(&cloned)
+    );
+    assert_eq!(
+        forge.git_ok(&forge.file("clone"), &["rev-parse", "HEAD"]),
+        forge.git_ok(&tree, &["rev-parse", "HEAD"])
+    );
+    assert_eq!(
+        stdout(&forge.ssh(&["repo", "list", "--json"]))
+            .matches("\"repo\"")
+            .count(),
+        2,
+        "the repository, and that of its run"
+    );
+    assert!(
+        stderr(&forge.ssh(&["repo", "rename", "ap", "x"])).contains("there is no repository `ap`")
+    );
     let removed = forge.ssh(&["repo", "rm", "app", "--yes"]);
-    assert!(!removed.status.success() && stderr(&removed).contains("`app` is now `work/shop`"), "{}", said(&removed));
+    assert!(
+        !removed.status.success() && stderr(&removed).contains("`app` is now `work/shop`"),
+        "{}",
+        said(&removed)
+    );
     // By the new name nothing is said.
-    forge.git_ok(&tree, &["remote", "set-url", "origin", &forge.url("work/shop")]);
+    forge.git_ok(
+        &tree,
+        &["remote", "set-url", "origin", &forge.url("work/shop")],
+    );
     forge.commit(&tree, "third");
     let pushed = forge.git(&tree, &["push", "origin", "main"]);
-    assert!(pushed.status.success() && !stderr(&pushed).contains("is now"), "{}", said(&pushed));
+    assert!(
+        pushed.status.success() && !stderr(&pushed).contains("is now"),
+        "{}",
+        said(&pushed)
+    );
 }
 
 #[test]
@@ -80,16 +153,31 @@ fn a_command_started_as_root_acts_as_the_owner_of_the_data() {
     }
     let forge = Forge::start(Kind::Quire);
     let mut command = std::process::Command::new(forge.file("run/quire"));
-    command.args(["repo", "new", "app"]).env("QUIRE_DATA", forge.paths.data()).env("QUIRE_RUNTIME", forge.paths.runtime());
+    command
+        .args(["repo", "new", "app"])
+        .env("QUIRE_DATA", forge.paths.data())
+        .env("QUIRE_RUNTIME", forge.paths.runtime());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    let owner = |path: &std::path::Path| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
-    assert_eq!(owner(&forge.paths.repos().join("app.git/HEAD")), owner(forge.paths.data()));
+    let owner = |path: &std::path::Path| {
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap())
+    };
+    assert_eq!(
+        owner(&forge.paths.repos().join("app.git/HEAD")),
+        owner(forge.paths.data())
+    );
     // So what it made can be pushed to.
     let tree = forge.tree("work", "app");
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
-    let nowhere = command.env("QUIRE_DATA", forge.file("nowhere")).output().unwrap();
-    assert!(stderr(&nowhere).contains("there is no appliance in"), "{}", said(&nowhere));
+    let nowhere = command
+        .env("QUIRE_DATA", forge.file("nowhere"))
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&nowhere).contains("there is no appliance in"),
+        "{}",
+        said(&nowhere)
+    );
 }
 
 #[test]
@@ -98,16 +186,36 @@ fn without_a_server_commands_say_what_to_do() {
     for words in [&["run", "list"][..], &["login"]] {
         let output = forge.ssh(words);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-        assert!(stderr(&output).contains("there is no database") && stderr(&output).contains("quire serve"), "{}", said(&output));
+        assert!(
+            stderr(&output).contains("there is no database")
+                && stderr(&output).contains("quire serve"),
+            "{}",
+            said(&output)
+        );
     }
     // A port where surely nobody is: the answer must not depend on what else runs here.
-    std::fs::write(forge.paths.endpoint(), r#"{"listen":"127.0.0.1:1","url":"http://localhost:1"}"#).unwrap();
+    std::fs::write(
+        forge.paths.endpoint(),
+        r#"{"listen":"127.0.0.1:1","url":"http://localhost:1"}"#,
+    )
+    .unwrap();
     let status = forge.ssh(&["status"]);
     assert_eq!(status.status.code(), Some(1));
-    assert!(stderr(&status).contains("does not answer"), "{}", said(&status));
+    assert!(
+        stderr(&status).contains("does not answer"),
+        "{}",
+        said(&status)
+    );
     let help = forge.ssh(&["help"]);
-    assert!(help.status.success() && stdout(&help).contains("Repositories"), "{}", said(&help));
-    assert_eq!(forge.ssh(&["run", "list", "--nonsense"]).status.code(), Some(2));
+    assert!(
+        help.status.success() && stdout(&help).contains("Repositories"),
+        "{}",
+        said(&help)
+    );
+    assert_eq!(
+        forge.ssh(&["run", "list", "--nonsense"]).status.code(),
+        Some(2)
+    );
 }
 
 /// The database as `serve` keeps it, with a run of `app` in it.
@@ -120,10 +228,24 @@ struct Served {
 impl Served {
     fn new(forge: &Forge) -> Self {
         let clock = Clock::system();
-        let store = Store::open(&forge.paths.database(), &forge.paths.backups(), Journal::Wal, clock.clone()).unwrap();
+        let store = Store::open(
+            &forge.paths.database(),
+            &forge.paths.backups(),
+            Journal::Wal,
+            clock.clone(),
+        )
+        .unwrap();
         let run = queue(&store, "refs/heads/main");
         let folder = forge.paths.run(&"app".parse().unwrap(), run);
-        let log = RunLog::create(folder, Redactor::default(), 1 << 20, clock, Live::default(), run).unwrap();
+        let log = RunLog::create(
+            folder,
+            Redactor::default(),
+            1 << 20,
+            clock,
+            Live::default(),
+            run,
+        )
+        .unwrap();
         let log = log.own().unwrap();
         own(forge.paths.data());
         Self { store, run, log }
@@ -131,7 +253,13 @@ impl Served {
 
     /// Claims the run, writes this, and ends it well.
     fn complete(mut self, line: &str) -> Store {
-        assert_eq!(self.store.claim_next(ExecutorKind::Host).unwrap().map(|run| run.id), Some(self.run));
+        assert_eq!(
+            self.store
+                .claim_next(ExecutorKind::Host)
+                .unwrap()
+                .map(|run| run.id),
+            Some(self.run)
+        );
         self.log.line(Stream::Stdout, line);
         self.log.finish();
         self.store.finish(self.run, &Outcome::Complete).unwrap();
@@ -141,9 +269,14 @@ impl Served {
 
 /// Records a push to `app` that makes one run.
 fn queue(store: &Store, ref_name: &str) -> RunId {
-    let (ref_name, sha): (RefName, ObjectId) = (ref_name.parse().unwrap(), "1".repeat(40).parse().unwrap());
+    let (ref_name, sha): (RefName, ObjectId) =
+        (ref_name.parse().unwrap(), "1".repeat(40).parse().unwrap());
     let now = Clock::system().now();
-    let update = RefUpdate { ref_name: ref_name.clone(), old_sha: "0".repeat(40).parse().unwrap(), new_sha: sha.clone() };
+    let update = RefUpdate {
+        ref_name: ref_name.clone(),
+        old_sha: "0".repeat(40).parse().unwrap(),
+        new_sha: sha.clone(),
+    };
     let event = PushEvent {
         id: EventId::new(),
         event_type: EventType::Push,
@@ -153,8 +286,15 @@ fn queue(store: &Store, ref_name: &str) -> RunId {
         options: Vec::new(),
         refs: vec![update],
     };
-    let run = NewRun { pusher: event.pusher.clone(), ..NewRun::of_push(event.repo.clone(), ref_name, sha, now) };
-    store.record_event(&event, &[run], &RefsNow::new(), quire::policy::settle).unwrap().runs[0].0
+    let run = NewRun {
+        pusher: event.pusher.clone(),
+        ..NewRun::of_push(event.repo.clone(), ref_name, sha, now)
+    };
+    store
+        .record_event(&event, &[run], &RefsNow::new(), quire::policy::settle)
+        .unwrap()
+        .runs[0]
+        .0
 }
 
 #[test]
@@ -165,34 +305,81 @@ fn runs_are_listed_canceled_and_repeated() {
     let runs = |words: &[&str]| -> Vec<serde_json::Value> {
         let output = forge.ssh(words);
         assert!(output.status.success(), "{words:?}: {}", said(&output));
-        serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()["runs"].as_array().unwrap().clone()
+        serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()["runs"]
+            .as_array()
+            .unwrap()
+            .clone()
     };
-    let listed = runs(&["run", "list", "--json", "--repo", "app", "--ref", "main", "--state", "pending", "--limit", "5"]);
+    let listed = runs(&[
+        "run", "list", "--json", "--repo", "app", "--ref", "main", "--state", "pending", "--limit",
+        "5",
+    ]);
     assert_eq!(
         (listed.len(), &listed[0]["id"], &listed[0]["ref_name"]),
-        (1, &serde_json::json!(id), &serde_json::json!("refs/heads/main"))
+        (
+            1,
+            &serde_json::json!(id),
+            &serde_json::json!("refs/heads/main")
+        )
     );
     assert!(runs(&["run", "list", "--json", "--ref", "other"]).is_empty());
-    assert_eq!(forge.ssh(&["run", "list", "--state", "done"]).status.code(), Some(2));
+    assert_eq!(
+        forge.ssh(&["run", "list", "--state", "done"]).status.code(),
+        Some(2)
+    );
 
     let shown = forge.ssh(&["run", "show", &id[..20]]);
-    assert!(stdout(&shown).contains(&id) && stdout(&shown).contains("pusher      laptop"), "{}", said(&shown));
+    assert!(
+        stdout(&shown).contains(&id) && stdout(&shown).contains("pusher      laptop"),
+        "{}",
+        said(&shown)
+    );
     assert_eq!(forge.ssh(&["run", "show", "ffff"]).status.code(), Some(3));
     let other = queue(&served.store, "refs/heads/other");
-    assert_eq!(forge.ssh(&["run", "show", &id[..2]]).status.code(), Some(2), "{id} and {other} begin alike");
+    assert_eq!(
+        forge.ssh(&["run", "show", &id[..2]]).status.code(),
+        Some(2),
+        "{id} and {other} begin alike"
+    );
 
-    assert_eq!(forge.ssh(&["run", "retry", &id]).status.code(), Some(1), "it has not ended");
-    assert_eq!(runs(&["run", "cancel", &id, "--json"])[0]["failure_kind"], "canceled");
-    assert_eq!(forge.ssh(&["run", "cancel", &id]).status.code(), Some(1), "it has ended");
+    assert_eq!(
+        forge.ssh(&["run", "retry", &id]).status.code(),
+        Some(1),
+        "it has not ended"
+    );
+    assert_eq!(
+        runs(&["run", "cancel", &id, "--json"])[0]["failure_kind"],
+        "canceled"
+    );
+    assert_eq!(
+        forge.ssh(&["run", "cancel", &id]).status.code(),
+        Some(1),
+        "it has ended"
+    );
     assert_eq!(forge.ssh(&["run", "wait", &id]).status.code(), Some(1));
-    assert_eq!(runs(&["run", "retry", &id, "--json"])[0]["retry_of"], id.as_str());
+    assert_eq!(
+        runs(&["run", "retry", &id, "--json"])[0]["retry_of"],
+        id.as_str()
+    );
 
     let login = forge.ssh(&["login"]);
     let link = stdout(&login);
-    let token = link.lines().next().and_then(|link| link.strip_prefix("http://localhost:3000/login/")).unwrap();
-    let hash: String = sha2::Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let who = served.store.take_login_link(&hash, Clock::system().now()).unwrap().unwrap();
-    let keys: serde_json::Value = serde_json::from_str(&stdout(&forge.ssh(&["key", "list", "--json"]))).unwrap();
+    let token = link
+        .lines()
+        .next()
+        .and_then(|link| link.strip_prefix("http://localhost:3000/login/"))
+        .unwrap();
+    let hash: String = sha2::Sha256::digest(token.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let who = served
+        .store
+        .take_login_link(&hash, Clock::system().now())
+        .unwrap()
+        .unwrap();
+    let keys: serde_json::Value =
+        serde_json::from_str(&stdout(&forge.ssh(&["key", "list", "--json"]))).unwrap();
     let of_key = (&keys["keys"][0]["name"], &keys["keys"][0]["fingerprint"]);
     assert_eq!(of_key, (&who.key_name.into(), &who.key_fingerprint.into()));
 }
@@ -203,36 +390,70 @@ fn a_run_is_followed_to_its_outcome() {
     let served = Served::new(&forge);
     let id = served.run.to_string();
     let mut following = forge.ssh_as("owner", &[], &["run", "logs", "--follow", &id]);
-    let following = following.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut waiting = forge.ssh_as("owner", &[], &["run", "wait", &id]).spawn().unwrap();
+    let following = following
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut waiting = forge
+        .ssh_as("owner", &[], &["run", "wait", &id])
+        .spawn()
+        .unwrap();
     let store = served.complete("all is well");
     let output = following.wait_with_output().unwrap();
-    assert!(output.status.success() && stdout(&output) == "all is well", "{}", said(&output));
-    assert!(stderr(&output).contains(&format!("quire: run {id} complete")), "{}", said(&output));
+    assert!(
+        output.status.success() && stdout(&output) == "all is well",
+        "{}",
+        said(&output)
+    );
+    assert!(
+        stderr(&output).contains(&format!("quire: run {id} complete")),
+        "{}",
+        said(&output)
+    );
     assert!(waiting.wait().unwrap().success());
     assert_eq!(stdout(&forge.ssh(&["run", "logs", &id])), "all is well");
-    let whole: serde_json::Value = serde_json::from_str(&stdout(&forge.ssh(&["run", "logs", &id, "--json"]))).unwrap();
+    let whole: serde_json::Value =
+        serde_json::from_str(&stdout(&forge.ssh(&["run", "logs", &id, "--json"]))).unwrap();
     assert_eq!(whole["log"], "all is well\n");
 
     // A run that quire's own end cut off, queued again and canceled: the repetition is what counts.
     let cut = queue(&store, "refs/heads/cut");
     store.claim_next(ExecutorKind::Host).unwrap();
-    let again = store.orphan(cut, "quire stopped", true, quire::policy::settle).unwrap().unwrap();
+    let again = store
+        .orphan(cut, "quire stopped", true, quire::policy::settle)
+        .unwrap()
+        .unwrap();
     store.request_cancel(again).unwrap();
     let output = forge.ssh(&["run", "wait", &cut.to_string()]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(stderr(&output).contains(&format!("run {again} repeats it")) && stderr(&output).contains("canceled"), "{}", said(&output));
+    assert!(
+        stderr(&output).contains(&format!("run {again} repeats it"))
+            && stderr(&output).contains("canceled"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
 fn a_follower_whose_client_is_gone_ends() {
     let forge = Forge::start(Kind::Quire);
     let served = Served::new(&forge);
-    let mut command = forge.ssh_as("owner", &[], &["run", "logs", "--follow", &served.run.to_string()]);
-    let mut client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = forge.ssh_as(
+        "owner",
+        &[],
+        &["run", "logs", "--follow", &served.run.to_string()],
+    );
+    let mut client = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // It waits for its turn, and says so.
     let mut told = String::new();
-    BufReader::new(client.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    BufReader::new(client.stderr.take().unwrap())
+        .read_line(&mut told)
+        .unwrap();
     assert!(told.contains("waits"), "{told}");
     let followers = || processes(&served.run.to_string());
     assert!(followers() > 0);
@@ -243,9 +464,14 @@ fn a_follower_whose_client_is_gone_ends() {
 
 /// How many quire processes have this run in the command they were asked for.
 fn processes(run: &str) -> usize {
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok());
+    let entries = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok());
     let ours = |path: &std::path::Path| {
-        let read = |file| String::from_utf8_lossy(&std::fs::read(path.join(file)).unwrap_or_default()).into_owned();
+        let read = |file| {
+            String::from_utf8_lossy(&std::fs::read(path.join(file)).unwrap_or_default())
+                .into_owned()
+        };
         read("comm").starts_with("quire") && read("environ").contains(run)
     };
     entries.filter(|entry| ours(&entry.path())).count()
@@ -260,13 +486,24 @@ fn a_pusher_who_waits_sees_the_run() {
     own(&forge.paths.socket());
     let server = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+        BufReader::new(&stream)
+            .read_line(&mut String::new())
+            .unwrap();
         let run = serde_json::json!({"id": served.run, "ref_name": "refs/heads/main", "url": "http://forge/run"});
-        writeln!(&stream, "{}", serde_json::json!({"answer": "runs", "runs": [run]})).unwrap();
+        writeln!(
+            &stream,
+            "{}",
+            serde_json::json!({"answer": "runs", "runs": [run]})
+        )
+        .unwrap();
         served.complete("all is well");
     });
     let pushed = forge.git(&tree, &["push", "-o", "ci.wait", "origin", "main"]);
     server.join().unwrap();
     assert!(pushed.status.success(), "{}", said(&pushed));
-    assert!(stderr(&pushed).contains("remote: all is well") && stderr(&pushed).contains("complete"), "{}", said(&pushed));
+    assert!(
+        stderr(&pushed).contains("remote: all is well") && stderr(&pushed).contains("complete"),
+        "{}",
+        said(&pushed)
+    );
 }

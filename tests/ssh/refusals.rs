@@ -34,15 +34,28 @@ impl Tried<'_> {
         for target in ["origin".to_owned(), self.forge.url("never-seen")] {
             let before = files(&self.forge.paths.repos());
             let pushed = self.forge.git(self.tree, &["push", &target, refspec]);
-            assert!(!pushed.status.success() && stderr(&pushed).contains(words), "{words}: {}", said(&pushed));
+            assert!(
+                !pushed.status.success() && stderr(&pushed).contains(words),
+                "{words}: {}",
+                said(&pushed)
+            );
             if target == "origin" {
-                assert!(before == files(&self.forge.paths.repos()), "{words}: files have changed");
+                assert!(
+                    before == files(&self.forge.paths.repos()),
+                    "{words}: files have changed"
+                );
             }
             assert_eq!(self.forge.events(), []);
         }
         let never_seen = self.forge.paths.repos().join("never-seen.git");
         if never_seen.exists() {
-            assert_eq!(self.forge.git_ok(self.tree, &["--git-dir", never_seen.to_str().unwrap(), "for-each-ref"]), "");
+            assert_eq!(
+                self.forge.git_ok(
+                    self.tree,
+                    &["--git-dir", never_seen.to_str().unwrap(), "for-each-ref"]
+                ),
+                ""
+            );
         }
     }
 }
@@ -54,18 +67,32 @@ fn a_refused_push_says_why_and_changes_nothing() {
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
     forge.take_events();
     let head = forge.git_ok(&tree, &["rev-parse", "HEAD"]);
-    let tried = Tried { forge: &forge, tree: &tree };
+    let tried = Tried {
+        forge: &forge,
+        tree: &tree,
+    };
 
     // The disk is nearly full, as serve tells the push path: refused before git begins; fetches go on.
     fs::write(forge.paths.min_free(), u64::MAX.to_string()).unwrap();
     forge.commit(&tree, "more");
     tried.refused("main", "quire: the disk is nearly full: ");
-    assert!(!forge.paths.repos().join("never-seen.git").exists(), "not even the repository is made");
-    assert!(forge.git_ok(&tree, &["ls-remote", "origin", "main"]).starts_with(&head));
+    assert!(
+        !forge.paths.repos().join("never-seen.git").exists(),
+        "not even the repository is made"
+    );
+    assert!(
+        forge
+            .git_ok(&tree, &["ls-remote", "origin", "main"])
+            .starts_with(&head)
+    );
     fs::remove_file(forge.paths.min_free()).unwrap();
 
     // Larger than `git.max-push`.
-    fs::write(forge.paths.git_limits(), "[receive]\n\tmaxInputSize = 100000\n").unwrap();
+    fs::write(
+        forge.paths.git_limits(),
+        "[receive]\n\tmaxInputSize = 100000\n",
+    )
+    .unwrap();
     own(&forge.paths.git_limits());
     // Nothing that can be made smaller.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -86,21 +113,43 @@ fn a_refused_push_says_why_and_changes_nothing() {
     // What no git writes: a commit without a committer, a tree that would overwrite `.git`, one out of order.
     let top = forge.git_ok(&tree, &["rev-parse", "HEAD^{tree}"]);
     let blob = forge.git_ok(&tree, &["rev-parse", "HEAD:file"]);
-    let raw: Vec<u8> = (0..20).map(|at| u8::from_str_radix(&blob[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let raw: Vec<u8> = (0..20)
+        .map(|at| u8::from_str_radix(&blob[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
     for (kind, content, words) in [
-        ("commit", format!("tree {top}\nauthor A <a@b> 1 +0000\n\nx\n").into_bytes(), "missingCommitter"),
+        (
+            "commit",
+            format!("tree {top}\nauthor A <a@b> 1 +0000\n\nx\n").into_bytes(),
+            "missingCommitter",
+        ),
         ("tree", [&b"100644 .git\0"[..], &raw].concat(), "hasDotgit"),
-        ("tree", [&b"100644 b\0"[..], &raw, b"100644 a\0", &raw].concat(), "treeNotSorted"),
+        (
+            "tree",
+            [&b"100644 b\0"[..], &raw, b"100644 a\0", &raw].concat(),
+            "treeNotSorted",
+        ),
     ] {
         fs::write(tree.join(".git/raw"), content).unwrap();
-        let object = forge.git_ok(&tree, &["hash-object", "--literally", "-t", kind, "-w", ".git/raw"]);
+        let object = forge.git_ok(
+            &tree,
+            &["hash-object", "--literally", "-t", kind, "-w", ".git/raw"],
+        );
         tried.refused(&format!("{object}:refs/tags/odd"), words);
     }
 
     // Nothing of it stands in the way of the next one, and the repository is sound.
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
     let bare = forge.paths.repos().join("app.git");
-    let sound = forge.git(&tree, &["--git-dir", bare.to_str().unwrap(), "fsck", "--strict", "--no-dangling"]);
+    let sound = forge.git(
+        &tree,
+        &[
+            "--git-dir",
+            bare.to_str().unwrap(),
+            "fsck",
+            "--strict",
+            "--no-dangling",
+        ],
+    );
     assert!(sound.status.success(), "{}", said(&sound));
     assert_eq!(forge.events().len(), 1);
 }

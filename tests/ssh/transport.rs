@@ -10,35 +10,99 @@ fn basics(kind: Kind) {
     let forge = Forge::start(kind);
     let tree = forge.tree("work", "group/app");
     let pushed = forge.git(&tree, &["push", "-q", "origin", "main"]);
-    assert!(pushed.status.success(), "{}\n{}", said(&pushed), forge.log());
-    assert_eq!(stderr(&pushed).contains("quire: created repository group/app"), kind == Kind::Quire, "{}", said(&pushed));
+    assert!(
+        pushed.status.success(),
+        "{}\n{}",
+        said(&pushed),
+        forge.log()
+    );
+    assert_eq!(
+        stderr(&pushed).contains("quire: created repository group/app"),
+        kind == Kind::Quire,
+        "{}",
+        said(&pushed)
+    );
 
     let clone = forge.file("clone");
-    forge.git_ok(forge.file("").as_path(), &["clone", "-q", &forge.url("group/app"), "clone"]);
-    assert_eq!(forge.git_ok(&clone, &["rev-parse", "HEAD"]), forge.git_ok(&tree, &["rev-parse", "HEAD"]));
+    forge.git_ok(
+        forge.file("").as_path(),
+        &["clone", "-q", &forge.url("group/app"), "clone"],
+    );
+    assert_eq!(
+        forge.git_ok(&clone, &["rev-parse", "HEAD"]),
+        forge.git_ok(&tree, &["rev-parse", "HEAD"])
+    );
 
     let second = forge.commit(&tree, "second");
     let again = forge.git(&tree, &["push", "-q", "origin", "main"]);
-    assert!(again.status.success() && !stderr(&again).contains("created"), "{}", said(&again));
+    assert!(
+        again.status.success() && !stderr(&again).contains("created"),
+        "{}",
+        said(&again)
+    );
     forge.git_ok(&clone, &["fetch", "-q"]);
     assert_eq!(forge.git_ok(&clone, &["rev-parse", "origin/main"]), second);
 
     // A partial clone, which needs a setting of the server, and a shallow one.
-    let partial =
-        forge.git(forge.file("").as_path(), &["clone", "-q", "--filter=blob:none", "--no-checkout", &forge.url("group/app"), "partial"]);
+    let partial = forge.git(
+        forge.file("").as_path(),
+        &[
+            "clone",
+            "-q",
+            "--filter=blob:none",
+            "--no-checkout",
+            &forge.url("group/app"),
+            "partial",
+        ],
+    );
     assert!(partial.status.success(), "{}", said(&partial));
-    assert!(kind == Kind::Plain || !stderr(&partial).contains("filtering not recognized"), "{}", said(&partial));
-    forge.git_ok(forge.file("").as_path(), &["clone", "-q", "--depth=1", &forge.url("group/app"), "shallow"]);
+    assert!(
+        kind == Kind::Plain || !stderr(&partial).contains("filtering not recognized"),
+        "{}",
+        said(&partial)
+    );
+    forge.git_ok(
+        forge.file("").as_path(),
+        &[
+            "clone",
+            "-q",
+            "--depth=1",
+            &forge.url("group/app"),
+            "shallow",
+        ],
+    );
 
-    let traced = forge.git_as("owner", &tree, &["ls-remote", "origin"]).env("GIT_TRACE_PACKET", "1").output().unwrap();
+    let traced = forge
+        .git_as("owner", &tree, &["ls-remote", "origin"])
+        .env("GIT_TRACE_PACKET", "1")
+        .output()
+        .unwrap();
     assert!(stderr(&traced).contains("< version 2"), "{}", said(&traced));
 
-    let archive =
-        forge.git_as("owner", &tree, &["archive", "--remote=origin", "--format=tar", "main"]).stdout(Stdio::piped()).output().unwrap();
-    assert!(archive.status.success() && archive.stdout.windows(4).any(|four| four == b"file"), "{}", said(&archive));
+    let archive = forge
+        .git_as(
+            "owner",
+            &tree,
+            &["archive", "--remote=origin", "--format=tar", "main"],
+        )
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(
+        archive.status.success() && archive.stdout.windows(4).any(|four| four == b"file"),
+        "{}",
+        said(&archive)
+    );
 
-    let refused = forge.git_as("stranger", &tree, &["ls-remote", "origin"]).output().unwrap();
-    assert!(!refused.status.success() && stderr(&refused).contains("Permission denied"), "{}", said(&refused));
+    let refused = forge
+        .git_as("stranger", &tree, &["ls-remote", "origin"])
+        .output()
+        .unwrap();
+    assert!(
+        !refused.status.success() && stderr(&refused).contains("Permission denied"),
+        "{}",
+        said(&refused)
+    );
 }
 
 #[test]
@@ -71,9 +135,20 @@ fn a_fetch_of_what_is_not_there_suggests() {
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
     let wrong = forge.git(&tree, &["ls-remote", &forge.url("dotfile")]);
     assert!(!wrong.status.success());
-    assert!(stderr(&wrong).contains("quire: there is no repository `dotfile`; did you mean `dotfiles`?"), "{}", said(&wrong));
-    assert!(!forge.paths.repos().join("dotfile.git").exists(), "a fetch makes nothing");
-    assert_eq!(forge.ssh(&["git-upload-pack", "nothing"]).status.code(), Some(3));
+    assert!(
+        stderr(&wrong)
+            .contains("quire: there is no repository `dotfile`; did you mean `dotfiles`?"),
+        "{}",
+        said(&wrong)
+    );
+    assert!(
+        !forge.paths.repos().join("dotfile.git").exists(),
+        "a fetch makes nothing"
+    );
+    assert_eq!(
+        forge.ssh(&["git-upload-pack", "nothing"]).status.code(),
+        Some(3)
+    );
 }
 
 #[test]
@@ -82,7 +157,11 @@ fn a_push_makes_no_repository_where_it_may_not() {
     fs::write(forge.paths.no_push_to_create(), "").unwrap();
     let tree = forge.tree("work", "app");
     let refused = forge.git(&tree, &["push", "-q", "origin", "main"]);
-    assert!(!refused.status.success() && stderr(&refused).contains("pushing creates none here"), "{}", said(&refused));
+    assert!(
+        !refused.status.success() && stderr(&refused).contains("pushing creates none here"),
+        "{}",
+        said(&refused)
+    );
     assert!(forge.ssh(&["repo", "new", "app"]).status.success());
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
 }
@@ -96,20 +175,44 @@ fn two_first_pushes_at_once_make_one_repository() {
         forge.commit(&trees[1], "its own history");
         let pushes = trees.each_ref().map(|tree| {
             let mut command = forge.git_as("owner", tree, &["push", "origin", "main"]);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
         });
         let outputs = pushes.map(|push| push.wait_with_output().unwrap());
-        let won = outputs.iter().filter(|output| output.status.success()).count();
+        let won = outputs
+            .iter()
+            .filter(|output| output.status.success())
+            .count();
         assert!(won >= 1, "{}\n{}", said(&outputs[0]), said(&outputs[1]));
         for lost in outputs.iter().filter(|output| !output.status.success()) {
-            let words = ["rejected", "failed to update ref", "cannot lock ref", "reference already exists"];
-            assert!(words.iter().any(|word| stderr(lost).contains(word)), "{}", said(lost));
+            let words = [
+                "rejected",
+                "failed to update ref",
+                "cannot lock ref",
+                "reference already exists",
+            ];
+            assert!(
+                words.iter().any(|word| stderr(lost).contains(word)),
+                "{}",
+                said(lost)
+            );
         }
-        let created = outputs.iter().filter(|output| stderr(output).contains("created repository")).count();
+        let created = outputs
+            .iter()
+            .filter(|output| stderr(output).contains("created repository"))
+            .count();
         assert_eq!(created, 1, "{}\n{}", said(&outputs[0]), said(&outputs[1]));
         let head = forge.git_ok(&trees[0], &["ls-remote", "origin", "refs/heads/main"]);
         assert_eq!(head.lines().count(), 1, "{head}");
-        assert_eq!(fs::read_dir(forge.paths.repos().join(".new")).unwrap().count(), 0);
+        assert_eq!(
+            fs::read_dir(forge.paths.repos().join(".new"))
+                .unwrap()
+                .count(),
+            0
+        );
     }
 }
 
@@ -119,17 +222,38 @@ fn the_settings_of_the_appliance_hold() {
     let tree = forge.tree("work", "app");
     forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
     let hidden = forge.git(&tree, &["push", "origin", "main:refs/quire/own"]);
-    assert!(!hidden.status.success() && stderr(&hidden).contains("hidden ref"), "{}", said(&hidden));
+    assert!(
+        !hidden.status.success() && stderr(&hidden).contains("hidden ref"),
+        "{}",
+        said(&hidden)
+    );
     // A commit that no git would write is refused before it is in.
     let first = forge.git_ok(&tree, &["rev-parse", "HEAD"]);
-    let raw = format!("tree {}\nauthor A <a@b\n\nx\n", forge.git_ok(&tree, &["rev-parse", "HEAD^{tree}"]));
+    let raw = format!(
+        "tree {}\nauthor A <a@b\n\nx\n",
+        forge.git_ok(&tree, &["rev-parse", "HEAD^{tree}"])
+    );
     fs::write(tree.join("raw"), raw).unwrap();
-    let broken = forge.git_ok(&tree, &["hash-object", "--literally", "-t", "commit", "-w", "raw"]);
-    let refused = forge.git(&tree, &["push", "origin", &format!("{broken}:refs/heads/broken")]);
+    let broken = forge.git_ok(
+        &tree,
+        &["hash-object", "--literally", "-t", "commit", "-w", "raw"],
+    );
+    let refused = forge.git(
+        &tree,
+        &["push", "origin", &format!("{broken}:refs/heads/broken")],
+    );
     assert!(!refused.status.success(), "{}", said(&refused));
     let left = forge.git_ok(&tree, &["ls-remote", "--heads", "origin"]);
     assert_eq!(left, format!("{first}\trefs/heads/main"));
     // What a client may not say does not reach git, and does not hinder it.
-    let odd = forge.git_as("owner", &tree, &["ls-remote", "origin"]).env("GIT_PROTOCOL", "version=2:x=$(id)").output().unwrap();
-    assert!(odd.status.success() && stdout(&odd).contains("refs/heads/main"), "{}", said(&odd));
+    let odd = forge
+        .git_as("owner", &tree, &["ls-remote", "origin"])
+        .env("GIT_PROTOCOL", "version=2:x=$(id)")
+        .output()
+        .unwrap();
+    assert!(
+        odd.status.success() && stdout(&odd).contains("refs/heads/main"),
+        "{}",
+        said(&odd)
+    );
 }

@@ -25,8 +25,12 @@ use tokio::time::{Instant, timeout};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The screens that pages are looked at on: name, width, height, whether the system asks for dark.
-const LOOKS: [(&str, u32, u32, bool); 4] =
-    [("light", 1200, 900, false), ("dark", 1200, 900, true), ("phone-light", 390, 844, false), ("phone-dark", 390, 844, true)];
+const LOOKS: [(&str, u32, u32, bool); 4] = [
+    ("light", 1200, 900, false),
+    ("dark", 1200, 900, true),
+    ("phone-light", 390, 844, false),
+    ("phone-dark", 390, 844, true),
+];
 
 /// A browser of its own, ended with the test.
 pub struct Browser {
@@ -41,7 +45,9 @@ impl Drop for Browser {
     /// chromedriver ends its browser when it is asked to quit, not when it is killed, as it is where a test fails.
     fn drop(&mut self) {
         use std::io::{Read, Write};
-        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) else { return };
+        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) else {
+            return;
+        };
         let _ = stream.set_read_timeout(Some(PATIENCE));
         let _ = write!(
             stream,
@@ -67,7 +73,11 @@ impl Browser {
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = timeout(PATIENCE, async {
             loop {
-                let line = lines.next_line().await.unwrap().expect("chromedriver ended at once");
+                let line = lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("chromedriver ended at once");
                 if let Some((_, port)) = line.split_once("successfully on port ") {
                     return port.trim_end_matches('.').parse::<u16>().unwrap();
                 }
@@ -100,7 +110,13 @@ impl Browser {
             .await
             .expect("Chromium cannot be started");
         let session = client.session_id().await.unwrap().unwrap();
-        Self { client, port, session, _driver: driver, _profile: profile }
+        Self {
+            client,
+            port,
+            session,
+            _driver: driver,
+            _profile: profile,
+        }
     }
 
     /// Sends a command that WebDriver's standard does not have.
@@ -112,21 +128,27 @@ impl Browser {
             self.session,
             body.len()
         );
-        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .await
+            .unwrap();
         // chromedriver keeps the connection open, so the length counts.
         let (mut bytes, mut buffer) = (Vec::new(), [0u8; 16384]);
         loop {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head
-                    .to_ascii_lowercase()
-                    .lines()
-                    .find_map(|l| l.strip_prefix("content-length:").map(|n| n.trim().parse::<usize>().unwrap()));
+                let length = head.to_ascii_lowercase().lines().find_map(|l| {
+                    l.strip_prefix("content-length:")
+                        .map(|n| n.trim().parse::<usize>().unwrap())
+                });
                 if body.len() >= length.unwrap_or(usize::MAX) {
                     return serde_json::from_str::<Value>(body).unwrap()["value"].clone();
                 }
             }
-            let n = timeout(PATIENCE, stream.read(&mut buffer)).await.expect("chromedriver does not answer").unwrap();
+            let n = timeout(PATIENCE, stream.read(&mut buffer))
+                .await
+                .expect("chromedriver does not answer")
+                .unwrap();
             assert!(n > 0, "chromedriver closed: {text}");
             bytes.extend_from_slice(&buffer[..n]);
         }
@@ -134,24 +156,39 @@ impl Browser {
 
     /// The DevTools protocol.
     async fn cdp(&self, command: &str, parameters: Value) -> Value {
-        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await
+        self.post(
+            "/goog/cdp/execute",
+            &json!({ "cmd": command, "params": parameters }),
+        )
+        .await
     }
 
     /// Makes the page's window this large, of a system that is light or dark.
     pub async fn look(&self, width: u32, height: u32, dark: bool) {
         let phone = width < 600;
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": if phone { 2 } else { 1 }, "mobile": phone });
-        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
         let scheme = if dark { "dark" } else { "light" };
-        self.cdp("Emulation.setEmulatedMedia", json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] })).await;
+        self.cdp(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }),
+        )
+        .await;
     }
 
     /// Keeps a picture where `QUIRE_SCREENSHOTS` asks for it.
     pub async fn picture(&self, name: &str) {
-        let Some(folder) = std::env::var_os("QUIRE_SCREENSHOTS") else { return };
+        let Some(folder) = std::env::var_os("QUIRE_SCREENSHOTS") else {
+            return;
+        };
         let png = self.client.screenshot().await.unwrap();
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), png).unwrap();
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("{name}.png")),
+            png,
+        )
+        .unwrap();
     }
 
     /// What a script in the page returns.
@@ -164,21 +201,32 @@ impl Browser {
         let deadline = Instant::now() + PATIENCE;
         // A script that fails because something is not there yet is not true yet.
         while self.client.execute(code, vec![]).await.ok() != Some(Value::Bool(true)) {
-            assert!(Instant::now() < deadline, "never true: {code}\n{}", self.script("return document.body.innerText").await);
+            assert!(
+                Instant::now() < deadline,
+                "never true: {code}\n{}",
+                self.script("return document.body.innerText").await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// Waits until a reader of the page sees this text.
     pub async fn until_visible(&self, text: &str) {
-        self.until(&format!("return document.body.innerText.includes({})", json!(text))).await;
+        self.until(&format!(
+            "return document.body.innerText.includes({})",
+            json!(text)
+        ))
+        .await;
     }
 
     /// What the browser complained about since last asked: a blocked style, a script error, a missing file.
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.post("/se/log", &json!({ "type": "browser" })).await;
         let entries = log.as_array().cloned().unwrap_or_default();
-        entries.iter().map(|e| e["message"].as_str().unwrap_or_default().to_owned()).collect()
+        entries
+            .iter()
+            .map(|e| e["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     /// No page is wider than its window.
@@ -202,7 +250,11 @@ impl Browser {
     pub async fn assert_contrast(&self, what: &str) {
         for dark in [false, true] {
             self.look(1200, 900, dark).await;
-            assert_eq!(self.script(CONTRAST).await, json!([]), "{what}, dark: {dark}");
+            assert_eq!(
+                self.script(CONTRAST).await,
+                json!([]),
+                "{what}, dark: {dark}"
+            );
         }
     }
 

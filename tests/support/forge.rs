@@ -56,12 +56,21 @@ pub fn wait_until<T>(patience: Duration, mut condition: impl FnMut() -> Option<T
 
 /// What a process said, for a failed assertion.
 pub fn said(output: &Output) -> String {
-    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// A port that nobody listens on just now.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// The forge. Not started by [`TestForge::new`], so that a test can lay something out first.
@@ -87,7 +96,10 @@ impl TestForge {
 
     /// A forge in a folder of its own, not running.
     pub fn new() -> Self {
-        let temporary = tempfile::Builder::new().prefix("quire-forge-").tempdir().unwrap();
+        let temporary = tempfile::Builder::new()
+            .prefix("quire-forge-")
+            .tempdir()
+            .unwrap();
         let mut forge = Self::at(temporary.path(), temporary.path().join("data"));
         forge._temporary = Some(temporary);
         forge
@@ -96,7 +108,12 @@ impl TestForge {
     /// A forge with its data in a given folder.
     pub fn at(folder: &Path, data: PathBuf) -> Self {
         let paths = Paths::new(data, folder.join("run"));
-        for path in [paths.repos(), paths.spool(), paths.hooks(), folder.join("client")] {
+        for path in [
+            paths.repos(),
+            paths.spool(),
+            paths.hooks(),
+            folder.join("client"),
+        ] {
             fs::create_dir_all(path).unwrap();
         }
         let mut forge = Self {
@@ -128,9 +145,11 @@ impl TestForge {
     fn lay_out(&self) {
         let quire = env!("CARGO_BIN_EXE_quire");
         symlink(quire, self.paths.hooks().join("post-receive")).unwrap();
-        let gitconfig = include_str!("../../image/gitconfig").replace("@HOOKS@", self.paths.hooks().to_str().unwrap());
+        let gitconfig = include_str!("../../image/gitconfig")
+            .replace("@HOOKS@", self.paths.hooks().to_str().unwrap());
         fs::write(self.paths.git_config(), gitconfig).unwrap();
-        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJpcmRzIGFuZCBiZWVzIGFuZCBmaXNoIGFuZCBhbGwh";
+        let key =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJpcmRzIGFuZCBiZWVzIGFuZCBmaXNoIGFuZCBhbGwh";
         fs::write(self.paths.effective_keys(), format!("{key} laptop\n")).unwrap();
         fs::write(self.file("client/auth"), format!("publickey {key}\n")).unwrap();
         // Stands for ssh and sshd: the last word is the command, and a session gets a clean environment.
@@ -169,16 +188,30 @@ impl TestForge {
     pub fn quire(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quire"));
         command.args(arguments).env_clear().stdin(Stdio::null());
-        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.file("client"));
-        command.env("QUIRE_DATA", self.paths.data()).env("QUIRE_RUNTIME", self.paths.runtime());
-        command.env("QUIRE_HTTP_PORT", self.port.to_string()).envs(&self.variables);
+        command
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.file("client"));
+        command
+            .env("QUIRE_DATA", self.paths.data())
+            .env("QUIRE_RUNTIME", self.paths.runtime());
+        command
+            .env("QUIRE_HTTP_PORT", self.port.to_string())
+            .envs(&self.variables);
         command
     }
 
     /// A management command, as a person types it over SSH.
     pub fn ssh(&self, command: &str) -> Output {
-        let clock = self.variables.get("QUIRE_FAULT_CLOCK").map(|clock| ("QUIRE_FAULT_CLOCK", clock));
-        Command::new(self.file("client/ssh")).arg(command).envs(clock).stdin(Stdio::null()).output().unwrap()
+        let clock = self
+            .variables
+            .get("QUIRE_FAULT_CLOCK")
+            .map(|clock| ("QUIRE_FAULT_CLOCK", clock));
+        Command::new(self.file("client/ssh"))
+            .arg(command)
+            .envs(clock)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     /// The same, which must succeed; its standard output.
@@ -206,7 +239,12 @@ impl TestForge {
             }
             self.server = None;
             // Somebody else may have got the port in between.
-            assert!(self.log().contains(&format!("listen on 127.0.0.1:{}", self.port)), "the server does not start: {}", self.log());
+            assert!(
+                self.log()
+                    .contains(&format!("listen on 127.0.0.1:{}", self.port)),
+                "the server does not start: {}",
+                self.log()
+            );
             self.port = free_port();
         }
         panic!("the server does not start: {}", self.log());
@@ -215,15 +253,36 @@ impl TestForge {
     /// Starts the server and waits for nothing.
     pub fn spawn(&mut self) {
         assert!(self.server.is_none(), "it runs already");
-        let log = OpenOptions::new().create(true).append(true).open(self.file("serve.log")).unwrap();
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.file("serve.log"))
+            .unwrap();
         let mut command = self.quire(&["serve"]);
         if let Some(cgroup) = &self.cgroup {
             let mut inside = Command::new("sh");
-            inside.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup).arg(command.get_program()).args(command.get_args());
-            inside.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+            inside
+                .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+                .arg(cgroup)
+                .arg(command.get_program())
+                .args(command.get_args());
+            inside
+                .env_clear()
+                .envs(
+                    command
+                        .get_envs()
+                        .filter_map(|(name, value)| Some((name, value?))),
+                )
+                .stdin(Stdio::null());
             command = inside;
         }
-        self.server = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        self.server = Some(
+            command
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
+                .spawn()
+                .unwrap(),
+        );
     }
 
     /// From its next start on the server begins its life in the cgroup whose processes this file lists.
@@ -234,7 +293,12 @@ impl TestForge {
     /// Starts a server that has to end by itself, and gives what it said.
     #[track_caller]
     pub fn serve_to_end(&self) -> Output {
-        let mut child = self.quire(&["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .quire(&["serve"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         if wait_until(DEADLINE, || child.try_wait().unwrap()).is_none() {
             let _ = child.kill();
             panic!("it goes on: {}", said(&child.wait_with_output().unwrap()));
@@ -291,9 +355,17 @@ impl TestForge {
     pub fn tree(&self, name: &str, repo: &str) -> Tree {
         let path = self.file(name);
         fs::create_dir_all(&path).unwrap();
-        let tree = Tree { client: self.file("client"), path };
+        let tree = Tree {
+            client: self.file("client"),
+            path,
+        };
         tree.git_ok(&["init", "-q", "-b", "main"]);
-        tree.git_ok(&["remote", "add", "origin", &format!("ssh://git@forge/{repo}")]);
+        tree.git_ok(&[
+            "remote",
+            "add",
+            "origin",
+            &format!("ssh://git@forge/{repo}"),
+        ]);
         tree
     }
 
@@ -314,7 +386,13 @@ impl TestForge {
     /// All runs, oldest first.
     #[track_caller]
     pub fn runs(&self) -> Vec<Run> {
-        let filter = RunFilter { repo: None, ref_name: None, state: None, before: None, limit: 100_000 };
+        let filter = RunFilter {
+            repo: None,
+            ref_name: None,
+            state: None,
+            before: None,
+            limit: 100_000,
+        };
         let mut runs = self.store().list_runs(&filter).unwrap();
         runs.reverse();
         runs
@@ -323,13 +401,18 @@ impl TestForge {
     /// The runs of a repository, oldest first.
     #[track_caller]
     pub fn runs_of(&self, repo: &str) -> Vec<Run> {
-        self.runs().into_iter().filter(|run| run.repo.as_str() == repo).collect()
+        self.runs()
+            .into_iter()
+            .filter(|run| run.repo.as_str() == repo)
+            .collect()
     }
 
     /// The newest run of a repository.
     #[track_caller]
     pub fn newest(&self, repo: &str) -> Run {
-        self.runs_of(repo).pop().unwrap_or_else(|| panic!("{repo} has no run: {}", self.log()))
+        self.runs_of(repo)
+            .pop()
+            .unwrap_or_else(|| panic!("{repo} has no run: {}", self.log()))
     }
 
     /// A run as it stands.
@@ -341,21 +424,30 @@ impl TestForge {
     /// Waits until a run has ended.
     #[track_caller]
     pub fn end_of(&self, id: RunId) -> Run {
-        let ended = wait_until(DEADLINE, || Some(self.run(id)).filter(|run| run.state.is_final()));
+        let ended = wait_until(DEADLINE, || {
+            Some(self.run(id)).filter(|run| run.state.is_final())
+        });
         ended.unwrap_or_else(|| panic!("it never ended: {:?}\n{}", self.run(id), self.log()))
     }
 
     /// Waits until a run is in a state.
     #[track_caller]
     pub fn wait_for_state(&self, id: RunId, state: RunState) -> Run {
-        let there = wait_until(DEADLINE, || Some(self.run(id)).filter(|run| run.state == state));
+        let there = wait_until(DEADLINE, || {
+            Some(self.run(id)).filter(|run| run.state == state)
+        });
         there.unwrap_or_else(|| panic!("it never was {state}: {:?}\n{}", self.run(id), self.log()))
     }
 
     /// Waits until nothing is pending or active.
     #[track_caller]
     pub fn wait_for_quiet(&self) {
-        let open = || self.runs().into_iter().filter(|run| !run.state.is_final()).collect::<Vec<_>>();
+        let open = || {
+            self.runs()
+                .into_iter()
+                .filter(|run| !run.state.is_final())
+                .collect::<Vec<_>>()
+        };
         let quiet = wait_until(DEADLINE * 2, || open().is_empty().then_some(()));
         quiet.unwrap_or_else(|| panic!("these go on: {:?}\n{}", open(), self.log()));
     }
@@ -377,7 +469,10 @@ impl TestForge {
 
     /// The spool's files, sorted; drafts included.
     pub fn spooled(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.paths.spool()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<PathBuf> = fs::read_dir(self.paths.spool())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         files.retain(|path| !path.ends_with("damaged"));
         files.sort();
         files
@@ -387,20 +482,30 @@ impl TestForge {
     pub fn try_get(&self, path: &str) -> Option<Answer> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+        stream
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )
+            .ok()?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
+        let body = if head.to_lowercase().contains("transfer-encoding: chunked") {
+            unchunk(body)
+        } else {
+            body.to_owned()
+        };
         Some(Answer { status, body })
     }
 
     /// Asks the web.
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
-        self.try_get(path).unwrap_or_else(|| panic!("no answer to {path}: {}", self.log()))
+        self.try_get(path)
+            .unwrap_or_else(|| panic!("no answer to {path}: {}", self.log()))
     }
 
     /// The server's health.
@@ -414,7 +519,9 @@ impl TestForge {
     pub fn events(&self, path: &str) -> Vec<(String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
+            .unwrap();
         let (mut events, mut name) = (Vec::new(), String::new());
         for line in BufReader::new(stream).lines() {
             let line = line.unwrap();
@@ -433,42 +540,82 @@ impl TestForge {
     /// Processes that bear a trace of this forge: its folder in environment, arguments or working folder.
     pub fn processes(&self) -> Vec<i32> {
         let folder = self.folder.to_str().unwrap();
-        let holds = |bytes: Vec<u8>| bytes.windows(folder.len()).any(|part| part == folder.as_bytes());
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let holds = |bytes: Vec<u8>| {
+            bytes
+                .windows(folder.len())
+                .any(|part| part == folder.as_bytes())
+        };
+        let pids = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         let is_ours = |pid: &i32| {
             let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            let inside = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&self.folder));
+            let inside = fs::read_link(format!("/proc/{pid}/cwd"))
+                .is_ok_and(|cwd| cwd.starts_with(&self.folder));
             // A zombie has none of these.
             inside || holds(read("environ")) || holds(read("cmdline"))
         };
-        pids.filter(|pid| *pid != std::process::id().cast_signed()).filter(is_ours).collect()
+        pids.filter(|pid| *pid != std::process::id().cast_signed())
+            .filter(is_ours)
+            .collect()
     }
 
     /// Checks what must hold at rest: rows, database, repositories, and nothing left on the machine.
     #[track_caller]
     pub fn check_whole(&self) {
         let database = rusqlite::Connection::open(self.paths.database()).unwrap();
-        let verdict: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        let verdict: String = database
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(verdict, "ok");
         let mut broken = database.prepare("PRAGMA foreign_key_check").unwrap();
-        assert_eq!(broken.query_map([], |_| Ok(())).unwrap().count(), 0, "foreign keys");
+        assert_eq!(
+            broken.query_map([], |_| Ok(())).unwrap().count(),
+            0,
+            "foreign keys"
+        );
         for run in self.runs() {
             assert!(run.state.is_final(), "{run:?}");
-            assert!(run.container_id.is_none() && !Paths::workspace(&self.run_folder(&run)).exists(), "{run:?}");
+            assert!(
+                run.container_id.is_none() && !Paths::workspace(&self.run_folder(&run)).exists(),
+                "{run:?}"
+            );
             let open = |run: &Run| self.jobs(run.id).iter().any(|job| !job.state.is_final());
             assert!(!open(&run), "{:?}", self.jobs(run.id));
-            assert!(self.steps(run.id).iter().all(|step| step.finished_at_ms.is_some()), "{:?}", self.steps(run.id));
+            assert!(
+                self.steps(run.id)
+                    .iter()
+                    .all(|step| step.finished_at_ms.is_some()),
+                "{:?}",
+                self.steps(run.id)
+            );
         }
         let repos = quire::git::Git::new(&self.paths).list().unwrap();
         for repo in repos {
             let folder = self.paths.repo(&repo);
-            let fsck = Command::new("git").arg("-C").arg(&folder).args(["fsck", "--full", "--strict", "--no-dangling"]).output().unwrap();
+            let fsck = Command::new("git")
+                .arg("-C")
+                .arg(&folder)
+                .args(["fsck", "--full", "--strict", "--no-dangling"])
+                .output()
+                .unwrap();
             assert!(fsck.status.success(), "{repo}: {}", said(&fsck));
             // What the ref comparison would find at the next start: nothing.
-            let refs = Command::new("git").arg("-C").arg(&folder).args(["show-ref"]).output().unwrap();
-            let mut now: Vec<String> = String::from_utf8_lossy(&refs.stdout).lines().map(str::to_owned).collect();
+            let refs = Command::new("git")
+                .arg("-C")
+                .arg(&folder)
+                .args(["show-ref"])
+                .output()
+                .unwrap();
+            let mut now: Vec<String> = String::from_utf8_lossy(&refs.stdout)
+                .lines()
+                .map(str::to_owned)
+                .collect();
             let seen = self.store().seen_refs(&repo).unwrap();
-            let mut seen: Vec<String> = seen.iter().map(|seen| format!("{} {}", seen.sha, seen.ref_name)).collect();
+            let mut seen: Vec<String> = seen
+                .iter()
+                .map(|seen| format!("{} {}", seen.sha, seen.ref_name))
+                .collect();
             now.sort();
             seen.sort();
             assert_eq!(now, seen, "refs of {repo}");
@@ -478,18 +625,27 @@ impl TestForge {
 
 impl Drop for TestForge {
     fn drop(&mut self) {
-        let Some(mut server) = self.server.take() else { return };
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
         let _ = kill(Pid::from_raw(server.id().cast_signed()), Signal::SIGTERM);
         let ended = wait_until(Duration::from_secs(20), || server.try_wait().ok().flatten());
         if ended.is_none() {
             let _ = server.kill();
             let _ = server.wait();
         }
-        let left = wait_until(Duration::from_secs(10), || self.processes().is_empty().then_some(()));
+        let left = wait_until(Duration::from_secs(10), || {
+            self.processes().is_empty().then_some(())
+        });
         if std::thread::panicking() {
             return;
         }
-        assert_eq!(ended.and_then(|status| status.code()), Some(0), "the server ended badly: {}", self.log());
+        assert_eq!(
+            ended.and_then(|status| status.code()),
+            Some(0),
+            "the server ended badly: {}",
+            self.log()
+        );
         assert!(left.is_some(), "processes are left: {:?}", self.processes());
     }
 }
@@ -512,7 +668,9 @@ fn unchunk(mut rest: &str) -> String {
     let mut body = String::new();
     while let Some((size, after)) = rest.split_once("\r\n") {
         let size = usize::from_str_radix(size, 16).unwrap_or(0);
-        let Some(chunk) = after.get(..size).filter(|chunk| !chunk.is_empty()) else { break };
+        let Some(chunk) = after.get(..size).filter(|chunk| !chunk.is_empty()) else {
+            break;
+        };
         body.push_str(chunk);
         rest = after.get(size + 2..).unwrap_or_default();
     }
@@ -530,12 +688,25 @@ impl Tree {
     /// A git client in the tree.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
-        command.current_dir(&self.path).args(arguments).env_clear().stdin(Stdio::null());
-        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &self.client);
-        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("LC_ALL", "C");
-        command.env("GIT_SSH", self.client.join("ssh")).env("GIT_SSH_VARIANT", "ssh");
+        command
+            .current_dir(&self.path)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null());
+        command
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", &self.client);
+        command
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("LC_ALL", "C");
+        command
+            .env("GIT_SSH", self.client.join("ssh"))
+            .env("GIT_SSH_VARIANT", "ssh");
         for role in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{role}_NAME"), "A Person").env(format!("GIT_{role}_EMAIL"), "person@example.org");
+            command
+                .env(format!("GIT_{role}_NAME"), "A Person")
+                .env(format!("GIT_{role}_EMAIL"), "person@example.org");
         }
         command
     }
@@ -549,17 +720,31 @@ impl Tree {
     #[track_caller]
     pub fn git_ok(&self, arguments: &[&str]) -> String {
         let output = self.git(arguments);
-        assert!(output.status.success(), "git {arguments:?}: {}", said(&output));
+        assert!(
+            output.status.success(),
+            "git {arguments:?}: {}",
+            said(&output)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
     /// Runs git with this on its standard input; it must succeed.
     #[track_caller]
     pub fn git_with(&self, arguments: &[&str], input: &[u8]) -> String {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "git {arguments:?}: {}", said(&output));
+        assert!(
+            output.status.success(),
+            "git {arguments:?}: {}",
+            said(&output)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -581,7 +766,11 @@ impl Tree {
     #[track_caller]
     pub fn push(&self, arguments: &[&str]) -> String {
         let output = self.git(&[&["push", "origin"], arguments].concat());
-        assert!(output.status.success(), "push {arguments:?}: {}", said(&output));
+        assert!(
+            output.status.success(),
+            "push {arguments:?}: {}",
+            said(&output)
+        );
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 

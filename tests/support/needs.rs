@@ -1,7 +1,10 @@
 //! What a test needs and a machine may lack. A need that is missing fails the test, unless
 //! `QUIRE_SKIP` names it: `docker`, `browser`, `toolchains`, `root`.
 
-#![allow(unreachable_pub, reason = "shared by test binaries that use different parts")]
+#![allow(
+    unreachable_pub,
+    reason = "shared by test binaries that use different parts"
+)]
 
 /// Whether `QUIRE_SKIP` leaves this need out.
 pub fn skipped(need: &str) -> bool {

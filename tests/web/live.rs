@@ -19,7 +19,11 @@ async fn running() -> (Site, RunId) {
 }
 
 fn texts(data: &Value) -> Vec<String> {
-    data.as_array().unwrap().iter().map(|line| line[2].as_str().unwrap().to_owned()).collect()
+    data.as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line[2].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Reads log events until `count` lines have come; gives them and the last id.
@@ -39,7 +43,13 @@ fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
 
 fn write(site: &Site, run: RunId, range: std::ops::Range<u32>) {
     let lines = numbered(range);
-    site.seed.log("app", run, Some(("test", 1)), &lines.iter().map(String::as_str).collect::<Vec<_>>(), NOW);
+    site.seed.log(
+        "app",
+        run,
+        Some(("test", 1)),
+        &lines.iter().map(String::as_str).collect::<Vec<_>>(),
+        NOW,
+    );
     site.state.live.log_grew(run);
 }
 
@@ -51,7 +61,10 @@ async fn a_follower_gets_what_is_there_then_what_comes_then_the_end() {
     assert!(events.head.contains("text/event-stream"), "{}", events.head);
     let state = events.named("state").await.data;
     assert!(state["head"].as_str().unwrap().contains("active"));
-    assert_eq!((&state["steps"][0]["seq"], &state["steps"][0]["open"]), (&1.into(), &true.into()));
+    assert_eq!(
+        (&state["steps"][0]["seq"], &state["steps"][0]["open"]),
+        (&1.into(), &true.into())
+    );
     assert_eq!(lines(&mut events, 10).await.0, numbered(0..10));
     write(&site, run, 10..20);
     assert_eq!(lines(&mut events, 10).await.0, numbered(10..20));
@@ -59,8 +72,14 @@ async fn a_follower_gets_what_is_there_then_what_comes_then_the_end() {
     site.seed.step(run, 2, "test", "make check", NOW.plus(500));
     site.state.live.state_changed(run);
     let state = events.named("state").await.data;
-    assert!(state["head"].is_null() && state["jobs"].is_null(), "only what changed is sent: {state}");
-    assert_eq!((&state["steps"][0]["seq"], &state["steps"][1]), (&2.into(), &Value::Null));
+    assert!(
+        state["head"].is_null() && state["jobs"].is_null(),
+        "only what changed is sent: {state}"
+    );
+    assert_eq!(
+        (&state["steps"][0]["seq"], &state["steps"][1]),
+        (&2.into(), &Value::Null)
+    );
 
     // The last lines and the end, at once: the end comes after the lines.
     write(&site, run, 20..21);
@@ -75,10 +94,16 @@ async fn a_follower_gets_what_is_there_then_what_comes_then_the_end() {
         last.push(event);
     }
     let of = |name: &str| last.iter().position(|event| event.name == name).unwrap();
-    assert_eq!((last.len(), of("end"), texts(&last[of("log")].data)), (3, 2, numbered(20..21)));
+    assert_eq!(
+        (last.len(), of("end"), texts(&last[of("log")].data)),
+        (3, 2, numbered(20..21))
+    );
     let state = &last[of("state")].data;
     assert!(state["title"].as_str().unwrap().starts_with('✓'), "{state}");
-    assert_eq!((&state["jobs"][0]["state"], &state["steps"][0]["open"]), (&"complete".into(), &false.into()));
+    assert_eq!(
+        (&state["jobs"][0]["state"], &state["steps"][0]["open"]),
+        (&"complete".into(), &false.into())
+    );
     assert_eq!(site.state.live.followers(), 0);
 }
 
@@ -107,7 +132,9 @@ async fn rows_that_were_passed_over_while_a_log_flows_are_told_soon() {
         }
     };
     // Without news a stream looks every 15 s; that would be too late.
-    tokio::time::timeout(std::time::Duration::from_secs(10), all_told).await.expect("the last step is told without a further wake-up");
+    tokio::time::timeout(std::time::Duration::from_secs(10), all_told)
+        .await
+        .expect("the last step is told without a further wake-up");
 }
 
 #[tokio::test]
@@ -116,9 +143,19 @@ async fn of_a_run_with_many_steps_only_what_changed_is_told() {
     site.seed.many_steps(run, 2, 10_000, "test", NOW);
     let mut events = site.events(&format!("/runs/{run}/events"), &[]).await;
     let seqs = |state: &Value| -> Vec<u64> {
-        state["steps"].as_array().map(|all| all.iter().map(|step| step["seq"].as_u64().unwrap()).collect()).unwrap_or_default()
+        state["steps"]
+            .as_array()
+            .map(|all| {
+                all.iter()
+                    .map(|step| step["seq"].as_u64().unwrap())
+                    .collect()
+            })
+            .unwrap_or_default()
     };
-    assert_eq!(seqs(&events.named("state").await.data), (1..=10_001).collect::<Vec<_>>());
+    assert_eq!(
+        seqs(&events.named("state").await.data),
+        (1..=10_001).collect::<Vec<_>>()
+    );
     site.seed.step(run, 10_002, "test", "make", NOW);
     site.state.live.state_changed(run);
     assert_eq!(seqs(&events.named("state").await.data), [10_002]);
@@ -137,12 +174,28 @@ async fn the_stream_goes_on_where_the_page_ended() {
     let (site, run) = running().await;
     write(&site, run, 0..100);
     let page = site.get(&format!("/runs/{run}")).await.body;
-    let after = page.split("data-after=\"").nth(1).unwrap().split('"').next().unwrap();
-    assert!(page.contains("id=\"test-1-100\"") && page.contains("data-next=\"101\""), "{page}");
+    let after = page
+        .split("data-after=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    assert!(
+        page.contains("id=\"test-1-100\"") && page.contains("data-next=\"101\""),
+        "{page}"
+    );
     write(&site, run, 100..110);
-    let mut events = site.events(&format!("/runs/{run}/events?after={after}"), &[]).await;
+    let mut events = site
+        .events(&format!("/runs/{run}/events?after={after}"), &[])
+        .await;
     assert_eq!(lines(&mut events, 10).await.0, numbered(100..110));
-    assert_eq!(site.get(&format!("/runs/{run}/events?after=%3Cx%3E")).await.status, 400);
+    assert_eq!(
+        site.get(&format!("/runs/{run}/events?after=%3Cx%3E"))
+            .await
+            .status,
+        400
+    );
 }
 
 #[tokio::test]
@@ -153,10 +206,18 @@ async fn a_follower_resumes_across_a_restart_without_a_seam() {
     let (_, id) = lines(&mut events, 50).await;
     let begun = std::time::Instant::now();
     site.restart().await;
-    assert!(events.next().await.is_none(), "the shutdown ends the stream cleanly");
+    assert!(
+        events.next().await.is_none(),
+        "the shutdown ends the stream cleanly"
+    );
     assert!(begun.elapsed() < crate::client::PATIENCE);
     write(&site, run, 50..60);
-    let mut events = site.events(&format!("/runs/{run}/events?after=ignored-for-the-header"), &[("Last-Event-ID", &id)]).await;
+    let mut events = site
+        .events(
+            &format!("/runs/{run}/events?after=ignored-for-the-header"),
+            &[("Last-Event-ID", &id)],
+        )
+        .await;
     events.named("state").await;
     assert_eq!(lines(&mut events, 10).await.0, numbered(50..60));
 }
@@ -176,7 +237,8 @@ async fn many_followers_of_a_fast_log_each_get_all_of_it() {
             tokio::task::yield_now().await;
         }
     };
-    let reading = futures_util::future::join_all(followers.iter_mut().map(|events| lines(events, 5000)));
+    let reading =
+        futures_util::future::join_all(followers.iter_mut().map(|events| lines(events, 5000)));
     let ((), all) = tokio::join!(writing, reading);
     for (lines, _) in all {
         assert_eq!(lines, numbered(0..5000));
@@ -186,7 +248,13 @@ async fn many_followers_of_a_fast_log_each_get_all_of_it() {
 #[tokio::test]
 async fn lines_are_escaped_and_flagged() {
     let (site, run) = running().await;
-    site.seed.log("app", run, Some(("test", 1)), &["<script>\u{1b}[31mx", "!a\\", "\rb"], NOW);
+    site.seed.log(
+        "app",
+        run,
+        Some(("test", 1)),
+        &["<script>\u{1b}[31mx", "!a\\", "\rb"],
+        NOW,
+    );
     site.seed.log("app", run, None, &["image"], NOW);
     let mut events = site.events(&format!("/runs/{run}/events"), &[]).await;
     let mut data = Vec::new();
@@ -194,7 +262,11 @@ async fn lines_are_escaped_and_flagged() {
         data.extend(events.named("log").await.data.as_array().unwrap().clone());
     }
     let own: Vec<_> = data.iter().filter(|l| l[0] == 0).collect();
-    let step: Vec<_> = data.iter().filter(|l| l[0] == 1).map(Value::to_string).collect();
+    let step: Vec<_> = data
+        .iter()
+        .filter(|l| l[0] == 1)
+        .map(Value::to_string)
+        .collect();
     assert_eq!(own, [&serde_json::json!([0, 0, "image"])]);
     assert_eq!(
         step,
@@ -210,7 +282,11 @@ async fn lines_are_escaped_and_flagged() {
 async fn lists_hear_that_something_changed() {
     let (site, run) = running().await;
     let mut events = site.events("/events", &[]).await;
-    assert_eq!(events.next().await.unwrap().name, "changed", "once at the beginning");
+    assert_eq!(
+        events.next().await.unwrap().name,
+        "changed",
+        "once at the beginning"
+    );
     site.state.live.state_changed(run);
     assert_eq!(events.next().await.unwrap().name, "changed");
 }
@@ -222,14 +298,27 @@ async fn followers_are_counted_and_capped() {
     for _ in 0..256 {
         open.push(site.events("/events", &[]).await);
     }
-    assert!(site.get("/metrics").await.body.contains("quire_sse_clients 256\n"));
+    assert!(
+        site.get("/metrics")
+            .await
+            .body
+            .contains("quire_sse_clients 256\n")
+    );
     let refused = site.get(&format!("/runs/{run}/events")).await;
-    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("5"))
+    );
     // Pages are still there, and a place becomes free when a follower leaves.
     assert_eq!(site.get("/").await.status, 200);
     open.pop();
     let deadline = tokio::time::Instant::now() + crate::client::PATIENCE;
-    while !site.get("/metrics").await.body.contains("quire_sse_clients 255\n") {
+    while !site
+        .get("/metrics")
+        .await
+        .body
+        .contains("quire_sse_clients 255\n")
+    {
         assert!(tokio::time::Instant::now() < deadline);
     }
 }

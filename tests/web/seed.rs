@@ -22,13 +22,20 @@ pub(crate) struct Seed {
 
 impl Seed {
     pub(crate) fn new(paths: &Paths, store: &Store) -> Self {
-        Self { paths: paths.clone(), store: store.clone() }
+        Self {
+            paths: paths.clone(),
+            store: store.clone(),
+        }
     }
 
     fn sql(&self, sql: &str, parameters: &[&dyn rusqlite::ToSql]) {
         let connection = Connection::open(self.paths.database()).unwrap();
-        connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-        connection.execute(sql, parameters).unwrap_or_else(|error| panic!("{error}: {sql}"));
+        connection
+            .busy_timeout(std::time::Duration::from_secs(10))
+            .unwrap();
+        connection
+            .execute(sql, parameters)
+            .unwrap_or_else(|error| panic!("{error}: {sql}"));
     }
 
     pub(crate) fn repo(&self, name: &str) -> RepoName {
@@ -49,13 +56,26 @@ impl Seed {
             pusher: Some("laptop".to_owned()),
             pushed_at: at,
             options: Vec::new(),
-            refs: vec![RefUpdate { ref_name: ref_name.clone(), old_sha: "0".repeat(40).parse().unwrap(), new_sha: sha.clone() }],
+            refs: vec![RefUpdate {
+                ref_name: ref_name.clone(),
+                old_sha: "0".repeat(40).parse().unwrap(),
+                new_sha: sha.clone(),
+            }],
         };
-        let run = NewRun { pusher: Some("laptop".to_owned()), ..NewRun::of_push(repo, ref_name, sha, at) };
-        let recorded = self.store.record_event(&event, &[run], &RefsNow::new(), |_| Vec::new()).unwrap();
+        let run = NewRun {
+            pusher: Some("laptop".to_owned()),
+            ..NewRun::of_push(repo, ref_name, sha, at)
+        };
+        let recorded = self
+            .store
+            .record_event(&event, &[run], &RefsNow::new(), |_| Vec::new())
+            .unwrap();
         assert_eq!(recorded.runs.len(), 1);
         let id = recorded.runs[0].0;
-        self.sql("UPDATE runs SET queued_at_ms = ?2 WHERE id = ?1", params![id.to_string(), at.0]);
+        self.sql(
+            "UPDATE runs SET queued_at_ms = ?2 WHERE id = ?1",
+            params![id.to_string(), at.0],
+        );
         id
     }
 
@@ -95,7 +115,11 @@ impl Seed {
 
     /// Moves a job to a state; `at` is its start or its end.
     pub(crate) fn job_state(&self, run: RunId, name: &str, state: &str, at: Millis) {
-        let column = if state == "active" { "started_at_ms" } else { "finished_at_ms" };
+        let column = if state == "active" {
+            "started_at_ms"
+        } else {
+            "finished_at_ms"
+        };
         self.sql(
             &format!("UPDATE jobs SET state = ?3, {column} = ?4 WHERE run_id = ?1 AND job_id = ?2"),
             params![run.to_string(), name, state, at.0],
@@ -118,7 +142,14 @@ impl Seed {
 
     /// Appends lines to a step's log, or to the run's own where `step` is none. A line that begins with `!` is
     /// standard error, one that ends with `\` goes on in the next.
-    pub(crate) fn log(&self, repo: &str, run: RunId, step: Option<(&str, u32)>, lines: &[&str], at: Millis) {
+    pub(crate) fn log(
+        &self,
+        repo: &str,
+        run: RunId,
+        step: Option<(&str, u32)>,
+        lines: &[&str],
+        at: Millis,
+    ) {
         let folder = self.paths.run(&repo.parse().unwrap(), run);
         let path = match step {
             Some((job, seq)) => Paths::step_log(&folder, &job.parse::<JobName>().unwrap(), seq),
@@ -146,8 +177,20 @@ impl Seed {
         let (token, hash) = quire::token::new_token().unwrap();
         assert_eq!(hash, hash_token(&token));
         let keys = public_keys::parse_all(&public_keys::read(&self.paths).unwrap());
-        let key_fingerprint = keys.into_iter().find(|known| known.name == key).map(|key| key.fingerprint);
-        self.store.create_login_link(&hash, &SignIn { key_name: key.to_owned(), key_fingerprint }, expires).unwrap();
+        let key_fingerprint = keys
+            .into_iter()
+            .find(|known| known.name == key)
+            .map(|key| key.fingerprint);
+        self.store
+            .create_login_link(
+                &hash,
+                &SignIn {
+                    key_name: key.to_owned(),
+                    key_fingerprint,
+                },
+                expires,
+            )
+            .unwrap();
         token
     }
 
@@ -159,7 +202,11 @@ impl Seed {
 
     pub(crate) fn count(&self, table: &str) -> u32 {
         let connection = Connection::open(self.paths.database()).unwrap();
-        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        connection
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
     }
 }
 
@@ -167,9 +214,17 @@ fn append(path: &Path, lines: &[&str], at: Millis) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut text = String::new();
     for line in lines {
-        let (stream, line) = line.strip_prefix('!').map_or(("stdout", *line), |l| ("stderr", l));
+        let (stream, line) = line
+            .strip_prefix('!')
+            .map_or(("stdout", *line), |l| ("stderr", l));
         let (flag, line) = line.strip_suffix('\\').map_or(("F", line), |l| ("P", l));
         text.push_str(&format!("{at} {stream} {flag} {line}\n"));
     }
-    std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
 }

@@ -23,7 +23,8 @@ use crate::seed::Seed;
 pub(crate) const NOW: Millis = Millis(1_785_000_000_000);
 
 /// The key that tests sign in with.
-pub(crate) const LAPTOP: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw laptop\n";
+pub(crate) const LAPTOP: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw laptop\n";
 
 pub(crate) struct Site {
     pub(crate) state: WebState,
@@ -54,20 +55,44 @@ impl Site {
             ssh_host: "git.home.example".to_owned(),
             ssh_port: 2222,
         };
-        let store = Store::open(&paths.database(), &paths.backups(), Journal::Wal, clock.clone()).unwrap();
+        let store = Store::open(
+            &paths.database(),
+            &paths.backups(),
+            Journal::Wal,
+            clock.clone(),
+        )
+        .unwrap();
         let live = Live::default();
         let queue = Queue::new(store.clone(), live.clone());
         let seed = Seed::new(&paths, &store);
         seed.keys(LAPTOP);
-        let state = WebState { store, paths, live, clock, config, queue, meter: Meter::default(), health };
+        let state = WebState {
+            store,
+            paths,
+            live,
+            clock,
+            config,
+            queue,
+            meter: Meter::default(),
+            health,
+        };
         let (address, shutdown, task) = listen(&state, "127.0.0.1:0", limits).await;
-        Self { state, seed, address, cookie: None, shutdown, task: Some(task), _folder: folder }
+        Self {
+            state,
+            seed,
+            address,
+            cookie: None,
+            shutdown,
+            task: Some(task),
+            _folder: folder,
+        }
     }
 
     /// Stops the server and starts it on the same port, as a restart of the appliance does.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        let (_, shutdown, task) = listen(&self.state, &self.address.to_string(), Limits::default()).await;
+        let (_, shutdown, task) =
+            listen(&self.state, &self.address.to_string(), Limits::default()).await;
         (self.shutdown, self.task) = (shutdown, Some(task));
     }
 
@@ -79,8 +104,12 @@ impl Site {
     }
 
     pub(crate) fn healthy(&self) {
-        self.state.health.set(Part::Database, Status::Ok, "readable and writable", None);
-        self.state.health.set(Part::EventSocket, Status::Ok, "bound", None);
+        self.state
+            .health
+            .set(Part::Database, Status::Ok, "readable and writable", None);
+        self.state
+            .health
+            .set(Part::EventSocket, Status::Ok, "bound", None);
     }
 
     /// Signs in with the key: later requests carry the session.
@@ -91,7 +120,13 @@ impl Site {
     pub(crate) async fn sign_in_as(&mut self, name: &str) {
         let token = self.seed.login_link(name, NOW.plus(300_000));
         self.cookie = None;
-        let answer = self.send("POST", &format!("/login/{token}"), &[("Origin", "http://quire.test")]).await;
+        let answer = self
+            .send(
+                "POST",
+                &format!("/login/{token}"),
+                &[("Origin", "http://quire.test")],
+            )
+            .await;
         assert_eq!(answer.status, 303, "{}", answer.body);
         self.cookie = Some(answer.cookies()[0].split(';').next().unwrap().to_owned());
     }
@@ -103,11 +138,17 @@ impl Site {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, &[("Accept", "text/html,application/xhtml+xml")]).await
+        self.send(
+            "GET",
+            path,
+            &[("Accept", "text/html,application/xhtml+xml")],
+        )
+        .await
     }
 
     pub(crate) async fn json(&self, path: &str) -> Answer {
-        self.send("GET", path, &[("Accept", "application/json")]).await
+        self.send("GET", path, &[("Accept", "application/json")])
+            .await
     }
 
     pub(crate) async fn events(&self, path: &str, headers: &[(&str, &str)]) -> Events {
@@ -123,10 +164,23 @@ impl Drop for Site {
     }
 }
 
-async fn listen(state: &WebState, address: &str, limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<std::io::Result<()>>) {
+async fn listen(
+    state: &WebState,
+    address: &str,
+    limits: Limits,
+) -> (
+    SocketAddr,
+    CancellationToken,
+    JoinHandle<std::io::Result<()>>,
+) {
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, router(state.clone()), shutdown.clone(), limits));
+    let task = tokio::spawn(serve(
+        listener,
+        router(state.clone()),
+        shutdown.clone(),
+        limits,
+    ));
     (address, shutdown, task)
 }

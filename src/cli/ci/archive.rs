@@ -36,13 +36,19 @@ impl Tree for FolderTree {
         let (root, files) = (self.root.clone(), self.files.clone());
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
-            let mut pipe = Pipe { sender: sender.clone(), bytes: Vec::with_capacity(CHUNK) };
+            let mut pipe = Pipe {
+                sender: sender.clone(),
+                bytes: Vec::with_capacity(CHUNK),
+            };
             if let Err(error) = write(&root, &files, &mut pipe).and_then(|()| pipe.flush()) {
                 // A reader that is gone does not want to know either.
                 let _ = sender.blocking_send(Err(error));
             }
         });
-        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
+        stream::unfold(receiver, |mut receiver| async move {
+            Some((receiver.recv().await?, receiver))
+        })
+        .boxed()
     }
 
     fn has_dockerfile(&self) -> bool {
@@ -70,15 +76,24 @@ impl Write for Pipe {
         if full.is_empty() {
             return Ok(());
         }
-        self.sender.blocking_send(Ok(full.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.sender
+            .blocking_send(Ok(full.into()))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
 fn write(root: &Path, files: &[PathBuf], to: &mut impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(to);
     for name in files {
-        append(&mut archive, &root.join(name), name)
-            .map_err(|error| io::Error::new(error.kind(), format!("`{}` cannot be taken into the workspace: {error}", name.display())))?;
+        append(&mut archive, &root.join(name), name).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "`{}` cannot be taken into the workspace: {error}",
+                    name.display()
+                ),
+            )
+        })?;
     }
     archive.finish()
 }
@@ -86,7 +101,14 @@ fn write(root: &Path, files: &[PathBuf], to: &mut impl Write) -> io::Result<()> 
 fn append(archive: &mut tar::Builder<&mut impl Write>, path: &Path, name: &Path) -> io::Result<()> {
     let metadata = match path.symlink_metadata() {
         // Git still knows a file that was removed, or one whose folder has become something else.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(());
+        }
         other => other?,
     };
     let mut header = tar::Header::new_gnu();
@@ -104,7 +126,11 @@ fn append(archive: &mut tar::Builder<&mut impl Write>, path: &Path, name: &Path)
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         header.set_size(size);
-        header.set_mode(if metadata.permissions().mode() & 0o100 == 0 { 0o664 } else { 0o775 });
+        header.set_mode(if metadata.permissions().mode() & 0o100 == 0 {
+            0o664
+        } else {
+            0o775
+        });
         archive.append_data(&mut header, name, Exactly { file, left: size })
     } else {
         Ok(())
@@ -121,7 +147,10 @@ impl io::Read for Exactly {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = io::Read::take(&mut self.file, self.left).read(buffer)?;
         if read == 0 && self.left > 0 && !buffer.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it became shorter while it was read",
+            ));
         }
         self.left -= read as u64;
         Ok(read)
@@ -136,7 +165,10 @@ pub(super) fn all_files(root: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error
         let entries = fs::read_dir(&folder).map_err(|error| (folder.clone(), error))?;
         for entry in entries {
             let entry = entry.map_err(|error| (folder.clone(), error))?;
-            let (path, kind) = (entry.path(), entry.file_type().map_err(|error| (entry.path(), error))?);
+            let (path, kind) = (
+                entry.path(),
+                entry.file_type().map_err(|error| (entry.path(), error))?,
+            );
             if kind.is_dir() {
                 folders.push(path);
             } else if let Ok(name) = path.strip_prefix(root) {
@@ -155,9 +187,16 @@ mod tests {
     use super::*;
 
     async fn taken(root: &Path, files: Vec<PathBuf>) -> io::Result<Vec<(String, u32, String)>> {
-        let tree = FolderTree { root: root.to_owned(), files: files.into(), dockerfile: false };
+        let tree = FolderTree {
+            root: root.to_owned(),
+            files: files.into(),
+            dockerfile: false,
+        };
         let chunks: Vec<io::Result<Bytes>> = tree.archive().collect().await;
-        let bytes: Vec<u8> = chunks.into_iter().collect::<io::Result<Vec<Bytes>>>()?.concat();
+        let bytes: Vec<u8> = chunks
+            .into_iter()
+            .collect::<io::Result<Vec<Bytes>>>()?
+            .concat();
         let mut archive = tar::Archive::new(bytes.as_slice());
         let entries = archive.entries()?.map(|entry| {
             let mut entry = entry?;
@@ -166,7 +205,11 @@ mod tests {
             if let Some(link) = entry.link_name()? {
                 text = format!("-> {}", link.display());
             }
-            Ok((entry.path()?.display().to_string(), entry.header().mode()?, text))
+            Ok((
+                entry.path()?.display().to_string(),
+                entry.header().mode()?,
+                text,
+            ))
         });
         entries.collect()
     }
@@ -177,7 +220,12 @@ mod tests {
         let root = folder.path();
         fs::create_dir_all(root.join("d/e")).unwrap();
         let long = format!("d/{}", "n".repeat(180));
-        for (name, text) in [("plain", "a"), ("run", "b"), ("d/e/deep", &"x".repeat(300_000)), (&long, "l")] {
+        for (name, text) in [
+            ("plain", "a"),
+            ("run", "b"),
+            ("d/e/deep", &"x".repeat(300_000)),
+            (&long, "l"),
+        ] {
             fs::write(root.join(name), text).unwrap();
         }
         fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -187,7 +235,12 @@ mod tests {
         assert_eq!(files.len(), 5);
         files.extend(["gone".into(), "plain/below".into(), "d/e".into()]);
         let taken = taken(root, files).await.unwrap();
-        let found = |name: &str| taken.iter().find(|(found, ..)| found == name).map(|(_, mode, text)| (*mode, text.as_str()));
+        let found = |name: &str| {
+            taken
+                .iter()
+                .find(|(found, ..)| found == name)
+                .map(|(_, mode, text)| (*mode, text.as_str()))
+        };
         assert_eq!(found("plain"), Some((0o664, "a")));
         assert_eq!(found("run"), Some((0o775, "b")));
         assert_eq!(found("link"), Some((0o775, "-> nowhere")));
@@ -200,9 +253,18 @@ mod tests {
     async fn a_file_that_cannot_be_read_breaks_the_stream_off() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a"), "a").unwrap();
-        let mut file = Exactly { file: File::open(folder.path().join("a")).unwrap(), left: 2 };
-        assert_eq!(io::read_to_string(&mut file).unwrap_err().to_string(), "it became shorter while it was read");
-        let mut grown = Exactly { file: File::open(folder.path().join("a")).unwrap(), left: 0 };
+        let mut file = Exactly {
+            file: File::open(folder.path().join("a")).unwrap(),
+            left: 2,
+        };
+        assert_eq!(
+            io::read_to_string(&mut file).unwrap_err().to_string(),
+            "it became shorter while it was read"
+        );
+        let mut grown = Exactly {
+            file: File::open(folder.path().join("a")).unwrap(),
+            left: 0,
+        };
         assert_eq!(io::read_to_string(&mut grown).unwrap(), "");
     }
 }

@@ -74,7 +74,12 @@ pub(super) struct Board {
 impl Board {
     /// Nothing has happened yet. Who watches the run on `live` is woken whenever something does.
     pub(super) fn new(clock: Clock, live: Live, run: RunId) -> Self {
-        Self { state: Arc::default(), clock, live, run }
+        Self {
+            state: Arc::default(),
+            clock,
+            live,
+            run,
+        }
     }
 
     /// What time it is for the run.
@@ -93,7 +98,14 @@ impl Board {
         self.with(|state| {
             for job in state.jobs.iter_mut().filter(|job| !job.state.is_final()) {
                 let ran = job.state == JobState::Active;
-                (job.state, job.ended) = (if ran { JobState::Aborted } else { JobState::Skipped }, ran.then_some(now));
+                (job.state, job.ended) = (
+                    if ran {
+                        JobState::Aborted
+                    } else {
+                        JobState::Skipped
+                    },
+                    ran.then_some(now),
+                );
             }
             for step in state.steps.iter_mut().filter(|step| step.ended.is_none()) {
                 step.ended = Some(now);
@@ -108,7 +120,13 @@ impl Board {
 
     /// What was kept, in the order of coming.
     pub(super) fn artifacts(&self) -> Vec<Kept> {
-        self.with(|state| state.artifacts.iter().map(|(_, kept)| kept.clone()).collect())
+        self.with(|state| {
+            state
+                .artifacts
+                .iter()
+                .map(|(_, kept)| kept.clone())
+                .collect()
+        })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -145,10 +163,16 @@ impl Recorder for Board {
         })
     }
 
-    fn job_ended(&self, job: &JobName, _from: JobState, end: &JobResult<'_>) -> Result<(), RecordError> {
+    fn job_ended(
+        &self,
+        job: &JobName,
+        _from: JobState,
+        end: &JobResult<'_>,
+    ) -> Result<(), RecordError> {
         self.record(|state, now| {
             if let Some(row) = state.jobs.iter_mut().find(|row| row.name == *job) {
-                (row.state, row.ended, row.message) = (end.state, Some(now), end.message.map(str::to_owned));
+                (row.state, row.ended, row.message) =
+                    (end.state, Some(now), end.message.map(str::to_owned));
                 let row = row.clone();
                 state.events.push(Event::JobEnded(row));
             }
@@ -157,7 +181,14 @@ impl Recorder for Board {
 
     fn step_started(&self, seq: u32, job: &JobName, command: &str) -> Result<(), RecordError> {
         self.record(|state, now| {
-            let step = Step { seq, job: job.clone(), command: command.to_owned(), started: now, ended: None, exit: None };
+            let step = Step {
+                seq,
+                job: job.clone(),
+                command: command.to_owned(),
+                started: now,
+                ended: None,
+                exit: None,
+            };
             state.steps.push(step.clone());
             state.events.push(Event::StepStarted(step));
         })

@@ -50,7 +50,8 @@ pub(super) fn check(arguments: &CheckArguments) -> ExitCode {
                 CiError::Wrong(diagnostics, _) => json!(diagnostics),
                 other => json!([{ "message": other.words() }]),
             };
-            let _ = std::io::stdout().write_all(format!("{:#}\n", json!({ "errors": errors })).as_bytes());
+            let _ = std::io::stdout()
+                .write_all(format!("{:#}\n", json!({ "errors": errors })).as_bytes());
             ExitCode::from(error.code())
         }
         Err(error) => error.print(),
@@ -59,7 +60,10 @@ pub(super) fn check(arguments: &CheckArguments) -> ExitCode {
 
 fn checked(revision: Option<&str>) -> Result<(Subject, Pipeline), CiError> {
     let folder = super::tree::here()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CiError::Start)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CiError::Start)?;
     runtime.block_on(async {
         let program = std::env::current_exe().map_err(CiError::Start)?;
         let subject = Subject::find(&folder, revision).await?;

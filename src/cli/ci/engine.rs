@@ -37,20 +37,44 @@ pub(super) struct Choice {
 }
 
 /// Takes what is wanted; where nothing is said, the engine that answers, else this machine.
-pub(super) async fn choose(wanted: Option<Wanted>, root: &Path, run: RunId) -> Result<Choice, CiError> {
+pub(super) async fn choose(
+    wanted: Option<Wanted>,
+    root: &Path,
+    run: RunId,
+) -> Result<Choice, CiError> {
     let host = |note| {
-        let executor = Arc::new(HostExecutor::new(HostConfig::new(&format!("ci-{}", run.tail()), None, kept_caches(root))));
-        Choice { executor, word: "host", note, _lock: None }
+        let executor = Arc::new(HostExecutor::new(HostConfig::new(
+            &format!("ci-{}", run.tail()),
+            None,
+            kept_caches(root),
+        )));
+        Choice {
+            executor,
+            word: "host",
+            note,
+            _lock: None,
+        }
     };
     if wanted == Some(Wanted::Host) {
         return Ok(host(None));
     }
-    let endpoint = std::env::var(ENGINE_VARIABLE).ok().filter(|endpoint| !endpoint.is_empty()).unwrap_or_else(|| Ci::default().engine);
-    let docker = DockerExecutor::new(DockerConfig { network: Some("bridge".to_owned()), ..DockerConfig::new(&endpoint, &instance(root)) });
+    let endpoint = std::env::var(ENGINE_VARIABLE)
+        .ok()
+        .filter(|endpoint| !endpoint.is_empty())
+        .unwrap_or_else(|| Ci::default().engine);
+    let docker = DockerExecutor::new(DockerConfig {
+        network: Some("bridge".to_owned()),
+        ..DockerConfig::new(&endpoint, &instance(root))
+    });
     match (docker.probe().await, wanted) {
         (Ok(()), _) => {
             let lock = sweep(&docker, root).await;
-            Ok(Choice { executor: Arc::new(docker), word: "docker", note: None, _lock: lock })
+            Ok(Choice {
+                executor: Arc::new(docker),
+                word: "docker",
+                note: None,
+                _lock: lock,
+            })
         }
         (Err(why), Some(_)) => Err(CiError::Engine(why)),
         (Err(why), None) => Ok(host(Some(format!("no container: {why}")))),
@@ -59,7 +83,11 @@ pub(super) async fn choose(wanted: Option<Wanted>, root: &Path, run: RunId) -> R
 
 /// Where caches of runs on this machine itself are kept, as programs keep what they can do without.
 fn kept_caches(root: &Path) -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let folder = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(folder.join("quire/caches").join(instance(root)))
 }
@@ -70,8 +98,16 @@ fn kept_caches(root: &Path) -> Option<PathBuf> {
 fn instance(root: &Path) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let processes = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let digest = Sha256::digest(format!("{host}\n{}\n{}", processes.display(), root.display()));
-    let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = Sha256::digest(format!(
+        "{host}\n{}\n{}",
+        processes.display(),
+        root.display()
+    ));
+    let digits: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("ci-{digits}")
 }
 

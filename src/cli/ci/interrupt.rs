@@ -25,11 +25,22 @@ impl Interrupt {
     /// # Errors
     /// The system refuses.
     pub(super) fn listen() -> io::Result<Self> {
-        let this = Self { stop: CancellationToken::new(), give_up: CancellationToken::new(), code: Arc::new(AtomicU8::new(1)) };
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let this = Self {
+            stop: CancellationToken::new(),
+            give_up: CancellationToken::new(),
+            code: Arc::new(AtomicU8::new(1)),
+        };
+        for kind in [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ] {
             let number = kind.as_raw_value();
             if !is_ignored(number) {
-                tokio::spawn(this.clone().hear(signal(kind)?, u8::try_from(128 + number).unwrap_or(1)));
+                tokio::spawn(
+                    this.clone()
+                        .hear(signal(kind)?, u8::try_from(128 + number).unwrap_or(1)),
+                );
             }
         }
         Ok(this)
@@ -54,6 +65,9 @@ impl Interrupt {
 
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

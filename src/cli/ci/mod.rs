@@ -57,7 +57,9 @@ enum CiCommand {
 #[derive(Debug, thiserror::Error)]
 enum CiError {
     /// No pipeline here.
-    #[error("there is no pipeline: neither .quire/ci.fnl nor .quire/ci.lua in {0}; `quire ci init` writes a first one")]
+    #[error(
+        "there is no pipeline: neither .quire/ci.fnl nor .quire/ci.lua in {0}; `quire ci init` writes a first one"
+    )]
     NoPipeline(String),
     /// A file could not be read.
     #[error("cannot read {}", .0.display())]
@@ -126,7 +128,11 @@ impl CiError {
     /// Whether the mistake is on the command line.
     fn code(&self) -> u8 {
         match self {
-            Self::NoCommit(_) | Self::NoCheckout(_) | Self::Schedule(_) | Self::Name(_) | Self::Usage(_) => USAGE,
+            Self::NoCommit(_)
+            | Self::NoCheckout(_)
+            | Self::Schedule(_)
+            | Self::Name(_)
+            | Self::Usage(_) => USAGE,
             _ => FAILED,
         }
     }

@@ -30,7 +30,11 @@ pub(super) struct Push {
 
 impl Push {
     /// Finds out what is there; `wanted` is the ref that counts as pushed, where somebody says so.
-    pub(super) async fn find(subject: &Subject, checkout: Option<&Checkout>, wanted: Option<RefName>) -> Result<Self, CiError> {
+    pub(super) async fn find(
+        subject: &Subject,
+        checkout: Option<&Checkout>,
+        wanted: Option<RefName>,
+    ) -> Result<Self, CiError> {
         let (mut sha, mut previous_sha, mut current) = (None, None, None);
         if let Some(checkout) = checkout {
             sha = match &subject.commit {
@@ -40,7 +44,12 @@ impl Push {
             if let Some(sha) = &sha {
                 previous_sha = checkout.commit(&format!("{sha}~1")).await?;
             }
-            current = Some(checkout.branch().await?.unwrap_or_else(|| NO_BRANCH.to_owned()));
+            current = Some(
+                checkout
+                    .branch()
+                    .await?
+                    .unwrap_or_else(|| NO_BRANCH.to_owned()),
+            );
         }
         let branch = current.as_deref().unwrap_or("main");
         // Where there is no commit yet, git's own "no object": pipelines count on text here.
@@ -50,7 +59,10 @@ impl Push {
             ref_name: wanted.map_or_else(|| format!("refs/heads/{branch}").parse(), Ok)?,
             sha: sha.map_or_else(none, Ok)?,
             previous_sha,
-            pusher: ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|name| !name.is_empty()),
+            pusher: ["USER", "LOGNAME"]
+                .iter()
+                .find_map(|name| std::env::var(name).ok())
+                .filter(|name| !name.is_empty()),
             at: Clock::system().now(),
         })
     }
@@ -78,32 +90,65 @@ impl Push {
         files: &[PathBuf],
     ) -> Result<Map<String, Value>, CiError> {
         let pushed = self.pushed(run);
-        let text = |files: &[PathBuf]| files.iter().map(|file| file.to_string_lossy().into_owned()).collect::<Vec<_>>();
-        let Some(checkout) = checkout else { return Ok(pushed.values(None, text(files), false)) };
+        let text = |files: &[PathBuf]| {
+            files
+                .iter()
+                .map(|file| file.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+        };
+        let Some(checkout) = checkout else {
+            return Ok(pushed.values(None, text(files), false));
+        };
         if subject.commit.is_some() {
-            let message = git.message(checkout.repository(), &self.sha).await?.unwrap_or_default();
+            let message = git
+                .message(checkout.repository(), &self.sha)
+                .await?
+                .unwrap_or_default();
             return Ok(push_values(git, checkout.repository(), &pushed, &message, &[]).await?);
         }
         let changed = match &self.previous_sha {
             Some(previous) => checkout.changed_since(previous).await?,
             None => files.to_vec(),
         };
-        let message = if self.sha.is_zero() { None } else { git.message(checkout.repository(), &self.sha).await? };
+        let message = if self.sha.is_zero() {
+            None
+        } else {
+            git.message(checkout.repository(), &self.sha).await?
+        };
         Ok(pushed.values(message.as_deref(), text(&changed), false))
     }
 
     /// The push in a few words.
     pub(super) fn words(&self) -> String {
-        let commit = if self.sha.is_zero() { "no commit" } else { self.sha.short() };
+        let commit = if self.sha.is_zero() {
+            "no commit"
+        } else {
+            self.sha.short()
+        };
         format!("{} at {commit}", self.ref_name.short())
     }
 }
 
 /// A name for the repository: its folder's, as far as that is one.
 fn repository(root: &Path) -> Result<RepoName, NameError> {
-    let name: String = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let legal: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' }).collect();
-    legal.trim_matches(['.', '-']).parse().or_else(|_| "local".parse())
+    let name: String = root
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let legal: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    legal
+        .trim_matches(['.', '-'])
+        .parse()
+        .or_else(|_| "local".parse())
 }
 
 #[cfg(test)]

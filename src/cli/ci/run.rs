@@ -30,7 +30,10 @@ use crate::artifacts::{self, Keeper, Kept};
 use crate::clock::Clock;
 use crate::config;
 use crate::driver::protocol::DOCKERFILE;
-use crate::executor::{ExecutorError, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream, Tree, Workspace};
+use crate::executor::{
+    ExecutorError, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream, Tree,
+    Workspace,
+};
 use crate::git::{Checkout, Git};
 use crate::live::Live;
 use crate::logs::{Cursor, DEFAULT_CAP_BYTES, LogFollower, RunLog, StepLog};
@@ -78,9 +81,16 @@ pub(super) struct RunArguments {
 impl RunArguments {
     /// The ref that shall count as pushed.
     fn wanted(&self) -> Result<Option<RefName>, NameError> {
-        let branch = self.branch.iter().map(|branch| format!("refs/heads/{branch}"));
+        let branch = self
+            .branch
+            .iter()
+            .map(|branch| format!("refs/heads/{branch}"));
         let tag = self.tag.iter().map(|tag| format!("refs/tags/{tag}"));
-        branch.chain(tag).next().map(|name| name.parse()).transpose()
+        branch
+            .chain(tag)
+            .next()
+            .map(|name| name.parse())
+            .transpose()
     }
 }
 
@@ -93,13 +103,18 @@ fn source(name: &str) -> Result<Source, String> {
     } else {
         format!("quire/cron/{name}")
     };
-    Source::from_name(&full).ok_or_else(|| "it is push, manual, or the name of a schedule".to_owned())
+    Source::from_name(&full)
+        .ok_or_else(|| "it is push, manual, or the name of a schedule".to_owned())
 }
 
 /// Runs `quire ci run`.
 pub(super) fn run(arguments: &RunArguments) -> ExitCode {
     // Two threads: one may wait for whoever reads the output.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return CiError::Start(error).print(),
     };
@@ -110,10 +125,16 @@ pub(super) fn run(arguments: &RunArguments) -> ExitCode {
 
 async fn run_here(arguments: &RunArguments) -> Result<u8, CiError> {
     if arguments.image.is_some() && arguments.executor == Some(Wanted::Host) {
-        return Err(CiError::Usage("--image says which container to run in, and --executor host runs in none: leave one of them out"));
+        return Err(CiError::Usage(
+            "--image says which container to run in, and --executor host runs in none: leave one of them out",
+        ));
     }
     let interrupt = Interrupt::listen().map_err(CiError::Start)?;
-    match interrupt.stop.run_until_cancelled(Plan::make(arguments)).await {
+    match interrupt
+        .stop
+        .run_until_cancelled(Plan::make(arguments))
+        .await
+    {
         Some(plan) => plan?.run(&interrupt).await,
         None => Ok(interrupt.code()),
     }
@@ -144,7 +165,8 @@ impl Plan {
         let subject = Subject::find(&folder, arguments.sha.as_deref()).await?;
         let (pipeline, driver) = subject.register(&program).await?;
         let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let schedule = Schedule::new(&pipeline, &source.to_string(), &arguments.jobs)?.with_limit(parallel);
+        let schedule =
+            Schedule::new(&pipeline, &source.to_string(), &arguments.jobs)?.with_limit(parallel);
         let checkout = match &subject.commit {
             Some((checkout, _)) => Some(checkout.clone()),
             None => Checkout::find(&subject.root).await?,
@@ -152,7 +174,9 @@ impl Plan {
         let files = match (&subject.commit, &checkout) {
             (Some(_), _) => Vec::new(),
             (None, Some(checkout)) => checkout.files().await?,
-            (None, None) => all_files(&subject.root).map_err(|(path, error)| CiError::Read(path, error))?,
+            (None, None) => {
+                all_files(&subject.root).map_err(|(path, error)| CiError::Read(path, error))?
+            }
         };
         let push = Push::find(&subject, checkout.as_ref(), arguments.wanted()?).await?;
         let choice = choose(arguments.executor, &subject.root, run).await?;
@@ -160,24 +184,56 @@ impl Plan {
             Some(reference) => ImageSource::Reference(reference.clone()),
             None => image(&pipeline, &config::Ci::default().image),
         };
-        let artifacts = arguments.artifacts.as_deref().map(empty_folder).transpose()?;
-        let prepared = Prepared { pipeline, schedule, driver };
-        Ok(Self { run, source, subject, checkout, files: files.into(), push, prepared, image, choice, artifacts })
+        let artifacts = arguments
+            .artifacts
+            .as_deref()
+            .map(empty_folder)
+            .transpose()?;
+        let prepared = Prepared {
+            pipeline,
+            schedule,
+            driver,
+        };
+        Ok(Self {
+            run,
+            source,
+            subject,
+            checkout,
+            files: files.into(),
+            push,
+            prepared,
+            image,
+            choice,
+            artifacts,
+        })
     }
 
     async fn run(self, interrupt: &Interrupt) -> Result<u8, CiError> {
         let scratch = Scratch::new(self.run)?;
         let (clock, live) = (Clock::system(), Live::default());
         let redactor = Redactor::new(std::iter::empty::<(String, &Secret)>());
-        let log = RunLog::create(scratch.0.clone(), redactor, DEFAULT_CAP_BYTES, clock.clone(), live.clone(), self.run);
+        let log = RunLog::create(
+            scratch.0.clone(),
+            redactor,
+            DEFAULT_CAP_BYTES,
+            clock.clone(),
+            live.clone(),
+            self.run,
+        );
         let log = log.map_err(|error| CiError::Write(scratch.0.clone(), error))?;
         let board = Board::new(clock.clone(), live.clone(), self.run);
-        let (opening, gutter, container) = (self.opening(), self.gutter(), self.choice.word == "docker");
+        let (opening, gutter, container) =
+            (self.opening(), self.gutter(), self.choice.word == "docker");
 
         // Another token than the signal's: what the run says while it ends is shown as well.
         let over = CancellationToken::new();
         let shown = tokio::spawn({
-            let (board, changes, over, stop) = (board.clone(), live.watch_run(self.run), over.clone(), interrupt.stop.clone());
+            let (board, changes, over, stop) = (
+                board.clone(),
+                live.watch_run(self.run),
+                over.clone(),
+                interrupt.stop.clone(),
+            );
             let follower = LogFollower::open(scratch.0.clone(), Cursor::default());
             async move {
                 let mut screen = Screen::standard(gutter);
@@ -194,14 +250,28 @@ impl Plan {
         });
         let (began, run, artifacts) = (clock.now(), self.run, self.artifacts.clone());
         let mut workspace = None;
-        let end = self.play(&scratch, &log, &board, interrupt, &mut workspace).await;
+        let end = self
+            .play(&scratch, &log, &board, interrupt, &mut workspace)
+            .await;
         over.cancel();
         let removed = tear_down(workspace, interrupt).await;
         board.close();
-        let ended = conclude(shown, end, &board, &log, clock.now().since(began), interrupt).await;
+        let ended = conclude(
+            shown,
+            end,
+            &board,
+            &log,
+            clock.now().since(began),
+            interrupt,
+        )
+        .await;
         say_what_was_kept(artifacts.as_deref(), &board.artifacts());
         if let Err(error) = removed {
-            let left = if container { format!("; `docker rm --force quire-{run}` does it") } else { String::new() };
+            let left = if container {
+                format!("; `docker rm --force quire-{run}` does it")
+            } else {
+                String::new()
+            };
             eprintln!("quire: the workspace could not be removed: {error}{left}");
             return Ok(ended?.max(1));
         }
@@ -221,11 +291,32 @@ impl Plan {
         let git = Git::new(&paths);
         // A board takes everything.
         let _ = board.jobs_registered(&self.prepared.jobs());
-        let values = self.push.values(&git, self.run, &self.subject, self.checkout.as_ref(), &self.files).await?;
+        let values = self
+            .push
+            .values(
+                &git,
+                self.run,
+                &self.subject,
+                self.checkout.as_ref(),
+                &self.files,
+            )
+            .await?;
         let limits = config::Ci::default();
-        let timeout = self.prepared.pipeline.timeout_ms().map_or(limits.timeout, Duration::from_millis);
-        let most = ResourceLimits { memory: limits.memory, milli_cpus: limits.cpus, pids: limits.pids, network: limits.network };
-        let env = self.push.pushed(self.run).environment(self.prepared.pipeline.env());
+        let timeout = self
+            .prepared
+            .pipeline
+            .timeout_ms()
+            .map_or(limits.timeout, Duration::from_millis);
+        let most = ResourceLimits {
+            memory: limits.memory,
+            milli_cpus: limits.cpus,
+            pids: limits.pids,
+            network: limits.network,
+        };
+        let env = self
+            .push
+            .pushed(self.run)
+            .environment(self.prepared.pipeline.env());
         let spec = StartSpec {
             run: self.run,
             repo: self.push.repo.clone(),
@@ -239,7 +330,11 @@ impl Plan {
         };
         let began = tokio::time::Instant::now();
         let mut observer = LogObserver(log.own().ok(), log.clone());
-        let started = self.choice.executor.start(spec, &mut observer, interrupt.stop.clone()).await;
+        let started = self
+            .choice
+            .executor
+            .start(spec, &mut observer, interrupt.stop.clone())
+            .await;
         observer.finish();
         let started: Arc<dyn Workspace> = match started {
             Ok(started) => started.into(),
@@ -253,9 +348,22 @@ impl Plan {
         let values = Map::from_iter([(self.source.to_string(), Value::Object(values))]);
         let recorder = Arc::new(board.clone());
         // Without a folder of the author's they are kept all the same, so that what cannot be kept shows.
-        let folder = self.artifacts.clone().unwrap_or_else(|| scratch.0.join("artifacts"));
+        let folder = self
+            .artifacts
+            .clone()
+            .unwrap_or_else(|| scratch.0.join("artifacts"));
         let artifacts = Keeper::new(folder, limits.max_artifacts);
-        let scene = Scene { recorder, log: log.clone(), workspace: started, values, env, secrets: secrets(), artifacts, began, timeout };
+        let scene = Scene {
+            recorder,
+            log: log.clone(),
+            workspace: started,
+            values,
+            env,
+            secrets: secrets(),
+            artifacts,
+            began,
+            timeout,
+        };
         Ok(play(self.prepared, scene, interrupt.stop.clone()).await)
     }
 
@@ -263,20 +371,41 @@ impl Plan {
         match &self.subject.commit {
             Some((checkout, sha)) => {
                 let (repo, sha) = (checkout.repository().to_owned(), sha.clone());
-                Arc::new(GitTree { git, repo, sha, dockerfile: self.subject.dockerfile, tree: None })
+                Arc::new(GitTree {
+                    git,
+                    repo,
+                    sha,
+                    dockerfile: self.subject.dockerfile,
+                    tree: None,
+                })
             }
             None => {
                 let dockerfile = self.files.iter().any(|file| file.as_os_str() == DOCKERFILE);
-                Arc::new(FolderTree { root: self.subject.root.clone(), files: self.files.clone(), dockerfile })
+                Arc::new(FolderTree {
+                    root: self.subject.root.clone(),
+                    files: self.files.clone(),
+                    dockerfile,
+                })
             }
         }
     }
 
     /// What stands above everything.
     fn opening(&self) -> String {
-        let what = if self.subject.commit.is_some() { "commit" } else { "working tree" };
-        let note = self.choice.note.as_ref().map_or_else(String::new, |note| format!("quire: {note}; commands run on this machine\n"));
-        format!("{note}quire: {} of the {what}, {}, executor {}", self.subject.source.file, self.push.words(), self.choice.word)
+        let what = if self.subject.commit.is_some() {
+            "commit"
+        } else {
+            "working tree"
+        };
+        let note = self.choice.note.as_ref().map_or_else(String::new, |note| {
+            format!("quire: {note}; commands run on this machine\n")
+        });
+        format!(
+            "{note}quire: {} of the {what}, {}, executor {}",
+            self.subject.source.file,
+            self.push.words(),
+            self.choice.word
+        )
     }
 
     /// The width of the longest job's name, where there are several.
@@ -320,7 +449,12 @@ async fn conclude(
         Some(Outcome::Superseded) | None => (interrupt.code(), format!("stopped after {took}")),
     };
     let (jobs, steps) = board.all();
-    let printed = screen.summary(code == 0, &log.redactor().redact_text(&headline), &jobs, &steps);
+    let printed = screen.summary(
+        code == 0,
+        &log.redactor().redact_text(&headline),
+        &jobs,
+        &steps,
+    );
     if let Some(error) = log.take_error() {
         eprintln!("quire: some of the log was lost: {error}");
     }
@@ -331,8 +465,13 @@ async fn conclude(
 }
 
 /// Stops the workspace; tries again while the engine stumbles and nobody has lost patience.
-async fn tear_down(workspace: Option<Arc<dyn Workspace>>, interrupt: &Interrupt) -> Result<(), ExecutorError> {
-    let Some(workspace) = workspace else { return Ok(()) };
+async fn tear_down(
+    workspace: Option<Arc<dyn Workspace>>,
+    interrupt: &Interrupt,
+) -> Result<(), ExecutorError> {
+    let Some(workspace) = workspace else {
+        return Ok(());
+    };
     let stopped = async {
         let mut result = workspace.stop().await;
         for wait in [200, 1000, 3000] {
@@ -344,8 +483,15 @@ async fn tear_down(workspace: Option<Arc<dyn Workspace>>, interrupt: &Interrupt)
         }
         result
     };
-    let given_up = ExecutorError::Other { attempt: "remove the workspace", message: "given up at the second signal".to_owned() };
-    interrupt.give_up.run_until_cancelled(stopped).await.unwrap_or(Err(given_up))
+    let given_up = ExecutorError::Other {
+        attempt: "remove the workspace",
+        message: "given up at the second signal".to_owned(),
+    };
+    interrupt
+        .give_up
+        .run_until_cancelled(stopped)
+        .await
+        .unwrap_or(Err(given_up))
 }
 
 /// Makes a folder that is to hold nothing but what is kept.
@@ -354,7 +500,9 @@ fn empty_folder(folder: &Path) -> Result<PathBuf, CiError> {
     std::fs::create_dir_all(folder).map_err(write)?;
     match std::fs::read_dir(folder).map_err(write)?.next() {
         None => std::path::absolute(folder).map_err(write),
-        Some(_) => Err(CiError::Usage("--artifacts names a folder that is not empty: name another, or one that does not exist yet")),
+        Some(_) => Err(CiError::Usage(
+            "--artifacts names a folder that is not empty: name another, or one that does not exist yet",
+        )),
     }
 }
 
@@ -362,10 +510,16 @@ fn empty_folder(folder: &Path) -> Result<PathBuf, CiError> {
 fn say_what_was_kept(folder: Option<&Path>, kept: &[Kept]) {
     match folder {
         _ if kept.is_empty() => {}
-        None => eprintln!("quire: {} went with the run; --artifacts DIR keeps artifacts", counted(kept.len())),
+        None => eprintln!(
+            "quire: {} went with the run; --artifacts DIR keeps artifacts",
+            counted(kept.len())
+        ),
         Some(folder) => {
             for (kept, error) in artifacts::lay_out(folder, kept) {
-                eprintln!("quire: the artifact {kept} is still packed under another name in {}: {error}", folder.display());
+                eprintln!(
+                    "quire: the artifact {kept} is still packed under another name in {}: {error}",
+                    folder.display()
+                );
             }
             eprintln!("quire: {} in {}", counted(kept.len()), folder.display());
         }
@@ -373,15 +527,30 @@ fn say_what_was_kept(folder: Option<&Path>, kept: &[Kept]) {
 }
 
 fn counted(artifacts: usize) -> String {
-    if artifacts == 1 { "1 artifact".to_owned() } else { format!("{artifacts} artifacts") }
+    if artifacts == 1 {
+        "1 artifact".to_owned()
+    } else {
+        format!("{artifacts} artifacts")
+    }
 }
 
 /// Secrets come from the environment: `deploy-key` is `QUIRE_SECRET_DEPLOY_KEY`.
 fn secrets() -> SecretSource {
     Arc::new(|name| {
-        let variable: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+        let variable: String = name
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_uppercase()
+                } else {
+                    '_'
+                }
+            })
+            .collect();
         let source = config::SecretSource::Environment(format!("QUIRE_SECRET_{variable}"));
-        source.read(name, |variable| std::env::var(variable).ok()).map_err(|error| error.to_string())
+        source
+            .read(name, |variable| std::env::var(variable).ok())
+            .map_err(|error| error.to_string())
     })
 }
 
@@ -423,7 +592,8 @@ impl Scratch {
     fn new(run: RunId) -> Result<Self, CiError> {
         let path = std::env::temp_dir().join(format!("quire-ci-{run}"));
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map(|()| Self(path.clone())).map_err(|error| CiError::Write(path, error))
+        made.map(|()| Self(path.clone()))
+            .map_err(|error| CiError::Write(path, error))
     }
 }
 

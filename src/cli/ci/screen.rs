@@ -45,7 +45,11 @@ pub(super) struct Paint(pub(super) bool);
 impl Paint {
     /// The text in a colour.
     pub(super) fn with(self, colour: &str, text: &str) -> String {
-        if self.0 && !text.is_empty() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.0 && !text.is_empty() {
+            format!("\u{1b}[{colour}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -78,7 +82,8 @@ impl Screen<Stage> {
     fn show_standing(&mut self, board: &Board) {
         let Some(room) = self.out.room() else { return };
         let (jobs, steps) = board.all();
-        self.out.show(&standing(&jobs, &steps, board.now(), room, self.paint));
+        self.out
+            .show(&standing(&jobs, &steps, board.now(), room, self.paint));
     }
 }
 
@@ -125,7 +130,13 @@ struct Feed {
 
 impl Feed {
     /// Prints all there is now.
-    fn read<W: Write>(&mut self, screen: &mut Screen<W>, board: &Board, follower: &mut LogFollower, last: bool) -> io::Result<()> {
+    fn read<W: Write>(
+        &mut self,
+        screen: &mut Screen<W>,
+        board: &Board,
+        follower: &mut LogFollower,
+        last: bool,
+    ) -> io::Result<()> {
         self.events.extend(board.events_from(self.events.len()));
         // The log of a step that had ended here will be read to its end below; of later ones, who knows.
         let known = self.events.len();
@@ -161,7 +172,11 @@ impl Feed {
             match event {
                 // Numbers are given in the order of starting.
                 Event::StepStarted(step) => {
-                    self.keys.push(StepKey { seq: step.seq, job: step.job.clone(), done: false });
+                    self.keys.push(StepKey {
+                        seq: step.seq,
+                        job: step.job.clone(),
+                        done: false,
+                    });
                 }
                 Event::StepEnded(step) => {
                     if let Ok(at) = self.keys.binary_search_by_key(&step.seq, |key| key.seq) {
@@ -176,12 +191,15 @@ impl Feed {
 
     /// Prints what happened before a line was written.
     fn before<W: Write>(&mut self, line: &LogLine, screen: &mut Screen<W>) -> io::Result<()> {
-        let starts = |event: &Event| matches!(event, Event::StepStarted(step) if Some(step.seq) == line.seq);
+        let starts =
+            |event: &Event| matches!(event, Event::StepStarted(step) if Some(step.seq) == line.seq);
         let ahead = &self.events[self.printed..];
         let upto = ahead.iter().position(starts).map_or(0, |at| at + 1);
         // Of the same moment: a step's last lines come before its end; what a job says comes after the
         // end of its step, and before its next step and its own end.
-        let same = |event: &Event| line.seq.is_none() && matches!(event, Event::StepEnded(_)) && event.at() == line.time;
+        let same = |event: &Event| {
+            line.seq.is_none() && matches!(event, Event::StepEnded(_)) && event.at() == line.time
+        };
         let earlier = |event: &Event| event.at() < line.time || same(event);
         let upto = upto.max(ahead.iter().take_while(|event| earlier(event)).count()) + self.printed;
         while self.printed < upto {
@@ -201,23 +219,43 @@ impl<W: Write> Screen<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         self.end_line()?;
         let line = match event {
-            Event::StepStarted(step) => self.paint.with(BOLD, &format!("── {} · {}", step.job, command(step))),
+            Event::StepStarted(step) => self
+                .paint
+                .with(BOLD, &format!("── {} · {}", step.job, command(step))),
             Event::StepEnded(step) => {
                 let (mark, colour) = step_mark(step);
-                format!("{} {} · {}", self.paint.with(colour, mark), step.job, self.step_words(step))
+                format!(
+                    "{} {} · {}",
+                    self.paint.with(colour, mark),
+                    step.job,
+                    self.step_words(step)
+                )
             }
             Event::JobEnded(job) => {
                 // Why it failed is a line of the log.
-                let message = job.message.clone().filter(|_| job.state != JobState::Failed);
-                let job = Job { message, ..job.clone() };
-                format!("{} {}", job_mark(&job, self.paint), self.job_words(&job, 0, " "))
+                let message = job
+                    .message
+                    .clone()
+                    .filter(|_| job.state != JobState::Failed);
+                let job = Job {
+                    message,
+                    ..job.clone()
+                };
+                format!(
+                    "{} {}",
+                    job_mark(&job, self.paint),
+                    self.job_words(&job, 0, " ")
+                )
             }
         };
         writeln!(self.out, "{line}")
     }
 
     fn line(&mut self, line: &LogLine) -> io::Result<()> {
-        if self.open.is_some_and(|open| open != line.seq || restarts(&line.text)) {
+        if self
+            .open
+            .is_some_and(|open| open != line.seq || restarts(&line.text))
+        {
             self.end_line()?;
         }
         let mut text = Vec::with_capacity(line.text.len());
@@ -246,29 +284,62 @@ impl<W: Write> Screen<W> {
     }
 
     /// The whole run once more, as a tree: how it came out, its jobs, their steps.
-    pub(super) fn summary(&mut self, good: bool, headline: &str, jobs: &[Job], steps: &[Step]) -> io::Result<()> {
+    pub(super) fn summary(
+        &mut self,
+        good: bool,
+        headline: &str,
+        jobs: &[Job],
+        steps: &[Step],
+    ) -> io::Result<()> {
         self.end_line()?;
         let (mark, colour) = if good { ("✓", GREEN) } else { ("✗", RED) };
-        let mut text = format!("\n{} {}\n", self.paint.with(colour, mark), self.paint.with(BOLD, &printable(headline)));
-        let width = jobs.iter().map(|job| job.name.as_str().chars().count()).max().unwrap_or(0);
+        let mut text = format!(
+            "\n{} {}\n",
+            self.paint.with(colour, mark),
+            self.paint.with(BOLD, &printable(headline))
+        );
+        let width = jobs
+            .iter()
+            .map(|job| job.name.as_str().chars().count())
+            .max()
+            .unwrap_or(0);
         let mut of_job: HashMap<&str, Vec<&Step>> = HashMap::new();
         for step in steps {
             of_job.entry(step.job.as_str()).or_default().push(step);
         }
         for (at, job) in jobs.iter().enumerate() {
             let last = at + 1 == jobs.len();
-            let (branch, below) = if last { ("└─", "   ") } else { ("├─", "│  ") };
-            text += &format!("{branch} {} {}\n", job_mark(job, self.paint), self.job_words(job, width, "  "));
+            let (branch, below) = if last {
+                ("└─", "   ")
+            } else {
+                ("├─", "│  ")
+            };
+            text += &format!(
+                "{branch} {} {}\n",
+                job_mark(job, self.paint),
+                self.job_words(job, width, "  ")
+            );
             let steps = of_job.remove(job.name.as_str()).unwrap_or_default();
             // The last ones: what failed is among them.
             let hidden = steps.len().saturating_sub(STEPS_SHOWN);
             if hidden > 0 {
-                text += &format!("{below}├─ {}\n", self.paint.with(DIM, &format!("… {hidden} more")));
+                text += &format!(
+                    "{below}├─ {}\n",
+                    self.paint.with(DIM, &format!("… {hidden} more"))
+                );
             }
             for (at, step) in steps.iter().enumerate().skip(hidden) {
-                let branch = if at + 1 == steps.len() { "└─" } else { "├─" };
+                let branch = if at + 1 == steps.len() {
+                    "└─"
+                } else {
+                    "├─"
+                };
                 let (mark, colour) = step_mark(step);
-                text += &format!("{below}{branch} {} {}\n", self.paint.with(colour, mark), self.step_words(step));
+                text += &format!(
+                    "{below}{branch} {} {}\n",
+                    self.paint.with(colour, mark),
+                    self.step_words(step)
+                );
             }
         }
         self.out.write_all(text.as_bytes())?;
@@ -287,9 +358,15 @@ impl<W: Write> Screen<W> {
     }
 
     fn job_words(&self, job: &Job, width: usize, gap: &str) -> String {
-        let mut words = format!("{}{gap}{}", self.paint.with(BOLD, &format!("{:width$}", job.name)), job.state);
+        let mut words = format!(
+            "{}{gap}{}",
+            self.paint.with(BOLD, &format!("{:width$}", job.name)),
+            job.state
+        );
         if let (Some(started), Some(ended)) = (job.started, job.ended) {
-            words += &self.paint.with(DIM, &format!(" · {}", took(started, ended)));
+            words += &self
+                .paint
+                .with(DIM, &format!(" · {}", took(started, ended)));
         }
         if let Some(message) = &job.message {
             words += &format!(" · {}", printable(message));
@@ -303,7 +380,9 @@ impl<W: Write> Screen<W> {
             Some(code) => format!(" · exit {code}"),
             None => " · cut off".to_owned(),
         };
-        let time = step.ended.map_or_else(String::new, |ended| format!(" · {}", took(step.started, ended)));
+        let time = step.ended.map_or_else(String::new, |ended| {
+            format!(" · {}", took(step.started, ended))
+        });
         format!("{}{exit}{}", command(step), self.paint.with(DIM, &time))
     }
 }
@@ -333,7 +412,9 @@ pub(super) fn command(step: &Step) -> String {
 
 /// Text for one line: without what a terminal would act on.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 pub(super) fn took(from: Millis, to: Millis) -> String {
@@ -351,30 +432,59 @@ mod tests {
     use crate::{clock::Clock, live::Live, runner::Recorder as _, store::JobResult};
 
     fn screen(colour: bool, gutter: Option<usize>) -> Screen<Vec<u8>> {
-        Screen { out: Vec::new(), paint: Paint(colour), gutter, open: None, screened: Screened::default() }
+        Screen {
+            out: Vec::new(),
+            paint: Paint(colour),
+            gutter,
+            open: None,
+            screened: Screened::default(),
+        }
     }
 
     fn line(seq: Option<u32>, time: i64, partial: bool, text: &str) -> LogLine {
-        let job = seq.map(|seq| if seq == 1 { "a".parse().unwrap() } else { "long".parse().unwrap() });
-        LogLine { seq, job, time: Millis(time), stream: Stream::Stdout, partial, text: text.into() }
+        let job = seq.map(|seq| {
+            if seq == 1 {
+                "a".parse().unwrap()
+            } else {
+                "long".parse().unwrap()
+            }
+        });
+        LogLine {
+            seq,
+            job,
+            time: Millis(time),
+            stream: Stream::Stdout,
+            partial,
+            text: text.into(),
+        }
     }
 
     #[test]
     fn unfinished_lines_of_several_steps_are_kept_apart() {
         let mut screen = screen(false, Some(4));
-        for line in
-            [line(Some(1), 0, true, "one"), line(Some(1), 0, true, " two"), line(Some(2), 0, false, "x"), line(Some(1), 0, true, "three")]
-        {
+        for line in [
+            line(Some(1), 0, true, "one"),
+            line(Some(1), 0, true, " two"),
+            line(Some(2), 0, false, "x"),
+            line(Some(1), 0, true, "three"),
+        ] {
             screen.line(&line).unwrap();
         }
         screen.line(&line(None, 0, false, "quire: own")).unwrap();
-        assert_eq!(String::from_utf8(screen.out).unwrap(), "a    │ one two\nlong │ x\na    │ three\nquire: own\n");
+        assert_eq!(
+            String::from_utf8(screen.out).unwrap(),
+            "a    │ one two\nlong │ x\na    │ three\nquire: own\n"
+        );
     }
 
     #[test]
     fn of_escapes_only_colours_are_shown_and_end_with_their_line() {
         let mut screen = screen(false, Some(4));
-        for (partial, text) in [(false, "\u{1b}]52;c;eA==\u{7}\u{1b}[32mgreen"), (true, "10%"), (true, "\r\u{1b}[1m20%")] {
+        for (partial, text) in [
+            (false, "\u{1b}]52;c;eA==\u{7}\u{1b}[32mgreen"),
+            (true, "10%"),
+            (true, "\r\u{1b}[1m20%"),
+        ] {
             screen.line(&line(Some(1), 0, partial, text)).unwrap();
         }
         screen.say("quire: own").unwrap();
@@ -394,9 +504,15 @@ mod tests {
         at(20);
         board.step_ended(1, Some(2)).unwrap();
         at(30);
-        let end = JobResult { message: Some("why"), ..JobResult::plain(JobState::Failed) };
+        let end = JobResult {
+            message: Some("why"),
+            ..JobResult::plain(JobState::Failed)
+        };
         board.job_ended(&a, JobState::Active, &end).unwrap();
-        let mut feed = Feed { events: board.events_from(0), ..Feed::default() };
+        let mut feed = Feed {
+            events: board.events_from(0),
+            ..Feed::default()
+        };
         let mut screen = screen(true, None);
         for line in [
             line(None, 5, false, "pull"),
@@ -414,9 +530,16 @@ mod tests {
         );
         let (jobs, steps) = board.all();
         let mut summary = self::screen(false, None);
-        summary.summary(false, "failed\nbadly", &jobs, &vec![steps[0].clone(); 25]).unwrap();
+        summary
+            .summary(false, "failed\nbadly", &jobs, &vec![steps[0].clone(); 25])
+            .unwrap();
         let text = String::from_utf8(summary.out).unwrap();
-        assert!(text.starts_with("\n✗ failed badly\n└─ ✗ a  failed · 20 ms · why\n   ├─ … 5 more\n   ├─ ✗ make"), "{text}");
+        assert!(
+            text.starts_with(
+                "\n✗ failed badly\n└─ ✗ a  failed · 20 ms · why\n   ├─ … 5 more\n   ├─ ✗ make"
+            ),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 24);
     }
 }

@@ -8,7 +8,8 @@ use serde_json::{Map, json};
 
 use crate::driver::protocol::DOCKERFILE;
 use crate::pipeline::{
-    Diagnostic, Group, Input, MAX_QUOTED, Pipeline, PipelineImage, PipelineText, Place, Service, format_cpus, format_duration, format_size,
+    Diagnostic, Group, Input, MAX_QUOTED, Pipeline, PipelineImage, PipelineText, Place, Service,
+    format_cpus, format_duration, format_size,
 };
 
 /// Diagnostics with their source lines, as miette draws them.
@@ -22,14 +23,23 @@ pub(super) fn errors(diagnostics: &[Diagnostic], texts: &[PipelineText]) -> Stri
             shown = shown.with_help(hint);
         }
         let place = diagnostic.place.as_ref();
-        let known = |place: &Place| texts.iter().position(|text| text.file == place.file && text.line(place.line).is_some());
+        let known = |place: &Place| {
+            texts
+                .iter()
+                .position(|text| text.file == place.file && text.line(place.line).is_some())
+        };
         let report = match place.and_then(|place| Some((place, known(place)?))) {
             Some((place, at)) => {
                 let quoted = &quoted[at];
                 let (line, column) = (place.line as usize, place.column as usize);
-                let offset = SourceOffset::from_location(quoted, line, column.min(MAX_QUOTED)).offset();
-                let label = LabeledSpan::new_with_span(Some("here".to_owned()), (offset, marked(&quoted[offset..])));
-                Report::from(shown.with_label(label)).with_source_code(NamedSource::new(&texts[at].file, quoted.clone()))
+                let offset =
+                    SourceOffset::from_location(quoted, line, column.min(MAX_QUOTED)).offset();
+                let label = LabeledSpan::new_with_span(
+                    Some("here".to_owned()),
+                    (offset, marked(&quoted[offset..])),
+                );
+                Report::from(shown.with_label(label))
+                    .with_source_code(NamedSource::new(&texts[at].file, quoted.clone()))
             }
             None => {
                 let mut shown = shown;
@@ -42,13 +52,20 @@ pub(super) fn errors(diagnostics: &[Diagnostic], texts: &[PipelineText]) -> Stri
         let _ = writeln!(words, "{report:?}");
     }
     let count = diagnostics.len();
-    let _ = writeln!(words, "{count} {} in the pipeline", if count == 1 { "error" } else { "errors" });
+    let _ = writeln!(
+        words,
+        "{count} {} in the pipeline",
+        if count == 1 { "error" } else { "errors" }
+    );
     words
 }
 
 /// How many bytes of the text at a place are marked: the word that begins there.
 fn marked(rest: &str) -> usize {
-    let end = rest.char_indices().skip(1).find(|(_, c)| c.is_whitespace() || "()[]{}".contains(*c));
+    let end = rest
+        .char_indices()
+        .skip(1)
+        .find(|(_, c)| c.is_whitespace() || "()[]{}".contains(*c));
     end.map_or(rest.len(), |(at, _)| at)
 }
 
@@ -56,22 +73,54 @@ fn marked(rest: &str) -> usize {
 pub(super) fn text(file: &str, pipeline: &Pipeline) -> String {
     let jobs = pipeline.jobs();
     let bold = |text: String| {
-        if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text }
+        if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+            format!("\u{1b}[1m{text}\u{1b}[0m")
+        } else {
+            text
+        }
     };
-    let mut words = format!("{file}: {} {}\n", jobs.len(), if jobs.len() == 1 { "job" } else { "jobs" });
-    let width = jobs.iter().map(|job| job.id.as_str().chars().count()).max().unwrap_or(0);
+    let mut words = format!(
+        "{file}: {} {}\n",
+        jobs.len(),
+        if jobs.len() == 1 { "job" } else { "jobs" }
+    );
+    let width = jobs
+        .iter()
+        .map(|job| job.id.as_str().chars().count())
+        .max()
+        .unwrap_or(0);
     for job in jobs {
         let inputs: Vec<String> = job.inputs.iter().map(ToString::to_string).collect();
         let mut notes = Vec::new();
-        notes.extend(job.options.timeout_ms.map(|millis| format!("at most {}", format_duration(millis))));
+        notes.extend(
+            job.options
+                .timeout_ms
+                .map(|millis| format!("at most {}", format_duration(millis))),
+        );
         notes.extend(job.options.allow_failure.then(|| "may fail".to_owned()));
         notes.extend((!job.options.env.is_empty()).then(|| {
-            let names: Vec<&str> = job.options.env.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = job
+                .options
+                .env
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
             format!("sets {}", names.join(" "))
         }));
-        notes.extend((job.options.retry > 0).then(|| format!("tried up to {} times", job.options.retry + 1)));
-        let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join(", ")) };
-        let _ = writeln!(words, "  {}  ← {}{notes}", bold(format!("{:width$}", job.id)), inputs.join(", "));
+        notes.extend(
+            (job.options.retry > 0).then(|| format!("tried up to {} times", job.options.retry + 1)),
+        );
+        let notes = if notes.is_empty() {
+            String::new()
+        } else {
+            format!("  ({})", notes.join(", "))
+        };
+        let _ = writeln!(
+            words,
+            "  {}  ← {}{notes}",
+            bold(format!("{:width$}", job.id)),
+            inputs.join(", ")
+        );
     }
     for (what, value) in facts(pipeline) {
         let _ = writeln!(words, "{what}: {value}");
@@ -88,31 +137,80 @@ fn facts(pipeline: &Pipeline) -> Vec<(&'static str, String)> {
         PipelineImage::Default => "the configured default".to_owned(),
     };
     let service = |service: &Service| {
-        let ready = service.ready.as_ref().map(|ready| format!(", ready when `{}` succeeds", shell_words::join(ready)));
-        format!("{} ({}{}, within {})", service.name, service.image, ready.unwrap_or_default(), format_duration(service.ready_within_ms))
+        let ready = service
+            .ready
+            .as_ref()
+            .map(|ready| format!(", ready when `{}` succeeds", shell_words::join(ready)));
+        format!(
+            "{} ({}{}, within {})",
+            service.name,
+            service.image,
+            ready.unwrap_or_default(),
+            format_duration(service.ready_within_ms)
+        )
     };
     let group = |group: &Group| {
-        let how = if group.supersede { "a newer run takes the place of older ones" } else { "each run waits for those before it" };
+        let how = if group.supersede {
+            "a newer run takes the place of older ones"
+        } else {
+            "each run waits for those before it"
+        };
         format!("{} ({how})", group.name)
     };
     let asked = pipeline.resources();
     let resources = [
-        asked.memory.map(|bytes| format!("{} of memory", format_size(bytes))),
-        asked.milli_cpus.map(|milli| format!("{} CPUs", format_cpus(milli))),
+        asked
+            .memory
+            .map(|bytes| format!("{} of memory", format_size(bytes))),
+        asked
+            .milli_cpus
+            .map(|milli| format!("{} CPUs", format_cpus(milli))),
         asked.pids.map(|pids| format!("{pids} processes")),
     ];
     let facts = [
-        ("sources", list(pipeline.sources().iter().map(ToString::to_string).collect())),
-        ("schedules", list(pipeline.crons().iter().map(|cron| format!("{} ({})", cron.name, cron.schedule)).collect())),
+        (
+            "sources",
+            list(pipeline.sources().iter().map(ToString::to_string).collect()),
+        ),
+        (
+            "schedules",
+            list(
+                pipeline
+                    .crons()
+                    .iter()
+                    .map(|cron| format!("{} ({})", cron.name, cron.schedule))
+                    .collect(),
+            ),
+        ),
         ("image", Some(image)),
-        ("services", list(pipeline.services().iter().map(service).collect())),
-        ("caches", list(pipeline.caches().iter().map(|cache| format!("{} ({})", cache.name, cache.path)).collect())),
+        (
+            "services",
+            list(pipeline.services().iter().map(service).collect()),
+        ),
+        (
+            "caches",
+            list(
+                pipeline
+                    .caches()
+                    .iter()
+                    .map(|cache| format!("{} ({})", cache.name, cache.path))
+                    .collect(),
+            ),
+        ),
         ("group", pipeline.group().map(group)),
-        ("network", pipeline.network().map(|network| if network { "yes" } else { "none" }.to_owned())),
+        (
+            "network",
+            pipeline
+                .network()
+                .map(|network| if network { "yes" } else { "none" }.to_owned()),
+        ),
         ("resources", list(resources.into_iter().flatten().collect())),
         ("time limit", pipeline.timeout_ms().map(format_duration)),
     ];
-    facts.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
+    facts
+        .into_iter()
+        .filter_map(|(what, value)| Some((what, value?)))
+        .collect()
 }
 
 /// The same for programs.
@@ -163,9 +261,16 @@ pub(super) fn dot(pipeline: &Pipeline) -> String {
             let _ = writeln!(words, "  {from} -> {};", quoted(job.id.as_str()));
         }
     }
-    let label: String =
-        facts(pipeline).into_iter().filter(|(what, _)| *what != "sources").map(|(what, value)| format!("{what}: {value}\n")).collect();
+    let label: String = facts(pipeline)
+        .into_iter()
+        .filter(|(what, _)| *what != "sources")
+        .map(|(what, value)| format!("{what}: {value}\n"))
+        .collect();
     // `\l` ends a line that begins at the left.
-    let _ = writeln!(words, "  labeljust=l;\n  label={};\n}}", quoted(&label).replace('\n', "\\l"));
+    let _ = writeln!(
+        words,
+        "  labeljust=l;\n  label={};\n}}",
+        quoted(&label).replace('\n', "\\l")
+    );
     words
 }

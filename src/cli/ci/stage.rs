@@ -34,9 +34,14 @@ impl Stage {
         let foot = (out.is_terminal() && moves).then(|| Foot {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stdout_with_hz(10)),
             lines: Vec::new(),
-            style: ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+            style: ProgressStyle::with_template("{wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
         });
-        Self { out, foot, pending: Vec::new() }
+        Self {
+            out,
+            foot,
+            pending: Vec::new(),
+        }
     }
 
     /// How many lines below there is room for; none where nothing is shown below.
@@ -50,7 +55,8 @@ impl Stage {
     pub(super) fn show(&mut self, lines: &[String]) {
         let Some(foot) = &mut self.foot else { return };
         // What a program has printed without ending its line is seen here until it does.
-        let tail = console::strip_ansi_codes(&String::from_utf8_lossy(&self.pending)).replace(|c: char| c.is_control(), " ");
+        let tail = console::strip_ansi_codes(&String::from_utf8_lossy(&self.pending))
+            .replace(|c: char| c.is_control(), " ");
         let tail = Some(tail).filter(|tail| !tail.trim().is_empty());
         let shown: Vec<&String> = tail.iter().chain(lines).collect();
         while foot.lines.len() > shown.len() {
@@ -74,7 +80,9 @@ impl Stage {
     /// # Errors
     /// What was still to be printed cannot be.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        let Some(mut foot) = self.foot.take() else { return Ok(()) };
+        let Some(mut foot) = self.foot.take() else {
+            return Ok(());
+        };
         for line in foot.lines.drain(..) {
             line.finish_and_clear();
         }
@@ -93,10 +101,15 @@ impl Write for Stage {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let Some(foot) = &self.foot else { return self.out.flush() };
-        let Some(end) = memchr::memrchr(b'\n', &self.pending) else { return Ok(()) };
+        let Some(foot) = &self.foot else {
+            return self.out.flush();
+        };
+        let Some(end) = memchr::memrchr(b'\n', &self.pending) else {
+            return Ok(());
+        };
         let rest = self.pending.split_off(end + 1);
         let whole = std::mem::replace(&mut self.pending, rest);
-        foot.bars.suspend(|| self.out.write_all(&whole).and_then(|()| self.out.flush()))
+        foot.bars
+            .suspend(|| self.out.write_all(&whole).and_then(|()| self.out.flush()))
     }
 }

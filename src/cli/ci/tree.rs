@@ -45,36 +45,71 @@ impl Subject {
     /// The pipeline of `folder`, or of the nearest folder above it that has a `.quire`.
     fn on_disk(folder: &Path) -> Result<Self, CiError> {
         let no_pipeline = || CiError::NoPipeline(format!("{} or above it", folder.display()));
-        let root = folder.ancestors().find(|folder| folder.join(".quire").is_dir()).ok_or_else(no_pipeline)?;
+        let root = folder
+            .ancestors()
+            .find(|folder| folder.join(".quire").is_dir())
+            .ok_or_else(no_pipeline)?;
         let source = pipeline_among(pipeline_files(root)?)?.ok_or_else(no_pipeline)?;
-        Ok(Self { root: root.to_path_buf(), source, dockerfile: root.join(DOCKERFILE).is_file(), commit: None })
+        Ok(Self {
+            root: root.to_path_buf(),
+            source,
+            dockerfile: root.join(DOCKERFILE).is_file(),
+            commit: None,
+        })
     }
 
     /// The pipeline of a commit of the checkout that `folder` is in.
     async fn at(folder: &Path, revision: &str) -> Result<Self, CiError> {
-        let checkout = Checkout::find(folder).await?.ok_or_else(|| CiError::NoCheckout(folder.to_path_buf()))?;
-        let sha = checkout.commit(revision).await?.ok_or_else(|| CiError::NoCommit(revision.to_owned()))?;
+        let checkout = Checkout::find(folder)
+            .await?
+            .ok_or_else(|| CiError::NoCheckout(folder.to_path_buf()))?;
+        let sha = checkout
+            .commit(revision)
+            .await?
+            .ok_or_else(|| CiError::NoCommit(revision.to_owned()))?;
         let limit = usize::try_from(MAX_FILE).unwrap_or(usize::MAX);
         // Reading objects takes nothing from these paths.
         let git = Git::new(&Paths::from_environment());
-        let found = git.pipeline_files(checkout.repository(), &sha, limit).await?;
+        let found = git
+            .pipeline_files(checkout.repository(), &sha, limit)
+            .await?;
         let mut files = Vec::new();
-        for file in found.files.into_iter().filter(|file| is_pipeline_file(&file.path)) {
+        for file in found
+            .files
+            .into_iter()
+            .filter(|file| is_pipeline_file(&file.path))
+        {
             let why = "it is not a plain UTF-8 text file of at most 1 MiB";
-            files.push((file.path.clone(), file.text.ok_or(CiError::TooMuch { path: file.path, why })?));
+            files.push((
+                file.path.clone(),
+                file.text.ok_or(CiError::TooMuch {
+                    path: file.path,
+                    why,
+                })?,
+            ));
         }
-        let source = pipeline_among(files)?.ok_or_else(|| CiError::NoPipeline(format!("commit {}", sha.short())))?;
-        Ok(Self { root: checkout.top().await?, source, dockerfile: found.dockerfile, commit: Some((checkout, sha)) })
+        let source = pipeline_among(files)?
+            .ok_or_else(|| CiError::NoPipeline(format!("commit {}", sha.short())))?;
+        Ok(Self {
+            root: checkout.top().await?,
+            source,
+            dockerfile: found.dockerfile,
+            commit: Some((checkout, sha)),
+        })
     }
 
     /// Has a driver evaluate the pipeline and checks what it registered; the driver is ready to run its jobs.
     pub(super) async fn register(&self, program: &Path) -> Result<(Pipeline, Driver), CiError> {
         let wrong = |diagnostics| CiError::Wrong(diagnostics, self.source.texts());
         let mut driver = Driver::spawn(program).map_err(CiError::Driver)?;
-        let registration = driver.register(self.source.clone()).await.map_err(|error| match error {
-            DriverError::Rejected(diagnostics) => wrong(diagnostics),
-            other => CiError::Driver(other),
-        })?;
+        let registration =
+            driver
+                .register(self.source.clone())
+                .await
+                .map_err(|error| match error {
+                    DriverError::Rejected(diagnostics) => wrong(diagnostics),
+                    other => CiError::Driver(other),
+                })?;
         match Pipeline::check_among(registration, &self.source.texts(), self.dockerfile) {
             Ok(pipeline) => Ok((pipeline, driver)),
             Err(diagnostics) => {
@@ -97,18 +132,32 @@ fn pipeline_files(root: &Path) -> Result<Vec<(String, String)>, CiError> {
     for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = entry.path();
-        let Some(name) = entry.file_name().to_str().map(|name| format!(".quire/{name}")) else { continue };
+        let Some(name) = entry
+            .file_name()
+            .to_str()
+            .map(|name| format!(".quire/{name}"))
+        else {
+            continue;
+        };
         if !entry.file_type().map_err(unreadable)?.is_file() || !is_pipeline_file(&name) {
             continue;
         }
-        let too_much = |path: &Path, why| Err(CiError::TooMuch { path: path.display().to_string(), why });
+        let too_much = |path: &Path, why| {
+            Err(CiError::TooMuch {
+                path: path.display().to_string(),
+                why,
+            })
+        };
         if files.len() >= MAX_FILES {
             return too_much(&folder, "it holds more than 500 Fennel and Lua files");
         }
         if entry.metadata().map_err(unreadable)?.len() > MAX_FILE {
             return too_much(&path, "a pipeline's file is at most 1 MiB long");
         }
-        files.push((name, std::fs::read_to_string(&path).map_err(|error| CiError::Read(path.clone(), error))?));
+        files.push((
+            name,
+            std::fs::read_to_string(&path).map_err(|error| CiError::Read(path.clone(), error))?,
+        ));
     }
     files.sort();
     Ok(files)

@@ -63,8 +63,17 @@ fn step(id: RunId, seq: u32, job: &str, command: &str) -> StepRow {
 }
 
 fn line(of: Option<(u32, &str)>, stream: Stream, text: &str, partial: bool) -> LogLine {
-    let (seq, job) = of.map_or((None, None), |(seq, job)| (Some(seq), Some(job.parse().unwrap())));
-    LogLine { seq, job, time: Millis(0), stream, partial, text: text.as_bytes().to_vec() }
+    let (seq, job) = of.map_or((None, None), |(seq, job)| {
+        (Some(seq), Some(job.parse().unwrap()))
+    });
+    LogLine {
+        seq,
+        job,
+        time: Millis(0),
+        stream,
+        partial,
+        text: text.as_bytes().to_vec(),
+    }
 }
 
 /// Gives one state after the other, with the lines that come in it.
@@ -78,13 +87,23 @@ struct Script {
 
 impl Script {
     fn new(states: Vec<(Run, Vec<LogLine>)>, steps: Vec<StepRow>) -> Self {
-        Self { states: RefCell::new(states.into()), now: RefCell::default(), steps, successor: None, listens: true }
+        Self {
+            states: RefCell::new(states.into()),
+            now: RefCell::default(),
+            steps,
+            successor: None,
+            listens: true,
+        }
     }
 }
 
 impl Source for Script {
     fn run(&self, id: RunId) -> Result<Run, Failure> {
-        let (run, lines) = self.states.borrow_mut().pop_front().expect("asked again after the end");
+        let (run, lines) = self
+            .states
+            .borrow_mut()
+            .pop_front()
+            .expect("asked again after the end");
         assert_eq!(run.id, id);
         *self.now.borrow_mut() = lines;
         Ok(run)
@@ -125,10 +144,23 @@ impl Source for Script {
     }
 }
 
-fn printed(script: &mut Script, id: RunId, job: Option<&str>, format: LogFormat) -> (Result<Run, Failure>, String) {
+fn printed(
+    script: &mut Script,
+    id: RunId,
+    job: Option<&str>,
+    format: LogFormat,
+) -> (Result<Run, Failure>, String) {
     let mut text = Vec::new();
     let job: Option<JobName> = job.map(|job| job.parse().unwrap());
-    let run = logs(script, id, job.as_ref(), true, format, Cleaning::default(), &mut Out::test(&mut text, false, Millis(0)));
+    let run = logs(
+        script,
+        id,
+        job.as_ref(),
+        true,
+        format,
+        Cleaning::default(),
+        &mut Out::test(&mut text, false, Millis(0)),
+    );
     (run, String::from_utf8(text).unwrap())
 }
 
@@ -136,11 +168,35 @@ fn two_steps(id: RunId) -> Script {
     use Stream::{Stderr, Stdout};
     let states = vec![
         (run(id, RunState::Pending), vec![]),
-        (run(id, RunState::Active), vec![line(None, Stdout, "pulling", false), line(Some((1, "test")), Stdout, "o", true)]),
-        (run(id, RunState::Active), vec![line(Some((1, "test")), Stdout, "ne", false), line(Some((1, "test")), Stderr, "oops", false)]),
-        (run(id, RunState::Complete), vec![line(Some((2, "test")), Stdout, "two", false), line(None, Stdout, "done", false)]),
+        (
+            run(id, RunState::Active),
+            vec![
+                line(None, Stdout, "pulling", false),
+                line(Some((1, "test")), Stdout, "o", true),
+            ],
+        ),
+        (
+            run(id, RunState::Active),
+            vec![
+                line(Some((1, "test")), Stdout, "ne", false),
+                line(Some((1, "test")), Stderr, "oops", false),
+            ],
+        ),
+        (
+            run(id, RunState::Complete),
+            vec![
+                line(Some((2, "test")), Stdout, "two", false),
+                line(None, Stdout, "done", false),
+            ],
+        ),
     ];
-    Script::new(states, vec![step(id, 1, "test", "make\ncheck"), step(id, 2, "test", "ls")])
+    Script::new(
+        states,
+        vec![
+            step(id, 1, "test", "make\ncheck"),
+            step(id, 2, "test", "ls"),
+        ],
+    )
 }
 
 #[test]
@@ -148,7 +204,10 @@ fn a_log_is_followed_to_its_end() {
     let id = RunId::new();
     let (end, text) = printed(&mut two_steps(id), id, None, LogFormat::Text);
     assert_eq!(end.unwrap().state, RunState::Complete);
-    assert_eq!(text, "pulling\n── test · make…\none\noops\n── test · ls\ntwo\n── run\ndone\n");
+    assert_eq!(
+        text,
+        "pulling\n── test · make…\none\noops\n── test · ls\ntwo\n── run\ndone\n"
+    );
     let (_, text) = printed(&mut two_steps(id), id, Some("other"), LogFormat::Text);
     assert_eq!(text, "");
 }
@@ -156,23 +215,41 @@ fn a_log_is_followed_to_its_end() {
 #[test]
 fn a_line_left_open_is_closed_before_a_heading() {
     let id = RunId::new();
-    let lines = vec![line(Some((1, "test")), Stream::Stdout, "no end", true), line(Some((2, "test")), Stream::Stdout, "two", false)];
+    let lines = vec![
+        line(Some((1, "test")), Stream::Stdout, "no end", true),
+        line(Some((2, "test")), Stream::Stdout, "two", false),
+    ];
     let mut script = Script::new(vec![(run(id, RunState::Complete), lines)], vec![]);
-    assert_eq!(printed(&mut script, id, None, LogFormat::Text).1, "── test · \nno end\n── test · \ntwo\n");
+    assert_eq!(
+        printed(&mut script, id, None, LogFormat::Text).1,
+        "── test · \nno end\n── test · \ntwo\n"
+    );
 }
 
 #[test]
 fn a_run_that_was_cut_off_goes_on_as_its_repetition() {
     let (first, second) = (RunId::new(), RunId::new());
     let lines = |text| vec![line(None, Stream::Stdout, text, false)];
-    let states = vec![(run(first, RunState::Failed), lines("before")), (run(second, RunState::Complete), lines("after"))];
+    let states = vec![
+        (run(first, RunState::Failed), lines("before")),
+        (run(second, RunState::Complete), lines("after")),
+    ];
     let mut script = Script::new(states, vec![]);
     script.successor = Some(second);
     let (end, text) = printed(&mut script, first, None, LogFormat::Text);
-    assert_eq!((end.unwrap().id, text.as_str()), (second, "before\nafter\n"));
+    assert_eq!(
+        (end.unwrap().id, text.as_str()),
+        (second, "before\nafter\n")
+    );
     // Not queued again: that is the end.
     let mut script = Script::new(vec![(run(first, RunState::Failed), vec![])], vec![]);
-    assert_eq!(printed(&mut script, first, None, LogFormat::Text).0.unwrap().state, RunState::Failed);
+    assert_eq!(
+        printed(&mut script, first, None, LogFormat::Text)
+            .0
+            .unwrap()
+            .state,
+        RunState::Failed
+    );
 }
 
 #[test]
@@ -188,7 +265,12 @@ fn what_a_terminal_would_act_on_is_not_printed_unless_asked_for() {
     let id = RunId::new();
     let lines = || {
         vec![
-            line(Some((1, "test")), Stream::Stdout, "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred", false),
+            line(
+                Some((1, "test")),
+                Stream::Stdout,
+                "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred",
+                false,
+            ),
             line(Some((1, "test")), Stream::Stdout, "10%", true),
             line(Some((1, "test")), Stream::Stdout, "\r50%\r100%", false),
             line(Some((1, "test")), Stream::Stdout, "\u{1b}[1mlast", true),
@@ -197,19 +279,42 @@ fn what_a_terminal_would_act_on_is_not_printed_unless_asked_for() {
     };
     let print = |cleaning: Cleaning| {
         let mut text = Vec::new();
-        let mut script = Script::new(vec![(run(id, RunState::Complete), lines())], vec![step(id, 1, "test", "make")]);
-        logs(&mut script, id, None, true, LogFormat::Text, cleaning, &mut Out::test(&mut text, false, Millis(0))).unwrap();
+        let mut script = Script::new(
+            vec![(run(id, RunState::Complete), lines())],
+            vec![step(id, 1, "test", "make")],
+        );
+        logs(
+            &mut script,
+            id,
+            None,
+            true,
+            LogFormat::Text,
+            cleaning,
+            &mut Out::test(&mut text, false, Millis(0)),
+        )
+        .unwrap();
         String::from_utf8(text).unwrap()
     };
-    assert_eq!(print(Cleaning::new(false)), "── test · make\n\u{1b}[31mred\n10%\n100%\n\u{1b}[1mlast\u{1b}[0m\n── run\ndone\n");
-    assert!(print(Cleaning::new(true)).contains("\n\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred\n10%\r50%\r100%\n"));
+    assert_eq!(
+        print(Cleaning::new(false)),
+        "── test · make\n\u{1b}[31mred\n10%\n100%\n\u{1b}[1mlast\u{1b}[0m\n── run\ndone\n"
+    );
+    assert!(
+        print(Cleaning::new(true))
+            .contains("\n\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred\n10%\r50%\r100%\n")
+    );
 }
 
 #[test]
 fn json_has_no_control_characters_in_it() {
     let mut text = Vec::new();
-    Out::test(&mut text, true, Millis(0)).json(&"a\u{9b}2J\u{7f}\u{1b}").unwrap();
-    assert_eq!(String::from_utf8(text).unwrap(), "\"a\\u009b2J\\u007f\\u001b\"\n");
+    Out::test(&mut text, true, Millis(0))
+        .json(&"a\u{9b}2J\u{7f}\u{1b}")
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(text).unwrap(),
+        "\"a\\u009b2J\\u007f\\u001b\"\n"
+    );
 }
 
 #[test]

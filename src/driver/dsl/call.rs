@@ -35,7 +35,13 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(super) fn new(host: &'a Host, arguments: &'a MultiValue, place: Place, end: u32) -> Self {
-        Self { host, arguments, place, end, problems: Vec::new() }
+        Self {
+            host,
+            arguments,
+            place,
+            end,
+            problems: Vec::new(),
+        }
     }
 
     /// An argument, from 0.
@@ -45,12 +51,14 @@ impl<'a> Call<'a> {
 
     /// Something is wrong with the call.
     pub(super) fn problem(&mut self, message: impl Into<String>) {
-        self.problems.push((self.place.clone(), message.into(), None));
+        self.problems
+            .push((self.place.clone(), message.into(), None));
     }
 
     /// The same, with advice.
     pub(super) fn advise(&mut self, message: impl Into<String>, hint: impl Into<String>) {
-        self.problems.push((self.place.clone(), message.into(), Some(hint.into())));
+        self.problems
+            .push((self.place.clone(), message.into(), Some(hint.into())));
     }
 
     /// The problems noted since there were `before` of them are those of an option: they point at it.
@@ -58,10 +66,14 @@ impl<'a> Call<'a> {
         if self.problems.len() == before {
             return;
         }
-        let Some(text) = self.host.sources.named(&self.place.file) else { return };
+        let Some(text) = self.host.sources.named(&self.place.file) else {
+            return;
+        };
         let end = text.end_of_form(self.end.max(self.place.line));
         if let Some((line, column)) = text.find_key(self.place.line, end, option) {
-            self.problems[before..].iter_mut().for_each(|(place, ..)| (place.line, place.column) = (line, column));
+            self.problems[before..]
+                .iter_mut()
+                .for_each(|(place, ..)| (place.line, place.column) = (line, column));
         }
     }
 
@@ -82,7 +94,13 @@ impl<'a> Call<'a> {
         self.text_up_to(MAX_NAME, value, what, form)
     }
 
-    fn text_up_to(&mut self, most: usize, value: Option<&Value>, what: &str, form: &str) -> Option<String> {
+    fn text_up_to(
+        &mut self,
+        most: usize,
+        value: Option<&Value>,
+        what: &str,
+        form: &str,
+    ) -> Option<String> {
         let Some(Value::String(text)) = value else {
             self.advise(format!("{what} is text, not {}", kind(value)), form);
             return None;
@@ -99,13 +117,21 @@ impl<'a> Call<'a> {
     }
 
     /// The options of `of`, by name; what it does not know is a problem each.
-    pub(super) fn options(&mut self, of: &str, value: Option<&Value>, known: &[&str]) -> BTreeMap<String, Value> {
+    pub(super) fn options(
+        &mut self,
+        of: &str,
+        value: Option<&Value>,
+        known: &[&str],
+    ) -> BTreeMap<String, Value> {
         let mut found = BTreeMap::new();
         let table = match value {
             None | Some(Value::Nil) => return found,
             Some(Value::Table(table)) => table,
             Some(_) => {
-                self.problem(format!("the options of {of} are a table, not {}", kind(value)));
+                self.problem(format!(
+                    "the options of {of} are a table, not {}",
+                    kind(value)
+                ));
                 return found;
             }
         };
@@ -114,15 +140,23 @@ impl<'a> Call<'a> {
                 Ok((Value::String(key), value)) => {
                     found.insert(key.to_string_lossy(), value);
                 }
-                Ok((key, _)) => self.problem(format!("the options of {of} have a key that is {}", kind(Some(&key)))),
+                Ok((key, _)) => self.problem(format!(
+                    "the options of {of} have a key that is {}",
+                    kind(Some(&key))
+                )),
                 Err(_) => self.problem(format!("the options of {of} cannot be read")),
             }
         }
-        let unknown: Vec<String> = found.keys().filter(|key| !known.contains(&key.as_str())).cloned().collect();
+        let unknown: Vec<String> = found
+            .keys()
+            .filter(|key| !known.contains(&key.as_str()))
+            .cloned()
+            .collect();
         for key in unknown {
             found.remove(&key);
             let (before, shown) = (self.problems.len(), excerpt(&key));
-            let hint = nearest(&key, known.iter().copied()).map_or_else(|| listed(known), |near| format!("did you mean :{near}?"));
+            let hint = nearest(&key, known.iter().copied())
+                .map_or_else(|| listed(known), |near| format!("did you mean :{near}?"));
             self.advise(format!("{of} has an unknown option :{shown}"), hint);
             self.point_at_option(before, &key);
         }
@@ -147,7 +181,10 @@ impl<'a> Call<'a> {
     /// A duration, in milliseconds.
     pub(super) fn duration(&mut self, what: &str, value: &Value) -> Option<u64> {
         let Value::String(text) = value else {
-            self.advise(format!("{what} is {}", kind(Some(value))), "write it like \"10m\"");
+            self.advise(
+                format!("{what} is {}", kind(Some(value))),
+                "write it like \"10m\"",
+            );
             return None;
         };
         match parse_duration(&text.to_string_lossy()) {
@@ -162,38 +199,60 @@ impl<'a> Call<'a> {
     /// True or false.
     pub(super) fn flag(&mut self, what: &str, value: &Value) -> Option<bool> {
         if !value.is_boolean() {
-            self.problem(format!("{what} is {}, not true or false", kind(Some(value))));
+            self.problem(format!(
+                "{what} is {}, not true or false",
+                kind(Some(value))
+            ));
         }
         value.as_boolean()
     }
 
     /// A whole number between two others.
-    pub(super) fn number(&mut self, what: &str, value: &Value, least: u32, most: u32) -> Option<u32> {
+    pub(super) fn number(
+        &mut self,
+        what: &str,
+        value: &Value,
+        least: u32,
+        most: u32,
+    ) -> Option<u32> {
         let number = match value {
             Value::Integer(number) => u32::try_from(*number).ok(),
             _ => None,
         };
         let number = number.filter(|number| (least..=most).contains(number));
         if number.is_none() {
-            self.problem(format!("{what} is not a whole number from {least} to {most}"));
+            self.problem(format!(
+                "{what} is not a whole number from {least} to {most}"
+            ));
         }
         number
     }
 
     /// Variables, each name once, in the order of their names.
     pub(super) fn variables(&mut self, what: &str, value: &Value) -> Option<Vec<(String, String)>> {
-        variables(value).map_err(|message| self.problem(format!("{what}: {message}"))).ok()
+        variables(value)
+            .map_err(|message| self.problem(format!("{what}: {message}")))
+            .ok()
     }
 
     /// A command: a sequence as it is, text by `sh -c`.
     pub(super) fn command(&mut self, what: &str, value: &Value) -> Option<Vec<String>> {
         let command = match value {
-            Value::String(_) => {
-                self.text_up_to(MAX_WORD, Some(value), what, COMMAND).map(|line| vec!["sh".to_owned(), "-c".to_owned(), line])
-            }
+            Value::String(_) => self
+                .text_up_to(MAX_WORD, Some(value), what, COMMAND)
+                .map(|line| vec!["sh".to_owned(), "-c".to_owned(), line]),
             Value::Table(table) if is_sequence(table) => {
                 let words = table.sequence_values::<Value>().flatten();
-                words.map(|word| self.text_up_to(MAX_WORD, Some(&word), &format!("each part of {what}"), COMMAND)).collect()
+                words
+                    .map(|word| {
+                        self.text_up_to(
+                            MAX_WORD,
+                            Some(&word),
+                            &format!("each part of {what}"),
+                            COMMAND,
+                        )
+                    })
+                    .collect()
             }
             _ => {
                 self.advise(format!("{what} is {}", kind(Some(value))), COMMAND);
@@ -201,7 +260,9 @@ impl<'a> Call<'a> {
             }
         };
         let command: Vec<String> = command?;
-        if command.last().is_some_and(|word| word.trim().is_empty()) || command.iter().any(|word| word.contains('\0')) {
+        if command.last().is_some_and(|word| word.trim().is_empty())
+            || command.iter().any(|word| word.contains('\0'))
+        {
             self.problem(format!("{what} is empty or holds a NUL byte"));
             return None;
         }
@@ -218,7 +279,9 @@ pub(super) fn is_sequence(table: &Table) -> bool {
 fn listed(known: &[&str]) -> String {
     let names: Vec<String> = known.iter().map(|name| format!(":{name}")).collect();
     match names.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("there are {} and {last}", rest.join(", ")),
+        Some((last, rest)) if !rest.is_empty() => {
+            format!("there are {} and {last}", rest.join(", "))
+        }
         _ => format!("there is {}", names.concat()),
     }
 }

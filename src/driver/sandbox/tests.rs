@@ -31,40 +31,88 @@ fn parent() -> Pid {
 /// Files. The one that is opened without harm comes first.
 const FILES: &[Attempt] = &[
     ("open a file", || done(fs::File::open("/etc/passwd"))),
-    ("read what the parent's environment holds", || done(fs::read("/proc/1/environ"))),
+    ("read what the parent's environment holds", || {
+        done(fs::read("/proc/1/environ"))
+    }),
     ("list a folder", || done(fs::read_dir("/"))),
     ("write a file", || fs::write("/tmp/quire-sandbox-test", "x")),
-    ("make a folder", || fs::create_dir("/tmp/quire-sandbox-test.d")),
+    ("make a folder", || {
+        fs::create_dir("/tmp/quire-sandbox-test.d")
+    }),
 ];
 
 /// Everything else.
 const OTHERS: &[Attempt] = &[
     ("look at a file", || done(fs::metadata("/etc/passwd"))),
     ("read a link", || done(fs::read_link("/proc/self/exe"))),
-    ("remove a file", || fs::remove_file("/tmp/quire-sandbox-test")),
-    ("rename a file", || fs::rename("/tmp/quire-sandbox-test", "/tmp/quire-sandbox-test.2")),
-    ("change the folder", || unistd::chdir("/tmp").map_err(Into::into)),
-    ("change the root", || unistd::chroot("/").map_err(Into::into)),
-    ("connect to the network", || done(TcpStream::connect("127.0.0.1:9"))),
-    ("listen on the network", || done(TcpListener::bind("127.0.0.1:0"))),
+    ("remove a file", || {
+        fs::remove_file("/tmp/quire-sandbox-test")
+    }),
+    ("rename a file", || {
+        fs::rename("/tmp/quire-sandbox-test", "/tmp/quire-sandbox-test.2")
+    }),
+    ("change the folder", || {
+        unistd::chdir("/tmp").map_err(Into::into)
+    }),
+    ("change the root", || {
+        unistd::chroot("/").map_err(Into::into)
+    }),
+    ("connect to the network", || {
+        done(TcpStream::connect("127.0.0.1:9"))
+    }),
+    ("listen on the network", || {
+        done(TcpListener::bind("127.0.0.1:0"))
+    }),
     ("send a datagram", || done(UdpSocket::bind("127.0.0.1:0"))),
-    ("connect to the engine", || done(UnixStream::connect("/var/run/docker.sock"))),
-    ("listen on a socket", || done(UnixListener::bind("/tmp/quire-sandbox-test.sock"))),
+    ("connect to the engine", || {
+        done(UnixStream::connect("/var/run/docker.sock"))
+    }),
+    ("listen on a socket", || {
+        done(UnixListener::bind("/tmp/quire-sandbox-test.sock"))
+    }),
     ("make a pair of sockets", || done(UnixStream::pair())),
     ("make a pipe", || done(unistd::pipe().map_err(Into::into))),
-    ("copy a descriptor", || done(unistd::dup(io::stdin()).map_err(Into::into))),
+    ("copy a descriptor", || {
+        done(unistd::dup(io::stdin()).map_err(Into::into))
+    }),
     ("start a process", || start().map(|_| ())),
-    ("become another program", || done(unistd::execv(c"/bin/true", &[c"true"]).map_err(Into::into))),
-    ("start a thread", || done(std::thread::Builder::new().spawn(|| ()))),
-    ("look whether the parent lives", || signal::kill(parent(), None).map_err(Into::into)),
-    ("take the limits back", || setrlimit(Resource::RLIMIT_AS, u64::MAX, u64::MAX).map_err(Into::into)),
-    ("let others look in", || nix::sys::prctl::set_dumpable(true).map_err(Into::into)),
-    ("enter another name space", || nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).map_err(Into::into)),
-    ("mount", || nix::mount::mount(Some("none"), "/tmp", Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).map_err(Into::into)),
-    ("become a leader of a session", || done(unistd::setsid().map_err(Into::into))),
+    ("become another program", || {
+        done(unistd::execv(c"/bin/true", &[c"true"]).map_err(Into::into))
+    }),
+    ("start a thread", || {
+        done(std::thread::Builder::new().spawn(|| ()))
+    }),
+    ("look whether the parent lives", || {
+        signal::kill(parent(), None).map_err(Into::into)
+    }),
+    ("take the limits back", || {
+        setrlimit(Resource::RLIMIT_AS, u64::MAX, u64::MAX).map_err(Into::into)
+    }),
+    ("let others look in", || {
+        nix::sys::prctl::set_dumpable(true).map_err(Into::into)
+    }),
+    ("enter another name space", || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).map_err(Into::into)
+    }),
+    ("mount", || {
+        nix::mount::mount(
+            Some("none"),
+            "/tmp",
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            None::<&str>,
+        )
+        .map_err(Into::into)
+    }),
+    ("become a leader of a session", || {
+        done(unistd::setsid().map_err(Into::into))
+    }),
 ];
 
-#[expect(clippy::disallowed_methods, reason = "the point is that it does not work")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the point is that it does not work"
+)]
 fn start() -> io::Result<std::process::Child> {
     Command::new("/bin/true").stdin(Stdio::inherit()).spawn()
 }
@@ -73,13 +121,23 @@ fn start() -> io::Result<std::process::Child> {
 #[expect(clippy::disallowed_methods, reason = "a test starts itself")]
 fn said(what: &str) -> Vec<(String, String)> {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "driver::sandbox::tests::child", "--ignored", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "driver::sandbox::tests::child",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(VARIABLE, what)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let lines = text.lines().filter_map(|line| line.strip_prefix("tried: ")?.split_once(" = "));
-    lines.map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).collect()
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("tried: ")?.split_once(" = "));
+    lines
+        .map(|(name, outcome)| (name.to_owned(), outcome.to_owned()))
+        .collect()
 }
 
 fn tell(name: &str, outcome: &str) {
@@ -89,7 +147,11 @@ fn tell(name: &str, outcome: &str) {
 fn attempt(attempts: &[Attempt]) {
     for (name, act) in attempts {
         let outcome = act().map_or_else(
-            |error| error.raw_os_error().map_or(error.to_string(), |raw| Errno::from_raw(raw).to_string()),
+            |error| {
+                error
+                    .raw_os_error()
+                    .map_or(error.to_string(), |raw| Errno::from_raw(raw).to_string())
+            },
             |()| "done".to_owned(),
         );
         tell(name, &outcome);
@@ -115,15 +177,27 @@ fn child() {
             println!();
             let arch = TargetArch::try_from(std::env::consts::ARCH).unwrap();
             let denied = BTreeMap::from([(libc::SYS_seccomp, Vec::new())]);
-            let denied = SeccompFilter::new(denied, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM.unsigned_abs()), arch).unwrap();
+            let denied = SeccompFilter::new(
+                denied,
+                SeccompAction::Allow,
+                SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+                arch,
+            )
+            .unwrap();
             let denied: BpfProgram = denied.try_into().unwrap();
             seccompiler::apply_filter(&denied).unwrap();
-            tell("enter", &enter().map_or_else(|error| error.to_string(), |()| "done".to_owned()));
+            tell(
+                "enter",
+                &enter().map_or_else(|error| error.to_string(), |()| "done".to_owned()),
+            );
             std::process::exit(0);
         }
         Ok("landlock") => {
             println!();
-            let status = close_file_system().map_or_else(|error| error.to_string(), |status| format!("{:?}", status.ruleset));
+            let status = close_file_system().map_or_else(
+                |error| error.to_string(),
+                |status| format!("{:?}", status.ruleset),
+            );
             tell("landlock", &status);
             attempt(FILES);
             std::process::exit(0);
@@ -162,5 +236,10 @@ fn where_the_kernel_has_landlock_it_closes_the_file_system_too() {
 #[test]
 fn a_kernel_that_takes_no_filter_is_told() {
     let said = said("no seccomp");
-    assert!(said[0].1.starts_with("this kernel takes no filter of system calls (seccomp): "), "{said:?}");
+    assert!(
+        said[0]
+            .1
+            .starts_with("this kernel takes no filter of system calls (seccomp): "),
+        "{said:?}"
+    );
 }

@@ -16,9 +16,20 @@ const MOST: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Runs a command; gives its exit code and the beginning of its output, errors included.
-pub(super) async fn run(engine: &Engine, container: &str, user: Option<&str>, argv: &[&str]) -> Result<(Option<i64>, String), DockerError> {
+pub(super) async fn run(
+    engine: &Engine,
+    container: &str,
+    user: Option<&str>,
+    argv: &[&str],
+) -> Result<(Option<i64>, String), DockerError> {
     let argv = argv.iter().map(|a| (*a).to_owned()).collect();
-    let spec = ExecSpec { argv, env: Vec::new(), folder: Some("/".into()), stdin: false, user: user.map(str::to_owned) };
+    let spec = ExecSpec {
+        argv,
+        env: Vec::new(),
+        folder: Some("/".into()),
+        stdin: false,
+        user: user.map(str::to_owned),
+    };
     let exec = engine.create_exec(container, &spec).await?;
     let mut started = engine.start_exec(&exec).await?;
     let mut kept = Vec::new();
@@ -27,7 +38,10 @@ pub(super) async fn run(engine: &Engine, container: &str, user: Option<&str>, ar
         let room = MOST.saturating_sub(kept.len()).min(bytes.len());
         kept.extend_from_slice(&bytes[..room]);
     }
-    Ok((exit_code(engine, &exec).await?, String::from_utf8_lossy(&kept).into_owned()))
+    Ok((
+        exit_code(engine, &exec).await?,
+        String::from_utf8_lossy(&kept).into_owned(),
+    ))
 }
 
 /// Waits until a command that was started has a process, or has ended: before that there is nothing to be found of it.
@@ -59,9 +73,16 @@ pub(super) async fn exit_code(engine: &Engine, exec: &str) -> Result<Option<i64>
 
 /// How many processes the kernel has ended in the container for want of memory; none when it
 /// cannot be known. The engine itself says so only once the whole container has ended.
-pub(super) async fn out_of_memory_kills(engine: &Engine, container: &str) -> Result<Option<u64>, DockerError> {
+pub(super) async fn out_of_memory_kills(
+    engine: &Engine,
+    container: &str,
+) -> Result<Option<u64>, DockerError> {
     // Cgroup v2 and v1; one of the two is missing.
-    let files = ["cat", "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
+    let files = [
+        "cat",
+        "/sys/fs/cgroup/memory.events",
+        "/sys/fs/cgroup/memory/memory.oom_control",
+    ];
     match tokio::time::timeout(PATIENCE, run(engine, container, None, &files)).await {
         Ok(asked) => asked.map(|(_, text)| count(&text)),
         Err(_) => Ok(None),
@@ -69,7 +90,8 @@ pub(super) async fn out_of_memory_kills(engine: &Engine, container: &str) -> Res
 }
 
 fn count(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// Why a file could not be given to somebody.
@@ -93,7 +115,13 @@ impl From<DockerError> for NotGiven {
 }
 
 /// Gives a file, or a folder with everything in it but what is at the paths in `without`, to the image's user, where that is not root.
-pub(super) async fn give(engine: &Engine, container: &str, folder: &str, user: &str, without: &[&str]) -> Result<(), NotGiven> {
+pub(super) async fn give(
+    engine: &Engine,
+    container: &str,
+    folder: &str,
+    user: &str,
+    without: &[&str],
+) -> Result<(), NotGiven> {
     let mut argv = vec!["find", folder];
     for path in without {
         argv.extend(["-path", path, "-prune", "-o"]);
@@ -112,8 +140,14 @@ mod tests {
 
     #[test]
     fn both_kernels_words() {
-        assert_eq!(count("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"), Some(2));
-        assert_eq!(count("low 0\nhigh 0\nmax 31\noom 1\noom_kill 1\noom_group_kill 0\n"), Some(1));
+        assert_eq!(
+            count("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            Some(2)
+        );
+        assert_eq!(
+            count("low 0\nhigh 0\nmax 31\noom 1\noom_kill 1\noom_group_kill 0\n"),
+            Some(1)
+        );
         assert_eq!(count("cat: not found"), None);
     }
 }

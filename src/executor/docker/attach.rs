@@ -13,22 +13,49 @@ use crate::names::RunId;
 const MARK: &str = "QUIRE_ATTACHED";
 
 impl DockerExecutor {
-    pub(super) async fn attach(&self, run: RunId, argv: Vec<String>) -> Result<Attached, ExecutorError> {
+    pub(super) async fn attach(
+        &self,
+        run: RunId,
+        argv: Vec<String>,
+    ) -> Result<Attached, ExecutorError> {
         let failed = |error| fault("start the command", &error);
         let container = container_name(run);
         if !self.is_own(&container, run).await {
-            return Err(ExecutorError::Command("the run has no container any more".to_owned()));
+            return Err(ExecutorError::Command(
+                "the run has no container any more".to_owned(),
+            ));
         }
         let mark = format!("{MARK}={}", Uuid::now_v7());
-        let spec = ExecSpec { argv, env: vec![mark.clone()], folder: Some(FOLDER.to_owned()), stdin: true, user: None };
-        let exec = self.engine.create_exec(&container, &spec).await.map_err(failed)?;
+        let spec = ExecSpec {
+            argv,
+            env: vec![mark.clone()],
+            folder: Some(FOLDER.to_owned()),
+            stdin: true,
+            user: None,
+        };
+        let exec = self
+            .engine
+            .create_exec(&container, &spec)
+            .await
+            .map_err(failed)?;
         let started = self.engine.start_exec(&exec).await.map_err(failed)?;
         let output = started.output.map_ok(|frame| match frame {
             Frame::Stdout(bytes) => (Stream::Stdout, bytes),
             Frame::Stderr(bytes) => (Stream::Stderr, bytes),
         });
-        let output = output.map_err(|error| fault("read the command's output", &error)).boxed();
-        Ok(Attached { output, input: started.input, end: Box::new(Command { engine: self.engine.clone(), container, exec, mark }) })
+        let output = output
+            .map_err(|error| fault("read the command's output", &error))
+            .boxed();
+        Ok(Attached {
+            output,
+            input: started.input,
+            end: Box::new(Command {
+                engine: self.engine.clone(),
+                container,
+                exec,
+                mark,
+            }),
+        })
     }
 }
 
@@ -41,7 +68,14 @@ struct Command {
 
 impl AttachedEnd for Command {
     fn exit_code(&self) -> BoxFuture<'_, Option<i32>> {
-        async { aside::exit_code(&self.engine, &self.exec).await.ok().flatten().and_then(|code| i32::try_from(code).ok()) }.boxed()
+        async {
+            aside::exit_code(&self.engine, &self.exec)
+                .await
+                .ok()
+                .flatten()
+                .and_then(|code| i32::try_from(code).ok())
+        }
+        .boxed()
     }
 
     fn end(&self) -> BoxFuture<'_, ()> {

@@ -35,14 +35,27 @@ impl DockerExecutor {
             let volume = self.volume_name(repo, &cache.name);
             hold.take(&volume).await;
             let wanted = self.cache_labels(repo, &cache.name);
-            let mut labels = self.engine.ensure_volume(&volume, &wanted).await.map_err(|error| fault("make the cache", &error))?;
+            let mut labels = self
+                .engine
+                .ensure_volume(&volume, &wanted)
+                .await
+                .map_err(|error| fault("make the cache", &error))?;
             labels.retain(|(key, _)| wanted.iter().any(|(wanted, _)| wanted == key));
             labels.sort();
             if labels != wanted {
-                let message = format!("the volume {volume} on the engine is not quire's cache `{}` of `{repo}`", cache.name);
-                return Err(ExecutorError::Other { attempt: "mount the cache", message });
+                let message = format!(
+                    "the volume {volume} on the engine is not quire's cache `{}` of `{repo}`",
+                    cache.name
+                );
+                return Err(ExecutorError::Other {
+                    attempt: "mount the cache",
+                    message,
+                });
             }
-            mounts.push(VolumeMount { volume, target: target.to_string_lossy().into_owned() });
+            mounts.push(VolumeMount {
+                volume,
+                target: target.to_string_lossy().into_owned(),
+            });
         }
         mounts.sort_by_key(|mount| mount.target.len());
         Ok(mounts)
@@ -50,12 +63,19 @@ impl DockerExecutor {
 
     /// Gives a cache that is new to the image's user. One that belongs to somebody else than root
     /// was given before, and going through all of it again at every run would take long.
-    pub(super) async fn give_caches(&self, container: &str, mounts: &[VolumeMount], user: &str) -> Result<(), NotGiven> {
+    pub(super) async fn give_caches(
+        &self,
+        container: &str,
+        mounts: &[VolumeMount],
+        user: &str,
+    ) -> Result<(), NotGiven> {
         for mount in mounts {
             let root = ["find", &mount.target, "-maxdepth", "0", "-user", "0"];
             match aside::run(&self.engine, container, Some("0"), &root).await? {
                 (Some(0), found) if found.trim().is_empty() => {}
-                (Some(0), _) => aside::give(&self.engine, container, &mount.target, user, &[]).await?,
+                (Some(0), _) => {
+                    aside::give(&self.engine, container, &mount.target, user, &[]).await?
+                }
                 (_, words) => return Err(NotGiven::refused(&words)),
             }
         }
@@ -63,7 +83,12 @@ impl DockerExecutor {
     }
 
     pub(super) async fn caches(&self) -> Result<Vec<CacheInfo>, ExecutorError> {
-        Ok(self.cache_volumes().await?.into_iter().map(|(info, _)| info).collect())
+        Ok(self
+            .cache_volumes()
+            .await?
+            .into_iter()
+            .map(|(info, _)| info)
+            .collect())
     }
 
     pub(super) async fn cache_sizes(&self) -> Result<Vec<(CacheInfo, u64)>, ExecutorError> {
@@ -71,26 +96,60 @@ impl DockerExecutor {
         if volumes.is_empty() {
             return Ok(Vec::new());
         }
-        let sizes = self.engine.volume_sizes().await.map_err(|error| fault("ask what caches take", &error))?;
-        Ok(volumes.into_iter().filter_map(|(info, volume)| Some((info, *sizes.get(&volume)?))).collect())
+        let sizes = self
+            .engine
+            .volume_sizes()
+            .await
+            .map_err(|error| fault("ask what caches take", &error))?;
+        Ok(volumes
+            .into_iter()
+            .filter_map(|(info, volume)| Some((info, *sizes.get(&volume)?)))
+            .collect())
     }
 
     /// The caches in order, each with its volume.
     async fn cache_volumes(&self) -> Result<Vec<(CacheInfo, String)>, ExecutorError> {
-        let listed = self.engine.volumes(&self.instance_labels()).await.map_err(|error| fault("list the caches", &error))?;
-        let label = |labels: &Labels, key: &str| labels.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
-        let info = |labels: &Labels| Some(CacheInfo { repo: label(labels, REPO)?.parse().ok()?, name: label(labels, CACHE)? });
-        let mut caches: Vec<_> = listed.into_iter().filter_map(|volume| Some((info(&volume.labels)?, volume.name))).collect();
+        let listed = self
+            .engine
+            .volumes(&self.instance_labels())
+            .await
+            .map_err(|error| fault("list the caches", &error))?;
+        let label = |labels: &Labels, key: &str| {
+            labels
+                .iter()
+                .find(|(k, _)| k == key)
+                .map(|(_, value)| value.clone())
+        };
+        let info = |labels: &Labels| {
+            Some(CacheInfo {
+                repo: label(labels, REPO)?.parse().ok()?,
+                name: label(labels, CACHE)?,
+            })
+        };
+        let mut caches: Vec<_> = listed
+            .into_iter()
+            .filter_map(|volume| Some((info(&volume.labels)?, volume.name)))
+            .collect();
         caches.sort();
         Ok(caches)
     }
 
-    pub(super) async fn remove_cache(&self, repo: &RepoName, name: &str) -> Result<bool, ExecutorError> {
+    pub(super) async fn remove_cache(
+        &self,
+        repo: &RepoName,
+        name: &str,
+    ) -> Result<bool, ExecutorError> {
         let failed = |error| fault("remove the cache", &error);
-        let own = self.engine.volumes(&self.cache_labels(repo, name)).await.map_err(failed)?;
+        let own = self
+            .engine
+            .volumes(&self.cache_labels(repo, name))
+            .await
+            .map_err(failed)?;
         let mut removed = false;
         for volume in own {
-            let Some(_going) = self.live.volume_goes(&volume.name) else { return Err(busy(repo, name)) };
+            let Some(_going) = self.live.volume_goes(&volume.name) else {
+                return Err(busy(repo, name));
+            };
             match self.engine.remove_volume(&volume.name).await {
                 Err(DockerError::Conflict { .. }) => return Err(busy(repo, name)),
                 other => removed |= other.map_err(failed)?,
@@ -101,14 +160,24 @@ impl DockerExecutor {
 
     /// In the order of keys.
     fn cache_labels(&self, repo: &RepoName, name: &str) -> Labels {
-        let labels = [(CACHE, name), (INSTANCE, &self.config.instance), (REPO, repo.as_str())];
-        labels.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
+        let labels = [
+            (CACHE, name),
+            (INSTANCE, &self.config.instance),
+            (REPO, repo.as_str()),
+        ];
+        labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec()
     }
 
     /// Another one for each cache of each repository of each appliance.
     fn volume_name(&self, repo: &RepoName, name: &str) -> String {
         let digest = Sha256::digest(format!("{repo}\n{name}"));
-        let digits: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let digits: String = digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("quire-{}-{digits}", self.config.instance)
     }
 }

@@ -92,7 +92,13 @@ pub(super) enum Ended {
 }
 
 /// Ends everything that the command with this mark started; returns when it is gone.
-pub(super) async fn end(engine: &Engine, container: &str, user: Option<&str>, mark: &str, alone: bool) -> Result<Ended, DockerError> {
+pub(super) async fn end(
+    engine: &Engine,
+    container: &str,
+    user: Option<&str>,
+    mark: &str,
+    alone: bool,
+) -> Result<Ended, DockerError> {
     match tokio::time::timeout(PATIENCE, by_script(engine, container, user, mark, alone)).await {
         Ok(Ok(true)) => return Ok(Ended::Command),
         Ok(Err(error)) if error.is_unavailable() => return Err(error),
@@ -103,13 +109,31 @@ pub(super) async fn end(engine: &Engine, container: &str, user: Option<&str>, ma
 }
 
 /// Ends everything with this mark, and nothing else whatever happens.
-pub(super) async fn marked(engine: &Engine, container: &str, mark: &str) -> Result<(), DockerError> {
-    let _ = tokio::time::timeout(PATIENCE, by_script(engine, container, None, mark, false)).await.unwrap_or(Ok(false))?;
+pub(super) async fn marked(
+    engine: &Engine,
+    container: &str,
+    mark: &str,
+) -> Result<(), DockerError> {
+    let _ = tokio::time::timeout(PATIENCE, by_script(engine, container, None, mark, false))
+        .await
+        .unwrap_or(Ok(false))?;
     Ok(())
 }
 
-async fn by_script(engine: &Engine, container: &str, user: Option<&str>, mark: &str, alone: bool) -> Result<bool, DockerError> {
+async fn by_script(
+    engine: &Engine,
+    container: &str,
+    user: Option<&str>,
+    mark: &str,
+    alone: bool,
+) -> Result<bool, DockerError> {
     let alone = if alone { "alone" } else { "" };
-    let (code, _) = aside::run(engine, container, user, &["/bin/sh", "-c", SCRIPT, "quire-end", mark, alone]).await?;
+    let (code, _) = aside::run(
+        engine,
+        container,
+        user,
+        &["/bin/sh", "-c", SCRIPT, "quire-end", mark, alone],
+    )
+    .await?;
     Ok(code == Some(0))
 }

@@ -46,7 +46,11 @@ impl Live {
     /// Enters a run.
     pub(super) fn hold(&self, run: RunId) -> Hold {
         self.table().runs.push(run);
-        Hold { live: self.clone(), run, taken: Mutex::default() }
+        Hold {
+            live: self.clone(),
+            run,
+            taken: Mutex::default(),
+        }
     }
 
     /// Whether a run has this image or volume.
@@ -70,7 +74,10 @@ impl Live {
             return None;
         }
         table.going.push(name.to_owned());
-        Some(Going { live: self.clone(), name: name.to_owned() })
+        Some(Going {
+            live: self.clone(),
+            name: name.to_owned(),
+        })
     }
 
     /// Waits until nothing that `concerns` goes any more, then does `enter`, in one moment.
@@ -105,8 +112,16 @@ pub(super) struct Hold {
 impl Hold {
     /// Takes an image or a volume by name, before it is looked for.
     pub(super) async fn take(&self, name: &str) {
-        self.live.once_settled(|going| going == name, |table| table.taken.push(name.to_owned())).await;
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+        self.live
+            .once_settled(
+                |going| going == name,
+                |table| table.taken.push(name.to_owned()),
+            )
+            .await;
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(name.to_owned());
     }
 }
 
@@ -116,7 +131,12 @@ impl Drop for Hold {
         if let Some(at) = table.runs.iter().position(|run| *run == self.run) {
             table.runs.swap_remove(at);
         }
-        for name in self.taken.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for name in self
+            .taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             if let Some(at) = table.taken.iter().position(|taken| taken == name) {
                 table.taken.swap_remove(at);
             }
@@ -164,7 +184,9 @@ mod tests {
         assert!(live.has("debian:13") && live.image_goes("debian:13").is_none());
         let going = live.image_goes("node:20").unwrap();
         let pending = async |future: &mut (dyn Future<Output = ()> + Unpin + Send)| {
-            tokio::time::timeout(Duration::from_millis(20), future).await.is_err()
+            tokio::time::timeout(Duration::from_millis(20), future)
+                .await
+                .is_err()
         };
         let mut take = Box::pin(hold.take("node:20"));
         let mut build = Box::pin(async { drop(live.build().await) });
@@ -176,7 +198,11 @@ mod tests {
         assert!(live.image_goes("node:20").is_none());
         drop(hold);
         let build = live.build().await;
-        assert!(live.runs().is_empty() && live.image_goes("node:20").is_none() && live.volume_goes("v").is_some());
+        assert!(
+            live.runs().is_empty()
+                && live.image_goes("node:20").is_none()
+                && live.volume_goes("v").is_some()
+        );
         drop(build);
         assert!(live.image_goes("node:20").is_some());
     }

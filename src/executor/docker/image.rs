@@ -5,8 +5,13 @@ use sha2::{Digest, Sha256};
 use super::hold::Hold;
 use super::recipe::refuse_fetching;
 use super::{DockerExecutor, INSTANCE, REPO, fault};
-use crate::docker::{Attachment, BuildNews, BuildSpec, DockerError, Labels, ListedImage, full_reference};
-use crate::executor::{BuiltImage, BuiltLayer, ExecutorError, ImageFate, ImageSource, Images, OwnImage, StartObserver, StartSpec, Stream};
+use crate::docker::{
+    Attachment, BuildNews, BuildSpec, DockerError, Labels, ListedImage, full_reference,
+};
+use crate::executor::{
+    BuiltImage, BuiltLayer, ExecutorError, ImageFate, ImageSource, Images, OwnImage, StartObserver,
+    StartSpec, Stream,
+};
 use crate::names::RepoName;
 
 /// Where a tree keeps its image's recipe.
@@ -28,7 +33,12 @@ pub(super) struct Image {
 
 impl DockerExecutor {
     /// Makes sure of the run's image: pulls or builds it where it has to be.
-    pub(super) async fn image_for(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<Image, ExecutorError> {
+    pub(super) async fn image_for(
+        &self,
+        spec: &StartSpec,
+        observer: &mut dyn StartObserver,
+        hold: &Hold,
+    ) -> Result<Image, ExecutorError> {
         let name = match &spec.image {
             ImageSource::Reference(reference) if reference.trim().is_empty() => {
                 return Err(ExecutorError::Image("the image's name is empty".into()));
@@ -38,21 +48,36 @@ impl DockerExecutor {
         };
         let user = self.present(&name, observer, hold).await?;
         let root = matches!(user.split(':').next(), None | Some("" | "0" | "root"));
-        Ok(Image { name, user: (!root).then_some(user) })
+        Ok(Image {
+            name,
+            user: (!root).then_some(user),
+        })
     }
 
     /// The image's user; none where there is no such image.
     async fn user_of(&self, name: &str) -> Result<Option<String>, ExecutorError> {
-        self.engine.image_user(name).await.map_err(|error| match error {
-            DockerError::Engine { status: 400, message, .. } => {
-                ExecutorError::Image(format!("`{name}` is not the name of an image ({message})"))
-            }
-            error => fault("look for the image", &error),
-        })
+        self.engine
+            .image_user(name)
+            .await
+            .map_err(|error| match error {
+                DockerError::Engine {
+                    status: 400,
+                    message,
+                    ..
+                } => ExecutorError::Image(format!(
+                    "`{name}` is not the name of an image ({message})"
+                )),
+                error => fault("look for the image", &error),
+            })
     }
 
     /// Makes sure that an image by reference is there, for as long as it is held; gives its user.
-    pub(super) async fn present(&self, name: &str, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
+    pub(super) async fn present(
+        &self,
+        name: &str,
+        observer: &mut dyn StartObserver,
+        hold: &Hold,
+    ) -> Result<String, ExecutorError> {
         hold.take(name).await;
         if let Some(user) = self.user_of(name).await? {
             observer.image_used(name);
@@ -60,38 +85,66 @@ impl DockerExecutor {
         }
         self.pull(name, observer).await?;
         self.own(name, observer).await;
-        self.user_of(name).await?.ok_or_else(|| ExecutorError::Image(format!("the image {name} is missing though it was pulled")))
+        self.user_of(name).await?.ok_or_else(|| {
+            ExecutorError::Image(format!("the image {name} is missing though it was pulled"))
+        })
     }
 
     /// Has it noted that quire brought an image. Where that cannot be known the image stays for good, which harms nobody.
     async fn own(&self, name: &str, observer: &mut dyn StartObserver) {
         let name = name_to_remove(name);
-        if let (Ok(engine), Ok(Some(image))) = (self.engine.identity().await, self.engine.image(&name).await) {
+        if let (Ok(engine), Ok(Some(image))) =
+            (self.engine.identity().await, self.engine.image(&name).await)
+        {
             observer.image_pulled(&engine.id, &name, &image.id);
         }
     }
 
     /// Pulls an image, with a few lines of progress.
-    async fn pull(&self, image: &str, observer: &mut dyn StartObserver) -> Result<(), ExecutorError> {
-        observer.line(Stream::Stdout, format!("quire: pulling {image}\n").as_bytes());
+    async fn pull(
+        &self,
+        image: &str,
+        observer: &mut dyn StartObserver,
+    ) -> Result<(), ExecutorError> {
+        observer.line(
+            Stream::Stdout,
+            format!("quire: pulling {image}\n").as_bytes(),
+        );
         let mut line = |text: &str| observer.line(Stream::Stdout, format!("{text}\n").as_bytes());
         match self.engine.pull(image, &mut line).await {
             Ok(()) => Ok(()),
             Err(error) if error.is_unavailable() => Err(fault("pull the image", &error)),
-            Err(error) => Err(ExecutorError::Image(format!("the image {image} cannot be pulled: {}", error.words()))),
+            Err(error) => Err(ExecutorError::Image(format!(
+                "the image {image} cannot be pulled: {}",
+                error.words()
+            ))),
         }
     }
 
-    async fn built_image(&self, spec: &StartSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<String, ExecutorError> {
+    async fn built_image(
+        &self,
+        spec: &StartSpec,
+        observer: &mut dyn StartObserver,
+        hold: &Hold,
+    ) -> Result<String, ExecutorError> {
         if !spec.tree.has_dockerfile() {
-            return Err(ExecutorError::Image(format!("there is no {DOCKERFILE} to build an image from")));
+            return Err(ExecutorError::Image(format!(
+                "there is no {DOCKERFILE} to build an image from"
+            )));
         }
         let content = spec.tree.id();
-        let tag = image_tag(&self.config.instance, &spec.repo, content.as_deref().unwrap_or(&spec.run.to_string()));
+        let tag = image_tag(
+            &self.config.instance,
+            &spec.repo,
+            content.as_deref().unwrap_or(&spec.run.to_string()),
+        );
         // Held before it is looked for, so that the end of another run's build does not remove it in between.
         hold.take(&tag).await;
         if content.is_some() && self.user_of(&tag).await?.is_some() {
-            observer.line(Stream::Stdout, format!("quire: using {tag}, built from the same tree before\n").as_bytes());
+            observer.line(
+                Stream::Stdout,
+                format!("quire: using {tag}, built from the same tree before\n").as_bytes(),
+            );
             observer.image_used(&tag);
             return Ok(tag);
         }
@@ -113,7 +166,12 @@ impl DockerExecutor {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => return Err(fault("build the image", &error)),
             Err(error @ DockerError::Source(_)) => return Err(fault("build the image", &error)),
-            Err(error) => return Err(ExecutorError::Image(format!("the image cannot be built from {DOCKERFILE}: {}", error.words()))),
+            Err(error) => {
+                return Err(ExecutorError::Image(format!(
+                    "the image cannot be built from {DOCKERFILE}: {}",
+                    error.words()
+                )));
+            }
         }
         observer.build_finished(&tag);
         // Housekeeping: what fails here is tried again after the next build, and does not concern this run.
@@ -122,9 +180,17 @@ impl DockerExecutor {
     }
 
     /// Builds, and has it noted what the build makes, brings and uses on its way. Its commands get what the run's get.
-    async fn build(&self, spec: &StartSpec, tag: &str, observer: &mut dyn StartObserver) -> Result<(), (Attachment, DockerError)> {
+    async fn build(
+        &self,
+        spec: &StartSpec,
+        tag: &str,
+        observer: &mut dyn StartObserver,
+    ) -> Result<(), (Attachment, DockerError)> {
         let nowhere = |error| (Attachment::None, error);
-        let network = self.attachment(spec.limits.network).await.map_err(nowhere)?;
+        let network = self
+            .attachment(spec.limits.network)
+            .await
+            .map_err(nowhere)?;
         let build = BuildSpec {
             tag: tag.to_owned(),
             dockerfile: DOCKERFILE.to_owned(),
@@ -138,18 +204,29 @@ impl DockerExecutor {
         let (mut pulled, mut heard) = (Vec::new(), 0);
         let mut output = |bytes: &[u8], news: Option<BuildNews>| {
             observer.line(Stream::Stdout, bytes);
-            let Some(news) = news.filter(|_| heard < MOST_NEWS) else { return };
+            let Some(news) = news.filter(|_| heard < MOST_NEWS) else {
+                return;
+            };
             heard += 1;
             match news {
                 BuildNews::Layer(id) => {
-                    let (engine, since_ms, built_for) = (engine.id.clone(), engine.now_ms, build.tag.clone());
-                    observer.layer_built(&BuiltLayer { engine, id, since_ms, built_for });
+                    let (engine, since_ms, built_for) =
+                        (engine.id.clone(), engine.now_ms, build.tag.clone());
+                    observer.layer_built(&BuiltLayer {
+                        engine,
+                        id,
+                        since_ms,
+                        built_for,
+                    });
                 }
                 BuildNews::From(name) => observer.image_used(&full_reference(&name)),
                 BuildNews::Pulled(name) => pulled.push(full_reference(&name)),
             }
         };
-        let built = self.engine.build(&build, spec.tree.archive(), &mut output).await;
+        let built = self
+            .engine
+            .build(&build, spec.tree.archive(), &mut output)
+            .await;
         for name in pulled {
             self.own(&name, observer).await;
         }
@@ -160,25 +237,53 @@ impl DockerExecutor {
     pub(super) async fn images(&self) -> Result<Images, ExecutorError> {
         let failed = |error| fault("list the images", &error);
         let engine = self.engine.identity().await.map_err(failed)?.id;
-        let listed = self.engine.images(&self.instance_labels()).await.map_err(failed)?;
+        let listed = self
+            .engine
+            .images(&self.instance_labels())
+            .await
+            .map_err(failed)?;
         let built = listed.into_iter().filter_map(|image| {
-            let repo = image.labels.iter().find(|(key, _)| key == REPO)?.1.parse().ok()?;
-            let names = if image.tags.is_empty() { vec![image.id.clone()] } else { image.tags };
-            Some(names.into_iter().map(move |name| BuiltImage { name, id: image.id.clone(), repo: RepoName::clone(&repo) }))
+            let repo = image
+                .labels
+                .iter()
+                .find(|(key, _)| key == REPO)?
+                .1
+                .parse()
+                .ok()?;
+            let names = if image.tags.is_empty() {
+                vec![image.id.clone()]
+            } else {
+                image.tags
+            };
+            Some(names.into_iter().map(move |name| BuiltImage {
+                name,
+                id: image.id.clone(),
+                repo: RepoName::clone(&repo),
+            }))
         });
-        Ok(Images { engine, built: built.flatten().collect() })
+        Ok(Images {
+            engine,
+            built: built.flatten().collect(),
+        })
     }
 
     /// Removes an image, or the name it has from quire, where it still is what it was.
     pub(super) async fn remove_image(&self, image: &OwnImage) -> Result<ImageFate, ExecutorError> {
         let failed = |error| fault("remove the image", &error);
         let name = image.name();
-        let Some(_going) = self.live.image_goes(name) else { return Ok(ImageFate::InUse) };
-        let Some(found) = self.engine.image(name).await.map_err(failed)? else { return Ok(ImageFate::Missing) };
+        let Some(_going) = self.live.image_goes(name) else {
+            return Ok(ImageFate::InUse);
+        };
+        let Some(found) = self.engine.image(name).await.map_err(failed)? else {
+            return Ok(ImageFate::Missing);
+        };
         let own = match image {
             OwnImage::Named { id, .. } => found.id == *id,
             OwnImage::Layer { since_ms, .. } => {
-                found.names.is_empty() && found.created.is_some_and(|created| created >= since_ms.div_euclid(1000))
+                found.names.is_empty()
+                    && found
+                        .created
+                        .is_some_and(|created| created >= since_ms.div_euclid(1000))
             }
         };
         if !own {
@@ -186,11 +291,18 @@ impl DockerExecutor {
         }
         // One that a container has, or another image stands on, stays.
         let removed = self.engine.remove_image(name).await.map_err(failed)?;
-        Ok(if removed { ImageFate::Gone } else { ImageFate::InUse })
+        Ok(if removed {
+            ImageFate::Gone
+        } else {
+            ImageFate::InUse
+        })
     }
 
     fn image_labels(&self, repo: &RepoName) -> Labels {
-        vec![(INSTANCE.to_owned(), self.config.instance.clone()), (REPO.to_owned(), repo.to_string())]
+        vec![
+            (INSTANCE.to_owned(), self.config.instance.clone()),
+            (REPO.to_owned(), repo.to_string()),
+        ]
     }
 
     async fn remove_old_images(&self, repo: &RepoName, current: &str) -> Result<(), DockerError> {
@@ -227,7 +339,9 @@ fn superfluous(images: &[ListedImage], in_use: impl Fn(&str) -> bool) -> Vec<Str
 
 /// The name under which the engine keeps what it pulled: by digest it has no tag.
 fn name_to_remove(reference: &str) -> String {
-    let Some((name, digest)) = reference.split_once('@') else { return reference.to_owned() };
+    let Some((name, digest)) = reference.split_once('@') else {
+        return reference.to_owned();
+    };
     let untagged = match name.rsplit_once(':') {
         Some((untagged, tag)) if !tag.contains('/') => untagged,
         _ => name,
@@ -242,7 +356,9 @@ fn image_tag(instance: &str, repo: &RepoName, content: &str) -> String {
         // Docker wants separators between letters or digits, one at a time.
         match c {
             'a'..='z' | '0'..='9' => slug.push(c),
-            _ if slug.ends_with(|last: char| last.is_ascii_alphanumeric()) => slug.push(if c == '/' { '/' } else { '-' }),
+            _ if slug.ends_with(|last: char| last.is_ascii_alphanumeric()) => {
+                slug.push(if c == '/' { '/' } else { '-' })
+            }
             '/' => {
                 slug.pop();
                 slug.push('/');
@@ -253,7 +369,11 @@ fn image_tag(instance: &str, repo: &RepoName, content: &str) -> String {
     let slug = slug.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let name = if slug.is_empty() { "repository" } else { slug };
     let digest = Sha256::digest(format!("{instance}\n{repo}\n{content}"));
-    let tag: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let tag: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("quire/{name}:{tag}")
 }
 
@@ -262,19 +382,38 @@ mod tests {
     use super::*;
 
     fn listed(id: &str, tags: &[&str]) -> ListedImage {
-        ListedImage { id: id.into(), tags: tags.iter().map(|t| (*t).to_owned()).collect(), labels: Vec::new(), created: 0 }
+        ListedImage {
+            id: id.into(),
+            tags: tags.iter().map(|t| (*t).to_owned()).collect(),
+            labels: Vec::new(),
+            created: 0,
+        }
     }
 
     #[test]
     fn tags_are_legal_and_distinct() {
-        let tag = |instance: &str, repo: &str, content: &str| image_tag(instance, &repo.parse().unwrap(), content);
-        for (repo, name) in
-            [("foo", "quire/foo"), ("Work/Foo", "quire/work/foo"), ("a.-_b", "quire/a-b"), ("_", "quire/repository"), ("a_/b", "quire/a/b")]
-        {
+        let tag = |instance: &str, repo: &str, content: &str| {
+            image_tag(instance, &repo.parse().unwrap(), content)
+        };
+        for (repo, name) in [
+            ("foo", "quire/foo"),
+            ("Work/Foo", "quire/work/foo"),
+            ("a.-_b", "quire/a-b"),
+            ("_", "quire/repository"),
+            ("a_/b", "quire/a/b"),
+        ] {
             assert_eq!(tag("i", repo, "c").split_once(':').unwrap().0, name);
         }
-        let all = [tag("i", "foo", "c"), tag("j", "foo", "c"), tag("i", "Foo", "c"), tag("i", "foo", "d")];
-        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+        let all = [
+            tag("i", "foo", "c"),
+            tag("j", "foo", "c"),
+            tag("i", "Foo", "c"),
+            tag("i", "foo", "d"),
+        ];
+        assert_eq!(
+            all.iter().collect::<std::collections::HashSet<_>>().len(),
+            4
+        );
     }
 
     #[test]
@@ -291,8 +430,20 @@ mod tests {
 
     #[test]
     fn old_images_go_and_used_ones_stay() {
-        let images = [listed("5", &["a", "b"]), listed("4", &["c", "d"]), listed("3", &[]), listed("2", &["e", "f"]), listed("1", &["g"])];
-        assert_eq!(superfluous(&images, |tag| tag == "b" || tag == "f"), ["a", "e", "d", "3", "g"]);
-        assert_eq!(superfluous(&images, |_| false), ["b", "d", "3", "e", "f", "g"]);
+        let images = [
+            listed("5", &["a", "b"]),
+            listed("4", &["c", "d"]),
+            listed("3", &[]),
+            listed("2", &["e", "f"]),
+            listed("1", &["g"]),
+        ];
+        assert_eq!(
+            superfluous(&images, |tag| tag == "b" || tag == "f"),
+            ["a", "e", "d", "3", "g"]
+        );
+        assert_eq!(
+            superfluous(&images, |_| false),
+            ["b", "d", "3", "e", "f", "g"]
+        );
     }
 }

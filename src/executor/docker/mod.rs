@@ -30,7 +30,8 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Attached, CacheInfo, Executor, ExecutorError, ImageFate, Images, OwnImage, ResourceLimits, StartObserver, StartSpec, Swept, Workspace,
+    Attached, CacheInfo, Executor, ExecutorError, ImageFate, Images, OwnImage, ResourceLimits,
+    StartObserver, StartSpec, Swept, Workspace,
 };
 use crate::docker::{Attachment, ContainerSpec, DockerError, Engine, Labels, Timings, VolumeMount};
 use crate::names::{RepoName, RunId};
@@ -74,7 +75,13 @@ impl DockerConfig {
     /// The usual settings.
     #[must_use]
     pub fn new(endpoint: &str, instance: &str) -> Self {
-        Self { endpoint: endpoint.to_owned(), instance: instance.to_owned(), network: None, cpu_shares: 256, timings: Timings::default() }
+        Self {
+            endpoint: endpoint.to_owned(),
+            instance: instance.to_owned(),
+            network: None,
+            cpu_shares: 256,
+            timings: Timings::default(),
+        }
     }
 }
 
@@ -98,7 +105,12 @@ impl DockerExecutor {
     #[must_use]
     pub fn new(config: DockerConfig) -> Self {
         let engine = Engine::new(&config.endpoint, config.timings.clone());
-        Self { engine, config: Arc::new(config), live: Live::default(), network: Arc::default() }
+        Self {
+            engine,
+            config: Arc::new(config),
+            live: Live::default(),
+            network: Arc::default(),
+        }
     }
 
     fn instance_labels(&self) -> Labels {
@@ -112,8 +124,18 @@ impl DockerExecutor {
         labels
     }
 
-    async fn container_spec(&self, spec: &StartSpec, image: &Image, beside: &Beside) -> Result<ContainerSpec, DockerError> {
-        let ResourceLimits { memory, milli_cpus, pids, network } = spec.limits;
+    async fn container_spec(
+        &self,
+        spec: &StartSpec,
+        image: &Image,
+        beside: &Beside,
+    ) -> Result<ContainerSpec, DockerError> {
+        let ResourceLimits {
+            memory,
+            milli_cpus,
+            pids,
+            network,
+        } = spec.limits;
         // The engine refuses more CPUs than it has.
         let most = self.engine.cpus().await?.saturating_mul(1000);
         Ok(ContainerSpec {
@@ -123,7 +145,11 @@ impl DockerExecutor {
             user: image.user.as_ref().map(|_| "0".to_owned()),
             // Keeps the container alive. Sleep alone: an image needs no shell for commands that need none.
             entrypoint: vec!["sleep".to_owned(), "2147483647".to_owned()],
-            env: spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env: spec
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             folder: Some(FOLDER.to_owned()),
             labels: self.labels(spec),
             memory,
@@ -150,15 +176,32 @@ impl DockerExecutor {
         let image = until(&cancel, self.image_for(&spec, observer, &hold)).await??;
         let volumes = until(&cancel, self.cache_mounts(&spec.repo, &spec.caches, &hold)).await??;
         if spec.services.is_empty() {
-            let beside = Beside { volumes, network: None };
-            return self.start_container(&spec, image, &beside, observer, &cancel).await.map(|made| made.workspace(None, hold));
+            let beside = Beside {
+                volumes,
+                network: None,
+            };
+            return self
+                .start_container(&spec, image, &beside, observer, &cancel)
+                .await
+                .map(|made| made.workspace(None, hold));
         }
         let crew = self.crew(spec.run);
         let started = async {
             let network = until(&cancel, self.services_network(&spec)).await??;
-            let services = until(&cancel, self.start_services(&spec, &network, observer, &hold)).await??;
-            let beside = Beside { volumes, network: Some(network) };
-            Ok((self.start_container(&spec, image, &beside, observer, &cancel).await?, services))
+            let services = until(
+                &cancel,
+                self.start_services(&spec, &network, observer, &hold),
+            )
+            .await??;
+            let beside = Beside {
+                volumes,
+                network: Some(network),
+            };
+            Ok((
+                self.start_container(&spec, image, &beside, observer, &cancel)
+                    .await?,
+                services,
+            ))
         };
         match started.await {
             Ok((made, services)) => {
@@ -189,8 +232,19 @@ impl DockerExecutor {
             made => made?,
         };
         observer.container_started();
-        let (engine, instance, memory) = (self.engine.clone(), self.config.instance.clone(), spec.limits.memory);
-        Ok(Made { engine, instance, run: spec.run, container, user: image.user, memory })
+        let (engine, instance, memory) = (
+            self.engine.clone(),
+            self.config.instance.clone(),
+            spec.limits.memory,
+        );
+        Ok(Made {
+            engine,
+            instance,
+            run: spec.run,
+            container,
+            user: image.user,
+            memory,
+        })
     }
 
     /// Makes the run's container and starts it; where that fails, removes it.
@@ -202,9 +256,14 @@ impl DockerExecutor {
         observer: &mut dyn StartObserver,
         cancel: &CancellationToken,
     ) -> Result<String, Failed> {
-        let wanted = until(cancel, self.container_spec(spec, image, beside)).await?.map_err(start_fault)?;
+        let wanted = until(cancel, self.container_spec(spec, image, beside))
+            .await?
+            .map_err(start_fault)?;
         let container = self.create(spec, &wanted).await?;
-        let guard = Remains { engine: self.engine.clone(), container: Some(container.clone()) };
+        let guard = Remains {
+            engine: self.engine.clone(),
+            container: Some(container.clone()),
+        };
         observer.container_created(&container, &image.name);
         let ready = until(cancel, self.bring_up(spec, image, &wanted, &container)).await;
         if let Err(error) = ready.map_err(Failed::from).and_then(|done| done) {
@@ -221,17 +280,29 @@ impl DockerExecutor {
             // Not cut by a cancel: the engine would make the container all the same, and nobody would know its id.
             match self.engine.create_container(wanted).await {
                 Ok(id) => return Ok(id),
-                Err(error) if self.lacks_network(&wanted.network, &error) => return Err(Failed::Network(wanted.network.clone(), error)),
-                Err(DockerError::Conflict { .. }) if !cleared && self.is_own(&wanted.name, spec.run).await => {
+                Err(error) if self.lacks_network(&wanted.network, &error) => {
+                    return Err(Failed::Network(wanted.network.clone(), error));
+                }
+                Err(DockerError::Conflict { .. })
+                    if !cleared && self.is_own(&wanted.name, spec.run).await =>
+                {
                     cleared = true;
-                    self.engine.remove_container(&wanted.name).await.map_err(start_fault)?;
+                    self.engine
+                        .remove_container(&wanted.name)
+                        .await
+                        .map_err(start_fault)?;
                 }
                 Err(error @ (DockerError::TimedOut { .. } | DockerError::Lost { .. })) => {
                     // It may have come into being; the name is known.
-                    let _ = self.engine.remove_container_within(&wanted.name, self.engine.timings().removal).await;
+                    let _ = self
+                        .engine
+                        .remove_container_within(&wanted.name, self.engine.timings().removal)
+                        .await;
                     return Err(start_fault(error).into());
                 }
-                Err(error) if error.is_not_found() => return Err(ExecutorError::Image(error.words()).into()),
+                Err(error) if error.is_not_found() => {
+                    return Err(ExecutorError::Image(error.words()).into());
+                }
                 Err(error) => return Err(start_fault(error).into()),
             }
         }
@@ -239,31 +310,51 @@ impl DockerExecutor {
 
     /// Whether a container of this name is what an earlier attempt at the same run left.
     async fn is_own(&self, name: &str, run: RunId) -> bool {
-        let has = |labels: &Labels, key: &str, value: &str| labels.iter().any(|(k, v)| k == key && v == value);
+        let has = |labels: &Labels, key: &str, value: &str| {
+            labels.iter().any(|(k, v)| k == key && v == value)
+        };
         matches!(self.engine.container(name).await, Ok(Some(state))
             if has(&state.labels, INSTANCE, &self.config.instance) && has(&state.labels, RUN, &run.to_string()))
     }
 
     /// Sends the tree in and starts the container. The engine works on one container one call at
     /// a time, so doing both at once wins nothing.
-    async fn bring_up(&self, spec: &StartSpec, image: &Image, wanted: &ContainerSpec, container: &str) -> Result<(), Failed> {
-        self.engine.upload(container, FOLDER, spec.tree.archive()).await.map_err(start_fault)?;
+    async fn bring_up(
+        &self,
+        spec: &StartSpec,
+        image: &Image,
+        wanted: &ContainerSpec,
+        container: &str,
+    ) -> Result<(), Failed> {
+        self.engine
+            .upload(container, FOLDER, spec.tree.archive())
+            .await
+            .map_err(start_fault)?;
         match self.engine.start_container(container).await {
-            Err(error) if self.lacks_network(&wanted.network, &error) => return Err(Failed::Network(wanted.network.clone(), error)),
+            Err(error) if self.lacks_network(&wanted.network, &error) => {
+                return Err(Failed::Network(wanted.network.clone(), error));
+            }
             other => other.map_err(start_fault)?,
         }
-        let Some(user) = &image.user else { return Ok(()) };
+        let Some(user) = &image.user else {
+            return Ok(());
+        };
         // The engine would look the user up on its own host, so it is done from inside.
-        let without: Vec<&str> = wanted.volumes.iter().map(|mount| mount.target.as_str()).collect();
+        let without: Vec<&str> = wanted
+            .volumes
+            .iter()
+            .map(|mount| mount.target.as_str())
+            .collect();
         let given = match aside::give(&self.engine, container, FOLDER, user, &without).await {
             Ok(()) => self.give_caches(container, &wanted.volumes, user).await,
             error => error,
         };
         given.map_err(|not_given| match not_given {
             NotGiven::Engine(error) => start_fault(error).into(),
-            NotGiven::Refused(why) => {
-                ExecutorError::Image(format!("the workspace cannot be given to the image's user `{user}`: {why}")).into()
-            }
+            NotGiven::Refused(why) => ExecutorError::Image(format!(
+                "the workspace cannot be given to the image's user `{user}`: {why}"
+            ))
+            .into(),
         })
     }
 }
@@ -283,14 +374,24 @@ impl Executor for DockerExecutor {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
-        async { self.engine.ping().await.map_err(|error| ExecutorError::Unavailable(error.chain())) }.boxed()
+        async {
+            self.engine
+                .ping()
+                .await
+                .map_err(|error| ExecutorError::Unavailable(error.chain()))
+        }
+        .boxed()
     }
 
     fn caches(&self) -> BoxFuture<'_, Result<Vec<CacheInfo>, ExecutorError>> {
         self.caches().boxed()
     }
 
-    fn remove_cache<'a>(&'a self, repo: &'a RepoName, name: &'a str) -> BoxFuture<'a, Result<bool, ExecutorError>> {
+    fn remove_cache<'a>(
+        &'a self,
+        repo: &'a RepoName,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ExecutorError>> {
         self.remove_cache(repo, name).boxed()
     }
 
@@ -302,11 +403,18 @@ impl Executor for DockerExecutor {
         self.images().boxed()
     }
 
-    fn remove_image<'a>(&'a self, image: &'a OwnImage) -> BoxFuture<'a, Result<ImageFate, ExecutorError>> {
+    fn remove_image<'a>(
+        &'a self,
+        image: &'a OwnImage,
+    ) -> BoxFuture<'a, Result<ImageFate, ExecutorError>> {
         self.remove_image(image).boxed()
     }
 
-    fn attach(&self, run: RunId, argv: Vec<String>) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
+    fn attach(
+        &self,
+        run: RunId,
+        argv: Vec<String>,
+    ) -> BoxFuture<'_, Result<Attached, ExecutorError>> {
         self.attach(run, argv).boxed()
     }
 
@@ -385,7 +493,10 @@ impl Remains {
     async fn clear(mut self) {
         if let Some(container) = &self.container {
             // Whoever asked for the start makes sure by `Executor::clear`; the start's own error is what counts.
-            let _ = self.engine.remove_container_within(container, self.engine.timings().removal).await;
+            let _ = self
+                .engine
+                .remove_container_within(container, self.engine.timings().removal)
+                .await;
         }
         self.container = None;
     }
@@ -393,7 +504,9 @@ impl Remains {
 
 impl Drop for Remains {
     fn drop(&mut self) {
-        if let (Some(container), Ok(runtime)) = (self.container.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(container), Ok(runtime)) =
+            (self.container.take(), tokio::runtime::Handle::try_current())
+        {
             let engine = self.engine.clone();
             runtime.spawn(async move { engine.remove_container(&container).await });
         }
@@ -401,7 +514,10 @@ impl Drop for Remains {
 }
 
 /// Does `work` unless cancelled.
-async fn until<T>(cancel: &CancellationToken, work: impl Future<Output = T>) -> Result<T, ExecutorError> {
+async fn until<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, ExecutorError> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(ExecutorError::Cancelled),
@@ -417,8 +533,14 @@ fn fault(attempt: &'static str, error: &DockerError) -> ExecutorError {
     if error.is_unavailable() {
         ExecutorError::Unavailable(error.chain())
     } else if error.is_engines_fault() {
-        ExecutorError::Faulty { attempt, message: error.words() }
+        ExecutorError::Faulty {
+            attempt,
+            message: error.words(),
+        }
     } else {
-        ExecutorError::Other { attempt, message: error.words() }
+        ExecutorError::Other {
+            attempt,
+            message: error.words(),
+        }
     }
 }

@@ -37,7 +37,10 @@ impl DockerExecutor {
     }
 
     async fn make_network(&self) -> Result<String, DockerError> {
-        let made = self.engine.create_isolated_network(&self.network_name(), &self.instance_labels()).await;
+        let made = self
+            .engine
+            .create_isolated_network(&self.network_name(), &self.instance_labels())
+            .await;
         match (made, self.find_network().await?) {
             // Also where the name was taken meanwhile: by another process of this appliance.
             (_, Some(id)) => Ok(id),
@@ -49,7 +52,9 @@ impl DockerExecutor {
     async fn find_network(&self) -> Result<Option<String>, DockerError> {
         let name = self.network_name();
         let mut own = self.engine.networks(&self.instance_labels()).await?;
-        own.retain(|network| network.name == name && !network.labels.iter().any(|(key, _)| key == RUN));
+        own.retain(|network| {
+            network.name == name && !network.labels.iter().any(|(key, _)| key == RUN)
+        });
         // Any order that all who look agree on; the oldest is the likeliest to be in use.
         let age = |network: &ListedNetwork| (network.created.clone(), network.id.clone());
         own.sort_by_key(age);
@@ -57,7 +62,11 @@ impl DockerExecutor {
         let kept = own.next();
         for surplus in own {
             // One that is in use stays: who uses it named it by id.
-            if let Err(error) = self.engine.remove_network(&surplus.id, self.engine.timings().removal).await {
+            if let Err(error) = self
+                .engine
+                .remove_network(&surplus.id, self.engine.timings().removal)
+                .await
+            {
                 tracing::warn!(network = surplus.id, %error, "a second network of the appliance's cannot be removed");
             }
         }
@@ -68,7 +77,9 @@ impl DockerExecutor {
     /// engine's few address ranges taken. One that a run is still on stays.
     pub(super) async fn remove_own_network(&self) {
         let mut known = self.network.lock().await;
-        let Ok(Ok(Some(id))) = tokio::time::timeout(LEAVING, self.find_network()).await else { return };
+        let Ok(Ok(Some(id))) = tokio::time::timeout(LEAVING, self.find_network()).await else {
+            return;
+        };
         if let Err(error) = self.engine.remove_network(&id, LEAVING).await {
             tracing::debug!(%error, "the appliance's network stays for the next start");
         }
@@ -77,9 +88,12 @@ impl DockerExecutor {
 
     /// Whether the engine refused since the appliance's network is not there or not the only one.
     pub(super) fn lacks_network(&self, attachment: &Attachment, error: &DockerError) -> bool {
-        let Attachment::Id(id) = attachment else { return false };
+        let Attachment::Id(id) = attachment else {
+            return false;
+        };
         let words = error.words();
-        !error.is_unavailable() && (words.contains(id.as_str()) || words.contains(&self.network_name()))
+        !error.is_unavailable()
+            && (words.contains(id.as_str()) || words.contains(&self.network_name()))
     }
 
     /// Forgets the network that proved gone, unless another start has found a new one already.

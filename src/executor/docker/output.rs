@@ -27,11 +27,15 @@ pub(super) fn refusal(words: &[u8], exit_code: i64) -> Option<Refusal> {
     let words = String::from_utf8_lossy(words);
     Some(match () {
         () if words.contains("chdir to cwd") => Refusal::Folder,
-        () if words.contains("no such file or directory") || words.contains("executable file not found") => {
+        () if words.contains("no such file or directory")
+            || words.contains("executable file not found") =>
+        {
             Refusal::Program(ErrorKind::NotFound)
         }
         () if words.contains("permission denied") => Refusal::Program(ErrorKind::PermissionDenied),
-        () if words.contains("argument list too long") => Refusal::Program(ErrorKind::ArgumentListTooLong),
+        () if words.contains("argument list too long") => {
+            Refusal::Program(ErrorKind::ArgumentListTooLong)
+        }
         () => Refusal::Program(ErrorKind::Other),
     })
 }
@@ -54,7 +58,10 @@ mod tests {
     #[test]
     fn refusals_are_told_from_a_commands_own_output() {
         let words = b"OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown\r\n";
-        assert_eq!(refusal(words, 127), Some(Refusal::Program(ErrorKind::NotFound)));
+        assert_eq!(
+            refusal(words, 127),
+            Some(Refusal::Program(ErrorKind::NotFound))
+        );
         assert_eq!(refusal(words, 1), None);
         assert_eq!(refusal(b"nope: not found", 127), None);
         let cwd = b"OCI runtime exec failed: exec failed: chdir to cwd (\"/work/x\") set in config.json failed: no such file or directory: unknown";
@@ -63,7 +70,13 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (bytes, text) in [(0, "0 bytes"), (2 << 30, "2 GiB"), (3 << 29, "1.5 GiB"), (64 << 20, "64 MiB"), (1500, "1.4 KiB")] {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (2 << 30, "2 GiB"),
+            (3 << 29, "1.5 GiB"),
+            (64 << 20, "64 MiB"),
+            (1500, "1.4 KiB"),
+        ] {
             assert_eq!(size(bytes), text);
         }
     }

@@ -15,11 +15,17 @@ const MAX_RECIPE: u64 = 1 << 20;
 pub(super) async fn refuse_fetching(tree: &dyn Tree) -> Result<(), ExecutorError> {
     let archive = SyncIoBridge::new(StreamReader::new(tree.archive()));
     let read = tokio::task::spawn_blocking(move || recipe(archive)).await;
-    let refuse = |why: String| Err(ExecutorError::Image(format!("the image cannot be built from {DOCKERFILE} without a network: {why}")));
+    let refuse = |why: String| {
+        Err(ExecutorError::Image(format!(
+            "the image cannot be built from {DOCKERFILE} without a network: {why}"
+        )))
+    };
     match read.map_err(std::io::Error::other).and_then(|read| read) {
         Err(error) => refuse(format!("it cannot be read ({error})")),
         Ok(text) => match fetching(&text) {
-            Some(line) => refuse(format!("`{line}` may have the engine fetch something; add the file to the repository, and use COPY")),
+            Some(line) => refuse(format!(
+                "`{line}` may have the engine fetch something; add the file to the repository, and use COPY"
+            )),
             None => Ok(()),
         },
     }
@@ -52,11 +58,22 @@ fn fetching(text: &str) -> Option<String> {
             verb = words.next().unwrap_or_default();
         }
         // What quotes, escapes and JSON make of it is the engine's to say; what could become an address is refused.
-        let arguments: String = words.collect::<Vec<_>>().join(" ").chars().filter(|c| !matches!(c, '"' | '\'')).collect();
-        let bare: String = arguments.chars().filter(|c| !matches!(c, '\\' | '`')).collect();
-        verb.eq_ignore_ascii_case("add") && (bare.contains("://") || bare.contains(['$', '@']) || arguments.contains("\\u"))
+        let arguments: String = words
+            .collect::<Vec<_>>()
+            .join(" ")
+            .chars()
+            .filter(|c| !matches!(c, '"' | '\''))
+            .collect();
+        let bare: String = arguments
+            .chars()
+            .filter(|c| !matches!(c, '\\' | '`'))
+            .collect();
+        verb.eq_ignore_ascii_case("add")
+            && (bare.contains("://") || bare.contains(['$', '@']) || arguments.contains("\\u"))
     })?;
-    Some(crate::pipeline::sentence(&line.chars().take(200).collect::<String>()))
+    Some(crate::pipeline::sentence(
+        &line.chars().take(200).collect::<String>(),
+    ))
 }
 
 /// The instructions, each on one line: comments out, lines that go on put together.
@@ -126,6 +143,9 @@ mod tests {
             header.set_mode(0o644);
             tar.append_data(&mut header, path, text.as_bytes()).unwrap();
         }
-        assert_eq!(recipe(tar.into_inner().unwrap().as_slice()).unwrap(), "FROM x\n");
+        assert_eq!(
+            recipe(tar.into_inner().unwrap().as_slice()).unwrap(),
+            "FROM x\n"
+        );
     }
 }

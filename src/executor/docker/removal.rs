@@ -32,7 +32,9 @@ impl Thing {
 
 impl DockerExecutor {
     pub(super) async fn clear(&self, run: RunId) -> Result<(), ExecutorError> {
-        clear(&self.engine, &self.config.instance, run).await.map_err(|error| fault("remove the container", &error))
+        clear(&self.engine, &self.config.instance, run)
+            .await
+            .map_err(|error| fault("remove the container", &error))
     }
 
     pub(super) async fn sweep(&self, living: &[RunId]) -> Result<Swept, ExecutorError> {
@@ -40,11 +42,15 @@ impl DockerExecutor {
         let mut things = things.map_err(|error| ExecutorError::Unavailable(error.chain()))?;
         // Looked at last: what is listed and belongs to this process was entered before.
         let mut left = self.live.runs();
-        things.retain(|(_, run)| run.is_none_or(|run| !living.contains(&run) && !left.contains(&run)));
+        things.retain(|(_, run)| {
+            run.is_none_or(|run| !living.contains(&run) && !left.contains(&run))
+        });
         left.retain(|run| !living.contains(run));
         let mut removed = 0;
         // A network goes once nothing is on it any more.
-        let (containers, networks): (Vec<_>, Vec<_>) = things.into_iter().partition(|(thing, _)| matches!(thing, Thing::Container(_)));
+        let (containers, networks): (Vec<_>, Vec<_>) = things
+            .into_iter()
+            .partition(|(thing, _)| matches!(thing, Thing::Container(_)));
         for things in [containers, networks] {
             let removals = things.into_iter().map(|(thing, run)| {
                 let engine = self.engine.clone();
@@ -55,7 +61,9 @@ impl DockerExecutor {
                 match done {
                     Ok(was_there) => removed += usize::from(was_there),
                     Err(error) => {
-                        let run = run.inspect(|run| left.push(*run)).map(|run| run.to_string());
+                        let run = run
+                            .inspect(|run| left.push(*run))
+                            .map(|run| run.to_string());
                         tracing::warn!(run, %error, "what a run left behind cannot be removed yet");
                     }
                 }
@@ -67,10 +75,19 @@ impl DockerExecutor {
 
 /// Removes everything of a run's: containers at once, then what they were on.
 pub(super) async fn clear(engine: &Engine, instance: &str, run: RunId) -> Result<(), DockerError> {
-    let labels = vec![(INSTANCE.to_owned(), instance.to_owned()), (RUN.to_owned(), run.to_string())];
-    let things = things(engine, &labels).await?.into_iter().map(|(thing, _)| thing);
-    let (containers, networks): (Vec<_>, Vec<_>) = things.partition(|thing| matches!(thing, Thing::Container(_)));
-    let removed = futures_util::future::try_join_all(containers.iter().map(|thing| thing.remove(engine))).await?;
+    let labels = vec![
+        (INSTANCE.to_owned(), instance.to_owned()),
+        (RUN.to_owned(), run.to_string()),
+    ];
+    let things = things(engine, &labels)
+        .await?
+        .into_iter()
+        .map(|(thing, _)| thing);
+    let (containers, networks): (Vec<_>, Vec<_>) =
+        things.partition(|thing| matches!(thing, Thing::Container(_)));
+    let removed =
+        futures_util::future::try_join_all(containers.iter().map(|thing| thing.remove(engine)))
+            .await?;
     if removed.len() > 1 {
         crate::fault::point("services-containers-removed");
     }
@@ -82,10 +99,23 @@ pub(super) async fn clear(engine: &Engine, instance: &str, run: RunId) -> Result
 
 /// Everything of runs with these labels, each with its run. The appliance's own network bears
 /// no run's label, and is not among it.
-async fn things(engine: &Engine, labels: &Labels) -> Result<Vec<(Thing, Option<RunId>)>, DockerError> {
-    let (containers, networks) = tokio::try_join!(engine.containers(labels), engine.networks(labels))?;
-    let run_of = |labels: &Labels| labels.iter().find(|(key, _)| key == RUN).map(|(_, run)| run.parse().ok());
-    let containers = containers.into_iter().map(|c| (Thing::Container(c.id), run_of(&c.labels).flatten()));
-    let networks = networks.into_iter().filter_map(|n| Some((Thing::Network(n.id), run_of(&n.labels)?)));
+async fn things(
+    engine: &Engine,
+    labels: &Labels,
+) -> Result<Vec<(Thing, Option<RunId>)>, DockerError> {
+    let (containers, networks) =
+        tokio::try_join!(engine.containers(labels), engine.networks(labels))?;
+    let run_of = |labels: &Labels| {
+        labels
+            .iter()
+            .find(|(key, _)| key == RUN)
+            .map(|(_, run)| run.parse().ok())
+    };
+    let containers = containers
+        .into_iter()
+        .map(|c| (Thing::Container(c.id), run_of(&c.labels).flatten()));
+    let networks = networks
+        .into_iter()
+        .filter_map(|n| Some((Thing::Network(n.id), run_of(&n.labels)?)));
     Ok(containers.chain(networks).collect())
 }

@@ -45,7 +45,10 @@ pub(super) struct Services {
 impl Services {
     /// What has gone wrong with them so far.
     pub(super) fn troubles(&self) -> Vec<String> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -72,7 +75,11 @@ impl Crew {
     pub(super) async fn clear(mut self) {
         if let Some(run) = self.run.take() {
             // Whoever asked for the start makes sure by `Executor::clear`; the start's own error is what counts.
-            let _ = tokio::time::timeout(self.engine.timings().removal, removal::clear(&self.engine, &self.instance, run)).await;
+            let _ = tokio::time::timeout(
+                self.engine.timings().removal,
+                removal::clear(&self.engine, &self.instance, run),
+            )
+            .await;
         }
     }
 }
@@ -89,16 +96,26 @@ impl Drop for Crew {
 impl DockerExecutor {
     /// What removes the services of a run, and all else of it, if its start comes to nothing.
     pub(super) fn crew(&self, run: RunId) -> Crew {
-        Crew { engine: self.engine.clone(), instance: self.config.instance.clone(), run: Some(run) }
+        Crew {
+            engine: self.engine.clone(),
+            instance: self.config.instance.clone(),
+            run: Some(run),
+        }
     }
 
     /// Makes the network of a run with services; gives its id.
     pub(super) async fn services_network(&self, spec: &StartSpec) -> Result<String, ExecutorError> {
         let failed = |error| fault("make the network of the run", &error);
         // What an earlier attempt at the same run left.
-        removal::clear(&self.engine, &self.config.instance, spec.run).await.map_err(failed)?;
+        removal::clear(&self.engine, &self.config.instance, spec.run)
+            .await
+            .map_err(failed)?;
         let (name, labels) = (format!("quire-{}", spec.run), self.labels(spec));
-        let network = self.engine.create_shared_network(&name, &labels, !spec.limits.network).await.map_err(failed)?;
+        let network = self
+            .engine
+            .create_shared_network(&name, &labels, !spec.limits.network)
+            .await
+            .map_err(failed)?;
         crate::fault::point("services-network-made");
         Ok(network)
     }
@@ -114,17 +131,39 @@ impl DockerExecutor {
         for service in &spec.services {
             self.service_image(service, observer, hold).await?;
         }
-        let sinks: Vec<_> = spec.services.iter().map(|service| observer.service_output(&service.name)).collect();
+        let sinks: Vec<_> = spec
+            .services
+            .iter()
+            .map(|service| observer.service_output(&service.name))
+            .collect();
         let troubles = Arc::default();
-        let starting = spec.services.iter().zip(sinks).enumerate().map(|(number, (service, sink))| {
-            let troubles = Arc::clone(&troubles);
-            async move { self.start_service(spec, service, number, network, sink, troubles).await.map_err(|error| named(service, error)) }
-        });
+        let starting =
+            spec.services
+                .iter()
+                .zip(sinks)
+                .enumerate()
+                .map(|(number, (service, sink))| {
+                    let troubles = Arc::clone(&troubles);
+                    async move {
+                        self.start_service(spec, service, number, network, sink, troubles)
+                            .await
+                            .map_err(|error| named(service, error))
+                    }
+                });
         let started = try_join_all(starting).await?;
-        let names: Vec<_> = spec.services.iter().map(|service| service.name.as_str()).collect();
-        observer.line(Stream::Stdout, format!("quire: waiting for {} to be ready\n", names.join(", ")).as_bytes());
+        let names: Vec<_> = spec
+            .services
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
+        observer.line(
+            Stream::Stdout,
+            format!("quire: waiting for {} to be ready\n", names.join(", ")).as_bytes(),
+        );
         // All are waited for, so that the first in the pipeline that fails is the one that is named.
-        let ready = futures_util::future::join_all(started.iter().map(|started| self.await_ready(started))).await;
+        let ready =
+            futures_util::future::join_all(started.iter().map(|started| self.await_ready(started)))
+                .await;
         for (started, ready) in started.iter().zip(ready) {
             if let Err(error) = ready {
                 started.last.show(&started.spec.name, observer).await;
@@ -132,12 +171,26 @@ impl DockerExecutor {
             }
         }
         crate::fault::point("services-ready");
-        Ok(Services { troubles, _followers: started.into_iter().map(|started| started.follower).collect() })
+        Ok(Services {
+            troubles,
+            _followers: started
+                .into_iter()
+                .map(|started| started.follower)
+                .collect(),
+        })
     }
 
-    async fn service_image(&self, service: &ServiceSpec, observer: &mut dyn StartObserver, hold: &Hold) -> Result<(), ExecutorError> {
+    async fn service_image(
+        &self,
+        service: &ServiceSpec,
+        observer: &mut dyn StartObserver,
+        hold: &Hold,
+    ) -> Result<(), ExecutorError> {
         let image = full_reference(&service.image);
-        self.present(&image, observer, hold).await.map(drop).map_err(|error| named(service, error))
+        self.present(&image, observer, hold)
+            .await
+            .map(drop)
+            .map_err(|error| named(service, error))
     }
 
     async fn start_service<'a>(
@@ -150,7 +203,12 @@ impl DockerExecutor {
         troubles: Arc<Mutex<Vec<String>>>,
     ) -> Result<Started<'a>, ExecutorError> {
         let failed = |error: DockerError| fault("start the service", &error);
-        let most = self.engine.cpus().await.map_err(failed)?.saturating_mul(1000);
+        let most = self
+            .engine
+            .cpus()
+            .await
+            .map_err(failed)?
+            .saturating_mul(1000);
         let mut labels = self.labels(spec);
         labels.push((SERVICE.to_owned(), service.name.clone()));
         let wanted = ContainerSpec {
@@ -158,7 +216,11 @@ impl DockerExecutor {
             image: full_reference(&service.image),
             user: None,
             entrypoint: service.command.clone().unwrap_or_default(),
-            env: service.env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env: service
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             folder: None,
             labels,
             memory: spec.limits.memory,
@@ -170,28 +232,54 @@ impl DockerExecutor {
             network: Attachment::Id(network.to_owned()),
             alias: Some(service.name.clone()),
         };
-        let container = self.engine.create_container(&wanted).await.map_err(failed)?;
+        let container = self
+            .engine
+            .create_container(&wanted)
+            .await
+            .map_err(failed)?;
         crate::fault::point("service-created");
         let output = self.engine.attach(&container).await.map_err(failed)?;
         let last = Last::default();
-        let follower = Follower { engine: self.engine.clone(), container: container.clone(), memory: spec.limits.memory, troubles };
-        let follower = AbortOnDropHandle::new(tokio::spawn(follower.follow(service.name.clone(), output, sink, last.clone())));
-        self.engine.start_container(&container).await.map_err(|error| match error {
-            // Its program, most likely, which the pipeline names.
-            error if !error.is_unavailable() && !error.is_engines_fault() => {
-                ExecutorError::ContainerDied(format!("it cannot start: {}", error.words()))
-            }
-            error => failed(error),
-        })?;
+        let follower = Follower {
+            engine: self.engine.clone(),
+            container: container.clone(),
+            memory: spec.limits.memory,
+            troubles,
+        };
+        let follower = AbortOnDropHandle::new(tokio::spawn(follower.follow(
+            service.name.clone(),
+            output,
+            sink,
+            last.clone(),
+        )));
+        self.engine
+            .start_container(&container)
+            .await
+            .map_err(|error| match error {
+                // Its program, most likely, which the pipeline names.
+                error if !error.is_unavailable() && !error.is_engines_fault() => {
+                    ExecutorError::ContainerDied(format!("it cannot start: {}", error.words()))
+                }
+                error => failed(error),
+            })?;
         crate::fault::point("service-started");
-        Ok(Started { spec: service, container, last, follower })
+        Ok(Started {
+            spec: service,
+            container,
+            last,
+            follower,
+        })
     }
 
     async fn await_ready(&self, started: &Started<'_>) -> Result<(), ExecutorError> {
         let within = started.spec.ready_within;
         let ready = tokio::time::timeout(within, self.until_ready(started)).await;
         ready.unwrap_or_else(|_| {
-            Err(ExecutorError::NotReady(format!("the service `{}` was not ready within {} s", started.spec.name, within.as_secs_f32())))
+            Err(ExecutorError::NotReady(format!(
+                "the service `{}` was not ready within {} s",
+                started.spec.name,
+                within.as_secs_f32()
+            )))
         })
     }
 
@@ -200,21 +288,40 @@ impl DockerExecutor {
         let name = &started.spec.name;
         let (mut pause, mut faults) = (FIRST_PAUSE, 0);
         loop {
-            match self.engine.container(&started.container).await.map_err(failed)? {
+            match self
+                .engine
+                .container(&started.container)
+                .await
+                .map_err(failed)?
+            {
                 Some(state) if state.running => {}
                 Some(state) => {
-                    let how = if state.error.is_empty() { format!("ended with exit code {}", state.exit_code) } else { state.error };
-                    return Err(ExecutorError::ContainerDied(format!("the service `{name}` {how} before it was ready")));
+                    let how = if state.error.is_empty() {
+                        format!("ended with exit code {}", state.exit_code)
+                    } else {
+                        state.error
+                    };
+                    return Err(ExecutorError::ContainerDied(format!(
+                        "the service `{name}` {how} before it was ready"
+                    )));
                 }
-                None => return Err(ExecutorError::ContainerDied(format!("the service `{name}` was removed from outside"))),
+                None => {
+                    return Err(ExecutorError::ContainerDied(format!(
+                        "the service `{name}` was removed from outside"
+                    )));
+                }
             }
-            let Some(ready) = &started.spec.ready else { return Ok(()) };
+            let Some(ready) = &started.spec.ready else {
+                return Ok(());
+            };
             let argv: Vec<&str> = ready.iter().map(String::as_str).collect();
             match aside::run(&self.engine, &started.container, None, &argv).await {
                 Ok((Some(0), _)) => return Ok(()),
                 // The container may just have ended, which the next look shows. An engine that fails at it again and again is at fault.
                 Err(error) if error.is_engines_fault() && faults < MOST_FAULTS => faults += 1,
-                Err(error) if error.is_engines_fault() || error.is_unavailable() => return Err(failed(error)),
+                Err(error) if error.is_engines_fault() || error.is_unavailable() => {
+                    return Err(failed(error));
+                }
                 Ok(_) | Err(_) => faults = 0,
             }
             tokio::time::sleep(pause).await;
@@ -274,7 +381,10 @@ impl Follower {
             true => format!("ran out of memory, the limit is {}", size(self.memory)),
             false => format!("ended with exit code {}", state.exit_code),
         };
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(format!("the service `{name}` {how}"));
+        self.troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(format!("the service `{name}` {how}"));
     }
 }
 
@@ -323,11 +433,21 @@ impl Last {
             let _ = tokio::time::timeout(SETTLE.min(FIRST_PAUSE * 5), over).await;
         }
         let lines: Vec<_> = self.with(|lines| lines.whole.iter().cloned().collect());
-        let heading = if lines.is_empty() { "wrote nothing" } else { "wrote last:" };
-        observer.line(Stream::Stderr, format!("quire: the service `{service}` {heading}\n").as_bytes());
+        let heading = if lines.is_empty() {
+            "wrote nothing"
+        } else {
+            "wrote last:"
+        };
+        observer.line(
+            Stream::Stderr,
+            format!("quire: the service `{service}` {heading}\n").as_bytes(),
+        );
         for line in lines {
             let text = String::from_utf8_lossy(&line).into_owned();
-            observer.line(Stream::Stderr, format!("  {}\n", text.trim_end()).as_bytes());
+            observer.line(
+                Stream::Stderr,
+                format!("  {}\n", text.trim_end()).as_bytes(),
+            );
         }
     }
 }

@@ -28,7 +28,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Said where a command outlives its output.
-const DEAF: &str = "quire: the output has ended and the command goes on: what it may still say is not seen\n";
+const DEAF: &str =
+    "quire: the output has ended and the command goes on: what it may still say is not seen\n";
 
 /// A container on its way to being removed is first seen as killed, so both have the same words.
 const OUTSIDE: &str = "the container was stopped or removed from outside";
@@ -78,7 +79,14 @@ enum Followed {
 
 impl DockerWorkspace {
     pub(super) fn new(made: Made, services: Option<Services>, hold: Hold) -> Self {
-        let Made { engine, instance, run, container, user, memory } = made;
+        let Made {
+            engine,
+            instance,
+            run,
+            container,
+            user,
+            memory,
+        } = made;
         Self {
             engine,
             instance,
@@ -113,11 +121,26 @@ impl DockerWorkspace {
             Err(error) => return self.lost(error).await,
         };
         let deadline = Deadline::after(command.timeout);
-        match self.follow(&mut running, feed(input, stdin), deadline, &mut *sink, &cancel).await {
+        match self
+            .follow(
+                &mut running,
+                feed(input, stdin),
+                deadline,
+                &mut *sink,
+                &cancel,
+            )
+            .await
+        {
             Followed::Cut(end) => self.cut(running, end, &mut *sink).await,
             Followed::Output(Err(error)) => self.lost(error).await,
-            Followed::Output(Ok(())) => match self.await_exit(&running.exec, deadline, &cancel, &mut *sink).await {
-                Ok(Ok(state)) => self.conclude(running, state, &command, &folder, &mut *sink).await,
+            Followed::Output(Ok(())) => match self
+                .await_exit(&running.exec, deadline, &cancel, &mut *sink)
+                .await
+            {
+                Ok(Ok(state)) => {
+                    self.conclude(running, state, &command, &folder, &mut *sink)
+                        .await
+                }
                 Ok(Err(end)) => self.cut(running, end, &mut *sink).await,
                 Err(error) => self.lost(error).await,
             },
@@ -133,13 +156,36 @@ impl DockerWorkspace {
         let first = self.active.load(Ordering::SeqCst) == 1;
         let number = self.begun.fetch_add(1, Ordering::SeqCst);
         let mark = mark(&self.instance, self.run, number);
-        let mut env: Vec<String> = command.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut env: Vec<String> = command
+            .env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         env.push(mark.clone());
-        let folder = std::path::Path::new(FOLDER).join(folder).to_string_lossy().trim_end_matches('/').to_owned();
-        let spec = ExecSpec { argv: command.argv.clone(), env, folder: Some(folder), stdin, user: self.user.clone() };
+        let folder = std::path::Path::new(FOLDER)
+            .join(folder)
+            .to_string_lossy()
+            .trim_end_matches('/')
+            .to_owned();
+        let spec = ExecSpec {
+            argv: command.argv.clone(),
+            env,
+            folder: Some(folder),
+            stdin,
+            user: self.user.clone(),
+        };
         let exec = self.engine.create_exec(&self.container, &spec).await?;
         let started = self.engine.start_exec(&exec).await?;
-        let running = Running { exec, mark, number, first, output: started.output, held: None, any_output: false, heard_of_kill: false };
+        let running = Running {
+            exec,
+            mark,
+            number,
+            first,
+            output: started.output,
+            held: None,
+            any_output: false,
+            heard_of_kill: false,
+        };
         Ok((running, started.input))
     }
 
@@ -209,8 +255,18 @@ impl DockerWorkspace {
                 told = true;
                 sink.output(Stream::Stderr, DEAF.as_bytes());
             }
-            if pause >= Duration::from_millis(256) && !self.engine.container(&self.container).await?.is_some_and(|c| c.running) {
-                return Ok(Ok(ExecState { running: false, begun: true, exit_code: None }));
+            if pause >= Duration::from_millis(256)
+                && !self
+                    .engine
+                    .container(&self.container)
+                    .await?
+                    .is_some_and(|c| c.running)
+            {
+                return Ok(Ok(ExecState {
+                    running: false,
+                    begun: true,
+                    exit_code: None,
+                }));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_millis(512)),
@@ -250,10 +306,17 @@ impl DockerWorkspace {
         // Only KILL, or no code at all, can come from the container's own end or from want of memory.
         let suspect = matches!(code, 137 | -1);
         if suspect || (code != 0 && running.heard_of_kill) {
-            let kills = aside::out_of_memory_kills(&self.engine, &self.container).await.ok().flatten();
-            let before = self.memory_kills.fetch_max(kills.unwrap_or(0), Ordering::SeqCst);
+            let kills = aside::out_of_memory_kills(&self.engine, &self.container)
+                .await
+                .ok()
+                .flatten();
+            let before = self
+                .memory_kills
+                .fetch_max(kills.unwrap_or(0), Ordering::SeqCst);
             match kills {
-                Some(1..) if suspect => return Err(ExecutorError::ContainerDied(self.out_of_memory())),
+                Some(1..) if suspect => {
+                    return Err(ExecutorError::ContainerDied(self.out_of_memory()));
+                }
                 Some(kills) if kills > before => {
                     let line = format!("quire: a process was ended: {}\n", self.out_of_memory());
                     sink.output(Stream::Stderr, line.as_bytes());
@@ -270,13 +333,18 @@ impl DockerWorkspace {
         }
         match i32::try_from(code) {
             Ok(code @ 0..) => Ok(CommandEnd::Exited(code)),
-            _ => Err(ExecutorError::Other { attempt: "run the command", message: "the engine lost its exit code".into() }),
+            _ => Err(ExecutorError::Other {
+                attempt: "run the command",
+                message: "the engine lost its exit code".into(),
+            }),
         }
     }
 
     async fn stays_up(&self) -> bool {
         // Where the engine cannot say, the command's own end stands.
-        self.settled().await.map_or(true, |state| state.is_some_and(|s| s.running))
+        self.settled()
+            .await
+            .map_or(true, |state| state.is_some_and(|s| s.running))
     }
 
     /// How the container stands, once its end has been noted if it is ending.
@@ -285,7 +353,9 @@ impl DockerWorkspace {
         let mut pause = Duration::from_millis(5);
         loop {
             let state = self.engine.container(&self.container).await?;
-            if !state.as_ref().is_some_and(|s| s.running) || started.elapsed() > Duration::from_millis(200) {
+            if !state.as_ref().is_some_and(|s| s.running)
+                || started.elapsed() > Duration::from_millis(200)
+            {
                 return Ok(state);
             }
             tokio::time::sleep(pause).await;
@@ -294,7 +364,12 @@ impl DockerWorkspace {
     }
 
     /// Ends a command, reads what it said last, and makes sure.
-    async fn cut(&self, mut running: Running, end: CommandEnd, sink: &mut dyn OutputSink) -> Result<CommandEnd, ExecutorError> {
+    async fn cut(
+        &self,
+        mut running: Running,
+        end: CommandEnd,
+        sink: &mut dyn OutputSink,
+    ) -> Result<CommandEnd, ExecutorError> {
         if self.stopped.is_cancelled() {
             // The container goes, and everything with it.
             return Ok(CommandEnd::Cancelled);
@@ -303,15 +378,26 @@ impl DockerWorkspace {
         let alone = running.first && self.begun.load(Ordering::SeqCst) == running.number + 1;
         let ending = async {
             aside::begun(&self.engine, &running.exec).await?;
-            ending::end(&self.engine, &self.container, self.user.as_deref(), &running.mark, alone).await
+            ending::end(
+                &self.engine,
+                &self.container,
+                self.user.as_deref(),
+                &running.mark,
+                alone,
+            )
+            .await
         };
         let ended = match ending.await {
             Ok(ended) => ended,
             Err(error) => return Err(fault("end the command", &error)),
         };
         if ended == Ended::Container {
-            let why = "a command that was to be ended could not be ended alone, so its container was";
-            self.killed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+            let why =
+                "a command that was to be ended could not be ended alone, so its container was";
+            self.killed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(why);
         }
         let drained = tokio::time::timeout(DRAIN, async {
             while let Some(Ok(frame)) = running.output.next().await {
@@ -334,8 +420,15 @@ impl DockerWorkspace {
         let state = loop {
             match self.engine.container(&self.container).await {
                 // A connection that broke may be the engine restarting: it will say what became of the container.
-                Err(_) if error.is_unavailable() && started.elapsed() < SETTLE => tokio::time::sleep(Duration::from_millis(200)).await,
-                Err(again) => return Err(fault("run the command", &if error.is_unavailable() { error } else { again })),
+                Err(_) if error.is_unavailable() && started.elapsed() < SETTLE => {
+                    tokio::time::sleep(Duration::from_millis(200)).await
+                }
+                Err(again) => {
+                    return Err(fault(
+                        "run the command",
+                        &if error.is_unavailable() { error } else { again },
+                    ));
+                }
                 Ok(state) => break state,
             }
         };
@@ -374,7 +467,11 @@ impl DockerWorkspace {
     async fn stop(&self) -> Result<(), ExecutorError> {
         self.stopped.cancel();
         let removed = match self.services {
-            None => self.engine.remove_container(&self.container).await.map(|_| ()),
+            None => self
+                .engine
+                .remove_container(&self.container)
+                .await
+                .map(|_| ()),
             Some(_) => removal::clear(&self.engine, &self.instance, self.run).await,
         };
         removed.map_err(|error| fault("remove the container", &error))
@@ -395,7 +492,11 @@ impl Workspace for DockerWorkspace {
         self.read_file(path).boxed()
     }
 
-    fn write_file<'a>(&'a self, path: &'a str, content: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>> {
+    fn write_file<'a>(
+        &'a self,
+        path: &'a str,
+        content: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), ExecutorError>> {
         async move { self.write_file(path, &content).await }.boxed()
     }
 
@@ -404,7 +505,10 @@ impl Workspace for DockerWorkspace {
     }
 
     fn troubles(&self) -> Vec<String> {
-        self.services.as_ref().map(Services::troubles).unwrap_or_default()
+        self.services
+            .as_ref()
+            .map(Services::troubles)
+            .unwrap_or_default()
     }
 
     fn stop(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
@@ -416,7 +520,9 @@ impl Running {
     fn take(&mut self, frame: Frame, sink: &mut dyn OutputSink) {
         let first = !std::mem::replace(&mut self.any_output, true);
         match frame {
-            Frame::Stdout(bytes) if first && may_be_refusal(&bytes) => self.held = Some(bytes.to_vec()),
+            Frame::Stdout(bytes) if first && may_be_refusal(&bytes) => {
+                self.held = Some(bytes.to_vec())
+            }
             Frame::Stdout(bytes) => {
                 if let Some(held) = self.held.take() {
                     sink.output(Stream::Stdout, &held);

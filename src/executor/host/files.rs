@@ -45,9 +45,19 @@ impl Ground {
     /// Of a workspace, and of the caches in it: where each is seen, and where it lies.
     pub(super) fn open(workspace: &Path, links: &[(PathBuf, PathBuf)]) -> io::Result<Self> {
         let open = |folder: &Path| Dir::open_ambient_dir(folder, ambient_authority());
-        let caches = links.iter().map(|(seen, lies)| Ok((seen.clone(), open(lies)?))).collect::<io::Result<_>>()?;
-        let roots = links.iter().map(|(_, lies)| std::fs::canonicalize(lies)).collect::<io::Result<_>>()?;
-        Ok(Self { workspace: open(workspace)?, caches, roots })
+        let caches = links
+            .iter()
+            .map(|(seen, lies)| Ok((seen.clone(), open(lies)?)))
+            .collect::<io::Result<_>>()?;
+        let roots = links
+            .iter()
+            .map(|(_, lies)| std::fs::canonicalize(lies))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            workspace: open(workspace)?,
+            caches,
+            roots,
+        })
     }
 
     /// Whether a folder, with no link on its way, lies in the workspace at this path or in one of its caches.
@@ -57,13 +67,28 @@ impl Ground {
 
     fn spot<'a>(&'a self, path: &'a str) -> Result<Spot<'a>, ExecutorError> {
         let asked = path_of(path)?;
-        let cache = self.caches.iter().filter(|(seen, _)| asked.starts_with(seen)).max_by_key(|(seen, _)| seen.as_os_str().len());
+        let cache = self
+            .caches
+            .iter()
+            .filter(|(seen, _)| asked.starts_with(seen))
+            .max_by_key(|(seen, _)| seen.as_os_str().len());
         let (folder, below) = match cache {
-            Some((seen, folder)) => (folder, asked.strip_prefix(seen).unwrap_or(&asked).to_owned()),
+            Some((seen, folder)) => (
+                folder,
+                asked.strip_prefix(seen).unwrap_or(&asked).to_owned(),
+            ),
             None => (&self.workspace, asked),
         };
-        let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below };
-        Ok(Spot { folder, below, shown: path })
+        let below = if below.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            below
+        };
+        Ok(Spot {
+            folder,
+            below,
+            shown: path,
+        })
     }
 
     /// What a file holds.
@@ -74,23 +99,42 @@ impl Ground {
             return Err(Refusal::TooLarge.of(path));
         }
         let mut content = Vec::new();
-        file.take(MAX_READ + 1).read_to_end(&mut content).map_err(|error| other("read a file of the workspace", &error))?;
-        if content.len() as u64 > MAX_READ { Err(Refusal::TooLarge.of(path)) } else { Ok(content) }
+        file.take(MAX_READ + 1)
+            .read_to_end(&mut content)
+            .map_err(|error| other("read a file of the workspace", &error))?;
+        if content.len() as u64 > MAX_READ {
+            Err(Refusal::TooLarge.of(path))
+        } else {
+            Ok(content)
+        }
     }
 
     /// Gives a file this content.
     pub(super) fn write(&self, path: &str, content: &[u8]) -> Result<(), ExecutorError> {
         let spot = self.spot(path)?;
-        if let Some(way) = spot.below.parent().filter(|way| !way.as_os_str().is_empty()) {
-            spot.folder.create_dir_all(way).map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => Refusal::Way.of(path),
-                _ => spot.fault(&error),
-            })?;
+        if let Some(way) = spot
+            .below
+            .parent()
+            .filter(|way| !way.as_os_str().is_empty())
+        {
+            spot.folder
+                .create_dir_all(way)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::AlreadyExists => Refusal::Way.of(path),
+                    _ => spot.fault(&error),
+                })?;
         }
         let mut options = OpenOptions::new();
         // Not cut before it is known to be a file; and a pipe without a reader must not wait for one.
-        options.write(true).create(true).truncate(false).custom_flags(nix::libc::O_NONBLOCK);
-        let mut file = spot.folder.open_with(&spot.below, &options).map_err(|error| spot.fault(&error))?;
+        options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(nix::libc::O_NONBLOCK);
+        let mut file = spot
+            .folder
+            .open_with(&spot.below, &options)
+            .map_err(|error| spot.fault(&error))?;
         spot.size_of(&file)?;
         let written = file.set_len(0).and_then(|()| file.write_all(content));
         written.map_err(|error| other("write a file of the workspace", &error))
@@ -104,11 +148,21 @@ impl Ground {
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOTDIR) => None,
             Err(error) => return Err(spot.fault(&error)),
         };
-        let name = spot.below.file_name().map_or_else(|| PathBuf::from("work"), PathBuf::from);
-        let file = if folder.is_some() { None } else { Some(spot.open_file()?.0) };
+        let name = spot
+            .below
+            .file_name()
+            .map_or_else(|| PathBuf::from("work"), PathBuf::from);
+        let file = if folder.is_some() {
+            None
+        } else {
+            Some(spot.open_file()?.0)
+        };
         let (sender, mut receiver) = mpsc::channel(CHUNKS);
         tokio::task::spawn_blocking(move || {
-            let mut archive = tar::Builder::new(Chunks { sender: sender.clone(), buffer: Vec::new() });
+            let mut archive = tar::Builder::new(Chunks {
+                sender: sender.clone(),
+                buffer: Vec::new(),
+            });
             let packed = match (folder, file) {
                 (Some(folder), _) => pack_folder(&mut archive, &folder, &name),
                 (None, Some(file)) => pack_file(&mut archive, file, &name),
@@ -128,7 +182,10 @@ impl Spot<'_> {
         let mut options = OpenOptions::new();
         // A pipe must not wait for a writer.
         options.read(true).custom_flags(nix::libc::O_NONBLOCK);
-        let file = self.folder.open_with(&self.below, &options).map_err(|error| self.fault(&error))?;
+        let file = self
+            .folder
+            .open_with(&self.below, &options)
+            .map_err(|error| self.fault(&error))?;
         let size = self.size_of(&file)?;
         Ok((file, size))
     }
@@ -162,23 +219,37 @@ type Archive = tar::Builder<Chunks>;
 
 /// Packs a folder, one level after the other: however deep it goes, it takes no more than a list of names.
 fn pack_folder(archive: &mut Archive, root: &Dir, name: &Path) -> io::Result<()> {
-    archive.append_data(&mut header(tar::EntryType::Directory, 0o755), name, io::empty())?;
+    archive.append_data(
+        &mut header(tar::EntryType::Directory, 0o755),
+        name,
+        io::empty(),
+    )?;
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        let at = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+        let at = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            &folder
+        };
         for entry in root.read_dir(at)? {
             let below = folder.join(entry?.file_name());
             let metadata = root.symlink_metadata(&below)?;
             let shown = name.join(&below);
             if metadata.is_dir() {
-                archive.append_data(&mut header(tar::EntryType::Directory, metadata.mode()), &shown, io::empty())?;
+                archive.append_data(
+                    &mut header(tar::EntryType::Directory, metadata.mode()),
+                    &shown,
+                    io::empty(),
+                )?;
                 folders.push(below);
             } else if metadata.is_symlink() {
                 let target = root.read_link_contents(&below)?;
                 archive.append_link(&mut header(tar::EntryType::Symlink, 0o777), &shown, target)?;
             } else if metadata.is_file() {
                 let mut options = OpenOptions::new();
-                options.read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW);
+                options
+                    .read(true)
+                    .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW);
                 pack_file(archive, root.open_with(&below, &options)?, &shown)?;
             } else if let Some(kind) = special(metadata.file_type()) {
                 archive.append_data(&mut header(kind, metadata.mode()), &shown, io::empty())?;
@@ -202,7 +273,15 @@ fn pack_file(archive: &mut Archive, file: File, name: &Path) -> io::Result<()> {
     let metadata = file.metadata()?;
     let mut header = header(tar::EntryType::Regular, metadata.mode());
     header.set_size(metadata.len());
-    archive.append_data(&mut header, name, Exactly { file, left: metadata.len(), name })
+    archive.append_data(
+        &mut header,
+        name,
+        Exactly {
+            file,
+            left: metadata.len(),
+            name,
+        },
+    )
 }
 
 fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
@@ -259,6 +338,8 @@ impl Write for Chunks {
         if chunk.is_empty() {
             return Ok(());
         }
-        self.sender.blocking_send(Ok(chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.sender
+            .blocking_send(Ok(chunk))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

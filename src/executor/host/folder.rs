@@ -44,7 +44,11 @@ pub(super) async fn fill(
         return Ok(());
     }
     remove(folder.to_owned()).await?;
-    if cancel.is_cancelled() { Err(ExecutorError::Cancelled) } else { filled }
+    if cancel.is_cancelled() {
+        Err(ExecutorError::Cancelled)
+    } else {
+        filled
+    }
 }
 
 /// Unpacks without leaving `target`: the tar crate refuses `..`, absolute names, and names that
@@ -68,7 +72,9 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
     for _ in 0..5 {
         match fs::remove_dir_all(folder) {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
+                return Ok(());
+            }
             Err(error) => {
                 open_up(folder);
                 last = Some(error);
@@ -81,7 +87,9 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
 /// Makes every folder below writable; what fails shows when it is removed.
 fn open_up(folder: &Path) {
     let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.filter_map(Result::ok) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             open_up(&entry.path());
@@ -103,7 +111,12 @@ pub(super) async fn workspaces(
     .await
 }
 
-fn find(folder: &Path, depth: u8, wanted: &dyn Fn(RunId) -> bool, found: &mut Vec<(RunId, PathBuf)>) -> io::Result<()> {
+fn find(
+    folder: &Path,
+    depth: u8,
+    wanted: &dyn Fn(RunId) -> bool,
+    found: &mut Vec<(RunId, PathBuf)>,
+) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         // Nothing has run yet, or it went meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

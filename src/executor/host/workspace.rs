@@ -65,21 +65,40 @@ impl HostWorkspace {
         }
     }
 
-    async fn run(&self, command: Command, mut sink: Box<dyn OutputSink>, cancel: CancellationToken) -> Result<CommandEnd, ExecutorError> {
+    async fn run(
+        &self,
+        command: Command,
+        mut sink: Box<dyn OutputSink>,
+        cancel: CancellationToken,
+    ) -> Result<CommandEnd, ExecutorError> {
         let cwd = self.folder_of(&check(&command)?).await?;
         if cancel.is_cancelled() || self.stopped.is_cancelled() {
             return Ok(CommandEnd::Cancelled);
         }
-        let family = Family { marker: mark(&self.instance, self.run, self.numbers.fetch_add(1, Ordering::Relaxed)), folder: None };
+        let family = Family {
+            marker: mark(
+                &self.instance,
+                self.run,
+                self.numbers.fetch_add(1, Ordering::Relaxed),
+            ),
+            folder: None,
+        };
         let mut child = match self.spawn(&command, &cwd, &family.marker) {
             Ok(child) => child,
             Err(error) => {
-                let (code, line) = not_started(command.argv.first().map_or("", String::as_str), error.kind());
+                let (code, line) = not_started(
+                    command.argv.first().map_or("", String::as_str),
+                    error.kind(),
+                );
                 sink.output(Stream::Stderr, line.as_bytes());
                 return Ok(CommandEnd::Exited(code));
             }
         };
-        let mut ends = Ends { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+        let mut ends = Ends {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+        };
         let ended = tokio::select! {
             ended = follow(&mut child, &mut ends, command.stdin, &mut *sink) => Some(ended),
             () = sleep_or_never(command.timeout) => None,
@@ -91,13 +110,22 @@ impl HostWorkspace {
             return Ok(CommandEnd::Cancelled);
         }
         if let Some(status) = ended {
-            return status.map(|status| CommandEnd::Exited(exit_code(status))).map_err(|error| other("follow the command", &error));
+            return status
+                .map(|status| CommandEnd::Exited(exit_code(status)))
+                .map_err(|error| other("follow the command", &error));
         }
         let cancelled = cancel.is_cancelled() || self.stopped.is_cancelled();
-        family.end().await.map_err(|error| other("end the command", &error))?;
+        family
+            .end()
+            .await
+            .map_err(|error| other("end the command", &error))?;
         // Read what it said last; its processes are gone, so this ends at once.
         let _ = tokio::time::timeout(LINGER, follow(&mut child, &mut ends, None, &mut *sink)).await;
-        Ok(if cancelled { CommandEnd::Cancelled } else { CommandEnd::TimedOut })
+        Ok(if cancelled {
+            CommandEnd::Cancelled
+        } else {
+            CommandEnd::TimedOut
+        })
     }
 
     /// The folder on disk, symbolic links followed, and checked to lie in the workspace.
@@ -105,25 +133,52 @@ impl HostWorkspace {
         if relative.as_os_str().is_empty() {
             return Ok(self.folder.clone());
         }
-        let real = tokio::fs::canonicalize(self.folder.join(relative)).await.map_err(|_| no_folder(relative))?;
+        let real = tokio::fs::canonicalize(self.folder.join(relative))
+            .await
+            .map_err(|_| no_folder(relative))?;
         // The workspace may lie elsewhere by now: its repository was renamed, and a link leads there.
-        let workspace = tokio::fs::canonicalize(&self.folder).await.map_err(|_| no_folder(relative))?;
+        let workspace = tokio::fs::canonicalize(&self.folder)
+            .await
+            .map_err(|_| no_folder(relative))?;
         if !self.ground.holds(&workspace, &real) {
-            return Err(ExecutorError::Command(format!("the folder `{}` leads out of the workspace", relative.display())));
+            return Err(ExecutorError::Command(format!(
+                "the folder `{}` leads out of the workspace",
+                relative.display()
+            )));
         }
-        if real.is_dir() { Ok(real) } else { Err(no_folder(relative)) }
+        if real.is_dir() {
+            Ok(real)
+        } else {
+            Err(no_folder(relative))
+        }
     }
 
     fn spawn(&self, command: &Command, cwd: &Path, marker: &str) -> io::Result<Child> {
-        let (program, arguments) = command.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let stdin = if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        let (program, arguments) = command
+            .argv
+            .split_first()
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let stdin = if command.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         let mut process = tokio::process::Command::new(program);
         process.args(arguments).current_dir(cwd).env_clear();
-        process.envs(self.env.iter().chain(&command.env).map(|(name, value)| (name, value)));
+        process.envs(
+            self.env
+                .iter()
+                .chain(&command.env)
+                .map(|(name, value)| (name, value)),
+        );
         if let Some((name, value)) = marker.split_once('=') {
             process.env(name, value);
         }
-        process.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        process
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         own_session(&mut process);
         process.spawn()
     }
@@ -148,8 +203,14 @@ impl HostWorkspace {
         }
         // Where it lies by now: processes are known by the folder they stand in.
         let lies = tokio::fs::canonicalize(&self.folder).await.ok();
-        let family = Family { folder: lies.or_else(|| self.family.folder.clone()), ..self.family.clone() };
-        family.end().await.map_err(|error| other("end the run's processes", &error))?;
+        let family = Family {
+            folder: lies.or_else(|| self.family.folder.clone()),
+            ..self.family.clone()
+        };
+        family
+            .end()
+            .await
+            .map_err(|error| other("end the run's processes", &error))?;
         folder::remove(self.folder.clone()).await?;
         self.gone.store(true, Ordering::Release);
         Ok(())
@@ -171,9 +232,14 @@ impl Workspace for HostWorkspace {
         self.with_files(move |ground| ground.read(&path)).boxed()
     }
 
-    fn write_file<'a>(&'a self, path: &'a str, content: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>> {
+    fn write_file<'a>(
+        &'a self,
+        path: &'a str,
+        content: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), ExecutorError>> {
         let path = path.to_owned();
-        self.with_files(move |ground| ground.write(&path, &content)).boxed()
+        self.with_files(move |ground| ground.write(&path, &content))
+            .boxed()
     }
 
     fn export<'a>(&'a self, path: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>> {
@@ -194,8 +260,17 @@ struct Ends {
 }
 
 /// Feeds and reads a child until it has ended. May be dropped and called again.
-async fn follow(child: &mut Child, ends: &mut Ends, stdin: Option<Vec<u8>>, sink: &mut dyn OutputSink) -> io::Result<ExitStatus> {
-    let Ends { stdin: input, stdout, stderr } = ends;
+async fn follow(
+    child: &mut Child,
+    ends: &mut Ends,
+    stdin: Option<Vec<u8>>,
+    sink: &mut dyn OutputSink,
+) -> io::Result<ExitStatus> {
+    let Ends {
+        stdin: input,
+        stdout,
+        stderr,
+    } = ends;
     let mut feeding = std::pin::pin!(feed(input.take(), stdin));
     let mut fed = false;
     let mut status = None;
@@ -227,14 +302,23 @@ async fn feed(input: Option<ChildStdin>, bytes: Option<Vec<u8>>) {
     }
 }
 
-async fn read_some(from: &mut Option<impl AsyncRead + Unpin>, into: &mut [u8]) -> io::Result<usize> {
+async fn read_some(
+    from: &mut Option<impl AsyncRead + Unpin>,
+    into: &mut [u8],
+) -> io::Result<usize> {
     match from {
         Some(from) => from.read(into).await,
         None => std::future::pending().await,
     }
 }
 
-fn take<R>(count: usize, from: &mut Option<R>, bytes: &[u8], stream: Stream, sink: &mut dyn OutputSink) {
+fn take<R>(
+    count: usize,
+    from: &mut Option<R>,
+    bytes: &[u8],
+    stream: Stream,
+    sink: &mut dyn OutputSink,
+) {
     if count == 0 {
         *from = None;
     } else {
@@ -243,7 +327,10 @@ fn take<R>(count: usize, from: &mut Option<R>, bytes: &[u8], stream: Stream, sin
 }
 
 fn exit_code(status: ExitStatus) -> i32 {
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(-1)
 }
 
 async fn sleep_or_never(duration: Option<Duration>) {

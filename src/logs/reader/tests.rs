@@ -13,39 +13,75 @@ fn job() -> JobName {
 }
 
 fn key(seq: u32, done: bool) -> StepKey {
-    StepKey { seq, job: job(), done }
+    StepKey {
+        seq,
+        job: job(),
+        done,
+    }
 }
 
 fn append(path: &std::path::Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(bytes).unwrap();
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap()
+        .write_all(bytes)
+        .unwrap();
 }
 
 fn line(millis: i64, text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(&mut out, &Stamp::new(Millis(millis)), Stream::Stdout, false, text.as_bytes());
+    encode(
+        &mut out,
+        &Stamp::new(Millis(millis)),
+        Stream::Stdout,
+        false,
+        text.as_bytes(),
+    );
     out
 }
 
 fn texts(batch: &Batch) -> Vec<&str> {
-    batch.lines.iter().map(|line| std::str::from_utf8(&line.text).unwrap()).collect()
+    batch
+        .lines
+        .iter()
+        .map(|line| std::str::from_utf8(&line.text).unwrap())
+        .collect()
 }
 
 #[test]
 fn files_are_merged_by_time_and_keep_their_own_order() {
     let folder = tempfile::tempdir().unwrap();
-    let (one, two) = (Paths::step_log(folder.path(), &job(), 1), Paths::step_log(folder.path(), &job(), 2));
-    append(&Paths::run_log(folder.path()), &[line(1, "start"), line(9, "end")].concat());
+    let (one, two) = (
+        Paths::step_log(folder.path(), &job(), 1),
+        Paths::step_log(folder.path(), &job(), 2),
+    );
+    append(
+        &Paths::run_log(folder.path()),
+        &[line(1, "start"), line(9, "end")].concat(),
+    );
     // The clock was set back in the middle.
     append(&one, &[line(2, "a"), line(6, "b"), line(3, "c")].concat());
     append(&two, &[line(4, "x"), line(7, "y")].concat());
     let mut follower = LogFollower::open(folder.path().to_owned(), Cursor::default());
-    let batch = follower.poll(&[key(1, true), key(2, false)], usize::MAX).unwrap();
+    let batch = follower
+        .poll(&[key(1, true), key(2, false)], usize::MAX)
+        .unwrap();
     assert_eq!(texts(&batch), ["start", "a", "x", "b", "c", "y", "end"]);
     assert_eq!(batch.lines[0].seq, None);
-    assert_eq!((batch.lines[2].seq, batch.lines[2].job.clone()), (Some(2), Some(job())));
+    assert_eq!(
+        (batch.lines[2].seq, batch.lines[2].job.clone()),
+        (Some(2), Some(job()))
+    );
     assert!(follower.cursor().is_read(1) && !follower.cursor().is_read(2));
-    assert_eq!(follower.poll(&[key(1, true), key(2, false)], usize::MAX).unwrap(), Batch::default());
+    assert_eq!(
+        follower
+            .poll(&[key(1, true), key(2, false)], usize::MAX)
+            .unwrap(),
+        Batch::default()
+    );
 }
 
 #[test]
@@ -55,15 +91,25 @@ fn a_folder_that_is_moved_is_followed_on() {
     let of = |folder: &PathBuf| Paths::step_log(folder, &job(), 1);
     append(&of(&old), &line(1, "before"));
     let mut follower = LogFollower::open(old.clone(), Cursor::default());
-    assert_eq!(texts(&follower.poll(&[key(1, false)], 1000).unwrap()), ["before"]);
+    assert_eq!(
+        texts(&follower.poll(&[key(1, false)], 1000).unwrap()),
+        ["before"]
+    );
     std::fs::rename(&old, &new).unwrap();
     append(&of(&new), &line(2, "after"));
-    assert_eq!(texts(&follower.poll(&[key(1, true)], 1000).unwrap()), ["after"], "it holds the folder, not its name");
+    assert_eq!(
+        texts(&follower.poll(&[key(1, true)], 1000).unwrap()),
+        ["after"],
+        "it holds the folder, not its name"
+    );
     // One that was not there yet comes by another name.
     let mut early = LogFollower::open(old, Cursor::default());
     assert_eq!(early.poll(&[], 1000).unwrap(), Batch::default());
     early.lies_in(new);
-    assert_eq!(texts(&early.poll(&[key(1, true)], 1000).unwrap()), ["before", "after"]);
+    assert_eq!(
+        texts(&early.poll(&[key(1, true)], 1000).unwrap()),
+        ["before", "after"]
+    );
 }
 
 #[test]
@@ -73,9 +119,18 @@ fn a_torn_line_waits_and_is_given_when_the_step_has_ended() {
     let torn = line(1, "torn");
     append(&path, &torn[..torn.len() - 3]);
     let mut follower = LogFollower::open(folder.path().to_owned(), Cursor::default());
-    assert_eq!(texts(&follower.poll(&[key(1, false)], 1000).unwrap()), Vec::<&str>::new());
-    assert_eq!(texts(&follower.poll(&[key(1, true)], 1000).unwrap()), ["to"]);
-    assert_eq!(texts(&follower.poll(&[key(1, true)], 1000).unwrap()), Vec::<&str>::new());
+    assert_eq!(
+        texts(&follower.poll(&[key(1, false)], 1000).unwrap()),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        texts(&follower.poll(&[key(1, true)], 1000).unwrap()),
+        ["to"]
+    );
+    assert_eq!(
+        texts(&follower.poll(&[key(1, true)], 1000).unwrap()),
+        Vec::<&str>::new()
+    );
     assert_eq!(follower.cursor().to_string(), "0.1-1");
 }
 
@@ -84,7 +139,10 @@ fn a_torn_head_is_nothing_when_the_step_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     append(&Paths::step_log(folder.path(), &job(), 1), b"2026-01-0");
     let mut follower = LogFollower::open(folder.path().to_owned(), Cursor::default());
-    assert_eq!(follower.poll(&[key(1, true)], 1000).unwrap(), Batch::default());
+    assert_eq!(
+        follower.poll(&[key(1, true)], 1000).unwrap(),
+        Batch::default()
+    );
     assert_eq!(follower.cursor().to_string(), "0.1-1");
 }
 
@@ -92,7 +150,10 @@ fn a_torn_head_is_nothing_when_the_step_has_ended() {
 fn a_step_without_a_log_is_read_once_it_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let mut follower = LogFollower::open(folder.path().to_owned(), Cursor::default());
-    assert_eq!(follower.poll(&[key(1, true), key(2, false)], 1000).unwrap(), Batch::default());
+    assert_eq!(
+        follower.poll(&[key(1, true), key(2, false)], 1000).unwrap(),
+        Batch::default()
+    );
     assert_eq!(follower.cursor().to_string(), "0.1-1");
 }
 
@@ -124,14 +185,22 @@ fn an_error_moves_nothing() {
     let mut follower = LogFollower::open(folder.path().to_owned(), Cursor::default());
     assert!(follower.poll(&[key(1, false)], 1000).is_err());
     std::fs::remove_dir(&path).unwrap();
-    assert_eq!(texts(&follower.poll(&[key(1, false)], 1000).unwrap()), ["own"]);
+    assert_eq!(
+        texts(&follower.poll(&[key(1, false)], 1000).unwrap()),
+        ["own"]
+    );
 }
 
 /// One thing that happens to a run's logs or its follower.
 #[derive(Debug, Clone)]
 enum Act {
     /// A step (0: the run itself) writes so many lines of this length; the last one may come in two halves.
-    Write { seq: u32, lines: u8, length: usize, torn: bool },
+    Write {
+        seq: u32,
+        lines: u8,
+        length: usize,
+        torn: bool,
+    },
     /// A step ends.
     End(u32),
     /// The follower polls.
@@ -163,7 +232,11 @@ struct Model {
 
 impl Model {
     fn path(&self, seq: u32) -> PathBuf {
-        if seq == 0 { Paths::run_log(self.folder.path()) } else { Paths::step_log(self.folder.path(), &job(), seq) }
+        if seq == 0 {
+            Paths::run_log(self.folder.path())
+        } else {
+            Paths::step_log(self.folder.path(), &job(), seq)
+        }
     }
 
     fn complete_half(&mut self, seq: u32) {
@@ -179,7 +252,13 @@ impl Model {
             let mut text = format!("{}:", self.count).into_bytes();
             text.resize(length.max(text.len()), b'x');
             let mut bytes = Vec::new();
-            encode(&mut bytes, &Stamp::new(Millis(1_000_000 + self.count as i64 * 7 % 50)), Stream::Stderr, false, &text);
+            encode(
+                &mut bytes,
+                &Stamp::new(Millis(1_000_000 + self.count as i64 * 7 % 50)),
+                Stream::Stderr,
+                false,
+                &text,
+            );
             self.written.entry(seq).or_default().push(text);
             if torn && n + 1 == lines {
                 let rest = bytes.split_off(bytes.len() * usize::from(n) / 12);
@@ -190,12 +269,17 @@ impl Model {
     }
 
     fn steps(&self) -> Vec<StepKey> {
-        (1..6).map(|seq| key(seq, self.ended[seq as usize])).collect()
+        (1..6)
+            .map(|seq| key(seq, self.ended[seq as usize]))
+            .collect()
     }
 
     fn take(&mut self, batch: Batch) {
         for line in batch.lines {
-            self.got.entry(line.seq.unwrap_or(0)).or_default().push(line.text);
+            self.got
+                .entry(line.seq.unwrap_or(0))
+                .or_default()
+                .push(line.text);
         }
     }
 }

@@ -4,17 +4,34 @@ use super::*;
 use crate::pipeline::{JobOptions, JobRegistration, PipelineText, Place, Registration};
 
 fn pipeline(jobs: &[(&str, &[&str], bool, u32)]) -> Pipeline {
-    let place = Place { file: "ci.fnl".to_owned(), line: 1, column: 1 };
+    let place = Place {
+        file: "ci.fnl".to_owned(),
+        line: 1,
+        column: 1,
+    };
     let jobs = jobs
         .iter()
         .map(|(id, inputs, allow_failure, retry)| JobRegistration {
             id: (*id).to_owned(),
             inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
-            options: JobOptions { timeout_ms: None, allow_failure: *allow_failure, retry: *retry, env: Vec::new() },
+            options: JobOptions {
+                timeout_ms: None,
+                allow_failure: *allow_failure,
+                retry: *retry,
+                env: Vec::new(),
+            },
             place: place.clone(),
         })
         .collect();
-    Pipeline::check(Registration { jobs, ..Registration::default() }, &PipelineText::default(), false).unwrap()
+    Pipeline::check(
+        Registration {
+            jobs,
+            ..Registration::default()
+        },
+        &PipelineText::default(),
+        false,
+    )
+    .unwrap()
 }
 
 fn names(jobs: &[JobName]) -> Vec<&str> {
@@ -33,23 +50,36 @@ fn jobs_run_when_their_inputs_are_done() {
         ("c", &["quire/push"], false, 0),
         ("d", &["b", "c"], false, 0),
     ]);
-    let mut schedule = Schedule::new(&pipeline, "quire/push", &[]).unwrap().with_limit(1);
+    let mut schedule = Schedule::new(&pipeline, "quire/push", &[])
+        .unwrap()
+        .with_limit(1);
     assert_eq!(names(&schedule.ready()), ["a"]);
     schedule.started(&job("a"));
     assert!(schedule.ready().is_empty(), "the limit is reached");
     schedule.started(&job("d"));
-    assert_eq!(schedule.state(&job("d")), Some(JobState::Pending), "it cannot start before its inputs ended");
+    assert_eq!(
+        schedule.state(&job("d")),
+        Some(JobState::Pending),
+        "it cannot start before its inputs ended"
+    );
     assert!(schedule.ended(&job("a"), JobState::Complete).is_empty());
     assert_eq!(names(&schedule.ready()), ["b"]);
     for id in ["b", "c"] {
         schedule.started(&job(id));
         schedule.ended(&job(id), JobState::Skipped);
     }
-    assert_eq!(names(&schedule.ready()), ["d"], "what had nothing to do does not stop its dependents");
+    assert_eq!(
+        names(&schedule.ready()),
+        ["d"],
+        "what had nothing to do does not stop its dependents"
+    );
     schedule.started(&job("d"));
     assert_eq!(schedule.verdict(), None);
     schedule.ended(&job("d"), JobState::Complete);
-    assert_eq!((schedule.is_done(), schedule.verdict()), (true, Some(Verdict::Complete)));
+    assert_eq!(
+        (schedule.is_done(), schedule.verdict()),
+        (true, Some(Verdict::Complete))
+    );
 }
 
 #[test]
@@ -65,10 +95,22 @@ fn a_failure_skips_all_that_descends_from_it() {
     for id in ["a", "x"] {
         schedule.started(&job(id));
     }
-    assert!(schedule.retry(&job("a")) && !schedule.retry(&job("a")) && !schedule.retry(&job("b")), "one retry, of an active job");
-    assert_eq!(names(&schedule.ended(&job("a"), JobState::Failed)), ["b", "c"]);
-    assert!(schedule.ended(&job("a"), JobState::Failed).is_empty(), "a job ends once");
-    assert!(schedule.ended(&job("x"), JobState::Failed).is_empty(), "x may fail");
+    assert!(
+        schedule.retry(&job("a")) && !schedule.retry(&job("a")) && !schedule.retry(&job("b")),
+        "one retry, of an active job"
+    );
+    assert_eq!(
+        names(&schedule.ended(&job("a"), JobState::Failed)),
+        ["b", "c"]
+    );
+    assert!(
+        schedule.ended(&job("a"), JobState::Failed).is_empty(),
+        "a job ends once"
+    );
+    assert!(
+        schedule.ended(&job("x"), JobState::Failed).is_empty(),
+        "x may fail"
+    );
     assert_eq!(names(&schedule.ready()), ["y"]);
     schedule.started(&job("y"));
     schedule.ended(&job("y"), JobState::Complete);
@@ -85,17 +127,36 @@ fn a_run_has_what_its_source_reaches() {
     ];
     let pipeline = pipeline(jobs);
     let of = |source, only: &[&str]| {
-        Schedule::new(&pipeline, source, &only.iter().map(|id| job(id)).collect::<Vec<_>>())
-            .map(|schedule| schedule.jobs().iter().map(ToString::to_string).collect::<Vec<_>>())
+        Schedule::new(
+            &pipeline,
+            source,
+            &only.iter().map(|id| job(id)).collect::<Vec<_>>(),
+        )
+        .map(|schedule| {
+            schedule
+                .jobs()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        })
     };
     assert_eq!(of("quire/push", &[]).unwrap(), ["test", "deploy", "lint"]);
     assert_eq!(of("quire/manual", &[]).unwrap(), ["test", "gate", "deploy"]);
     assert_eq!(of("quire/push", &["deploy"]).unwrap(), ["test", "deploy"]);
     assert_eq!(of("quire/push", &["lint"]).unwrap(), ["lint"]);
-    assert_eq!(of("quire/push", &["lint", "deploy", "lint"]).unwrap(), ["test", "deploy", "lint"]);
+    assert_eq!(
+        of("quire/push", &["lint", "deploy", "lint"]).unwrap(),
+        ["test", "deploy", "lint"]
+    );
     assert!(of("quire/push", &["lint", "gate"]).is_err());
-    assert_eq!(of("quire/push", &["gate"]).unwrap_err().to_string(), "`quire/push` does not lead to job `gate`");
-    assert_eq!(of("quire/push", &["lnit"]).unwrap_err().to_string(), "the pipeline has no job `lnit`: did you mean `lint`?");
+    assert_eq!(
+        of("quire/push", &["gate"]).unwrap_err().to_string(),
+        "`quire/push` does not lead to job `gate`"
+    );
+    assert_eq!(
+        of("quire/push", &["lnit"]).unwrap_err().to_string(),
+        "the pipeline has no job `lnit`: did you mean `lint`?"
+    );
     assert_eq!(
         of("quire/nope", &[]).unwrap_err().to_string(),
         "no job of the pipeline waits for `quire/nope`: its jobs start from `quire/manual`, `quire/push`"
@@ -103,16 +164,27 @@ fn a_run_has_what_its_source_reaches() {
     let mut schedule = Schedule::new(&pipeline, "quire/push", &[]).unwrap();
     schedule.started(&job("test"));
     schedule.ended(&job("test"), JobState::Complete);
-    assert_eq!(names(&schedule.ready()), ["deploy", "lint"], "an input that the run does not have holds nothing up");
+    assert_eq!(
+        names(&schedule.ready()),
+        ["deploy", "lint"],
+        "an input that the run does not have holds nothing up"
+    );
 }
 
 #[test]
 fn what_is_aborted_is_over() {
-    let pipeline = pipeline(&[("a", &["quire/push"], false, 0), ("b", &["a"], false, 0), ("c", &["quire/push"], false, 0)]);
+    let pipeline = pipeline(&[
+        ("a", &["quire/push"], false, 0),
+        ("b", &["a"], false, 0),
+        ("c", &["quire/push"], false, 0),
+    ]);
     let mut schedule = Schedule::new(&pipeline, "quire/push", &[]).unwrap();
     schedule.started(&job("a"));
     let (aborted, skipped) = schedule.abort();
-    assert_eq!((names(&aborted), names(&skipped)), (vec!["a"], vec!["b", "c"]));
+    assert_eq!(
+        (names(&aborted), names(&skipped)),
+        (vec!["a"], vec!["b", "c"])
+    );
     assert!(schedule.is_done() && schedule.ready().is_empty());
     assert_eq!(schedule.verdict(), Some(Verdict::Failed(vec![job("a")])));
 }
@@ -126,7 +198,9 @@ struct Naive {
 
 impl Naive {
     fn stopped(&self, at: usize) -> bool {
-        self.inputs[at].iter().any(|&from| (self.states[from] == JobState::Failed && !self.allow[from]) || self.stopped(from))
+        self.inputs[at].iter().any(|&from| {
+            (self.states[from] == JobState::Failed && !self.allow[from]) || self.stopped(from)
+        })
     }
 
     fn settle(&mut self) {
@@ -139,7 +213,13 @@ impl Naive {
 
     fn ready(&self) -> Vec<usize> {
         let pending = (0..self.inputs.len()).filter(|&at| self.states[at] == JobState::Pending);
-        pending.filter(|&at| self.inputs[at].iter().all(|&from| self.states[from].is_final())).collect()
+        pending
+            .filter(|&at| {
+                self.inputs[at]
+                    .iter()
+                    .all(|&from| self.states[from].is_final())
+            })
+            .collect()
     }
 }
 

@@ -21,7 +21,10 @@ pub(super) struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { commands: COMMANDS_BYTES, outputs: OUTPUTS_BYTES }
+        Self {
+            commands: COMMANDS_BYTES,
+            outputs: OUTPUTS_BYTES,
+        }
     }
 }
 
@@ -33,7 +36,11 @@ impl Budget {
             whole
         } else {
             let end = whole.floor_char_boundary(most);
-            format!("{}… (the command goes on: it has {} bytes, and ran as a whole)", &whole[..end], whole.len())
+            format!(
+                "{}… (the command goes on: it has {} bytes, and ran as a whole)",
+                &whole[..end],
+                whole.len()
+            )
         };
         self.commands = self.commands.saturating_sub(kept.len());
         kept
@@ -61,7 +68,9 @@ mod tests {
         let long = "ä".repeat(COMMAND_BYTES);
         let kept = budget.command(long);
         assert!(
-            kept.len() < COMMAND_BYTES + 100 && kept.ends_with("… (the command goes on: it has 16384 bytes, and ran as a whole)"),
+            kept.len() < COMMAND_BYTES + 100
+                && kept
+                    .ends_with("… (the command goes on: it has 16384 bytes, and ran as a whole)"),
             "{kept}"
         );
     }
@@ -70,7 +79,9 @@ mod tests {
     fn a_run_of_a_million_commands_takes_no_more_than_its_budget() {
         let mut budget = Budget::default();
         let long = "x".repeat(COMMAND_BYTES);
-        let all: usize = (0..10_000).map(|_| budget.command(long.clone()).len()).sum();
+        let all: usize = (0..10_000)
+            .map(|_| budget.command(long.clone()).len())
+            .sum();
         assert!(all < COMMANDS_BYTES + 10_000 * 100, "{all}");
     }
 

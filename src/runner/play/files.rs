@@ -84,24 +84,51 @@ impl Play {
         let workspace = self.scene.workspace.clone();
         self.files.tasks.spawn(async move {
             let read = cancel.run_until_cancelled(workspace.read_file(&path)).await;
-            Ended { call, what: What::Read(read.unwrap_or(Err(ExecutorError::Cancelled)).map_err(Trouble::from)) }
+            Ended {
+                call,
+                what: What::Read(
+                    read.unwrap_or(Err(ExecutorError::Cancelled))
+                        .map_err(Trouble::from),
+                ),
+            }
         });
         Ok(())
     }
 
-    pub(super) fn write_file(&mut self, call: u64, job: &str, path: String, content: Text) -> Result<(), Stop> {
+    pub(super) fn write_file(
+        &mut self,
+        call: u64,
+        job: &str,
+        path: String,
+        content: Text,
+    ) -> Result<(), Stop> {
         let cancel = self.file_asker(call, job)?;
         let workspace = self.scene.workspace.clone();
         // Only a driver gone wild sends what is no base64; it writes nothing.
         let content = content.into_bytes().unwrap_or_default();
         self.files.tasks.spawn(async move {
-            let written = cancel.run_until_cancelled(workspace.write_file(&path, content)).await;
-            Ended { call, what: What::Written(written.unwrap_or(Err(ExecutorError::Cancelled)).map_err(Trouble::from)) }
+            let written = cancel
+                .run_until_cancelled(workspace.write_file(&path, content))
+                .await;
+            Ended {
+                call,
+                what: What::Written(
+                    written
+                        .unwrap_or(Err(ExecutorError::Cancelled))
+                        .map_err(Trouble::from),
+                ),
+            }
         });
         Ok(())
     }
 
-    pub(super) fn artifact(&mut self, call: u64, job: &str, path: String, name: Option<String>) -> Result<(), Stop> {
+    pub(super) fn artifact(
+        &mut self,
+        call: u64,
+        job: &str,
+        path: String,
+        name: Option<String>,
+    ) -> Result<(), Stop> {
         let cancel = self.file_asker(call, job)?;
         let (workspace, keeper) = (self.scene.workspace.clone(), self.scene.artifacts.clone());
         let name = self.artifact_name(name.as_deref().unwrap_or(&path));
@@ -113,36 +140,58 @@ impl Play {
                 kept.map_err(|error| Trouble::Refused(format!("`{path}`: {}", with_causes(&error))))
             };
             let kept = keep.await;
-            Ended { call, what: What::Kept(kept) }
+            Ended {
+                call,
+                what: What::Kept(kept),
+            }
         });
         Ok(())
     }
 
     /// A name for an artifact, which is shown and stored: it must hold no secret.
     fn artifact_name(&self, name: &str) -> Result<ArtifactName, String> {
-        let parsed = name.parse::<ArtifactName>().map_err(|error| error.to_string())?;
+        let parsed = name
+            .parse::<ArtifactName>()
+            .map_err(|error| error.to_string())?;
         let shown = self.scene.log.redactor().redact_text(parsed.as_str());
         if shown == parsed.as_str() {
             Ok(parsed)
         } else {
-            Err(format!("the name of the artifact holds a secret: {shown}; give it another with {{:name \"…\"}}"))
+            Err(format!(
+                "the name of the artifact holds a secret: {shown}; give it another with {{:name \"…\"}}"
+            ))
         }
     }
 
     pub(super) fn file_ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Stop> {
-        let Ended { call, what } =
-            ended.map_err(|error| failed(FailureKind::Internal, format!("internal error: a file's task broke off: {error}")))?;
-        let Some(job) = self.files.waiting.remove(&call) else { return Ok(()) };
+        let Ended { call, what } = ended.map_err(|error| {
+            failed(
+                FailureKind::Internal,
+                format!("internal error: a file's task broke off: {error}"),
+            )
+        })?;
+        let Some(job) = self.files.waiting.remove(&call) else {
+            return Ok(());
+        };
         let answer = match what {
-            What::Read(read) => ToDriver::FileRead { call, content: sentence(read)?.map(Text::new) },
-            What::Written(written) => ToDriver::Done { call, done: sentence(written)? },
+            What::Read(read) => ToDriver::FileRead {
+                call,
+                content: sentence(read)?.map(Text::new),
+            },
+            What::Written(written) => ToDriver::Done {
+                call,
+                done: sentence(written)?,
+            },
             What::Kept(kept) => {
                 let kept = sentence(kept)?;
                 if let Ok(kept) = &kept {
                     self.scene.recorder.artifact_kept(&job, kept)?;
                     self.files.kept.push((job.clone(), kept.clone()));
                 }
-                ToDriver::Done { call, done: kept.map(drop) }
+                ToDriver::Done {
+                    call,
+                    done: kept.map(drop),
+                }
             }
         };
         self.answer(&job, answer);
@@ -152,7 +201,11 @@ impl Play {
     /// Waits for what is still on its way; what is kept too late for a row is removed again.
     pub(super) async fn forget_files(&mut self) {
         while let Some(ended) = self.files.next().await {
-            if let Ok(Ended { what: What::Kept(Ok(kept)), .. }) = ended {
+            if let Ok(Ended {
+                what: What::Kept(Ok(kept)),
+                ..
+            }) = ended
+            {
                 // What cannot be removed goes with the run.
                 let _ = self.scene.artifacts.discard(&kept);
             }
@@ -161,7 +214,9 @@ impl Play {
 
     /// A job is tried again, and keeps again what it kept.
     pub(super) fn discard_artifacts(&mut self, job: &JobName) -> Result<(), Stop> {
-        let (own, others) = std::mem::take(&mut self.files.kept).into_iter().partition(|(keeper, _)| keeper == job);
+        let (own, others) = std::mem::take(&mut self.files.kept)
+            .into_iter()
+            .partition(|(keeper, _)| keeper == job);
         self.files.kept = others;
         let own: Vec<(JobName, Kept)> = own;
         if own.is_empty() {
@@ -171,7 +226,10 @@ impl Play {
         self.scene.recorder.artifacts_discarded(job)?;
         for (_, kept) in own {
             if let Err(error) = self.scene.artifacts.discard(&kept) {
-                return Err(failed(FailureKind::Internal, format!("the artifact `{}` cannot be removed: {error}", kept.name)));
+                return Err(failed(
+                    FailureKind::Internal,
+                    format!("the artifact `{}` cannot be removed: {error}", kept.name),
+                ));
             }
         }
         Ok(())

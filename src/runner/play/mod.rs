@@ -84,10 +84,26 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Stop {
 
 /// Plays a pipeline to its end. None where `stop` fired: who fired it knows what that means.
 /// The workspace is still there afterwards; commands in it may still be ending.
-pub async fn play(prepared: Prepared, mut scene: Scene, stop: CancellationToken) -> Option<Outcome> {
-    let Prepared { pipeline, schedule, driver } = prepared;
+pub async fn play(
+    prepared: Prepared,
+    mut scene: Scene,
+    stop: CancellationToken,
+) -> Option<Outcome> {
+    let Prepared {
+        pipeline,
+        schedule,
+        driver,
+    } = prepared;
     let inputs = pipeline.jobs().iter().flat_map(|job| &job.inputs);
-    let asked_for = inputs.filter_map(|input| if let Input::Job(job) = input { Some(job.clone()) } else { None }).collect();
+    let asked_for = inputs
+        .filter_map(|input| {
+            if let Input::Job(job) = input {
+                Some(job.clone())
+            } else {
+                None
+            }
+        })
+        .collect();
     let values = std::mem::take(&mut scene.values);
     let (sender, mut receiver) = driver.split();
     let (mouth, words) = mpsc::channel(room(values.len(), schedule.jobs().len()));
@@ -188,7 +204,12 @@ struct Play {
 }
 
 impl Play {
-    async fn until_it_ends(&mut self, receiver: &mut DriverReceiver, writer: &mut Writer, stop: &CancellationToken) -> Stop {
+    async fn until_it_ends(
+        &mut self,
+        receiver: &mut DriverReceiver,
+        writer: &mut Writer,
+        stop: &CancellationToken,
+    ) -> Stop {
         match self.events(receiver, writer, stop).await {
             Ok(never) => match never {},
             Err(end) => end,
@@ -206,7 +227,10 @@ impl Play {
         self.start_ready()?;
         loop {
             if self.deaf {
-                return Err(failed(FailureKind::Internal, "internal error: the driver does not take what it is told"));
+                return Err(failed(
+                    FailureKind::Internal,
+                    "internal error: the driver does not take what it is told",
+                ));
             }
             if let Some(verdict) = self.schedule.verdict() {
                 return Err(Stop::Outcome(self.outcome(verdict)));
@@ -236,42 +260,78 @@ impl Play {
 
     /// Has the driver call a job's function.
     fn call(&mut self, job: &JobName) {
-        let timeout_ms = self.pipeline.job(job).and_then(|job| job.options.timeout_ms);
+        let timeout_ms = self
+            .pipeline
+            .job(job)
+            .and_then(|job| job.options.timeout_ms);
         let deadline = timeout_ms.map(|millis| Instant::now() + Duration::from_millis(millis));
         let cancel = CancellationToken::new();
-        self.jobs.insert(job.clone(), ActiveJob { deadline, timeout_ms, timed_out: false, cancel, unheard: Arc::default() });
+        self.jobs.insert(
+            job.clone(),
+            ActiveJob {
+                deadline,
+                timeout_ms,
+                timed_out: false,
+                cancel,
+                unheard: Arc::default(),
+            },
+        );
         let mut env = self.scene.env.clone();
         env.extend(self.job_env(job).cloned());
-        self.tell(ToDriver::RunJob { job: job.to_string(), timeout_ms, env });
+        self.tell(ToDriver::RunJob {
+            job: job.to_string(),
+            timeout_ms,
+            env,
+        });
     }
 
     /// The variables that a job's commands see beside those of the run.
     fn job_env(&self, job: &JobName) -> impl Iterator<Item = &(String, String)> {
-        self.pipeline.job(job).into_iter().flat_map(|job| &job.options.env)
+        self.pipeline
+            .job(job)
+            .into_iter()
+            .flat_map(|job| &job.options.env)
     }
 
     fn tell(&mut self, message: ToDriver) {
-        self.say(Word { message, _for: None });
+        self.say(Word {
+            message,
+            _for: None,
+        });
     }
 
     /// Tells a job what it asked for. One that ended meanwhile has no use for it.
     fn answer(&mut self, job: &JobName, message: ToDriver) {
         if let Some(active) = self.jobs.get(job) {
-            let answer = Word { message, _for: Some(active.unheard.clone()) };
+            let answer = Word {
+                message,
+                _for: Some(active.unheard.clone()),
+            };
             self.say(answer);
         }
     }
 
     fn say(&mut self, word: Word) {
         // A writer that is gone has said why, or is about to: the loop hears it.
-        self.deaf |= matches!(self.mouth.try_send(word), Err(mpsc::error::TrySendError::Full(_)));
+        self.deaf |= matches!(
+            self.mouth.try_send(word),
+            Err(mpsc::error::TrySendError::Full(_))
+        );
     }
 
     /// The job that asks for something. A driver asks once for each job at a time, and only when the
     /// job has what it asked for before; one gone wild need not.
     fn asker(&self, call: u64, job: &str) -> Result<(JobName, CancellationToken), Stop> {
-        let job = job.parse::<JobName>().ok().filter(|job| self.open.values().all(|step| step.job != *job) && !self.files.has(job));
-        let active = job.and_then(|job| self.jobs.get(&job).filter(|active| active.has_heard()).map(|active| (job, active.cancel.clone())));
+        let job = job
+            .parse::<JobName>()
+            .ok()
+            .filter(|job| self.open.values().all(|step| step.job != *job) && !self.files.has(job));
+        let active = job.and_then(|job| {
+            self.jobs
+                .get(&job)
+                .filter(|active| active.has_heard())
+                .map(|active| (job, active.cancel.clone()))
+        });
         let is_new = !self.open.contains_key(&call) && !self.files.has_call(call);
         active.filter(|_| is_new).ok_or_else(|| {
             let message = "internal error: the driver asked for something in no job of its, or before it took the last answer";
@@ -281,7 +341,12 @@ impl Play {
 
     fn heard(&mut self, said: Result<Option<FromDriver>, DriverError>) -> Result<(), Stop> {
         match said.map_err(|error| driver_failed(&error))? {
-            Some(FromDriver::Sh { call, job, cmd, opts }) => self.sh(call, &job, cmd, opts),
+            Some(FromDriver::Sh {
+                call,
+                job,
+                cmd,
+                opts,
+            }) => self.sh(call, &job, cmd, opts),
             Some(FromDriver::Secret { call, job, name }) => self.secret(call, &job, &name),
             Some(FromDriver::Log { job, text }) => {
                 if let Some(own) = &mut self.own {
@@ -290,13 +355,31 @@ impl Play {
                 Ok(())
             }
             Some(FromDriver::ReadFile { call, job, path }) => self.read_file(call, &job, path),
-            Some(FromDriver::WriteFile { call, job, path, content }) => self.write_file(call, &job, path, content),
-            Some(FromDriver::Artifact { call, job, path, name }) => self.artifact(call, &job, path, name),
+            Some(FromDriver::WriteFile {
+                call,
+                job,
+                path,
+                content,
+            }) => self.write_file(call, &job, path, content),
+            Some(FromDriver::Artifact {
+                call,
+                job,
+                path,
+                name,
+            }) => self.artifact(call, &job, path, name),
             Some(FromDriver::JobEnded { job, end }) => self.job_ended(&job, end),
-            Some(FromDriver::Compiled { .. } | FromDriver::Registered(_) | FromDriver::Rejected { .. }) => {
-                Err(failed(FailureKind::Internal, "internal error: the driver registered a pipeline twice"))
-            }
-            None => Err(failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did")),
+            Some(
+                FromDriver::Compiled { .. }
+                | FromDriver::Registered(_)
+                | FromDriver::Rejected { .. },
+            ) => Err(failed(
+                FailureKind::Internal,
+                "internal error: the driver registered a pipeline twice",
+            )),
+            None => Err(failed(
+                FailureKind::Pipeline,
+                "the process that evaluates the pipeline ended before its jobs did",
+            )),
         }
     }
 
@@ -304,7 +387,10 @@ impl Play {
     fn sh(&mut self, call: u64, job: &str, cmd: ShCommand, opts: ShOptions) -> Result<(), Stop> {
         let (job, cancel) = self.asker(call, job)?;
         if self.seq >= STEPS_PER_RUN {
-            return Err(failed(FailureKind::Pipeline, format!("the run has more than {STEPS_PER_RUN} commands")));
+            return Err(failed(
+                FailureKind::Pipeline,
+                format!("the run has more than {STEPS_PER_RUN} commands"),
+            ));
         }
         self.seq += 1;
         let seq = self.seq;
@@ -312,23 +398,49 @@ impl Play {
         let shown = self.budget.command(shown);
         self.scene.recorder.step_started(seq, &job, &shown)?;
         crate::fault::point("runner-step-recorded");
-        let log = self.scene.log.step(&job, seq).map_err(|error| log_failed(&error))?;
+        let log = self
+            .scene
+            .log
+            .step(&job, seq)
+            .map_err(|error| log_failed(&error))?;
         let output = Output::new(log);
         let command = step::command(cmd, opts, self.job_env(&job));
-        self.open.insert(call, OpenStep { seq, job, output: output.clone(), timeout: command.timeout });
+        self.open.insert(
+            call,
+            OpenStep {
+                seq,
+                job,
+                output: output.clone(),
+                timeout: command.timeout,
+            },
+        );
         let workspace = self.scene.workspace.clone();
-        self.steps.spawn(async move { (call, workspace.run(command, Box::new(output), cancel).await) });
+        self.steps
+            .spawn(async move { (call, workspace.run(command, Box::new(output), cancel).await) });
         Ok(())
     }
 
     fn step_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) -> Result<(), Stop> {
-        let (call, end) = ended.map_err(|error| failed(FailureKind::Internal, format!("internal error: a step broke off: {error}")))?;
-        let Some(step) = self.open.remove(&call) else { return Ok(()) };
+        let (call, end) = ended.map_err(|error| {
+            failed(
+                FailureKind::Internal,
+                format!("internal error: a step broke off: {error}"),
+            )
+        })?;
+        let Some(step) = self.open.remove(&call) else {
+            return Ok(());
+        };
         let active = self.jobs.get(&step.job);
-        let job_timed_out = active.filter(|active| active.timed_out).and_then(|active| active.timeout_ms);
+        let job_timed_out = active
+            .filter(|active| active.timed_out)
+            .and_then(|active| active.timeout_ms);
         match end {
             Ok(end) => {
-                let exit = if let CommandEnd::Exited(code) = end { Some(code) } else { None };
+                let exit = if let CommandEnd::Exited(code) = end {
+                    Some(code)
+                } else {
+                    None
+                };
                 let error = step::cut_short(&end, step.timeout, job_timed_out);
                 if let Some(error) = &error {
                     step.output.line(&format!("quire: {error}"));
@@ -350,8 +462,16 @@ impl Play {
     }
 
     /// Records a step's end and tells the driver.
-    fn close(&mut self, step: &OpenStep, exit: Option<i32>, error: Option<String>, call: u64) -> Result<(), Stop> {
-        let result: ShResult = step.output.finish(exit.unwrap_or(-1), error, self.scene.log.redactor());
+    fn close(
+        &mut self,
+        step: &OpenStep,
+        exit: Option<i32>,
+        error: Option<String>,
+        call: u64,
+    ) -> Result<(), Stop> {
+        let result: ShResult =
+            step.output
+                .finish(exit.unwrap_or(-1), error, self.scene.log.redactor());
         self.scene.recorder.step_ended(step.seq, exit)?;
         crate::fault::point("runner-step-ended");
         self.answer(&step.job, ToDriver::ShEnded { call, result });
@@ -364,7 +484,9 @@ impl Play {
         let value = value.inspect(|secret| {
             self.scene.log.redactor().add(name, secret);
             if secret.is_too_short() {
-                self.note(&format!("secret `{name}` is shorter than 8 characters, so it is not replaced in the log"));
+                self.note(&format!(
+                    "secret `{name}` is shorter than 8 characters, so it is not replaced in the log"
+                ));
             }
         });
         self.answer(&job, ToDriver::SecretValue { call, value });
@@ -378,15 +500,25 @@ impl Play {
     }
 
     fn job_ended(&mut self, job: &str, end: JobEnd) -> Result<(), Stop> {
-        let Some((job, active)) = job.parse::<JobName>().ok().and_then(|job| self.jobs.remove_entry(&job)) else {
-            return Err(failed(FailureKind::Internal, "internal error: the driver ended a job that does not run"));
+        let Some((job, active)) = job
+            .parse::<JobName>()
+            .ok()
+            .and_then(|job| self.jobs.remove_entry(&job))
+        else {
+            return Err(failed(
+                FailureKind::Internal,
+                "internal error: the driver ended a job that does not run",
+            ));
         };
         active.cancel.cancel();
         if let JobEnd::Failed { message, .. } = &end
             && !active.timed_out
             && self.schedule.retry(&job)
         {
-            self.note(&format!("job `{job}` failed and is tried again: {}", sentence(message)));
+            self.note(&format!(
+                "job `{job}` failed and is tried again: {}",
+                sentence(message)
+            ));
             self.discard_artifacts(&job)?;
             self.call(&job);
             return Ok(());
@@ -402,15 +534,36 @@ impl Play {
                 }
             }
             JobEnd::Skipped => (JobState::Skipped, None, None, None),
-            JobEnd::Failed { message, exit_code, place } => (JobState::Failed, exit_code, Some(located(&message, place.as_ref())), None),
+            JobEnd::Failed {
+                message,
+                exit_code,
+                place,
+            } => (
+                JobState::Failed,
+                exit_code,
+                Some(located(&message, place.as_ref())),
+                None,
+            ),
             JobEnd::TimedOut { message, place } => {
                 timed_out = true;
-                (JobState::Failed, None, Some(located(&message, place.as_ref())), None)
+                (
+                    JobState::Failed,
+                    None,
+                    Some(located(&message, place.as_ref())),
+                    None,
+                )
             }
         };
         let message = message.map(|message| sentence(&redactor.redact_text(&message)));
-        let result = JobResult { state, exit_code, message: message.as_deref(), output: output.as_ref() };
-        self.scene.recorder.job_ended(&job, JobState::Active, &result)?;
+        let result = JobResult {
+            state,
+            exit_code,
+            message: message.as_deref(),
+            output: output.as_ref(),
+        };
+        self.scene
+            .recorder
+            .job_ended(&job, JobState::Active, &result)?;
         if let Some(message) = message {
             self.note(&format!("job `{job}` failed: {message}"));
             self.messages.push((job.clone(), message, timed_out));
@@ -418,13 +571,21 @@ impl Play {
         if let Some(output) = output {
             // What no job can ask for stays here.
             if self.asked_for.contains(&job) {
-                self.tell(ToDriver::Value { name: job.to_string(), value: output });
+                self.tell(ToDriver::Value {
+                    name: job.to_string(),
+                    value: output,
+                });
             }
         }
         for skipped in self.schedule.ended(&job, state) {
             let message = format!("`{job}` failed");
-            let result = JobResult { message: Some(&message), ..JobResult::plain(JobState::Skipped) };
-            self.scene.recorder.job_ended(&skipped, JobState::Pending, &result)?;
+            let result = JobResult {
+                message: Some(&message),
+                ..JobResult::plain(JobState::Skipped)
+            };
+            self.scene
+                .recorder
+                .job_ended(&skipped, JobState::Pending, &result)?;
         }
         self.start_ready()
     }
@@ -434,22 +595,35 @@ impl Play {
         for step in self.open.values() {
             step.output.tick();
         }
-        for trouble in self.scene.workspace.troubles().into_iter().skip(self.troubles.len()) {
+        for trouble in self
+            .scene
+            .workspace
+            .troubles()
+            .into_iter()
+            .skip(self.troubles.len())
+        {
             self.note(&trouble);
             self.troubles.push(trouble);
         }
         let now = Instant::now();
         if now >= self.deadline {
             let limit = u64::try_from(self.scene.timeout.as_millis()).unwrap_or(u64::MAX);
-            return Err(failed(FailureKind::Timeout, format!("the run timed out after {}", format_duration(limit))));
+            return Err(failed(
+                FailureKind::Timeout,
+                format!("the run timed out after {}", format_duration(limit)),
+            ));
         }
         for (job, active) in &mut self.jobs {
-            let Some(deadline) = active.deadline.filter(|deadline| now >= *deadline) else { continue };
+            let Some(deadline) = active.deadline.filter(|deadline| now >= *deadline) else {
+                continue;
+            };
             if !active.timed_out {
                 active.timed_out = true;
                 active.cancel.cancel();
-            } else if now >= deadline + JOB_GRACE && self.open.values().all(|step| step.job != *job) {
-                let message = format!("job `{job}` timed out and its function could not be stopped");
+            } else if now >= deadline + JOB_GRACE && self.open.values().all(|step| step.job != *job)
+            {
+                let message =
+                    format!("job `{job}` timed out and its function could not be stopped");
                 return Err(failed(FailureKind::Timeout, message));
             }
         }
@@ -463,13 +637,36 @@ impl Play {
     }
 
     fn outcome(&self, verdict: Verdict) -> Outcome {
-        let Verdict::Failed(jobs) = verdict else { return Outcome::Complete };
-        let Some(first) = jobs.first() else { return Outcome::Complete };
-        let (why, timed_out) =
-            self.messages.iter().find(|(job, ..)| job == first).map_or(("", false), |(_, why, timed_out)| (why.as_str(), *timed_out));
-        let kind = if timed_out { FailureKind::Timeout } else { FailureKind::Job };
-        let beside: String = self.scene.workspace.troubles().iter().map(|trouble| format!("; {trouble}")).collect();
-        let more = if jobs.len() > 1 { format!(" (and {} more)", jobs.len() - 1) } else { String::new() };
+        let Verdict::Failed(jobs) = verdict else {
+            return Outcome::Complete;
+        };
+        let Some(first) = jobs.first() else {
+            return Outcome::Complete;
+        };
+        let (why, timed_out) = self
+            .messages
+            .iter()
+            .find(|(job, ..)| job == first)
+            .map_or(("", false), |(_, why, timed_out)| {
+                (why.as_str(), *timed_out)
+            });
+        let kind = if timed_out {
+            FailureKind::Timeout
+        } else {
+            FailureKind::Job
+        };
+        let beside: String = self
+            .scene
+            .workspace
+            .troubles()
+            .iter()
+            .map(|trouble| format!("; {trouble}"))
+            .collect();
+        let more = if jobs.len() > 1 {
+            format!(" (and {} more)", jobs.len() - 1)
+        } else {
+            String::new()
+        };
         Outcome::Failed(kind, format!("job `{first}` failed: {why}{more}{beside}"))
     }
 }
@@ -479,19 +676,27 @@ fn located(message: &str, place: Option<&crate::pipeline::Place>) -> String {
 }
 
 fn log_failed(error: &std::io::Error) -> Stop {
-    failed(FailureKind::Internal, format!("the log cannot be written: {error}"))
+    failed(
+        FailureKind::Internal,
+        format!("the log cannot be written: {error}"),
+    )
 }
 
 /// What an executor's error means for the run.
 #[must_use]
 pub fn executor_failed(error: &ExecutorError) -> (FailureKind, String) {
     let kind = match error {
-        ExecutorError::Unavailable(_) | ExecutorError::Faulty { .. } => FailureKind::DockerUnavailable,
+        ExecutorError::Unavailable(_) | ExecutorError::Faulty { .. } => {
+            FailureKind::DockerUnavailable
+        }
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
         ExecutorError::NotReady(_) => FailureKind::Timeout,
         ExecutorError::Command(_) => FailureKind::Pipeline,
-        ExecutorError::Cancelled | ExecutorError::File(_) | ExecutorError::Busy(_) | ExecutorError::Other { .. } => FailureKind::Internal,
+        ExecutorError::Cancelled
+        | ExecutorError::File(_)
+        | ExecutorError::Busy(_)
+        | ExecutorError::Other { .. } => FailureKind::Internal,
     };
     (kind, error.to_string())
 }

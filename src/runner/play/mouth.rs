@@ -26,7 +26,10 @@ pub(super) fn room(values: usize, jobs: usize) -> usize {
 
 /// Says to the driver what is to be said. A task of its own, for a write can wait until the driver
 /// reads, and the driver may be waiting until somebody reads what it says.
-pub(super) async fn speak(mut sender: DriverSender, mut words: mpsc::Receiver<Word>) -> Result<(), DriverError> {
+pub(super) async fn speak(
+    mut sender: DriverSender,
+    mut words: mpsc::Receiver<Word>,
+) -> Result<(), DriverError> {
     while let Some(word) = words.recv().await {
         sender.send(&word.message).await?;
     }
@@ -36,7 +39,10 @@ pub(super) async fn speak(mut sender: DriverSender, mut words: mpsc::Receiver<Wo
 pub(super) type Writer = JoinHandle<Result<(), DriverError>>;
 
 /// The writer ended: the driver is gone, which it says best itself, or a message was too long.
-pub(super) async fn unheard(spoken: Result<Result<(), DriverError>, tokio::task::JoinError>, receiver: &mut DriverReceiver) -> Stop {
+pub(super) async fn unheard(
+    spoken: Result<Result<(), DriverError>, tokio::task::JoinError>,
+    receiver: &mut DriverReceiver,
+) -> Stop {
     let said = async {
         loop {
             match receiver.recv().await {
@@ -48,7 +54,10 @@ pub(super) async fn unheard(spoken: Result<Result<(), DriverError>, tokio::task:
     };
     match (tokio::time::timeout(JOB_GRACE, said).await, spoken) {
         (Ok(Some(error)), _) | (_, Ok(Err(error))) => driver_failed(&error),
-        _ => failed(FailureKind::Pipeline, "the process that evaluates the pipeline ended before its jobs did"),
+        _ => failed(
+            FailureKind::Pipeline,
+            "the process that evaluates the pipeline ended before its jobs did",
+        ),
     }
 }
 

@@ -47,13 +47,22 @@ impl Recorder for Nobody {
 struct Nowhere;
 
 impl Workspace for Nowhere {
-    fn run(&self, _: Command, _: Box<dyn OutputSink>, _: CancellationToken) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
+    fn run(
+        &self,
+        _: Command,
+        _: Box<dyn OutputSink>,
+        _: CancellationToken,
+    ) -> BoxFuture<'_, Result<CommandEnd, ExecutorError>> {
         Box::pin(async { Ok(CommandEnd::Exited(0)) })
     }
     fn read_file<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<u8>, ExecutorError>> {
         Box::pin(async { Ok(b"content".to_vec()) })
     }
-    fn write_file<'a>(&'a self, _: &'a str, _: Vec<u8>) -> BoxFuture<'a, Result<(), ExecutorError>> {
+    fn write_file<'a>(
+        &'a self,
+        _: &'a str,
+        _: Vec<u8>,
+    ) -> BoxFuture<'a, Result<(), ExecutorError>> {
         Box::pin(async { Ok(()) })
     }
     fn export<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<TarStream, ExecutorError>> {
@@ -70,12 +79,23 @@ fn driver(folder: &std::path::Path, script: &str) -> PathBuf {
         id: "a".to_owned(),
         inputs: vec!["quire/push".to_owned()],
         options: JobOptions::default(),
-        place: Place { file: ".quire/ci.fnl".to_owned(), line: 1, column: 1 },
+        place: Place {
+            file: ".quire/ci.fnl".to_owned(),
+            line: 1,
+            column: 1,
+        },
     };
-    let registered = FromDriver::Registered(Registration { jobs: vec![job], ..Registration::default() });
+    let registered = FromDriver::Registered(Registration {
+        jobs: vec![job],
+        ..Registration::default()
+    });
     let registered = serde_json::to_string(&registered).unwrap();
     let path = folder.join("driver");
-    std::fs::write(&path, format!("#!/bin/sh\nread -r x\ncat <<'END'\n{registered}\nEND\n{script}\n")).unwrap();
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\nread -r x\ncat <<'END'\n{registered}\nEND\n{script}\n"),
+    )
+    .unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     path
 }
@@ -84,13 +104,33 @@ fn driver(folder: &std::path::Path, script: &str) -> PathBuf {
 async fn outcome(script: &str, secret_bytes: usize) -> (Option<Outcome>, u64) {
     let folder = tempfile::tempdir().unwrap();
     let program = driver(folder.path(), script);
-    let source = PipelineSource { language: Language::Fennel, file: ".quire/ci.fnl".into(), text: String::new(), helpers: Vec::new() };
-    let prepared = prepare::prepare(Driver::spawn(&program).unwrap(), source, false, "quire/push", None).await;
+    let source = PipelineSource {
+        language: Language::Fennel,
+        file: ".quire/ci.fnl".into(),
+        text: String::new(),
+        helpers: Vec::new(),
+    };
+    let prepared = prepare::prepare(
+        Driver::spawn(&program).unwrap(),
+        source,
+        false,
+        "quire/push",
+        None,
+    )
+    .await;
     let prepared = prepared.unwrap_or_else(|unprepared| panic!("{:?}", unprepared.outcome));
     let given = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = given.clone();
     let redactor = Redactor::new(std::iter::empty::<(String, &Secret)>());
-    let log = RunLog::create(folder.path().join("run"), redactor, 1 << 20, Clock::system(), Live::default(), RunId::new()).unwrap();
+    let log = RunLog::create(
+        folder.path().join("run"),
+        redactor,
+        1 << 20,
+        Clock::system(),
+        Live::default(),
+        RunId::new(),
+    )
+    .unwrap();
     let scene = Scene {
         recorder: Arc::new(Nobody),
         log,
@@ -120,8 +160,13 @@ fn flood(what: &str) -> String {
 async fn answers_are_not_piled_up_for_a_driver_that_does_not_read_them() {
     for what in ["secret", "read-file"] {
         let (outcome, given) = outcome(&flood(what), 60_000).await;
-        let Some(Outcome::Failed(FailureKind::Internal, message)) = outcome else { panic!("{what}: {outcome:?}") };
-        assert!(message.contains("before it took the last answer"), "{what}: {message}");
+        let Some(Outcome::Failed(FailureKind::Internal, message)) = outcome else {
+            panic!("{what}: {outcome:?}")
+        };
+        assert!(
+            message.contains("before it took the last answer"),
+            "{what}: {message}"
+        );
         // The pipe takes one or two; a few are on their way.
         assert!(given < 10, "{what}: {given}");
     }
@@ -129,8 +174,15 @@ async fn answers_are_not_piled_up_for_a_driver_that_does_not_read_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_given_to_jobs_that_run_only() {
-    let (outcome, given) = outcome("echo '{\"say\":\"secret\",\"call\":1,\"job\":\"b\",\"name\":\"t\"}'; exec sleep 60", 10).await;
-    assert!(matches!(outcome, Some(Outcome::Failed(FailureKind::Internal, _))), "{outcome:?}");
+    let (outcome, given) = outcome(
+        "echo '{\"say\":\"secret\",\"call\":1,\"job\":\"b\",\"name\":\"t\"}'; exec sleep 60",
+        10,
+    )
+    .await;
+    assert!(
+        matches!(outcome, Some(Outcome::Failed(FailureKind::Internal, _))),
+        "{outcome:?}"
+    );
     assert_eq!(given, 0);
 }
 

@@ -53,12 +53,26 @@ fn play(f: &Fixture, model: &mut BTreeMap<RunId, Model>, order: &mut Vec<RunId>,
                     _ => {}
                 }
             }
-            model.insert(id, Model { state: RunState::Pending, container: false, stop: false, slot });
+            model.insert(
+                id,
+                Model {
+                    state: RunState::Pending,
+                    container: false,
+                    stop: false,
+                    slot,
+                },
+            );
             order.push(id);
         }
         Act::Claim => {
-            let busy: Vec<u8> = model.values().filter(|run| run.state == RunState::Active).map(|run| run.slot).collect();
-            let free = order.iter().any(|id| model[id].state == RunState::Pending && !busy.contains(&model[id].slot));
+            let busy: Vec<u8> = model
+                .values()
+                .filter(|run| run.state == RunState::Active)
+                .map(|run| run.slot)
+                .collect();
+            let free = order
+                .iter()
+                .any(|id| model[id].state == RunState::Pending && !busy.contains(&model[id].slot));
             let claimed = f.store.claim_next(ExecutorKind::Docker).unwrap();
             assert_eq!(claimed.is_some(), free);
             if let Some(run) = claimed {
@@ -77,7 +91,10 @@ fn play(f: &Fixture, model: &mut BTreeMap<RunId, Model>, order: &mut Vec<RunId>,
         Act::Gone(index) => {
             let Some(id) = pick(index) else { return };
             let entry = model.get_mut(&id).unwrap();
-            assert_eq!(f.store.container_gone(id).is_ok(), entry.state == RunState::Active);
+            assert_eq!(
+                f.store.container_gone(id).is_ok(),
+                entry.state == RunState::Active
+            );
             entry.container &= entry.state != RunState::Active;
         }
         Act::Finish(index, how) => {
@@ -89,7 +106,10 @@ fn play(f: &Fixture, model: &mut BTreeMap<RunId, Model>, order: &mut Vec<RunId>,
                 _ => Outcome::Superseded,
             };
             let accepted = f.store.finish(id, &outcome).is_ok();
-            assert_eq!(accepted, entry.state == RunState::Active && !entry.container);
+            assert_eq!(
+                accepted,
+                entry.state == RunState::Active && !entry.container
+            );
             if accepted {
                 entry.state = outcome.state();
             }
@@ -114,7 +134,10 @@ fn play(f: &Fixture, model: &mut BTreeMap<RunId, Model>, order: &mut Vec<RunId>,
             let Some(id) = pick(index) else { return };
             let entry = model.get_mut(&id).unwrap();
             let accepted = f.store.orphan(id, "gone", false, policy::settle).is_ok();
-            assert_eq!(accepted, entry.state == RunState::Active && !entry.container);
+            assert_eq!(
+                accepted,
+                entry.state == RunState::Active && !entry.container
+            );
             if accepted {
                 entry.state = f.store.run(id).unwrap().unwrap().state;
                 assert!(entry.state.is_final());
