@@ -8,13 +8,13 @@
 
 use std::time::Instant;
 
-use quire::clock::Clock;
-use quire::live::Live;
-use quire::logs::{Cursor, LogFollower, RunLog, StepKey, Stream};
-use quire::names::{JobName, RunId};
-use quire::secret::{Redactor, Secret};
+use quire_run_files::logs::{Cursor, LogFollower, RunLog, StepKey, Stream};
+use quire_runtime::changes::ChangeNotifier;
+use quire_types::clock::Clock;
+use quire_types::names::{JobName, RunId};
+use quire_types::secret::{Redactor, Secret};
 
-/// What a read of a busy pipe gives.
+/// The size of a read from a busy pipe.
 const CHUNK_BYTES: usize = 32 << 10;
 /// How much each case writes.
 const TOTAL_BYTES: usize = 128 << 20;
@@ -83,7 +83,7 @@ fn measure(what: &str, secrets: &[(&str, String)], chunk: &[u8]) {
         redactor,
         u64::MAX,
         Clock::system(),
-        Live::default(),
+        ChangeNotifier::default(),
         RunId::new(),
     )
     .unwrap();

@@ -8,12 +8,12 @@
 
 use std::time::{Duration, Instant};
 
-use quire::clock::{Clock, Millis};
-use quire::names::{EventId, ObjectId, RefName, RepoName, RunId};
-use quire::policy;
-use quire::run::event::{EventType, PushEvent, RefUpdate};
-use quire::run::{ExecutorKind, Outcome};
-use quire::store::{Journal, NewRun, RefsNow, RunFilter, Store};
+use quire_store::{CurrentRefs, Journal, NewRun, RunFilter, Store};
+use quire_types::clock::{Clock, Millis};
+use quire_types::names::{EventId, ObjectId, RefName, RepoName, RunId};
+use quire_types::push_event::{EventType, PushEvent, RefUpdate};
+use quire_types::run::{ExecutorName, Outcome};
+use quire_types::supersede;
 
 /// Runs in the database, ended ones but for those that wait.
 const RUNS: u64 = 1_000_000;
@@ -50,20 +50,29 @@ fn main() {
     println!("{:<44} {:>10} {:>10} {:>10}", "", "median", "99th", "least");
     let mut claimed = Vec::new();
     figure("claim the next run (durable)", rounds, || {
-        claimed.push(store.claim_next(ExecutorKind::Host).unwrap().unwrap().id)
+        claimed.push(
+            store
+                .queue()
+                .claim_next(&ExecutorName::HOST)
+                .unwrap()
+                .unwrap()
+                .id,
+        )
     });
     assert!(claimed.is_sorted(), "the oldest comes first");
     figure("end a run (durable)", rounds, || {
         store
+            .runs()
             .finish(claimed.pop().unwrap(), &Outcome::Complete)
             .unwrap()
     });
     figure("look whether one can be claimed", rounds, || {
-        assert!(store.has_claimable().unwrap())
+        assert!(store.queue().has_claimable().unwrap())
     });
     let newest = |filter: RunFilter| {
         let page = store
-            .list_runs(&RunFilter {
+            .runs()
+            .list(&RunFilter {
                 limit: 50,
                 ..filter
             })
@@ -92,10 +101,10 @@ fn main() {
         );
     });
     figure("one run by its id", rounds, || {
-        assert!(store.run(middle).unwrap().is_some())
+        assert!(store.runs().get(middle).unwrap().is_some())
     });
     figure("what reconciling asks for", rounds, || {
-        assert!(store.active_runs().unwrap().len() <= 1000)
+        assert!(store.runs().active().unwrap().len() <= 1000)
     });
     figure("open it again, as at a start", rounds.min(50), || {
         drop(open())
@@ -105,7 +114,13 @@ fn main() {
         pushes += 1;
         let (event, run) = push(&repo, pushes);
         let recorded = store
-            .record_event(&event, &[run], &RefsNow::new(), policy::settle)
+            .events()
+            .record(
+                &event,
+                &[run],
+                &CurrentRefs::new(),
+                supersede::superseded_runs,
+            )
             .unwrap();
         assert!(recorded.is_new && recorded.runs.len() == 1);
     });
@@ -146,9 +161,9 @@ fn fill(database: &std::path::Path, runs: u64) {
         "PRAGMA synchronous = OFF;
          BEGIN;
          WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {runs} - 1)
-         INSERT INTO runs (id, repo, ref_name, sha, \"trigger\", pusher, state, failure_kind, pushed_at_ms, queued_at_ms, started_at_ms,
+         INSERT INTO runs (id, repo, number, ref_name, sha, \"trigger\", pusher, state, failure_kind, pushed_at_ms, queued_at_ms, started_at_ms,
                            finished_at_ms, executor)
-         SELECT printf('01900000-0000-7000-8000-%012d', i), 'app-' || (i % 40), 'refs/heads/' || CASE WHEN i < {ended} THEN i % 7 ELSE i END,
+         SELECT printf('01900000-0000-7000-8000-%012d', i), 'app-' || (i % 40), i + 1, 'refs/heads/' || CASE WHEN i < {ended} THEN i % 7 ELSE i END,
                 printf('%040x', i), 'push', 'laptop',
                 CASE WHEN i >= {ended} THEN 'pending' WHEN i % 10 = 0 THEN 'failed' ELSE 'complete' END,
                 CASE WHEN i < {ended} AND i % 10 = 0 THEN 'job' END,
@@ -156,6 +171,7 @@ fn fill(database: &std::path::Path, runs: u64) {
                 CASE WHEN i < {ended} THEN 1700000000000 + i END, CASE WHEN i < {ended} THEN 1700000000900 + i END,
                 CASE WHEN i < {ended} THEN 'docker' END
          FROM n;
+         INSERT INTO run_numbers (repo, last) SELECT repo, max(number) FROM runs GROUP BY repo;
          COMMIT;
          PRAGMA wal_checkpoint(TRUNCATE);"
     );

@@ -1,24 +1,24 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the other scripts: finding and starting a Docker engine, a client
-# that can build with BuildKit, and a Compose. Prints only through `say` and `fail`.
+# Sourced by the other scripts: finds and starts a Docker engine, a client that
+# can build with BuildKit, and Docker Compose. Prints only through `say` and `fail`.
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 fail() { say "$@"; exit 1; }
 
-# Runs a command as root: directly, or through sudo where there is one.
+# Runs a command as root: directly, or with sudo.
 as_root() {
   if [ "$(id -u)" = 0 ]; then
     "$@"
   elif command -v sudo >/dev/null; then
     sudo "$@"
   else
-    fail "this needs root: $*"
+    fail "run this as root, because sudo is not installed: $*"
   fi
 }
 
 engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
-# Why the engine does not answer: absent, denied or stopped.
+# Prints why the engine does not respond: absent, denied or stopped.
 engine_problem() {
   if ! command -v docker >/dev/null; then
     echo absent
@@ -31,15 +31,15 @@ engine_problem() {
   fi
 }
 
-# Starts an engine that is installed but does not run, and waits until it answers.
+# Starts an engine that is installed but not running, and waits until it responds.
 engine_start() {
   engine_answers && return 0
-  say "the Docker engine is installed but does not run; starting it"
+  say "the Docker engine is installed but not running; starting it"
   if [ -d /run/systemd/system ]; then
     as_root systemctl start docker || true
   else
-    # A daemon of its own session, so that it outlives this script.
-    # shellcheck disable=SC2016  # the inner shell's PATH
+    # In a session of its own, so that it outlives this script.
+    # shellcheck disable=SC2016  # PATH is expanded by the inner shell
     as_root sh -c 'PATH=$PATH:/usr/sbin:/sbin setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &'
   fi
   local _
@@ -48,12 +48,12 @@ engine_start() {
     sleep 0.5
   done
   docker version >&2 || true
-  fail "the Docker engine did not answer within 60 s; its log is /var/log/dockerd.log or 'journalctl -u docker'"
+  fail "the Docker engine did not respond within 60 s; see /var/log/dockerd.log or 'journalctl -u docker'"
 }
 
-# Sets `builder`, the start of a command that builds with BuildKit. A client
-# before 23 has it inside; a newer one needs its buildx part; where a newer one
-# without it comes first in PATH, the system's own client may still do.
+# Sets `builder`, the beginning of a command that builds with BuildKit. A client
+# before version 23 contains it; a newer one needs the buildx plugin. If a newer
+# one without the plugin is first in PATH, /usr/bin/docker is tried as well.
 find_builder() {
   local client version
   for client in docker /usr/bin/docker; do
@@ -65,10 +65,10 @@ find_builder() {
       return 0
     fi
   done
-  fail "no Docker client here can build with BuildKit; install its buildx part (Debian: docker-buildx; Docker's own packages: docker-buildx-plugin)"
+  fail "the Docker client cannot build with BuildKit; install the buildx plugin (Debian: docker-buildx; packages of Docker: docker-buildx-plugin)"
 }
 
-# Sets `compose`: Compose v2, which builds with BuildKit by itself, else docker-compose 1.29 or newer, made to.
+# Sets `compose`: Compose v2, or docker-compose 1.29 or newer, which has to be told to use BuildKit.
 find_compose() {
   if docker compose version >/dev/null 2>&1; then
     compose=(docker compose)
@@ -80,12 +80,12 @@ find_compose() {
   fi
 }
 
-# The default of an ARG of the Dockerfile, unless the environment gives another.
+# The value of an ARG of the Dockerfile: from the environment, else its default.
 image_argument() { printf '%s\n' "${!1:-$(sed -n "s/^ARG $1=//p" "$root/image/Dockerfile")}"; }
 
 have_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# The commit the sources are at, for `quire --version`; nothing outside a repository.
+# Prints the commit of the sources for `quire --version`; nothing outside of a repository.
 source_commit() {
   local commit
   commit=$(git -C "$root" rev-parse --short=12 HEAD 2>/dev/null) || return 0
@@ -93,5 +93,5 @@ source_commit() {
   printf '%s\n' "$commit"
 }
 
-# Removes what a newer build of the image has left without a name; nothing of anybody else's.
+# Removes images of quire that lost their name to a newer build, and no others.
 remove_old_images() { docker image prune --force --filter label=org.opencontainers.image.title=quire >/dev/null; }

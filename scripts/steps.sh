@@ -6,13 +6,33 @@ logs=target/test-logs
 mkdir -p "$logs"
 rm -f "$logs"/*.log
 failed=()
-# Where nobody could press Ctrl-C, a step that hangs ends by itself, and is named.
-limit=()
-if [ -n "${CI:-}" ]; then limit=(timeout 40m); fi
+# A step that hangs ends after this time, and is named as failed.
+step_limit=${QUIRE_STEP_LIMIT:-40m}
+trap 'exit 130' INT
+
+# How tests are run. cargo-nextest, where it is installed, ends each test that hangs
+# (.config/nextest.toml); with cargo test only the step as a whole has a limit. All steps select the whole workspace:
+# the selection decides which features of the dependencies are on, and another one compiles them again.
+# shellcheck disable=SC2034  # used by scripts/test
+if cargo nextest --version >/dev/null 2>&1; then
+  run_tests=(cargo nextest run --locked --workspace)
+else
+  run_tests=(cargo test --locked --workspace)
+fi
 
 # Drops what makes a log long and says nothing: passed tests and compiled crates.
 quietly() {
-  grep --line-buffered -vE '^test .* (ok|ignored)$|^ +(Compiling|Checking|Downloading|Downloaded|Documenting|Locking|Blocking|Updating|Adding|Fresh) |^$|^running [0-9]+ tests?$' || true
+  grep --line-buffered -vE '^test .* (ok|ignored)$|^ +(PASS|Starting|Nextest run ID) |^─+$|^ +(Compiling|Checking|Downloading|Downloaded|Documenting|Locking|Blocking|Updating|Adding|Fresh) |^$|^running [0-9]+ tests?$' || true
+}
+
+# Runs a command for at most the limit. `timeout` leaves the terminal's process group, so Ctrl-C is
+# passed on to it; and bash lets a job in the background ignore Ctrl-C, which tests must not inherit.
+bounded() {
+  timeout --kill-after=30s "$step_limit" env --default-signal=INT,QUIT "$@" &
+  local job=$!
+  # shellcheck disable=SC2064  # the job of now
+  trap "kill $job" INT TERM
+  wait "$job"
 }
 
 # step NAME COMMAND…: runs it, shows what matters, keeps all of it, notes a failure and goes on.
@@ -20,7 +40,7 @@ step() {
   local name=$1 started=$SECONDS
   shift
   printf '\n== %s: %s\n' "$name" "$*"
-  if ! "${limit[@]}" "$@" 2>&1 </dev/null | tee "$logs/$name.log" | quietly; then
+  if ! bounded "$@" 2>&1 </dev/null | tee "$logs/$name.log" | quietly; then
     printf '== %s FAILED after %s s; all of its output: %s\n' "$name" "$((SECONDS - started))" "$logs/$name.log"
     failed+=("$name")
     return
@@ -28,17 +48,66 @@ step() {
   printf '== %s: done in %s s\n' "$name" "$((SECONDS - started))"
 }
 
-# Format, lints, documentation, scripts.
-check_steps() {
-  step format cargo fmt --check
-  step lints cargo clippy --locked --all-targets --features faults -- -D warnings
-  step docs env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --document-private-items
-  step scripts shellcheck -x scripts/* .ci/run .quire/links
+# start_step NAME COMMAND…: runs a step in the background, with less priority than what is in the foreground.
+declare -A background=()
+start_step() {
+  local name=$1
+  shift
+  printf '\n== %s: started in the background: %s\n' "$name" "$*"
+  nice timeout --kill-after=30s "$step_limit" env --default-signal=INT,QUIT "$@" >"$logs/$name.log" 2>&1 </dev/null &
+  background[$name]=$!
+}
+trap 'for job in "${background[@]}"; do kill "$job" 2>/dev/null || true; done' EXIT
+
+# finish_step NAME: waits for a step that was started in the background, and notes a failure.
+finish_step() {
+  local name=$1 waited=$SECONDS job=${background[$1]}
+  unset "background[$name]"
+  if wait "$job"; then
+    printf '\n== %s: done, after %s s of waiting for it\n' "$name" "$((SECONDS - waited))"
+  else
+    quietly <"$logs/$name.log" | tail -n 40
+    printf '== %s FAILED; all of its output: %s\n' "$name" "$logs/$name.log"
+    failed+=("$name")
+  fi
 }
 
-# The sum over all `test result:` lines, as "N passed, N failed, N ignored".
+# Format, lints, documentation, scripts.
+check_steps() {
+  step format cargo fmt --all --check
+  step lints cargo clippy --locked --workspace --all-targets --features faults -- -D warnings
+  step docs env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --workspace --no-deps --document-private-items
+  step scripts shellcheck -x scripts/* image/third-party-licences .ci/run .quire/links
+}
+
+# Findings of rustfmt and clippy differ between versions, so checks and tests run with the version
+# that Cargo.toml names. An installed toolchain of that version is preferred to the default one;
+# nothing is downloaded. docs/decisions/ says why there is no rust-toolchain.toml.
+choose_toolchain() {
+  local pinned default installed
+  pinned=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  default=$(rustc --version | cut -d' ' -f2)
+  case $default in "$pinned" | "$pinned".*) return 0 ;; esac
+  installed=$(rustup toolchain list 2>/dev/null | grep -oE -m 1 "^$pinned(\.[0-9]+)?-[^ ]+") || true
+  if [ -n "$installed" ]; then
+    export RUSTUP_TOOLCHAIN=$installed
+  else
+    printf '%s: this is Rust %s; formatting and lints are those of Rust %s (rustup toolchain install %s)\n' "${0##*/}" "$default" "$pinned" "$pinned" >&2
+  fi
+}
+
+# The sum over the closing lines of cargo test and nextest, as "N passed, N failed, N ignored".
+# nextest's "skipped" are mostly tests that a filter left out, so they are not counted.
 counts() {
-  cat "$logs"/*.log | awk '/^test result:/ { p += $4; f += $6; i += $8 } END { printf "%d passed, %d failed, %d ignored", p, f, i }'
+  cat "$logs"/*.log | sed 's/\x1b\[[0-9;]*m//g' | awk '
+    /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+    /^ +Summary \[/ {
+      for (i = 2; i <= NF; i++) {
+        if ($i ~ /^passed/) passed += $(i - 1)
+        else if ($i ~ /^failed/ || $i ~ /^exec/ || ($i == "timed" && $(i + 1) ~ /^out/)) failed += $(i - 1)
+      }
+    }
+    END { printf "%d passed, %d failed, %d ignored", passed, failed, ignored }'
 }
 
 # finish SKIPPED: the last lines, and the exit code.

@@ -1,8 +1,13 @@
 """Runs in containers, against the same container made by hand."""
 
+import io
 import os
+import re
+import tarfile
+import time
 
 import engine
+import runs
 from forge import Forge
 from measure import Series, Stopwatch, expect
 
@@ -29,14 +34,25 @@ def by_hand(network, argv):
 
 
 def containers(report, quire, folder, client, rounds):
-    report.section("A run in a container", f"A push whose pipeline runs one `echo` in {IMAGE}, by turns with create, start, exec and remove of a container with the "
-                   "same settings in the same network, by hand over the engine's socket. The run also takes the push in, evaluates the pipeline, sends the tree in, "
-                   "and writes rows and logs.")
-    forge = Forge(quire, folder, client, QUIRE_CI_EXECUTOR="docker", QUIRE_CI_IMAGE=IMAGE)
+    for warm, name in ((0, "A run in a container"), (2, "A run in a container that is ready")):
+        report.section(name, f"A push whose pipeline runs one `echo` in {IMAGE}, by turns with create, start, exec and remove of a container with the "
+                       "same settings in the same network, by hand over the engine's socket. The run also takes the push in, evaluates the pipeline, sends the tree in, "
+                       f"and writes rows and logs. `ci.warm` is {warm}.")
+        in_containers(report, quire, os.path.join(folder, f"warm-{warm}"), client, rounds, warm)
+
+
+def in_containers(report, quire, folder, client, rounds, warm):
+    os.makedirs(folder)
+    forge = Forge(quire, folder, client, QUIRE_CI_EXECUTOR="docker", QUIRE_CI_IMAGE=IMAGE, QUIRE_CI_WARM=str(warm))
     instance = forge.rows("SELECT id FROM instance")[0]["id"]
     network = f"quire-{instance}"
     try:
         measure(report, forge, client, network, rounds)
+        if warm:
+            idle(report, instance)
+        else:
+            runs.steps(report, forge, client, rounds, "in a container", 3)
+            trees(report, forge, client, rounds)
     finally:
         forge.stop()
         engine.call("DELETE", f"/networks/{network}", expected=(204, 404))
@@ -64,7 +80,75 @@ def measure(report, forge, client, network, rounds):
                 series.add(mark)
     claimed, started, step, line, whole = ours
     report.row("push accepted → claimed", claimed)
-    report.row("push accepted → container runs, tree in it", started, hand[0], compare="difference")
+    report.row("push accepted → container runs", started, hand[0], compare="difference")
     report.row("push accepted → command started", step)
     report.row("push accepted → first line", line, hand[1], compare="difference", aim=50)
-    report.row("push accepted → run ended, container gone", whole, hand[2], compare="difference", aim=50)
+    report.row("push accepted → run ended, container ended", whole, hand[2], compare="difference", aim=50)
+
+
+def idle(report, instance):
+    """What a container that waits for a run costs."""
+    report.section("A container that is kept ready")
+    label = f'%7B%22label%22%3A%5B%22io.quire.instance%3D{instance}%22%5D%7D'
+    waiting = engine.call("GET", f"/containers/json?filters={label}")
+    expect(waiting, "no container waits")
+    pid = engine.call("GET", f"/containers/{waiting[0]['Id']}/json")["State"]["Pid"]
+
+    def field(file, name):
+        with open(f"/proc/{pid}/{file}", encoding="utf-8") as text:
+            return int(re.search(rf"^{name}:\s+(\d+)", text.read(), re.MULTILINE).group(1))
+
+    memory, wakeups = Series("MiB"), Series("wake-ups")
+    memory.add(field("smaps_rollup", "Pss") / 1024)
+    before = field("status", "voluntary_ctxt_switches")
+    time.sleep(10)
+    wakeups.add(field("status", "voluntary_ctxt_switches") - before)
+    report.row("memory of its process (PSS)", memory, aim=6)
+    report.row("wake-ups in 10 s", wakeups, aim=0)
+
+
+def archive(files):
+    """A tar archive of files by name."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return whole.getvalue()
+
+
+def upload(content):
+    """The same tree through the engine's archive call, into the file system of a container; milliseconds."""
+    container = engine.call("POST", "/containers/create", {"Image": IMAGE, "WorkingDir": "/work"})["Id"]
+    try:
+        watch = Stopwatch()
+        connection = engine.Connection("localhost")
+        connection.request("PUT", f"/v1.41/containers/{container}/archive?path=/work", body=content, headers={"Content-Type": "application/x-tar"})
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        expect(answer.status == 200, f"the archive call answered {answer.status}")
+        return watch.ms()
+    finally:
+        engine.call("DELETE", f"/containers/{container}?force=1&v=1")
+
+
+def trees(report, forge, client, rounds):
+    report.section("A tree on its way into a container", "From the start of the container to the start of the first command, which includes reading the tree from git; "
+                   "by turns with the engine's archive call, which gets a finished archive.")
+    large = {"large": bytes(100_000_000)}
+    small = {f"{number // 100}/{number}": os.urandom(500).hex().encode() for number in range(5000)}
+    for name, files, aim in (("one file of 100 MB", large, 1.8), ("5,000 files of 1 kB", small, 1.1)):
+        repo = name.split(" ", maxsplit=1)[0].replace(",", "")
+        text = '(local ci (require :quire.ci))\n(ci.job :first [:quire/push] (fn [{: sh}] (sh ["true"])))\n'
+        tree = client.tree(f"tree-{repo}", {".quire/ci.fnl": text, **{path: content.decode() for path, content in files.items()}})
+        content = archive(files)
+        ours, floor = Series(), Series()
+        for turn in range(max(rounds // 4, 2)):
+            sha = client.commit(tree, {"turn": str(turn)})
+            client.push(tree, forge.remote(f"tree-{repo}"))
+            row = forge.ended_run(sha)
+            ours.add(forge.step_started(row) - row["container_started_at_ms"])
+            floor.add(upload(content))
+        report.row(name, ours, floor, compare="ratio", aim=aim)

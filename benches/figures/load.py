@@ -201,7 +201,7 @@ def descriptors(pid):
 
 def one_after_the_other(report, forge, client, count, executor):
     """The same run repeated; what `serve` holds near the beginning and at the end."""
-    report.section(f"{count} runs of `true` one after the other, {executor} executor", "Each begins when the one before has ended. What grows with every run shows here.")
+    report.section(f"{count} runs of `true` one after the other, {executor} executor", "Each run begins when the one before has ended. This shows what grows with every run.")
     text = '(local ci (require :quire.ci))\n(ci.job :first [:quire/push] (fn [{: sh}] (sh ["true"])))\n'
     tree = client.tree(f"series-{executor}", {".quire/ci.fnl": text})
     repo = f"series-{executor}"

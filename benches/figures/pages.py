@@ -16,9 +16,9 @@ def fill(forge):
     with contextlib.closing(sqlite3.connect(os.path.join(forge.data, "quire.db"), timeout=30)) as database, database:
         ids = [f"01900000-0000-7000-8000-{number:012d}" for number in range(RUNS)]
         database.executemany(
-            "INSERT INTO runs (id, repo, ref_name, sha, \"trigger\", pusher, state, pushed_at_ms, queued_at_ms, started_at_ms, finished_at_ms, executor) "
-            "VALUES (?, 'pages', 'refs/heads/main', ?, 'push', 'bench', 'complete', ?, ?, ?, ?, 'host')",
-            [(run, f"{number:040x}", *(1_700_000_000_000 + number * 1000 + part for part in (0, 1, 2, 900))) for number, run in enumerate(ids)])
+            "INSERT INTO runs (id, repo, number, ref_name, sha, \"trigger\", pusher, state, pushed_at_ms, queued_at_ms, started_at_ms, finished_at_ms, executor) "
+            "VALUES (?, 'pages', ?, 'refs/heads/main', ?, 'push', 'bench', 'complete', ?, ?, ?, ?, 'host')",
+            [(run, 1_000_000 + number, f"{number:040x}", *(1_700_000_000_000 + number * 1000 + part for part in (0, 1, 2, 900))) for number, run in enumerate(ids)])
         database.executemany(
             "INSERT INTO jobs (run_id, job_id, position, inputs, state, started_at_ms, finished_at_ms) VALUES (?, 'first', 0, '[\"quire/push\"]', 'complete', ?, ?)",
             [(run, 1_700_000_000_000 + number * 1000 + 3, 1_700_000_000_000 + number * 1000 + 899) for number, run in enumerate(ids)])
@@ -26,7 +26,7 @@ def fill(forge):
 
 
 def pages(report, forge, client, rounds):
-    report.section("Pages", f"One client on one kept connection over loopback; {RUNS:,} runs of one repository.")
+    report.section("Pages", f"One client on one persistent connection over loopback; {RUNS:,} runs of one repository.")
     tree = client.tree("pages", {"file": "0"})
     client.push(tree, forge.remote("pages"))
     ids = fill(forge)
@@ -47,7 +47,7 @@ def pages(report, forge, client, rounds):
 
 def programs(report, root, quick):
     """The benches in Rust print tables of their own and assert what they measure."""
-    for name, title in (("store", "The store with 1,000,000 runs"), ("logs", "The way of output through redaction into the log, and out again")):
+    for name, title in (("store", "The store with 1,000,000 runs"), ("logs", "Output through redaction into the log, and out of it again")):
         report.section(title)
         environment = {**os.environ, **({"QUIRE_BENCH_QUICK": "1"} if quick else {})}
         done = subprocess.run(["cargo", "bench", "--quiet", "--locked", "--bench", name], cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=False)

@@ -15,7 +15,7 @@ def text(value, unit):
 
 
 def shown(value):
-    """A series as its median, its least and how many there are; a figure as it is."""
+    """A series as its median, its minimum and its length; a figure as it is."""
     if isinstance(value, Series):
         median = text(value.median, value.unit)
         return median if len(value.values) == 1 else f"{median} ({text(value.least, value.unit)}; {len(value.values)})"
@@ -58,7 +58,7 @@ class Report:
     def markdown(self, machine, command):
         lines = [BEGIN, "", f"Made by `{command}` on:", ""]
         lines += [f"- {what}: {value}" for what, value in machine.items()]
-        lines += ["", "Figures are medians; in brackets the least and how many were measured."]
+        lines += ["", "Figures are medians; in brackets are the minimum and the number of measurements."]
         for section in self.sections:
             lines += ["", f"## {section['title']}", ""]
             if section["note"]:
@@ -71,11 +71,11 @@ class Report:
         return "\n".join([*lines, "", END])
 
     def write(self, path, machine, command):
-        """Replaces what stands between the marks; the rest of the file is written by hand."""
+        """Replaces the text between the marks; the rest of the file is written by hand."""
         with open(path, encoding="utf-8") as file:
             before, mark, rest = file.read().partition(BEGIN)
         _, end, after = rest.partition(END)
         if not mark or not end:
-            raise SystemExit(f"bench: {path} has lost its marks '{BEGIN}' and '{END}'")
+            raise SystemExit(f"bench: {path} no longer has its marks '{BEGIN}' and '{END}'")
         with open(path, "w", encoding="utf-8") as file:
             file.write(before + self.markdown(machine, command) + after)

@@ -1,33 +1,34 @@
-//! `quire run artifacts`: what runs kept.
+//! `quire run artifacts`: lists and downloads the artifacts of runs.
 
 use std::io::{self, Write};
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::manage::{Context, Format};
-use super::output::{Cell, Out};
-use super::report::Failure;
-use crate::artifacts::{self, Artifact, ArtifactName};
-use crate::run::{ArtifactRow, Run};
-use crate::space::in_words;
-use crate::store::Store;
+use super::args::OutputArgs;
+use super::context::Context;
+use super::error::CommandError;
+use super::output::{Cell, Output};
+use quire_run_files::artifacts::{self, Artifact, ArtifactName};
+use quire_server::forge::views::{ArtifactJson, views};
+use quire_store::Store;
+use quire_types::run::{Run, RunArtifact, RunSelector};
+use quire_types::text::format_bytes;
 
-/// What can be done with artifacts.
 #[derive(Subcommand)]
 pub(super) enum ArtifactsCommand {
-    /// List what a run kept.
+    /// List the artifacts of a run
     List {
-        /// The run.
-        id: String,
+        /// The run: `#14`, `tally#14`, `latest`, REPOSITORY@BRANCH, or the beginning or end of its id
+        run: RunSelector,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
-    /// Write an artifact to standard output: a file as it is, a folder as a tar archive.
+    /// Write an artifact to standard output: a file unchanged, a folder as a tar archive
     Get {
-        /// The run.
-        id: String,
-        /// The artifact's name; not needed where the run kept one.
+        /// The run: `#14`, `tally#14`, `latest`, REPOSITORY@BRANCH, or the beginning or end of its id
+        run: RunSelector,
+        /// The name of the artifact; not needed if the run has only one
         name: Option<String>,
     },
 }
@@ -39,29 +40,30 @@ impl ArtifactsCommand {
 }
 
 #[derive(Serialize)]
-struct Artifacts<'a> {
-    artifacts: &'a [ArtifactRow],
+struct ArtifactList<'a> {
+    artifacts: Vec<ArtifactJson<'a>>,
 }
 
-/// Carries a command out.
 pub(super) fn artifacts(
     context: &Context<'_>,
     store: &Store,
     command: &ArtifactsCommand,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    let (ArtifactsCommand::List { id, .. } | ArtifactsCommand::Get { id, .. }) = command;
-    let id = store.resolve_run(id)?;
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let (ArtifactsCommand::List { run, .. } | ArtifactsCommand::Get { run, .. }) = command;
+    let id = store.runs().resolve(run)?;
     let run = store
-        .run(id)?
-        .ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))?;
+        .runs()
+        .get(id)?
+        .ok_or_else(|| CommandError::not_found(format!("there is no run `{id}` any more")))?;
     if let (Some(at), ArtifactsCommand::Get { .. }) = (run.artifacts_removed_at_ms, command) {
-        return Err(Failure::not_found(format!(
-            "the artifacts of run {id} were removed by retention on {at}"
+        return Err(CommandError::not_found(format!(
+            "retention (`:keep`) removed the artifacts of run {} on {at}",
+            run.name()
         )));
     }
     let rows = if run.artifacts_removed_at_ms.is_none() {
-        store.artifacts(id)?
+        store.artifacts().list(id)?
     } else {
         Vec::new()
     };
@@ -73,14 +75,16 @@ pub(super) fn artifacts(
     }
 }
 
-fn list(rows: &[ArtifactRow], out: &mut Out<'_>) -> Result<(), Failure> {
+fn list(rows: &[RunArtifact], out: &mut Output<'_>) -> Result<(), CommandError> {
     if out.json {
-        return out.json(&Artifacts { artifacts: rows });
+        return out.json(&ArtifactList {
+            artifacts: views(rows),
+        });
     }
     if rows.is_empty() {
         return out.line("no artifacts");
     }
-    let cells = |row: &ArtifactRow| -> [Cell; 5] {
+    let cells = |row: &RunArtifact| -> [Cell; 5] {
         let kind = if row.is_folder {
             format!("folder of {}", row.files)
         } else {
@@ -89,21 +93,21 @@ fn list(rows: &[ArtifactRow], out: &mut Out<'_>) -> Result<(), Failure> {
         [
             row.name.as_str().into(),
             kind.into(),
-            in_words(row.bytes).into(),
+            format_bytes(row.bytes).into(),
             row.job_id.as_str().into(),
-            out.when(Some(row.created_at_ms)).into(),
+            out.time(Some(row.created_at_ms)).into(),
         ]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();
     out.table(["NAME", "KIND", "SIZE", "JOB", "KEPT"], &rows)
 }
 
-/// The artifact that is meant.
+/// The artifact of this name, or the only one.
 fn chosen<'a>(
     run: &Run,
-    rows: &'a [ArtifactRow],
+    rows: &'a [RunArtifact],
     name: Option<&str>,
-) -> Result<&'a ArtifactRow, Failure> {
+) -> Result<&'a RunArtifact, CommandError> {
     let known = || {
         rows.iter()
             .map(|row| format!("`{}`", row.name))
@@ -111,30 +115,32 @@ fn chosen<'a>(
             .join(", ")
     };
     match (rows, name) {
-        ([], _) => Err(Failure::not_found(format!(
+        ([], _) => Err(CommandError::not_found(format!(
             "run {} has no artifacts",
-            run.id
+            run.name()
         ))),
         ([one], None) => Ok(one),
-        (_, None) => Err(
-            Failure::usage(format!("run {} has {} artifacts", run.id, rows.len()))
-                .hint(format!("name one of {}", known())),
-        ),
+        (_, None) => {
+            Err(
+                CommandError::usage(format!("run {} has {} artifacts", run.name(), rows.len()))
+                    .hint(format!("choose one of {}", known())),
+            )
+        }
         (_, Some(name)) => {
             let wanted = name
                 .parse::<ArtifactName>()
                 .map_or_else(|_| name.to_owned(), |name| name.to_string());
             rows.iter().find(|row| row.name == wanted).ok_or_else(|| {
-                Failure::not_found(format!("run {} has no artifact `{name}`", run.id))
+                CommandError::not_found(format!("run {} has no artifact `{name}`", run.name()))
                     .hint(format!("it has {}", known()))
             })
         }
     }
 }
 
-fn get(context: &Context<'_>, run: &Run, row: &ArtifactRow) -> Result<(), Failure> {
+fn get(context: &Context<'_>, run: &Run, row: &RunArtifact) -> Result<(), CommandError> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::failed(format!(
+        CommandError::failed(format!(
             "the artifact `{}` cannot be read: {error}",
             row.name
         ))
@@ -147,7 +153,7 @@ fn get(context: &Context<'_>, run: &Run, row: &ArtifactRow) -> Result<(), Failur
     let artifact = artifacts::open(&folder, &name).map_err(|error| failed(&error))?;
     let mut out = io::stdout().lock();
     let written = match artifact {
-        None => return Err(failed(&"its files are gone")),
+        None => return Err(failed(&"its files were removed")),
         Some(Artifact::File(mut file, _)) => {
             io::copy(&mut file, &mut out).and_then(|_| out.flush())
         }

@@ -1,23 +1,29 @@
-//! `quire run attach`: a shell, or another command, in the container of a run.
+//! `quire run attach`: runs a shell, or another command, in the container of a run.
 //!
-//! There is no terminal on the way (SSH sessions of the appliance have none), so the shell reads
-//! lines and shows no prompt. The server runs it; bytes go over a socket of its own.
+//! The server starts the command and relays its input and output over the attach socket. On a
+//! terminal the command has a terminal too; otherwise it has pipes, and a shell shows no prompt.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
 
-use super::manage::{Context, Format};
-use super::report::Failure;
-use crate::names::RunId;
-use crate::run::attach::{
-    AttachAnswer, AttachRequest, FrameKind, HEAD, MAX_FRAME, head, parse_head,
+use super::args::OutputArgs;
+use super::context::Context;
+use super::error::CommandError;
+use super::terminal::{RawTerminal, SizeChanges, size};
+use quire_server::control::attach_frames::{
+    AttachRequest, AttachResponse, FrameKind, HEADER_LEN, MAX_FRAME, TerminalRequest,
+    decode_header, encode_header,
 };
+use quire_types::names::RunId;
+use quire_types::run::RunSelector;
+use quire_types::sync::lock;
 
 #[derive(clap::Args)]
 pub(super) struct AttachArgs {
-    /// The run.
-    pub(super) id: String,
-    /// What to run in place of a shell.
+    /// The run: `#14`, `tally#14`, `latest`, REPOSITORY@BRANCH, or the beginning or end of its id
+    pub(super) run: RunSelector,
+    /// The command to run instead of a shell
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -25,16 +31,21 @@ pub(super) struct AttachArgs {
     )]
     command: Vec<String>,
     #[command(flatten)]
-    pub(super) format: Format,
+    pub(super) format: OutputArgs,
 }
 
-/// Runs the command to its end, which is the exit code.
-pub(super) fn attach(context: &Context<'_>, run: RunId, args: &AttachArgs) -> Result<(), Failure> {
+/// Runs the command to its end. Its exit code becomes that of quire.
+pub(super) fn attach(
+    context: &Context<'_>,
+    run: RunId,
+    args: &AttachArgs,
+) -> Result<(), CommandError> {
     let lost = |error: io::Error| {
-        Failure::failed(format!("the connection to the server broke off: {error}"))
+        CommandError::failed(format!("the connection to the server was lost: {error}"))
     };
     let stream = UnixStream::connect(context.paths.attach_socket()).map_err(|error| {
-        Failure::failed(format!("the server is not there: {error}")).hint("`status` tells more")
+        CommandError::failed(format!("the server is not running: {error}"))
+            .hint("`status` shows what is wrong")
     })?;
     let mut writer = stream.try_clone().map_err(lost)?;
     let mut reader = BufReader::new(stream);
@@ -43,38 +54,82 @@ pub(super) fn attach(context: &Context<'_>, run: RunId, args: &AttachArgs) -> Re
     } else {
         args.command.clone()
     };
-    let mut request = serde_json::to_vec(&AttachRequest { run, argv })
-        .map_err(|error| Failure::usage(error.to_string()))?;
+    let changes = SizeChanges::watch()
+        .map_err(|error| CommandError::failed(format!("cannot wait for signals: {error}")))?;
+    let raw = RawTerminal::enter();
+    let terminal = raw.as_ref().map(|_| {
+        let (columns, rows) = size();
+        TerminalRequest {
+            columns,
+            rows,
+            kind: RawTerminal::kind(),
+        }
+    });
+    let request = AttachRequest {
+        run,
+        argv,
+        terminal,
+    };
+    let mut request =
+        serde_json::to_vec(&request).map_err(|error| CommandError::usage(error.to_string()))?;
     request.push(b'\n');
     writer.write_all(&request).map_err(lost)?;
     let mut line = String::new();
     reader.read_line(&mut line).map_err(lost)?;
-    let answer: AttachAnswer = serde_json::from_str(&line).map_err(|error| {
-        Failure::failed(format!("the server's answer cannot be understood: {error}"))
+    let answer: AttachResponse = serde_json::from_str(&line).map_err(|error| {
+        CommandError::failed(format!(
+            "the server sent a response that is not valid JSON: {error}"
+        ))
     })?;
     if let Some(error) = answer.error {
-        return Err(Failure::failed(error));
+        return Err(CommandError::failed(error));
     }
-    if args.command.is_empty() && (context.caller.remote || io::stdin().is_terminal()) {
+    if args.command.is_empty()
+        && raw.is_none()
+        && (context.caller.remote || io::stdin().is_terminal())
+    {
         eprintln!(
-            "quire: a shell in run {run}, without a terminal and so without a prompt; `exit` or the end of input leaves it"
+            "quire: a shell in run {run}, without a terminal and therefore without a prompt; `exit` or the end of input closes it"
         );
     }
-    std::thread::spawn(move || feed(&mut writer));
+    let writer = Arc::new(Mutex::new(writer));
+    if raw.is_some() {
+        let writer = Arc::clone(&writer);
+        std::thread::spawn(move || pass_sizes_on(&changes, &writer));
+    }
+    std::thread::spawn(move || feed(&writer));
     let code = show(&mut reader).map_err(lost)?;
+    drop(raw);
     match code {
         Some(0) => Ok(()),
-        Some(code) => Err(Failure::silent(
-            u8::try_from(code).unwrap_or(super::report::FAILED),
+        Some(code) => Err(CommandError::exit_only(
+            u8::try_from(code).unwrap_or(super::error::FAILED),
         )),
-        None => Err(Failure::failed(
-            "the command's end is not known: its container is gone",
+        None => Err(CommandError::failed(
+            "the exit code of the command is unknown because its container was removed",
         )),
     }
 }
 
-/// Passes standard input on, to its end.
-fn feed(writer: &mut UnixStream) {
+fn send(writer: &Mutex<UnixStream>, kind: FrameKind, bytes: &[u8]) -> io::Result<()> {
+    let mut writer = lock(writer);
+    writer.write_all(&encode_header(kind, bytes.len()))?;
+    writer.write_all(bytes)
+}
+
+/// Tells the server the size of the terminal each time it changes.
+fn pass_sizes_on(changes: &SizeChanges, writer: &Mutex<UnixStream>) {
+    while let Ok((columns, rows)) = changes.next() {
+        let [a, b] = columns.to_be_bytes();
+        let [c, d] = rows.to_be_bytes();
+        if send(writer, FrameKind::Resize, &[a, b, c, d]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends standard input to the server until its end.
+fn feed(writer: &Mutex<UnixStream>) {
     let mut stdin = io::stdin().lock();
     let mut buffer = vec![0; MAX_FRAME];
     loop {
@@ -83,21 +138,19 @@ fn feed(writer: &mut UnixStream) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => 0,
         };
-        let sent = writer
-            .write_all(&head(FrameKind::Input, read))
-            .and_then(|()| writer.write_all(&buffer[..read]));
+        let sent = send(writer, FrameKind::Input, &buffer[..read]);
         if read == 0 || sent.is_err() {
             return;
         }
     }
 }
 
-/// Shows output until the command ends; gives its exit code.
+/// Prints output until the command ends. Returns its exit code, or `None` if it is unknown.
 fn show(reader: &mut impl Read) -> io::Result<Option<i32>> {
     loop {
-        let mut start = [0; HEAD];
+        let mut start = [0; HEADER_LEN];
         reader.read_exact(&mut start)?;
-        let (kind, length) = parse_head(start).ok_or(io::ErrorKind::InvalidData)?;
+        let (kind, length) = decode_header(start).ok_or(io::ErrorKind::InvalidData)?;
         let mut bytes = vec![0; length];
         reader.read_exact(&mut bytes)?;
         match kind {
@@ -106,7 +159,7 @@ fn show(reader: &mut impl Read) -> io::Result<Option<i32>> {
                 .and_then(|()| io::stdout().flush())?,
             FrameKind::Stderr => io::stderr().write_all(&bytes)?,
             FrameKind::Exit => return Ok(String::from_utf8_lossy(&bytes).parse().ok()),
-            FrameKind::Input => return Err(io::ErrorKind::InvalidData.into()),
+            FrameKind::Input | FrameKind::Resize => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }

@@ -1,42 +1,36 @@
-//! `quire cache`: what runs keep from one to the next. The engine that has it is reached by
-//! `serve` alone, so `serve` is asked.
-
-use std::time::Duration;
+//! `quire cache`: lists and clears the caches that runs share. Only the server reaches the engine that
+//! holds them, so it does the work.
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::manage::{Context, Format};
-use super::output::{Cell, Out};
-use super::report::Failure;
-use crate::git::Git;
-use crate::hook;
-use crate::names::RepoName;
-use crate::run::event::{AnsweredCache, SocketAnswer, SocketRequest};
-use crate::space::in_words;
+use super::args::OutputArgs;
+use super::context::Context;
+use super::error::CommandError;
+use super::output::{Cell, Output};
+use quire_server::control::protocol::CacheEntry;
+use quire_server::forge::caches;
+use quire_types::names::RepoName;
+use quire_types::text::format_bytes;
 
-/// How long `serve` may take: an engine removes a large volume slowly.
-const PATIENCE: Duration = Duration::from_secs(130);
-
-/// What can be done with caches.
 #[derive(Subcommand)]
 pub(super) enum CacheCommand {
-    /// List the caches of all repositories.
+    /// List caches with their size and last use
     List {
-        /// Only of this repository.
+        /// Only caches of this repository
         #[arg(long)]
         repo: Option<RepoName>,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
-    /// Remove the caches of a repository, or one of them.
+    /// Remove all caches of a repository, or one of them
     Clear {
-        /// The repository.
+        /// The repository
         repo: RepoName,
-        /// The cache.
+        /// The cache; all if none is named
         name: Option<String>,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
 }
 
@@ -48,45 +42,27 @@ impl CacheCommand {
 }
 
 #[derive(Serialize)]
-struct Caches {
-    caches: Vec<AnsweredCache>,
+struct CacheList {
+    caches: Vec<CacheEntry>,
 }
 
-/// Carries a command out.
 pub(super) fn cache(
     context: &Context<'_>,
     command: &CacheCommand,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    let git = Git::new(context.paths);
-    let request = match command {
-        CacheCommand::List { repo, .. } => SocketRequest::Caches {
-            repo: repo.as_ref().map(|repo| git.current(repo)),
-        },
-        CacheCommand::Clear { repo, name, .. } => SocketRequest::ClearCaches {
-            repo: git.current(repo),
-            name: name.clone(),
-        },
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let forge = context.forge();
+    let caches = match command {
+        CacheCommand::List { repo, .. } => caches::list(&forge, repo.as_ref())?,
+        CacheCommand::Clear { repo, name, .. } => caches::clear(&forge, repo, name.as_deref())?,
     };
-    let caches = match hook::ask(context.paths, &request, PATIENCE) {
-        Ok(SocketAnswer::Caches { caches }) => caches,
-        Ok(_) => {
-            return Err(Failure::failed(
-                "the server answered something else than was asked".to_owned(),
-            ));
-        }
-        Err(why) => return Err(Failure::failed(why)),
+    let repo = match command {
+        CacheCommand::List { repo, .. } => repo.as_ref(),
+        CacheCommand::Clear { repo, .. } => Some(repo),
     };
+    context.explain_empty_list(&caches, repo)?;
     match command {
-        CacheCommand::Clear {
-            repo,
-            name: Some(name),
-            ..
-        } if caches.is_empty() => Err(Failure::not_found(format!(
-            "`{repo}` has no cache `{name}`"
-        ))
-        .hint(format!("`cache list --repo {repo}` shows those it has"))),
-        _ if out.json => out.json(&Caches { caches }),
+        _ if out.json => out.json(&CacheList { caches }),
         CacheCommand::List { .. } => list(&caches, out),
         CacheCommand::Clear { .. } if caches.is_empty() => out.line("no caches"),
         CacheCommand::Clear { .. } => caches.iter().try_for_each(|cache| {
@@ -98,13 +74,13 @@ pub(super) fn cache(
     }
 }
 
-fn list(caches: &[AnsweredCache], out: &mut Out<'_>) -> Result<(), Failure> {
+fn list(caches: &[CacheEntry], out: &mut Output<'_>) -> Result<(), CommandError> {
     if caches.is_empty() {
         return out.line("no caches");
     }
-    let cells = |cache: &AnsweredCache| -> [Cell; 5] {
-        let size = cache.bytes.map_or_else(|| "-".to_owned(), in_words);
-        let used = out.when(cache.used_at_ms);
+    let cells = |cache: &CacheEntry| -> [Cell; 5] {
+        let size = cache.bytes.map_or_else(|| "-".to_owned(), format_bytes);
+        let used = out.time(cache.used_at_ms);
         [
             cache.repo.as_str().into(),
             cache.name.as_str().into(),

@@ -1,25 +1,25 @@
-//! `quire exec`: what sshd runs for every connection, and the login shell that leads to it.
+//! `quire exec`, which sshd runs for every connection, and the login shell that starts it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::manage::{self, Caller};
-use super::output::Out;
-use super::report::Failure;
-use crate::paths::Paths;
+use super::commands;
+use super::context::Caller;
+use super::error::CommandError;
+use super::output::Output;
 use crate::ssh::command::{self, SshCommand};
-use crate::ssh::session;
+use crate::ssh::confinement;
+use crate::ssh::git_session;
+use quire_types::paths::Paths;
 
-/// As the login shell `quire-shell`: sshd calls it with `-c` and its forced command, which is the
-/// only thing it knows. There is no shell behind it.
+/// The login shell `quire-shell`. sshd calls it with `-c` and the forced command, which is the only
+/// command that it accepts. It starts no real shell.
 pub(super) fn shell(arguments: &[OsString]) -> ExitCode {
     let refused = || {
-        Failure::refused(
-            "this account has no shell; over SSH it runs `quire exec` and nothing else",
-        )
-        .print()
+        CommandError::refused("this account has no shell; it runs only `quire exec`, over SSH")
+            .print()
     };
     let [flag, line] = arguments else {
         return refused();
@@ -42,8 +42,9 @@ pub(super) fn shell(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// `quire exec [--data FOLDER] [--runtime FOLDER]`: does what `SSH_ORIGINAL_COMMAND` says.
+/// `quire exec [--data FOLDER] [--runtime FOLDER]`: runs the command in `SSH_ORIGINAL_COMMAND`.
 pub(super) fn exec(arguments: &[OsString]) -> ExitCode {
+    confinement::drop_privileges();
     match paths(arguments).and_then(|paths| answer(&paths)) {
         Ok(code) => code,
         Err(failure) => failure.print(),
@@ -51,7 +52,7 @@ pub(super) fn exec(arguments: &[OsString]) -> ExitCode {
 }
 
 /// sshd clears the environment, so the folders may also come as options of the forced command.
-fn paths(arguments: &[OsString]) -> Result<Paths, Failure> {
+fn paths(arguments: &[OsString]) -> Result<Paths, CommandError> {
     let environment = Paths::from_environment();
     let (mut data, mut runtime) = (
         environment.data().to_owned(),
@@ -62,7 +63,7 @@ fn paths(arguments: &[OsString]) -> Result<Paths, Failure> {
             [name, value] if name == "--data" => data = value.into(),
             [name, value] if name == "--runtime" => runtime = value.into(),
             _ => {
-                return Err(Failure::usage(
+                return Err(CommandError::usage(
                     "`quire exec` takes --data FOLDER and --runtime FOLDER",
                 ));
             }
@@ -71,41 +72,42 @@ fn paths(arguments: &[OsString]) -> Result<Paths, Failure> {
     Ok(Paths::new(data, runtime))
 }
 
-fn answer(paths: &Paths) -> Result<ExitCode, Failure> {
+fn answer(paths: &Paths) -> Result<ExitCode, CommandError> {
     let original = std::env::var_os("SSH_ORIGINAL_COMMAND");
     let original = original
         .as_deref()
-        .map(|text| text.to_str().ok_or(command::Refusal::Unreadable))
+        .map(|text| text.to_str().ok_or(command::SshCommandError::Unreadable))
         .transpose()?;
     match command::parse(original)? {
-        SshCommand::Transport(service, repo) => Err(session::serve(paths, service, &repo).into()),
-        SshCommand::Manage(words) => Ok(manage::over_ssh(paths, &words, &caller(paths))),
-        SshCommand::Greeting => greet(&caller(paths)).map(|()| ExitCode::SUCCESS),
+        SshCommand::Transport(service, repo) => {
+            Err(git_session::serve(paths, service, &repo).into())
+        }
+        SshCommand::Manage(words) => Ok(commands::run_remote(paths, &words, &caller(paths))),
+        SshCommand::Greeting => {
+            let mut stdout = io::stdout();
+            let mut out = Output::standard(&mut stdout, false);
+            greet(&caller(paths), &mut out).map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 
 fn caller(paths: &Paths) -> Caller {
     Caller {
-        key: session::key(paths),
+        key: git_session::key(paths),
         remote: true,
+        reached: git_session::reached_here(),
     }
 }
 
-fn greet(caller: &Caller) -> Result<(), Failure> {
-    let mut stdout = io::stdout();
-    let mut out = Out::standard(&mut stdout, false);
-    let name: String = caller
-        .name()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+pub(super) fn greet(caller: &Caller, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let name = quire_types::text::single_line(caller.name());
     out.line(&format!(
-        "quire: hello {name}. There is no shell here; these commands there are:"
+        "quire: hello {name}. This server has no shell; it accepts these commands:"
     ))?;
     out.line(
-        "  git push, clone, fetch, archive --remote    a push to a new name creates the repository",
+        "  git push, clone, fetch, archive --remote    push to a new name to create a repository",
     )?;
-    for (usage, what) in manage::OVERVIEW {
+    for (usage, what) in commands::OVERVIEW {
         out.line(&format!("  {usage:<42}  {what}"))?;
     }
     Ok(())

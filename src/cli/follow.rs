@@ -1,79 +1,82 @@
-//! Following a run to its end: what `run logs --follow`, `run wait` and the push option
-//! `ci.wait` do.
+//! Follows a run to its end, for `run logs --follow`, `run wait` and the push option `ci.wait`.
 //!
-//! Reads rows and log files again and again; nothing is pushed to it, so nothing can be missed.
-//! The state is read before the log: once it is final, what the log then holds is all there is.
+//! It polls rows and log files, so no notification can be lost. The state is read before the log: once the
+//! state is final, the log is complete.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::report::{FAILED, Failure};
-use crate::logs::{Cursor, LogFollower, LogLine, StepKey};
-use crate::names::RunId;
-use crate::paths::Paths;
-use crate::run::{FailureKind, JobRow, Run, RunState, StepRow};
-use crate::store::Store;
+use super::error::{CommandError, FAILED};
+use quire_run_files::logs::{Cursor, LogFollower, LogLine, StepKey};
+use quire_store::Store;
+use quire_types::names::RunId;
+use quire_types::paths::Paths;
+use quire_types::run::{FailureKind, Run, RunJob, RunState, RunStep};
 
-/// How often it looks, in milliseconds.
-const TICK_MS: u16 = 100;
-/// How much log is read at once.
+const POLL_INTERVAL_MS: u16 = 100;
+/// The most bytes of a log that are read at once.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// Where runs are read from; a test has one that moves by itself.
-pub(super) trait Source {
-    fn run(&self, id: RunId) -> Result<Run, Failure>;
-    /// Its jobs, without what they returned.
-    fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure>;
-    /// Brings the known steps of a run up to date; none are known at first.
-    fn steps(&self, id: RunId, known: &mut Vec<StepRow>) -> Result<(), Failure>;
+/// Where a followed run is read from.
+pub(super) trait RunReader {
+    fn run(&self, id: RunId) -> Result<Run, CommandError>;
+    /// The jobs of a run, without what they returned.
+    fn jobs(&self, id: RunId) -> Result<Vec<RunJob>, CommandError>;
+    /// Updates the known steps of a run, which are empty at first.
+    fn steps(&self, id: RunId, known: &mut Vec<RunStep>) -> Result<(), CommandError>;
     /// The run that was queued in place of this one.
-    fn successor(&self, id: RunId) -> Result<Option<RunId>, Failure>;
-    /// The next lines of the log; none where there are no more for now.
-    fn lines(&mut self, run: &Run, steps: &[StepRow]) -> Result<Vec<LogLine>, Failure>;
-    /// Waits a little; `false` where nobody listens any more.
+    fn successor(&self, id: RunId) -> Result<Option<RunId>, CommandError>;
+    /// The next lines of the log; empty if there are no more for now.
+    fn lines(&mut self, run: &Run, steps: &[RunStep]) -> Result<Vec<LogLine>, CommandError>;
+    /// Waits until the next poll. Returns `false` if the reader of the output is gone.
     fn pause(&mut self) -> bool;
 }
 
-/// Who hears about a run.
-pub(super) trait Sink {
-    /// What the run's row says now.
-    fn run(&mut self, run: &Run);
-    /// More of the log.
-    fn lines(&mut self, lines: &[LogLine], steps: &[StepRow]) -> Result<(), Failure>;
-    /// The run was cut off; its repetition is followed from here.
-    fn moved(&mut self, from: &Run, to: RunId);
+/// Receives what happens to a followed run.
+pub(super) trait RunObserver {
+    /// The run's row was read.
+    fn run_read(&mut self, run: &Run);
+    /// The log has new lines.
+    fn log_lines(&mut self, lines: &[LogLine], steps: &[RunStep]) -> Result<(), CommandError>;
+    /// All lines of these steps that have ended were passed on.
+    fn caught_up(&mut self, _steps: &[RunStep]) -> Result<(), CommandError> {
+        Ok(())
+    }
+    /// The run was orphaned and requeued; the new run is followed from here.
+    fn requeued(&mut self, orphaned: &Run, new: RunId);
 }
 
-/// Reads a run to what there is now or, with `follow`, to its end. A run that quire's own death
-/// cut off and that was queued again goes on as its repetition. Gives the last run it read.
-pub(super) fn to_end(
-    source: &mut dyn Source,
+/// Reads what there is of a run now or, with `follow`, until the run ends. If the run was orphaned and requeued,
+/// continues with the new run. Returns the run that was read last.
+pub(super) fn read_run(
+    reader: &mut dyn RunReader,
     mut id: RunId,
     follow: bool,
-    sink: &mut dyn Sink,
-) -> Result<Run, Failure> {
+    observer: &mut dyn RunObserver,
+) -> Result<Run, CommandError> {
     let mut steps = Vec::new();
     loop {
-        let run = source.run(id)?;
-        sink.run(&run);
-        source.steps(id, &mut steps)?;
+        let run = reader.run(id)?;
+        observer.run_read(&run);
+        reader.steps(id, &mut steps)?;
         loop {
-            let lines = source.lines(&run, &steps)?;
+            let lines = reader.lines(&run, &steps)?;
             if lines.is_empty() {
                 break;
             }
-            sink.lines(&lines, &steps)?;
+            observer.log_lines(&lines, &steps)?;
         }
+        observer.caught_up(&steps)?;
         if !follow {
             return Ok(run);
         }
         if run.state.is_final() {
             let cut_off = run.failure_kind == Some(FailureKind::Orphaned);
-            match if cut_off { source.successor(id)? } else { None } {
+            match if cut_off { reader.successor(id)? } else { None } {
                 Some(next) => {
-                    sink.moved(&run, next);
+                    observer.requeued(&run, next);
                     id = next;
                     steps.clear();
                     continue;
@@ -81,20 +84,20 @@ pub(super) fn to_end(
                 None => return Ok(run),
             }
         }
-        if !source.pause() {
-            return Err(Failure::silent(FAILED));
+        if !reader.pause() {
+            return Err(CommandError::exit_only(FAILED));
         }
     }
 }
 
-/// The appliance's own rows and files.
-pub(super) struct Appliance<'a> {
+/// Reads runs from the database and the log files of the volume.
+pub(super) struct VolumeReader<'a> {
     store: Store,
     paths: &'a Paths,
     follower: Option<(RunId, LogFollower)>,
 }
 
-impl<'a> Appliance<'a> {
+impl<'a> VolumeReader<'a> {
     pub(super) fn new(store: Store, paths: &'a Paths) -> Self {
         Self {
             store,
@@ -104,46 +107,47 @@ impl<'a> Appliance<'a> {
     }
 }
 
-impl Source for Appliance<'_> {
-    fn run(&self, id: RunId) -> Result<Run, Failure> {
+impl RunReader for VolumeReader<'_> {
+    fn run(&self, id: RunId) -> Result<Run, CommandError> {
         self.store
-            .run(id)?
-            .ok_or_else(|| Failure::not_found(format!("there is no run `{id}` any more")))
+            .runs()
+            .get(id)?
+            .ok_or_else(|| CommandError::not_found(format!("there is no run `{id}` any more")))
     }
 
-    fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure> {
-        Ok(self.store.jobs_without_outputs(id)?)
+    fn jobs(&self, id: RunId) -> Result<Vec<RunJob>, CommandError> {
+        Ok(self.store.jobs().list_without_outputs(id)?)
     }
 
-    fn steps(&self, id: RunId, known: &mut Vec<StepRow>) -> Result<(), Failure> {
-        // A step that has ended never changes again; numbers begin with 1.
-        let settled = known
+    fn steps(&self, id: RunId, known: &mut Vec<RunStep>) -> Result<(), CommandError> {
+        // A finished step does not change any more; numbers begin with 1.
+        let finished = known
             .iter()
             .zip(1..)
             .take_while(|(step, seq)| step.seq == *seq && step.finished_at_ms.is_some())
             .count();
-        known.truncate(settled);
-        known.extend(self.store.steps_since(
+        known.truncate(finished);
+        known.extend(self.store.steps().list_since(
             id,
-            u32::try_from(settled).unwrap_or(u32::MAX),
+            u32::try_from(finished).unwrap_or(u32::MAX),
             &[],
         )?);
         Ok(())
     }
 
-    fn successor(&self, id: RunId) -> Result<Option<RunId>, Failure> {
-        Ok(self.store.successor_of(id)?)
+    fn successor(&self, id: RunId) -> Result<Option<RunId>, CommandError> {
+        Ok(self.store.runs().successor_of(id)?)
     }
 
-    fn lines(&mut self, run: &Run, steps: &[StepRow]) -> Result<Vec<LogLine>, Failure> {
-        let over = run.state.is_final();
-        let key = |step: &StepRow| StepKey {
+    fn lines(&mut self, run: &Run, steps: &[RunStep]) -> Result<Vec<LogLine>, CommandError> {
+        let ended = run.state.is_final();
+        let key = |step: &RunStep| StepKey {
             seq: step.seq,
             job: step.job_id.clone(),
-            done: over || step.finished_at_ms.is_some(),
+            done: ended || step.finished_at_ms.is_some(),
         };
         let keys: Vec<StepKey> = steps.iter().map(key).collect();
-        let folder = self.paths.run(&run.repo, run.id);
+        let folder = self.paths.run_dir(&run.repo, run.id);
         if self.follower.as_ref().is_none_or(|(id, _)| *id != run.id) {
             self.follower = Some((run.id, LogFollower::open(folder.clone(), Cursor::default())));
         }
@@ -153,39 +157,37 @@ impl Source for Appliance<'_> {
         follower.lies_in(folder);
         let batch = follower.poll(&keys, BATCH_BYTES);
         batch.map(|batch| batch.lines).map_err(|error| {
-            Failure::failed(format!("the log of run {} cannot be read: {error}", run.id))
+            CommandError::failed(format!("the log of run {} cannot be read: {error}", run.id))
         })
     }
 
-    /// Waits on standard output, which tells when its reader is gone: a closed connection ends us.
+    /// Polls standard output, so that a closed connection ends the command.
     fn pause(&mut self) -> bool {
         let stdout = io::stdout();
-        let mut ends = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
-        let _ = poll(&mut ends, PollTimeout::from(TICK_MS));
+        let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut polled, PollTimeout::from(POLL_INTERVAL_MS));
         let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
-        !ends[0]
+        !polled[0]
             .revents()
             .is_some_and(|events| events.intersects(gone))
     }
 }
 
-/// A line for the person beside the output.
-pub(super) fn say(text: &str) {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+/// Prints a line of quire on standard error.
+pub(super) fn print_note(text: &str) {
+    let text = quire_types::text::single_line(text);
     let _ = io::stderr().write_all(format!("quire: {text}\n").as_bytes());
 }
 
-/// Tells why a run waits, whenever that changes.
+/// Reports why a run waits, whenever that changes.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitNotes {
     last: Option<(RunId, RunState, Option<String>)>,
 }
 
-impl Waiting {
-    pub(super) fn heard(&mut self, run: &Run) -> Option<String> {
+impl WaitNotes {
+    /// Returns a line if it differs from the last one.
+    pub(super) fn next(&mut self, run: &Run) -> Option<String> {
         let now = (run.id, run.state, run.message.clone());
         if self.last.as_ref() == Some(&now) {
             return None;
@@ -200,43 +202,43 @@ impl Waiting {
     }
 }
 
-/// The line about a run that goes on as another.
-pub(super) fn moved(from: &Run, to: RunId) -> String {
+/// The line about a run that was requeued as another.
+pub(super) fn requeued_note(orphaned: &Run, new: RunId) -> String {
     format!(
-        "run {} was cut off when quire stopped; run {to} repeats it",
-        from.id
+        "run {} was interrupted when quire stopped; it was queued again as run {new}",
+        orphaned.id
     )
 }
 
-/// Hears a run without its log.
-pub(super) struct Hush {
-    waiting: Waiting,
-    silent: bool,
+/// Reports the waiting of a run, and not its log.
+pub(super) struct StateObserver {
+    wait_notes: WaitNotes,
+    quiet: bool,
 }
 
-impl Hush {
-    pub(super) fn new(silent: bool) -> Self {
+impl StateObserver {
+    pub(super) fn new(quiet: bool) -> Self {
         Self {
-            waiting: Waiting::default(),
-            silent,
+            wait_notes: WaitNotes::default(),
+            quiet,
         }
     }
 }
 
-impl Sink for Hush {
-    fn run(&mut self, run: &Run) {
-        if let Some(line) = self.waiting.heard(run).filter(|_| !self.silent) {
-            say(&line);
+impl RunObserver for StateObserver {
+    fn run_read(&mut self, run: &Run) {
+        if let Some(line) = self.wait_notes.next(run).filter(|_| !self.quiet) {
+            print_note(&line);
         }
     }
 
-    fn lines(&mut self, _lines: &[LogLine], _steps: &[StepRow]) -> Result<(), Failure> {
+    fn log_lines(&mut self, _lines: &[LogLine], _steps: &[RunStep]) -> Result<(), CommandError> {
         Ok(())
     }
 
-    fn moved(&mut self, from: &Run, to: RunId) {
-        if !self.silent {
-            say(&moved(from, to));
+    fn requeued(&mut self, orphaned: &Run, new: RunId) {
+        if !self.quiet {
+            print_note(&requeued_note(orphaned, new));
         }
     }
 }

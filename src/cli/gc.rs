@@ -1,18 +1,15 @@
-//! `quire gc`: has the server remove now what `:keep` does not ask for.
+//! `quire gc`: lets the server remove expired runs, logs, artifacts and caches now.
 
-use super::manage::Context;
-use super::output::Out;
-use super::report::Failure;
-use crate::hook;
-use crate::run::event::Freed;
-use crate::space::in_words;
+use super::context::Context;
+use super::error::CommandError;
+use super::output::Output;
+use quire_server::control::protocol::GcReport;
+use quire_server::forge::gc;
+use quire_types::text::format_bytes;
 
-/// Asks the server for a round, waits for its end and prints what it freed.
-pub(super) fn gc(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
-    let freed = hook::housekeep(context.paths).map_err(|why| {
-        Failure::failed(format!("nothing was removed: {why}"))
-            .hint("the server does this by itself every hour while it is there")
-    })?;
+/// Starts a garbage collection in the server and prints what it removed.
+pub(super) fn gc(context: &Context<'_>, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let freed = gc::collect(&context.forge())?;
     if out.json {
         return out.json(&freed);
     }
@@ -23,7 +20,7 @@ pub(super) fn gc(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Failure
         .try_for_each(|problem| out.line(problem))
 }
 
-fn summary(freed: &Freed) -> String {
+fn summary(freed: &GcReport) -> String {
     let parts = [
         (freed.runs, "run", "runs"),
         (freed.logs, "log", "logs"),
@@ -44,7 +41,7 @@ fn summary(freed: &Freed) -> String {
         format!(
             "removed {}: {} freed",
             said.join(", "),
-            in_words(freed.bytes)
+            format_bytes(freed.bytes)
         )
     }
 }
@@ -55,12 +52,12 @@ mod tests {
 
     #[test]
     fn what_went_in_a_line() {
-        assert_eq!(summary(&Freed::default()), "nothing to remove");
-        let freed = Freed {
+        assert_eq!(summary(&GcReport::default()), "nothing to remove");
+        let freed = GcReport {
             runs: 2,
             logs: 1,
             bytes: 1500,
-            ..Freed::default()
+            ..GcReport::default()
         };
         assert_eq!(summary(&freed), "removed 2 runs, 1 log: 1.4 KiB freed");
     }

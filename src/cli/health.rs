@@ -1,5 +1,5 @@
-//! `quire health`: asks the server on this machine how it is. Runs every few seconds, so it
-//! brings no HTTP client and no runtime: one request over a plain socket, with a deadline.
+//! `quire health`: asks the server on this machine for its health. Docker runs it every few seconds,
+//! so it uses neither an HTTP client nor a runtime: one request over a plain socket, with a deadline.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -9,27 +9,31 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::report::Failure;
-use crate::paths::Paths;
+use super::error::CommandError;
+use quire_types::base_url::{BaseUrl, UrlHost};
+use quire_types::paths::Paths;
+use quire_types::text::excerpt_name;
 
-/// How long the exchange may take.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The largest answer that is read.
-const MAX_ANSWER: u64 = 256 << 10;
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// A longer response is not read.
+const MAX_RESPONSE_BYTES: usize = 256 << 10;
 const DEFAULT_PORT: u16 = 3000;
 
-/// Where the server listens, as `serve` wrote it down ([`Paths::endpoint`]).
+/// Where the server listens, as `quire serve` wrote it to [`Paths::server_address`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Endpoint {
-    /// To reach it from within.
+pub(super) struct ServerAddress {
+    /// The address by which this machine reaches it.
     pub(super) listen: SocketAddr,
-    /// What people type.
-    pub(super) url: String,
+    /// The address that links begin with.
+    #[serde(flatten)]
+    pub(super) base: BaseUrl,
 }
 
-/// The server's endpoint; by `QUIRE_HTTP_PORT` or the default port where it has written none.
-pub(super) fn endpoint(paths: &Paths) -> Endpoint {
-    let written = fs::read(paths.endpoint())
+/// The address of the server. If the server has written none, the port is `QUIRE_HTTP_PORT` or the
+/// default one.
+pub(super) fn server_address(paths: &Paths) -> ServerAddress {
+    let written = fs::read(paths.server_address())
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok());
     written.unwrap_or_else(|| {
@@ -37,23 +41,26 @@ pub(super) fn endpoint(paths: &Paths) -> Endpoint {
             .ok()
             .and_then(|port| port.parse().ok())
             .unwrap_or(DEFAULT_PORT);
-        Endpoint {
+        ServerAddress {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
-            url: format!("http://localhost:{port}"),
+            base: BaseUrl {
+                url: format!("http://localhost:{port}"),
+                host: UrlHost::Unknown,
+            },
         }
     })
 }
 
-/// The health page's answer.
-pub(super) struct Answer {
-    /// The HTTP status.
+/// The response of `/healthz`.
+pub(super) struct HealthResponse {
+    /// The HTTP status code.
     pub(super) code: u16,
-    /// The JSON in it; null where there is none.
+    /// The JSON; null if there is none.
     pub(super) body: serde_json::Value,
 }
 
-impl Answer {
-    /// The overall status in a word.
+impl HealthResponse {
+    /// The overall status, such as `ok`.
     pub(super) fn status(&self) -> &str {
         self.body
             .get("status")
@@ -62,83 +69,83 @@ impl Answer {
     }
 }
 
-/// Seconds that a probe of a healthy server may stay, set for the image's health check alone.
+/// For how many seconds a probe of a healthy server holds back its answer. Only the health check of
+/// the image sets it.
 ///
-/// Docker's engine looks for the first time one interval after the start, so the interval is short;
-/// and it starts the next probe one interval after the last one ended, so a probe that stays makes
-/// them rare once the server has proved itself. A server that falls ill ends the wait at once.
-const HOLD_VARIABLE: &str = "QUIRE_HEALTH_HOLD";
-/// No longer than Docker waits for a probe.
-const LONGEST_HOLD: Duration = Duration::from_secs(40);
-/// A server this old has proved itself.
-const PROVED_SECONDS: u64 = 60;
+/// Docker probes for the first time one interval after the start, so the interval is short. It starts
+/// the next probe one interval after the last one has ended, so that a probe that takes long makes
+/// probes rare. A server that becomes unhealthy ends the hold immediately.
+const HOLD_ENV: &str = "QUIRE_HEALTH_HOLD";
+/// Less than the time-out of the image's health check.
+const MAX_HOLD: Duration = Duration::from_secs(40);
+/// A probe is held only if the server has been up for longer than this.
+const STABLE_AFTER_SECS: u64 = 60;
+const HOLD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a start is waited for: a migration may take its time, and Docker's engine is not to hear of health before it is over.
-const START: Duration = Duration::from_secs(30);
+/// How long a start is waited for: Docker must not see `healthy` before a migration has ended.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
+const STARTUP_INTERVAL: Duration = Duration::from_millis(50);
 const STARTING: &str = "starting";
 
-/// Asks, until the server has started, and while all is well asks again until the hold is over.
-fn ask_patiently(listen: SocketAddr) -> io::Result<Answer> {
-    let begun = Instant::now();
-    let hold = std::env::var(HOLD_VARIABLE)
+/// Polls until the server has started, and then for as long as it is healthy and the hold lasts.
+fn poll_until_ready(listen: SocketAddr) -> io::Result<HealthResponse> {
+    let started = Instant::now();
+    let hold = std::env::var(HOLD_ENV)
         .ok()
         .and_then(|text| text.parse().ok())
         .map_or(Duration::ZERO, Duration::from_secs);
-    let until = Instant::now() + hold.min(LONGEST_HOLD);
+    let hold_until = started + hold.min(MAX_HOLD);
     loop {
-        let answer = ask(listen)?;
-        if answer.status() == STARTING && begun.elapsed() < START {
-            std::thread::sleep(Duration::from_millis(50));
+        let response = request_health(listen)?;
+        if response.status() == STARTING && started.elapsed() < STARTUP_TIMEOUT {
+            std::thread::sleep(STARTUP_INTERVAL);
             continue;
         }
-        let proved = answer.code == 200
-            && answer
+        let stable = response.code == 200
+            && response
                 .body
                 .get("uptime_seconds")
                 .and_then(serde_json::Value::as_u64)
-                > Some(PROVED_SECONDS);
-        if !proved || Instant::now() >= until {
-            return Ok(answer);
+                > Some(STABLE_AFTER_SECS);
+        if !stable || Instant::now() >= hold_until {
+            return Ok(response);
         }
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(HOLD_INTERVAL);
     }
 }
 
 /// `quire health`.
 pub(super) fn health(paths: &Paths) -> ExitCode {
-    let listen = endpoint(paths).listen;
-    match ask_patiently(listen) {
-        Ok(answer) if answer.code == 200 && answer.status() != STARTING => {
-            let _ = writeln!(io::stdout(), "{}", word(answer.status()));
+    let listen = server_address(paths).listen;
+    match poll_until_ready(listen) {
+        Ok(response) if response.code == 200 && response.status() != STARTING => {
+            let _ = writeln!(io::stdout(), "{}", excerpt_name(response.status()));
             ExitCode::SUCCESS
         }
-        Ok(answer) => Failure::failed(format!(
+        Ok(response) => CommandError::failed(format!(
             "the server at {listen} is {} (HTTP {})",
-            word(answer.status()),
-            answer.code
+            excerpt_name(response.status()),
+            response.code
         ))
         .print(),
         Err(error) => {
-            Failure::failed(format!("the server at {listen} does not answer: {error}")).print()
+            CommandError::failed(format!("the server at {listen} does not respond: {error}"))
+                .print()
         }
     }
 }
 
-fn word(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(40).collect()
-}
-
-/// One `GET /healthz`.
-pub(super) fn ask(listen: SocketAddr) -> io::Result<Answer> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut stream = TcpStream::connect_timeout(&listen, PATIENCE)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// Sends one `GET /healthz`.
+pub(super) fn request_health(listen: SocketAddr) -> io::Result<HealthResponse> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    let mut stream = TcpStream::connect_timeout(&listen, REQUEST_TIMEOUT)?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n")?;
     let mut text = Vec::new();
     let mut buffer = [0; 16 << 10];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || text.len() as u64 > MAX_ANSWER {
+        if left.is_zero() || text.len() > MAX_RESPONSE_BYTES {
             return Err(io::ErrorKind::TimedOut.into());
         }
         stream.set_read_timeout(Some(left))?;
@@ -149,10 +156,11 @@ pub(super) fn ask(listen: SocketAddr) -> io::Result<Answer> {
             Err(error) => return Err(error),
         }
     }
-    parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "that is no HTTP answer"))
+    parse(&text)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the response is not HTTP"))
 }
 
-fn parse(text: &[u8]) -> Option<Answer> {
+fn parse(text: &[u8]) -> Option<HealthResponse> {
     let end = text.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&text[..end]).ok()?;
     let code = head
@@ -161,7 +169,7 @@ fn parse(text: &[u8]) -> Option<Answer> {
         .nth(1)?
         .parse()
         .ok()?;
-    Some(Answer {
+    Some(HealthResponse {
         code,
         body: serde_json::from_slice(&text[end + 4..]).unwrap_or_default(),
     })
@@ -174,7 +182,7 @@ mod tests {
     use super::*;
 
     /// Answers one connection with these bytes.
-    fn server(answer: &'static [u8]) -> SocketAddr {
+    fn server(response: &'static [u8]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -182,24 +190,24 @@ mod tests {
             let mut request = [0; 1024];
             let read = stream.read(&mut request).unwrap();
             assert!(request[..read].starts_with(b"GET /healthz HTTP/1.1\r\nHost: "));
-            let _ = stream.write_all(answer);
+            let _ = stream.write_all(response);
         });
         address
     }
 
     #[test]
-    fn answers_are_read() {
-        let fine = ask(server(
+    fn responses_are_parsed() {
+        let fine = request_health(server(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"status\":\"ok\"}",
         ))
         .unwrap();
         assert_eq!((fine.code, fine.status()), (200, "ok"));
-        let down = ask(server(
+        let down = request_health(server(
             b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"status\":\"down\"}",
         ))
         .unwrap();
         assert_eq!((down.code, down.status()), (503, "down"));
-        let bare = ask(server(b"HTTP/1.1 200 OK\r\n\r\nfine")).unwrap();
+        let bare = request_health(server(b"HTTP/1.1 200 OK\r\n\r\nfine")).unwrap();
         assert_eq!((bare.code, bare.status()), (200, "unknown"));
         for nonsense in [
             &b""[..],
@@ -207,26 +215,26 @@ mod tests {
             b"HTTP/1.1 200 OK\r\n",
             b"HTTP/1.1 abc\r\n\r\n",
         ] {
-            assert!(ask(server(nonsense)).is_err(), "{nonsense:?}");
+            assert!(request_health(server(nonsense)).is_err(), "{nonsense:?}");
         }
     }
 
     #[test]
-    fn the_endpoint_is_what_serve_wrote_down() {
+    fn the_address_is_the_one_that_serve_wrote() {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path(), folder.path());
         for text in ["", "{", r#"{"listen":"nowhere","url":"x"}"#] {
-            fs::write(paths.endpoint(), text).unwrap();
-            assert_eq!(endpoint(&paths).listen.ip().to_string(), "127.0.0.1");
+            fs::write(paths.server_address(), text).unwrap();
+            assert_eq!(server_address(&paths).listen.ip().to_string(), "127.0.0.1");
         }
         fs::write(
-            paths.endpoint(),
+            paths.server_address(),
             r#"{"listen":"127.0.0.1:4000","url":"https://git.example.org"}"#,
         )
         .unwrap();
-        let found = endpoint(&paths);
+        let found = server_address(&paths);
         assert_eq!(
-            (found.listen.port(), found.url.as_str()),
+            (found.listen.port(), found.base.url.as_str()),
             (4000, "https://git.example.org")
         );
     }

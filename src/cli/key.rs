@@ -1,18 +1,19 @@
-//! `quire key`: the keys that may connect.
+//! `quire key`: lists the SSH keys that may connect.
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::manage::{Context, Format};
-use super::output::Out;
-use super::report::Failure;
-use crate::public_keys::{self, Key};
+use super::args::OutputArgs;
+use super::context::Context;
+use super::error::CommandError;
+use super::output::Output;
+use quire_server::forge::keys;
+use quire_types::ssh_keys::PublicKey;
 
-/// What can be done with keys.
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
-    /// List the keys that may connect.
-    List(Format),
+    /// List the keys that may connect
+    List(OutputArgs),
 }
 
 impl KeyCommand {
@@ -23,32 +24,29 @@ impl KeyCommand {
 }
 
 #[derive(Serialize)]
-struct Keys {
-    keys: Vec<Key>,
+struct KeyList {
+    keys: Vec<PublicKey>,
 }
 
-/// Carries a command out.
 pub(super) fn key(
     context: &Context<'_>,
     command: &KeyCommand,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     let KeyCommand::List(_) = command;
-    let text = public_keys::read(context.paths)
-        .map_err(|error| Failure::failed(format!("the keys cannot be read: {error}")))?;
-    show(public_keys::parse_all(&text), out)
+    show(keys::list(&context.forge())?, out)
 }
 
-fn show(keys: Vec<Key>, out: &mut Out<'_>) -> Result<(), Failure> {
+fn show(keys: Vec<PublicKey>, out: &mut Output<'_>) -> Result<(), CommandError> {
     if out.json {
-        return out.json(&Keys { keys });
+        return out.json(&KeyList { keys });
     }
     if keys.is_empty() {
         return out.line("no keys yet; add a public key to `authorized_keys` in the volume");
     }
     let rows: Vec<_> = keys
         .into_iter()
-        .map(|key| [key.name.into(), key.kind.into(), key.fingerprint.into()])
+        .map(|key| [key.name.into(), key.key_type.into(), key.fingerprint.into()])
         .collect();
     out.table(["NAME", "TYPE", "FINGERPRINT"], &rows)
 }

@@ -1,98 +1,98 @@
 //! `quire login`: a one-time link that signs a browser in.
 //!
-//! Over SSH the link and its session are of the caller's key, and end with it. At the machine
-//! itself (`docker compose exec quire quire login`) there is no key, and none is needed: whoever
-//! is there may read the volume anyway.
+//! Over SSH the link and its session belong to the key of the caller, and end when the key is removed. On
+//! the machine itself (`docker compose exec quire quire login`) there is no key, and none is needed: a
+//! user who can do that can read the volume anyway.
 
 use serde::Serialize;
 
+use super::context::{Caller, Context};
+use super::error::CommandError;
 use super::health;
-use super::manage::{Caller, Context};
-use super::output::Out;
-use super::report::Failure;
-use crate::clock::Millis;
-use crate::store::SignIn;
-use crate::token::new_token;
-
-/// How long a link is good, in milliseconds.
-const GOOD_FOR: i64 = 5 * 60 * 1000;
+use super::output::Output;
+use quire_server::forge::login;
+use quire_store::SessionOwner;
+use quire_types::base_url::UrlHost;
+use quire_types::clock::Millis;
 
 #[derive(Serialize)]
-struct Link {
+struct LinkJson {
     url: String,
     key_name: String,
     expires_at_ms: Millis,
 }
 
-/// Makes a link and prints it. The database keeps only the token's hash.
-pub(super) fn login(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
-    let who = signing_in(context.caller)?;
-    let (token, hash) = new_token().map_err(|error| {
-        let cause = std::error::Error::source(&error)
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        Failure::failed(format!("no link can be made: {error}: {cause}"))
-    })?;
-    let expires_at_ms = context.clock.now().plus(GOOD_FOR);
-    context
-        .store()?
-        .create_login_link(&hash, &who, expires_at_ms)?;
-    let url = format!(
-        "{}/login/{token}",
-        health::endpoint(context.paths).url.trim_end_matches('/')
-    );
+/// Creates a link and prints it.
+pub(super) fn login(context: &Context<'_>, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let owner = session_owner(context.caller)?;
+    let link = login::create_link(&context.forge(), &owner)?;
+    let base = health::server_address(context.paths).base;
+    let url = base.for_reader(context.caller.reached);
+    let url = format!("{}/login/{}", url.trim_end_matches('/'), link.token);
     if out.json {
-        return out.json(&Link {
+        return out.json(&LinkJson {
             url,
-            key_name: who.key_name,
-            expires_at_ms,
+            key_name: owner.key_name,
+            expires_at_ms: link.expires_at,
         });
     }
     out.line(&url)?;
-    out.line("good once, for five minutes")?;
-    match who.key_fingerprint {
+    out.line("it works once, within five minutes")?;
+    if context.caller.remote && base.host == UrlHost::Unknown {
+        out.line(
+            "on another machine, put the name of the server in place of localhost; `scripts/up --host NAME` (QUIRE_HOST) sets it for all links",
+        )?;
+    }
+    match owner.key_fingerprint {
         Some(_) => Ok(()),
-        None => out.line("needs no key: its session lasts 30 days, or until it signs out"),
+        None => out.line(
+            "the session belongs to no key: it lasts 30 days, or until the browser signs out",
+        ),
     }
 }
 
-/// Whose session it will be.
-fn signing_in(caller: &Caller) -> Result<SignIn, Failure> {
+/// The owner of the session that the link starts.
+fn session_owner(caller: &Caller) -> Result<SessionOwner, CommandError> {
     if caller.remote && caller.key.is_none() {
-        let failure = Failure::refused(
-            "sshd does not tell which key this is, so nothing could end a session of it",
+        let failure = CommandError::refused(
+            "sshd did not report the key of this connection, so removing the key could not end the session",
         );
         return Err(
-            failure.hint("set `ExposeAuthInfo yes` in sshd's configuration; quire's own has it")
+            failure.hint("set `ExposeAuthInfo yes` in the configuration of sshd, as the configuration that quire generates does")
         );
     }
-    let key_fingerprint = caller.key.as_ref().map(|key| key.fingerprint.clone());
-    Ok(SignIn {
+    let session = caller.key.as_ref();
+    Ok(SessionOwner {
         key_name: caller.name().to_owned(),
-        key_fingerprint,
+        key_fingerprint: session.map(|session| session.key.fingerprint.clone()),
+        certificate: session.and_then(|session| session.certificate.clone()),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::public_keys::Key;
+    use quire_types::ssh_keys::{PublicKey, SessionKey};
 
     #[test]
     fn a_session_over_ssh_has_a_key_and_one_made_here_has_none() {
-        let here = signing_in(&Caller::default()).unwrap();
+        let here = session_owner(&Caller::default()).unwrap();
         assert_eq!(
             (here.key_name.as_str(), here.key_fingerprint),
             ("local", None)
         );
-        let key = Key {
+        let key = PublicKey {
             name: "laptop".into(),
-            kind: "ssh-ed25519".into(),
+            key_type: "ssh-ed25519".into(),
             fingerprint: "SHA256:x".into(),
         };
-        let there = signing_in(&Caller {
-            key: Some(key),
+        let there = session_owner(&Caller {
+            key: Some(SessionKey {
+                key,
+                certificate: None,
+            }),
             remote: true,
+            reached: None,
         })
         .unwrap();
         assert_eq!(
@@ -100,9 +100,10 @@ mod tests {
             ("laptop", Some("SHA256:x"))
         );
         assert!(
-            signing_in(&Caller {
+            session_owner(&Caller {
                 key: None,
-                remote: true
+                remote: true,
+                reached: None,
             })
             .is_err()
         );

@@ -1,59 +1,73 @@
-//! `quire run logs`: a run's log as text while it comes, or whole as JSON or YAML.
+//! `quire run logs`: prints the log of a run, line by line as text or as one document in JSON or YAML.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use super::build_fold::{BuildFold, Folded};
+use super::error::{CommandError, FAILED};
+use super::follow::{self, RunObserver, RunReader, WaitNotes};
+use super::log_document::LogCollector;
+use super::output::Output;
+use quire_run_files::logs::{LogLine, read_from};
+use quire_types::ansi::{TerminalFilter, overwrites_line};
+use quire_types::names::{JobName, RunId};
+use quire_types::paths::Paths;
+use quire_types::run::{FailureKind, Run, RunStep};
+use quire_types::text::{first_line, format_elapsed};
 
-use super::follow::{self, Sink, Source, Waiting};
-use super::output::Out;
-use super::report::{FAILED, Failure};
-use super::run::short;
-use crate::escapes::{Screened, restarts};
-use crate::logs::{LogLine, Stream, read_from};
-use crate::names::{JobName, RunId};
-use crate::paths::Paths;
-use crate::run::{FailureKind, JobRow, JobState, Run, StepRow};
-
-/// How much of a service's log is read at once.
+/// The most bytes of a service's log that are read at once.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// How much of a command is shown, in characters.
+const MAX_COMMAND_CHARS: usize = 120;
 
 /// How a log is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum LogFormat {
-    /// Lines as they come, a heading where the step changes.
+    /// Lines, with a heading for each step
     Text,
-    /// One document: jobs with their commands, each with exit code, stdout and stderr.
+    /// One JSON document: jobs with their commands, exit codes, stdout and stderr
     Json,
-    /// The same for reading.
+    /// The commands of each job with exit code, stdout and stderr, in YAML
     Yaml,
 }
 
-/// What a run printed, on its way to whoever reads it.
-#[derive(Debug, Default)]
-pub(super) struct Cleaning {
-    /// Bytes as they are.
-    raw: bool,
-    screened: Screened,
+/// What is printed of a log, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogOptions<'a> {
+    /// Only the lines of this job.
+    pub(super) job: Option<&'a JobName>,
+    pub(super) follow: bool,
+    pub(super) format: LogFormat,
+    /// Without the filter of escape sequences.
+    pub(super) raw: bool,
+    /// Only the progress of an image build.
+    pub(super) fold_build: bool,
 }
 
-impl Cleaning {
-    pub(super) fn new(raw: bool) -> Self {
+/// Formats log lines for a terminal.
+#[derive(Debug, Default)]
+struct LineFormatter {
+    raw: bool,
+    filter: TerminalFilter,
+}
+
+impl LineFormatter {
+    fn new(raw: bool) -> Self {
         Self {
             raw,
             ..Self::default()
         }
     }
 
-    /// Adds a line. `open` says that a piece of it has been printed.
+    /// Appends a line. `open` says that the beginning of it has been printed.
     fn line(&mut self, line: &LogLine, open: bool, into: &mut Vec<u8>) {
         if self.raw {
             into.extend_from_slice(&line.text);
         } else {
-            if open && restarts(&line.text) {
+            if open && overwrites_line(&line.text) {
                 into.push(b'\n');
             }
-            self.screened.line(&line.text, into);
+            self.filter.line(&line.text, into);
         }
         if !line.partial {
             into.push(b'\n');
@@ -61,110 +75,117 @@ impl Cleaning {
     }
 
     fn reset(&mut self, into: &mut Vec<u8>) {
-        self.screened.reset(into);
+        self.filter.reset(into);
     }
 }
 
-/// Prints a run's log and gives the run as it was last seen.
-pub(super) fn logs(
-    source: &mut dyn Source,
+/// Prints the log of a run. Returns the run as it was read last.
+pub(super) fn print_run_log(
+    reader: &mut dyn RunReader,
     id: RunId,
-    job: Option<&JobName>,
-    follow: bool,
-    format: LogFormat,
-    cleaning: Cleaning,
-    out: &mut Out<'_>,
-) -> Result<Run, Failure> {
-    if format == LogFormat::Text {
-        let mut text = Text {
+    options: LogOptions<'_>,
+    out: &mut Output<'_>,
+) -> Result<Run, CommandError> {
+    let follow = options.follow;
+    if options.format == LogFormat::Text {
+        let mut printer = TextPrinter {
             out,
-            cleaning,
-            job,
-            waiting: follow.then(Waiting::default),
+            formatter: LineFormatter::new(options.raw),
+            fold: options.fold_build.then(BuildFold::default),
+            job: options.job,
+            wait_notes: follow.then(WaitNotes::default),
             step: None,
+            headed: 0,
+            running: Vec::new(),
             open: false,
         };
-        let run = follow::to_end(source, id, follow, &mut text)?;
-        text.close()?;
+        let run = follow::read_run(reader, id, follow, &mut printer)?;
+        printer.finish()?;
         return Ok(run);
     }
-    let mut collected = Collected::default();
-    let run = follow::to_end(source, id, follow, &mut collected)?;
-    let (jobs, mut steps) = (source.jobs(run.id)?, Vec::new());
-    source.steps(run.id, &mut steps)?;
-    let document = collected.document(&run, &jobs, &steps, job);
-    match format {
-        LogFormat::Yaml => out.raw(yaml(&document).as_bytes())?,
+    let mut collector = LogCollector::default();
+    let run = follow::read_run(reader, id, follow, &mut collector)?;
+    let jobs = reader.jobs(run.id)?;
+    let mut steps = Vec::new();
+    reader.steps(run.id, &mut steps)?;
+    let document = collector.document(&run, &jobs, &steps, options.job);
+    match options.format {
+        LogFormat::Yaml => out.raw(document.to_yaml()?.as_bytes())?,
         _ => out.json(&document)?,
     }
     Ok(run)
 }
 
-/// Prints a service's log: what is there of it or, with `follow`, until the run ends. Like the run's own log it goes
-/// on with the run that repeats one that was cut off. Gives the run as it was last seen.
-pub(super) fn service(
-    source: &mut dyn Source,
+/// Prints the log of a service: what there is of it or, with `follow`, until the run ends. If the run was orphaned and
+/// requeued, continues with the new run. Returns the run as it was read last.
+pub(super) fn print_service_log(
+    reader: &mut dyn RunReader,
     paths: &Paths,
-    mut id: RunId,
-    service: &str,
-    follow: bool,
-    mut cleaning: Cleaning,
-    out: &mut Out<'_>,
-) -> Result<Run, Failure> {
-    let (mut place, mut waiting) = (Place::default(), Waiting::default());
+    (mut id, service): (RunId, &str),
+    options: LogOptions<'_>,
+    out: &mut Output<'_>,
+) -> Result<Run, CommandError> {
+    let follow = options.follow;
+    let mut position = LogPosition::default();
+    let mut wait_notes = WaitNotes::default();
+    let mut formatter = LineFormatter::new(options.raw);
     loop {
-        // The state before the log: once it is final, what the log then holds is all there is.
-        let run = source.run(id)?;
-        if let Some(line) = waiting.heard(&run).filter(|_| follow) {
-            follow::say(&line);
+        // The state is read before the log: once it is final, the log is complete.
+        let run = reader.run(id)?;
+        if let Some(line) = wait_notes.next(&run).filter(|_| follow) {
+            follow::print_note(&line);
         }
-        let folder = paths.run(&run.repo, id);
+        let folder = paths.run_dir(&run.repo, id);
         let path = Paths::service_log(&folder, service);
-        let there = path.exists();
-        if there {
-            print_on(&path, &mut place, &mut cleaning, out)?;
+        let exists = path.exists();
+        if exists {
+            print_new_lines(&path, &mut position, &mut formatter, out)?;
         }
         if !follow || run.state.is_final() {
-            let cut_off = follow && run.failure_kind == Some(FailureKind::Orphaned);
-            match if cut_off { source.successor(id)? } else { None } {
+            let orphaned = follow && run.failure_kind == Some(FailureKind::Orphaned);
+            match if orphaned {
+                reader.successor(id)?
+            } else {
+                None
+            } {
                 Some(next) => {
-                    follow::say(&follow::moved(&run, next));
-                    (id, place) = (next, Place::default());
+                    follow::print_note(&follow::requeued_note(&run, next));
+                    (id, position) = (next, LogPosition::default());
                 }
-                None if there => return Ok(run),
+                None if exists => return Ok(run),
                 None => return Err(no_service(&folder, &run, service)),
             }
-        } else if !source.pause() {
-            return Err(Failure::silent(FAILED));
+        } else if !reader.pause() {
+            return Err(CommandError::exit_only(FAILED));
         }
     }
 }
 
 /// How far a log has been printed.
 #[derive(Debug, Default)]
-struct Place {
+struct LogPosition {
     offset: u64,
     /// The last line has no end yet.
     open: bool,
 }
 
-/// Prints what is there of a log from a place on.
-fn print_on(
+/// Prints what a log holds after a position.
+fn print_new_lines(
     path: &Path,
-    place: &mut Place,
-    cleaning: &mut Cleaning,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
+    position: &mut LogPosition,
+    formatter: &mut LineFormatter,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     loop {
-        let slice = read_from(path, place.offset, BATCH_BYTES)?;
+        let slice = read_from(path, position.offset, BATCH_BYTES)?;
         let mut text = Vec::new();
         for line in &slice.lines {
-            cleaning.line(line, place.open, &mut text);
-            place.open = line.partial;
+            formatter.line(line, position.open, &mut text);
+            position.open = line.partial;
         }
-        place.offset = slice.next;
+        position.offset = slice.next;
         if !slice.more {
-            cleaning.reset(&mut text);
+            formatter.reset(&mut text);
         }
         if !text.is_empty() {
             out.raw(&text)?;
@@ -175,9 +196,9 @@ fn print_on(
     }
 }
 
-fn no_service(run_folder: &Path, run: &Run, service: &str) -> Failure {
+fn no_service(run_folder: &Path, run: &Run, service: &str) -> CommandError {
     if let Some(at) = run.logs_removed_at_ms {
-        return Failure::not_found(format!(
+        return CommandError::not_found(format!(
             "the logs of run {} were removed by retention (`:keep`) on {at}",
             run.id
         ));
@@ -199,7 +220,7 @@ fn no_service(run_folder: &Path, run: &Run, service: &str) -> Failure {
         })
         .collect();
     names.sort();
-    let failure = Failure::not_found(format!(
+    let failure = CommandError::not_found(format!(
         "run {} has no log of a service `{service}`",
         run.id
     ));
@@ -210,23 +231,104 @@ fn no_service(run_folder: &Path, run: &Run, service: &str) -> Failure {
     }
 }
 
-/// Prints lines as they come.
-struct Text<'a, 'b> {
-    out: &'a mut Out<'b>,
-    cleaning: Cleaning,
+/// Prints the lines of a log as they are read.
+struct TextPrinter<'a, 'b> {
+    out: &'a mut Output<'b>,
+    formatter: LineFormatter,
+    fold: Option<BuildFold>,
     job: Option<&'a JobName>,
-    waiting: Option<Waiting>,
-    /// The step of the last line; none inside for the run's own lines.
+    wait_notes: Option<WaitNotes>,
+    /// The step of the last line: `Some(None)` for the run's own lines.
     step: Option<Option<u32>>,
+    /// How many steps have a heading. Steps are numbered in the order in which they start.
+    headed: usize,
+    /// The positions of the steps that have a heading and whose end is not printed.
+    running: Vec<usize>,
     /// The last line has no end yet.
     open: bool,
 }
 
-impl Text<'_, '_> {
-    /// Nothing follows but words of our own.
-    fn close(&mut self) -> Result<(), Failure> {
+impl TextPrinter<'_, '_> {
+    /// Prints the starts and ends of steps up to a line, or up to now if there is no further line.
+    fn steps_until(&mut self, line: Option<&LogLine>, steps: &[RunStep], text: &mut Vec<u8>) {
+        loop {
+            let next = steps.get(self.headed).filter(|step| {
+                line.is_none_or(|line| step.started_at_ms < line.time || line.seq == Some(step.seq))
+            });
+            // Within a millisecond the lines of a step precede its end, and those of quire follow it.
+            let has_ended = |at: &usize| {
+                steps[*at].finished_at_ms.filter(|end| {
+                    line.is_none_or(|line| {
+                        *end < line.time || (line.seq.is_none() && *end == line.time)
+                    })
+                })
+            };
+            let ended = (self.running.iter())
+                .filter_map(|at| Some((has_ended(at)?, *at)))
+                .min();
+            match (next, ended) {
+                (Some(next), Some((end, at))) if end <= next.started_at_ms => {
+                    self.step_ended(at, &steps[at], text);
+                }
+                (Some(next), _) => {
+                    if let Some(fold) = &mut self.fold {
+                        fold.step_started();
+                    }
+                    if self.is_shown(&next.job_id) {
+                        self.heading(text, &step_heading(next));
+                        self.step = Some(Some(next.seq));
+                        self.running.push(self.headed);
+                    }
+                    self.headed += 1;
+                }
+                (None, Some((_, at))) => self.step_ended(at, &steps[at], text),
+                (None, None) => return,
+            }
+        }
+    }
+
+    fn is_shown(&self, job: &JobName) -> bool {
+        self.job.is_none_or(|only| only == job)
+    }
+
+    fn step_ended(&mut self, at: usize, step: &RunStep, text: &mut Vec<u8>) {
+        self.running.retain(|other| *other != at);
+        let (sign, exit) = match step.exit_code {
+            Some(0) => ("✓", String::new()),
+            Some(code) => ("✗", format!(" · exit {code}")),
+            None => ("✗", " · interrupted".to_owned()),
+        };
+        let took = step.finished_at_ms.map_or_else(String::new, |end| {
+            format!(" · {}", format_elapsed(end.since(step.started_at_ms)))
+        });
+        let command = first_line(&step.command, MAX_COMMAND_CHARS);
+        let line = format!("{sign} {} · {command}{exit}{took}\n", step.job_id);
+        self.heading(text, &line);
+        self.step = Some(Some(step.seq));
+    }
+
+    /// Appends a line of this program, after the end of an unfinished line.
+    fn heading(&mut self, text: &mut Vec<u8>, line: &str) {
+        self.formatter.reset(text);
+        if std::mem::take(&mut self.open) {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(line.as_bytes());
+    }
+
+    /// Prints the end of a build that failed, and resets the terminal after the last line.
+    fn finish(&mut self) -> Result<(), CommandError> {
         let mut text = Vec::new();
-        self.cleaning.reset(&mut text);
+        let last = self.fold.as_mut().map(BuildFold::take_last);
+        let last = last.unwrap_or_default();
+        if !last.is_empty() {
+            self.heading(&mut text, "── the last lines of the build\n");
+        }
+        for line in &last {
+            self.formatter.line(line, self.open, &mut text);
+            self.open = line.partial;
+        }
+        self.formatter.reset(&mut text);
         if text.is_empty() {
             Ok(())
         } else {
@@ -235,28 +337,32 @@ impl Text<'_, '_> {
     }
 }
 
-impl Sink for Text<'_, '_> {
-    fn run(&mut self, run: &Run) {
-        if let Some(line) = self.waiting.as_mut().and_then(|waiting| waiting.heard(run)) {
-            follow::say(&line);
+impl RunObserver for TextPrinter<'_, '_> {
+    fn run_read(&mut self, run: &Run) {
+        if let Some(line) = self.wait_notes.as_mut().and_then(|notes| notes.next(run)) {
+            follow::print_note(&line);
         }
     }
 
-    fn lines(&mut self, lines: &[LogLine], steps: &[StepRow]) -> Result<(), Failure> {
+    fn log_lines(&mut self, lines: &[LogLine], steps: &[RunStep]) -> Result<(), CommandError> {
         let mut text = Vec::new();
+        let job = self.job;
         for line in lines
             .iter()
-            .filter(|line| self.job.is_none() || line.job.as_ref() == self.job)
+            .filter(|line| job.is_none() || line.job.as_ref() == job)
         {
+            if let Some(fold) = &mut self.fold
+                && fold.next(line) == Folded::Hide
+            {
+                continue;
+            }
+            self.steps_until(Some(line), steps, &mut text);
             if self.step != Some(line.seq) {
-                self.cleaning.reset(&mut text);
-                if std::mem::take(&mut self.open) {
-                    text.push(b'\n');
-                }
-                text.extend(heading(line, steps, self.step.is_none()).into_bytes());
+                let heading = heading(line, steps, self.step.is_none());
+                self.heading(&mut text, &heading);
                 self.step = Some(line.seq);
             }
-            self.cleaning.line(line, self.open, &mut text);
+            self.formatter.line(line, self.open, &mut text);
             self.open = line.partial;
         }
         if text.is_empty() {
@@ -266,202 +372,38 @@ impl Sink for Text<'_, '_> {
         }
     }
 
-    fn moved(&mut self, from: &Run, to: RunId) {
-        self.step = None;
-        follow::say(&follow::moved(from, to));
+    fn caught_up(&mut self, steps: &[RunStep]) -> Result<(), CommandError> {
+        let mut text = Vec::new();
+        self.steps_until(None, steps, &mut text);
+        if text.is_empty() {
+            Ok(())
+        } else {
+            self.out.raw(&text)
+        }
+    }
+
+    fn requeued(&mut self, orphaned: &Run, new: RunId) {
+        (self.step, self.headed) = (None, 0);
+        self.running.clear();
+        follow::print_note(&follow::requeued_note(orphaned, new));
     }
 }
 
-/// What stands above the lines of a step. The run's own lines need none where they come first.
-fn heading(line: &LogLine, steps: &[StepRow], first: bool) -> String {
+fn step_heading(step: &RunStep) -> String {
+    let command = first_line(&step.command, MAX_COMMAND_CHARS);
+    format!("── {} · {command}\n", step.job_id)
+}
+
+/// The heading of the lines of a step. The run's own lines have none if they come first.
+fn heading(line: &LogLine, steps: &[RunStep], first: bool) -> String {
     match (&line.job, line.seq) {
         (Some(job), Some(seq)) => {
-            let command = steps
-                .iter()
-                .find(|step| step.seq == seq)
-                .map_or_else(String::new, |step| short(&step.command, 120));
-            let command: String = command.chars().filter(|c| !c.is_control()).collect();
-            format!("── {job} · {command}\n")
+            let step = steps.iter().find(|step| step.seq == seq);
+            step.map_or_else(|| format!("── {job}\n"), step_heading)
         }
         _ if first => String::new(),
         _ => "── run\n".to_owned(),
     }
-}
-
-/// Gathers a whole log.
-#[derive(Default)]
-struct Collected {
-    /// By step (0 for the run's own lines): standard output and standard error.
-    texts: BTreeMap<u32, [Vec<u8>; 2]>,
-}
-
-impl Sink for Collected {
-    fn run(&mut self, _run: &Run) {}
-
-    fn lines(&mut self, lines: &[LogLine], _steps: &[StepRow]) -> Result<(), Failure> {
-        for line in lines {
-            let texts = self.texts.entry(line.seq.unwrap_or(0)).or_default();
-            let text = &mut texts[usize::from(line.stream == Stream::Stderr)];
-            text.extend_from_slice(&line.text);
-            if !line.partial {
-                text.push(b'\n');
-            }
-        }
-        Ok(())
-    }
-
-    fn moved(&mut self, _from: &Run, _to: RunId) {
-        self.texts.clear();
-    }
-}
-
-/// A whole log.
-#[derive(Debug, Serialize)]
-struct Document<'a> {
-    run: &'a Run,
-    /// What quire itself had to say: image, pull, build.
-    log: String,
-    jobs: Vec<JobLog<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct JobLog<'a> {
-    job_id: &'a JobName,
-    state: JobState,
-    message: Option<&'a str>,
-    steps: Vec<StepLog<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct StepLog<'a> {
-    seq: u32,
-    command: &'a str,
-    exit_code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Collected {
-    fn document<'a>(
-        &mut self,
-        run: &'a Run,
-        jobs: &'a [JobRow],
-        steps: &'a [StepRow],
-        only: Option<&JobName>,
-    ) -> Document<'a> {
-        let mut take = |seq| {
-            let texts = self.texts.remove(&seq).unwrap_or_default();
-            texts.map(|text| {
-                String::from_utf8(text)
-                    .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-            })
-        };
-        let log = take(0).concat();
-        let mut job_log = |job: &'a JobRow| {
-            let steps = steps
-                .iter()
-                .filter(|step| step.job_id == job.job_id)
-                .map(|step| {
-                    let [stdout, stderr] = take(step.seq);
-                    StepLog {
-                        seq: step.seq,
-                        command: &step.command,
-                        exit_code: step.exit_code,
-                        stdout,
-                        stderr,
-                    }
-                });
-            JobLog {
-                job_id: &job.job_id,
-                state: job.state,
-                message: job.message.as_deref(),
-                steps: steps.collect(),
-            }
-        };
-        let jobs = jobs
-            .iter()
-            .filter(|job| only.is_none_or(|only| job.job_id == *only))
-            .map(&mut job_log)
-            .collect();
-        Document { run, log, jobs }
-    }
-}
-
-/// For each job the list of its commands with exit code, stdout and stderr.
-fn yaml(document: &Document<'_>) -> String {
-    let mut text = String::new();
-    for job in &document.jobs {
-        text += &format!(
-            "{}:{}\n",
-            quoted(job.job_id.as_str()),
-            if job.steps.is_empty() { " []" } else { "" }
-        );
-        for step in &job.steps {
-            let exit = step
-                .exit_code
-                .map_or_else(|| "null".to_owned(), |code| code.to_string());
-            text += &format!("  - command: {}\n    exit: {exit}\n", scalar(step.command));
-            text += &format!(
-                "    stdout: {}\n    stderr: {}\n",
-                scalar(&step.stdout),
-                scalar(&step.stderr)
-            );
-        }
-    }
-    if text.is_empty() {
-        "{}\n".to_owned()
-    } else {
-        text
-    }
-}
-
-/// A string as YAML: a block where it has lines and nothing that a block cannot hold.
-fn scalar(text: &str) -> String {
-    let odd = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}')
-    };
-    let blank_start = text
-        .lines()
-        .next()
-        .is_none_or(|line| line.is_empty() || line.starts_with([' ', '\t']));
-    let body = text.trim_end_matches('\n');
-    if !body.contains('\n') && text.len() <= body.len() || blank_start || text.contains(odd) {
-        return quoted(text);
-    }
-    let keep = match text.len() - body.len() {
-        0 => "|-",
-        1 => "|",
-        _ => "|+",
-    };
-    let mut block = keep.to_owned();
-    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
-        block.push('\n');
-        if !line.is_empty() {
-            block += "      ";
-            block += line;
-        }
-    }
-    block
-}
-
-/// A string in double quotes; YAML reads JSON's.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => quoted += "\\\"",
-            '\\' => quoted += "\\\\",
-            '\n' => quoted += "\\n",
-            '\t' => quoted += "\\t",
-            '\r' => quoted += "\\r",
-            c if c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}') => {
-                quoted += &format!("\\u{:04x}", u32::from(c))
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
 }
 
 #[cfg(test)]

@@ -1,44 +1,55 @@
-//! The command line: from what was typed to what is done and its exit code.
+//! The command line: parses arguments, runs the command and returns its exit code.
 //!
 //! The push path (`exec`, `hook`, their links, and `health`, which runs every few seconds) is
-//! told apart by its first words, before any parser is built. Everything else goes through clap.
-//! The management commands ([`manage`]) are the same here and over SSH.
+//! recognized by its first words, before any parser is built. clap parses everything else.
+//! The management commands ([`commands`]) are the same on the machine itself and over SSH.
 
+mod args;
 mod artifacts;
 mod attach;
+mod build_fold;
 mod cache;
 mod ci;
+mod commands;
+mod context;
+mod error;
 mod exec;
 mod follow;
 mod gc;
 mod health;
+mod help;
 mod init;
 mod key;
+mod log_document;
 mod login;
 mod logs;
-mod manage;
 mod output;
-mod owner;
+mod privileges;
+mod reconcile;
 mod repo;
-mod report;
 mod run;
+mod run_list;
+mod run_show;
+#[cfg(test)]
+mod sample;
 mod schedule;
 mod start;
 mod status;
+mod terminal;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::driver::Manner;
 use crate::hook;
-use crate::paths::Paths;
+use quire_pipeline::driver::ChildOptions;
+use quire_types::paths::Paths;
 
-/// A git forge for one person.
+/// A git forge for one person
 #[derive(Parser)]
 #[command(name = "quire", version = VERSION.as_str())]
 struct Cli {
@@ -49,34 +60,40 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     #[command(flatten)]
-    Manage(manage::Manage),
-    /// Start the appliance: supervise sshd and `quire serve`.
+    Manage(commands::ManagementCommand),
+    /// Start the appliance: supervise sshd and `quire serve`
     Init(init::Init),
-    /// Run the server: pages, queue, runs. `quire init` starts it.
+    /// Run the server; `quire init` starts it
     Serve,
-    /// Pipelines of a working tree: check, run, init.
+    /// Check and run pipelines on this machine
     Ci(ci::CiArguments),
-    /// Ask the server on this machine whether it is well; exit code 0 or 1.
+    /// Check the health of the server on this machine; the exit code is 0 or 1
     Health,
-    /// Print the completions of a shell.
+    /// Print completions for a shell
     Completions {
-        /// The shell.
+        /// The shell to complete for
         shell: clap_complete::Shell,
     },
-    /// What sshd runs for every connection.
+    /// Serve an SSH connection; sshd runs this
     #[command(hide = true, disable_help_flag = true)]
-    Exec(Rest),
-    /// What git runs after a push.
+    Exec(PassthroughArgs),
+    /// Run a git hook; git runs this
     #[command(hide = true)]
     Hook(HookArgs),
-    /// Evaluates a pipeline for the server.
+    /// Evaluate a pipeline; the server runs this
     #[command(hide = true)]
     Driver,
+    /// Print the engine that the configuration file names, if it names one; `init` runs this
+    #[command(hide = true)]
+    Engine {
+        /// The data folder.
+        data: std::path::PathBuf,
+    },
 }
 
-/// Arguments that a module reads by itself.
+/// Arguments that the command parses by itself.
 #[derive(clap::Args)]
-struct Rest {
+struct PassthroughArgs {
     /// See `--help`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
@@ -85,7 +102,7 @@ struct Rest {
 #[derive(clap::Args)]
 struct HookArgs {
     /// Which hook.
-    #[arg(value_parser = ["post-receive"])]
+    #[arg(value_parser = ["pre-receive", "post-receive"])]
     name: String,
 }
 
@@ -98,13 +115,16 @@ static VERSION: LazyLock<String> =
         },
     );
 
-/// Parses the arguments, does what they say, and gives the exit code.
+/// Parses the arguments, runs the command and returns the exit code.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    if let Some(code) = without_parser(&arguments) {
+    if let Some(code) = fast_path(&arguments) {
         return code;
     }
-    let cli = match Cli::try_parse_from(&arguments) {
+    let parsed = help::grouped(Cli::command())
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         // Clap's own exit codes are ours: 0 for help and version, 2 for usage.
         Err(error) => {
@@ -115,8 +135,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     dispatch(cli.command)
 }
 
-/// The commands that must start in no time.
-fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
+/// Runs the commands that must start fast, without building a parser.
+fn fast_path(arguments: &[OsString]) -> Option<ExitCode> {
     let name = arguments
         .first()
         .map(Path::new)
@@ -126,13 +146,14 @@ fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
     let words: Vec<Option<&str>> = arguments.iter().skip(1).map(|word| word.to_str()).collect();
     match (name, words.as_slice()) {
         ("post-receive", _) | (_, [Some("hook"), Some("post-receive")]) => Some(post_receive()),
+        ("pre-receive", _) | (_, [Some("hook"), Some("pre-receive")]) => Some(pre_receive()),
         ("quire-shell" | "-quire-shell", _) => Some(exec::shell(&arguments[1..])),
         (_, [Some("exec"), ..]) => Some(exec::exec(&arguments[2..])),
         (_, [Some("driver"), manner @ ..]) => {
             let is = |word| manner.contains(&Some(word));
-            Some(crate::driver::child_main(Manner {
-                gently: is("gently"),
-                unconfined: is("unconfined"),
+            Some(quire_pipeline::driver::child_main(ChildOptions {
+                low_priority: is("gently"),
+                allow_unsandboxed: is("unconfined"),
             }))
         }
         (_, [Some("health")]) => Some(health::health(&Paths::from_environment())),
@@ -142,13 +163,15 @@ fn without_parser(arguments: &[OsString]) -> Option<ExitCode> {
 
 fn dispatch(command: Command) -> ExitCode {
     match command {
-        Command::Manage(manage) => manage::here(manage),
+        Command::Manage(manage) => commands::run_local(manage),
         Command::Init(init) => init::run(init),
         Command::Serve => serve(),
         Command::Ci(arguments) => ci::run(arguments),
-        Command::Driver => crate::driver::child_main(Manner::default()),
+        Command::Driver => quire_pipeline::driver::child_main(ChildOptions::default()),
         Command::Health => health::health(&Paths::from_environment()),
+        Command::Engine { data } => engine(data),
         Command::Exec(rest) => exec::exec(&rest.arguments),
+        Command::Hook(hook) if hook.name == "pre-receive" => pre_receive(),
         Command::Hook(_) => post_receive(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "quire", &mut io::stdout());
@@ -157,22 +180,43 @@ fn dispatch(command: Command) -> ExitCode {
     }
 }
 
-/// `quire serve`: why it ended, in words, where it was not told to.
+/// Reads the file only: `init` knows the variables. What is wrong with the file is said by the server.
+fn engine(data: std::path::PathBuf) -> ExitCode {
+    let paths = Paths::new(data, "");
+    let loaded = quire_config::Config::load(&paths, |_| None);
+    let last_good = || quire_config::Config::load_last_good(&paths, |_| None).ok()?;
+    let Some(loaded) = loaded.ok().or_else(last_good) else {
+        return ExitCode::FAILURE;
+    };
+    if matches!(loaded.origin("ci.engine"), quire_config::Origin::File) {
+        let _ = writeln!(io::stdout(), "{}", loaded.config.ci.engine);
+    }
+    ExitCode::SUCCESS
+}
+
 fn serve() -> ExitCode {
     match crate::serve::run(&Paths::from_environment()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::serve(&error),
+        Err(error) => error::serve(&error),
     }
 }
 
-/// The push stands already: whatever happens, the hook succeeds.
+/// Git decides by itself what it accepts, so the exit code is 0.
+fn pre_receive() -> ExitCode {
+    hook::pre_receive(&Paths::from_environment(), io::stdin().lock());
+    ExitCode::SUCCESS
+}
+
+/// Git has accepted the push already, so the exit code is 0 whatever happens.
 fn post_receive() -> ExitCode {
     let paths = Paths::from_environment();
     // As root (a push by path inside the container) the spool file must still be the owner's.
-    let _ = owner::become_owner(&paths);
+    let _ = privileges::drop_to_data_owner(&paths);
     hook::post_receive(&paths, io::stdin().lock());
     ExitCode::SUCCESS
 }
 
+#[cfg(test)]
+mod printed_tests;
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,21 @@
-//! What commands print: aligned tables and times for people, JSON for programs.
+//! The output of commands: aligned tables and relative times on a terminal, JSON for programs.
 
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::report::Failure;
-use crate::clock::{Clock, Millis};
-use crate::run::RunState;
+use super::error::CommandError;
+use quire_types::clock::{Clock, Millis};
+use quire_types::run::RunState;
+use quire_types::text::format_elapsed;
 
-/// Where a command prints to, and how.
-pub(super) struct Out<'a> {
+/// Where and how a command prints.
+pub(super) struct Output<'a> {
     writer: &'a mut dyn Write,
-    /// A person reads along: relative times.
+    /// The output is a terminal: times are relative.
     terminal: bool,
-    /// Colours as well.
     colour: bool,
-    /// Nothing but JSON.
+    /// Print one JSON document instead of text.
     pub(super) json: bool,
     now: Millis,
 }
@@ -40,10 +40,7 @@ impl Cell {
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
         Self {
-            text: text
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect(),
+            text: quire_types::text::single_line(text),
             colour: None,
         }
     }
@@ -62,7 +59,7 @@ impl From<RunState> for Cell {
             RunState::Active => 36,
             RunState::Complete => 32,
             RunState::Failed => 31,
-            RunState::Superseded => 90,
+            RunState::Canceled | RunState::Superseded => 90,
         };
         Self {
             text: state.to_string(),
@@ -71,8 +68,8 @@ impl From<RunState> for Cell {
     }
 }
 
-impl<'a> Out<'a> {
-    /// To standard output, as its kind wants it.
+impl<'a> Output<'a> {
+    /// Prints to standard output; with colours if it is a terminal and `NO_COLOR` is not set.
     pub(super) fn standard(stdout: &'a mut io::Stdout, json: bool) -> Self {
         let terminal = stdout.is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -96,19 +93,22 @@ impl<'a> Out<'a> {
         }
     }
 
-    pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
+    pub(super) fn line(&mut self, text: &str) -> Result<(), CommandError> {
         Ok(writeln!(self.writer, "{text}")?)
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), CommandError> {
         self.writer.write_all(bytes)?;
         Ok(self.writer.flush()?)
     }
 
-    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value)
-            .map_err(|error| Failure::failed(format!("the answer is no JSON: {error}")))?;
-        // JSON allows these in its strings as they are; a terminal acts on them.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), CommandError> {
+        let text = serde_json::to_string(value).map_err(|error| {
+            CommandError::failed(format!(
+                "internal error: the result cannot be written as JSON: {error}"
+            ))
+        })?;
+        // JSON allows some control characters in strings; a terminal would act on them.
         let safe = |text: &str| {
             text.chars()
                 .fold(String::with_capacity(text.len() + 16), |mut safe, c| {
@@ -127,12 +127,12 @@ impl<'a> Out<'a> {
         })
     }
 
-    /// Prints rows under headings; columns as wide as their widest field, the last one as it is.
+    /// Prints rows under headings, each column as wide as its widest cell.
     pub(super) fn table<const N: usize>(
         &mut self,
         headings: [&str; N],
         rows: &[[Cell; N]],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let width = |at: usize| {
             rows.iter()
                 .map(|row| row[at].text.chars().count())
@@ -158,33 +158,21 @@ impl<'a> Out<'a> {
         Ok(())
     }
 
-    /// A point in time: how long ago on a terminal, RFC 3339 elsewhere.
-    pub(super) fn when(&self, at: Option<Millis>) -> String {
+    /// A time: relative to now on a terminal, RFC 3339 elsewhere.
+    pub(super) fn time(&self, at: Option<Millis>) -> String {
         match at {
             None => "-".to_owned(),
-            Some(at) if self.terminal => format!("{} ago", span(self.now.since(at))),
+            Some(at) if self.terminal => format!("{} ago", format_elapsed(self.now.since(at))),
             Some(at) => at.to_string(),
         }
     }
 
-    /// How long something took, or has taken until now.
-    pub(super) fn took(&self, start: Option<Millis>, end: Option<Millis>) -> String {
+    /// The time from `start` to `end`, or to now if there is no end yet.
+    pub(super) fn elapsed(&self, start: Option<Millis>, end: Option<Millis>) -> String {
         start.map_or_else(
             || "-".to_owned(),
-            |start| span(end.unwrap_or(self.now).since(start)),
+            |start| format_elapsed(end.unwrap_or(self.now).since(start)),
         )
-    }
-}
-
-/// A span of time in its one or two largest units.
-pub(super) fn span(millis: u64) -> String {
-    let seconds = millis / 1000;
-    match seconds {
-        0 => format!("{millis} ms"),
-        1..=59 => format!("{seconds} s"),
-        60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..=86_399 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -194,11 +182,11 @@ mod tests {
 
     fn printed(terminal: bool) -> String {
         let mut text = Vec::new();
-        let mut out = Out::test(&mut text, false, Millis(3_700_000));
+        let mut out = Output::test(&mut text, false, Millis(3_700_000));
         (out.terminal, out.colour) = (terminal, terminal);
         let (when, took) = (
-            out.when(Some(Millis(100_000))),
-            out.took(Some(Millis(3_699_500)), None),
+            out.time(Some(Millis(100_000))),
+            out.elapsed(Some(Millis(3_699_500)), None),
         );
         let rows = [
             [Cell::from("ü\u{1b}x"), RunState::Failed.into(), when.into()],
@@ -218,19 +206,5 @@ mod tests {
             printed(true),
             "A          STATE   WHEN\nü x        \u{1b}[31mfailed\u{1b}[0m  1 h 0 min ago\nlong name  -       500 ms\n"
         );
-    }
-
-    #[test]
-    fn spans() {
-        for (millis, text) in [
-            (0, "0 ms"),
-            (999, "999 ms"),
-            (59_999, "59 s"),
-            (61_000, "1 min 1 s"),
-            (7_260_000, "2 h 1 min"),
-            (200_000_000, "2 d"),
-        ] {
-            assert_eq!(span(millis), text);
-        }
     }
 }

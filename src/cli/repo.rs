@@ -1,57 +1,66 @@
-//! `quire repo`: repositories.
-
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+//! `quire repo`: lists, creates, renames and removes repositories.
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::manage::{Context, Format};
-use super::output::{Cell, Out};
-use super::report::Failure;
-use super::start::no_repository;
-use crate::clock::Millis;
-use crate::git::Git;
-use crate::hook;
-use crate::names::RepoName;
-use crate::renaming::{Names, RenameError, Renaming, remove_run_folders, run_folders};
-use crate::run::Run;
-use crate::run::event::SocketRequest;
-use crate::store::{RepoSummary, RunFilter, Store};
+use super::args::OutputArgs;
+use super::context::Context;
+use super::error::CommandError;
+use super::output::{Cell, Output};
+use quire_git::ObjectFormat;
+use quire_server::forge::repos::{self, RepoOverview, RepoOverviews};
+use quire_server::forge::views::RunJson;
+use quire_types::clock::Millis;
+use quire_types::error_chain;
+use quire_types::names::{NameError, RepoName};
 
-/// How long the runs of a repository that is removed may take to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What can be done with repositories.
 #[derive(Subcommand)]
 pub(super) enum RepoCommand {
-    /// List all repositories.
-    List(Format),
-    /// Make an empty repository. A push to a new name does so too.
+    /// List all repositories
+    List(OutputArgs),
+    /// Create an empty repository
+    ///
+    /// A push to a new name creates it too.
     New {
-        /// `name` or `group/name`.
+        /// `name` or `group/name`
         name: RepoName,
+        /// The format of its object ids: `sha1` or `sha256`
+        #[arg(long, value_name = "FORMAT", default_value = "sha1", value_parser = ["sha1", "sha256"])]
+        object_format: String,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
-    /// Give a repository another name. Its runs go on; the old name leads to it until somebody takes it.
+    /// Rename a repository
+    ///
+    /// Its runs continue. The old name redirects to it until a new repository takes the name.
     Rename {
-        /// Which.
+        /// The repository
         name: RepoName,
-        /// What it is called from now on: `name` or `group/name`.
+        /// Its new name: `name` or `group/name`
         new_name: RepoName,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
-    /// Remove a repository with its runs and their logs, for good.
-    Rm {
-        /// Which.
+    /// Set the default branch of a repository
+    ///
+    /// A clone checks it out, its schedules are in force, and `run start` uses it.
+    Default {
+        /// The repository
         name: RepoName,
-        /// Really.
+        /// A branch that exists
+        branch: String,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// Remove a repository with its runs and their logs, permanently
+    Rm {
+        /// The repository
+        name: RepoName,
+        /// Confirm the removal
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
 }
 
@@ -60,263 +69,181 @@ impl RepoCommand {
         let (Self::List(format)
         | Self::New { format, .. }
         | Self::Rename { format, .. }
+        | Self::Default { format, .. }
         | Self::Rm { format, .. }) = self;
         format.json
     }
 }
 
-/// A repository as it is listed.
-#[derive(Debug, Serialize)]
-struct Row {
-    repo: RepoName,
-    default_branch: Option<String>,
-    last_push_ms: Option<Millis>,
-    newest_run: Option<Run>,
-}
-
 #[derive(Serialize)]
-struct Rows<T> {
+struct RepoList<T> {
     repos: Vec<T>,
 }
 
-/// A repository of which no more is told than its name.
+/// A repository in `repo list --json`.
+#[derive(Debug, Serialize)]
+struct RepoRow<'a> {
+    repo: &'a RepoName,
+    default_branch: Option<&'a str>,
+    last_push_ms: Option<Millis>,
+    newest_run: Option<RunJson<'a>>,
+}
+
+impl<'a> From<&'a RepoOverview> for RepoRow<'a> {
+    fn from(overview: &'a RepoOverview) -> Self {
+        Self {
+            repo: &overview.repo,
+            default_branch: overview.default_branch.as_deref(),
+            last_push_ms: overview.last_push,
+            newest_run: overview.newest_run.as_ref().map(RunJson::from),
+        }
+    }
+}
+
+/// A repository that was created or removed.
 #[derive(Serialize)]
-struct Named<'a> {
+struct RepoItem<'a> {
     repo: &'a RepoName,
 }
 
-/// A repository and the name it had before.
 #[derive(Serialize)]
-struct Renamed<'a> {
+struct DefaultBranch<'a> {
+    repo: &'a RepoName,
+    default_branch: &'a str,
+}
+
+#[derive(Serialize)]
+struct RenamedRepo<'a> {
     repo: &'a RepoName,
     former_name: &'a RepoName,
 }
 
-/// Carries a command out.
 pub(super) fn repo(
     context: &Context<'_>,
     command: &RepoCommand,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let forge = context.forge();
     match command {
-        RepoCommand::List(_) => list(context, out),
-        RepoCommand::New { name, .. } => new(context, name, out),
-        RepoCommand::Rename { name, new_name, .. } => rename(context, name, new_name, out),
-        RepoCommand::Rm { name, yes, .. } => remove(context, name, *yes, out),
-    }
-}
-
-fn list(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
-    let git = Git::new(context.paths);
-    // Before the server's first start there is no database, and repositories may be there already.
-    let summaries = if context.paths.database().exists() {
-        context.store()?.repo_summaries()?
-    } else {
-        Vec::new()
-    };
-    let mut summaries: HashMap<RepoName, RepoSummary> = summaries
-        .into_iter()
-        .map(|summary| (summary.repo.clone(), summary))
-        .collect();
-    let row = |repo: RepoName| {
-        let summary = summaries.remove(&repo);
-        let (last_push_ms, newest_run) = summary.map_or((None, None), |summary| {
-            (summary.last_push_ms, summary.newest_run)
-        });
-        Row {
-            default_branch: git.default_branch(&repo).ok().flatten(),
-            repo,
-            last_push_ms,
-            newest_run,
+        RepoCommand::List(_) => print_list(&repos::list(&forge)?, out),
+        RepoCommand::New {
+            name,
+            object_format,
+            ..
+        } => {
+            let object_format = match object_format.as_str() {
+                "sha256" => ObjectFormat::Sha256,
+                _ => ObjectFormat::Sha1,
+            };
+            let redirected_to = repos::create(&forge, name, object_format)?;
+            let note = redirected_to.map_or_else(String::new, |target| {
+                format!("; the name no longer redirects to {target}")
+            });
+            print_item(
+                RepoItem { repo: name },
+                format!("created repository {name}{note}"),
+                out,
+            )
         }
-    };
-    show(git.list()?.into_iter().map(row).collect(), out)
+        RepoCommand::Rename { name, new_name, .. } => {
+            repos::rename(&forge, name, new_name)?;
+            print_item(
+                RenamedRepo {
+                    repo: new_name,
+                    former_name: name,
+                },
+                format!(
+                    "renamed {name} to {new_name}; {name} redirects to it until a new repository takes the name"
+                ),
+                out,
+            )
+        }
+        RepoCommand::Default { name, branch, .. } => {
+            let ref_name = format!("refs/heads/{branch}")
+                .parse()
+                .map_err(|error: NameError| CommandError::usage(error.to_string()))?;
+            repos::set_default_branch(&forge, name, &ref_name)?;
+            print_item(
+                DefaultBranch {
+                    repo: name,
+                    default_branch: branch,
+                },
+                format!("the default branch of {name} is {branch}"),
+                out,
+            )
+        }
+        RepoCommand::Rm { name, yes, .. } => {
+            repos::remove(&forge, name, *yes)?;
+            print_item(
+                RepoItem { repo: name },
+                format!("removed repository {name}"),
+                out,
+            )
+        }
+    }
 }
 
-fn show(repos: Vec<Row>, out: &mut Out<'_>) -> Result<(), Failure> {
+fn print_item(
+    item: impl Serialize,
+    sentence: String,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     if out.json {
-        return out.json(&Rows { repos });
+        out.json(&RepoList { repos: vec![item] })
+    } else {
+        out.line(&sentence)
     }
-    if repos.is_empty() {
-        return out.line("no repositories yet; a push creates one");
+}
+
+/// `repo list --json`.
+#[derive(Serialize)]
+struct RepoListJson<'a> {
+    repos: Vec<RepoRow<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<UnreadableRow<'a>>,
+}
+
+/// A repository or a group that cannot be looked at.
+#[derive(Serialize)]
+struct UnreadableRow<'a> {
+    name: &'a str,
+    problem: String,
+}
+
+pub(super) fn print_list(
+    RepoOverviews { repos, unreadable }: &RepoOverviews,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let unreadable = unreadable.iter().map(|entry| UnreadableRow {
+        name: &entry.name,
+        problem: error_chain::chain(&entry.error),
+    });
+    if out.json {
+        return out.json(&RepoListJson {
+            repos: repos.iter().map(RepoRow::from).collect(),
+            unreadable: unreadable.collect(),
+        });
     }
-    let cells = |row: &Row| {
-        let state = row
+    let unreadable: Vec<_> = unreadable.collect();
+    if repos.is_empty() && unreadable.is_empty() {
+        return out.line("no repositories yet; push to a new name to create one");
+    }
+    let cells = |overview: &RepoOverview| {
+        let state = overview
             .newest_run
             .as_ref()
             .map_or_else(|| "-".into(), |run| Cell::from(run.state));
-        let branch = row.default_branch.as_deref().unwrap_or("-");
         [
-            row.repo.as_str().into(),
-            branch.into(),
-            out.when(row.last_push_ms).into(),
+            overview.repo.as_str().into(),
+            overview.default_branch.as_deref().unwrap_or("-").into(),
+            out.time(overview.last_push).into(),
             state,
         ]
     };
     let rows: Vec<_> = repos.iter().map(cells).collect();
-    out.table(["REPOSITORY", "BRANCH", "LAST PUSH", "NEWEST RUN"], &rows)
-}
-
-fn new(context: &Context<'_>, name: &RepoName, out: &mut Out<'_>) -> Result<(), Failure> {
-    let git = Git::new(context.paths);
-    let led_to = git.current(name);
-    if led_to == *name {
-        if !git.create(name)? {
-            return Err(Failure::failed(format!(
-                "the repository `{name}` exists already"
-            )));
-        }
-    } else {
-        let renaming = Renaming::new(context.paths, context.store()?);
-        renaming.hold()?.take_back(name)?;
-    }
-    if out.json {
-        return out.json(&Rows {
-            repos: vec![Named { repo: name }],
-        });
-    }
-    let taken = if led_to == *name {
-        String::new()
-    } else {
-        format!("; the name no longer leads to {led_to}")
-    };
-    out.line(&format!("created repository {name}{taken}"))
-}
-
-fn rename(
-    context: &Context<'_>,
-    name: &RepoName,
-    new_name: &RepoName,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    let git = Git::new(context.paths);
-    let renaming = Renaming::new(context.paths, context.store()?);
-    match renaming.hold()?.rename(name, new_name) {
-        Ok(()) => {}
-        Err(RenameError::Unknown(name)) => return Err(no_repository(&git, &name)?),
-        // It would not be tried again before the next look.
-        Err(error @ RenameError::Unfinished(_)) => {
-            hook::wake(context.paths);
-            return Err(error.into());
-        }
-        Err(error) => return Err(error.into()),
-    }
-    // Its runs may be claimed again.
-    hook::wake(context.paths);
-    if out.json {
-        return out.json(&Rows {
-            repos: vec![Renamed {
-                repo: new_name,
-                former_name: name,
-            }],
-        });
-    }
-    out.line(&format!(
-        "renamed {name} to {new_name}; {name} leads there until something else takes the name"
-    ))
-}
-
-/// Has the runs of a repository stopped, so that nothing writes where everything is about to go.
-fn end_runs(context: &Context<'_>, store: &Store, name: &RepoName) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let active: Vec<_> = store
-            .active_runs()?
-            .into_iter()
-            .filter(|run| run.repo == *name)
-            .collect();
-        if active.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            let failure = Failure::failed(format!(
-                "a run of `{name}` is still being stopped, so nothing was removed"
-            ));
-            return Err(
-                failure.hint("`run list --state active` shows it; try again when it has ended")
-            );
-        }
-        for run in active.iter().filter(|run| run.stop_requested.is_none()) {
-            store.request_cancel(run.id)?;
-        }
-        hook::wake(context.paths);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn has_runs(store: &Store, name: &RepoName) -> Result<bool, Failure> {
-    let filter = RunFilter {
-        repo: Some(name.clone()),
-        limit: 1,
-        ..RunFilter::default()
-    };
-    Ok(!store.list_runs(&filter)?.is_empty())
-}
-
-fn remove(
-    context: &Context<'_>,
-    name: &RepoName,
-    yes: bool,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
-    let git = Git::new(context.paths);
-    let renaming = if context.paths.database().exists() {
-        Some(Renaming::new(context.paths, context.store()?))
-    } else {
-        None
-    };
-    let names = renaming.as_ref().map(Renaming::hold).transpose()?;
-    // A rename that was begun comes first; one that cannot go on (a full disk, perhaps) keeps nobody from making room.
-    let settle = || names.as_ref().map(Names::settle);
-    let _ = settle();
-    let current = git.current(name);
-    if current != *name {
-        return Err(RenameError::Former {
-            name: name.clone(),
-            repo: current,
-        }
-        .into());
-    }
-    // What an earlier `rm` that was cut off left is removed as well.
-    if !git.exists(name)?
-        && run_folders(context.paths, name)?.is_empty()
-        && (names.is_none() || !has_runs(&context.store()?, name)?)
-    {
-        return Err(no_repository(&git, name)?);
-    }
-    if !yes {
-        let failure = Failure::usage(format!(
-            "`repo rm` removes `{name}`, its runs and their logs for good"
-        ));
-        return Err(failure.hint("say `--yes` if that is what you want"));
-    }
-    if names.is_some() {
-        end_runs(context, &context.store()?, name)?;
-    }
-    if git.exists(name)? {
-        git.remove(name)?;
-    }
-    if names.is_some() {
-        context.store()?.forget_repo(name)?;
-        hook::wake(context.paths);
-    }
-    remove_run_folders(context.paths, name)?;
-    // The names that led to it are free; the server sees to it as well.
-    let _ = settle();
-    // Best effort: of a repository that is gone, the server removes them by itself.
-    let _ = hook::ask(
-        context.paths,
-        &SocketRequest::ClearCaches {
-            repo: name.clone(),
-            name: None,
-        },
-        PATIENCE,
-    );
-    if out.json {
-        out.json(&Rows {
-            repos: vec![Named { repo: name }],
-        })
-    } else {
-        out.line(&format!("removed repository {name}"))
-    }
+    out.table(["REPOSITORY", "BRANCH", "LAST PUSH", "NEWEST RUN"], &rows)?;
+    unreadable.iter().try_for_each(|entry| {
+        let text = format!("{} is not readable: {}", entry.name, entry.problem);
+        out.line(&Cell::from(text).plain())
+    })
 }

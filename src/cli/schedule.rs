@@ -1,24 +1,28 @@
-//! `quire schedule`: what runs by itself, and when.
+//! `quire schedule`: lists schedules and their next times.
 
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::manage::{Context, Format};
-use super::output::Out;
-use super::report::Failure;
-use crate::names::RepoName;
-use crate::store::ScheduleRow;
+use super::args::OutputArgs;
+use super::context::Context;
+use super::error::CommandError;
+use super::output::Output;
+use quire_server::forge::views::{ScheduleJson, views};
+use quire_store::RepoSchedule;
+use quire_types::names::RepoName;
+use quire_types::text::first_line;
 
-/// What can be done with schedules. They are made by `ci.cron` in the pipeline of the default branch.
 #[derive(Subcommand)]
 pub(super) enum ScheduleCommand {
-    /// List schedules, and when each comes due next.
+    /// List schedules and their next times
+    ///
+    /// `ci.cron` in the pipeline of the default branch creates them.
     List {
-        /// Only of this repository.
+        /// Only schedules of this repository
         #[arg(long)]
         repo: Option<RepoName>,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
 }
 
@@ -30,29 +34,33 @@ impl ScheduleCommand {
 }
 
 #[derive(Serialize)]
-struct Schedules {
-    schedules: Vec<ScheduleRow>,
+struct ScheduleList<'a> {
+    schedules: Vec<ScheduleJson<'a>>,
 }
 
-/// Carries a command out.
 pub(super) fn schedule(
     context: &Context<'_>,
     command: &ScheduleCommand,
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     let ScheduleCommand::List { repo, .. } = command;
-    let schedules = context.store()?.schedules(repo.as_ref())?;
+    let schedules = context.store()?.schedules().list(repo.as_ref())?;
+    context.explain_empty_list(&schedules, repo.as_ref())?;
     if out.json {
-        return out.json(&Schedules { schedules });
+        return out.json(&ScheduleList {
+            schedules: views(&schedules),
+        });
     }
     if schedules.is_empty() {
         return out.line("no schedules");
     }
-    let row = |row: &ScheduleRow| {
+    let row = |row: &RepoSchedule| {
         let problem = row
             .problem
             .as_ref()
-            .map(|problem| format!("of an older commit: {problem}"))
+            .map(|problem| {
+                format!("from an older commit, because the newest pipeline is wrong: {problem}")
+            })
             .unwrap_or_default();
         let next = row.next_at_ms.to_string();
         [
@@ -60,7 +68,7 @@ pub(super) fn schedule(
             row.name.as_str().into(),
             row.schedule.as_str().into(),
             next.into(),
-            super::run::short(&problem, 80).into(),
+            first_line(&problem, 80).into(),
         ]
     };
     let rows: Vec<_> = schedules.iter().map(row).collect();

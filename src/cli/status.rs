@@ -1,52 +1,41 @@
-//! `quire status`: how the appliance is.
-
-use std::time::Duration;
+//! `quire status`: the health of each component, and its problems.
 
 use serde_json::Value;
 
+use super::context::Context;
+use super::error::CommandError;
 use super::health;
-use super::manage::Context;
-use super::output::{Cell, Out};
-use super::report::Failure;
-use crate::hook;
-use crate::run::event::{Finding, SocketAnswer, SocketRequest};
-
-/// How long the server may take to say what it knows already.
-const PATIENCE: Duration = Duration::from_secs(3);
+use super::output::{Cell, Output};
+use quire_server::control::client;
+use quire_server::control::protocol::ComponentProblem;
 
 /// Asks the server and prints what it says, part by part.
-pub(super) fn status(context: &Context<'_>, out: &mut Out<'_>) -> Result<(), Failure> {
-    let listen = health::endpoint(context.paths).listen;
-    let answer = health::ask(listen).map_err(|error| {
-        Failure::failed(format!("the server at {listen} does not answer: {error}"))
+pub(super) fn status(context: &Context<'_>, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let listen = health::server_address(context.paths).listen;
+    let answer = health::request_health(listen).map_err(|error| {
+        CommandError::failed(format!("the server at {listen} does not respond: {error}"))
             .hint("pushes and fetches work without it, and runs start when it is back; the container's log says what happened to it")
     })?;
-    show(&answer.body, answer.status(), &findings(context), out)?;
+    // A server that is just starting does not answer on this socket yet.
+    let problems = client::problems(context.paths).unwrap_or_default();
+    show(&answer.body, answer.status(), &problems, out)?;
     if answer.code == 200 {
         Ok(())
     } else {
-        Err(Failure::silent(super::report::FAILED))
-    }
-}
-
-/// What the parts say to those who may know the names of repositories. A server that is just starting does not answer yet.
-fn findings(context: &Context<'_>) -> Vec<Finding> {
-    match hook::ask(context.paths, &SocketRequest::Findings, PATIENCE) {
-        Ok(SocketAnswer::Findings { findings }) => findings,
-        Ok(_) | Err(_) => Vec::new(),
+        Err(CommandError::exit_only(super::error::FAILED))
     }
 }
 
 fn show(
     body: &Value,
     status: &str,
-    findings: &[Finding],
-    out: &mut Out<'_>,
-) -> Result<(), Failure> {
+    problems: &[ComponentProblem],
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     if out.json {
         let mut body = body.clone();
         if let Value::Object(fields) = &mut body {
-            fields.insert("findings".to_owned(), serde_json::json!(findings));
+            fields.insert("findings".to_owned(), serde_json::json!(problems));
         }
         return out.json(&body);
     }
@@ -60,11 +49,11 @@ fn show(
         out.table(["PART", "STATUS", ""], &rows)?;
     }
     let plain = |text: &str| Cell::from(text).plain();
-    findings.iter().try_for_each(|finding| {
+    problems.iter().try_for_each(|problem| {
         out.line(&format!(
             "{}: {}",
-            plain(&finding.part),
-            plain(&finding.text)
+            plain(&problem.part),
+            plain(&problem.text)
         ))
     })
 }
@@ -94,22 +83,22 @@ fn parts(body: &Value) -> Vec<[Cell; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Millis;
+    use quire_types::clock::Millis;
 
     #[test]
     fn parts_are_found_where_they_are() {
         let body = serde_json::json!({"status": "degraded", "version": "1.0", "uptime": 3,
             "parts": {"database": {"status": "ok", "message": "12 MB"}, "docker": {"status": "down", "message": "no\nsocket"}}});
         let mut text = Vec::new();
-        let findings = [Finding {
+        let problems = [ComponentProblem {
             part: "schedules".into(),
             text: "those of app\nare old".into(),
         }];
         show(
             &body,
             "degraded",
-            &findings,
-            &mut Out::test(&mut text, false, Millis(0)),
+            &problems,
+            &mut Output::test(&mut text, false, Millis(0)),
         )
         .unwrap();
         let text = String::from_utf8(text).unwrap();

@@ -2,11 +2,11 @@
 
 use clap::CommandFactory;
 
-use super::report::{FAILED, Failure, NOT_FOUND, REFUSED, USAGE};
+use super::error::{CommandError, FAILED, NOT_FOUND, REFUSED, USAGE};
 use super::*;
-use crate::git::GitError;
-use crate::ssh::command::Refusal;
-use crate::store::StoreError;
+use quire_git::GitError;
+use quire_store::StoreError;
+use quire_types::run::RunName;
 
 #[test]
 fn the_parser_is_sound() {
@@ -17,22 +17,30 @@ fn the_parser_is_sound() {
 fn every_error_has_its_code_and_says_what_to_do() {
     let cases = [
         (
-            Failure::from(StoreError::NoSuchRun("0197".into())),
+            CommandError::from(StoreError::NoSuchRun("0197".into())),
             NOT_FOUND,
-            "quire: there is no run `0197`\nquire: `run list` shows the runs there are\n",
+            "quire: there is no run `0197`\nquire: `run list` shows all runs\n",
         ),
         (
-            Failure::from(StoreError::AmbiguousRun("0".into())),
+            CommandError::from(StoreError::AmbiguousRun {
+                selector: "#14".into(),
+                candidates: ["tally", "app"]
+                    .map(|repo| RunName {
+                        repo: repo.parse().unwrap(),
+                        number: 14,
+                    })
+                    .to_vec(),
+            }),
             USAGE,
-            "quire: more than one run starts with `0`\nquire: give more digits of the id; `run list` shows it whole\n",
+            "quire: `#14` names more than one run\nquire: use one of `tally#14`, `app#14`\n",
         ),
         (
-            Failure::from(GitError::NoRepository("a".parse().unwrap())),
+            CommandError::from(GitError::NoRepository("a".parse().unwrap())),
             NOT_FOUND,
-            "quire: there is no repository `a`\nquire: `repo list` shows the repositories there are\n",
+            "quire: there is no repository `a`\nquire: `repo list` shows all repositories\n",
         ),
         (
-            Failure::from(GitError::Start {
+            CommandError::from(GitError::Start {
                 verb: "init",
                 source: io::ErrorKind::NotFound.into(),
             }),
@@ -40,16 +48,20 @@ fn every_error_has_its_code_and_says_what_to_do() {
             "quire: `git init` could not be started: entity not found\nquire: is git installed and in PATH?\n",
         ),
         (
-            Failure::from(Refusal::NotListed),
+            CommandError::from(crate::ssh::command::parse(Some("runs list")).unwrap_err()),
             REFUSED,
-            "quire: this is not a shell; the commands are git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc\n",
+            "quire: `runs` is not a command of this server; the commands are git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc, reconcile, help\nquire: did you mean `run`?\n",
         ),
         (
-            Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
+            CommandError::from(io::Error::from(io::ErrorKind::BrokenPipe)),
             FAILED,
             "",
         ),
-        (Failure::failed("a\n\u{1b}[2Jb"), FAILED, "quire: a  [2Jb\n"),
+        (
+            CommandError::failed("a\n\u{1b}[2Jb"),
+            FAILED,
+            "quire: a  [2Jb\n",
+        ),
     ];
     for (failure, code, text) in cases {
         assert_eq!((failure.code, failure.text().as_str()), (code, text));
@@ -65,7 +77,7 @@ fn the_quick_commands_do_without_the_parser() {
         "/usr/bin/quire-shell -c id",
         "quire exec --nonsense",
     ] {
-        assert!(without_parser(&words(text)).is_some(), "{text}");
+        assert!(fast_path(&words(text)).is_some(), "{text}");
     }
     for text in [
         "quire",
@@ -73,6 +85,6 @@ fn the_quick_commands_do_without_the_parser() {
         "quire health --help",
         "quire hook update",
     ] {
-        assert!(without_parser(&words(text)).is_none(), "{text}");
+        assert!(fast_path(&words(text)).is_none(), "{text}");
     }
 }

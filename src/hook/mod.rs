@@ -1,59 +1,63 @@
-//! The post-receive hook: hands a push over and tells the pusher what became of it.
+//! The hooks. `pre-receive` explains what git is about to refuse. `post-receive` records a push in the spool and tells the pusher which runs it made.
 //!
-//! Git calls it once per push, after the refs have moved. It has their folders synced ([`folders`]), writes the event into the spool
-//! ([`spool`]; from then on nothing is lost), pokes `serve` ([`poke`]) and prints the runs it is
-//! told. The push stands whatever happens here, so every failure is a line for the pusher and
-//! exit code 0: what could not be spooled, `serve` finds by comparing refs.
+//! Git calls it once per push, after the refs have moved. It syncs the folders of the refs to disk
+//! ([`fsync`]), writes the event into the spool ([`spool`]; from then on nothing is lost), announces it
+//! to the server and prints the runs that the server answers. Git has accepted the push already, so every
+//! failure is a line for the pusher and exit code 0. What could not be spooled the server finds by
+//! comparing refs.
 
-mod folders;
-mod poke;
+mod fsync;
 mod refs;
 mod spool;
 
-pub use refs::read as read_refs;
+pub use refs::{RefUpdates, read as read_refs};
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::clock::Clock;
-use crate::fault;
-use crate::names::{EventId, RepoName};
-use crate::paths::Paths;
-use crate::run::event::{
-    AnsweredRun, EventType, Freed, PushEvent, RefUpdate, SocketAnswer, SocketRequest,
-};
+use quire_git::{Git, PushMark};
+use quire_server::control::client::{self, ControlError};
+use quire_server::control::protocol::RunLink;
+use quire_types::base_url::REACHED_VARIABLE;
+use quire_types::clock::Clock;
+use quire_types::failpoint;
+use quire_types::names::{EventId, RefName, RepoName};
+use quire_types::paths::Paths;
+use quire_types::push_event::{EventType, PushEvent, RefUpdate};
 
-/// So many refs go into one event; a larger push makes several. Keeps a file below what is read back.
+/// How many refs one event holds; a larger push makes several. Keeps the file below what intake reads.
 const REFS_PER_EVENT: usize = 10_000;
-/// So many runs are printed.
-const RUNS_SHOWN: usize = 10;
-/// So many push options are kept, each up to [`MAX_OPTION`] bytes.
+const MAX_PRINTED_RUNS: usize = 10;
+/// How many push options are recorded, each of up to [`MAX_OPTION`] bytes.
 const MAX_OPTIONS: usize = 100;
 const MAX_OPTION: usize = 1024;
 
 /// Handles one push. `input` is what git writes to the hook; lines for the pusher go to standard error.
 pub fn post_receive(paths: &Paths, input: impl io::Read) {
-    let mut voice = Voice::default();
-    let moved = match refs::read(input) {
-        Ok(moved) => moved,
+    let mut output = PusherOutput::default();
+    let updates = match refs::read(input) {
+        Ok(updates) => updates,
         Err(error) => {
-            return voice.say(&format!("warning: cannot read what git says was pushed ({error}); quire looks again when it starts"));
+            return output.line(&format!("warning: push accepted, but the hook cannot read which refs changed ({error}); quire compares the refs and starts the missing runs"));
         }
     };
-    for name in &moved.unreadable {
-        voice.say(&format!("warning: the ref {name} cannot have runs: quire records only names that are UTF-8 and at most 1024 bytes"));
+    for name in &updates.unsupported {
+        output.line(&format!("warning: no run for the ref {name}: quire supports only names in UTF-8 of at most 1024 bytes"));
     }
-    if moved.refs.is_empty() {
+    if updates.refs.is_empty() {
         return;
     }
     let repo = match this_repository(paths) {
         Ok(repo) => repo,
-        Err(why) => return voice.say(&format!("warning: this push makes no run: {why}")),
+        Err(reason) => {
+            return output.line(&format!("warning: this push starts no run: {reason}"));
+        }
     };
-    if let Err(error) = folders::sync(&paths.repo(&repo), &moved.refs) {
-        voice.say(&format!(
-            "warning: the push is in, but the disk does not say that it keeps it ({error}); see to the disk, then push again"
+    if let Err(error) = fsync::sync_ref_dirs(&paths.repo(&repo), &updates.refs) {
+        output.line(&format!(
+            "warning: push accepted, but syncing it to disk failed ({error}); check the disk and push again"
         ));
     }
     let mut event = PushEvent {
@@ -67,143 +71,182 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
         options: push_options(),
         refs: Vec::new(),
     };
+    follow_first_branch(paths, &event.repo, &updates.refs, &mut output);
+    let mark = PushMark::of_hook(paths);
+    if is_new_repository(paths, &event.repo, &updates.refs) {
+        output.line(&format!("created repository {}", event.repo));
+    }
     let mut runs = Vec::new();
-    let mut answering = true;
-    for refs in moved.refs.chunks(REFS_PER_EVENT) {
+    let (mut server_answers, mut all_spooled) = (true, true);
+    for refs in updates.refs.chunks(REFS_PER_EVENT) {
         event.id = EventId::new();
         event.refs = refs.to_vec();
-        fault::point("hook-before-spool");
+        failpoint::hit("hook-before-spool");
         if let Err(error) = spool::write(paths, &event) {
-            voice.say(&format!(
-                "warning: the push is in, but its event could not be written ({error})"
+            output.line(&format!(
+                "warning: push accepted, but its event could not be written to the spool ({error})"
             ));
-            voice.say("quire makes the missing runs when it next compares the refs; see to the disk first");
+            output.line("check the disk; quire compares the refs and starts the missing runs");
+            all_spooled = false;
             continue;
         }
-        fault::point("hook-after-spool");
-        if answering {
-            let answered = hand_over(paths, &event, &mut voice);
-            answering = answered.is_some();
+        failpoint::hit("hook-after-spool");
+        if server_answers {
+            let answered = notify_server(paths, &event, &mut output);
+            server_answers = answered.is_some();
             runs.extend(answered.unwrap_or_default());
         }
     }
-    print_runs(&runs, &mut voice);
+    // The server compares the refs of a push whose mark stays.
+    if all_spooled && let Some(mark) = mark {
+        let _ = mark.remove();
+    }
+    print_runs(&runs, &mut output);
     if event.options.iter().any(|option| option == "ci.wait") {
-        runs.iter().for_each(|run| follow(run, &mut voice));
+        runs.iter().for_each(|run| follow(run, &mut output));
     }
 }
 
-/// Tells `serve` that rows changed behind its back. Best effort: it also looks by itself.
-pub fn wake(paths: &Paths) {
-    let _ = poke::ask(
-        &paths.socket(),
-        &SocketRequest::Wake,
-        std::time::Duration::from_millis(500),
-    );
+/// Whether the repository was created for this push, or for another that began at the same time: of two first pushes, git
+/// may accept the one that found the repository.
+fn is_new_repository(paths: &Paths, repo: &RepoName, refs: &[RefUpdate]) -> bool {
+    let marks = Git::new(paths).push_marks().unwrap_or_default();
+    refs.iter().all(|update| update.old_sha.is_zero())
+        && marks.iter().any(|mark| mark.created && mark.repo == *repo)
 }
 
-/// Asks `serve` for what only it can do; waits for the answer up to `patience`. An error is a sentence.
-///
-/// # Errors
-/// It does not answer, or says why not.
-pub fn ask(
+/// Says which command makes the deletion of the default branch possible, which git refuses.
+pub fn pre_receive(paths: &Paths, input: impl io::Read) {
+    let Ok(updates) = refs::read(input) else {
+        return;
+    };
+    let mut deleted = updates.refs.iter().filter(|one| one.new_sha.is_zero());
+    let Some(first) = deleted.next() else { return };
+    let Ok(repo) = this_repository(paths) else {
+        return;
+    };
+    let Ok(Some(head)) = Git::new(paths).head_branch(&repo) else {
+        return;
+    };
+    if first.ref_name == head || deleted.any(|one| one.ref_name == head) {
+        let branch = head.short();
+        PusherOutput::default().line(&format!(
+            "{branch} is the default branch and cannot be deleted; `repo default {repo} BRANCH` sets another one"
+        ));
+    }
+}
+
+/// Makes the first branch of a repository its default branch, so that a clone checks it out. The comparison of refs does
+/// the same if this fails.
+fn follow_first_branch(
     paths: &Paths,
-    request: &SocketRequest,
-    patience: std::time::Duration,
-) -> Result<SocketAnswer, String> {
-    match poke::ask(&paths.socket(), request, patience) {
-        Ok(SocketAnswer::Error { message }) => Err(message),
-        Ok(answer) => Ok(answer),
-        Err(error) => Err(error.to_string()),
+    repo: &RepoName,
+    refs: &[RefUpdate],
+    output: &mut PusherOutput,
+) {
+    let branches: Vec<&RefName> = refs
+        .iter()
+        .filter(|update| !update.new_sha.is_zero() && update.ref_name.branch().is_some())
+        .map(|update| &update.ref_name)
+        .collect();
+    if let Ok(Some(branch)) = Git::new(paths).follow_first_branch(repo, &branches) {
+        output.line(&format!(
+            "the default branch is {}; `repo default {repo} BRANCH` changes it",
+            branch.short()
+        ));
     }
 }
 
-/// Has `serve` remove what need not be kept, and waits for the end of it.
-///
-/// # Errors
-/// Why not, in words.
-pub fn housekeep(paths: &Paths) -> Result<Freed, String> {
-    match ask(
-        paths,
-        &SocketRequest::Housekeep,
-        std::time::Duration::from_secs(3600),
-    )? {
-        SocketAnswer::Freed(freed) => Ok(freed),
-        _ => Err("the server's answer cannot be understood".to_owned()),
-    }
-}
-
-/// Pokes `serve` about a spooled event and gives the runs it answers; none where it does not answer.
-fn hand_over(paths: &Paths, event: &PushEvent, voice: &mut Voice) -> Option<Vec<AnsweredRun>> {
-    let wants_runs = event.refs.iter().any(|update| !update.new_sha.is_zero());
-    let why = match poke::taken(&paths.socket(), event.id) {
-        Ok(SocketAnswer::Runs { runs, notes }) => {
-            notes.iter().for_each(|note| voice.say(note));
+/// Announces a spooled event. Returns its runs, or `None` if the server does not answer.
+fn notify_server(
+    paths: &Paths,
+    event: &PushEvent,
+    output: &mut PusherOutput,
+) -> Option<Vec<RunLink>> {
+    let reason = match client::announce_event(paths, event.id, reached_address()) {
+        Ok((runs, notes)) => {
+            notes.iter().for_each(|note| output.line(note));
             return Some(runs);
         }
-        Ok(
-            SocketAnswer::Ok
-            | SocketAnswer::Freed(_)
-            | SocketAnswer::Caches { .. }
-            | SocketAnswer::Findings { .. },
-        ) => {
+        Err(ControlError::Failed(message)) => {
+            output.line(&format!("warning: {message}"));
             return Some(Vec::new());
         }
-        Ok(SocketAnswer::Error { message }) => {
-            voice.say(&format!("warning: {message}"));
-            return Some(Vec::new());
+        Err(ControlError::Unexpected) => return Some(Vec::new()),
+        Err(ControlError::Unreachable(_)) => {
+            "the server is not running; the run will start when it is back"
         }
-        Err(poke::PokeError::Unreachable(_)) => {
-            "the server is not there; the run will start when it is back"
-        }
-        Err(poke::PokeError::Silent) => "the server is busy; the run will start when it gets to it",
-        Err(poke::PokeError::Garbled(_)) => {
-            "the server's answer cannot be understood; the run will start all the same"
+        Err(ControlError::TimedOut) => "the server is busy; the run will start as soon as it can",
+        Err(ControlError::Malformed(_)) => {
+            "the server's response cannot be read; the run will start all the same"
         }
     };
-    if wants_runs {
-        voice.say(why);
+    // A push that only deletes refs makes no run, so there is nothing to tell.
+    if event.refs.iter().any(|update| !update.new_sha.is_zero()) {
+        output.line(reason);
     }
     None
 }
 
-fn print_runs(runs: &[AnsweredRun], voice: &mut Voice) {
-    for run in runs.iter().take(RUNS_SHOWN) {
+/// The address by which the pusher reached this machine, as `quire exec` passed it on.
+fn reached_address() -> Option<IpAddr> {
+    std::env::var(REACHED_VARIABLE).ok()?.parse().ok()
+}
+
+fn print_runs(runs: &[RunLink], output: &mut PusherOutput) {
+    for run in runs.iter().take(MAX_PRINTED_RUNS) {
         let of = if runs.len() > 1 {
             format!("  ({})", run.ref_name.short())
         } else {
             String::new()
         };
-        voice.say(&format!("run {} queued  {}{of}", run.id, run.url));
+        let subject = run
+            .subject
+            .as_deref()
+            .map_or_else(String::new, |subject| format!("  {subject}"));
+        output.line(&format!(
+            "run {} queued  {}{of}{subject}",
+            name(run),
+            run.url
+        ));
     }
-    if runs.len() > RUNS_SHOWN {
-        voice.say(&format!(
+    if runs.len() > MAX_PRINTED_RUNS {
+        output.line(&format!(
             "… and {} more runs; `run list` shows them",
-            runs.len() - RUNS_SHOWN
+            runs.len() - MAX_PRINTED_RUNS
         ));
     }
 }
 
-/// `ci.wait`: streams the run's log by the same command a person would use. A process of its
-/// own, so that the hook itself stays without a database.
+/// The name of a run, or its id if an older server sent no name.
+fn name(run: &RunLink) -> &str {
+    if run.name.is_empty() {
+        &run.id
+    } else {
+        &run.name
+    }
+}
+
+/// Prints the run's log until the run ends (push option `ci.wait`). A process of its own does it, so that
+/// the hook itself needs no database.
 #[expect(
     clippy::disallowed_methods,
-    reason = "starts quire itself, with nothing from outside but a run's id"
+    reason = "starts quire itself, with no untrusted argument but a run's id"
 )]
-fn follow(run: &AnsweredRun, voice: &mut Voice) {
+fn follow(run: &RunLink, output: &mut PusherOutput) {
     let started = std::env::current_exe().and_then(|exe| {
         let mut command = Command::new(exe);
         command
-            .args(["run", "logs", "--follow", "--", &run.id])
+            .args(["run", "logs", "--follow", "--fold-build", "--", &run.id])
             .stdin(std::process::Stdio::null())
             .status()
     });
     if let Err(error) = started {
-        voice.say(&format!("cannot follow run {}: {error}", run.id));
+        output.line(&format!("cannot follow run {}: {error}", name(run)));
     }
 }
 
-/// Which repository the hook was called in: git calls it there.
+/// The repository that was pushed to: git runs the hook in its folder.
 fn this_repository(paths: &Paths) -> Result<RepoName, String> {
     let folder = std::env::var_os("GIT_DIR").unwrap_or_else(|| ".".into());
     repository_at(paths, Path::new(&folder))
@@ -222,13 +265,13 @@ fn repository_at(paths: &Paths, folder: &Path) -> Result<RepoName, String> {
         .filter(|name| name.ends_with(".git"));
     let name = name.ok_or_else(|| {
         format!(
-            "{} is not one of the repositories in {}",
+            "{} is not a repository in {}",
             folder.display(),
             root.display()
         )
     })?;
     name.parse()
-        .map_err(|error: crate::names::NameError| error.to_string())
+        .map_err(|error: quire_types::names::NameError| error.to_string())
 }
 
 fn push_options() -> Vec<String> {
@@ -244,41 +287,21 @@ fn push_options() -> Vec<String> {
         .collect()
 }
 
-/// What the pusher reads: lines that start with `quire:`. The pusher may be gone; that changes nothing.
+/// Lines for the pusher, each with the prefix `quire:`. If the pusher has disconnected, writing fails and
+/// the push is recorded all the same.
 #[derive(Default)]
-struct Voice {
+struct PusherOutput {
     #[cfg(test)]
-    said: Vec<String>,
+    lines: Vec<String>,
 }
 
-impl Voice {
-    fn say(&mut self, line: &str) {
-        let line: String = line
-            .chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-            .collect();
+impl PusherOutput {
+    fn line(&mut self, line: &str) {
+        let line = quire_types::text::sanitize(line);
         let _ = io::stderr().write_all(format!("quire: {line}\n").as_bytes());
         #[cfg(test)]
-        self.said.push(line);
+        self.lines.push(line);
     }
-}
-
-/// A ref as one line for a person.
-fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name)
-        .chars()
-        .take(200)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
-
-/// What a push moved.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// The refs, in git's order.
-    pub refs: Vec<RefUpdate>,
-    /// Names that no event can hold.
-    pub unreadable: Vec<String>,
 }
 
 #[cfg(test)]

@@ -1,20 +1,28 @@
-//! What git tells the hook: `OLD NEW REF`, a line for each ref.
+//! What git writes to the hook: `OLD NEW REF`, one line for each ref.
 
 use std::io::{self, Read};
 
-use super::{Moved, printable};
-use crate::names::ObjectId;
-use crate::run::event::RefUpdate;
+use quire_types::names::ObjectId;
+use quire_types::push_event::RefUpdate;
+use quire_types::text::excerpt;
 
-/// Reads all lines. Refs whose names cannot be recorded are set apart; anything else that is
-/// not such a line is an error.
+/// The refs that a push changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RefUpdates {
+    /// In git's order.
+    pub refs: Vec<RefUpdate>,
+    /// Names that an event cannot hold, made printable.
+    pub unsupported: Vec<String>,
+}
+
+/// Reads all lines.
 ///
 /// # Errors
-/// The input cannot be read, or is not what git writes.
-pub fn read(mut input: impl Read) -> io::Result<Moved> {
+/// The input cannot be read, or a line is not `OLD NEW REF`.
+pub fn read(mut input: impl Read) -> io::Result<RefUpdates> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes)?;
-    let mut moved = Moved::default();
+    let mut updates = RefUpdates::default();
     for line in bytes
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -24,22 +32,27 @@ pub fn read(mut input: impl Read) -> io::Result<Moved> {
         let (Some(old_sha), Some(new_sha), Some(name)) = (old, new, name) else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("not a ref line: {}", printable(line)),
+                format!(
+                    "not a ref line: {}",
+                    excerpt(&String::from_utf8_lossy(line), 200)
+                ),
             ));
         };
         match std::str::from_utf8(name)
             .ok()
             .and_then(|name| name.parse().ok())
         {
-            Some(ref_name) => moved.refs.push(RefUpdate {
+            Some(ref_name) => updates.refs.push(RefUpdate {
                 ref_name,
                 old_sha,
                 new_sha,
             }),
-            None => moved.unreadable.push(printable(name)),
+            None => updates
+                .unsupported
+                .push(excerpt(&String::from_utf8_lossy(name), 200)),
         }
     }
-    Ok(moved)
+    Ok(updates)
 }
 
 fn id(text: Option<&[u8]>) -> Option<ObjectId> {

@@ -1,12 +1,11 @@
-//! The hook's parts; the whole of it is driven by a real git in tests/ssh.
+//! The hook's parts; the whole of it is driven by a real git in tests/it/ssh.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
 
-use super::poke::{PokeError, ask};
 use super::*;
-use crate::run::event::SocketRequest;
+use quire_server::control::protocol::ControlRequest;
+use quire_types::push_event::RefUpdate;
 
 const ZERO: &str = "0000000000000000000000000000000000000000";
 const ONE: &str = "1111111111111111111111111111111111111111";
@@ -42,20 +41,20 @@ fn ref_lines() {
     ]
     .concat();
     // A space is not legal in a ref, so that one is set apart.
-    let moved = refs::read(&input[..]).unwrap();
-    assert_eq!(moved.unreadable, ["refs/heads/a'b ü"]);
-    assert_eq!(moved.refs.len(), 1);
-    assert!(moved.refs[0].new_sha.is_zero());
+    let updates = refs::read(&input[..]).unwrap();
+    assert_eq!(updates.unsupported, ["refs/heads/a'b ü"]);
+    assert_eq!(updates.refs.len(), 1);
+    assert!(updates.refs[0].new_sha.is_zero());
     let strange = [
         format!("{ZERO} {ONE} refs/heads/").as_bytes(),
         b"\xff\x1b\n",
     ]
     .concat();
     assert_eq!(
-        refs::read(&strange[..]).unwrap().unreadable,
+        refs::read(&strange[..]).unwrap().unsupported,
         ["refs/heads/\u{fffd}\u{fffd}"]
     );
-    assert_eq!(refs::read(&b""[..]).unwrap(), Moved::default());
+    assert_eq!(refs::read(&b""[..]).unwrap(), RefUpdates::default());
     for bad in [
         "x",
         "a b c",
@@ -98,7 +97,10 @@ fn a_full_event_can_be_read_back() {
         REFS_PER_EVENT
     ];
     full.options = vec!["\u{1}".repeat(MAX_OPTION); MAX_OPTIONS];
-    assert!((serde_json::to_vec(&full).unwrap().len() as u64) < crate::run::event::MAX_EVENT_BYTES);
+    assert!(
+        (serde_json::to_vec(&full).unwrap().len() as u64)
+            < quire_types::push_event::MAX_EVENT_BYTES
+    );
 }
 
 #[test]
@@ -112,13 +114,13 @@ fn which_repository() {
     assert!(
         repository_at(&paths, paths.data())
             .unwrap_err()
-            .contains("not one of the repositories")
+            .contains("not a repository in")
     );
 }
 
 /// A server that reads one line, then writes these bytes and closes.
 fn server(paths: &Paths, answer: &'static [u8]) -> std::thread::JoinHandle<String> {
-    let listener = UnixListener::bind(paths.socket()).unwrap();
+    let listener = UnixListener::bind(paths.control_socket()).unwrap();
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut line = String::new();
@@ -134,91 +136,65 @@ fn runs_and_notes_are_printed() {
     let answer = br#"{"answer":"runs","runs":[{"id":"r1","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["look\u001b out"]}
 "#;
     let thread = server(&paths, answer);
-    let (event, mut voice) = (event(1), Voice::default());
-    let runs = hand_over(&paths, &event, &mut voice).unwrap();
-    print_runs(&runs, &mut voice);
+    let (event, mut output) = (event(1), PusherOutput::default());
+    let runs = notify_server(&paths, &event, &mut output).unwrap();
+    print_runs(&runs, &mut output);
     assert_eq!(
-        voice.said,
+        output.lines,
         ["look\u{fffd} out", "run r1 queued  http://h/r1"]
     );
-    let request: SocketRequest = serde_json::from_str(&thread.join().unwrap()).unwrap();
-    assert_eq!(request, SocketRequest::Taken { event: event.id });
+    let request: ControlRequest = serde_json::from_str(&thread.join().unwrap()).unwrap();
+    assert_eq!(
+        request,
+        ControlRequest::EventSpooled {
+            event: event.id,
+            reached: None
+        }
+    );
 }
 
 #[test]
 fn many_runs_are_counted() {
-    let run = |at| AnsweredRun {
+    let run = |at| RunLink {
         id: format!("r{at}"),
+        name: format!("app#{at}"),
+        subject: Some("Add a test".to_owned()),
         ref_name: format!("refs/heads/b{at}").parse().unwrap(),
         url: "u".to_owned(),
     };
     let runs: Vec<_> = (0..500).map(run).collect();
-    let mut voice = Voice::default();
-    print_runs(&runs, &mut voice);
-    assert_eq!(voice.said.len(), RUNS_SHOWN + 1);
-    assert_eq!(voice.said[0], "run r0 queued  u  (b0)");
+    let mut output = PusherOutput::default();
+    print_runs(&runs, &mut output);
+    assert_eq!(output.lines.len(), MAX_PRINTED_RUNS + 1);
+    assert_eq!(output.lines[0], "run app#0 queued  u  (b0)  Add a test");
     assert_eq!(
-        voice.said[RUNS_SHOWN],
+        output.lines[MAX_PRINTED_RUNS],
         "… and 490 more runs; `run list` shows them"
     );
 }
 
 #[test]
-fn a_server_that_is_away_silent_or_mad_costs_a_line() {
+fn a_server_that_does_not_answer_costs_one_line() {
     let (_folder, paths) = fixture();
-    let mut voice = Voice::default();
-    assert!(hand_over(&paths, &event(1), &mut voice).is_none());
+    let mut output = PusherOutput::default();
+    assert!(notify_server(&paths, &event(1), &mut output).is_none());
     assert_eq!(
-        voice.said,
-        ["the server is not there; the run will start when it is back"]
+        output.lines,
+        ["the server is not running; the run will start when it is back"]
     );
     let mut deletion = event(1);
     deletion.refs[0].new_sha = ZERO.parse().unwrap();
-    let mut voice = Voice::default();
-    hand_over(&paths, &deletion, &mut voice);
-    assert!(voice.said.is_empty(), "a deletion makes no run anyway");
-    let patience = Duration::from_millis(50);
-    let _listener = UnixListener::bind(paths.socket()).unwrap();
-    assert!(matches!(
-        ask(&paths.socket(), &SocketRequest::Wake, patience),
-        Err(PokeError::Silent)
-    ));
-    for (answer, garbled) in [
-        (&b"nonsense\n"[..], true),
-        (b"", false),
-        (b"{\"answer\":\"ok\"", false),
-    ] {
-        std::fs::remove_file(paths.socket()).unwrap();
-        let thread = server(&paths, answer);
-        let error = ask(
-            &paths.socket(),
-            &SocketRequest::Wake,
-            Duration::from_secs(10),
-        )
-        .unwrap_err();
-        assert_eq!(
-            matches!(error, PokeError::Garbled(_)),
-            garbled,
-            "{answer:?}: {error}"
-        );
-        thread.join().unwrap();
-    }
-}
-
-#[test]
-fn a_full_backlog_does_not_block() {
-    let (_folder, paths) = fixture();
-    let _listener = UnixListener::bind(paths.socket()).unwrap();
-    let mut held = Vec::new();
-    let refused = (0..100_000).find_map(|_| match poke::dial(&paths.socket()) {
-        Ok(stream) => {
-            held.push(stream);
-            None
-        }
-        Err(error) => Some(error),
-    });
-    // Either the backlog was full or the process was out of descriptors; it never hung.
-    assert!(refused.is_some());
+    let mut output = PusherOutput::default();
+    notify_server(&paths, &deletion, &mut output);
+    assert!(output.lines.is_empty(), "a deletion makes no run anyway");
+    let thread = server(&paths, b"nonsense\n");
+    let mut output = PusherOutput::default();
+    assert!(notify_server(&paths, &event(1), &mut output).is_none());
+    assert_eq!(
+        output.lines,
+        ["the server's response cannot be read; the run will start all the same"]
+    );
+    thread.join().unwrap();
 }
 
 proptest::proptest! {
@@ -227,8 +203,8 @@ proptest::proptest! {
         // Lines that begin well, so that more than the first check is reached.
         for start in [String::new(), format!("{ZERO} {ONE} "), format!("{ZERO} {ONE} refs/heads/")] {
             let input = [start.as_bytes(), &bytes].concat();
-            if let Ok(moved) = refs::read(&input[..]) {
-                proptest::prop_assert!(moved.unreadable.iter().all(|name| !name.contains(char::is_control)));
+            if let Ok(updates) = refs::read(&input[..]) {
+                proptest::prop_assert!(updates.unsupported.iter().all(|name| !name.contains(char::is_control)));
             }
         }
     }

@@ -1,27 +1,29 @@
-//! What an SSH client may ask for, as a closed set.
+//! Parses the command of an SSH client into one of a closed set.
 
-use crate::names::{NameError, RepoName};
+use quire_pipeline::closest_match;
+use quire_types::names::{NameError, RepoName};
+use quire_types::text::{excerpt, single_line};
 
-/// The commands there are, for the line that refuses another.
-pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc";
+/// All commands, for the message about any other.
+pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc, reconcile, help";
 
-/// The longest command that is looked at, in bytes.
+/// The longest command that is parsed, in bytes.
 const MAX_COMMAND: usize = 64 << 10;
 
 /// A command that may be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SshCommand {
     /// Git's transport, for one repository.
-    Transport(Service, RepoName),
+    Transport(GitService, RepoName),
     /// A management command; the words go to the same parser as those of the local command line.
     Manage(Vec<String>),
-    /// Nothing: say who is there and what there is.
+    /// No command: print the name of the key and the list of commands.
     Greeting,
 }
 
 /// One of git's three servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
+pub enum GitService {
     /// Takes a push.
     ReceivePack,
     /// Serves a fetch.
@@ -30,7 +32,7 @@ pub enum Service {
     UploadArchive,
 }
 
-impl Service {
+impl GitService {
     /// Git's subcommand.
     #[must_use]
     pub fn verb(self) -> &'static str {
@@ -48,14 +50,21 @@ impl Service {
     }
 }
 
-/// Why a command is refused: one line for the client.
+/// Why a command is rejected: one line for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Not on the list.
-    #[error("this is not a shell; the commands are {COMMANDS}")]
-    NotListed,
+pub enum SshCommandError {
+    #[error("`{command}` is not a command of this server; the commands are {COMMANDS}")]
+    Unknown {
+        /// The first word, or the first two of `git VERB`.
+        command: String,
+        /// The command that is most similar.
+        closest: Option<&'static str>,
+    },
+    /// A program of another tool that uses SSH.
+    #[error("{0}")]
+    OtherTool(&'static str),
     /// Quotes that do not match, a NUL, or far too long.
-    #[error("this command cannot be read; the commands are {COMMANDS}")]
+    #[error("this command cannot be parsed; the commands are {COMMANDS}")]
     Unreadable,
     /// A transport command takes one repository and nothing else.
     #[error("git {0} takes one repository; the commands are {COMMANDS}")]
@@ -65,33 +74,77 @@ pub enum Refusal {
     Repo(#[from] NameError),
 }
 
-/// Reads `SSH_ORIGINAL_COMMAND`; none and an empty one are the greeting.
-pub fn parse(original: Option<&str>) -> Result<SshCommand, Refusal> {
-    let text = original.unwrap_or_default();
-    if text.len() > MAX_COMMAND || text.contains('\0') {
-        return Err(Refusal::Unreadable);
-    }
-    let words = shell_words::split(text).map_err(|_| Refusal::Unreadable)?;
-    let split: Vec<&str> = words.iter().map(String::as_str).collect();
-    match split.as_slice() {
-        [] => Ok(SshCommand::Greeting),
-        ["git", verb, rest @ ..] => transport(Service::from_verb(verb), rest),
-        [
-            "repo" | "run" | "schedule" | "cache" | "key" | "login" | "status" | "gc" | "help",
-            ..,
-        ] => Ok(SshCommand::Manage(words)),
-        [first, rest @ ..] => transport(
-            first.strip_prefix("git-").and_then(Service::from_verb),
-            rest,
+/// What to do instead of what a tool asks for that is known to use SSH.
+fn other_tool(program: &str) -> Option<&'static str> {
+    match program.rsplit('/').next().unwrap_or_default() {
+        "git-lfs-authenticate" | "git-lfs-transfer" => Some(
+            "Git LFS is not served here: commits have the pointers, and the files stay on your machine; `git push --no-verify` pushes without them",
         ),
+        "git-annex-shell" => Some(
+            "git-annex is not served here: its files stay on your machine; `git config remote.NAME.annex-ignore true` makes it stop asking",
+        ),
+        "scp" | "sftp-server" | "internal-sftp" => Some(
+            "files are not copied here with scp or sftp: push them with git, or read them with `git archive --remote`",
+        ),
+        "rsync" => Some(
+            "files are not copied here with rsync: push them with git, or read them with `git archive --remote`",
+        ),
+        "sh" | "bash" | "zsh" | "fish" => {
+            Some("there is no shell here; `help` lists the commands of this server")
+        }
+        _ => None,
     }
 }
 
-fn transport(service: Option<Service>, arguments: &[&str]) -> Result<SshCommand, Refusal> {
-    let service = service.ok_or(Refusal::NotListed)?;
+/// The error about a command that is not in the list.
+fn unknown(words: &[&str]) -> SshCommandError {
+    if let Some(sentence) = words.first().and_then(|first| other_tool(first)) {
+        return SshCommandError::OtherTool(sentence);
+    }
+    let (name, shown) = match words {
+        ["git", verb, ..] => (format!("git-{verb}"), format!("git {verb}")),
+        // `quire run list`, as on the machine itself.
+        ["quire", command, ..] => ((*command).to_owned(), format!("quire {command}")),
+        [first, ..] => ((*first).to_owned(), (*first).to_owned()),
+        [] => (String::new(), String::new()),
+    };
+    SshCommandError::Unknown {
+        command: single_line(&excerpt(&shown, 60)),
+        closest: closest_match(&name, COMMANDS.split(", ")),
+    }
+}
+
+/// Parses `SSH_ORIGINAL_COMMAND`. An absent or empty command asks for the greeting.
+pub fn parse(original: Option<&str>) -> Result<SshCommand, SshCommandError> {
+    let text = original.unwrap_or_default();
+    if text.len() > MAX_COMMAND || text.contains('\0') {
+        return Err(SshCommandError::Unreadable);
+    }
+    let words = shell_words::split(text).map_err(|_| SshCommandError::Unreadable)?;
+    let split: Vec<&str> = words.iter().map(String::as_str).collect();
+    match split.as_slice() {
+        [] => Ok(SshCommand::Greeting),
+        ["git", verb, rest @ ..] => match GitService::from_verb(verb) {
+            Some(service) => transport(service, rest),
+            None => Err(unknown(&split)),
+        },
+        ["-h" | "--help", ..] => Ok(SshCommand::Manage(vec!["help".to_owned()])),
+        [
+            "repo" | "run" | "schedule" | "cache" | "key" | "login" | "status" | "gc" | "reconcile"
+            | "help",
+            ..,
+        ] => Ok(SshCommand::Manage(words)),
+        [first, rest @ ..] => match first.strip_prefix("git-").and_then(GitService::from_verb) {
+            Some(service) => transport(service, rest),
+            None => Err(unknown(&split)),
+        },
+    }
+}
+
+fn transport(service: GitService, arguments: &[&str]) -> Result<SshCommand, SshCommandError> {
     match arguments {
         [repo] => Ok(SshCommand::Transport(service, repo.parse()?)),
-        _ => Err(Refusal::Arguments(service.verb())),
+        _ => Err(SshCommandError::Arguments(service.verb())),
     }
 }
 
@@ -102,25 +155,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_git_sends() {
+    fn commands_of_git() {
         let transport =
             |service, repo: &str| Ok(SshCommand::Transport(service, repo.parse().unwrap()));
         assert_eq!(
             parse(Some("git-receive-pack '/app.git'")),
-            transport(Service::ReceivePack, "app")
+            transport(GitService::ReceivePack, "app")
         );
         assert_eq!(
             parse(Some("git-upload-pack 'work/app'")),
-            transport(Service::UploadPack, "work/app")
+            transport(GitService::UploadPack, "work/app")
         );
         assert_eq!(
             parse(Some("git upload-archive app.git")),
-            transport(Service::UploadArchive, "app")
+            transport(GitService::UploadArchive, "app")
         );
     }
 
     #[test]
-    fn the_rest_of_the_list() {
+    fn greeting_and_management_commands() {
         assert_eq!(parse(None), Ok(SshCommand::Greeting));
         assert_eq!(parse(Some("  ")), Ok(SshCommand::Greeting));
         let words = ["run", "list", "--ref", "a b"].map(str::to_owned).to_vec();
@@ -131,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn everything_else_is_rejected() {
         for text in [
             "sh",
             "bash -c id",
@@ -172,10 +225,13 @@ mod tests {
         ] {
             assert!(parse(Some(text)).is_err(), "{text:?}");
         }
-        assert_eq!(parse(Some(&"x".repeat(70_000))), Err(Refusal::Unreadable));
+        assert_eq!(
+            parse(Some(&"x".repeat(70_000))),
+            Err(SshCommandError::Unreadable)
+        );
         assert_eq!(
             parse(Some("git-upload-pack a\0b")),
-            Err(Refusal::Unreadable)
+            Err(SshCommandError::Unreadable)
         );
     }
 

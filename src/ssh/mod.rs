@@ -1,8 +1,9 @@
-//! The far end of an SSH connection: what `quire exec`, sshd's forced command, may do.
+//! The server's end of an SSH connection: what `quire exec`, the forced command of sshd, may do.
 //!
-//! [`command`] turns what the client asked for into a closed set, [`session`] becomes git.
-//! No shell, no configuration, no database and no Lua on this
-//! path: whatever else is broken, code can be pushed and fetched.
+//! [`command`] parses the client's command into one of a closed set, [`confinement`] takes away what git does not need, [`git_session`] executes it.
+//! This path uses no shell, no configuration, no database and no Lua: code can be pushed and fetched
+//! whatever else is broken.
 
 pub mod command;
-pub mod session;
+pub mod confinement;
+pub mod git_session;

@@ -1,17 +1,15 @@
 //! One appliance of a test's own: a Compose project, a volume, ports on loopback, a key.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+
+use quire_testkit::{Response, WAIT_TIMEOUT, free_port, run, run_ok, text, wait_for_or_report};
 
 use crate::client::Client;
-use crate::docker::{docker, docker_output, image, must, run, text, wait_for};
-
-/// How long anything an appliance does may take before a test gives up on it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::docker::{docker, docker_output, image};
 
 /// A running appliance. Dropping it removes its container, network and volume.
 pub(crate) struct Appliance {
@@ -23,22 +21,6 @@ pub(crate) struct Appliance {
     compose_files: Vec<PathBuf>,
     ssh_port: u16,
     http_port: u16,
-}
-
-/// An answer over HTTP.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 fn root() -> &'static Path {
@@ -128,7 +110,7 @@ impl Appliance {
 
     /// Starts it and waits until it is healthy.
     pub(crate) fn up(&self) {
-        must(&mut self.compose(&["up", "-d", "--no-build"]));
+        run_ok(&mut self.compose(&["up", "-d", "--no-build"]));
         self.wait_healthy();
     }
 
@@ -138,9 +120,7 @@ impl Appliance {
             (self.inspect("{{.State.Status}} {{.State.Health.Status}}") == "running healthy")
                 .then_some(())
         };
-        wait_for("the appliance to be healthy", PATIENCE, healthy, || {
-            self.log()
-        });
+        wait_for_or_report("the appliance to be healthy", healthy, || self.log());
     }
 
     /// Its container's id.
@@ -188,35 +168,24 @@ impl Appliance {
     }
 
     /// One GET with further header lines, as HTTP/1.0, so that the answer comes in one piece.
-    pub(crate) fn get(&self, path: &str, headers: &[&str]) -> Answer {
-        let exchange = || -> std::io::Result<String> {
+    pub(crate) fn get(&self, path: &str, headers: &[&str]) -> Response {
+        let exchange = || -> std::io::Result<Vec<u8>> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(WAIT_TIMEOUT))?;
             let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
             write!(
                 stream,
                 "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{}\r\n{headers}\r\n",
                 self.http_port
             )?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer)?;
-            Ok(text(&answer))
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes)?;
+            Ok(bytes)
         };
-        let answer =
+        let bytes =
             exchange().unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.log()));
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .unwrap_or_else(|| panic!("GET {path} answered {answer:?}"));
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or_else(|| panic!("GET {path} answered {head:?}"));
-        Answer {
-            status,
-            head: head.to_ascii_lowercase(),
-            body: body.to_owned(),
-        }
+        Response::parse(&bytes)
+            .unwrap_or_else(|| panic!("GET {path} was answered by {:?}", text(&bytes)))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use quire_testkit::{run_ok, wait_for_or_report, wait_until};
 use serde_json::Value;
 
-use crate::appliance::{Appliance, PATIENCE};
-use crate::docker::{docker, must, wait_for};
+use crate::appliance::Appliance;
+use crate::docker::docker;
 
 #[test]
 fn without_a_key_it_is_healthy_and_says_how_to_add_one() {
@@ -19,8 +20,8 @@ fn without_a_key_it_is_healthy_and_says_how_to_add_one() {
         "{body}"
     );
     assert!(body["version"].is_string(), "{body}");
-    let told = || appliance.log().contains("authorized_keys").then_some(());
-    wait_for("how to add a key", PATIENCE, told, || appliance.log());
+    let explained = || appliance.log().contains("authorized_keys").then_some(());
+    wait_for_or_report("how to add a key", explained, || appliance.log());
     assert_eq!(appliance.get("/livez", &[]).status, 200);
     assert!(appliance.get("/metrics", &[]).body.ends_with("# EOF\n"));
 }
@@ -30,7 +31,7 @@ fn a_push_leads_to_a_run_once_it_says_ready() {
     let appliance = Appliance::prepare();
     appliance.up();
     let ready = || (appliance.get("/readyz", &[]).status == 200).then_some(());
-    wait_for("readyz", PATIENCE, ready, || appliance.log());
+    wait_for_or_report("readyz", ready, || appliance.log());
 }
 
 #[test]
@@ -81,7 +82,7 @@ fn stopping_it_idle_is_no_kill_and_exits_0() {
     let appliance = Appliance::prepare();
     appliance.up();
     let container = appliance.container();
-    must(&mut appliance.compose(&["stop", "--timeout", "30"]));
+    run_ok(&mut appliance.compose(&["stop", "--timeout", "30"]));
     let ended = docker(&[
         "inspect",
         "--format",
@@ -97,7 +98,7 @@ fn down_and_up_again_keeps_host_keys_and_state() {
     client.ssh_ok(&["repo", "new", "kept"]);
     let keys = |appliance: &Appliance| appliance.exec(&["sh", "-c", "cat /var/quire/ssh/*.pub"]);
     let before = keys(&appliance);
-    must(&mut appliance.compose(&["down", "--timeout", "15"]));
+    run_ok(&mut appliance.compose(&["down", "--timeout", "15"]));
     appliance.up();
     assert_eq!(keys(&appliance), before);
     // The client remembers the host key: a new one would be refused here.
@@ -115,9 +116,9 @@ fn a_child_that_is_killed_runs_again_and_the_other_does_not_notice() {
     let (serve, sshd) = (pid("serve").expect("serve runs"), pid("sshd"));
     appliance.exec(&["sh", "-c", &format!("kill -9 {serve}")]);
     let again = || pid("serve").filter(|pid| *pid != serve);
-    wait_for("serve to run again", Duration::from_secs(20), again, || {
-        appliance.log()
-    });
+    // Sooner than any limit of a test: init starts it again after a short pause.
+    wait_until(Duration::from_secs(20), again)
+        .unwrap_or_else(|| panic!("serve does not run again\n{}", appliance.log()));
     assert_eq!(pid("sshd"), sshd);
     client.ssh_ok(&["repo", "list"]);
 }

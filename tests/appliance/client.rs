@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use quire_testkit::{
+    HostKeys, WAIT_TIMEOUT, generate_key, hermetic_git, run, run_ok, ssh_options, text, wait_until,
+};
 use serde_json::Value;
 
-use crate::appliance::{Appliance, PATIENCE};
-use crate::docker::{must, run, text, wait_for};
+use crate::appliance::Appliance;
 
 /// Somebody who connects.
 pub(crate) struct Client {
@@ -39,11 +41,7 @@ impl Client {
         let folder = appliance.folder.path().join(name);
         fs::create_dir(&folder).unwrap();
         let key = folder.join("key");
-        must(
-            Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
-                .arg(&key),
-        );
+        generate_key(&key, name);
         Self {
             folder,
             key,
@@ -60,27 +58,11 @@ impl Client {
     }
 
     fn ssh_words(&self) -> Vec<String> {
-        let known_hosts = self.folder.join("known_hosts");
-        let options = [
-            "BatchMode=yes".to_owned(),
-            "IdentitiesOnly=yes".to_owned(),
-            "StrictHostKeyChecking=accept-new".to_owned(),
-            format!("UserKnownHostsFile={}", known_hosts.display()),
-            "LogLevel=ERROR".to_owned(),
-            "ConnectTimeout=20".to_owned(),
-        ];
-        let mut words = vec![
-            "ssh".to_owned(),
-            "-F".to_owned(),
-            "none".to_owned(),
-            "-i".to_owned(),
-            self.key.display().to_string(),
-        ];
-        words.extend(
-            options
-                .into_iter()
-                .flat_map(|option| ["-o".to_owned(), option]),
-        );
+        let mut words = vec!["ssh".to_owned()];
+        words.extend(ssh_options(
+            &self.key,
+            HostKeys::AcceptNew(&self.folder.join("known_hosts")),
+        ));
         words
     }
 
@@ -107,7 +89,7 @@ impl Client {
 
     /// `ssh git@appliance …`, which must succeed.
     pub(crate) fn ssh_ok(&self, arguments: &[&str]) -> String {
-        must(&mut self.ssh_command(arguments))
+        run_ok(&mut self.ssh_command(arguments))
     }
 
     /// A repository's address.
@@ -117,23 +99,8 @@ impl Client {
 
     /// git in a folder, with nothing of this machine's configuration.
     pub(crate) fn git(&self, folder: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new("git");
-        command.current_dir(folder).args(arguments).env_clear();
-        command
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", &self.folder);
-        command
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_TERMINAL_PROMPT", "0");
-        command
-            .env("GIT_SSH_COMMAND", self.ssh_words().join(" "))
-            .env("GIT_SSH_VARIANT", "ssh");
-        for role in ["AUTHOR", "COMMITTER"] {
-            command
-                .env(format!("GIT_{role}_NAME"), "Test")
-                .env(format!("GIT_{role}_EMAIL"), "test@example.org");
-        }
+        let mut command = hermetic_git(folder, &self.folder, arguments);
+        command.env("GIT_SSH_COMMAND", self.ssh_words().join(" "));
         command
     }
 
@@ -141,7 +108,7 @@ impl Client {
     pub(crate) fn work_tree(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
         let folder = self.folder.join(name);
         fs::create_dir(&folder).unwrap();
-        must(&mut self.git(&folder, &["init", "-q", "-b", "main"]));
+        run_ok(&mut self.git(&folder, &["init", "-q", "-b", "main"]));
         self.commit(&folder, files);
         folder
     }
@@ -153,9 +120,9 @@ impl Client {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        must(&mut self.git(folder, &["add", "--all"]));
-        must(&mut self.git(folder, &["commit", "-q", "--allow-empty", "-m", "A change"]));
-        must(&mut self.git(folder, &["rev-parse", "HEAD"]))
+        run_ok(&mut self.git(folder, &["add", "--all"]));
+        run_ok(&mut self.git(folder, &["commit", "-q", "--allow-empty", "-m", "A change"]));
+        run_ok(&mut self.git(folder, &["rev-parse", "HEAD"]))
             .trim()
             .to_owned()
     }
@@ -184,9 +151,9 @@ impl Client {
         let settled = || {
             Some(self.runs(repo)).filter(|runs| runs.len() >= count && runs.iter().all(Run::ended))
         };
-        wait_for("the runs to end", 2 * PATIENCE, settled, || {
-            format!("{:#?}", self.runs(repo))
-        })
+        // A run may build its image first, from packages that it downloads.
+        wait_until(5 * WAIT_TIMEOUT, settled)
+            .unwrap_or_else(|| panic!("these runs do not end: {:#?}", self.runs(repo)))
     }
 
     /// A run's whole log.

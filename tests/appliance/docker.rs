@@ -1,58 +1,12 @@
-//! The docker program, and waiting.
+//! The docker program.
 
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-/// Polls until `probe` gives something; after `patience` the test fails, with what `otherwise` says.
-pub(crate) fn wait_for<T>(
-    what: &str,
-    patience: Duration,
-    mut probe: impl FnMut() -> Option<T>,
-    otherwise: impl FnOnce() -> String,
-) -> T {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "waited {patience:?} for {what}\n{}",
-            otherwise()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Runs a command to its end, without standard input.
-pub(crate) fn run(command: &mut Command) -> Output {
-    command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
-
-/// Runs a command that must succeed, and gives its standard output.
-pub(crate) fn must(command: &mut Command) -> String {
-    let output = run(command);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    text(&output.stdout)
-}
-
-/// Bytes for a person.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use quire_testkit::{run, run_ok};
 
 /// `docker …`, which must succeed.
 pub(crate) fn docker(arguments: &[&str]) -> String {
-    must(Command::new("docker").args(arguments))
+    run_ok(Command::new("docker").args(arguments))
         .trim_end()
         .to_owned()
 }

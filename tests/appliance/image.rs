@@ -4,9 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use quire_testkit::{run, run_ok, text};
 use serde_json::Value;
 
-use crate::docker::{docker, image, must, run, text};
+use crate::docker::{docker, image};
 
 /// What the image may add to its base.
 const SIZE_LIMIT: u64 = 150 << 20;
@@ -108,7 +109,7 @@ fn no_layer_holds_a_key_or_what_the_build_left() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("image.tar");
     docker(&["save", "--output", archive.to_str().unwrap(), &image()]);
-    must(
+    run_ok(
         Command::new("tar")
             .arg("-C")
             .arg(folder.path())
@@ -198,12 +199,34 @@ fn git_does_all_that_a_server_asks_of_it() {
         git log --format=%s main | head -n 1; git blame -s main -- 1 | wc -l; git grep -qa . main; git diff --stat main~1 main | tail -n 1
         case $(git ls-remote https://127.0.0.1:1/x 2>&1) in *onnect*) ;; *) echo "no https"; exit 1;; esac
         ssh -V; ssh-keygen -q -t ed25519 -N '' -f ../key; /usr/sbin/sshd -t -f /dev/null -h ../key; echo done"#;
-    let said = inside("sh", &["-c", script]);
-    assert!(said.starts_with("3\n") && said.ends_with("done"), "{said}");
+    let printed = inside("sh", &["-c", script]);
+    assert!(
+        printed.starts_with("3\n") && printed.ends_with("done"),
+        "{printed}"
+    );
 }
 
 #[test]
-fn every_program_finds_its_libraries_and_the_package_database_is_whole() {
+fn no_program_changes_the_user_and_the_git_user_cannot_read_quire() {
+    let script = "find / -xdev -type f -perm /6000; \
+                  setpriv --reuid 1000 --regid 1000 --clear-groups cat /usr/local/bin/quire >/dev/null 2>&1 && echo 'the git user can read quire'; \
+                  setpriv --reuid 1000 --regid 1000 --clear-groups quire --version >/dev/null || echo 'the git user cannot execute quire'";
+    assert_eq!(inside("sh", &["-c", script]), "");
+}
+
+#[test]
+fn every_program_finds_its_libraries_and_packages_are_intact() {
     let script = "dpkg --audit; ldd /usr/local/bin/quire /usr/sbin/sshd /usr/lib/openssh/sshd-* /usr/bin/ssh* /usr/bin/git /usr/lib/git-core/git-remote-http 2>&1 | grep 'not found'; true";
     assert_eq!(inside("sh", &["-c", script]), "");
+}
+
+#[test]
+fn it_has_the_licences_of_what_is_linked() {
+    let licences = inside("cat", &["/usr/share/doc/quire/THIRD-PARTY"]);
+    for part in ["tokio ", "rusqlite ", "SQLite: ", "Lua.org", "Fennel"] {
+        assert!(licences.contains(part), "{part}");
+    }
+    // Their texts, and not only their names.
+    assert!(licences.matches("Permission is hereby granted").count() > 10);
+    assert!(licences.contains("TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION"));
 }

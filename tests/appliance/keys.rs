@@ -2,12 +2,13 @@
 
 use std::fs;
 
-use crate::appliance::{Appliance, PATIENCE};
+use quire_testkit::{text, wait_for_or_report};
+
+use crate::appliance::Appliance;
 use crate::client::Client;
-use crate::docker::{text, wait_for};
 
 #[test]
-fn keys_from_the_environment_a_mounted_file_and_the_volume_all_work_at_once() {
+fn keys_from_environment_mounted_file_and_volume_work_together() {
     let mut appliance = Appliance::prepare();
     let [by_environment, by_file, by_volume] =
         ["environment", "file", "volume"].map(|name| Client::new(&appliance, name));
@@ -40,12 +41,9 @@ fn keys_from_the_environment_a_mounted_file_and_the_volume_all_work_at_once() {
             .success()
             .then_some(())
     };
-    wait_for(
-        "a key added to the volume to be let in",
-        PATIENCE,
-        let_in,
-        || appliance.log(),
-    );
+    wait_for_or_report("a key added to the volume to be let in", let_in, || {
+        appliance.log()
+    });
     for name in ["environment", "file", "volume"] {
         assert!(by_volume.ssh_ok(&["key", "list"]).contains(name));
     }
@@ -68,7 +66,7 @@ fn a_strangers_key_is_refused_and_so_is_every_other_user() {
         text(&refused.stderr)
     );
     for user in ["root", "nobody"] {
-        let refused = crate::docker::run(&mut owner.ssh_command_as(user, &["status"]));
+        let refused = quire_testkit::run(&mut owner.ssh_command_as(user, &["status"]));
         assert_eq!(
             refused.status.code(),
             Some(255),

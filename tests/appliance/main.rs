@@ -12,11 +12,6 @@
     reason = "tests start real programs and fail by panicking"
 )]
 
-#[path = "../support/browser.rs"]
-mod chromium;
-#[path = "../support/needs.rs"]
-mod needs;
-
 mod appliance;
 mod boot;
 mod browser;

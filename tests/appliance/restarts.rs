@@ -1,8 +1,10 @@
 //! Nothing accepted is lost: the appliance goes away in the middle of a run.
 
+use quire_testkit::run_ok;
+
 use crate::appliance::Appliance;
 use crate::client::Run;
-use crate::docker::{containers_labelled, docker, must};
+use crate::docker::{containers_labelled, docker};
 use crate::pushes::{GREEN, push_pipeline, ticking, wait_first_tick};
 
 fn states(runs: &[Run]) -> Vec<(&str, Option<&str>)> {
@@ -69,7 +71,7 @@ fn a_stop_in_the_middle_of_a_run_exits_0_and_leaves_no_container() {
     push_pipeline(&client, "stop", &ticking(400));
     let cut = wait_first_tick(&appliance, &client, "stop");
     let container = appliance.container();
-    must(&mut appliance.compose(&["stop", "--timeout", "30"]));
+    run_ok(&mut appliance.compose(&["stop", "--timeout", "30"]));
     assert_eq!(
         docker(&["inspect", "--format", "{{.State.ExitCode}}", &container]),
         "0",
@@ -86,10 +88,10 @@ fn what_is_pushed_while_serve_is_down_runs_once_it_is_back() {
     // A stopped serve answers nothing; git's side must not need it.
     let serve = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '^[^ ]*quire serve' && kill -$0 ${p#/proc/}; done; true";
     appliance.exec(&["sh", "-c", serve, "STOP"]);
-    let said = push_pipeline(&client, "spooled", GREEN);
+    let printed = push_pipeline(&client, "spooled", GREEN);
     assert!(
-        said.contains("quire:") && said.contains("will start"),
-        "{said}"
+        printed.contains("quire:") && printed.contains("will start"),
+        "{printed}"
     );
     appliance.exec(&["sh", "-c", serve, "KILL"]);
     let runs = client.wait_runs("spooled", 1);

@@ -3,18 +3,24 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start real programs")]
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
-use quire::run::{FailureKind, RunState};
+use nix::pty::{Winsize, openpty};
+use nix::unistd::ttyname;
+use quire_testkit::{TestForge, skipped, transcript, wait_for};
+use quire_types::run::{FailureKind, RunState};
 
-use super::forge::{TestForge, said, wait_for};
-use super::needs::skipped;
 use super::support::endpoint;
+use crate::QUIRE;
 
 /// A forge whose runs are containers.
 pub(crate) fn contained() -> TestForge {
-    let mut forge = TestForge::new();
+    let mut forge = TestForge::new(QUIRE);
     forge
         .set("QUIRE_CI_EXECUTOR", "docker")
         .set("QUIRE_CI_ENGINE", &endpoint());
@@ -66,7 +72,7 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
         "{run:?}"
     );
     let shown = forge.ssh_ok(&format!("run show {}", run.id));
-    assert!(shown.contains("its container, until"), "{shown}");
+    assert!(shown.contains("container, until"), "{shown}");
     assert!(
         forge
             .ssh_ok(&format!("run logs {}", run.id))
@@ -82,7 +88,7 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
         &format!("run attach {}", run.id),
         "pwd\necho wrong >&2\nexit 7\n",
     );
-    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(7), "{}", transcript(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "/work\n");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -112,11 +118,14 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
             .filter(|output| output.status.code() == Some(1))
     });
     assert!(
-        said(&refused).contains("its container is gone"),
+        transcript(&refused).contains("its container was removed"),
         "{}",
-        said(&refused)
+        transcript(&refused)
     );
-    let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
+    let engine = quire_executor::engine::Engine::new(
+        &endpoint(),
+        quire_executor::engine::Timeouts::default(),
+    );
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let name = format!("quire-{}", run.id);
     wait_for("the container to go", || {
@@ -137,7 +146,7 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
     assert!(
         forge
             .ssh_ok(&format!("run cancel {}", again.id))
-            .contains("its container goes")
+            .contains("its container will be removed")
     );
     assert_eq!(
         forge.ssh(&format!("run cancel {}", again.id)).status.code(),
@@ -157,7 +166,8 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
     forge.ssh_ok(&format!("run retry {}", run.id));
     let again = forge.end_of(forge.newest("app").id);
     assert!(
-        said(&forge.ssh(&format!("run attach {} true", again.id))).contains("run retry --keep")
+        transcript(&forge.ssh(&format!("run attach {} true", again.id)))
+            .contains("run retry --keep")
     );
     forge.check_whole();
 }
@@ -166,13 +176,15 @@ fn the_container_of_a_failed_run_is_kept_for_a_person_and_then_goes() {
 const SERVER: &str = "$s = IO::Socket::INET->new(Listen => 5, LocalPort => 5432) or die; while ($c = $s->accept) { print $c qq(at your service\\n); close $c }";
 
 #[test]
-fn the_services_of_a_kept_container_are_there_for_the_person_and_go_with_it() {
+fn services_of_a_kept_container_are_reachable_and_removed_with_it() {
     if skipped("docker") {
         return;
     }
     let mut forge = contained();
     let service = format!(
-        "(ci.service :db {{:image \"debian:trixie-slim\" :command [\"perl\" \"-MIO::Socket::INET\" \"-e\" \"{SERVER}\"]\n  :ready [\"bash\" \"-c\" \"exec 3<>/dev/tcp/127.0.0.1/5432\"]}})\n"
+        r#"(ci.service :db {{:image "debian:trixie-slim" :command ["perl" "-MIO::Socket::INET" "-e" "{SERVER}"]
+  :ready ["bash" "-c" "exec 3<>/dev/tcp/127.0.0.1/5432"]}})
+"#
     );
     let text = pipeline("exit 3").replace("(ci.job", &(service + "(ci.job"));
     let tree = forge.tree_with("app", &text);
@@ -214,7 +226,7 @@ fn the_services_of_a_kept_container_are_there_for_the_person_and_go_with_it() {
             .args(["--quiet", "--filter", &label])
             .output()
             .unwrap();
-        assert!(listed.status.success(), "{}", said(&listed));
+        assert!(listed.status.success(), "{}", transcript(&listed));
         !listed.stdout.is_empty()
     };
     wait_for("all of it to go", || {
@@ -260,43 +272,139 @@ fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
     assert_eq!(forge.end_of(run.id).state, RunState::Complete);
     let gone = attach("true");
     assert!(
-        gone.status.code() == Some(1) && said(&gone).contains("has ended"),
+        gone.status.code() == Some(1) && transcript(&gone).contains("has ended"),
         "{}",
-        said(&gone)
+        transcript(&gone)
     );
     forge.check_whole();
 }
 
+/// What a terminal shows, read by a thread of its own.
+fn screen(master: OwnedFd) -> Arc<Mutex<String>> {
+    let shown = Arc::new(Mutex::new(String::new()));
+    let (all, mut master) = (Arc::clone(&shown), File::from(master));
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = master.read(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..count]);
+            all.lock().unwrap().push_str(&text);
+        }
+    });
+    shown
+}
+
 #[test]
-fn a_run_that_says_it_was_superseded_or_canceled_has_no_container_any_more() {
+fn a_person_on_a_terminal_has_one_in_the_container() {
+    if skipped("docker") {
+        return;
+    }
+    let forge = contained();
+    let tree = forge.tree("app", "app");
+    tree.write(".quire/ci.fnl", &pipeline("touch begun; sleep 300"));
+    tree.push_new("first");
+    let run = forge.newest("app");
+    wait_for("the command", || {
+        let begun = forge.ssh(&format!("run attach {} test -e begun", run.id));
+        begun.status.success().then_some(())
+    });
+    let size = Winsize {
+        ws_row: 30,
+        ws_col: 90,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let pty = openpty(Some(&size), None).unwrap();
+    let name = ttyname(&pty.slave).unwrap();
+    let stty = |arguments: &[&str]| {
+        let output = Command::new("stty")
+            .arg("-F")
+            .arg(&name)
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut keys = File::from(pty.master.try_clone().unwrap());
+    let shown = screen(pty.master);
+    let quire = forge.quire(&["run", "attach", &run.id.to_string()]);
+    // The terminal must be that of its session for the kernel to say when its size changes.
+    let mut child = Command::new("setsid")
+        .args(["--ctty", "--wait"])
+        .arg(quire.get_program())
+        .args(quire.get_args())
+        .envs(
+            quire
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("TERM", "vt100")
+        .stdin(pty.slave.try_clone().unwrap())
+        .stdout(pty.slave.try_clone().unwrap())
+        .stderr(pty.slave)
+        .spawn()
+        .unwrap();
+    let shows = |text: &str| {
+        wait_for(text, || shown.lock().unwrap().contains(text).then_some(()));
+    };
+    shows("# ");
+    keys.write_all(b"stty size; echo kind-$TERM; tty\r")
+        .unwrap();
+    shows("30 90\r\nkind-vt100\r\n/dev/pts/");
+    stty(&["rows", "50", "columns", "132"]);
+    wait_for("the new size", || {
+        keys.write_all(b"stty size\r").unwrap();
+        shown.lock().unwrap().contains("50 132").then_some(())
+    });
+    // A key that ends a command ends the one in the container.
+    keys.write_all(b"sleep 300\r").unwrap();
+    shows("sleep 300\r\n");
+    keys.write_all(b"\x03").unwrap();
+    keys.write_all(b"exit 5\r").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    let restored = stty(&["-a"]);
+    assert!(
+        restored.contains(" icanon ") && restored.contains(" echo "),
+        "{restored}"
+    );
+    assert!(
+        forge
+            .ssh(&format!("run cancel {}", run.id))
+            .status
+            .success()
+    );
+    forge.end_of(run.id);
+}
+
+#[test]
+fn nothing_of_a_superseded_or_canceled_run_is_running() {
     if skipped("docker") {
         return;
     }
     let forge = contained();
     let tree = forge.tree("app", "app");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let engine = quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default());
-    let has_container = |run: &quire::run::Run| {
+    let engine = quire_executor::engine::Engine::new(
+        &endpoint(),
+        quire_executor::engine::Timeouts::default(),
+    );
+    let has_container = |run: &quire_types::run::Run| {
         runtime
             .block_on(engine.container(&format!("quire-{}", run.id)))
             .unwrap()
-            .is_some()
+            .is_some_and(|container| container.running)
     };
     // Nothing in it ends by itself, or when it is asked to.
     tree.write(
         ".quire/ci.fnl",
         &pipeline("trap '' TERM INT HUP; (trap '' TERM; sleep 600) & touch begun; sleep 600"),
     );
-    let begun = |run: &quire::run::Run| {
+    let begun = |run: &quire_types::run::Run| {
         forge
             .ssh(&format!("run attach {} test -e begun", run.id))
             .status
             .success()
     };
-    for (state, kind) in [
-        (RunState::Superseded, None),
-        (RunState::Failed, Some(FailureKind::Canceled)),
-    ] {
+    for (state, kind) in [(RunState::Superseded, None), (RunState::Canceled, None)] {
         tree.push_new("waits");
         let run = forge.newest("app");
         wait_for("the command", || begun(&run).then_some(()));

@@ -1,10 +1,10 @@
 //! Caches: kept from run to run, of one repository, under both executors.
 
-use quire::executor::{
-    CacheInfo, CacheMount, Command, ExecutorError, ImageSource, StartSpec, Tree, Workspace,
+use quire_executor::{
+    CacheInfo, CacheMount, CommandSpec, ExecutorError, ImageSource, StartSpec, Tree, Workspace,
 };
 
-use crate::support::{Fixture, IMAGE, argv, run_exit, shell, small_tree};
+use crate::support::{Fixture, IMAGE, argv, finish, run_exit, shell, small_tree};
 use crate::under_both;
 
 under_both!(
@@ -48,14 +48,14 @@ async fn caches_live_from_run_to_run(fixture: Fixture) {
         .unwrap();
     run_exit(
         &*workspace,
-        Command {
+        CommandSpec {
             cwd: Some("out/target/made".into()),
             ..shell("echo >>by")
         },
         0,
     )
     .await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
     // The second at the same place, the third at another, both at once.
     let (second, third) = (
         start(&fixture, "app", &cache).await,
@@ -85,15 +85,15 @@ async fn caches_live_from_run_to_run(fixture: Fixture) {
             "",
             "{repo} {name}"
         );
-        stranger.stop().await.unwrap();
+        finish(&*stranger).await;
     }
-    second.stop().await.unwrap();
-    third.stop().await.unwrap();
+    finish(&*second).await;
+    finish(&*third).await;
     // What sweeps and clears leaves caches alone.
     fixture.executor.sweep(&[]).await.unwrap();
     let again = start(&fixture, "app", &cache).await;
     assert_eq!(again.read_file("out/target/file").await.unwrap(), b"kept\n");
-    again.stop().await.unwrap();
+    finish(&*again).await;
 }
 
 async fn caches_take_what_the_tree_has(fixture: Fixture) {
@@ -105,7 +105,7 @@ async fn caches_take_what_the_tree_has(fixture: Fixture) {
         0,
     )
     .await;
-    first.stop().await.unwrap();
+    finish(&*first).await;
     let tree = small_tree().with("target/sub/new", "tree\n");
     let second = fixture
         .start_with(with(&fixture, tree, "app", &cache))
@@ -121,7 +121,22 @@ async fn caches_take_what_the_tree_has(fixture: Fixture) {
         .text(),
         "kept\ntree\nplain\n"
     );
-    second.stop().await.unwrap();
+    finish(&*second).await;
+    // Where the commit has something else than a folder.
+    for path in ["plain.txt", "link", "plain.txt/below"] {
+        let error = fixture
+            .start_with(with(&fixture, small_tree(), "app", &[("c", path)]))
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the commit has a file or a link at `{}`, where a cache is to be; give the cache another path, or remove the file",
+                path.trim_end_matches("/below")
+            )
+        );
+    }
     for path in ["", ".", "..", "/", "/work", "a/../.."] {
         let error = fixture
             .start_with(with(&fixture, small_tree(), "app", &[("c", path)]))
@@ -140,20 +155,18 @@ async fn caches_are_listed_and_cleared(fixture: Fixture) {
         repo: repo.parse().unwrap(),
         name: name.into(),
     };
-    assert_eq!(fixture.executor.caches().await.unwrap(), []);
+    assert_eq!(fixture.executor.caches().unwrap().list().await.unwrap(), []);
     let workspace = start(
         &fixture,
         "group/app",
         &[("build", "target"), ("deps", "deps")],
     )
     .await;
-    start(&fixture, "app", &[("build", "target")])
-        .await
-        .stop()
-        .await
-        .unwrap();
+    let first = start(&fixture, "app", &[("build", "target")]).await;
+    finish(&*first).await;
+    drop(first);
     assert_eq!(
-        fixture.executor.caches().await.unwrap(),
+        fixture.executor.caches().unwrap().list().await.unwrap(),
         [
             info("app", "build"),
             info("group/app", "build"),
@@ -163,25 +176,27 @@ async fn caches_are_listed_and_cleared(fixture: Fixture) {
     let remove = async |repo: &str, name: &str| {
         fixture
             .executor
-            .remove_cache(&repo.parse().unwrap(), name)
+            .caches()
+            .unwrap()
+            .remove(&repo.parse().unwrap(), name)
             .await
     };
     match remove("group/app", "build").await {
-        Err(ExecutorError::Busy(why)) => {
+        Err(error @ ExecutorError::CacheInUse { .. }) => {
             assert_eq!(
-                why,
-                "the cache `build` of `group/app` is in use by a run; try again when it has ended"
+                error.to_string(),
+                "the cache `build` of `group/app` is in use by a run; try again when the run has finished"
             )
         }
         other => panic!("{other:?}"),
     }
     assert!(remove("app", "build").await.unwrap());
     assert!(!remove("app", "build").await.unwrap());
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
     drop(workspace);
     assert!(remove("group/app", "build").await.unwrap());
     assert_eq!(
-        fixture.executor.caches().await.unwrap(),
+        fixture.executor.caches().unwrap().list().await.unwrap(),
         [info("group/app", "deps")]
     );
     let again = start(&fixture, "group/app", &[("build", "target")]).await;
@@ -191,7 +206,7 @@ async fn caches_are_listed_and_cleared(fixture: Fixture) {
             .text(),
         ""
     );
-    again.stop().await.unwrap();
+    finish(&*again).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +240,7 @@ async fn caches_belong_to_the_images_user() {
             output.text(),
             ["person\nperson\n0\n", "person\nperson\nperson\n0\n1\n"][round]
         );
-        workspace.stop().await.unwrap();
+        finish(&*workspace).await;
     }
 }
 
@@ -234,11 +249,9 @@ async fn a_volume_of_somebody_elses_is_nobodys_cache() {
     let Some(fixture) = Fixture::docker() else {
         return;
     };
-    start(&fixture, "app", &[("build", "target")])
-        .await
-        .stop()
-        .await
-        .unwrap();
+    let first = start(&fixture, "app", &[("build", "target")]).await;
+    finish(&*first).await;
+    drop(first);
     let engine = crate::support::engine();
     let own = vec![("io.quire.instance".to_owned(), fixture.instance.clone())];
     let name = engine.volumes(&own).await.unwrap().pop().unwrap().name;
@@ -252,7 +265,7 @@ async fn a_volume_of_somebody_elses_is_nobodys_cache() {
     assert!(
         error
             .to_string()
-            .contains("is not quire's cache `build` of `app`"),
+            .contains("which has the name of the cache `build` of `app`"),
         "{error}"
     );
 }
@@ -270,7 +283,7 @@ async fn an_absolute_path_is_the_machines_own_on_the_host() {
     );
     let workspace = fixture
         .executor
-        .start(spec, &mut seen, tokio_util::sync::CancellationToken::new())
+        .start_workspace(spec, &mut seen, tokio_util::sync::CancellationToken::new())
         .await
         .unwrap();
     assert!(
@@ -281,5 +294,5 @@ async fn an_absolute_path_is_the_machines_own_on_the_host() {
         "{}",
         seen.log()
     );
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }

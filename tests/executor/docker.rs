@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use quire::docker::{Engine, Timings};
-use quire::executor::{
-    Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource,
-    StartSpec, Swept,
+use quire_executor::engine::{Engine, Timeouts};
+use quire_executor::{
+    CommandEnd, CommandSpec, ContainerFailure, DockerConfig, DockerExecutor, Executor,
+    ExecutorError, ImageSource, ServiceSpec, StartSpec, SweepReport,
 };
-use quire::names::RunId;
+use quire_testkit::wait_for_async;
+use quire_types::names::RunId;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Files, Fixture, IMAGE, Output, Seen, argv, containers_of, endpoint, engine,
-    remove_images_and_networks, run, run_exit, shell, small_tree, wait_for,
+    Files, Fixture, IMAGE, Output, Seen, argv, containers_of, endpoint, engine, finish,
+    remove_images_and_networks, run, run_exit, shell, small_tree,
 };
 
 /// Makes each test end early where `QUIRE_SKIP` names docker.
@@ -44,7 +45,7 @@ async fn the_container_is_fenced_in() {
     let mut seen = Seen::default();
     let workspace = fixture
         .executor
-        .start(spec, &mut seen, CancellationToken::new())
+        .start_workspace(spec, &mut seen, CancellationToken::new())
         .await
         .unwrap();
     let id = fixture.containers().await.pop().unwrap();
@@ -88,7 +89,7 @@ async fn the_container_is_fenced_in() {
     ] {
         assert_eq!(capabilities >> bit & 1, 0, "{name}");
     }
-    assert!(text.contains("docker-init"), "{text}");
+    assert!(text.contains("/.quire/step"), "{text}");
     assert!(
         text.contains("\n/work\n") || text.contains(" /work\n"),
         "{text}"
@@ -96,12 +97,12 @@ async fn the_container_is_fenced_in() {
     assert!(!text.contains("eth0"), "{text}");
     let limits = run_exit(&*workspace, shell("cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; true"), 0).await;
     assert_eq!(limits.text(), format!("{}\n256\n", 512 << 20));
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
     assert_eq!(fixture.containers().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn out_of_memory_is_said_so() {
+async fn out_of_memory_is_reported_as_such() {
     let fixture = fixture!();
     let mut spec = fixture.spec(small_tree());
     spec.limits.memory = 64 << 20;
@@ -117,28 +118,28 @@ async fn out_of_memory_is_said_so() {
     );
     let (end, _) = run(&*workspace, argv(&["tail", "/dev/zero"])).await;
     match end {
-        Err(ExecutorError::ContainerDied(reason)) => {
-            assert_eq!(reason, "out of memory, the limit is 64 MiB")
+        Err(ExecutorError::ContainerDied(failure)) => {
+            assert_eq!(failure, ContainerFailure::OutOfMemory { limit: 64 << 20 })
         }
         other => panic!("{other:?}"),
     }
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_goes_under_a_command() {
     let fixture = fixture!();
-    let words = "the container was stopped or removed from outside";
+    let words = "the container was stopped or removed from outside of quire; retry the run";
     for remove in [true, false] {
         let workspace = fixture.start().await;
         let output = Output::default();
-        let running = workspace.run(
+        let running = workspace.run_command(
             shell("echo up; sleep 300"),
             Box::new(output.clone()),
             CancellationToken::new(),
         );
         let ending = async {
-            wait_for("it runs", || async {
+            wait_for_async("it runs", || async {
                 (output.text() == "up\n").then_some(())
             })
             .await;
@@ -152,35 +153,41 @@ async fn a_container_that_goes_under_a_command() {
         let (end, ended) = tokio::join!(running, ending);
         ended.unwrap();
         assert!(
-            matches!(&end, Err(ExecutorError::ContainerDied(reason)) if reason == words),
+            matches!(&end, Err(ExecutorError::ContainerDied(failure)) if failure.to_string() == words),
             "{end:?}"
         );
         // And for the next command.
         let (end, _) = run(&*workspace, argv(&["true"])).await;
         assert!(
-            matches!(&end, Err(ExecutorError::ContainerDied(reason)) if reason == words),
+            matches!(&end, Err(ExecutorError::ContainerDied(failure)) if failure.to_string() == words),
             "{end:?}"
         );
-        workspace.stop().await.unwrap();
+        finish(&*workspace).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_that_cannot_be_had() {
-    let fixture = fixture!();
+    let instance = format!("test-{}", RunId::new());
+    let config = DockerConfig {
+        registries: vec!["127.0.0.1:1".into()],
+        ..DockerConfig::new(&endpoint(), &instance)
+    };
+    let Some(fixture) = Fixture::docker_with(config) else {
+        return;
+    };
     for (image, words) in [
         (
             "127.0.0.1:1/no/such:1",
             "the image 127.0.0.1:1/no/such:1 cannot be pulled: ",
         ),
         (
-            "Not A Name",
-            "`Not A Name:latest` is not the name of an image",
+            "localhost:1/no/such",
+            "the image localhost:1/no/such is not pulled: the registry localhost:1 is on the machine",
         ),
-        ("", "the image's name is empty"),
     ] {
         let spec = StartSpec {
-            image: ImageSource::Reference(image.into()),
+            image: ImageSource::Reference(image.parse().unwrap()),
             ..fixture.spec(small_tree())
         };
         let error = fixture.start_with(spec).await.err().unwrap();
@@ -194,7 +201,7 @@ async fn images_that_cannot_be_had() {
         .unwrap();
     assert_eq!(
         error.to_string(),
-        "there is no .quire/Dockerfile to build an image from"
+        "the commit has no .quire/Dockerfile to build an image from; add it, or name an image instead"
     );
     assert_eq!(fixture.containers().await, Vec::<String>::new());
 }
@@ -209,16 +216,15 @@ async fn an_image_is_built_and_used_again() {
     let spec = from_dockerfile(&fixture, dockerfile(&text).id(&fixture.instance));
     let workspace = fixture
         .executor
-        .start(spec, &mut seen, CancellationToken::new())
+        .start_workspace(spec, &mut seen, CancellationToken::new())
         .await
         .unwrap();
     let steps = seen.steps();
     let tag = steps[1].strip_prefix("build-finished ").unwrap().to_owned();
     assert!(tag.starts_with("quire/group/some-repo:"), "{tag}");
-    assert_eq!(
-        (steps.len(), steps[0].as_str(), steps[3].as_str()),
-        (4, "build-started", "started")
-    );
+    assert_eq!(steps.len(), 4);
+    assert_eq!(steps[0].as_str(), "build-started");
+    assert_eq!(steps[3].as_str(), "started");
     assert!(seen.log().contains("building"), "{}", seen.log());
     // The image's user owns the workspace.
     let output = run_exit(
@@ -231,7 +237,7 @@ async fn an_image_is_built_and_used_again() {
     let left = "setsid sleep 301 & sleep 302";
     let (end, _) = run(
         &*workspace,
-        Command {
+        CommandSpec {
             timeout: Some(Duration::from_secs(1)),
             ..shell(left)
         },
@@ -244,33 +250,20 @@ async fn an_image_is_built_and_used_again() {
         0,
     )
     .await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
     // The same tree: no build.
     let mut again = Seen::default();
     let spec = from_dockerfile(&fixture, dockerfile(&text).id(&fixture.instance));
     let workspace = fixture
         .executor
-        .start(spec, &mut again, CancellationToken::new())
+        .start_workspace(spec, &mut again, CancellationToken::new())
         .await
         .unwrap();
     assert_eq!(again.steps().len(), 2, "{:?}", again.steps());
     assert!(again.log().contains(&tag), "{}", again.log());
-    workspace.stop().await.unwrap();
-    // Other trees: built each time, and only some kept.
-    for n in 0..5 {
-        let tree = dockerfile(&format!("FROM {IMAGE}\nCOPY n /n\n")).with("n", n.to_string());
-        let workspace = fixture
-            .start_with(from_dockerfile(&fixture, tree))
-            .await
-            .unwrap();
-        assert_eq!(
-            run_exit(&*workspace, argv(&["cat", "/n"]), 0).await.text(),
-            n.to_string()
-        );
-        workspace.stop().await.unwrap();
-    }
-    let own = vec![("io.quire.instance".to_owned(), fixture.instance.clone())];
-    assert_eq!(engine().images(&own).await.unwrap().len(), 3);
+    finish(&*workspace).await;
+    let own = vec![("io.quire.built-by".to_owned(), fixture.instance.clone())];
+    assert_eq!(engine().images(&own).await.unwrap().len(), 1);
     remove_images_and_networks(&fixture.instance).await;
     assert_eq!(engine().images(&own).await.unwrap().len(), 0);
 }
@@ -278,25 +271,31 @@ async fn an_image_is_built_and_used_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_fails_or_is_cancelled() {
     let fixture = fixture!();
-    for (text, words) in [
+    for (text, words, steps) in [
         (
             format!("FROM {IMAGE}\nRUN echo working; exit 9\n"),
             "returned a non-zero code: 9",
+            &["build-started"][..],
         ),
-        ("FROM\n".to_owned(), "FROM requires"),
-        ("FROM 127.0.0.1:1/no/such\n".to_owned(), "127.0.0.1:1"),
+        ("FROM\n".to_owned(), "FROM requires", &["build-started"]),
+        // Not even asked for.
+        (
+            "FROM 127.0.0.1:1/no/such\n".to_owned(),
+            "the registry 127.0.0.1:1 is on the machine of the Docker engine",
+            &[],
+        ),
     ] {
         let mut seen = Seen::default();
         let spec = from_dockerfile(&fixture, dockerfile(&text));
         let error = fixture
             .executor
-            .start(spec, &mut seen, CancellationToken::new())
+            .start_workspace(spec, &mut seen, CancellationToken::new())
             .await
             .err()
             .unwrap();
         assert!(matches!(&error, ExecutorError::Image(_)), "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
-        assert_eq!(seen.steps(), ["build-started"]);
+        assert_eq!(seen.steps(), steps);
     }
     let cancel = CancellationToken::new();
     let seen = Seen::default();
@@ -306,10 +305,12 @@ async fn a_build_that_fails_or_is_cancelled() {
         dockerfile(&format!("FROM {IMAGE}\nRUN echo {marker}; sleep 299\n")),
     );
     let mut observer = seen.clone();
-    let start = fixture.executor.start(spec, &mut observer, cancel.clone());
+    let start = fixture
+        .executor
+        .start_workspace(spec, &mut observer, cancel.clone());
     let cancelling = async {
         // Its own output, not the step's announcement.
-        wait_for("the build runs", || async {
+        wait_for_async("the build runs", || async {
             seen.log().lines().any(|l| l == marker).then_some(())
         })
         .await;
@@ -318,10 +319,42 @@ async fn a_build_that_fails_or_is_cancelled() {
     let (start, ()) = tokio::join!(start, cancelling);
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     // The engine ends the build's own container, which bears no label: its command does.
-    wait_for("the build's container is gone", || async {
+    wait_for_async("the build's container is gone", || async {
         (!process_with(&marker)).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_container_of_a_build_that_an_engine_left_is_removed() {
+    let fixture = fixture!();
+    let marker = fixture.instance.clone();
+    let text = format!("FROM {IMAGE}\nRUN echo {marker}; sleep 297\n");
+    let spec = from_dockerfile(&fixture, dockerfile(&text));
+    let run = spec.run;
+    let seen = Seen::default();
+    let mut observer = seen.clone();
+    let start = fixture
+        .executor
+        .start_workspace(spec, &mut observer, CancellationToken::new());
+    // The engine goes on with a build for a client that is there, as it leaves the container of one that it
+    // did not survive. Processes of the same appliance, as after a restart, and of another one.
+    let sweeping = async {
+        wait_for_async("the build runs", || async {
+            seen.log().lines().any(|l| l == marker).then_some(())
+        })
+        .await;
+        let other = DockerExecutor::new(DockerConfig::new(&endpoint(), "test-other"));
+        other.sweep(&[]).await.unwrap();
+        let same = DockerExecutor::new(DockerConfig::new(&endpoint(), &marker));
+        same.sweep(&[run]).await.unwrap();
+        fixture.executor.sweep(&[]).await.unwrap();
+        assert!(process_with(&marker));
+        assert_eq!(same.sweep(&[]).await.unwrap().removed, 1);
+    };
+    let (start, ()) = tokio::join!(start, sweeping);
+    assert!(start.is_err());
+    assert!(!process_with(&marker));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,7 +375,7 @@ async fn a_build_is_fenced_in_as_its_run_is() {
         spec.limits.network = network;
         fixture
             .executor
-            .start(spec, &mut seen, CancellationToken::new())
+            .start_workspace(spec, &mut seen, CancellationToken::new())
             .await
             .unwrap()
             .stop()
@@ -355,46 +388,62 @@ async fn a_build_is_fenced_in_as_its_run_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_is_on_the_runs_network_and_reaches_no_other_container() {
+async fn a_build_shares_no_network_with_runs_and_services() {
     let fixture = fixture!();
-    let mut neighbour = fixture.spec(small_tree());
-    neighbour.limits.network = true;
-    let neighbour = fixture.start_with(neighbour).await.unwrap();
-    let address = run_exit(&*neighbour, argv(&["hostname", "-i"]), 0)
-        .await
-        .text();
+    let mut alone = fixture.spec(small_tree());
+    alone.limits.network = true;
+    let mut served = fixture.spec(small_tree());
+    served.limits.network = true;
+    served.services = vec![ServiceSpec {
+        name: "db".into(),
+        image: IMAGE.parse().unwrap(),
+        env: Vec::new(),
+        command: Some(vec!["sleep".into(), "3000".into()]),
+        ready: None,
+        ready_within: Duration::from_secs(60),
+    }];
+    let alone = fixture.start_with(alone).await.unwrap();
+    let served = fixture.start_with(served).await.unwrap();
+    // The gateways of the bridges that a container is on, and a neighbour that does not answer.
+    let address = run_exit(&*alone, argv(&["hostname", "-i"]), 0).await.text();
     let address = address.trim();
-    // Sent to an address that is nobody's, for which nobody has to answer; and to the neighbour's, which cannot be reached.
-    let mut seen = Seen::default();
+    let look = "awk '$2 == \"00000000\" {print \"gateway: \" $3}' /proc/net/route";
     let knock = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/9'; echo \"knocked: $?\"");
+    let mut seen = Seen::default();
     let text = format!(
-        "FROM {IMAGE}\nRUN : {}; echo \"mine: $(hostname -i)\"; {knock}\n",
+        "FROM {IMAGE}\nRUN : {}; {look}; {knock}\n",
         fixture.instance
     );
     let mut spec = from_dockerfile(&fixture, dockerfile(&text));
     spec.limits.network = true;
     fixture
         .executor
-        .start(spec, &mut seen, CancellationToken::new())
+        .start_workspace(spec, &mut seen, CancellationToken::new())
         .await
         .unwrap()
         .stop()
         .await
         .unwrap();
-    neighbour.stop().await.unwrap();
     let log = seen.log();
-    let mine = log
-        .lines()
-        .find_map(|line| line.strip_prefix("mine: "))
-        .unwrap();
-    let range = |address: &str| address.rsplit_once('.').unwrap().0.to_owned();
-    assert_eq!(range(mine), range(address), "{log}");
-    // Refused (1) is an answer; 124 is none.
-    assert!(log.lines().any(|line| line == "knocked: 124"), "{log}");
+    let gateways = |text: &str| -> Vec<String> {
+        let found = text.split("gateway: ").skip(1);
+        found.map(|rest| rest[..8].to_owned()).collect()
+    };
+    let mut of_runs = Vec::new();
+    for run in [&alone, &served] {
+        of_runs.extend(gateways(&run_exit(&**run, shell(look), 0).await.text()));
+    }
+    let of_build = gateways(&log[log.rfind("gateway: ").unwrap()..]);
+    assert_eq!((of_runs.len(), of_build.len()), (2, 1), "{of_runs:?} {log}");
+    assert!(!of_runs.contains(&of_build[0]), "{of_runs:?} {log}");
+    // Refused (1) would be an answer; 124 is none.
+    assert!(log.contains("knocked: 124"), "{log}");
+    finish(&*alone).await;
+    finish(&*served).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_network_the_engine_fetches_nothing_for_a_build_either() {
+async fn the_engine_fetches_nothing_for_a_build_but_images() {
     let fixture = fixture!();
     let mut seen = Seen::default();
     let spec = from_dockerfile(
@@ -404,14 +453,14 @@ async fn without_a_network_the_engine_fetches_nothing_for_a_build_either() {
     assert!(!spec.limits.network);
     let error = fixture
         .executor
-        .start(spec, &mut seen, CancellationToken::new())
+        .start_workspace(spec, &mut seen, CancellationToken::new())
         .await
         .err()
         .unwrap();
     assert!(
         error
             .to_string()
-            .contains("`ADD http://127.0.0.1:9/x /x` may have the engine fetch something"),
+            .contains("by `ADD http://127.0.0.1:9/x /x` in .quire/Dockerfile the engine may download something"),
         "{error}"
     );
     assert_eq!(seen.steps(), Vec::<String>::new());
@@ -443,7 +492,7 @@ async fn a_cancel_after_the_container_was_made() {
     };
     let start = fixture
         .executor
-        .start(fixture.spec(small_tree()), &mut seen, cancel)
+        .start_workspace(fixture.spec(small_tree()), &mut seen, cancel)
         .await;
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     assert_eq!(fixture.containers().await, Vec::<String>::new());
@@ -454,18 +503,18 @@ async fn a_cancel_after_the_container_was_made() {
     let spec = fixture.spec(small_tree());
     let task = tokio::spawn(async move {
         executor
-            .start(spec, &mut seen, CancellationToken::new())
+            .start_workspace(spec, &mut seen, CancellationToken::new())
             .await
             .map(|_| ())
     });
-    wait_for("it is made", || async {
+    wait_for_async("it is made", || async {
         (!log.steps().is_empty()).then_some(())
     })
     .await;
     task.abort();
     let dropped = task.await.is_err();
     assert!(dropped, "it was done before it could be dropped");
-    wait_for("the container is gone", || async {
+    wait_for_async("the container is gone", || async {
         fixture.containers().await.is_empty().then_some(())
     })
     .await;
@@ -484,7 +533,7 @@ async fn a_sweep_takes_its_own_and_nothing_else() {
         runs.push(spec.run);
         drop(
             crashed
-                .start(spec, &mut Seen::default(), CancellationToken::new())
+                .start_workspace(spec, &mut Seen::default(), CancellationToken::new())
                 .await
                 .unwrap(),
         );
@@ -494,30 +543,36 @@ async fn a_sweep_takes_its_own_and_nothing_else() {
     let mine = fixture.start_with(spec).await.unwrap();
     assert_eq!(fixture.containers().await.len(), 3);
     // One run lives, one does not, and one is in this process's hands though nobody names it.
-    let left = vec![mine_run];
+    let remaining = vec![mine_run];
     assert_eq!(
         fixture.executor.sweep(&runs[..1]).await.unwrap(),
-        Swept {
+        SweepReport {
             removed: 1,
-            left: left.clone()
+            remaining: remaining.clone(),
+            ..SweepReport::default()
         }
     );
     assert_eq!(fixture.containers().await.len(), 2);
     assert_eq!(
         fixture.executor.sweep(&[mine_run]).await.unwrap(),
-        Swept {
+        SweepReport {
             removed: 1,
-            left: Vec::new()
+            remaining: Vec::new(),
+            ..SweepReport::default()
         }
     );
     assert_eq!(
         fixture.executor.sweep(&[]).await.unwrap(),
-        Swept { removed: 0, left }
+        SweepReport {
+            removed: 0,
+            remaining,
+            ..SweepReport::default()
+        }
     );
     run_exit(&*mine, argv(&["true"]), 0).await;
     run_exit(&*foreign, argv(&["true"]), 0).await;
-    mine.stop().await.unwrap();
-    foreign.stop().await.unwrap();
+    finish(&*mine).await;
+    finish(&*foreign).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -531,14 +586,14 @@ async fn a_run_that_is_started_again_after_a_crash() {
     let crashed = DockerExecutor::new(DockerConfig::new(&endpoint(), &fixture.instance));
     drop(
         crashed
-            .start(spec, &mut Seen::default(), CancellationToken::new())
+            .start_workspace(spec, &mut Seen::default(), CancellationToken::new())
             .await
             .unwrap(),
     );
     let workspace = fixture.start_with(again).await.unwrap();
     assert_eq!(fixture.containers().await.len(), 1);
     run_exit(&*workspace, argv(&["true"]), 0).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -559,12 +614,12 @@ async fn the_network_reaches_no_other_run() {
         .text()
         .trim()
         .to_owned();
-    let call = Command {
+    let call = CommandSpec {
         timeout: Some(Duration::from_secs(3)),
         ..argv(&["bash", "-c", &format!("cat </dev/tcp/{address}/7777")])
     };
     // Itself it reaches, once it listens; the other gets no answer.
-    wait_for("it listens", || async {
+    wait_for_async("it listens", || async {
         let (end, output) = run(&*one, call.clone()).await;
         (end.is_ok() && output.text() == "heard\n").then_some(())
     })
@@ -572,14 +627,14 @@ async fn the_network_reaches_no_other_run() {
     let (end, output) = run(&*two, call).await;
     assert_eq!(output.text(), "");
     assert_ne!(end.unwrap(), CommandEnd::Exited(0));
-    one.stop().await.unwrap();
-    two.stop().await.unwrap();
+    finish(&*one).await;
+    finish(&*two).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn images_that_lack_what_is_usual() {
     let fixture = fixture!();
-    // Without a shell commands run all the same; ending one takes the container.
+    // Without a shell commands run all the same, and can be ended.
     let text = format!("FROM {IMAGE}\nRUN [\"rm\", \"/bin/sh\"]\n");
     let workspace = fixture
         .start_with(from_dockerfile(&fixture, dockerfile(&text)))
@@ -598,20 +653,16 @@ async fn images_that_lack_what_is_usual() {
     );
     let (end, _) = run(
         &*workspace,
-        Command {
+        CommandSpec {
             timeout: Some(Duration::from_secs(1)),
             ..argv(&["sleep", "300"])
         },
     )
     .await;
     assert_eq!(end.unwrap(), CommandEnd::TimedOut);
-    let (end, _) = run(&*workspace, argv(&["true"])).await;
-    assert!(
-        matches!(&end, Err(ExecutorError::ContainerDied(why)) if why.contains("could not be ended alone")),
-        "{end:?}"
-    );
-    workspace.stop().await.unwrap();
-    // Without `sleep` nothing keeps the container up.
+    run_exit(&*workspace, argv(&["true"]), 0).await;
+    finish(&*workspace).await;
+    // Nothing of the image is needed.
     let workspace = fixture
         .start_with(from_dockerfile(
             &fixture,
@@ -619,17 +670,79 @@ async fn images_that_lack_what_is_usual() {
         ))
         .await
         .unwrap();
+    let output = run_exit(&*workspace, argv(&["true"]), 127).await;
+    assert_eq!(
+        output.error_text(),
+        "quire: cannot run `true`: there is no such program\n"
+    );
+    assert_eq!(workspace.read_file("plain.txt").await.unwrap(), b"plain\n");
+    workspace
+        .write_file("new/file", b"x".to_vec())
+        .await
+        .unwrap();
+    assert_eq!(workspace.read_file("new/file").await.unwrap(), b"x");
+    finish(&*workspace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_set_what_is_unusual() {
+    let fixture = fixture!();
+    let text = format!(
+        "FROM {IMAGE}\nENTRYPOINT [\"/bin/false\"]\nCMD [\"x\"]\nVOLUME /work\nWORKDIR /nowhere\n\
+         HEALTHCHECK --interval=1s CMD touch /checked\nENV FROM_IMAGE=yes PATH=/opt/bin:$PATH\n\
+         RUN mkdir -p /opt/bin && printf '#!/bin/sh\\necho from the image\\n' >/opt/bin/own && chmod 755 /opt/bin/own\nUSER 1234\n"
+    );
+    let workspace = fixture
+        .start_with(from_dockerfile(&fixture, dockerfile(&text)))
+        .await
+        .unwrap();
+    let script = "own; id -u; echo $FROM_IMAGE; pwd; touch new $HOME/new && cat plain.txt; sleep 2; ls /checked";
+    let output = run_exit(&*workspace, shell(script), 2).await;
+    assert_eq!(
+        output.text(),
+        "from the image\n1234\nyes\n/work\nplain\n",
+        "{}",
+        output.error_text()
+    );
+    finish(&*workspace).await;
+    let unknown = format!("FROM {IMAGE}\nUSER nobody-knows\n");
+    let error = fixture
+        .start_with(from_dockerfile(&fixture, dockerfile(&unknown)))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        error.to_string(),
+        "the image has no user or group `nobody-knows`, which its `USER nobody-knows` names"
+    );
+    assert_eq!(fixture.containers().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_ends_with_its_connection() {
+    let fixture = fixture!();
+    let crashed = DockerExecutor::new(DockerConfig::new(&endpoint(), &fixture.instance));
+    let workspace = crashed
+        .start_workspace(
+            fixture.spec(small_tree()),
+            &mut Seen::default(),
+            CancellationToken::new(),
+        )
+        .await
+        .unwrap();
+    run_exit(
+        &*workspace,
+        shell("trap '' TERM HUP; setsid sleep 300 &"),
+        0,
+    )
+    .await;
     let id = fixture.containers().await.pop().unwrap();
-    wait_for("it has ended", || async {
+    drop(workspace);
+    wait_for_async("its end", || async {
         (!engine().container(&id).await.unwrap().unwrap().running).then_some(())
     })
     .await;
-    let (end, _) = run(&*workspace, argv(&["true"])).await;
-    assert!(
-        matches!(&end, Err(ExecutorError::ContainerDied(why)) if why.contains("`sleep`")),
-        "{end:?}"
-    );
-    workspace.stop().await.unwrap();
+    assert_eq!(fixture.executor.sweep(&[]).await.unwrap().removed, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -638,10 +751,11 @@ async fn a_fork_bomb_is_ended() {
     let mut spec = fixture.spec(small_tree());
     spec.limits.pids = 60;
     let workspace = fixture.start_with(spec).await.unwrap();
-    let bomb = "bomb() { bomb | bomb & sleep 1000; }; bomb";
+    // The first process lives on, whatever becomes of the others at the limit.
+    let bomb = "bomb() { bomb | bomb & sleep 1000; }; bomb & exec sleep 1000";
     let (end, _) = run(
         &*workspace,
-        Command {
+        CommandSpec {
             timeout: Some(Duration::from_secs(2)),
             ..shell(bomb)
         },
@@ -657,7 +771,7 @@ async fn a_fork_bomb_is_ended() {
     if end.is_ok() {
         assert!(!output.text().contains("sleep 1000"), "{}", output.text());
     }
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -676,7 +790,7 @@ async fn the_engine_is_probed() {
         "{error}"
     );
     let start = away
-        .start(
+        .start_workspace(
             fixture.spec(small_tree()),
             &mut Seen::default(),
             CancellationToken::new(),
@@ -691,10 +805,10 @@ async fn the_engine_is_probed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn removing_what_is_not_there() {
-    if crate::needs::skipped("docker") {
+    if quire_testkit::skipped("docker") {
         return;
     }
-    let engine = Engine::new(&endpoint(), Timings::default());
+    let engine = Engine::new(&endpoint(), Timeouts::default());
     let nobody = format!("quire-{}", RunId::new());
     assert!(!engine.remove_container(&nobody).await.unwrap());
     assert!(

@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use quire::executor::{Executor, ExecutorError, HostConfig, HostExecutor, Swept, Tree};
-use quire::names::RunId;
+use quire_executor::{Executor, ExecutorError, HostConfig, HostExecutor, SweepReport, Tree};
+use quire_testkit::wait_for_async;
+use quire_types::names::RunId;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Files, Fixture, Seen, argv, run, run_exit, shell, small_tree, wait_for};
+use crate::support::{Files, Fixture, Seen, argv, finish, run, run_exit, shell, small_tree};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_that_there_is_no_isolation() {
@@ -15,7 +16,7 @@ async fn the_log_says_that_there_is_no_isolation() {
     let mut seen = Seen::default();
     let workspace = fixture
         .executor
-        .start(
+        .start_workspace(
             fixture.spec(small_tree()),
             &mut seen,
             CancellationToken::new(),
@@ -23,7 +24,7 @@ async fn the_log_says_that_there_is_no_isolation() {
         .await
         .unwrap();
     assert!(seen.log().contains("without isolation"), "{}", seen.log());
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +35,7 @@ async fn stopping_removes_read_only_folders_and_strays() {
     let workspace = fixture.start_with(spec).await.unwrap();
     let script = "mkdir -p ro/in && touch ro/in/file && chmod 500 ro/in ro && (setsid env -i sleep 300 >/dev/null 2>&1 &) ; echo $$";
     run_exit(&*workspace, shell(script), 0).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
     assert!(!path.exists());
     let in_folder = || {
         fs::read_dir("/proc")
@@ -45,7 +46,7 @@ async fn stopping_removes_read_only_folders_and_strays() {
                     .is_ok_and(|cwd| cwd.to_string_lossy().contains(&path.display().to_string()))
             })
     };
-    wait_for("no process stands in the folder", || async {
+    wait_for_async("no process stands in the folder", || async {
         (!in_folder()).then_some(())
     })
     .await;
@@ -56,7 +57,7 @@ async fn a_link_does_not_lead_out() {
     let fixture = Fixture::host();
     let workspace = fixture.start().await;
     run_exit(&*workspace, shell("ln -s / out; ln -s a in"), 0).await;
-    let at = |cwd: &str| quire::executor::Command {
+    let at = |cwd: &str| quire_executor::CommandSpec {
         cwd: Some(cwd.into()),
         ..argv(&["pwd"])
     };
@@ -65,7 +66,7 @@ async fn a_link_does_not_lead_out() {
         let (end, _) = run(&*workspace, at(outside)).await;
         assert!(matches!(end, Err(ExecutorError::Command(_))), "{end:?}");
     }
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 /// An archive that somebody made to write elsewhere.
@@ -114,7 +115,7 @@ async fn an_archive_stays_in_its_folder() {
             .start_with(fixture.spec(Hostile(builder.into_inner().unwrap())))
             .await
         {
-            workspace.stop().await.unwrap();
+            finish(&*workspace).await;
         }
         assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
     }
@@ -135,7 +136,7 @@ async fn a_sweep_takes_processes_and_folders_of_its_own() {
     let mut pids = Vec::new();
     for spec in [dead, alive] {
         let workspace = crashed
-            .start(spec, &mut Seen::default(), CancellationToken::new())
+            .start_workspace(spec, &mut Seen::default(), CancellationToken::new())
             .await
             .unwrap();
         let output = run_exit(
@@ -146,11 +147,22 @@ async fn a_sweep_takes_processes_and_folders_of_its_own() {
         .await;
         pids.push(output.text().trim().parse::<i32>().unwrap());
     }
+    for pid in &pids {
+        // A process that is becoming another program shows no environment for a moment.
+        let comm = format!("/proc/{pid}/comm");
+        wait_for_async("its program", || async {
+            (fs::read_to_string(&comm).unwrap() == "sleep\n").then_some(())
+        })
+        .await;
+    }
     let lives = |pid: i32| {
         fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
     };
     let swept = fixture.executor.sweep(&[alive_run]).await.unwrap();
-    assert!(swept.removed >= 2 && swept.left.is_empty(), "{swept:?}");
+    assert!(
+        swept.removed >= 2 && swept.remaining.is_empty(),
+        "{swept:?}"
+    );
     assert_eq!((lives(pids[0]), lives(pids[1])), (false, true));
     assert_eq!((dead_path.exists(), alive_path.exists()), (false, true));
     assert!(
@@ -163,7 +175,10 @@ async fn a_sweep_takes_processes_and_folders_of_its_own() {
             >= 2
     );
     assert_eq!((lives(pids[1]), alive_path.exists()), (false, false));
-    assert_eq!(fixture.executor.sweep(&[]).await.unwrap(), Swept::default());
+    assert_eq!(
+        fixture.executor.sweep(&[]).await.unwrap(),
+        SweepReport::default()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,13 +197,14 @@ async fn a_sweep_goes_on_past_what_cannot_be_removed() {
         return;
     }
     let swept = fixture.executor.sweep(&[]).await;
-    let cleared = fixture.executor.clear(runs[1]).await;
+    let cleared = fixture.executor.destroy_run(runs[1]).await;
     nix::mount::umount(&stuck).unwrap();
     assert_eq!(
         swept.unwrap(),
-        Swept {
+        SweepReport {
             removed: 2,
-            left: vec![runs[1]]
+            remaining: vec![runs[1]],
+            ..SweepReport::default()
         }
     );
     assert!(cleared.is_err());
@@ -198,7 +214,7 @@ async fn a_sweep_goes_on_past_what_cannot_be_removed() {
             .collect::<Vec<_>>(),
         [false, true, false]
     );
-    fixture.executor.clear(runs[1]).await.unwrap();
+    fixture.executor.destroy_run(runs[1]).await.unwrap();
     assert!(!fixture.workspace_path(runs[1]).exists());
     // In this process's hands, though nobody names it.
     let spec = fixture.spec(small_tree());
@@ -206,13 +222,14 @@ async fn a_sweep_goes_on_past_what_cannot_be_removed() {
     let workspace = fixture.start_with(spec).await.unwrap();
     assert_eq!(
         fixture.executor.sweep(&[]).await.unwrap(),
-        Swept {
+        SweepReport {
             removed: 0,
-            left: vec![run]
+            remaining: vec![run],
+            ..SweepReport::default()
         }
     );
     run_exit(&*workspace, argv(&["true"]), 0).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,5 +247,5 @@ async fn what_an_earlier_attempt_left_is_not_seen() {
         run_exit(&*workspace, argv(&["ls"]), 0).await.text(),
         "link\nonly\n"
     );
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }

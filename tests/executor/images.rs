@@ -5,32 +5,33 @@
 use std::fs;
 use std::process::Command;
 
-use quire::run::RunState;
+use quire_testkit::{TestForge, skipped, transcript, wait_for};
+use quire_types::run::RunState;
 use rusqlite::Connection;
 
-use super::forge::{TestForge, said, wait_for};
 use super::registry::Registry;
 use super::support::{IMAGE, endpoint, remove_images_and_networks};
-use crate::needs::skipped;
+use crate::QUIRE;
 
 /// A forge with runs in containers, that leaves no image of its own behind.
 struct Contained(TestForge);
 
 impl Contained {
     fn start() -> Self {
-        let mut forge = TestForge::new();
+        let mut forge = TestForge::new(QUIRE);
         forge
             .set("QUIRE_CI_EXECUTOR", "docker")
             .set("QUIRE_CI_ENGINE", &endpoint());
         forge
             .set("QUIRE_CI_NETWORK", "false")
             .set("QUIRE_CI_MEMORY", "256m")
+            .set("QUIRE_CI_REGISTRIES", "127.0.0.1")
             .serve();
         Self(forge)
     }
 
     fn instance(&self) -> String {
-        self.0.store().instance_id().unwrap()
+        self.0.store().instance().id().unwrap()
     }
 
     /// Has all images, layers and caches last been used so many days ago.
@@ -69,7 +70,7 @@ fn docker(arguments: &[&str]) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {
-        Err(said(&output))
+        Err(transcript(&output))
     }
 }
 
@@ -191,12 +192,17 @@ fn what_quire_pulled_goes_and_what_a_person_brought_stays() {
     assert!(is_there(&ours));
     forge.ssh_ok(&format!("run cancel {}", run.id));
     forge.wait_for_quiet();
-    assert!(forge.ssh_ok("gc").starts_with("removed 1 image: "));
+    // Its container is removed after the end of the run.
+    wait_for("the image of the ended run", || {
+        Some(forge.ssh_ok("gc")).filter(|freed| freed.starts_with("removed 1 image: "))
+    });
     assert_eq!([&busy, &ours].map(|name| is_there(name)), [false, true]);
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
 }
 
-const FROM_DOCKERFILE: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"cat /made; test ! -e fails\")))\n";
+const FROM_DOCKERFILE: &str = r#"(local ci (require :quire.ci))
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "cat /made; test ! -e fails")))
+"#;
 
 #[test]
 fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
@@ -246,7 +252,10 @@ fn what_builds_made_goes_with_its_repository_or_when_it_is_old() {
         &["main"],
         false,
     );
-    assert_eq!(failed.failure_kind, Some(quire::run::FailureKind::Image));
+    assert_eq!(
+        failed.failure_kind,
+        Some(quire_types::run::FailureKind::Image)
+    );
     assert_eq!(
         built(&other, "gone", &stages("other"), &["main"], false).state,
         RunState::Complete
@@ -320,7 +329,10 @@ fn caches_in_volumes_have_a_size_and_go_when_they_are_old() {
     let forge = &contained.0;
     let pipeline = |command: &str| {
         format!(
-            "(local ci (require :quire.ci))\n(ci.cache :deps \"deps\")\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n"
+            r#"(local ci (require :quire.ci))
+(ci.cache :deps "deps")
+(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))
+"#
         )
     };
     forge
@@ -384,5 +396,186 @@ fn caches_in_volumes_have_a_size_and_go_when_they_are_old() {
     wait_for("the cache to go", || {
         forge.ssh_ok("gc");
         names().is_empty().then_some(())
+    });
+}
+
+/// What a person made with an image that quire built. Removed when dropped.
+struct Belongings {
+    name: String,
+    build: std::process::Child,
+}
+
+impl Belongings {
+    /// Containers, a volume, a tag, a derived image and a build that waits for `/go`.
+    fn make(contained: &Contained, built: &str, run: &str) -> Self {
+        let name = format!("guard-{}", uuid::Uuid::now_v7());
+        let instance = format!("io.quire.instance={}", contained.instance());
+        let run_label = format!("io.quire.run={run}");
+        let container = format!("{name}-container");
+        let labelled = format!("{name}-labelled");
+        for arguments in [
+            &["tag", built, &format!("{name}:tag")][..],
+            &[
+                "run", "-d", "--name", &container, "-v", "/data", built, "sleep", "3000",
+            ],
+            // As from `docker commit` of a run's container, which puts its labels into an image.
+            &[
+                "run", "-d", "--name", &labelled, "--label", &instance, "--label", &run_label,
+                built, "sleep", "3000",
+            ],
+            &[
+                "volume",
+                "create",
+                "--label",
+                &instance,
+                "--label",
+                "io.quire.repo=app",
+                "--label",
+                "io.quire.cache=deps",
+                &name,
+            ],
+            &[
+                "commit",
+                "--change",
+                &format!("LABEL {instance}"),
+                &container,
+                &format!("{name}:commit"),
+            ],
+        ] {
+            docker(arguments).unwrap();
+        }
+        let derived = format!("FROM {built}\nRUN echo {name} > /derived\n");
+        let mut building = legacy_build(&format!("{name}:derived"), &derived);
+        assert!(building.wait().unwrap().success());
+        let waiting =
+            format!("FROM {built}\nRUN echo {name}; until [ -e /go ]; do sleep 0.1; done\n");
+        let belongings = Self {
+            build: legacy_build(&format!("{name}:built"), &waiting),
+            name,
+        };
+        wait_for("the build", || belongings.build_container());
+        belongings
+    }
+
+    fn build_container(&self) -> Option<String> {
+        let listed = docker(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}"]).ok()?;
+        let line = listed
+            .lines()
+            .find(|line| line.contains(&format!("echo {};", self.name)))?;
+        Some(line.split(' ').next()?.to_owned())
+    }
+
+    #[track_caller]
+    fn check(&self, when: &str) {
+        let name = &self.name;
+        for container in [format!("{name}-container"), format!("{name}-labelled")] {
+            let running = docker(&["inspect", "--format", "{{.State.Running}}", &container]);
+            assert_eq!(running.as_deref(), Ok("true"), "{container}, {when}");
+        }
+        let mount = "{{range .Mounts}}{{.Name}}{{end}}";
+        let anonymous = docker(&["inspect", "--format", mount, &format!("{name}-container")]);
+        for volume in [name.clone(), anonymous.unwrap()] {
+            let found = docker(&["volume", "inspect", &volume]);
+            assert!(found.is_ok(), "the volume {volume}, {when}");
+        }
+        for tag in ["tag", "derived", "commit"] {
+            assert!(is_there(&format!("{name}:{tag}")), "{tag}, {when}");
+        }
+        assert!(self.build_container().is_some(), "the build, {when}");
+    }
+}
+
+impl Drop for Belongings {
+    fn drop(&mut self) {
+        let name = self.name.clone();
+        let _ = self.build.kill();
+        let _ = self.build.wait();
+        let build = self.build_container();
+        for container in [format!("{name}-container"), format!("{name}-labelled")]
+            .into_iter()
+            .chain(build)
+        {
+            let _ = docker(&["rm", "--force", "--volumes", &container]);
+        }
+        let _ = docker(&["volume", "rm", &name]);
+        for tag in ["built", "derived", "commit", "tag"] {
+            let _ = docker(&["rmi", &format!("{name}:{tag}")]);
+        }
+    }
+}
+
+/// Starts a build as a person does it, with the builder that makes containers.
+fn legacy_build(tag: &str, dockerfile: &str) -> std::process::Child {
+    use std::io::Write;
+
+    let mut child = Command::new("docker")
+        .args(["--host", &endpoint(), "build", "--quiet", "--tag", tag, "-"])
+        .env("DOCKER_BUILDKIT", "0")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(dockerfile.as_bytes()).unwrap();
+    child
+}
+
+#[test]
+fn what_a_person_made_of_a_built_image_survives_everything() {
+    if skipped("docker") {
+        return;
+    }
+    let mut contained = Contained::start();
+    let instance = contained.instance();
+    let tree = contained.0.tree("app", "app");
+    let push = |contained: &Contained, number: u32, first: bool| {
+        tree.write(".quire/ci.fnl", FROM_DOCKERFILE);
+        let text = format!("FROM {IMAGE}\nRUN echo {instance} {number} > /made\n");
+        tree.write(".quire/Dockerfile", &text);
+        tree.commit(&format!("build {number}"));
+        if first {
+            tree.push(&["main"]);
+        } else {
+            tree.git_ok(&["push", "-q", "origin", "main"]);
+        }
+        let run = contained.0.end_of(contained.0.newest("app").id);
+        assert_eq!(run.state, RunState::Complete, "{:?}", run.message);
+        run
+    };
+    let run = push(&contained, 0, true);
+    let first = run.image_tag.clone().unwrap();
+    let belongings = Belongings::make(&contained, &first, &run.id.to_string());
+    // The server sweeps when it starts.
+    assert!(contained.0.stop().success());
+    contained.0.serve();
+    contained.0.ssh_ok("gc");
+    belongings.check("after a sweep");
+    let mut tags: Vec<String> = Vec::new();
+    for number in 1..5 {
+        tags.push(push(&contained, number, false).image_tag.unwrap());
+    }
+    wait_for("the removal of the oldest build", || {
+        (!is_there(&first)).then_some(())
+    });
+    wait_for("three builds", || {
+        (tags.iter().filter(|tag| is_there(tag)).count() == 3).then_some(())
+    });
+    belongings.check("after four more builds");
+    contained.0.ssh_ok("repo rename app renamed");
+    contained.0.ssh_ok("gc");
+    wait_for("the builds of the former name to go", || {
+        contained.0.ssh_ok("gc");
+        tags.iter().all(|tag| !is_there(tag)).then_some(())
+    });
+    belongings.check("after a rename");
+    contained.0.ssh_ok("repo rm renamed --yes");
+    contained.days_go_by(91);
+    contained.0.ssh_ok("gc");
+    belongings.check("after the repository was removed");
+    let container = belongings.build_container().unwrap();
+    docker(&["exec", &container, "touch", "/go"]).unwrap();
+    wait_for("the person's build", || {
+        is_there(&format!("{}:built", belongings.name)).then_some(())
     });
 }

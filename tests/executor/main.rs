@@ -9,22 +9,22 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "../support/forge.rs"]
-mod forge;
-#[path = "../support/needs.rs"]
-mod needs;
+/// The program under test.
+const QUIRE: &str = env!("CARGO_BIN_EXE_quire");
 
 mod attach;
 mod caches;
 mod docker;
 mod engine_away;
-mod figures;
 mod files;
 mod host;
 mod images;
 mod network;
+mod pressure;
 mod refusing;
 mod registry;
 mod services;
+mod settings;
 mod suite;
 mod support;
+mod warm;

@@ -1,10 +1,10 @@
 //! The appliance's own network: one, whoever makes it, and found again when it is gone.
 
-use quire::docker::{DockerError, Labels};
-use quire::executor::{DockerConfig, DockerExecutor, Executor, StartSpec, Workspace};
+use quire_executor::engine::{DockerError, Labels};
+use quire_executor::{DockerConfig, DockerExecutor, Executor, StartSpec, Workspace};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Fixture, Seen, argv, endpoint, engine, run_exit, small_tree};
+use crate::support::{Fixture, Seen, argv, endpoint, engine, finish, run_exit, small_tree};
 
 fn labels(fixture: &Fixture) -> Labels {
     vec![("io.quire.instance".to_owned(), fixture.instance.clone())]
@@ -30,7 +30,7 @@ async fn networks(fixture: &Fixture) -> Vec<String> {
 async fn start_fresh(fixture: &Fixture) -> Box<dyn Workspace> {
     let fresh = DockerExecutor::new(DockerConfig::new(&endpoint(), &fixture.instance));
     fresh
-        .start(
+        .start_workspace(
             spec(fixture),
             &mut Seen::default(),
             CancellationToken::new(),
@@ -56,7 +56,7 @@ async fn works_and_stops(workspaces: Vec<Box<dyn Workspace>>) {
     for workspace in workspaces {
         let output = run_exit(&*workspace, argv(&["ls", "/sys/class/net"]), 0).await;
         assert!(output.text().contains("eth0"), "{}", output.text());
-        workspace.stop().await.unwrap();
+        finish(&*workspace).await;
     }
 }
 
@@ -90,10 +90,10 @@ async fn leaving_gives_the_network_back_unless_a_run_is_on_it() {
         return;
     };
     let run = fixture.start_with(spec(&fixture)).await.unwrap();
-    fixture.executor.leave().await;
+    fixture.executor.shut_down().await;
     assert_eq!(networks(&fixture).await.len(), 1);
     works_and_stops(vec![run]).await;
-    fixture.executor.leave().await;
+    fixture.executor.shut_down().await;
     assert_eq!(networks(&fixture).await.len(), 0);
     works_and_stops(vec![fixture.start_with(spec(&fixture)).await.unwrap()]).await;
 }
@@ -105,7 +105,7 @@ async fn duplicates_do_no_harm() {
     };
     let known = fixture.start_with(spec(&fixture)).await.unwrap();
     if make_by_hand(&fixture).await.is_none() {
-        return known.stop().await.unwrap();
+        return finish(&*known).await;
     }
     // For one who knows the right one, and for one who has to look, which removes the other.
     let again = fixture.start_with(spec(&fixture)).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_network_that_went_is_made_again() {
     let gone = networks(&fixture).await;
     assert!(
         engine()
-            .remove_network(&gone[0], engine().timings().heavy)
+            .remove_network(&gone[0], engine().timeouts().lifecycle)
             .await
             .unwrap()
     );

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quire::executor::{
+use quire_executor::{
     DockerConfig, DockerExecutor, Executor, ExecutorError, ServiceSpec, StartSpec,
 };
+use quire_testkit::{wait_for, wait_for_async};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Fixture, IMAGE, Seen, argv, endpoint, engine, run_exit, shell, small_tree, wait_for,
+    Fixture, IMAGE, Seen, argv, endpoint, engine, finish, run_exit, shell, small_tree,
 };
 
 /// Greets whoever connects, after a while.
@@ -24,7 +25,7 @@ fn service(name: &str, command: &[&str], ready: Option<&[&str]>) -> ServiceSpec 
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     ServiceSpec {
         name: name.into(),
-        image: IMAGE.into(),
+        image: IMAGE.parse().unwrap(),
         env: vec![("NAME".into(), name.into())],
         command: Some(words(command)),
         ready: ready.map(words),
@@ -65,7 +66,7 @@ async fn nothing_is_left(fixture: &Fixture) {
     );
 }
 
-fn ask(name: &str) -> quire::executor::Command {
+fn ask(name: &str) -> quire_executor::CommandSpec {
     argv(&[
         "bash",
         "-c",
@@ -84,7 +85,7 @@ async fn services_are_reached_by_name_when_commands_begin() {
         let mut seen = Seen::default();
         let workspace = fixture
             .executor
-            .start(spec, &mut seen, CancellationToken::new())
+            .start_workspace(spec, &mut seen, CancellationToken::new())
             .await
             .unwrap();
         // The first command finds it: nobody has to wait for it.
@@ -102,7 +103,7 @@ async fn services_are_reached_by_name_when_commands_begin() {
             seen.log()
         );
         assert_eq!(seen.output("db"), "starting\nlistening\n");
-        assert_eq!(workspace.troubles(), Vec::<String>::new());
+        assert_eq!(workspace.service_failures(), Vec::<String>::new());
         // A way out of the machine only with a network.
         let own = engine()
             .networks(&vec![(
@@ -116,9 +117,9 @@ async fn services_are_reached_by_name_when_commands_begin() {
             [!network]
         );
         assert_eq!(fixture.containers().await.len(), 3);
-        workspace.stop().await.unwrap();
+        finish(&*workspace).await;
         nothing_is_left(&fixture).await;
-        workspace.stop().await.unwrap();
+        finish(&*workspace).await;
     }
 }
 
@@ -142,13 +143,13 @@ async fn runs_do_not_reach_each_others_services() {
         "hello from db\n"
     );
     let reached = crate::support::run(&*one, shell(&reach)).await.0.unwrap();
-    assert_ne!(reached, quire::executor::CommandEnd::Exited(0));
-    one.stop().await.unwrap();
+    assert_ne!(reached, quire_executor::CommandEnd::Exited(0));
+    finish(&*one).await;
     assert_eq!(
         run_exit(&*two, ask("db"), 0).await.text(),
         "hello from db\n"
     );
-    two.stop().await.unwrap();
+    finish(&*two).await;
     nothing_is_left(&fixture).await;
 }
 
@@ -162,7 +163,7 @@ async fn services_that_do_not_come_up_fail_the_start() {
         ..service("db", &["sleep", "300"], Some(&["false"]))
     };
     let missing = ServiceSpec {
-        image: "127.0.0.1:1/no/such:1".into(),
+        image: "127.0.0.1:1/no/such:1".parse().unwrap(),
         ..server("db")
     };
     let dies = service(
@@ -183,19 +184,19 @@ async fn services_that_do_not_come_up_fail_the_start() {
         ),
         (
             missing,
-            "the service `db`: the image 127.0.0.1:1/no/such:1 cannot be pulled: ",
+            "the service `db`: the image 127.0.0.1:1/no/such:1 is not pulled: the registry 127.0.0.1:1 ",
             "",
         ),
         (
             service("db", &["no-such-program"], Some(&["true"])),
-            "the service `db` ended with exit code 127 before it was ready",
-            "no-such-program",
+            "the service `db` cannot start: ",
+            "",
         ),
     ] {
         let mut seen = Seen::default();
         let start = fixture
             .executor
-            .start(
+            .start_workspace(
                 with(&fixture, vec![server("fine"), spec]),
                 &mut seen,
                 CancellationToken::new(),
@@ -206,7 +207,7 @@ async fn services_that_do_not_come_up_fail_the_start() {
         assert!(seen.log().contains(shown), "{}", seen.log());
         let kind = matches!(
             (&error, words.contains("within"), words.contains("image")),
-            (ExecutorError::NotReady(_), true, _)
+            (ExecutorError::ServiceNotReady { .. }, true, _)
                 | (ExecutorError::Image(_), _, true)
                 | (ExecutorError::ContainerDied(_), false, false)
         );
@@ -216,7 +217,7 @@ async fn services_that_do_not_come_up_fail_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_ends_under_the_run_is_told() {
+async fn a_service_that_ends_during_the_run_is_reported() {
     let Some(fixture) = Fixture::docker() else {
         return;
     };
@@ -246,13 +247,13 @@ async fn a_service_that_ends_under_the_run_is_told() {
         .upload(&id, "/", Box::pin(futures_util::stream::iter([Ok(bytes)])))
         .await
         .unwrap();
-    let troubles = wait_for("it has ended", || async {
-        Some(workspace.troubles()).filter(|troubles| !troubles.is_empty())
+    let troubles = wait_for_async("it has ended", || async {
+        Some(workspace.service_failures()).filter(|troubles| !troubles.is_empty())
     })
     .await;
     assert_eq!(troubles, ["the service `brief` ended with exit code 5"]);
     run_exit(&*workspace, argv(&["true"]), 0).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
     nothing_is_left(&fixture).await;
 }
 
@@ -264,7 +265,7 @@ async fn what_a_crash_or_a_cancel_leaves_of_services_goes() {
     let crashed = DockerExecutor::new(DockerConfig::new(&endpoint(), &fixture.instance));
     drop(
         crashed
-            .start(
+            .start_workspace(
                 with(&fixture, vec![server("db")]),
                 &mut Seen::default(),
                 CancellationToken::new(),
@@ -287,9 +288,11 @@ async fn what_a_crash_or_a_cancel_leaves_of_services_goes() {
     };
     let (cancel, mut seen) = (CancellationToken::new(), Seen::default());
     let log = seen.clone();
-    let start = fixture.executor.start(never(), &mut seen, cancel.clone());
+    let start = fixture
+        .executor
+        .start_workspace(never(), &mut seen, cancel.clone());
     let cancelling = async {
-        wait_for("it waits", || async {
+        wait_for_async("it waits", || async {
             log.log().contains("waiting for db").then_some(())
         })
         .await;
@@ -302,17 +305,17 @@ async fn what_a_crash_or_a_cancel_leaves_of_services_goes() {
     let log = seen.clone();
     let task = tokio::spawn(async move {
         executor
-            .start(spec, &mut seen, CancellationToken::new())
+            .start_workspace(spec, &mut seen, CancellationToken::new())
             .await
             .map(|_| ())
     });
-    wait_for("it waits", || async {
+    wait_for_async("it waits", || async {
         log.log().contains("waiting for db").then_some(())
     })
     .await;
     task.abort();
     assert!(task.await.is_err());
-    wait_for("all is gone", || async {
+    wait_for_async("all is gone", || async {
         (fixture.containers().await.is_empty() && networks(&fixture).await == 0).then_some(())
     })
     .await;
@@ -328,7 +331,7 @@ async fn the_host_has_no_services() {
         .unwrap();
     assert_eq!(
         error.to_string(),
-        "services run in containers: this pipeline needs the docker executor"
+        "services need containers: run this pipeline with the docker executor"
     );
 }
 
@@ -337,17 +340,17 @@ fn the_log_of_a_service_is_followed_to_the_end_of_its_run() {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 
-    if crate::needs::skipped("docker") {
+    if quire_testkit::skipped("docker") {
         return;
     }
     let forge = crate::attach::contained();
     let tree = forge.tree("app", "app");
     tree.write(
         ".quire/ci.fnl",
-        "(local ci (require :quire.ci))
-(ci.service :db {:image \"debian:trixie-slim\" :command [:sh :-c \"echo listening; exec sleep 600\"] :ready [\"true\"]})
-(ci.job :test [:quire/push] (fn [{: sh}] (sh \"touch begun; while [ ! -e go ]; do sleep 0.1; done\")))
-",
+        r#"(local ci (require :quire.ci))
+(ci.service :db {:image "debian:trixie-slim" :command [:sh :-c "echo listening; exec sleep 600"] :ready ["true"]})
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "touch begun; while [ ! -e go ]; do sleep 0.1; done")))
+"#,
     );
     tree.push_new("first");
     let run = forge.newest("app");
@@ -373,13 +376,13 @@ fn the_log_of_a_service_is_followed_to_the_end_of_its_run() {
             .status
             .success()
     };
-    crate::forge::wait_for("the command", || go().then_some(()));
+    wait_for("the command", || go().then_some(()));
     assert!(lines.next().is_none(), "nothing twice");
     let end = follower.wait_with_output().unwrap();
     assert!(
         end.status.success() && String::from_utf8_lossy(&end.stderr).contains("complete"),
         "{}",
-        crate::forge::said(&end)
+        quire_testkit::transcript(&end)
     );
     assert_eq!(
         forge.ssh_ok(&format!("run logs --service db {}", run.id)),
@@ -387,9 +390,9 @@ fn the_log_of_a_service_is_followed_to_the_end_of_its_run() {
     );
     let none = forge.ssh(&format!("run logs --follow --service cache {}", run.id));
     assert!(
-        none.status.code() == Some(3) && crate::forge::said(&none).contains("it has `db`"),
+        none.status.code() == Some(3) && quire_testkit::transcript(&none).contains("it has `db`"),
         "{}",
-        crate::forge::said(&none)
+        quire_testkit::transcript(&none)
     );
     forge.check_whole();
 }

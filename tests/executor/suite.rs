@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use quire::executor::{Command, CommandEnd, ExecutorError, Workspace};
+use quire_executor::{CommandEnd, CommandSpec, ExecutorError, Workspace};
+use quire_testkit::wait_for_async;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Fixture, Output, argv, run, run_exit, shell, small_tree, wait_for};
+use crate::support::{Fixture, Output, argv, finish, run, run_exit, shell, small_tree};
 
 /// Makes of each function a test under both executors.
 #[macro_export]
@@ -36,7 +37,9 @@ crate::under_both!(
     the_tree_is_there,
     exit_codes,
     programs_that_cannot_start,
+    a_text_may_be_longer_than_an_argument,
     streams_are_separate_and_bytes_unharmed,
+    merged_output_is_in_the_order_of_the_writes,
     large_output_is_whole,
     input_is_fed,
     environment,
@@ -51,6 +54,8 @@ crate::under_both!(
     a_start_that_is_cancelled_or_broken,
     a_run_is_cleared_and_no_other,
     closed_outputs,
+    the_background_of_a_command_writes_to_its_log,
+    folders_behind_links,
 );
 
 async fn the_tree_is_there(fixture: Fixture) {
@@ -58,7 +63,7 @@ async fn the_tree_is_there(fixture: Fixture) {
     let output =
         run_exit(&*workspace, shell("cat plain.txt link a/deep/er/file && bin/tool x && touch new && mkdir d && echo ok >d/f"), 0).await;
     assert_eq!(output.text(), "plain\nplain\ndeeptool x\n");
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn exit_codes(fixture: Fixture) {
@@ -69,12 +74,36 @@ async fn exit_codes(fixture: Fixture) {
     run_exit(&*workspace, shell("kill -TERM $$"), 143).await;
     run_exit(&*workspace, shell("kill -KILL $$"), 137).await;
     run_exit(&*workspace, argv(&["false"]), 1).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
+/// The head of a 64-bit ELF file for the machine SPARC V9.
+const OTHER_ARCHITECTURE: &str = "\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x2b\0\x01\0\0\0";
+
 async fn programs_that_cannot_start(fixture: Fixture) {
-    let workspace = fixture.start().await;
+    let tree = small_tree()
+        .script("crlf", "#!/bin/sh\r\necho\r\n")
+        .script("interpreter", "#!/no/such/interpreter -x\n")
+        .script("other", OTHER_ARCHITECTURE);
+    let is_docker = fixture.is_docker();
+    let workspace = fixture.start_with(fixture.spec(tree)).await.unwrap();
     for (program, code, words) in [
+        (
+            "./crlf",
+            127,
+            "quire: cannot run `./crlf`: its first line ends with a carriage return, which is taken as part of the interpreter's name `/bin/sh`; \
+             give the file line endings of LF only\n",
+        ),
+        (
+            "./interpreter",
+            127,
+            "quire: cannot run `./interpreter`: its interpreter `/no/such/interpreter` does not exist\n",
+        ),
+        (
+            "./other",
+            126,
+            "quire: cannot run `./other`: it was built for another architecture\n",
+        ),
         (
             "no-such-program",
             127,
@@ -88,9 +117,13 @@ async fn programs_that_cannot_start(fixture: Fixture) {
         (
             "./plain.txt",
             126,
-            "quire: cannot run `./plain.txt`: it may not be executed\n",
+            "quire: cannot run `./plain.txt`: permission to execute it was denied\n",
         ),
     ] {
+        // On the host, the C library gives what the kernel refuses to a shell.
+        if program == "./other" && !is_docker {
+            continue;
+        }
         let output = run_exit(&*workspace, argv(&[program]), code).await;
         assert_eq!(
             (output.text().as_str(), output.error_text().as_str()),
@@ -105,7 +138,26 @@ async fn programs_that_cannot_start(fixture: Fixture) {
     )
     .await;
     assert_eq!(output.text(), "OCI runtime exec failed: not at all\n");
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
+}
+
+async fn a_text_may_be_longer_than_an_argument(fixture: Fixture) {
+    let workspace = fixture.start().await;
+    let padding = format!(": {}\n", "x".repeat(1000)).repeat(300);
+    let text = format!("{padding}read line; echo \"$line, read\"; exit 4");
+    for start in [&["sh", "-c"][..], &["sh", "-e", "-c"]] {
+        let command = CommandSpec {
+            stdin: Some(b"input\n".to_vec()),
+            ..argv(&[start, &[&text]].concat())
+        };
+        let output = run_exit(&*workspace, command, 4).await;
+        assert_eq!(output.text(), "input, read\n");
+    }
+    // No other argument may.
+    let output = run_exit(&*workspace, argv(&["echo", &text]), 126).await;
+    let told = output.error_text();
+    assert!(told.contains("argument"), "{told}");
+    finish(&*workspace).await;
 }
 
 async fn streams_are_separate_and_bytes_unharmed(fixture: Fixture) {
@@ -118,7 +170,7 @@ async fn streams_are_separate_and_bytes_unharmed(fixture: Fixture) {
     .await;
     assert_eq!(output.stdout(), b"a\0b\xff\xfe\nno newline");
     assert_eq!(output.stderr(), b"err\x80");
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn large_output_is_whole(fixture: Fixture) {
@@ -139,7 +191,7 @@ async fn large_output_is_whole(fixture: Fixture) {
     assert!(output.stdout().len() > 50_000_000);
     check(&output.stdout(), 7_250_000);
     check(&output.stderr(), 1_500_000);
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn input_is_fed(fixture: Fixture) {
@@ -147,7 +199,7 @@ async fn input_is_fed(fixture: Fixture) {
     let input: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     let output = run_exit(
         &*workspace,
-        Command {
+        CommandSpec {
             stdin: Some(input.clone()),
             ..argv(&["cat"])
         },
@@ -159,7 +211,7 @@ async fn input_is_fed(fixture: Fixture) {
     assert_eq!(
         run_exit(
             &*workspace,
-            Command {
+            CommandSpec {
                 stdin: Some(Vec::new()),
                 ..argv(&["cat"])
             },
@@ -172,14 +224,14 @@ async fn input_is_fed(fixture: Fixture) {
     assert_eq!(run_exit(&*workspace, argv(&["cat"]), 0).await.text(), "");
     run_exit(
         &*workspace,
-        Command {
+        CommandSpec {
             stdin: Some(input),
             ..shell("exit 5")
         },
         5,
     )
     .await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn environment(fixture: Fixture) {
@@ -190,7 +242,7 @@ async fn environment(fixture: Fixture) {
     ];
     let output = run_exit(
         &*workspace,
-        Command {
+        CommandSpec {
             env,
             ..shell(r#"echo "$GREETING|$OWN|${EMPTY-unset}|""#)
         },
@@ -202,7 +254,7 @@ async fn environment(fixture: Fixture) {
     assert_eq!(
         run_exit(
             &*workspace,
-            Command {
+            CommandSpec {
                 env,
                 ..shell("echo $GREETING")
             },
@@ -223,12 +275,12 @@ async fn environment(fixture: Fixture) {
     for name in ["PATH", "HOME"] {
         assert!(names.lines().any(|n| n == name), "{names}");
     }
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn folders(fixture: Fixture) {
     let workspace = fixture.start().await;
-    let at = |cwd: &str, script: &str| Command {
+    let at = |cwd: &str, script: &str| CommandSpec {
         cwd: Some(cwd.into()),
         ..shell(script)
     };
@@ -260,7 +312,7 @@ async fn folders(fixture: Fixture) {
         (output.text(), output.error_text()),
         (String::new(), String::new())
     );
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn senseless_commands(fixture: Fixture) {
@@ -269,7 +321,7 @@ async fn senseless_commands(fixture: Fixture) {
         argv(&[]),
         argv(&[""]),
         argv(&["echo", "a\0b"]),
-        Command {
+        CommandSpec {
             env: vec![("A=".into(), "b".into())],
             ..argv(&["true"])
         },
@@ -277,7 +329,7 @@ async fn senseless_commands(fixture: Fixture) {
         let (end, _) = run(&*workspace, command).await;
         assert!(matches!(end, Err(ExecutorError::Command(_))), "{end:?}");
     }
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 /// A script whose processes each write to a file for as long as they live.
@@ -313,7 +365,7 @@ async fn a_timeout_ends_the_whole_tree(fixture: Fixture) {
     // Long enough to be ready on a busy machine; the test looks at what is ended, not at how long it took.
     let (end, output) = run(
         &*workspace,
-        Command {
+        CommandSpec {
             timeout: Some(Duration::from_secs(4)),
             ..shell(TREE)
         },
@@ -324,7 +376,7 @@ async fn a_timeout_ends_the_whole_tree(fixture: Fixture) {
     assert_still(&*workspace).await;
     // What an earlier command left running is none of this one's.
     run_exit(&*workspace, shell("kill -0 $(cat neighbour)"), 0).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn a_command_that_is_ended_as_it_begins(fixture: Fixture) {
@@ -332,7 +384,7 @@ async fn a_command_that_is_ended_as_it_begins(fixture: Fixture) {
     for _ in 0..10 {
         let (end, _) = run(
             &*workspace,
-            Command {
+            CommandSpec {
                 timeout: Some(Duration::from_millis(1)),
                 ..shell("touch began; exec sleep 304")
             },
@@ -346,7 +398,7 @@ async fn a_command_that_is_ended_as_it_begins(fixture: Fixture) {
         0,
     )
     .await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn a_cancel_ends_the_command(fixture: Fixture) {
@@ -356,14 +408,14 @@ async fn a_cancel_ends_the_command(fixture: Fixture) {
     let other = shell("while [ ! -e finish ]; do sleep 0.05; done; echo other done");
     let ended = async {
         let end = workspace
-            .run(shell(TREE), Box::new(output.clone()), cancel.clone())
+            .run_command(shell(TREE), Box::new(output.clone()), cancel.clone())
             .await;
         let still = assert_still(&*workspace).await;
         run_exit(&*workspace, shell("touch finish"), 0).await;
         (end, still)
     };
     let cancelling = async {
-        wait_for("the tree is up", || async {
+        wait_for_async("the tree is up", || async {
             (output.text() == "ready\n").then_some(())
         })
         .await;
@@ -375,11 +427,11 @@ async fn a_cancel_ends_the_command(fixture: Fixture) {
     assert_eq!(beside.text(), "other done\n");
     // One that was cancelled before it began does not begin.
     let end = workspace
-        .run(shell("touch never"), Box::new(Output::default()), cancel)
+        .run_command(shell("touch never"), Box::new(Output::default()), cancel)
         .await;
     assert_eq!(end.unwrap(), CommandEnd::Cancelled);
     run_exit(&*workspace, shell("test -e never"), 1).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn what_is_left_running_lives_on(fixture: Fixture) {
@@ -392,7 +444,7 @@ async fn what_is_left_running_lives_on(fixture: Fixture) {
     .await;
     assert_eq!(output.text(), "started\n");
     run_exit(&*workspace, shell("kill -0 $(cat pid)"), 0).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn commands_run_side_by_side(fixture: Fixture) {
@@ -411,19 +463,19 @@ async fn commands_run_side_by_side(fixture: Fixture) {
         }
     });
     futures_util::future::join_all(all).await;
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
 }
 
 async fn stopping_ends_commands_and_repeats(fixture: Fixture) {
     let workspace = fixture.start().await;
     let output = Output::default();
-    let running = workspace.run(
+    let running = workspace.run_command(
         shell("echo up; sleep 300"),
         Box::new(output.clone()),
         CancellationToken::new(),
     );
     let stopping = async {
-        wait_for("it runs", || async {
+        wait_for_async("it runs", || async {
             (output.text() == "up\n").then_some(())
         })
         .await;
@@ -433,7 +485,7 @@ async fn stopping_ends_commands_and_repeats(fixture: Fixture) {
     let (end, stopped) = tokio::join!(running, stopping);
     stopped.unwrap();
     assert_eq!(end.unwrap(), CommandEnd::Cancelled);
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
     let (end, _) = run(&*workspace, argv(&["true"])).await;
     assert_eq!(end.unwrap(), CommandEnd::Cancelled);
     if fixture.is_docker() {
@@ -447,7 +499,7 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
     cancel.cancel();
     let start = fixture
         .executor
-        .start(fixture.spec(small_tree()), &mut Seen::default(), cancel)
+        .start_workspace(fixture.spec(small_tree()), &mut Seen::default(), cancel)
         .await;
     assert!(matches!(start.err(), Some(ExecutorError::Cancelled)));
     // In the middle of sending the tree.
@@ -455,9 +507,11 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
     let spec = fixture.spec(Broken { error: None });
     let path = spec.workspace.clone();
     let mut seen = Seen::default();
-    let start = fixture.executor.start(spec, &mut seen, cancel.clone());
+    let start = fixture
+        .executor
+        .start_workspace(spec, &mut seen, cancel.clone());
     let cancelling = async {
-        wait_for("the start is under way", || async {
+        wait_for_async("the start is under way", || async {
             let begun = if fixture.is_docker() {
                 !fixture.containers().await.is_empty()
             } else {
@@ -488,7 +542,7 @@ async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
     let (spec, other) = (fixture.spec(small_tree()), fixture.spec(small_tree()));
     let (run, path) = (spec.run, spec.workspace.clone());
     // Nothing there yet.
-    fixture.executor.clear(run).await.unwrap();
+    fixture.executor.destroy_run(run).await.unwrap();
     let workspace = fixture.start_with(spec).await.unwrap();
     let kept = fixture.start_with(other).await.unwrap();
     run_exit(
@@ -501,7 +555,7 @@ async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
     .await;
     // As where nobody was handed the workspace.
     drop(workspace);
-    fixture.executor.clear(run).await.unwrap();
+    fixture.executor.destroy_run(run).await.unwrap();
     assert!(!path.exists());
     if fixture.is_docker() {
         assert_eq!(fixture.containers().await.len(), 1);
@@ -519,9 +573,9 @@ async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
                 .any(stands)
         );
     }
-    fixture.executor.clear(run).await.unwrap();
+    fixture.executor.destroy_run(run).await.unwrap();
     run_exit(&*kept, argv(&["cat", "plain.txt"]), 0).await;
-    kept.stop().await.unwrap();
+    finish(&*kept).await;
 }
 
 async fn closed_outputs(fixture: Fixture) {
@@ -536,12 +590,87 @@ async fn closed_outputs(fixture: Fixture) {
     run_exit(&*workspace, shell("test -e late"), 0).await;
     let (end, _) = run(
         &*workspace,
-        Command {
+        CommandSpec {
             timeout: Some(Duration::from_secs(1)),
             ..shell("exec >&- 2>&-; sleep 300")
         },
     )
     .await;
     assert_eq!(end.unwrap(), CommandEnd::TimedOut);
-    workspace.stop().await.unwrap();
+    finish(&*workspace).await;
+}
+
+async fn merged_output_is_in_the_order_of_the_writes(fixture: Fixture) {
+    let workspace = fixture.start().await;
+    let command = CommandSpec {
+        merge: true,
+        ..shell("set -x; echo a; echo b >&2; echo c; sh -c 'echo d >/dev/stderr; echo e'")
+    };
+    let output = run_exit(&*workspace, command, 0).await;
+    assert_eq!(output.error_text(), "");
+    let traced = output.text();
+    let lines: Vec<_> = traced.lines().collect();
+    assert_eq!(
+        lines[..6],
+        ["+ echo a", "a", "+ echo b", "b", "+ echo c", "c"]
+    );
+    assert_eq!(lines[7..], ["d", "e"]);
+    // The reason why a program cannot be started is not output of the program.
+    let missing = CommandSpec {
+        merge: true,
+        ..argv(&["no-such-program"])
+    };
+    let output = run_exit(&*workspace, missing, 127).await;
+    assert_eq!(output.text(), "");
+    finish(&*workspace).await;
+}
+
+/// A command leaves a writer in the background: what it prints comes for as long as the run lives.
+async fn the_background_of_a_command_writes_to_its_log(fixture: Fixture) {
+    let workspace = fixture.start().await;
+    let writer = "while :; do echo tick >&2; sleep 0.2; done";
+    for (how, start) in [
+        ("plain", format!("({writer}) & echo started")),
+        ("nohup", format!("nohup sh -c '{writer}' & echo started")),
+        ("setsid", format!("setsid sh -c '{writer}' & echo started")),
+        (
+            "only standard error",
+            format!("sh -c 'exec >&- <&-; {writer}' & echo started"),
+        ),
+        (
+            "twice forked",
+            format!("(setsid sh -c '{writer}' &) ; echo started"),
+        ),
+    ] {
+        let output = run_exit(&*workspace, shell(&start), 0).await;
+        assert_eq!(output.text(), "started\n", "{how}");
+        let ticks = || output.error_text().matches("tick").count();
+        let before = ticks();
+        wait_for_async("more of it", || async {
+            (ticks() >= before + 3).then_some(())
+        })
+        .await;
+    }
+    finish(&*workspace).await;
+}
+
+async fn folders_behind_links(fixture: Fixture) {
+    let workspace = fixture.start().await;
+    run_exit(&*workspace, shell("ln -s a/deep way; ln -s / out"), 0).await;
+    let at = |cwd: &str| CommandSpec {
+        cwd: Some(cwd.into()),
+        ..argv(&["cat", "er/file"])
+    };
+    assert_eq!(run_exit(&*workspace, at("way"), 0).await.text(), "deep");
+    for (cwd, words) in [
+        (
+            "out/etc",
+            "the folder `out/etc` leads out of the workspace through a symbolic link",
+        ),
+        ("plain.txt", "the workspace has no folder `plain.txt`"),
+    ] {
+        let (end, _) = run(&*workspace, at(cwd)).await;
+        assert_eq!(end.unwrap_err().to_string(), words);
+    }
+    finish(&*workspace).await;
 }

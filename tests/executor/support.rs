@@ -2,21 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use quire::executor::{
-    Command, CommandEnd, DockerConfig, DockerExecutor, Executor, ExecutorError, HostConfig,
-    HostExecutor, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream, Tree,
-    Workspace,
+use quire_executor::{
+    BuiltImage, CommandEnd, CommandSpec, DockerConfig, DockerExecutor, Executor, ExecutorError,
+    HostConfig, HostExecutor, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec,
+    Stream, Tree, Workspace,
 };
-use quire::names::RunId;
-use quire::run::ExecutorKind;
+use quire_testkit::skipped;
+use quire_types::names::RunId;
+use quire_types::run::ExecutorName;
 use tokio_util::sync::CancellationToken;
-
-use crate::needs::skipped;
 
 /// The image that every machine of ours has.
 pub(crate) const IMAGE: &str = "debian:trixie-slim";
@@ -192,12 +190,13 @@ impl StartObserver for Seen {
             .push_str(&String::from_utf8_lossy(bytes));
     }
 
-    fn build_started(&mut self) {
+    fn build_started(&mut self, engine: &str, tag: &str) {
+        assert!(!engine.is_empty() && !tag.is_empty());
         self.step("build-started", "");
     }
 
-    fn build_finished(&mut self, tag: &str) {
-        self.step("build-finished", tag);
+    fn build_finished(&mut self, image: &BuiltImage) {
+        self.step("build-finished", &image.tag);
     }
 
     fn container_created(&mut self, id: &str, _: &str) {
@@ -267,7 +266,7 @@ impl Fixture {
     }
 
     pub(crate) fn is_docker(&self) -> bool {
-        self.executor.kind() == ExecutorKind::Docker
+        *self.executor.name() == ExecutorName::DOCKER
     }
 
     pub(crate) fn spec(&self, tree: impl Tree + 'static) -> StartSpec {
@@ -277,7 +276,10 @@ impl Fixture {
             repo: "group/Some.Repo".parse().unwrap(),
             // Another image tells whether another shell does: `QUIRE_TEST_IMAGE`.
             image: ImageSource::Reference(
-                std::env::var("QUIRE_TEST_IMAGE").unwrap_or_else(|_| IMAGE.into()),
+                std::env::var("QUIRE_TEST_IMAGE")
+                    .unwrap_or_else(|_| IMAGE.into())
+                    .parse()
+                    .unwrap(),
             ),
             tree: Arc::new(tree),
             limits: ResourceLimits {
@@ -286,8 +288,10 @@ impl Fixture {
                 pids: 256,
                 network: false,
             },
+            container: quire_executor::ContainerSettings::default(),
             caches: Vec::new(),
             services: Vec::new(),
+            may_be_kept: false,
             env: vec![("GREETING".into(), "hello world".into())],
             workspace: self.workspace_path(run),
         }
@@ -306,7 +310,7 @@ impl Fixture {
         spec: StartSpec,
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
         self.executor
-            .start(spec, &mut Seen::default(), CancellationToken::new())
+            .start_workspace(spec, &mut Seen::default(), CancellationToken::new())
             .await
     }
 
@@ -345,17 +349,16 @@ impl Drop for Fixture {
     }
 }
 
-pub(crate) fn engine() -> quire::docker::Engine {
-    quire::docker::Engine::new(&endpoint(), quire::docker::Timings::default())
+pub(crate) fn engine() -> quire_executor::engine::Engine {
+    quire_executor::engine::Engine::new(&endpoint(), quire_executor::engine::Timeouts::default())
 }
 
 /// The images and networks of an appliance that existed for one test.
 pub(crate) async fn remove_images_and_networks(instance: &str) {
-    let (engine, own) = (
-        engine(),
-        vec![("io.quire.instance".to_owned(), instance.to_owned())],
-    );
-    for image in engine.images(&own).await.unwrap_or_default() {
+    let label = |key: &str| vec![(key.to_owned(), instance.to_owned())];
+    let (engine, own) = (engine(), label("io.quire.instance"));
+    let built = label("io.quire.built-by");
+    for image in engine.images(&built).await.unwrap_or_default() {
         for tag in image.tags.iter().chain([&image.id]) {
             let _ = engine.remove_image(tag).await;
         }
@@ -365,7 +368,7 @@ pub(crate) async fn remove_images_and_networks(instance: &str) {
     }
     for network in engine.networks(&own).await.unwrap_or_default() {
         let _ = engine
-            .remove_network(&network.id, engine.timings().heavy)
+            .remove_network(&network.id, engine.timeouts().lifecycle)
             .await;
     }
 }
@@ -388,34 +391,41 @@ pub(crate) fn small_tree() -> Files {
         .with("a/deep/er/file", "deep")
 }
 
-pub(crate) fn argv(argv: &[&str]) -> Command {
-    Command {
+pub(crate) fn argv(argv: &[&str]) -> CommandSpec {
+    CommandSpec {
         argv: argv.iter().map(|a| (*a).to_owned()).collect(),
         env: Vec::new(),
         cwd: None,
         stdin: None,
         timeout: None,
+        merge: false,
     }
 }
 
-pub(crate) fn shell(script: &str) -> Command {
+pub(crate) fn shell(script: &str) -> CommandSpec {
     argv(&["/bin/sh", "-c", script])
+}
+
+/// Stops a workspace and removes it.
+pub(crate) async fn finish(workspace: &dyn Workspace) {
+    workspace.stop().await.unwrap();
+    workspace.remove().await.unwrap();
 }
 
 /// Runs a command to its end.
 pub(crate) async fn run(
     workspace: &dyn Workspace,
-    command: Command,
+    command: CommandSpec,
 ) -> (Result<CommandEnd, ExecutorError>, Output) {
     let output = Output::default();
     let end = workspace
-        .run(command, Box::new(output.clone()), CancellationToken::new())
+        .run_command(command, Box::new(output.clone()), CancellationToken::new())
         .await;
     (end, output)
 }
 
 /// Runs a command that must exit so; gives its output.
-pub(crate) async fn run_exit(workspace: &dyn Workspace, command: Command, code: i32) -> Output {
+pub(crate) async fn run_exit(workspace: &dyn Workspace, command: CommandSpec, code: i32) -> Output {
     let shown = command.argv.join(" ");
     let (end, output) = run(workspace, command).await;
     match end {
@@ -425,20 +435,5 @@ pub(crate) async fn run_exit(workspace: &dyn Workspace, command: Command, code: 
             output.text(),
             output.error_text()
         ),
-    }
-}
-
-/// Polls until `condition` gives something.
-pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut condition: impl FnMut() -> F,
-) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = condition().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use quire::names::EventId;
-use quire::run::Run;
+use quire_testkit::{TestForge, Tree, transcript, wait_for};
+use quire_types::names::EventId;
+use quire_types::run::Run;
 
-use super::forge::{TestForge, Tree, said, wait_for};
 use super::{LEAVES_A_PROCESS, settled_well};
+use crate::QUIRE;
 
 const DAY: i64 = 24 * 3600 * 1000;
 const YEAR: i64 = 365 * DAY;
@@ -14,7 +15,7 @@ const HOUR: i64 = 3600 * 1000;
 
 /// A forge whose clock the test sets, in the file that is given.
 fn with_a_clock() -> (TestForge, std::path::PathBuf) {
-    let mut forge = TestForge::new();
+    let mut forge = TestForge::new(QUIRE);
     let clock = forge.file("clock");
     fs::write(&clock, "0").unwrap();
     forge.set("QUIRE_FAULT_CLOCK", clock.to_str().unwrap());
@@ -29,7 +30,7 @@ fn push(tree: &Tree, clock: &std::path::Path) {
         .env("QUIRE_FAULT_CLOCK", clock)
         .output()
         .unwrap();
-    assert!(pushed.status.success(), "{}", super::said(&pushed));
+    assert!(pushed.status.success(), "{}", super::transcript(&pushed));
 }
 
 /// How much later a run's id was made than this time.
@@ -38,11 +39,11 @@ fn after(run: &Run, time: i64) -> i64 {
 }
 
 #[test]
-fn ids_are_of_quires_clock_and_runs_stay_in_the_order_of_their_queueing() {
+fn ids_follow_quires_clock_and_runs_keep_their_queue_order() {
     let (mut forge, clock) = with_a_clock();
     forge.serve();
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
-    let begun = quire::clock::Clock::system().now().0;
+    let begun = quire_types::clock::Clock::system().now().0;
     let next = |forge: &TestForge, offset: i64| {
         fs::write(&clock, offset.to_string()).unwrap();
         push(&tree, &clock);
@@ -61,7 +62,7 @@ fn ids_are_of_quires_clock_and_runs_stay_in_the_order_of_their_queueing() {
     forge.serve();
     runs.push(next(&forge, -HOUR));
     // No job of it is a person's to start; there is a run all the same, which says so.
-    assert!(said(&forge.ssh("run start app")).contains("quire/manual"));
+    assert!(transcript(&forge.ssh("run start app")).contains("quire/manual"));
     forge.wait_for_quiet();
     runs.push(forge.newest("app"));
     // The newest is the one that was queued last.
@@ -72,13 +73,14 @@ fn ids_are_of_quires_clock_and_runs_stay_in_the_order_of_their_queueing() {
         ids
     );
     let listed = forge.ssh_ok("run list");
-    let places: Vec<_> = ids
+    let places: Vec<_> = runs
         .iter()
         .rev()
-        .map(|id| {
+        .map(|run| {
+            let name = format!("app#{}", run.number);
             listed
-                .find(&id.to_string())
-                .unwrap_or_else(|| panic!("{id}: {listed}"))
+                .find(&name)
+                .unwrap_or_else(|| panic!("{name}: {listed}"))
         })
         .collect();
     assert!(places.is_sorted(), "{listed}");
@@ -121,18 +123,18 @@ fn a_year_ahead_removes_nothing_for_its_age() {
     }
     // As if some days ago, and kept so far.
     let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
-    database.busy_timeout(super::forge::DEADLINE).unwrap();
+    database.busy_timeout(quire_testkit::WAIT_TIMEOUT).unwrap();
     let earlier = "UPDATE runs SET pushed_at_ms = pushed_at_ms - ?1, queued_at_ms = queued_at_ms - ?1, \
                    started_at_ms = started_at_ms - ?1, finished_at_ms = finished_at_ms - ?1";
     assert_eq!(database.execute(earlier, [3 * DAY]).unwrap(), 3);
     let stays = |forge: &TestForge, runs: usize, doubted: bool| {
-        let said = forge.ssh_ok("gc");
+        let printed = forge.ssh_ok("gc");
         assert_eq!(
-            said.contains("the clock is far ahead of where it was"),
+            printed.contains("the system clock is far ahead of the time last recorded"),
             doubted,
-            "{said}"
+            "{printed}"
         );
-        assert_eq!(forge.runs().len(), runs, "{said}");
+        assert_eq!(forge.runs().len(), runs, "{printed}");
     };
     stays(&forge, 3, false);
     // It jumps under the running server; a run is queued by the wrong time; and the server is started again with it.
@@ -155,7 +157,7 @@ fn a_year_ahead_removes_nothing_for_its_age() {
         database
             .execute(
                 &format!("{earlier} WHERE queued_at_ms < ?2"),
-                [28 * DAY, quire::clock::Clock::system().now().0]
+                [28 * DAY, quire_types::clock::Clock::system().now().0]
             )
             .unwrap(),
         3

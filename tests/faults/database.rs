@@ -3,16 +3,17 @@
 use std::fs;
 use std::time::Duration;
 
-use quire::run::RunState;
+use quire_testkit::{TestForge, transcript, wait_for};
+use quire_types::run::RunState;
 use rusqlite::Connection;
 
-use super::forge::{TestForge, said, wait_for};
 use super::points::held;
 use super::{LEAVES_A_PROCESS, settled_well};
+use crate::QUIRE;
 
 #[test]
 fn held_by_another_program_for_longer_than_ten_seconds() {
-    let forge = TestForge::start();
+    let forge = TestForge::start(QUIRE);
     let (_tree, gate) = held(&forge);
     let holder = Connection::open(forge.paths.database()).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -37,7 +38,7 @@ fn held_by_another_program_for_longer_than_ten_seconds() {
 
 #[test]
 fn a_journal_of_a_hundred_megabytes() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     tree.push(&["main"]);
     forge.wait_for_quiet();
@@ -80,7 +81,7 @@ fn a_journal_of_a_hundred_megabytes() {
 
 #[test]
 fn a_damaged_page_names_the_last_good_copy_and_git_works_on() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     for nth in 0..5 {
         tree.push_new(&format!("push {nth}"));
@@ -98,7 +99,7 @@ fn a_damaged_page_names_the_last_good_copy_and_git_works_on() {
     fs::write(copy("quire-v0001-2026-02-01T000000.000Z.db"), &sound).unwrap();
     fs::write(copy("quire-v0001-2026-03-01T000000.000Z.db"), &torn).unwrap();
     fs::write(&database, &torn).unwrap();
-    let refused = said(&forge.serve_to_end());
+    let refused = transcript(&forge.serve_to_end());
     assert!(
         refused.contains(&format!("the database {} is damaged", database.display())),
         "{refused}"
@@ -110,7 +111,7 @@ fn a_damaged_page_names_the_last_good_copy_and_git_works_on() {
     );
     assert_eq!(fs::read(&database).unwrap(), torn, "it was changed");
     let health = forge.quire(&["health"]).output().unwrap();
-    assert_eq!(health.status.code(), Some(1), "{}", said(&health));
+    assert_eq!(health.status.code(), Some(1), "{}", transcript(&health));
     // Git works on, and what is pushed is kept.
     let pushed = tree.push_new("meanwhile");
     assert_eq!(forge.spooled().len(), 1);
@@ -129,7 +130,7 @@ fn a_damaged_page_names_the_last_good_copy_and_git_works_on() {
 
 #[test]
 fn damaged_under_the_running_server() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     tree.push(&["main"]);
     forge.wait_for_quiet();

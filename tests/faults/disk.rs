@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
-use quire::run::{Run, RunState};
+use quire_testkit::{TestForge, transcript, wait_for};
+use quire_types::run::{Run, RunState};
 
-use super::forge::{TestForge, said, wait_for};
 use super::mounts::{Disk, is_root, on_a_small_disk, within};
 use super::{refs, settled_well};
+use crate::QUIRE;
 
 /// Takes up space, in steps of a page.
 struct Ballast {
@@ -42,7 +43,7 @@ impl Ballast {
 /// A forge whose data lie on the disk.
 fn forge_on(disk: &Path) -> (tempfile::TempDir, TestForge) {
     let folder = tempfile::tempdir().unwrap();
-    let mut forge = TestForge::at(folder.path(), disk.join("data"));
+    let mut forge = TestForge::at(QUIRE, folder.path(), disk.join("data"));
     forge.serve();
     (folder, forge)
 }
@@ -63,11 +64,11 @@ fn a_full_disk_at_a_push() {
         let commit = tree.commit("more");
         let branch = format!("main:b{}", refused + accepted.len());
         let pushed = tree.git(&["push", "origin", &branch]);
-        let told = said(&pushed);
+        let reply = transcript(&pushed);
         if pushed.status.success() {
             accepted.push(commit);
             warned += usize::from(
-                told.contains("quire: warning: the push is in, but its event could not be written"),
+                reply.contains("quire: warning: push accepted, but its event could not be written"),
             );
         } else {
             refused += 1;
@@ -79,8 +80,8 @@ fn a_full_disk_at_a_push() {
                     "Out of diskspace"
                 ]
                 .iter()
-                .any(|why| told.contains(why)),
-                "{told}"
+                .any(|why| reply.contains(why)),
+                "{reply}"
             );
         }
         assert_eq!(
@@ -92,7 +93,7 @@ fn a_full_disk_at_a_push() {
         ballast.give(1 + (refused + accepted.len()) as u64 / 10);
         assert!(
             ballast.size > 0,
-            "no push was taken with all the space in the world: {told}"
+            "no push was taken with all the space in the world: {reply}"
         );
     }
     println!(
@@ -150,7 +151,11 @@ fn a_full_disk_under_a_run() {
     );
     tree.write(
         ".quire/ci.fnl",
-        &format!("(local ci (require :quire.ci))\n(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n"),
+        &format!(
+            r#"(local ci (require :quire.ci))
+(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh "{script}")))
+"#
+        ),
     );
     tree.push_new("loud");
     let run = forge.newest("app");
@@ -199,7 +204,7 @@ fn a_full_disk_at_each_border_of_a_run() {
     for (nth, (point, _)) in super::points::SERVER_POINTS.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let data = disk.join(format!("data-{nth}"));
-        let mut forge = TestForge::at(folder.path(), data.clone());
+        let mut forge = TestForge::at(QUIRE, folder.path(), data.clone());
         let marker = forge.file("once").display().to_string();
         forge
             .set("QUIRE_FAULT_STOP", point)
@@ -261,16 +266,16 @@ fn a_disk_that_turns_read_only() {
     };
     let disk = Disk::new(&folder, "errors=remount-ro");
     let outside = tempfile::tempdir().unwrap();
-    let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
+    let mut forge = TestForge::at(QUIRE, outside.path(), disk.folder.join("data"));
     forge.serve();
     let (tree, gate) = super::points::held(&forge);
     disk.fail();
     let refused = tree.git(&["push", "origin", "main:other"]);
     assert!(
         !refused.status.success()
-            && said(&refused).contains("unable to create temporary object directory"),
+            && transcript(&refused).contains("unable to create temporary object directory"),
         "{}",
-        said(&refused)
+        transcript(&refused)
     );
     tree.git_ok(&["ls-remote", "origin"]);
     let tells = || {
@@ -291,7 +296,7 @@ fn a_disk_that_turns_read_only() {
     assert!(forge.stop().success(), "{}", forge.log());
     super::power::end_all(&forge);
     disk.unmount();
-    disk.mend();
+    disk.repair();
     disk.mount();
     forge.serve();
     settled_well(&forge);
@@ -302,7 +307,7 @@ fn a_disk_that_turns_read_only() {
 
 #[test]
 fn a_disk_that_takes_half_a_second_to_sync() {
-    let forge = TestForge::start();
+    let forge = TestForge::start(QUIRE);
     let trees: Vec<_> = (0..3)
         .map(|at| forge.tree_with(&format!("app-{at}"), super::LEAVES_A_PROCESS))
         .collect();

@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use quire::run::{FailureKind, Run, RunState};
+use quire_testkit::{Tree, WAIT_TIMEOUT, wait_for, wait_until};
+use quire_types::run::{FailureKind, Run, RunState};
 
 use super::containers::{Contained, skipped};
-use super::forge::{DEADLINE, Tree, wait_for, wait_until};
 use super::proxy::{Answer, Mode, Proxy, Request};
 use super::settled_well;
 
-pub(crate) const WELL: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo all is well\")))\n";
-pub(crate) const LONG: &str = "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{: sh}] (sh \"echo begun; sleep 300\")))\n";
+pub(crate) const WELL: &str = r#"(local ci (require :quire.ci))
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "echo all is well")))
+"#;
+pub(crate) const LONG: &str = r#"(local ci (require :quire.ci))
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "echo begun; sleep 300")))
+"#;
 
 fn docker_is(contained: &Contained, status: &str) -> String {
     let part = wait_for(status, || {
@@ -95,8 +99,8 @@ fn an_engine_that_goes_away_under_a_run() {
     proxy.set(Mode::Cut);
     contained
         .forge
-        .wait_for_log("the run's workspace cannot be removed yet");
-    // Nobody knows whether its container is gone: it is not called ended.
+        .wait_for_log("cannot end the run's commands yet");
+    // It is not known whether its container has ended, so the run is not ended.
     assert_eq!(contained.forge.run(run.id).state, RunState::Active);
     assert_eq!(contained.containers().len(), 1);
     docker_is(&contained, "degraded");
@@ -134,7 +138,7 @@ fn an_engine_that_goes_away_under_a_run() {
         (RunState::Failed, Some(FailureKind::Orphaned)),
         "{run:?}"
     );
-    let again = wait_until(DEADLINE, || {
+    let again = wait_until(WAIT_TIMEOUT, || {
         contained
             .forge
             .runs()
@@ -142,7 +146,12 @@ fn an_engine_that_goes_away_under_a_run() {
             .find(|other| other.retry_of == Some(run.id))
     })
     .unwrap();
-    contained.forge.store().request_cancel(again.id).unwrap();
+    contained
+        .forge
+        .store()
+        .runs()
+        .request_cancel(again.id)
+        .unwrap();
     contained.forge.ssh_ok("run list");
     contained.forge.wait_for_quiet();
     contained.forge.check_whole();
@@ -157,11 +166,11 @@ fn an_engine_that_breaks_under_a_run_or_drops_its_stream() {
     let (_folder, proxy, mut contained) = behind_a_proxy();
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", LONG);
-    // It answers 500 to everything, until it is mended.
+    // It answers 500 to everything, until it is repaired.
     tree.push(&["main"]);
     let run = begun(&contained);
     proxy.set(Mode::Broken);
-    let log = quire::paths::Paths::run_log(&contained.forge.run_folder(&run));
+    let log = quire_types::paths::Paths::run_log(&contained.forge.run_folder(&run));
     wait_for("the words", || {
         std::fs::read_to_string(&log)
             .ok()
@@ -171,25 +180,20 @@ fn an_engine_that_breaks_under_a_run_or_drops_its_stream() {
     docker_is(&contained, "degraded");
     proxy.set(Mode::Through);
     ended_in_words(&contained, &run);
-    // Nothing is wrong with it but that the stream of a command's output ends in the middle: the command counts.
-    tree.write(
-        ".quire/ci.fnl",
-        &LONG.replace("sleep 300", "sleep 8; exit 7"),
-    );
+    // Nothing is wrong with it but that the connection to the container ends, and the container with it.
     tree.push_new("second");
     let run = begun(&contained);
     proxy.cut_what_is_open();
     let run = contained.forge.end_of(run.id);
     assert_eq!(
-        (run.state, run.failure_kind),
-        (RunState::Failed, Some(FailureKind::Job)),
-        "{run:?}"
-    );
-    let log =
-        std::fs::read_to_string(contained.forge.run_folder(&run).join("jobs/test/1.log")).unwrap();
-    assert!(
-        log.contains("the output has ended and the command goes on"),
-        "{log}"
+        (run.state, run.failure_kind, run.message.as_deref()),
+        (
+            RunState::Failed,
+            Some(FailureKind::DockerUnavailable),
+            Some(
+                "the Docker engine failed to run the command: it closed the connection to the container; retry the run"
+            )
+        )
     );
     // And it goes on.
     tree.write(".quire/ci.fnl", WELL);
@@ -233,7 +237,7 @@ fn an_engine_whose_every_answer_takes_five_seconds() {
     contained.forge.tree_with("app", WELL).push(&["main"]);
     let run = contained.forge.newest("app");
     assert_eq!(contained.forge.get("/healthz").status, 200);
-    let ended = wait_until(DEADLINE * 3, || {
+    let ended = wait_until(WAIT_TIMEOUT * 3, || {
         Some(contained.forge.run(run.id)).filter(|run| run.state.is_final())
     });
     assert_eq!(
@@ -249,12 +253,12 @@ fn an_engine_whose_every_answer_takes_five_seconds() {
 
 /// What a run asks of the engine, in this order.
 const MAKE: Request = ("POST", "/containers/create");
-const UPLOAD: Request = ("PUT", "/archive");
+const ATTACH: Request = ("/containers/", "/attach");
 const START: Request = ("/containers/", "/start");
-const PREPARE: Request = ("/containers/", "/exec ");
-const EXECUTE: Request = ("/exec/", "/start");
-const INSPECT: Request = ("GET", "/exec/");
+const KILL: Request = ("/containers/", "/kill");
 const REMOVE: Request = ("DELETE", "/containers/");
+/// The image of the run.
+const IMAGE: Request = ("GET", "/images/");
 
 /// Pushes while these requests are answered so; the run has to end as the engine's fault, its container gone. Gives its message.
 #[track_caller]
@@ -291,37 +295,43 @@ fn an_engine_that_answers_500_to_one_kind_of_request() {
     let (_folder, proxy, mut contained) = behind_a_proxy();
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", WELL);
-    for request in [MAKE, UPLOAD, START, PREPARE, EXECUTE, INSPECT] {
+    // The first container of all brings the helper.
+    let message = is_the_engines_fault(&contained, &proxy, &tree, MAKE, Answer::Refused);
+    assert_eq!(
+        message,
+        "the Docker engine failed to put quire's helper onto the engine: the engine is out of order"
+    );
+    tree.push_new("the helper");
+    let run = contained.forge.newest("app");
+    assert_eq!(contained.forge.end_of(run.id).state, RunState::Complete);
+    for request in [MAKE, ATTACH, START] {
         let message = is_the_engines_fault(&contained, &proxy, &tree, request, Answer::Refused);
-        let attempt = if [MAKE, UPLOAD, START].contains(&request) {
-            "start the container"
-        } else {
-            "run the command"
-        };
         assert_eq!(
-            message,
-            format!("the Docker engine failed to {attempt}: the engine is out of order"),
+            message, "the Docker engine failed to start the container: the engine is out of order",
             "{request:?}"
         );
     }
-    // What it does not remove is no fault of the run's, which has not ended before it is gone.
-    proxy.set(Mode::Wrong(REMOVE, Answer::Refused));
-    tree.push_new("removal");
-    let run = contained.forge.newest("app");
-    let before = proxy.wronged();
-    wait_for("some tries to remove it", || {
-        (proxy.wronged() > before + 2).then_some(())
-    });
-    assert_eq!(
-        (
-            contained.forge.run(run.id).state,
-            contained.containers().len()
-        ),
-        (RunState::Active, 1)
-    );
-    proxy.set(Mode::Through);
-    assert_eq!(contained.forge.end_of(run.id).state, RunState::Complete);
-    contained.nothing_left();
+    // What it does not kill or remove is no fault of the run's. The run has not ended before its container has.
+    for (request, state) in [(KILL, RunState::Active), (REMOVE, RunState::Complete)] {
+        proxy.set(Mode::Wrong(request, Answer::Refused));
+        let before = proxy.wronged();
+        tree.push_new("the end");
+        let run = contained.forge.newest("app");
+        wait_for("some tries", || {
+            (proxy.wronged() > before + 2).then_some(())
+        });
+        assert_eq!(
+            (
+                contained.forge.run(run.id).state,
+                contained.containers().len()
+            ),
+            (state, 1),
+            "{request:?}"
+        );
+        proxy.set(Mode::Through);
+        assert_eq!(contained.forge.end_of(run.id).state, RunState::Complete);
+        contained.nothing_left();
+    }
     contained.forge.wait_for_quiet();
     contained.forge.check_whole();
 }
@@ -334,17 +344,19 @@ fn an_engine_whose_answers_are_cut_hang_or_never_end() {
     let (_folder, proxy, mut contained) = behind_a_proxy();
     contained.forge.serve();
     let tree = contained.forge.tree_with("app", WELL);
-    for request in [MAKE, PREPARE, INSPECT] {
+    for request in [MAKE, IMAGE] {
         let message = is_the_engines_fault(&contained, &proxy, &tree, request, Answer::Truncated);
         assert!(
-            message.contains("the engine's answer is not understood"),
+            message.contains("the engine sent a response that quire cannot read"),
             "{request:?}: {message}"
         );
     }
     for answer in [Answer::Hanging, Answer::Endless] {
-        let message = is_the_engines_fault(&contained, &proxy, &tree, PREPARE, answer);
+        let message = is_the_engines_fault(&contained, &proxy, &tree, IMAGE, answer);
         assert!(
-            message.contains("the engine did not answer within 30 s (to prepare the command)"),
+            message.contains(
+                "the engine did not respond within 30 s while quire tried to inspect the image"
+            ),
             "{answer:?}: {message}"
         );
     }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
-use quire::run::RunState;
+use quire_testkit::{TestForge, files_below};
+use quire_types::run::RunState;
 
-use super::forge::{TestForge, files_below};
+use crate::QUIRE;
 
 const LINE: &str = r#"
 (local ci (require :quire.ci))
@@ -19,7 +20,7 @@ fn check_rows_and_files(forge: &TestForge, point: &str) {
         let there = !files_below(&forge.run_folder(run)).is_empty();
         assert_eq!(there, run.logs_removed_at_ms.is_none(), "{point}: {run:?}");
     }
-    let folders = fs::read_dir(forge.paths.runs().join("app"))
+    let folders = fs::read_dir(forge.paths.runs_dir().join("app"))
         .unwrap()
         .count();
     assert_eq!(
@@ -38,7 +39,7 @@ fn the_server_killed_while_old_runs_go() {
         ("housekeeping-files-gone", ":runs 2"),
         ("housekeeping-noted", ":logs 150"),
     ] {
-        let mut forge = TestForge::new();
+        let mut forge = TestForge::new(QUIRE);
         fs::write(forge.paths.config_fennel(), format!("{{:keep {{{kept}}}}}")).unwrap();
         let marker = forge.file("once").display().to_string();
         forge
@@ -58,13 +59,13 @@ fn the_server_killed_while_old_runs_go() {
         assert_eq!(status.signal(), Some(9), "{status}: {}", forge.log());
         assert!(fs::exists(&marker).unwrap(), "{point}");
         forge.serve();
-        let said = forge.ssh_ok("gc");
-        println!("{point}, {kept}: {said}");
+        let printed = forge.ssh_ok("gc");
+        println!("{point}, {kept}: {printed}");
         check_rows_and_files(&forge, point);
         assert_eq!(
             forge.runs().len(),
             if kept == ":runs 2" { 2 } else { 6 },
-            "{point}: {said}"
+            "{point}: {printed}"
         );
         assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
         forge.check_whole();

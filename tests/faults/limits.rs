@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use quire::run::{FailureKind, JobRow, JobState, Run, RunState};
+use quire_testkit::{files_below, wait_for};
+use quire_types::run::{FailureKind, JobState, Run, RunJob, RunState};
 
 use super::containers::{Contained, endpoint, skipped};
-use super::forge::{files_below, wait_for};
 
 /// A command that leaves a process of another session behind, both deaf to what asks them to end. The number tells them from all others.
 fn stubborn(number: &str) -> String {
@@ -14,8 +14,8 @@ fn stubborn(number: &str) -> String {
 }
 
 /// How many processes of the machine, in whatever container, were told of this number.
-fn told_of(number: &str) -> usize {
-    let told = |entry: fs::DirEntry| {
+fn processes_mentioning(number: &str) -> usize {
+    let mentions_it = |entry: fs::DirEntry| {
         fs::read(entry.path().join("cmdline"))
             .is_ok_and(|line| String::from_utf8_lossy(&line).contains(number))
     };
@@ -23,8 +23,8 @@ fn told_of(number: &str) -> usize {
         .unwrap()
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
-        .map(told)
-        .filter(|told| *told)
+        .map(mentions_it)
+        .filter(|mentions_it| *mentions_it)
         .count()
 }
 
@@ -35,12 +35,14 @@ fn begun(contained: &Contained, repo: &str, pipeline: &str, number: &str) -> Run
         .tree_with(repo, &format!("(local ci (require :quire.ci))\n{pipeline}"))
         .push(&["main"]);
     let run = contained.forge.newest(repo);
-    wait_for("the processes", || (told_of(number) == 2).then_some(()));
+    wait_for("the processes", || {
+        (processes_mentioning(number) == 2).then_some(())
+    });
     run
 }
 
 #[test]
-fn time_outs_of_a_command_a_job_and_a_run_end_everything_that_was_started() {
+fn time_limits_of_command_job_and_run_end_every_process() {
     if skipped() {
         return;
     }
@@ -53,12 +55,12 @@ fn time_outs_of_a_command_a_job_and_a_run_end_everything_that_was_started() {
         (2, "job", "{:timeout \"6s\"}", "{}"),
     ] {
         let pipeline = format!(
-            "(ci.job :test [:quire/push] {job} (fn [{{: sh}}] (sh \"{}\" {of_command})))\n\
-             (ci.job :other [:quire/push] (fn [{{: sh}}] (sh \"sleep 300\")))",
+            r#"(ci.job :test [:quire/push] {job} (fn [{{: sh}}] (sh "{}" {of_command})))
+(ci.job :other [:quire/push] (fn [{{: sh}}] (sh "sleep 300")))"#,
             stubborn(&number(nth))
         );
         let run = begun(&contained, what, &pipeline, &number(nth));
-        let failed = |job: &JobRow| job.job_id.as_str() == "test" && job.state == JobState::Failed;
+        let failed = |job: &RunJob| job.job_id.as_str() == "test" && job.state == JobState::Failed;
         let ended = wait_for("the job's end", || {
             contained.forge.jobs(run.id).into_iter().find(failed)
         });
@@ -71,28 +73,34 @@ fn time_outs_of_a_command_a_job_and_a_run_end_everything_that_was_started() {
             "{ended:?}"
         );
         assert_eq!(
-            (told_of(&number(nth)), contained.containers().len()),
+            (
+                processes_mentioning(&number(nth)),
+                contained.containers().len()
+            ),
             (0, 1),
             "{what}"
         );
-        contained.forge.store().request_cancel(run.id).unwrap();
+        contained
+            .forge
+            .store()
+            .runs()
+            .request_cancel(run.id)
+            .unwrap();
         contained.forge.ssh_ok("run list");
-        assert_eq!(
-            contained.forge.end_of(run.id).failure_kind,
-            Some(FailureKind::Canceled)
-        );
+        assert_eq!(contained.forge.end_of(run.id).state, RunState::Canceled);
         contained.nothing_left();
     }
 
     // The run: nothing of it is there when it says that it has ended.
     let pipeline = format!(
-        "(ci.timeout \"12s\")\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh \"{}\")))",
+        r#"(ci.timeout "12s")
+(ci.job :test [:quire/push] (fn [{{: sh}}] (sh "{}")))"#,
         stubborn(&number(3))
     );
     let run = begun(&contained, "run", &pipeline, &number(3));
     let ended = contained.forge.end_of(run.id);
     assert_eq!(
-        (told_of(&number(3)), ended.failure_kind),
+        (processes_mentioning(&number(3)), ended.failure_kind),
         (0, Some(FailureKind::Timeout)),
         "{ended:?}"
     );
@@ -115,9 +123,10 @@ fn a_log_that_is_full_ends_and_the_run_goes_on() {
     const LIMIT: usize = 1 << 20;
     let mut contained = Contained::new(&endpoint());
     contained.forge.set("QUIRE_CI_MAX_LOG", "1m").serve();
-    let pipeline = "(local ci (require :quire.ci))\n\
-        (ci.job :loud [:quire/push] (fn [{: sh}] (sh \"head -c 20000000 /dev/zero | tr '\\\\0' x | fold -w 99\") (sh \"echo more\")))\n\
-        (ci.job :after [:loud] (fn [{: sh}] (sh \"test $(hostname)\")))\n";
+    let pipeline = r#"(local ci (require :quire.ci))
+(ci.job :loud [:quire/push] (fn [{: sh}] (sh "head -c 20000000 /dev/zero | tr '\\0' x | fold -w 99") (sh "echo more")))
+(ci.job :after [:loud] (fn [{: sh}] (sh "test $(hostname)")))
+"#;
     contained.forge.tree_with("app", pipeline).push(&["main"]);
     let run = contained.forge.end_of(contained.forge.newest("app").id);
     assert_eq!(run.state, RunState::Complete, "{run:?}");

@@ -10,10 +10,8 @@
     reason = "tests start real programs, and end where one fails"
 )]
 
-#[path = "../support/forge.rs"]
-mod forge;
-#[path = "../support/needs.rs"]
-mod needs;
+/// The program under test.
+const QUIRE: &str = env!("CARGO_BIN_EXE_quire");
 
 mod clock;
 mod containers;
@@ -42,9 +40,8 @@ mod upkeep;
 use std::path::Path;
 use std::process::Command;
 
-use quire::run::{FailureKind, Run, RunState, Trigger};
-
-use forge::{TestForge, said, wait_for};
+use quire_testkit::{TestForge, transcript, wait_for_or_report};
+use quire_types::run::{FailureKind, Run, RunState, Trigger};
 
 /// A pipeline whose one job prints a line and leaves a process behind that nobody waits for.
 const LEAVES_A_PROCESS: &str = r#"
@@ -55,14 +52,14 @@ const LEAVES_A_PROCESS: &str = r#"
 /// What git holds, as `repository, ref, commit`.
 fn refs(forge: &TestForge) -> Vec<(String, String, String)> {
     let mut all = Vec::new();
-    for repo in quire::git::Git::new(&forge.paths).list().unwrap() {
+    for repo in quire_git::Git::new(&forge.paths).list().unwrap().repos {
         let output = Command::new("git")
             .arg("-C")
             .arg(forge.paths.repo(&repo))
             .args(["for-each-ref", "--format=%(refname) %(objectname)"])
             .output();
         let output = output.unwrap();
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{}", transcript(&output));
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let (name, sha) = line.split_once(' ').unwrap();
             all.push((repo.to_string(), name.to_owned(), sha.to_owned()));
@@ -76,13 +73,7 @@ fn refs(forge: &TestForge) -> Vec<(String, String, String)> {
 /// are sound, and nothing is left: no event, no workspace, no process, no draft.
 #[track_caller]
 fn settled(forge: &TestForge) {
-    wait_for("the spool to be taken", || {
-        forge
-            .spooled()
-            .iter()
-            .all(|file| is_draft(file))
-            .then_some(())
-    });
+    forge.wait_for_empty_spool();
     forge.wait_for_quiet();
     forge.check_whole();
     let runs = forge.runs();
@@ -110,13 +101,17 @@ fn settled(forge: &TestForge) {
             run.failure_kind == Some(FailureKind::Orphaned) && run.trigger != Trigger::Orphan;
         assert_eq!(again, usize::from(once_more), "{run:?}");
     }
+    // A driver whose run has just ended may still be on its way out.
     let server = forge.pid();
-    let left: Vec<i32> = forge
-        .processes()
-        .into_iter()
-        .filter(|pid| *pid != server)
-        .collect();
-    assert_eq!(left, Vec::<i32>::new(), "processes are left");
+    let left = || -> Vec<i32> {
+        let all = forge.processes().into_iter();
+        all.filter(|pid| *pid != server).collect()
+    };
+    wait_for_or_report(
+        "the processes to end",
+        || left().is_empty().then_some(()),
+        || format!("{:?}", left()),
+    );
 }
 
 /// What [`settled`] says, and that each ref's newest run went well or was cut off twice: nothing but a cut was wrong.
@@ -158,7 +153,7 @@ impl Random {
             .ok()
             .and_then(|seed| seed.parse().ok());
         let seed: u64 =
-            given.unwrap_or_else(|| quire::clock::Clock::system().now().0.unsigned_abs()) | 1;
+            given.unwrap_or_else(|| quire_types::clock::Clock::system().now().0.unsigned_abs()) | 1;
         println!("seed: QUIRE_TEST_SEED={seed}");
         (Self(seed), seed)
     }

@@ -6,12 +6,13 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quire::names::RunId;
-use quire::run::RunState;
+use quire_testkit::{TestForge, wait_for, wait_until};
+use quire_types::names::RunId;
+use quire_types::run::RunState;
 
-use super::forge::{TestForge, wait_for, wait_until};
 use super::mounts::is_root;
 use super::settled_well;
+use crate::QUIRE;
 
 const LIMIT: u64 = 64 << 20;
 
@@ -124,7 +125,7 @@ fn a_job_that_prints_a_gigabyte_in_a_cgroup_of_64_mebibytes() {
         return;
     }
     let group = Cgroup::new(LIMIT);
-    let mut forge = TestForge::new();
+    let mut forge = TestForge::new(QUIRE);
     // Threads that the machine has many processors for would take the memory that is to be short.
     forge
         .set("TOKIO_WORKER_THREADS", "2")
@@ -132,7 +133,9 @@ fn a_job_that_prints_a_gigabyte_in_a_cgroup_of_64_mebibytes() {
     forge.serve();
     let script = "head -c 1000000000 /dev/zero | tr '\\\\0' x | fold -w 127";
     let pipeline = format!(
-        "(local ci (require :quire.ci))\n(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n"
+        r#"(local ci (require :quire.ci))
+(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh "{script}")))
+"#
     );
     let tree = forge.tree_with("app", &pipeline);
     // Alone, and with people who follow it: some read, some do not.

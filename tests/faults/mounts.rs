@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::forge::{said, wait_for};
-use super::needs::skipped;
+use quire_testkit::{skipped, transcript, wait_for};
 
 /// Set where the test runs within.
 const INSIDE: &str = "QUIRE_TEST_OWN_MOUNTS";
@@ -38,9 +37,13 @@ pub(crate) fn within(test: &str) -> Option<PathBuf> {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test]);
     let output = command.env(INSIDE, folder.path()).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("1 passed"), "{}", said(&output));
-    println!("{}", said(&output));
+    assert!(output.status.success(), "{}", transcript(&output));
+    assert!(
+        transcript(&output).contains("1 passed"),
+        "{}",
+        transcript(&output)
+    );
+    println!("{}", transcript(&output));
     None
 }
 
@@ -68,7 +71,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) {
     assert!(
         output.status.success(),
         "{program} {arguments:?}: {}",
-        said(&output)
+        transcript(&output)
     );
 }
 
@@ -131,17 +134,17 @@ impl Disk {
         std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
     }
 
-    /// Mends what [`Disk::fail`] noted, while it is not mounted.
-    pub(crate) fn mend(&self) {
-        let mended = Command::new("e2fsck")
+    /// Repairs what [`Disk::fail`] marked, while it is not mounted.
+    pub(crate) fn repair(&self) {
+        let repaired = Command::new("e2fsck")
             .args(["-p", "-f"])
             .arg(&self.image)
             .output()
             .unwrap();
         assert!(
-            mended.status.code().is_some_and(|code| code <= 1),
+            repaired.status.code().is_some_and(|code| code <= 1),
             "{}",
-            said(&mended)
+            transcript(&repaired)
         );
     }
 

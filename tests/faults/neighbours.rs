@@ -1,6 +1,6 @@
 //! Two appliances on one engine: what one does to its own, the other never feels.
 
-use quire::run::{FailureKind, RunState};
+use quire_types::run::{FailureKind, RunState};
 
 use super::containers::{Contained, endpoint, skipped};
 use super::engine::{LONG, WELL, begun};
@@ -29,14 +29,19 @@ fn an_appliance_that_crashes_cleans_up_and_leaves_touches_no_other() {
     assert_eq!(other.containers(), theirs);
     // A cancelled run, and an appliance that is taken down.
     let again = one.forge.newest("app");
-    one.forge.store().request_cancel(again.id).unwrap();
+    one.forge.store().runs().request_cancel(again.id).unwrap();
     one.forge.end_of(again.id);
     assert!(one.forge.stop().success());
     one.nothing_left();
     assert_eq!(other.containers(), theirs);
     assert_eq!(other.forge.run(runs[1].id).state, RunState::Active);
     // Its network serves on.
-    other.forge.store().request_cancel(runs[1].id).unwrap();
+    other
+        .forge
+        .store()
+        .runs()
+        .request_cancel(runs[1].id)
+        .unwrap();
     other.forge.end_of(runs[1].id);
     let tree = other.forge.tree("again", "app");
     tree.write(".quire/ci.fnl", WELL);

@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use quire::run::{FailureKind, RunState};
+use quire_testkit::{WAIT_TIMEOUT, transcript, wait_for, wait_until};
+use quire_types::run::{FailureKind, RunState};
 
 use super::containers::{Contained, endpoint, skipped};
 use super::engine::{LONG, WELL, begun};
-use super::forge::{DEADLINE, said, wait_for, wait_until};
 use super::mounts::is_root;
 use super::settled_well;
 
@@ -39,7 +39,7 @@ impl Engine {
             .stdin(saved.unwrap().stdout.take().unwrap())
             .output()
             .unwrap();
-        assert!(loaded.status.success(), "{}", said(&loaded));
+        assert!(loaded.status.success(), "{}", transcript(&loaded));
         engine
     }
 
@@ -89,7 +89,7 @@ impl Engine {
                 .spawn()
                 .unwrap(),
         );
-        let up = wait_until(DEADLINE, || {
+        let up = wait_until(WAIT_TIMEOUT, || {
             self.docker(&["version"])
                 .output()
                 .unwrap()

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use quire::run::{FailureKind, RunState};
+use quire_testkit::{TestForge, Tree, wait_for};
+use quire_types::run::{FailureKind, RunState};
 
-use super::forge::{TestForge, Tree, wait_for};
-use super::{LEAVES_A_PROCESS, settled, settled_well};
+use super::{LEAVES_A_PROCESS, settled_well};
+use crate::QUIRE;
 
 /// What a run has come to when the server is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ fn killed(forge: &mut TestForge) {
 #[test]
 fn the_server_killed_once_at_each_point() {
     for (point, come) in SERVER_POINTS {
-        let mut forge = TestForge::new();
+        let mut forge = TestForge::new(QUIRE);
         let marker = forge.file("once").display().to_string();
         forge
             .set("QUIRE_FAULT", point)
@@ -87,7 +88,7 @@ fn the_server_killed_once_at_each_point() {
 #[test]
 fn the_server_killed_at_each_pass_of_each_point() {
     for (point, come) in SERVER_POINTS {
-        let mut forge = TestForge::new();
+        let mut forge = TestForge::new(QUIRE);
         forge.set("QUIRE_FAULT", point).serve();
         let tree = forge.tree_with("app", LEAVES_A_PROCESS);
         tree.push(&["main"]);
@@ -133,7 +134,9 @@ pub(crate) fn waits(gate: &Path) -> String {
         go.display()
     );
     format!(
-        "(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n"
+        r#"(local ci (require :quire.ci))
+(ci.job :wait [:quire/push] (fn [{{: sh}}] (sh "{script}")))
+"#
     )
 }
 
@@ -151,7 +154,7 @@ pub(crate) fn held(forge: &TestForge) -> (Tree, PathBuf) {
 
 #[test]
 fn the_server_killed_in_a_step() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let (_, gate) = held(&forge);
     forge.kill();
     assert!(
@@ -186,12 +189,15 @@ fn driver(forge: &TestForge) -> i32 {
 
 #[test]
 fn the_driver_killed_while_it_registers_computes_and_waits() {
-    let forge = TestForge::start();
+    let mut forge = TestForge::new(QUIRE);
+    forge.set("QUIRE_CI_RETRY_ORPHANED", "false").serve();
     let gate = forge.file("gate");
     fs::create_dir_all(&gate).unwrap();
     let begun = gate.join("begun");
     let computes = format!(
-        "(local ci (require :quire.ci))\n(ci.job :spin [:quire/push] (fn [{{: sh}}] (sh \"touch {}\") (while true nil)))\n",
+        r#"(local ci (require :quire.ci))
+(ci.job :spin [:quire/push] (fn [{{: sh}}] (sh "touch {}") (while true nil)))
+"#,
         begun.display()
     );
     for (name, pipeline, ready) in [
@@ -208,20 +214,24 @@ fn the_driver_killed_while_it_registers_computes_and_waits() {
         let run = forge.end_of(run.id);
         assert_eq!(
             (run.state, run.failure_kind),
-            (RunState::Failed, Some(FailureKind::Pipeline)),
+            (RunState::Failed, Some(FailureKind::Orphaned)),
             "{name}: {run:?}"
         );
         assert!(
-            run.message.as_deref().unwrap().contains("driver died: "),
+            run.message
+                .as_deref()
+                .unwrap()
+                .contains("was killed from outside by SIGKILL"),
             "{name}: {run:?}"
         );
     }
-    settled(&forge);
+    forge.wait_for_quiet();
+    forge.check_whole();
 }
 
 #[test]
 fn the_hook_killed_before_and_after_it_wrote() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     tree.push(&["main"]);
     forge.wait_for_quiet();
@@ -232,7 +242,7 @@ fn the_hook_killed_before_and_after_it_wrote() {
             .env("QUIRE_FAULT", point)
             .output()
             .unwrap();
-        assert!(pushed.status.success(), "{}", super::said(&pushed));
+        assert!(pushed.status.success(), "{}", super::transcript(&pushed));
         tree.git_ok(&["rev-parse", "HEAD"])
     };
     // The file is there: the server finds it by itself.

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use quire_testkit::{TestForge, Tree, transcript, wait_for};
 
-use super::forge::{TestForge, Tree, said, wait_for};
 use super::mounts::{Disk, is_root, within};
 use super::{LEAVES_A_PROCESS, Random, refs, settled};
+use crate::QUIRE;
 
 /// How often the power goes, where `QUIRE_TEST_CUTS` does not say.
 const CUTS: usize = 8;
@@ -50,7 +51,7 @@ fn push_on(
         let branch = format!("b{}", random.below(3));
         let url = format!("ssh://git@forge/{repo}");
         let pushed = tree.git(&["push", "-q", "--force", &url, &format!("main:{branch}")]);
-        if pushed.status.success() && !said(&pushed).contains("warning") {
+        if pushed.status.success() && !transcript(&pushed).contains("warning") {
             accepted.push((repo, format!("refs/heads/{branch}"), commit));
         }
     }
@@ -73,7 +74,7 @@ fn the_power_goes_again_and_again() {
         .prefix("quire-power-")
         .tempdir()
         .unwrap();
-    let mut forge = TestForge::at(outside.path(), disk.folder.join("data"));
+    let mut forge = TestForge::at(QUIRE, outside.path(), disk.folder.join("data"));
     let (mut in_all, mut last) = (0, BTreeMap::new());
     for cut in 0..cuts {
         forge.serve();
@@ -126,7 +127,7 @@ fn the_power_goes_again_and_again() {
             assert!(
                 inside.status.success(),
                 "cut {cut}: {repo} {name} is at {sha:?}, {commit} was accepted: {}",
-                said(&inside)
+                transcript(&inside)
             );
         }
         assert!(forge.stop().success());

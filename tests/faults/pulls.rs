@@ -1,16 +1,19 @@
 //! Images that come from a real registry: progress in the run's log, refusals in the registry's words, and a
 //! registry that is cut off, silent, damaged or asked by two at once.
 
-use quire::run::{FailureKind, Run, RunState};
+use quire_testkit::{TestForge, Tree, wait_for};
+use quire_types::run::{FailureKind, Run, RunState};
 
 use super::containers::{Contained, endpoint, skipped};
-use super::forge::{TestForge, Tree, wait_for};
 use super::registry::{IN_A_LAYER, Line, Registry};
 use super::settled_well;
 
 fn pipeline(image: &str) -> String {
     format!(
-        "(local ci (require :quire.ci))\n(ci.image \"{image}\")\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh \"echo all is well\")))\n"
+        r#"(local ci (require :quire.ci))
+(ci.image "{image}")
+(ci.job :test [:quire/push] (fn [{{: sh}}] (sh "echo all is well")))
+"#
     )
 }
 
@@ -130,7 +133,7 @@ fn an_image_that_cannot_be_had_fails_its_run_in_the_registrys_words() {
 }
 
 #[test]
-fn a_registry_that_is_silent_ends_with_the_runs_time_and_does_no_lasting_harm() {
+fn a_silent_registry_costs_one_run_its_time_limit_and_no_other() {
     if skipped() {
         return;
     }

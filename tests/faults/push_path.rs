@@ -5,8 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
-use super::forge::{TestForge, Tree, files_below, said, wait_for};
+use quire_testkit::{TestForge, Tree, files_below, transcript, wait_for};
+
 use super::{LEAVES_A_PROCESS, refs, settled_well};
+use crate::QUIRE;
 
 fn push_at(tree: &Tree, point: &str, branch: &str) -> Output {
     tree.command(&["push", "origin", &format!("main:{branch}")])
@@ -26,7 +28,7 @@ fn a_push_killed_at_each_point_of_ours() {
         ("hook-in-spool", true, true),
         ("hook-after-spool", true, true),
     ];
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     for (at, (point, there, gets_in)) in POINTS.into_iter().enumerate() {
         let tree = forge.tree_with(&format!("app-{at}"), LEAVES_A_PROCESS);
         if there {
@@ -38,7 +40,7 @@ fn a_push_killed_at_each_point_of_ours() {
             pushed.status.success(),
             gets_in,
             "{point}: {}",
-            said(&pushed)
+            transcript(&pushed)
         );
         // Nothing of it stands in the way of the next one.
         tree.push(&["main", "main:other"]);
@@ -110,7 +112,7 @@ fn tree_on(forge: &TestForge, repo: &str, message: &str) -> Tree {
 
 #[test]
 fn git_killed_at_each_call_that_changes_the_disk() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let (mut killed, mut freed) = (Vec::new(), 0);
     for (calls, children) in [
         ("link,linkat", false),
@@ -139,9 +141,9 @@ fn git_killed_at_each_call_that_changes_the_disk() {
             let mut again = tree.git(&["push", "origin", "--force", "main", "main:other"]);
             if !again.status.success() {
                 assert!(
-                    said(&again).contains(".lock': File exists"),
+                    transcript(&again).contains(".lock': File exists"),
                     "{word} {nth}: {}",
-                    said(&again)
+                    transcript(&again)
                 );
                 freed += 1;
                 assert!(forge.stop().success());
@@ -159,8 +161,8 @@ fn git_killed_at_each_call_that_changes_the_disk() {
             assert!(
                 again.status.success(),
                 "{word} {nth}: {}\nthen: {}",
-                said(&pushed),
-                said(&again)
+                transcript(&pushed),
+                transcript(&again)
             );
         }
     }

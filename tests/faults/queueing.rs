@@ -2,9 +2,10 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use quire::run::{RunState, Trigger};
+use quire_testkit::{TestForge, wait_for};
+use quire_types::run::{RunState, Trigger};
 
-use super::forge::{TestForge, wait_for};
+use crate::QUIRE;
 
 fn killed(forge: &mut TestForge) {
     let status = forge.ended();
@@ -13,7 +14,7 @@ fn killed(forge: &mut TestForge) {
 
 #[test]
 fn while_the_group_of_a_run_is_found_out() {
-    let mut forge = TestForge::new();
+    let mut forge = TestForge::new(QUIRE);
     let marker = forge.file("once").display().to_string();
     forge
         .set("QUIRE_FAULT", "runner-before-examined")
@@ -21,20 +22,22 @@ fn while_the_group_of_a_run_is_found_out() {
         .serve();
     let order = forge.file("order");
     let pipeline = format!(
-        "(local ci (require :quire.ci))\n(ci.group :deploy {{:supersede false}})\n\
-         (ci.job :go [:quire/push] (fn [{{: sh}}] (sh \"echo $QUIRE_BRANCH >> {}\")))\n",
+        r#"(local ci (require :quire.ci))
+(ci.group :deploy {{:supersede false}})
+(ci.job :go [:quire/push] (fn [{{: sh}}] (sh "echo $QUIRE_BRANCH >> {}")))
+"#,
         order.display()
     );
     let tree = forge.tree_with("app", &pipeline);
     tree.push(&["main"]);
     killed(&mut forge);
-    // Pushed while the server is away: it waits behind the one that is still unexamined.
+    // Pushed while the server is away: it waits behind the one whose group is still unknown.
     tree.push(&["main:second"]);
     assert!(
         forge
             .runs()
             .iter()
-            .all(|run| run.unexamined && run.state == RunState::Pending)
+            .all(|run| run.group_unknown && run.state == RunState::Pending)
     );
     forge.serve();
     wait_for("both runs", || (forge.runs().len() == 2).then_some(()));
@@ -53,15 +56,18 @@ fn while_the_group_of_a_run_is_found_out() {
 #[test]
 fn as_a_schedule_comes_due() {
     for point in ["schedule-before-fire", "schedule-fired"] {
-        let mut forge = TestForge::start();
+        let mut forge = TestForge::start(QUIRE);
         let tree = forge.tree_with(
             "app",
-            "(local ci (require :quire.ci))\n(ci.cron :tidy \"17 3 * * *\")\n\
-             (ci.job :go [:quire/cron/tidy] (fn [{: sh}] (sh \"echo tidy\")))\n(ci.job :push [:quire/push] (fn [{: sh}] (sh \"true\")))\n",
+            r#"(local ci (require :quire.ci))
+(ci.cron :tidy "17 3 * * *")
+(ci.job :go [:quire/cron/tidy] (fn [{: sh}] (sh "echo tidy")))
+(ci.job :push [:quire/push] (fn [{: sh}] (sh "true")))
+"#,
         );
         tree.push(&["main"]);
         wait_for("the schedule", || {
-            (!forge.store().schedules(None).unwrap().is_empty()).then_some(())
+            (!forge.store().schedules().list(None).unwrap().is_empty()).then_some(())
         });
         forge.wait_for_quiet();
         assert!(forge.stop().success());
@@ -104,13 +110,15 @@ fn as_a_schedule_comes_due() {
 
 #[test]
 fn while_artifacts_are_brought_to_a_repeated_run() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let fixed = forge.file("fixed");
     let tree = forge.tree_with(
         "app",
         &format!(
-            "(local ci (require :quire.ci))\n(ci.job :build [:quire/push] (fn [{{: sh : artifact}}] (sh \"echo built >app\") (artifact \"app\")))\n\
-             (ci.job :test [:build] (fn [{{: sh}}] (sh \"test -e {}\")))\n",
+            r#"(local ci (require :quire.ci))
+(ci.job :build [:quire/push] (fn [{{: sh : artifact}}] (sh "echo built >app") (artifact "app")))
+(ci.job :test [:build] (fn [{{: sh}}] (sh "test -e {}")))
+"#,
             fixed.display()
         ),
     );
@@ -134,16 +142,14 @@ fn while_artifacts_are_brought_to_a_repeated_run() {
             .join("app")
             .exists()
     );
-    assert!(forge.store().artifacts(cut.id).unwrap().is_empty());
+    assert!(forge.store().artifacts().list(cut.id).unwrap().is_empty());
     forge.serve();
     wait_for("its second try", || (forge.runs().len() == 3).then_some(()));
     forge.wait_for_quiet();
     let last = forge.newest("app");
-    assert_eq!(
-        (last.state, last.trigger, last.retry_of),
-        (RunState::Complete, Trigger::Orphan, Some(cut.id)),
-        "{last:?}"
-    );
+    assert_eq!(last.state, RunState::Complete, "{last:?}");
+    assert_eq!(last.trigger, Trigger::Orphan, "{last:?}");
+    assert_eq!(last.retry_of, Some(cut.id), "{last:?}");
     assert_eq!(
         forge.ssh_ok(&format!("run artifacts get {}", last.id)),
         "built\n"

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use quire_testkit::{TestForge, Tree};
 
-use super::forge::{TestForge, Tree};
 use super::{LEAVES_A_PROCESS, Random, settled, settled_well};
+use crate::QUIRE;
 
 /// Tells the others that it is over, also where a thread fails: they would go on for ever.
 struct Over<'a>(&'a AtomicBool);
@@ -175,7 +176,7 @@ fn storm(
 
 #[test]
 fn the_server_killed_at_random_moments_during_pushes() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let (accepted, kills) = storm(&mut forge, &[Victim::Server], 80);
     settled_well(&forge);
     assert!(kills[&Victim::Server] > 3, "{kills:?}");
@@ -194,7 +195,7 @@ fn the_server_killed_at_random_moments_during_pushes() {
 
 #[test]
 fn anything_killed_at_random_moments_during_two_hundred_pushes() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let victims = [
         Victim::Server,
         Victim::Driver,

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
+use quire_testkit::{files_below, free_port, transcript, wait_for};
+
 use super::containers::endpoint;
-use super::forge::{files_below, free_port, said, wait_for};
 
 /// What becomes of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +138,7 @@ impl Registry {
             .args(["-C", folder, "-rf", tar.to_str().unwrap(), "ballast"])
             .output()
             .unwrap();
-        assert!(added.status.success(), "{}", said(&added));
+        assert!(added.status.success(), "{}", transcript(&added));
         ok(&["import", tar.to_str().unwrap(), &self.image()]);
         ok(&["push", &self.image()]);
         ok(&["rmi", &self.image()]);
@@ -208,7 +209,7 @@ fn ok(arguments: &[&str]) {
     assert!(
         output.status.success(),
         "docker {arguments:?}: {}",
-        said(&output)
+        transcript(&output)
     );
 }
 

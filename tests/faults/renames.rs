@@ -7,14 +7,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use quire::git::Git;
-use quire::names::RepoName;
-use quire::run::{FailureKind, RunState};
+use quire_git::Git;
+use quire_testkit::{TestForge, Tree, transcript, wait_for};
+use quire_types::names::RepoName;
+use quire_types::run::{FailureKind, RunState};
 
 use super::containers::{Contained, endpoint, skipped};
-use super::forge::{TestForge, Tree, said, wait_for};
 use super::points::waits;
 use super::{LEAVES_A_PROCESS, settled_well};
+use crate::QUIRE;
 
 /// Where a rename can be cut off once it is noted.
 const POINTS: [&str; 6] = [
@@ -39,8 +40,9 @@ fn talks_and_waits(gate: &std::path::Path) -> String {
         go.display()
     );
     format!(
-        "(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{{: sh : artifact}}] (sh \"{first}\") \
-         (sh \"mkdir -p in && echo kept > in/left && echo after\") (sh [\"cat\" \"left\"] {{:cwd \"in\"}}) (artifact \"in/left\" {{:name \"left\"}})))\n"
+        r#"(local ci (require :quire.ci))
+(ci.job :wait [:quire/push] (fn [{{: sh : artifact}}] (sh "{first}") (sh "mkdir -p in && echo kept > in/left && echo after") (sh ["cat" "left"] {{:cwd "in"}}) (artifact "in/left" {{:name "left"}})))
+"#
     )
 }
 
@@ -69,7 +71,7 @@ fn killed_at(forge: &TestForge, point: &str) {
         renamed.status.signal(),
         Some(9),
         "{point}: {}",
-        said(&renamed)
+        transcript(&renamed)
     );
 }
 
@@ -80,7 +82,8 @@ fn wait_for_the_rename(forge: &TestForge) {
         Git::new(&forge.paths).exists(&name("shop")).unwrap()
             && forge
                 .store()
-                .former_names()
+                .redirects()
+                .list()
                 .unwrap()
                 .iter()
                 .all(|former| !former.moving)
@@ -101,9 +104,15 @@ fn renamed_well(forge: &TestForge, runs: usize) {
         forge.log()
     );
     wait_for("the links to go", || {
-        forge.store().left_links().unwrap().is_empty().then_some(())
+        forge
+            .store()
+            .redirects()
+            .stale_links()
+            .unwrap()
+            .is_empty()
+            .then_some(())
     });
-    for root in [forge.paths.runs(), forge.paths.artifacts()] {
+    for root in [forge.paths.runs_dir(), forge.paths.artifacts()] {
         assert!(
             root.join("app").symlink_metadata().is_err(),
             "{} has a folder of the old name",
@@ -112,7 +121,7 @@ fn renamed_well(forge: &TestForge, runs: usize) {
     }
     let place = forge.paths.repo(&name("app")).symlink_metadata().unwrap();
     assert!(place.is_symlink());
-    assert_eq!(Git::new(&forge.paths).list().unwrap(), [name("shop")]);
+    assert_eq!(Git::new(&forge.paths).list().unwrap().repos, [name("shop")]);
     for run in forge
         .runs_of("shop")
         .iter()
@@ -133,7 +142,7 @@ fn renamed_well(forge: &TestForge, runs: usize) {
 
 #[test]
 fn under_an_active_run() {
-    let forge = TestForge::start();
+    let forge = TestForge::start(QUIRE);
     let (tree, gate) = held(&forge);
     tree.push(&["main:other", "main:third"]);
     let runs = forge.runs_of("app");
@@ -149,7 +158,7 @@ fn under_an_active_run() {
         );
         assert_eq!(forge.run(last).repo, name("shop"));
         assert_eq!(
-            forge.store().active_runs_of(&name("shop")).unwrap().len(),
+            forge.store().runs().active_of(&name("shop")).unwrap().len(),
             2,
             "nothing was stopped"
         );
@@ -196,7 +205,7 @@ fn under_an_active_run() {
 #[test]
 fn by_a_command_that_is_killed_at_each_point() {
     for point in POINTS {
-        let forge = TestForge::start();
+        let forge = TestForge::start(QUIRE);
         let (tree, gate) = held(&forge);
         tree.push(&["main:other"]);
         killed_at(&forge, point);
@@ -219,15 +228,16 @@ fn by_a_command_that_is_killed_at_each_point() {
 
 #[test]
 fn by_a_command_that_is_killed_before_it_is_noted() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let (tree, gate) = held(&forge);
     killed_at(&forge, "rename-reserved");
     assert!(Git::new(&forge.paths).exists(&name("app")).unwrap());
     let refused = tree.git(&["push", "-q", "ssh://git@forge/shop", "main"]);
     assert!(
-        !refused.status.success() && said(&refused).contains("the name `shop` is just being given"),
+        !refused.status.success()
+            && transcript(&refused).contains("`shop` is being renamed or removed"),
         "{}",
-        said(&refused)
+        transcript(&refused)
     );
     fs::write(gate.join("go"), "").unwrap();
     forge.wait_for_quiet();
@@ -242,7 +252,7 @@ fn by_a_command_that_is_killed_before_it_is_noted() {
 #[test]
 fn finished_by_a_server_that_is_killed_at_each_point() {
     for point in &POINTS[1..] {
-        let mut forge = TestForge::new();
+        let mut forge = TestForge::new(QUIRE);
         forge.set("QUIRE_FAULT", point).serve();
         let (tree, gate) = held(&forge);
         killed_at(&forge, "rename-intended");
@@ -266,7 +276,7 @@ fn finished_by_a_server_that_is_killed_at_each_point() {
 
 #[test]
 fn while_the_server_is_away() {
-    let mut forge = TestForge::start();
+    let mut forge = TestForge::start(QUIRE);
     let gate = forge.file("gate");
     fs::create_dir_all(&gate).unwrap();
     fs::write(gate.join("go"), "").unwrap();
@@ -284,19 +294,22 @@ fn while_the_server_is_away() {
 }
 
 #[test]
-fn while_somebody_pushes() {
-    let forge = TestForge::start();
+fn during_a_push() {
+    let forge = TestForge::start(QUIRE);
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     tree.push(&["main"]);
     forge.wait_for_quiet();
     // A hook of git's that waits in the middle of the push: its objects lie in quarantine then.
-    let (began, go) = (forge.file("began"), forge.file("go"));
+    // The hook can write only where the session of the push can.
+    let (began, go) = (forge.paths.spool().join(".began"), forge.file("go"));
     let hook = forge.paths.hooks().join("pre-receive");
     let script = format!(
         "#!/bin/sh\ncat >/dev/null\ntouch {}\nwhile [ ! -e {} ]; do sleep 0.02; done\n",
         began.display(),
         go.display()
     );
+    // It is a link to the program.
+    fs::remove_file(&hook).unwrap();
     fs::write(&hook, script).unwrap();
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
     let sha = tree.commit("more");
@@ -306,11 +319,12 @@ fn while_somebody_pushes() {
         .spawn()
         .unwrap();
     wait_for("the push", || began.exists().then_some(()));
+    fs::remove_file(&began).unwrap();
     forge.ssh_ok("repo rename app work/shop");
     forge.ssh_ok("repo rename work/shop shop");
     fs::write(&go, "").unwrap();
     let pushed = pushing.wait_with_output().unwrap();
-    assert!(pushed.status.success(), "{}", said(&pushed));
+    assert!(pushed.status.success(), "{}", transcript(&pushed));
     let run = wait_for("its run", || {
         forge
             .runs_of("shop")
@@ -323,8 +337,9 @@ fn while_somebody_pushes() {
 }
 
 /// A command in a container that goes on until somebody makes a file there.
-const CONTAINED: &str = "(local ci (require :quire.ci))\n(ci.job :wait [:quire/push] (fn [{: sh : artifact}] \
-    (sh \"echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done\") (sh \"echo kept > left; echo after; cat left\") (artifact \"left\")))\n";
+const CONTAINED: &str = r#"(local ci (require :quire.ci))
+(ci.job :wait [:quire/push] (fn [{: sh : artifact}] (sh "echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done") (sh "echo kept > left; echo after; cat left") (artifact "left")))
+"#;
 
 /// A run of `app` in a container, that has begun.
 fn contained() -> (Contained, Tree) {
@@ -399,7 +414,7 @@ fn removed_under_an_active_run_in_a_container() {
     let forge = &contained.forge;
     tree.push(&["main:other"]);
     forge.ssh_ok("repo rm app --yes");
-    for root in [forge.paths.runs(), forge.paths.artifacts()] {
+    for root in [forge.paths.runs_dir(), forge.paths.artifacts()] {
         assert!(!root.join("app").exists());
     }
     assert!(!forge.paths.repo(&name("app")).exists());
@@ -410,7 +425,7 @@ fn removed_under_an_active_run_in_a_container() {
 
 #[test]
 fn removed_while_a_run_goes_on_by_the_name_it_had() {
-    let forge = TestForge::start();
+    let forge = TestForge::start(QUIRE);
     let gate = forge.file("gate");
     fs::create_dir_all(&gate).unwrap();
     let tree = forge.tree_with("app", &waits(&gate));
@@ -423,8 +438,8 @@ fn removed_while_a_run_goes_on_by_the_name_it_had() {
     wait_for("its runs to go", || forge.runs().is_empty().then_some(()));
     for path in [
         forge.paths.repo(&name("app")),
-        forge.paths.runs().join("app"),
-        forge.paths.runs().join("shop"),
+        forge.paths.runs_dir().join("app"),
+        forge.paths.runs_dir().join("shop"),
     ] {
         wait_for("all of it to go", || {
             path.symlink_metadata().is_err().then_some(())

@@ -5,14 +5,15 @@ use std::fs;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use quire::names::RunId;
-use quire::run::{FailureKind, RunState};
+use quire_testkit::{TestForge, transcript, wait_for};
+use quire_types::names::RunId;
+use quire_types::run::{FailureKind, RunState};
 use rusqlite::params;
 
-use super::forge::{TestForge, said, wait_for};
 use super::mounts::run;
 use super::points::{held, waits};
 use super::{LEAVES_A_PROCESS, settled, settled_well};
+use crate::QUIRE;
 
 fn limit(forge: &TestForge, resource: &str) {
     run("prlimit", &["--pid", &forge.pid().to_string(), resource]);
@@ -20,13 +21,15 @@ fn limit(forge: &TestForge, resource: &str) {
 
 #[test]
 fn a_job_that_prints_a_gigabyte_to_a_server_with_64_mebibytes() {
-    let mut forge = TestForge::new();
+    let mut forge = TestForge::new(QUIRE);
     // Threads that the machine has many processors for would take the memory that is to be short.
     forge.set("TOKIO_WORKER_THREADS", "2").serve();
     limit(&forge, "--data=67108864");
     let script = "head -c 1000000000 /dev/zero | tr '\\\\0' x | fold -w 127";
     let pipeline = format!(
-        "(local ci (require :quire.ci))\n(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh \"{script}\")))\n"
+        r#"(local ci (require :quire.ci))
+(ci.job :loud [:quire/push] (fn [{{: sh}}] (sh "{script}")))
+"#
     );
     forge.tree_with("app", &pipeline).push(&["main"]);
     let id = forge.newest("app").id;
@@ -37,7 +40,7 @@ fn a_job_that_prints_a_gigabyte_to_a_server_with_64_mebibytes() {
         format!("GET /runs/{id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes(),
     )
     .unwrap();
-    let ended = super::forge::wait_until(Duration::from_secs(180), || {
+    let ended = quire_testkit::wait_until(Duration::from_secs(180), || {
         Some(forge.run(id)).filter(|run| run.state.is_final())
     });
     let ended = ended.unwrap_or_else(|| panic!("it never ended: {}", forge.log()));
@@ -67,7 +70,7 @@ fn a_job_that_prints_a_gigabyte_to_a_server_with_64_mebibytes() {
 
 #[test]
 fn no_file_descriptors() {
-    let forge = TestForge::start();
+    let forge = TestForge::start(QUIRE);
     let tree = forge.tree_with("app", LEAVES_A_PROCESS);
     tree.push(&["main"]);
     forge.wait_for_quiet();
@@ -85,7 +88,7 @@ fn no_file_descriptors() {
             .collect();
         let commit = tree.push_new(&format!("with {more} more"));
         // It is refused for a while, or its run ends in words: that is up to what was missing.
-        let ended = super::forge::wait_until(Duration::from_secs(4), || {
+        let ended = quire_testkit::wait_until(Duration::from_secs(4), || {
             forge
                 .runs()
                 .into_iter()
@@ -122,7 +125,7 @@ fn no_file_descriptors() {
 #[test]
 fn ten_thousand_runs_wait_at_the_start() {
     const RUNS: usize = 10_000;
-    let mut forge = TestForge::new();
+    let mut forge = TestForge::new(QUIRE);
     // Or housekeeping would take the ended ones away while they are counted.
     fs::write(forge.paths.config_fennel(), "{:keep {:runs 100000}}").unwrap();
     forge.serve();
@@ -139,15 +142,16 @@ fn ten_thousand_runs_wait_at_the_start() {
         } else {
             "refs/heads/main".to_owned()
         };
-        let insert = "INSERT INTO runs (id, repo, ref_name, sha, \"trigger\", state, pushed_at_ms, queued_at_ms) \
-                      VALUES (?1, 'app', ?2, ?3, 'push', 'pending', ?4, ?4)";
+        let insert = "INSERT INTO runs (id, repo, number, ref_name, sha, \"trigger\", state, pushed_at_ms, queued_at_ms) \
+                      VALUES (?1, 'app', ?5, ?2, ?3, 'push', 'pending', ?4, ?4)";
         seed.execute(
             insert,
             params![
                 RunId::new().to_string(),
                 ref_name,
                 first.sha.as_str(),
-                first.queued_at_ms.0
+                first.queued_at_ms.0,
+                100_000 + i64::try_from(nth).unwrap()
             ],
         )
         .unwrap();
@@ -189,7 +193,7 @@ fn ten_thousand_runs_wait_at_the_start() {
 #[test]
 fn a_clock_that_jumps() {
     const HOUR: i64 = 3600 * 1000;
-    let mut forge = TestForge::new();
+    let mut forge = TestForge::new(QUIRE);
     let clock = forge.file("clock");
     fs::write(&clock, "0").unwrap();
     forge
@@ -243,13 +247,15 @@ fn a_clock_that_jumps() {
 
 #[test]
 fn a_repository_removed_while_its_run_is_active() {
-    let forge = TestForge::start();
+    let forge = TestForge::start(QUIRE);
     let (tree, gate) = held(&forge);
     let run = forge.newest("app");
     // One more waits behind it.
     tree.push(&["main:other", "main:third", "main:fourth"]);
     forge.ssh_ok("repo rm app --yes");
-    assert!(!forge.paths.repo(&run.repo).exists() && !forge.paths.repo_runs(&run.repo).exists());
+    assert!(
+        !forge.paths.repo(&run.repo).exists() && !forge.paths.repo_runs_dir(&run.repo).exists()
+    );
     wait_for("its runs to go", || forge.runs().is_empty().then_some(()));
     settled(&forge);
     // A new one of the same name begins afresh.
@@ -264,7 +270,7 @@ fn a_repository_removed_while_its_run_is_active() {
 
 #[test]
 fn a_repository_that_vanishes_under_its_run() {
-    let forge = TestForge::start();
+    let forge = TestForge::start(QUIRE);
     let (_tree, gate) = held(&forge);
     let run = forge.newest("app");
     // By hand, behind quire's back.
@@ -277,15 +283,21 @@ fn a_repository_that_vanishes_under_its_run() {
     );
     // One that had not begun ends in words.
     let retried = forge.ssh(&format!("run retry {}", run.id));
-    assert!(retried.status.success(), "{}", said(&retried));
+    assert!(retried.status.success(), "{}", transcript(&retried));
     let again = forge.end_of(forge.newest("app").id);
     assert_eq!(
         (again.state, again.failure_kind),
         (RunState::Failed, Some(FailureKind::Internal)),
         "{again:?}"
     );
-    assert_eq!(again.message.as_deref(), Some("the repository app is gone"));
+    assert_eq!(
+        again.message.as_deref(),
+        Some("the repository app was removed")
+    );
     let server = forge.pid();
-    assert!(forge.processes().iter().all(|pid| *pid == server));
+    wait_for("the processes of its runs to end", || {
+        let mut left = forge.processes().into_iter();
+        left.all(|pid| pid == server).then_some(())
+    });
     assert_eq!(forge.get("/").status, 200);
 }

@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use quire::run::RunState;
+use quire_testkit::{TestForge, files_below, transcript};
+use quire_types::run::RunState;
 use rusqlite::Connection;
 
 use super::containers::{Contained, endpoint, skipped};
-use super::forge::{TestForge, files_below, said};
+use crate::QUIRE;
 
 /// A pipeline with two caches.
 const CACHES: &str = r#"
@@ -32,7 +33,7 @@ fn long_ago(forge: &TestForge) {
 }
 
 fn uses(forge: &TestForge) -> usize {
-    forge.store().cache_uses().unwrap().len()
+    forge.store().caches().list().unwrap().len()
 }
 
 /// Kills the server at a point of a round, and starts it again.
@@ -62,7 +63,7 @@ fn killed_at(forge: &mut TestForge, point: &str) {
 #[test]
 fn killed_while_caches_go() {
     for point in ["host-cache-aside", "housekeeping-cache-gone"] {
-        let mut forge = TestForge::start();
+        let mut forge = TestForge::start(QUIRE);
         forge.tree_with("app", CACHES).push(&["main"]);
         forge.wait_for_quiet();
         assert_eq!(
@@ -71,8 +72,8 @@ fn killed_while_caches_go() {
         );
         killed_at(&mut forge, point);
         // At the start it looks for what was left; the other one is as old.
-        let said = forge.ssh_ok("gc");
-        println!("{point}: {said}");
+        let printed = forge.ssh_ok("gc");
+        println!("{point}: {printed}");
         assert_eq!(
             (uses(&forge), files_below(&forge.paths.caches())),
             (0, Vec::new()),
@@ -95,7 +96,7 @@ fn killed_while_volumes_and_images_go() {
     forge.serve();
     let tree = forge.tree("app", "app");
     tree.write(".quire/ci.fnl", CACHES);
-    let mark = forge.store().instance_id().unwrap();
+    let mark = forge.store().instance().id().unwrap();
     tree.write(
         ".quire/Dockerfile",
         &format!("FROM debian:trixie-slim\nRUN echo {mark} > /made\n"),
@@ -136,11 +137,14 @@ fn killed_while_volumes_and_images_go() {
         killed_at(forge, "housekeeping-image-gone");
     }
     let gone = docker(&["image", "inspect", &image]);
-    assert!(!gone.status.success(), "{}", said(&gone));
+    assert!(!gone.status.success(), "{}", transcript(&gone));
     long_ago(forge);
     forge.ssh_ok("gc");
     assert_eq!(
-        (rows(forge), forge.store().layers("any").unwrap().len()),
+        (
+            rows(forge),
+            forge.store().images().layers("any").unwrap().len()
+        ),
         (0, 0)
     );
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");

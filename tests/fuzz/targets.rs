@@ -1,5 +1,5 @@
 //! What is fed with foreign bytes, and what must hold of it whatever they are. The fuzz targets
-//! call one function each; `tests/integration/corpus.rs` calls all of them with the corpus.
+//! call one function each; `tests/it/integration/corpus.rs` calls all of them with the corpus.
 
 #![allow(
     dead_code,
@@ -12,28 +12,38 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use quire::driver::protocol::{FromDriver, Language, PipelineSource, Text, ToDriver};
-use quire::driver::register_here;
-use quire::logs::Cursor;
-use quire::logs::line::{MAX_TEXT_BYTES, Parser, Stamp, encode};
-use quire::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
-use quire::pipeline::{Pipeline, PipelineText, Schedule};
-use quire::run::event::{PushEvent, SocketAnswer, SocketRequest};
 use quire::ssh::command::{SshCommand, parse};
+use quire_pipeline::driver::protocol::{
+    EncodedBytes, FromDriver, Language, PipelineSource, ToDriver,
+};
+use quire_pipeline::driver::register_in_process;
+use quire_pipeline::{JobTracker, Pipeline, SourceFile};
+use quire_run_files::logs::Cursor;
+use quire_run_files::logs::line::{MAX_TEXT_BYTES, Parser, Stamp, encode};
+use quire_server::control::protocol::{ControlRequest, ControlResponse};
+use quire_step::{FrameDecoder, FromHelper, ToHelper};
+use quire_types::image_reference::ImageReference;
+use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
+use quire_types::push_event::PushEvent;
+use quire_types::secret::{Redactor, Secret};
 
 /// Takes bytes, and panics where what must hold of them does not.
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 12] = [
     ("driver_line", driver_line),
     ("hook_input", hook_input),
+    ("image_reference", image_reference),
     ("log_line", log_line),
     ("names", names),
     ("pipeline_source", pipeline_source),
+    ("redaction", redaction),
     ("socket_line", socket_line),
     ("spool_event", spool_event),
     ("ssh_command", ssh_command),
+    ("step_from_helper", step_from_helper),
+    ("step_to_helper", step_to_helper),
 ];
 
 /// `SSH_ORIGINAL_COMMAND`: an answer from the closed set, or one printable line.
@@ -42,8 +52,18 @@ pub fn ssh_command(data: &[u8]) {
         return;
     };
     match parse(Some(text)) {
-        Ok(SshCommand::Transport(_, repo)) => stays_inside(&repo),
-        Ok(SshCommand::Manage(words)) => assert!(!words.is_empty()),
+        Ok(SshCommand::Transport(_, repo)) => {
+            stays_inside(&repo);
+            // What a client writes chooses among three programs, and nothing else of their arguments.
+            assert!(
+                text.starts_with("git-") || text.starts_with("git "),
+                "{text:?}"
+            );
+        }
+        Ok(SshCommand::Manage(words)) => {
+            assert!(!words.is_empty());
+            assert!(!words[0].starts_with("git-"), "{words:?}");
+        }
         Ok(SshCommand::Greeting) => {}
         Err(refusal) => {
             let line = refusal.to_string();
@@ -68,9 +88,38 @@ fn stays_inside(repo: &RepoName) {
     );
 }
 
+/// A value, a line feed, and output: the value is not in what a log or a page shows of the output, and however the output is
+/// cut, it is redacted in the same way.
+pub fn redaction(data: &[u8]) {
+    let Some(end) = data.iter().position(|b| *b == b'\n') else {
+        return;
+    };
+    let (value, output) = (&data[..end], &data[end + 1..]);
+    if !(8..=64).contains(&value.len()) || !value.iter().all(u8::is_ascii_alphanumeric) {
+        return;
+    }
+    let value = String::from_utf8_lossy(value).into_owned();
+    // The name shares no character with a value.
+    let redactor = Redactor::new([("-", &Secret::new(value.clone()))]);
+    let whole = redactor.redact_bytes(output).into_owned();
+    for size in [1, 3, 64] {
+        let mut stream = redactor.stream();
+        let mut shown = Vec::new();
+        for chunk in output.chunks(size) {
+            shown.extend_from_slice(&stream.push(chunk));
+        }
+        shown.extend_from_slice(&stream.finish());
+        assert_eq!(shown, whole, "in pieces of {size} bytes");
+    }
+    for line in whole.split(|b| *b == b'\n') {
+        let shown = quire_types::ansi::strip(line);
+        assert!(!shown.contains(&value), "{shown:?} has {value:?}");
+    }
+}
+
 /// A spool file: an event that is the same when it is written and read again, or damage in words.
 pub fn spool_event(data: &[u8]) {
-    match quire::intake::parse_event(data) {
+    match quire_server::intake::parse_event(data) {
         Ok(event) => {
             stays_inside(&event.repo);
             let again: PushEvent =
@@ -111,6 +160,30 @@ pub fn names(data: &[u8]) {
     one_spelling::<Cursor>(text);
 }
 
+/// A reference to an image: one that is valid is a part of a URL as it is, and stays itself with its
+/// tag written out.
+pub fn image_reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Some(reference) = one_spelling::<ImageReference>(text) else {
+        return;
+    };
+    for name in [reference.full_name(), reference.pulled_name()] {
+        let again: ImageReference = name.parse().unwrap();
+        assert_eq!(again.full_name(), name);
+        assert_eq!(again.registry(), reference.registry());
+        let has_meaning =
+            |c: char| matches!(c, '#' | '?' | '%' | '\\' | '&') || c <= ' ' || !c.is_ascii();
+        assert!(!name.contains(has_meaning), "{name:?}");
+        let is_part = |part: &str| !matches!(part, "" | "." | "..");
+        assert!(name.split('/').all(is_part), "{name:?}");
+    }
+    if let Some(registry) = reference.registry() {
+        assert!(quire_types::image_reference::is_registry(registry));
+    }
+}
+
 /// Lines of a log file, and positions in it.
 pub fn log_line(data: &[u8]) {
     let mut parser = Parser::default();
@@ -145,8 +218,8 @@ pub fn driver_line(data: &[u8]) {
         assert!(serde_json::from_slice::<ToDriver>(&serde_json::to_vec(&message).unwrap()).is_ok());
     }
     // Bytes of any kind come back as they are; what is no base64 is an error.
-    assert_eq!(Text::new(data.to_vec()).into_bytes().unwrap(), data);
-    let _ = Text::Encoded {
+    assert_eq!(EncodedBytes::new(data.to_vec()).into_bytes().unwrap(), data);
+    let _ = EncodedBytes::Encoded {
         base64: String::from_utf8_lossy(data).into_owned(),
     }
     .into_bytes();
@@ -155,18 +228,18 @@ pub fn driver_line(data: &[u8]) {
     };
     assert!(serde_json::from_slice::<FromDriver>(&serde_json::to_vec(&message).unwrap()).is_ok());
     if let FromDriver::Registered(registration) = message {
-        let text = PipelineText {
+        let text = SourceFile {
             file: ".quire/ci.fnl".to_owned(),
             text: "one\ntwo\u{fc}\n\tthree".to_owned(),
         };
         for has_dockerfile in [false, true] {
             match Pipeline::check(registration.clone(), &text, has_dockerfile) {
                 Ok(pipeline) => {
-                    let Ok(schedule) = Schedule::new(&pipeline, "quire/push", &[]) else {
+                    let Ok(tracker) = JobTracker::new(&pipeline, "quire/push", &[]) else {
                         continue;
                     };
                     assert!(
-                        !schedule.ready().is_empty() || schedule.verdict().is_some(),
+                        !tracker.ready().is_empty() || tracker.outcome().is_some(),
                         "nothing to do and no end"
                     );
                 }
@@ -201,7 +274,7 @@ pub fn pipeline_source(data: &[u8]) {
         helpers,
     };
     let written = source.pipeline_text();
-    let checked = register_here(source, Duration::from_secs(2)).and_then(|registration| {
+    let checked = register_in_process(source, Duration::from_secs(2)).and_then(|registration| {
         let line = serde_json::to_vec(&FromDriver::Registered(registration.clone())).unwrap();
         let again = serde_json::from_slice::<FromDriver>(&line).unwrap();
         assert_eq!(again, FromDriver::Registered(registration.clone()));
@@ -215,8 +288,8 @@ pub fn pipeline_source(data: &[u8]) {
                 assert!(!diagnostic.message.is_empty());
                 assert!(
                     diagnostic
-                        .place
-                        .is_none_or(|place| place.line > 0 && place.column > 0)
+                        .location
+                        .is_none_or(|location| location.line > 0 && location.column > 0)
                 );
                 // The line is quoted from the file, and no longer than can be shown.
                 assert!(
@@ -236,20 +309,63 @@ pub fn hook_input(data: &[u8]) {
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
             .count();
-        assert_eq!(moved.refs.len() + moved.unreadable.len(), lines);
+        assert_eq!(moved.refs.len() + moved.unsupported.len(), lines);
     }
 }
 
 /// A line on the event socket, in both directions.
 pub fn socket_line(data: &[u8]) {
-    if let Ok(request) = serde_json::from_slice::<SocketRequest>(data) {
-        let again: SocketRequest =
+    if let Ok(request) = serde_json::from_slice::<ControlRequest>(data) {
+        let again: ControlRequest =
             serde_json::from_slice(&serde_json::to_vec(&request).unwrap()).unwrap();
         assert_eq!(again, request);
     }
-    if let Ok(answer) = serde_json::from_slice::<SocketAnswer>(data) {
-        let again: SocketAnswer =
+    if let Ok(answer) = serde_json::from_slice::<ControlResponse>(data) {
+        let again: ControlResponse =
             serde_json::from_slice(&serde_json::to_vec(&answer).unwrap()).unwrap();
         assert_eq!(again, answer);
+    }
+}
+
+/// What the helper receives: frames that are the same when they are written and read again.
+pub fn step_to_helper(data: &[u8]) {
+    for_each_frame(data, |kind, body| {
+        let frame = ToHelper::decode(kind, body).ok()?;
+        let mut written = Vec::new();
+        let tail = frame.encode(0, &mut written);
+        Some([&written[quire_step::HEADER_LENGTH..], tail].concat())
+    });
+}
+
+/// What a runner receives from a helper.
+pub fn step_from_helper(data: &[u8]) {
+    for_each_frame(data, |kind, body| {
+        let frame = FromHelper::decode(kind, body).ok()?;
+        let mut written = Vec::new();
+        let tail = frame.encode(0, &mut written);
+        Some([&written[quire_step::HEADER_LENGTH..], tail].concat())
+    });
+}
+
+/// Reads the frames of a stream that arrives in pieces. `again` decodes a frame and returns its body
+/// as it is encoded again.
+fn for_each_frame(data: &[u8], again: impl Fn(u8, &[u8]) -> Option<Vec<u8>>) {
+    let mut decoder = FrameDecoder::new();
+    for piece in data.chunks(7) {
+        decoder.add(piece);
+        loop {
+            match decoder.next_frame() {
+                Ok(Some((header, body))) => {
+                    if let Some(written) = again(header.kind, body) {
+                        assert_eq!(written, body);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    return;
+                }
+            }
+        }
     }
 }

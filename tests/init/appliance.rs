@@ -7,28 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use quire::init::status::{ChildState, ChildStatus, Status};
+use quire_testkit::{WAIT_TIMEOUT, wait_for, wait_for_or_report, wait_until};
+use quire_types::init_status::{ChildState, ChildStatus, InitStatus};
 use tempfile::TempDir;
 
-/// Longer than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Polls until there is something, and fails loudly when there never is.
-#[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "never came: {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
+use crate::QUIRE;
 
 /// How `init` stands in its world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +102,6 @@ impl Recipe {
 
     /// Starts it with its output going there.
     pub(crate) fn start_on(self, output: OwnedFd) -> Init {
-        let quire = env!("CARGO_BIN_EXE_quire");
         let mut command = match self.world {
             World::First => {
                 let mut unshare = Command::new("unshare");
@@ -127,10 +112,10 @@ impl Recipe {
                     .args(["sh", "-c"]);
                 unshare
                     .arg(format!("{}; exec \"$@\"", self.prelude))
-                    .args(["sh", quire]);
+                    .args(["sh", QUIRE]);
                 unshare
             }
-            World::Subreaper => Command::new(quire),
+            World::Subreaper => Command::new(QUIRE),
         };
         command
             .arg("init")
@@ -211,27 +196,22 @@ impl Init {
 
     #[track_caller]
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let output = self.output();
-            if output.contains(text) {
-                return output;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{text:?} never came in:\n{output}"
-            );
-            thread::sleep(Duration::from_millis(2));
-        }
+        wait_for_or_report(
+            &format!("{text:?} in the output"),
+            || Some(self.output()).filter(|output| output.contains(text)),
+            || self.output(),
+        )
     }
 
-    pub(crate) fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<InitStatus> {
         let runtime = if self.recipe.native {
             self.recipe.data.join("runtime")
         } else {
             self.recipe.path("run/quire")
         };
-        Status::read(&runtime.join("status.json")).ok()
+        InitStatus::read(&runtime.join("status.json"))
+            .ok()
+            .flatten()
     }
 
     #[track_caller]
@@ -241,22 +221,17 @@ impl Init {
         is: impl Fn(&ChildStatus) -> bool,
     ) -> ChildStatus {
         let mut last = None;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            last = self
-                .status()
-                .and_then(|status| status.children.get(name).cloned())
-                .or(last);
-            if let Some(child) = last.as_ref().filter(|child| is(child)) {
-                return child.clone();
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{name} never came there, it is {last:?}:\n{}",
+        let found = wait_until(WAIT_TIMEOUT, || {
+            let now = self.status()?.children.get(name)?.clone();
+            last = Some(now.clone());
+            Some(now).filter(|child| is(child))
+        });
+        found.unwrap_or_else(|| {
+            panic!(
+                "{name} never came to that state, it is {last:?}:\n{}",
                 self.output()
-            );
-            thread::sleep(Duration::from_millis(1));
-        }
+            )
+        })
     }
 
     #[track_caller]
@@ -308,18 +283,8 @@ impl Init {
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "it does not end:\n{}",
-                self.output()
-            );
-            thread::sleep(Duration::from_millis(2));
-        }
+        let ended = wait_until(WAIT_TIMEOUT, || self.process.try_wait().unwrap());
+        ended.unwrap_or_else(|| panic!("it does not end:\n{}", self.output()))
     }
 
     /// TERM, and a good end.
@@ -349,15 +314,6 @@ impl Drop for Init {
             eprintln!("output:\n{}", self.output());
         }
     }
-}
-
-/// A port that nobody listens on just now.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// The children of a process, each with its state.

@@ -5,9 +5,10 @@ use std::os::unix::fs::symlink;
 use std::thread;
 use std::time::Duration;
 
-use quire::init::status::{ChildState, Phase};
+use quire_testkit::{free_port, wait_for};
+use quire_types::init_status::{ChildState, InitPhase};
 
-use crate::appliance::{Recipe, World, alive, free_port, wait_for};
+use crate::appliance::{Recipe, World, alive};
 
 const BOTH: [World; 2] = [World::First, World::Subreaper];
 /// A child that notes the end it was told; it is up when its file says so, for before that TERM just kills it.
@@ -27,12 +28,12 @@ fn term_int_and_quit_end_it_in_order() {
                 .start();
             init.wait_for_file("sshd-up");
             init.wait_for_file("serve-up");
-            let output = init.wait_for_output("no key may");
+            let output = init.wait_for_output("no key can");
             assert!(
-                output.contains("(0 keys)") && output.contains("no key may connect yet"),
+                output.contains("(0 keys)") && output.contains("no key can connect yet"),
                 "{output}"
             );
-            assert_eq!(init.status().unwrap().phase, Phase::Running);
+            assert_eq!(init.status().unwrap().phase, InitPhase::Running);
             init.send(signal);
             assert_eq!(init.end().code(), Some(0), "{}", init.output());
             assert_eq!(
@@ -40,7 +41,7 @@ fn term_int_and_quit_end_it_in_order() {
                 "serve\nsshd\n"
             );
             let status = init.status().unwrap();
-            assert_eq!(status.phase, Phase::Stopped);
+            assert_eq!(status.phase, InitPhase::Stopped);
             assert!(
                 status
                     .children
@@ -153,7 +154,7 @@ fn a_second_term_does_not_restart_the_count() {
     });
     init.stop();
     sender.join().unwrap();
-    assert_eq!(init.output().matches("stopping, within").count(), 1);
+    assert_eq!(init.output().matches("stopping within").count(), 1);
 }
 
 #[test]
@@ -200,7 +201,7 @@ setsid sh "$F/escaped.sh" & exec sleep 1000"#
 }
 
 #[test]
-fn a_push_in_progress_is_finished_before_sshd_is_told() {
+fn a_push_in_progress_is_finished_before_sshd_is_stopped() {
     for world in BOTH {
         let recipe = Recipe::new(world);
         // What counts as a push is a git below sshd: here a shell of that name.
@@ -304,7 +305,7 @@ fn term_while_a_tool_of_preflight_hangs() {
     init.stop();
     assert!(
         init.output()
-            .contains("it was asked to stop while starting"),
+            .contains("stopped before the start was complete"),
         "{}",
         init.output()
     );

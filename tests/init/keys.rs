@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::appliance::{Recipe, World, wait_for};
+use quire_testkit::wait_for;
+
+use crate::appliance::{Recipe, World};
 
 const A: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
 const B: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHq1N0L0J9vq4S8n3lF2bJtY1o6x7mYV0b2Qy7zq8kXw";
@@ -31,12 +33,12 @@ fn three_sources_and_a_change_while_it_runs() {
     let output = init.wait_for_output("ready:");
     assert!(
         output.contains("(2 keys)")
-            && output.contains("mounted, line 3, is skipped: the key is cut short"),
+            && output.contains("mounted, line 3, is ignored: the key is cut short"),
         "{output}"
     );
 
     assert!(
-        output.contains("mounted, line 4, is skipped: its option `command` has no effect here"),
+        output.contains("mounted, line 4, is ignored: its option `command` has no effect here"),
         "{output}"
     );
     assert!(

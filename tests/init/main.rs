@@ -10,6 +10,9 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+/// The program under test.
+const QUIRE: &str = env!("CARGO_BIN_EXE_quire");
+
 mod appliance;
 mod endings;
 mod keys;

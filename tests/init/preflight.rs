@@ -6,9 +6,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 
-use quire::init::status::ChildState;
+use quire_testkit::{free_port, wait_for};
+use quire_types::init_status::ChildState;
 
-use crate::appliance::{Recipe, World, free_port, wait_for};
+use crate::appliance::{Recipe, World};
 
 const SLEEP: &str = "exec sleep 1000";
 
@@ -74,7 +75,7 @@ fn a_full_volume_starts_with_a_warning() {
         dd if=/dev/zero of="$F/data/fill" bs=4k 2>/dev/null"#;
     let mut init = scripted(World::First).prelude(full).start();
     let output = init.wait_for_output("ready:");
-    assert!(output.contains("is full: fetching works"), "{output}");
+    assert!(output.contains("is full; fetches work"), "{output}");
     init.stop();
 }
 
@@ -98,7 +99,7 @@ fn a_port_in_use() {
     let recipe = Recipe::new(World::Subreaper)
         .child("sshd", SLEEP)
         .argument(&format!("--http-port={port}"));
-    refused(recipe, 78, &["the web cannot listen", "--http-port"]);
+    refused(recipe, 78, &["the web server cannot listen", "--http-port"]);
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn host_keys_are_made_once_and_never_replaced() {
     let mut init = real(Recipe::new(World::First)).start();
     let output = init.wait_for_output("ready:");
     assert!(
-        output.contains("host key: made") && output.contains("SHA256:"),
+        output.contains("host key: generated") && output.contains("SHA256:"),
         "{output}"
     );
     init.wait_for_output("sshd  | Server listening");
@@ -154,7 +155,7 @@ fn host_keys_are_made_once_and_never_replaced() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     let mut again = recipe.start();
     let output = again.wait_for_output("ready:");
-    assert!(!output.contains("host key: made"), "{output}");
+    assert!(!output.contains("host key: generated"), "{output}");
     again.stop();
     recipe = again.recipe.clone();
     assert_eq!(fs::read(&path).unwrap(), key);
@@ -169,10 +170,10 @@ fn host_keys_are_made_once_and_never_replaced() {
         assert_eq!(fs::read(&path).unwrap(), damage);
     }
     fs::remove_file(&path).unwrap();
-    recipe = refused(recipe, 78, &["is gone, only its public half is there"]);
+    recipe = refused(recipe, 78, &["is missing, although its .pub file exists"]);
     fs::remove_file(path.with_extension("pub")).unwrap();
     let mut renewed = recipe.start();
-    renewed.wait_for_output("one was missing: made a new one");
+    renewed.wait_for_output("_key, because it was missing");
     renewed.wait_for_output("ready:");
     renewed.stop();
 }
@@ -197,7 +198,7 @@ fn in_the_image_serve_is_git_with_the_sockets_group() {
     let output = init.wait_for_output("serve | end");
     let data = init.recipe.path("data");
     for line in [
-        "serve gets group 4711".to_owned(),
+        "serve, and nothing else, is added to group 4711".to_owned(),
         "serve | 4002 4711".into(),
         "serve | NoNewPrivs:?1".replace('?', "\t"),
         "serve | CapEff:\t0000000000000000".into(),
@@ -211,6 +212,76 @@ fn in_the_image_serve_is_git_with_the_sockets_group() {
     let owner = fs::metadata(data.join("repos/deep/er")).unwrap();
     assert_eq!((owner.uid(), owner.gid()), (4001, 4002));
     init.stop();
+}
+
+/// The engine that serve will use decides: that of its configuration file, before `DOCKER_HOST`.
+#[test]
+fn in_the_image_the_group_is_that_of_the_configured_socket() {
+    let recipe = Recipe::image()
+        .variable("PUID", "4001")
+        .variable("PGID", "4002");
+    let sockets = [("configured.sock", 4711), ("other.sock", 4712)].map(|(name, group)| {
+        let path = recipe.path(name);
+        let engine = UnixListener::bind(&path).unwrap();
+        chown(&path, Some(0), Some(group)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+        (path, engine)
+    });
+    fs::set_permissions(recipe.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let data = recipe.path("data");
+    fs::create_dir(&data).unwrap();
+    let [(configured, _engine), (other, _other)] = sockets;
+    fs::write(
+        data.join("config.fnl"),
+        format!("{{:ci {{:engine \"unix://{}\"}}}}", configured.display()),
+    )
+    .unwrap();
+    let mut init = recipe
+        .variable("DOCKER_HOST", &format!("unix://{}", other.display()))
+        .child("sshd", SLEEP)
+        .start();
+    let output = init.wait_for_output("is added to group");
+    assert!(output.contains("is added to group 4711"), "{output}");
+    init.stop();
+}
+
+#[test]
+fn in_the_image_it_warns_about_who_can_use_the_docker_socket() {
+    for (mode, group, warning) in [
+        (
+            0o666,
+            4711,
+            "everyone on this machine can write to the Docker socket",
+        ),
+        (
+            0o662,
+            4711,
+            "everyone on this machine can write to the Docker socket",
+        ),
+        (
+            0o660,
+            4002,
+            "is the group of the user git, so SSH sessions can use the engine, too",
+        ),
+        (0o600, 4711, "does not let its group 4711 read and write"),
+    ] {
+        let recipe = Recipe::image()
+            .variable("PUID", "4001")
+            .variable("PGID", "4002");
+        let socket = recipe.path("docker.sock");
+        let _engine = UnixListener::bind(&socket).unwrap();
+        chown(&socket, Some(0), Some(group)).unwrap();
+        fs::set_permissions(&socket, fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(recipe.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut init = recipe
+            .variable("DOCKER_HOST", &format!("unix://{}", socket.display()))
+            .child("sshd", SLEEP)
+            .child("serve", SLEEP)
+            .start();
+        let output = init.wait_for_output("ready:");
+        assert!(output.contains(warning), "{mode:o}, {group}: {output}");
+        init.stop();
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What is orphaned below `init` is reaped, in any number; and the same test without reaping
 //! shows that it is reaping that does it.
 
-use quire::init::status::ChildState;
+use quire_testkit::wait_for;
+use quire_types::init_status::ChildState;
 
-use crate::appliance::{Init, Recipe, World, alive, wait_for};
+use crate::appliance::{Init, Recipe, World, alive};
 
 /// Makes children that end at once, unreaped by their parent; when there are enough, the parent
 /// leaves them all to `init` in one go.

@@ -2,14 +2,15 @@
 
 use std::fs;
 
-use quire::init::status::{ChildState, Exit, Phase};
+use quire_testkit::wait_for;
+use quire_types::init_status::{ChildExit, ChildState, InitPhase};
 
-use crate::appliance::{Init, Recipe, World, wait_for};
+use crate::appliance::{Init, Recipe, World};
 
 const SLEEP: &str = "exec sleep 1000";
 
 /// Runs `init` with a `serve` that ends as `$F/next` says, once for each way, and checks what is said of it.
-fn go_through(ways: &[(String, Exit)]) {
+fn go_through(ways: &[(String, ChildExit)]) {
     let script = r#"read -r how < "$F/next"; eval "$how""#;
     let recipe = Recipe::new(World::First)
         .child("sshd", SLEEP)
@@ -41,7 +42,7 @@ fn go_through(ways: &[(String, Exit)]) {
 #[test]
 fn every_exit_code_is_reported_and_restarted() {
     let ways: Vec<_> = (0..=255)
-        .map(|code| (format!("exit {code}"), Exit::Code(code)))
+        .map(|code| (format!("exit {code}"), ChildExit::Code(code)))
         .collect();
     go_through(&ways);
 }
@@ -55,7 +56,7 @@ fn every_deadly_signal_is_reported_and_restarted() {
         .map(|signal| {
             (
                 format!("ulimit -c 0; kill -{signal} $$; exec sleep 1000"),
-                Exit::Signal(signal),
+                ChildExit::Signal(signal),
             )
         })
         .collect();
@@ -109,7 +110,7 @@ fn one_child_that_crashes_does_not_touch_the_other() {
     assert_eq!(sshd.restarts, 0);
     assert_eq!(
         init.status().unwrap().phase,
-        Phase::Starting,
+        InitPhase::Starting,
         "it is not ready while a child crashes"
     );
     assert!(!init.output().contains("ready:"));
@@ -135,7 +136,7 @@ fn a_crash_loop_is_slowed_down_and_never_given_up() {
     }
     assert!(
         init.output()
-            .contains("serve ended with exit code 3; starting it again at once")
+            .contains("serve ended with exit code 3; restarting it immediately")
     );
     init.stop();
 }
@@ -146,22 +147,29 @@ fn a_bad_configuration_waits_for_a_person() {
         .child("sshd", SLEEP)
         .child("serve", "exit 78")
         .start();
-    init.wait_for_output("serve cannot use its configuration (exit code 78): mend it");
+    init.wait_for_output(
+        "serve cannot use its configuration (exit code 78); fix the configuration",
+    );
     let child = init.wait_for_child("serve", |child| child.state == ChildState::Backoff);
-    assert_eq!((child.restarts, child.last_exit), (0, Some(Exit::Code(78))));
+    assert_eq!(
+        (child.restarts, child.last_exit),
+        (0, Some(ChildExit::Code(78)))
+    );
     init.send(nix::libc::SIGHUP);
     init.wait_for_child("serve", |child| child.restarts == 1);
     init.stop();
 }
 
 #[test]
-fn a_program_that_cannot_run_is_said() {
+fn a_program_that_cannot_run_is_reported() {
     let mut init = Recipe::new(World::First)
         .child("sshd", SLEEP)
         .child("serve", "exec /no/such/program")
         .start();
     init.wait_for_output("serve | ");
-    init.wait_for_child("serve", |child| child.last_exit == Some(Exit::Code(127)));
+    init.wait_for_child("serve", |child| {
+        child.last_exit == Some(ChildExit::Code(127))
+    });
     init.stop();
 }
 
@@ -181,5 +189,31 @@ fn output_is_tagged_and_a_survivor_of_a_dead_child_blocks_nothing() {
     );
     init.wait_for_output("sshd  | hello\n");
     init.wait_for_child("serve", |child| child.restarts >= 2);
+    init.stop();
+}
+
+#[test]
+fn a_child_that_hangs_is_killed_and_restarted() {
+    // The program of both children is real: what hangs is a stopped process whose port still accepts connections.
+    let recipe = Recipe::new(World::Subreaper)
+        .variable("QUIRE_UNRESPONSIVE_AFTER", "2")
+        .argument(&format!("--ssh-port={}", quire_testkit::free_port()))
+        .argument(&format!("--http-port={}", quire_testkit::free_port()));
+    let mut init = recipe.start();
+    for name in ["sshd", "serve"] {
+        let child = init.wait_for_child(name, |child| child.answers == Some(true));
+        let pid = nix::unistd::Pid::from_raw(child.pid.unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        init.wait_for_child(name, |now| {
+            now.restarts > child.restarts && now.last_exit == Some(ChildExit::Signal(9))
+        });
+        init.wait_for_output(&format!("{name} has not answered for"));
+        init.wait_for_child(name, |child| child.answers == Some(true));
+    }
+    assert!(
+        !init.output().contains("Connection closed by"),
+        "{}",
+        init.output()
+    );
     init.stop();
 }

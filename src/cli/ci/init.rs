@@ -1,14 +1,15 @@
-//! `quire ci init`: a first pipeline, for the kind of project that is found.
+//! `quire ci init`: writes a starter pipeline for the kind of project found.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{CiError, tree::here};
-use crate::driver::protocol::{FENNEL_FILE, LUA_FILE};
+use super::error::CiError;
+use super::source_tree::working_dir;
+use quire_pipeline::driver::protocol::{FENNEL_FILE, LUA_FILE};
 
-/// A file that tells the kind of a project, what that kind is called, and its pipeline. The first that fits counts.
+/// A file that identifies a kind of project, the name of the kind, and its starter pipeline. The first match counts.
 const KINDS: [(&str, &str, &str); 5] = [
     (
         "Cargo.toml",
@@ -32,12 +33,12 @@ const KINDS: [(&str, &str, &str); 5] = [
         include_str!("starters/make.fnl"),
     ),
 ];
-/// For everything else.
+/// The starter pipeline for any other project.
 const HELLO: &str = include_str!("starters/hello.fnl");
 
 /// Runs `quire ci init`.
 pub(super) fn init() -> ExitCode {
-    match here().and_then(|folder| write(&root_of(&folder))) {
+    match working_dir().and_then(|folder| write(&root_of(&folder))) {
         Ok(said) => {
             let _ = io::stdout().write_all(said.as_bytes());
             ExitCode::SUCCESS
@@ -46,7 +47,7 @@ pub(super) fn init() -> ExitCode {
     }
 }
 
-/// Where a commit would have its `.quire`: the top of the checkout, or the folder itself outside of any.
+/// The folder where a commit has its `.quire`: the top of the checkout, or the folder itself outside of a checkout.
 fn root_of(folder: &Path) -> PathBuf {
     folder
         .ancestors()
@@ -55,7 +56,7 @@ fn root_of(folder: &Path) -> PathBuf {
         .to_owned()
 }
 
-/// Writes the pipeline, and says what was done.
+/// Writes the pipeline and returns the text for the user.
 fn write(root: &Path) -> Result<String, CiError> {
     if let Some(there) = [FENNEL_FILE, LUA_FILE]
         .map(|file| root.join(file))
@@ -68,15 +69,15 @@ fn write(root: &Path) -> Result<String, CiError> {
     let (why, text) = found.map_or_else(
         || {
             (
-                "no kind of project that I know was found: it says hello".to_owned(),
+                "no known kind of project was found, so it only prints a greeting".to_owned(),
                 HELLO,
             )
         },
-        |(file, kind, text)| (format!("{file} says that this is {kind}"), *text),
+        |(file, kind, text)| (format!("{file} identifies {kind}"), *text),
     );
     let path = root.join(FENNEL_FILE);
     let written = fs::create_dir_all(root.join(".quire")).and_then(|()| {
-        // Should somebody else have written one meanwhile, theirs stays.
+        // A file written by another process meanwhile is not replaced.
         OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -89,7 +90,7 @@ fn write(root: &Path) -> Result<String, CiError> {
         }
         Err(error) => Err(CiError::Write(path, error)),
         Ok(()) => Ok(format!(
-            "wrote {} ({why})\nnext: `quire ci check` checks it, `quire ci run` runs it here; then commit it and push\n",
+            "wrote {} ({why})\nnext: check it with `quire ci check`, run it here with `quire ci run`, then commit and push it\n",
             path.display()
         )),
     }

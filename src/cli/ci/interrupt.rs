@@ -1,6 +1,6 @@
-//! Being told to stop while a run goes on: Ctrl-C and its relatives.
+//! Signals that stop a local run: interrupt, terminate and hang-up.
 //!
-//! The first signal asks the run to end and clean up, the second one gives up waiting for that.
+//! The first signal stops the run and starts the clean-up; the second one stops waiting for the clean-up.
 
 use std::io;
 use std::sync::Arc;
@@ -9,21 +9,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Heard signals.
+/// The signals received so far.
 #[derive(Debug, Clone)]
-pub(super) struct Interrupt {
-    /// Fires when the run is to end.
+pub(super) struct StopSignals {
+    /// Cancelled when the run has to stop.
     pub(super) stop: CancellationToken,
-    /// Fires when cleaning up is to end as well.
+    /// Cancelled when the clean-up has to stop as well.
     pub(super) give_up: CancellationToken,
     code: Arc<AtomicU8>,
 }
 
-impl Interrupt {
-    /// Listens from now on. A signal that the caller has ignored (as `nohup` does) stays so.
-    ///
-    /// # Errors
-    /// The system refuses.
+impl StopSignals {
+    /// Starts to listen. A signal that the parent process ignores (as `nohup` does) stays ignored.
     pub(super) fn listen() -> io::Result<Self> {
         let this = Self {
             stop: CancellationToken::new(),
@@ -39,14 +36,14 @@ impl Interrupt {
             if !is_ignored(number) {
                 tokio::spawn(
                     this.clone()
-                        .hear(signal(kind)?, u8::try_from(128 + number).unwrap_or(1)),
+                        .receive(signal(kind)?, u8::try_from(128 + number).unwrap_or(1)),
                 );
             }
         }
         Ok(this)
     }
 
-    async fn hear(self, mut signals: Signal, code: u8) {
+    async fn receive(self, mut signals: Signal, code: u8) {
         while signals.recv().await.is_some() {
             if self.stop.is_cancelled() {
                 self.give_up.cancel();
@@ -57,7 +54,7 @@ impl Interrupt {
         }
     }
 
-    /// The exit code of who was ended by the signal that came; 1 where none did.
+    /// The exit code of a process ended by the received signal; 1 if there was none.
     pub(super) fn code(&self) -> u8 {
         self.code.load(Ordering::Relaxed)
     }

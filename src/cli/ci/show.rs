@@ -1,4 +1,4 @@
-//! A pipeline, or what is wrong with it, as text, JSON or a graph for Graphviz.
+//! Renders a checked pipeline, or its errors, as text, JSON or a Graphviz graph.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -6,45 +6,46 @@ use std::io::IsTerminal;
 use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report, SourceOffset};
 use serde_json::{Map, json};
 
-use crate::driver::protocol::DOCKERFILE;
-use crate::pipeline::{
-    Diagnostic, Group, Input, MAX_QUOTED, Pipeline, PipelineImage, PipelineText, Place, Service,
-    format_cpus, format_duration, format_size,
+use quire_pipeline::driver::protocol::DOCKERFILE;
+use quire_pipeline::{
+    CheckoutOptions, Diagnostic, Group, History, Input, Location, MAX_QUOTED, Pipeline,
+    PipelineImage, Service, SourceFile, format_cpus, format_duration, format_size,
 };
+use quire_types::image_reference::ImageReference;
 
-/// Diagnostics with their source lines, as miette draws them.
-pub(super) fn errors(diagnostics: &[Diagnostic], texts: &[PipelineText]) -> String {
+/// Renders diagnostics with their source lines, by miette.
+pub(super) fn render_errors(diagnostics: &[Diagnostic], texts: &[SourceFile]) -> String {
     let mut words = String::new();
-    // Neither a person nor miette has use for a line of any length.
-    let quoted: Vec<String> = texts.iter().map(PipelineText::quoted).collect();
+    // A very long source line would make miette slow and the output unreadable.
+    let quoted: Vec<String> = texts.iter().map(SourceFile::quoted).collect();
     for diagnostic in diagnostics {
         let mut shown = MietteDiagnostic::new(&diagnostic.message);
         if let Some(hint) = &diagnostic.hint {
             shown = shown.with_help(hint);
         }
-        let place = diagnostic.place.as_ref();
-        let known = |place: &Place| {
+        let location = diagnostic.location.as_ref();
+        let known = |location: &Location| {
             texts
                 .iter()
-                .position(|text| text.file == place.file && text.line(place.line).is_some())
+                .position(|text| text.file == location.file && text.line(location.line).is_some())
         };
-        let report = match place.and_then(|place| Some((place, known(place)?))) {
-            Some((place, at)) => {
+        let report = match location.and_then(|location| Some((location, known(location)?))) {
+            Some((location, at)) => {
                 let quoted = &quoted[at];
-                let (line, column) = (place.line as usize, place.column as usize);
+                let (line, column) = (location.line as usize, location.column as usize);
                 let offset =
                     SourceOffset::from_location(quoted, line, column.min(MAX_QUOTED)).offset();
                 let label = LabeledSpan::new_with_span(
                     Some("here".to_owned()),
-                    (offset, marked(&quoted[offset..])),
+                    (offset, word_len(&quoted[offset..])),
                 );
                 Report::from(shown.with_label(label))
                     .with_source_code(NamedSource::new(&texts[at].file, quoted.clone()))
             }
             None => {
                 let mut shown = shown;
-                if let Some(place) = place {
-                    shown.message = format!("{place}: {}", shown.message);
+                if let Some(location) = location {
+                    shown.message = format!("{location}: {}", shown.message);
                 }
                 Report::from(shown)
             }
@@ -60,8 +61,8 @@ pub(super) fn errors(diagnostics: &[Diagnostic], texts: &[PipelineText]) -> Stri
     words
 }
 
-/// How many bytes of the text at a place are marked: the word that begins there.
-fn marked(rest: &str) -> usize {
+/// The number of bytes to mark: those of the word that begins there.
+fn word_len(rest: &str) -> usize {
     let end = rest
         .char_indices()
         .skip(1)
@@ -69,8 +70,8 @@ fn marked(rest: &str) -> usize {
     end.map_or(rest.len(), |(at, _)| at)
 }
 
-/// Jobs with their inputs, sources and image, for people.
-pub(super) fn text(file: &str, pipeline: &Pipeline) -> String {
+/// Renders jobs with their inputs, and the settings of the pipeline, for a person.
+pub(super) fn render_text(file: &str, pipeline: &Pipeline) -> String {
     let jobs = pipeline.jobs();
     let bold = |text: String| {
         if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
@@ -122,99 +123,120 @@ pub(super) fn text(file: &str, pipeline: &Pipeline) -> String {
             inputs.join(", ")
         );
     }
-    for (what, value) in facts(pipeline) {
+    for (what, value) in settings(pipeline) {
         let _ = writeln!(words, "{what}: {value}");
     }
     words
 }
 
-/// What stands beside the jobs, as far as there is something.
-fn facts(pipeline: &Pipeline) -> Vec<(&'static str, String)> {
-    let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join(", "));
+/// The settings that the pipeline makes, beside its jobs.
+fn settings(pipeline: &Pipeline) -> Vec<(&'static str, String)> {
+    let mut settings = Vec::new();
+    let mut add = |name: &'static str, items: Vec<String>| {
+        if !items.is_empty() {
+            settings.push((name, items.join(", ")));
+        }
+    };
+    let sources = pipeline.sources();
+    add("sources", sources.iter().map(ToString::to_string).collect());
+    let crons = pipeline.crons();
+    let schedules = crons
+        .iter()
+        .map(|cron| format!("{} ({})", cron.name, cron.schedule));
+    add("schedules", schedules.collect());
     let image = match pipeline.image() {
-        PipelineImage::Reference(image) => image.clone(),
+        PipelineImage::Reference(image) => image.to_string(),
         PipelineImage::Dockerfile => format!("built from {DOCKERFILE}"),
         PipelineImage::Default => "the configured default".to_owned(),
     };
-    let service = |service: &Service| {
-        let ready = service
-            .ready
-            .as_ref()
-            .map(|ready| format!(", ready when `{}` succeeds", shell_words::join(ready)));
-        format!(
-            "{} ({}{}, within {})",
-            service.name,
-            service.image,
-            ready.unwrap_or_default(),
-            format_duration(service.ready_within_ms)
-        )
-    };
-    let group = |group: &Group| {
-        let how = if group.supersede {
-            "a newer run takes the place of older ones"
-        } else {
-            "each run waits for those before it"
-        };
-        format!("{} ({how})", group.name)
-    };
-    let asked = pipeline.resources();
+    add("image", vec![image]);
+    add(
+        "services",
+        pipeline.services().iter().map(describe_service).collect(),
+    );
+    let caches = pipeline.caches();
+    let caches = caches
+        .iter()
+        .map(|cache| format!("{} ({})", cache.name, cache.path));
+    add("caches", caches.collect());
+    add(
+        "group",
+        pipeline.group().map(describe_group).into_iter().collect(),
+    );
+    let network = pipeline.network();
+    let network = network.map(|network| if network { "yes" } else { "none" }.to_owned());
+    add("network", network.into_iter().collect());
+    add("checkout", describe_checkout(pipeline.checkout()));
+    let requested = pipeline.resources();
+    let memory = requested.memory;
+    let cpus = requested.milli_cpus;
     let resources = [
-        asked
-            .memory
-            .map(|bytes| format!("{} of memory", format_size(bytes))),
-        asked
-            .milli_cpus
-            .map(|milli| format!("{} CPUs", format_cpus(milli))),
-        asked.pids.map(|pids| format!("{pids} processes")),
+        memory.map(|bytes| format!("{} of memory", format_size(bytes))),
+        cpus.map(|milli| format!("{} CPUs", format_cpus(milli))),
+        requested.pids.map(|pids| format!("{pids} processes")),
     ];
-    let facts = [
-        (
-            "sources",
-            list(pipeline.sources().iter().map(ToString::to_string).collect()),
-        ),
-        (
-            "schedules",
-            list(
-                pipeline
-                    .crons()
-                    .iter()
-                    .map(|cron| format!("{} ({})", cron.name, cron.schedule))
-                    .collect(),
-            ),
-        ),
-        ("image", Some(image)),
-        (
-            "services",
-            list(pipeline.services().iter().map(service).collect()),
-        ),
-        (
-            "caches",
-            list(
-                pipeline
-                    .caches()
-                    .iter()
-                    .map(|cache| format!("{} ({})", cache.name, cache.path))
-                    .collect(),
-            ),
-        ),
-        ("group", pipeline.group().map(group)),
-        (
-            "network",
-            pipeline
-                .network()
-                .map(|network| if network { "yes" } else { "none" }.to_owned()),
-        ),
-        ("resources", list(resources.into_iter().flatten().collect())),
-        ("time limit", pipeline.timeout_ms().map(format_duration)),
-    ];
-    facts
-        .into_iter()
-        .filter_map(|(what, value)| Some((what, value?)))
-        .collect()
+    add("resources", resources.into_iter().flatten().collect());
+    add("container", describe_container(pipeline));
+    let timeout = pipeline.timeout_ms().map(format_duration);
+    add("time limit", timeout.into_iter().collect());
+    settings
 }
 
-/// The same for programs.
-pub(super) fn json(file: &str, pipeline: &Pipeline) -> serde_json::Value {
+fn describe_checkout(checkout: CheckoutOptions) -> Vec<String> {
+    let history = checkout.history.map(|history| match history {
+        History::Commits(count) => format!("history of {count} commits"),
+        History::Full => "whole history".to_owned(),
+    });
+    let submodules = checkout.submodules.map(|all| match all {
+        true => "all submodules".to_owned(),
+        false => "no submodules".to_owned(),
+    });
+    history.into_iter().chain(submodules).collect()
+}
+
+fn describe_container(pipeline: &Pipeline) -> Vec<String> {
+    let options = pipeline.container();
+    let mut parts = Vec::new();
+    parts.extend(options.user.as_ref().map(|user| format!("user {user}")));
+    let shm_size = options.shm_size.map(format_size);
+    parts.extend(shm_size.map(|size| format!("{size} of shared memory")));
+    parts.extend(options.tmpfs.iter().map(|(path, size)| match size {
+        Some(size) => format!("{path} in memory ({})", format_size(*size)),
+        None => format!("{path} in memory"),
+    }));
+    let privileges = &options.privileges;
+    if !privileges.is_empty() {
+        parts.push(format!("privileges {}", privileges.join(" ")));
+    }
+    parts.extend(pipeline.docker().then(|| "the engine's socket".to_owned()));
+    parts
+}
+
+fn describe_service(service: &Service<ImageReference>) -> String {
+    let ready = service
+        .ready
+        .as_ref()
+        .map(|ready| format!(", ready when `{}` succeeds", shell_words::join(ready)));
+    format!(
+        "{} ({}{}, within {})",
+        service.name,
+        service.image,
+        ready.unwrap_or_default(),
+        format_duration(service.ready_within_ms)
+    )
+}
+
+fn describe_group(group: &Group) -> String {
+    let how = if group.supersede {
+        "a newer run supersedes older runs"
+    } else {
+        "each run waits for earlier runs"
+    };
+    format!("{} ({how})", group.name)
+}
+
+/// Renders the pipeline for a program.
+pub(super) fn render_json(file: &str, pipeline: &Pipeline) -> serde_json::Value {
     let jobs: Vec<_> = pipeline
         .jobs()
         .iter()
@@ -226,8 +248,8 @@ pub(super) fn json(file: &str, pipeline: &Pipeline) -> serde_json::Value {
                 "allow_failure": job.options.allow_failure,
                 "retry": job.options.retry,
                 "env": Map::from_iter(job.options.env.iter().map(|(name, value)| (name.clone(), json!(value)))),
-                "file": job.place.file,
-                "line": job.place.line,
+                "file": job.location.file,
+                "line": job.location.line,
             })
         })
         .collect();
@@ -240,12 +262,13 @@ pub(super) fn json(file: &str, pipeline: &Pipeline) -> serde_json::Value {
     json!({
         "file": file, "jobs": jobs, "sources": sources, "image": image, "dockerfile": dockerfile, "timeout_ms": pipeline.timeout_ms(),
         "caches": pipeline.caches(), "services": pipeline.services(), "group": pipeline.group(), "network": pipeline.network(),
-        "resources": pipeline.resources(), "crons": pipeline.crons(),
+        "resources": pipeline.resources(), "container": pipeline.container(), "docker": pipeline.docker(), "crons": pipeline.crons(),
+        "checkout": pipeline.checkout(),
     })
 }
 
-/// The same for Graphviz.
-pub(super) fn dot(pipeline: &Pipeline) -> String {
+/// Renders the job graph for Graphviz.
+pub(super) fn render_dot(pipeline: &Pipeline) -> String {
     let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
     let mut words = "digraph pipeline {\n  rankdir=LR;\n".to_owned();
     for source in pipeline.sources() {
@@ -261,12 +284,12 @@ pub(super) fn dot(pipeline: &Pipeline) -> String {
             let _ = writeln!(words, "  {from} -> {};", quoted(job.id.as_str()));
         }
     }
-    let label: String = facts(pipeline)
+    let label: String = settings(pipeline)
         .into_iter()
         .filter(|(what, _)| *what != "sources")
         .map(|(what, value)| format!("{what}: {value}\n"))
         .collect();
-    // `\l` ends a line that begins at the left.
+    // `\l` ends a left-aligned line.
     let _ = writeln!(
         words,
         "  labeljust=l;\n  label={};\n}}",

@@ -1,64 +1,24 @@
-//! A run that moves while it is followed.
+//! A run whose state changes while it is followed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use super::super::sample::run;
 use super::*;
-use crate::clock::Millis;
-use crate::run::{FailureKind, RunState, Trigger};
+use quire_run_files::logs::Stream;
+use quire_types::clock::Millis;
+use quire_types::run::{JobState, RunJob, RunState};
 
-fn run(id: RunId, state: RunState) -> Run {
-    let over = state.is_final().then_some(Millis(2000));
-    Run {
-        id,
-        repo: "app".parse().unwrap(),
-        ref_name: "refs/heads/main".parse().unwrap(),
-        sha: "1".repeat(40).parse().unwrap(),
-        previous_sha: None,
-        event_id: None,
-        trigger: Trigger::Push,
-        source: "quire/push".to_owned(),
-        pusher: None,
-        only_job: None,
-        retry_of: None,
-        only_failed: false,
-        params: None,
-        group_name: None,
-        supersede: true,
-        unexamined: false,
-        keep: false,
-        superseded_by: None,
-        stop_requested: None,
-        state,
-        failure_kind: (state == RunState::Failed).then_some(FailureKind::Orphaned),
-        message: None,
-        pushed_at_ms: Millis(0),
-        queued_at_ms: Millis(0),
-        started_at_ms: over.map(|_| Millis(1000)),
-        finished_at_ms: over,
-        executor: None,
-        container_id: None,
-        image_tag: None,
-        build_started_at_ms: None,
-        build_finished_at_ms: None,
-        container_started_at_ms: None,
-        container_stopped_at_ms: None,
-        workspace_path: None,
-        logs_removed_at_ms: None,
-        artifacts_removed_at_ms: None,
-    }
-}
-
-fn step(id: RunId, seq: u32, job: &str, command: &str) -> StepRow {
+fn step(id: RunId, seq: u32, job: &str, command: &str) -> RunStep {
     let job_id = job.parse().unwrap();
-    StepRow {
+    RunStep {
         run_id: id,
         seq,
         job_id,
         command: command.to_owned(),
         exit_code: Some(0),
-        started_at_ms: Millis(0),
-        finished_at_ms: Some(Millis(1)),
+        started_at_ms: Millis(10 * i64::from(seq)),
+        finished_at_ms: Some(Millis(10 * i64::from(seq) + 5)),
     }
 }
 
@@ -69,48 +29,58 @@ fn line(of: Option<(u32, &str)>, stream: Stream, text: &str, partial: bool) -> L
     LogLine {
         seq,
         job,
-        time: Millis(0),
+        time: Millis(match seq {
+            Some(seq) => 10 * i64::from(seq) + 1,
+            None if text == "done" => 100,
+            None => 0,
+        }),
         stream,
         partial,
         text: text.as_bytes().to_vec(),
     }
 }
 
-/// Gives one state after the other, with the lines that come in it.
+/// Returns one state after the other, each with the log lines that it adds.
 struct Script {
     states: RefCell<VecDeque<(Run, Vec<LogLine>)>>,
     now: RefCell<Vec<LogLine>>,
-    steps: Vec<StepRow>,
+    /// The last step that has begun, and whether the run has ended.
+    reached: Cell<(u32, bool)>,
+    steps: Vec<RunStep>,
     successor: Option<RunId>,
-    listens: bool,
+    reader_connected: bool,
 }
 
 impl Script {
-    fn new(states: Vec<(Run, Vec<LogLine>)>, steps: Vec<StepRow>) -> Self {
+    fn new(states: Vec<(Run, Vec<LogLine>)>, steps: Vec<RunStep>) -> Self {
         Self {
             states: RefCell::new(states.into()),
             now: RefCell::default(),
+            reached: Cell::default(),
             steps,
             successor: None,
-            listens: true,
+            reader_connected: true,
         }
     }
 }
 
-impl Source for Script {
-    fn run(&self, id: RunId) -> Result<Run, Failure> {
+impl RunReader for Script {
+    fn run(&self, id: RunId) -> Result<Run, CommandError> {
         let (run, lines) = self
             .states
             .borrow_mut()
             .pop_front()
             .expect("asked again after the end");
         assert_eq!(run.id, id);
+        let last = lines.iter().filter_map(|line| line.seq).max();
+        let reached = last.unwrap_or(0).max(self.reached.get().0);
+        self.reached.set((reached, run.state.is_final()));
         *self.now.borrow_mut() = lines;
         Ok(run)
     }
 
-    fn jobs(&self, id: RunId) -> Result<Vec<JobRow>, Failure> {
-        let job = |name: &str| JobRow {
+    fn jobs(&self, id: RunId) -> Result<Vec<RunJob>, CommandError> {
+        let job = |name: &str| RunJob {
             reused_from: None,
             run_id: id,
             job_id: name.parse().unwrap(),
@@ -126,21 +96,26 @@ impl Source for Script {
         Ok(vec![job("test"), job("idle")])
     }
 
-    fn steps(&self, _id: RunId, known: &mut Vec<StepRow>) -> Result<(), Failure> {
+    fn steps(&self, _id: RunId, known: &mut Vec<RunStep>) -> Result<(), CommandError> {
+        let (last, ended) = self.reached.get();
         self.steps.clone_into(known);
+        known.retain(|step| step.seq <= last);
+        for step in known.iter_mut().filter(|step| step.seq == last && !ended) {
+            (step.exit_code, step.finished_at_ms) = (None, None);
+        }
         Ok(())
     }
 
-    fn successor(&self, _id: RunId) -> Result<Option<RunId>, Failure> {
+    fn successor(&self, _id: RunId) -> Result<Option<RunId>, CommandError> {
         Ok(self.successor)
     }
 
-    fn lines(&mut self, _run: &Run, _steps: &[StepRow]) -> Result<Vec<LogLine>, Failure> {
+    fn lines(&mut self, _run: &Run, _steps: &[RunStep]) -> Result<Vec<LogLine>, CommandError> {
         Ok(std::mem::take(&mut self.now.borrow_mut()))
     }
 
     fn pause(&mut self) -> bool {
-        self.listens
+        self.reader_connected
     }
 }
 
@@ -149,17 +124,21 @@ fn printed(
     id: RunId,
     job: Option<&str>,
     format: LogFormat,
-) -> (Result<Run, Failure>, String) {
+) -> (Result<Run, CommandError>, String) {
     let mut text = Vec::new();
     let job: Option<JobName> = job.map(|job| job.parse().unwrap());
-    let run = logs(
+    let options = LogOptions {
+        job: job.as_ref(),
+        follow: true,
+        format,
+        raw: false,
+        fold_build: false,
+    };
+    let run = print_run_log(
         script,
         id,
-        job.as_ref(),
-        true,
-        format,
-        Cleaning::default(),
-        &mut Out::test(&mut text, false, Millis(0)),
+        options,
+        &mut Output::test(&mut text, false, Millis(0)),
     );
     (run, String::from_utf8(text).unwrap())
 }
@@ -206,10 +185,40 @@ fn a_log_is_followed_to_its_end() {
     assert_eq!(end.unwrap().state, RunState::Complete);
     assert_eq!(
         text,
-        "pulling\n── test · make…\none\noops\n── test · ls\ntwo\n── run\ndone\n"
+        "pulling\n── test · make…\none\noops\n✓ test · make… · 5 ms\n── test · ls\ntwo\n✓ test · ls · 5 ms\n── run\ndone\n"
     );
     let (_, text) = printed(&mut two_steps(id), id, Some("other"), LogFormat::Text);
     assert_eq!(text, "");
+}
+
+#[test]
+fn each_step_is_shown_with_its_end_also_without_output() {
+    let id = RunId::new();
+    let failed = RunStep {
+        exit_code: Some(2),
+        ..step(id, 2, "test", "make")
+    };
+    let interrupted = RunStep {
+        exit_code: None,
+        ..step(id, 3, "other", "sleep 9")
+    };
+    let steps = vec![step(id, 1, "test", "true"), failed, interrupted];
+    let lines = vec![line(Some((3, "other")), Stream::Stdout, "zz", true)];
+    let script = || {
+        Script::new(
+            vec![(run(id, RunState::Failed), lines.clone())],
+            steps.clone(),
+        )
+    };
+    assert_eq!(
+        printed(&mut script(), id, None, LogFormat::Text).1,
+        "── test · true\n✓ test · true · 5 ms\n── test · make\n✗ test · make · exit 2 · 5 ms\n── other · sleep 9\nzz\n✗ other · sleep 9 · interrupted · 5 ms\n"
+    );
+    let (_, text) = printed(&mut script(), id, Some("other"), LogFormat::Text);
+    assert_eq!(
+        text,
+        "── other · sleep 9\nzz\n✗ other · sleep 9 · interrupted · 5 ms\n"
+    );
 }
 
 #[test]
@@ -222,7 +231,7 @@ fn a_line_left_open_is_closed_before_a_heading() {
     let mut script = Script::new(vec![(run(id, RunState::Complete), lines)], vec![]);
     assert_eq!(
         printed(&mut script, id, None, LogFormat::Text).1,
-        "── test · \nno end\n── test · \ntwo\n"
+        "── test\nno end\n── test\ntwo\n"
     );
 }
 
@@ -253,10 +262,10 @@ fn a_run_that_was_cut_off_goes_on_as_its_repetition() {
 }
 
 #[test]
-fn nobody_listens_any_more() {
+fn a_closed_output_ends_the_command() {
     let id = RunId::new();
     let mut script = Script::new(vec![(run(id, RunState::Active), vec![])], vec![]);
-    script.listens = false;
+    script.reader_connected = false;
     assert!(printed(&mut script, id, None, LogFormat::Text).0.is_err());
 }
 
@@ -277,38 +286,39 @@ fn what_a_terminal_would_act_on_is_not_printed_unless_asked_for() {
             line(None, Stream::Stdout, "done", false),
         ]
     };
-    let print = |cleaning: Cleaning| {
+    let print = |raw: bool| {
         let mut text = Vec::new();
         let mut script = Script::new(
             vec![(run(id, RunState::Complete), lines())],
             vec![step(id, 1, "test", "make")],
         );
-        logs(
+        let options = LogOptions {
+            job: None,
+            follow: true,
+            format: LogFormat::Text,
+            raw,
+            fold_build: false,
+        };
+        print_run_log(
             &mut script,
             id,
-            None,
-            true,
-            LogFormat::Text,
-            cleaning,
-            &mut Out::test(&mut text, false, Millis(0)),
+            options,
+            &mut Output::test(&mut text, false, Millis(0)),
         )
         .unwrap();
         String::from_utf8(text).unwrap()
     };
     assert_eq!(
-        print(Cleaning::new(false)),
-        "── test · make\n\u{1b}[31mred\n10%\n100%\n\u{1b}[1mlast\u{1b}[0m\n── run\ndone\n"
+        print(false),
+        "── test · make\n\u{1b}[31mred\n10%\n100%\n\u{1b}[1mlast\u{1b}[0m\n✓ test · make · 5 ms\n── run\ndone\n"
     );
-    assert!(
-        print(Cleaning::new(true))
-            .contains("\n\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred\n10%\r50%\r100%\n")
-    );
+    assert!(print(true).contains("\n\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred\n10%\r50%\r100%\n"));
 }
 
 #[test]
 fn json_has_no_control_characters_in_it() {
     let mut text = Vec::new();
-    Out::test(&mut text, true, Millis(0))
+    Output::test(&mut text, true, Millis(0))
         .json(&"a\u{9b}2J\u{7f}\u{1b}")
         .unwrap();
     assert_eq!(
@@ -328,21 +338,5 @@ fn documents() {
     assert_eq!(json["jobs"][0]["steps"][0]["stderr"], "oops\n");
     assert_eq!(json["jobs"][1]["steps"], serde_json::json!([]));
     let (_, text) = printed(&mut two_steps(id), id, Some("test"), LogFormat::Yaml);
-    let expected = "\"test\":\n  - command: |-\n      make\n      check\n    exit: 0\n    stdout: |\n      one\n    stderr: |\n      oops\n  - command: \"ls\"\n    exit: 0\n    stdout: |\n      two\n    stderr: \"\"\n";
-    assert_eq!(text, expected);
-}
-
-#[test]
-fn yaml_strings() {
-    for (text, expected) in [
-        ("", "\"\""),
-        ("a: b # c", "\"a: b # c\""),
-        ("a\n\nb\n\n", "|+\n      a\n\n      b\n"),
-        (" a\nb\n", "\" a\\nb\\n\""),
-        ("a\u{1b}[0m\nb\n", "\"a\\u001b[0m\\nb\\n\""),
-        ("\n\n", "\"\\n\\n\""),
-        ("a \"b\" \\\nc", "|-\n      a \"b\" \\\n      c"),
-    ] {
-        assert_eq!(scalar(text), expected, "{text:?}");
-    }
+    insta::assert_snapshot!(text);
 }

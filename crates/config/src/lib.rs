@@ -1,0 +1,24 @@
+//! The owner's configuration: `config.fnl` or `config.lua` in the volume. Environment variables
+//! override single settings.
+//!
+//! A [`Config`] is typed and complete: every value is parsed once, here, and a setting that is not
+//! set has its default. Without a file no Lua is loaded at all. All invalid values are reported
+//! together, with file and line. An unknown setting is only a warning.
+
+mod last_good;
+mod load;
+mod run_grant;
+mod secrets;
+mod sections;
+mod setting_types;
+mod settings;
+mod suggest;
+
+pub use load::{ConfigError, LoadedConfig, Origin, SettingValue};
+pub use run_grant::RunGrant;
+pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
+pub use sections::{Auth, CiConfig, Config, GitConfig, HttpConfig, KeepConfig, SshConfig};
+pub use settings::{SETTINGS, Setting};
+
+#[cfg(test)]
+mod error_messages;

@@ -1,0 +1,228 @@
+//! The sources of secrets. The value of a secret is read when it is first used.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use quire_types::names::{RefName, RepoName};
+use quire_types::secret::Secret;
+
+/// The largest secret, in bytes.
+pub const MAX_SECRET_BYTES: usize = 64 << 10;
+
+/// Where a secret's value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    File(PathBuf),
+    /// An environment variable of `serve`.
+    Environment(String),
+}
+
+/// A secret of the configuration: where its value is, and which runs may use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretGrant {
+    pub source: SecretSource,
+    /// Patterns of the repositories whose runs may use it. `None` for all.
+    pub repos: Option<Vec<String>>,
+    /// Patterns of the refs whose runs may use it. `None` for all.
+    pub refs: Option<Vec<String>>,
+}
+
+impl From<SecretSource> for SecretGrant {
+    fn from(source: SecretSource) -> Self {
+        Self {
+            source,
+            repos: None,
+            refs: None,
+        }
+    }
+}
+
+impl SecretGrant {
+    /// The expected value, for messages.
+    pub(super) const EXPECTED: &'static str = "{:file \"/path\"} or {:env \"NAME\"} (where the value is, never the value itself), \
+         optionally with :repos [\"app\"] and :refs [\"refs/heads/main\" \"refs/tags/*\"]";
+
+    /// Reads a table such as `{:file … :repos […] :refs […]}`.
+    pub(super) fn from_data(value: &Value) -> Option<Self> {
+        let mut fields = value.as_object()?.clone();
+        let mut list = |name: &str| match fields.remove(name) {
+            None => Some(None),
+            Some(list) => patterns(&list).map(Some),
+        };
+        let (repos, refs) = (list("repos")?, list("refs")?);
+        Some(Self {
+            source: SecretSource::from_data(&Value::Object(fields))?,
+            repos,
+            refs,
+        })
+    }
+
+    /// Whether runs of this ref of this repository may use it.
+    #[must_use]
+    pub fn grants(&self, repo: &RepoName, ref_name: &RefName) -> bool {
+        let matches_any = |patterns: &Option<Vec<String>>, name: &str| {
+            patterns
+                .as_ref()
+                .is_none_or(|patterns| patterns.iter().any(|pattern| matches(pattern, name)))
+        };
+        matches_any(&self.repos, repo.as_str()) && matches_any(&self.refs, ref_name.as_str())
+    }
+}
+
+/// A list of at least one pattern. An empty list would grant the secret to no run.
+fn patterns(list: &Value) -> Option<Vec<String>> {
+    let names = list.as_array()?.iter().map(|name| {
+        name.as_str()
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+    });
+    names
+        .collect::<Option<Vec<_>>>()
+        .filter(|names| !names.is_empty())
+}
+
+/// Whether a name matches a pattern, in which `*` matches any characters.
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+/// Why a secret cannot be used. No message contains any part of a value.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("there is no secret `{name}`; {hint}")]
+    Unknown {
+        name: String,
+        /// How to find the right name.
+        hint: String,
+    },
+    #[error(
+        "the secret `{name}` is not available to runs of {repo} at {ref_name}: the configuration limits it by :repos or :refs"
+    )]
+    NotGranted {
+        name: String,
+        repo: RepoName,
+        ref_name: RefName,
+    },
+    #[error("the file {} of the secret `{name}` cannot be read", path.display())]
+    File {
+        name: String,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the environment variable {variable} of the secret `{name}` is not set")]
+    Environment { name: String, variable: String },
+    #[error("the value of the secret `{name}` {problem}")]
+    Value { name: String, problem: &'static str },
+}
+
+impl SecretSource {
+    /// Reads a table such as `{:file …}` or `{:env …}`.
+    pub(super) fn from_data(value: &Value) -> Option<Self> {
+        let fields = value.as_object().filter(|fields| fields.len() == 1)?;
+        let (key, value) = fields.iter().next()?;
+        let value = value
+            .as_str()
+            .filter(|value| !value.is_empty() && !value.contains('\0'))?;
+        match key.as_str() {
+            "file" => Some(PathBuf::from(value))
+                .filter(|path| path.is_absolute())
+                .map(Self::File),
+            "env" => Some(Self::Environment(value.to_owned())).filter(|_| !value.contains('=')),
+            _ => None,
+        }
+    }
+
+    /// Reads the value without trailing newlines. `environment` returns the value of a variable.
+    pub fn read(
+        &self,
+        name: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
+        let value = match self {
+            Self::File(path) => read_file(path).map_err(|source| SecretError::File {
+                name: name.to_owned(),
+                path: path.clone(),
+                source,
+            })?,
+            Self::Environment(variable) => {
+                let value = environment(variable).map(|value| Zeroizing::new(value.into_bytes()));
+                value.ok_or_else(|| SecretError::Environment {
+                    name: name.to_owned(),
+                    variable: variable.clone(),
+                })?
+            }
+        };
+        let invalid = |problem| {
+            Err(SecretError::Value {
+                name: name.to_owned(),
+                problem,
+            })
+        };
+        if value.len() > MAX_SECRET_BYTES {
+            return invalid("is larger than 64 KiB");
+        }
+        let Ok(text) = std::str::from_utf8(&value) else {
+            return invalid("is not UTF-8 text");
+        };
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.is_empty() {
+            invalid("is empty")
+        } else {
+            Ok(Secret::new(text.to_owned()))
+        }
+    }
+}
+
+fn read_file(path: &std::path::Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Reserves the whole size: a growing buffer would leave copies of the secret in freed memory.
+    let mut value = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
+    File::open(path)?
+        .take(MAX_SECRET_BYTES as u64 + 1)
+        .read_to_end(&mut value)?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_matches_any_characters() {
+        for (pattern, name, expected) in [
+            ("app", "app", true),
+            ("app", "apple", false),
+            ("*", "", true),
+            ("refs/tags/*", "refs/tags/v1/x", true),
+            ("refs/tags/*", "refs/heads/refs/tags/x", false),
+            ("*/app", "work/app", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("a*a", "a", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The configuration as typed values: one struct for each section, with its defaults.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::run_grant::RunGrant;
+use super::secrets::{SecretError, SecretGrant};
+use super::suggest::closest_name;
+use quire_types::image_reference::ImageReference;
+use quire_types::names::{RefName, RepoName};
+use quire_types::network::Network;
+use quire_types::run::ExecutorName;
+use quire_types::secret::Secret;
+use quire_types::text::excerpt_name;
+
+/// The longest name that a message quotes, in characters.
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    pub http: HttpConfig,
+    pub ssh: SshConfig,
+    pub git: GitConfig,
+    pub ci: CiConfig,
+    pub keep: KeepConfig,
+    /// By name.
+    pub secrets: BTreeMap<String, SecretGrant>,
+}
+
+/// `:http`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The port to listen on.
+    pub port: u16,
+    /// The address that links begin with, without a trailing slash.
+    pub url: Option<String>,
+    pub auth: Auth,
+    /// The networks whose identity headers are trusted.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// How a user signs in to the web.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// By a one-time link that `ssh git@host login` prints.
+    Ssh,
+    /// By the identity header of a reverse proxy.
+    Proxy,
+    /// Every client is signed in.
+    Open,
+}
+
+impl Auth {
+    pub const ALL: [Self; 3] = [Self::Ssh, Self::Proxy, Self::Open];
+
+    /// The value in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Proxy => "proxy",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// `:ssh`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshConfig {
+    /// The host of clone addresses.
+    pub host: Option<String>,
+    /// The port of clone addresses.
+    pub port: u16,
+}
+
+/// `:git`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitConfig {
+    /// Whether a push to a repository that does not exist creates it.
+    pub push_to_create: bool,
+    /// The largest push, in bytes.
+    pub max_push: u64,
+}
+
+/// `:ci`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CiConfig {
+    /// How runs are executed. `None`: in Docker if an engine is available, otherwise on the host.
+    pub executor: Option<ExecutorName>,
+    /// The address of the Docker engine.
+    pub engine: String,
+    /// The number of runs that are executed at the same time, at least 1.
+    pub concurrent_runs: u32,
+    /// The image of pipelines that set none.
+    pub image: ImageReference,
+    /// Registries of the engine's own machine or link from which images may be pulled.
+    pub registries: Vec<String>,
+    /// The time limit of a run.
+    pub timeout: Duration,
+    /// The memory limit of a run, in bytes.
+    pub memory: u64,
+    /// The CPU limit of a run, in thousandths of a CPU. The engine may have fewer CPUs.
+    pub cpus: u64,
+    /// The limit of processes of a run.
+    pub pids: u32,
+    /// Whether runs have a network.
+    pub network: bool,
+    /// The size limit of the log of one run, in bytes.
+    pub max_log: u64,
+    /// The size limit of the artifacts of one run, in bytes.
+    pub max_artifacts: u64,
+    /// The most runs that one push makes.
+    pub max_runs_per_push: u32,
+    /// Whether a run is requeued, once, if it was orphaned by the end of quire.
+    pub retry_orphaned: bool,
+    /// How long the container of a failed run is kept if the run or the user asked for it.
+    pub keep_failed: Duration,
+    /// How many containers are started before a run needs one.
+    pub warm: u32,
+    /// The runs that may have the engine's socket.
+    pub docker_socket: Vec<RunGrant>,
+    /// The runs that may have further capabilities.
+    pub privileges: Vec<RunGrant>,
+}
+
+/// `:keep`: limits on what is kept. 0 means no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeepConfig {
+    /// The number of runs of each repository.
+    pub runs: u32,
+    pub days: u32,
+    /// The size of all logs, in bytes.
+    pub logs: u64,
+    /// The size of all artifacts, in bytes.
+    pub artifacts: u64,
+    /// The size of all caches, in bytes.
+    pub caches: u64,
+    /// The space that stays free on the volume, in bytes.
+    pub min_free: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            port: 3000,
+            url: None,
+            auth: Auth::Ssh,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl Default for SshConfig {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 2222,
+        }
+    }
+}
+
+impl Default for GitConfig {
+    fn default() -> Self {
+        Self {
+            push_to_create: true,
+            max_push: 2 << 30,
+        }
+    }
+}
+
+impl Default for CiConfig {
+    fn default() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            executor: None,
+            engine: "unix:///var/run/docker.sock".to_owned(),
+            concurrent_runs: u32::try_from(cpus / 2).unwrap_or(u32::MAX).max(1),
+            image: ImageReference::default(),
+            registries: Vec::new(),
+            timeout: Duration::from_secs(3600),
+            memory: 4 << 30,
+            cpus: 2000,
+            pids: 4096,
+            network: true,
+            max_log: 256 << 20,
+            max_artifacts: 1 << 30,
+            max_runs_per_push: 100,
+            retry_orphaned: true,
+            keep_failed: Duration::from_secs(3600),
+            warm: 2,
+            docker_socket: Vec::new(),
+            privileges: Vec::new(),
+        }
+    }
+}
+
+impl Default for KeepConfig {
+    fn default() -> Self {
+        Self {
+            runs: 500,
+            days: 90,
+            logs: 5 << 30,
+            artifacts: 10 << 30,
+            caches: 0,
+            min_free: 1 << 30,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the value of a secret for a run of this ref of this repository.
+    pub fn secret(
+        &self,
+        name: &str,
+        (repo, ref_name): (&RepoName, &RefName),
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
+        match self.secrets.get(name) {
+            Some(grant) if grant.grants(repo, ref_name) => grant.source.read(name, environment),
+            Some(_) => Err(SecretError::NotGranted {
+                name: name.to_owned(),
+                repo: repo.clone(),
+                ref_name: ref_name.clone(),
+            }),
+            None => Err(SecretError::Unknown {
+                name: excerpt_name(name),
+                hint: self.secret_hint(name, repo, ref_name),
+            }),
+        }
+    }
+
+    /// Suggests a secret that a run may use. It does not reveal the names of other secrets.
+    fn secret_hint(&self, name: &str, repo: &RepoName, ref_name: &RefName) -> String {
+        let names: Vec<&str> = self
+            .secrets
+            .iter()
+            .filter(|(_, grant)| grant.grants(repo, ref_name))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        match closest_name(name, &names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if names.is_empty() => "add it to :secrets in the configuration".to_owned(),
+            None => format!("the secrets for this run are {}", names.join(", ")),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The stream type that trees, uploads and exports share.
+
+use std::io;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+/// An uncompressed tar archive as a stream of chunks.
+pub type TarStream = BoxStream<'static, io::Result<Bytes>>;

@@ -1,0 +1,56 @@
+//! Git, through the git program. Nothing else in quire starts it.
+//!
+//! Owns: how a git process is started ([`Git::command`]: a clean environment, the appliance's
+//! configuration, no prompts), bare repositories on disk, and the few queries quire makes of
+//! them. Everything takes typed names, so no input can be mistaken for an option. Functions that only
+//! `quire exec` and commands call are synchronous; `serve` calls those through [`Git::call`], since a disk
+//! may hang. A user's own checkout ([`Checkout`]) is read with that user's configuration instead.
+
+mod archive;
+mod assembled_tree;
+mod checkout;
+mod command;
+mod commits;
+mod default_branch;
+mod error;
+mod fetch;
+mod git;
+mod history;
+mod listing;
+mod maintenance;
+mod object_batch;
+mod object_format;
+mod pipeline_files;
+mod pipeline_folder;
+mod push_mark;
+mod raw_object;
+mod redirects;
+mod refs;
+mod repo;
+mod scratch_repo;
+mod submodules;
+mod workspace_repo;
+
+pub use assembled_tree::{AssembledTree, FilledSubmodule};
+pub use checkout::Checkout;
+pub use commits::{CommitInfo, PushInfo, contains_word};
+pub use error::GitError;
+pub use fetch::FetchedRepo;
+pub use git::Git;
+pub use listing::{RepoListing, UnreadableEntry};
+pub use maintenance::{MaintenanceOutcome, PushLock};
+pub use object_format::ObjectFormat;
+pub use pipeline_files::{PipelineFile, PipelineFiles};
+pub use pipeline_folder::{
+    EntryKind, FolderEntry, Misnamed, PipelineContents, TreeReader, UnusableFile, UnusableReason,
+    find_pipeline_folder,
+};
+pub use push_mark::{PUSH_MARK_VARIABLE, PushMark};
+pub use redirects::{PathState, move_leaving_link, relative_link};
+pub use refs::Refs;
+pub use repo::closest_name;
+pub use submodules::{ForgeAddress, Submodule, SubmoduleOrigin};
+pub use workspace_repo::{WorkspaceHistory, WorkspaceRepo};
+
+#[cfg(test)]
+mod tests;

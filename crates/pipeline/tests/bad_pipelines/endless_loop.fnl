@@ -1,0 +1,2 @@
+(local ci (require :quire.ci))
+(while true (tostring 1))

@@ -1,0 +1,6 @@
+(local ci (require :quire.ci))
+(ci.job "a/b" [:quire/push] (fn [] nil))
+(ci.job "" [:quire/push] (fn [] nil))
+(ci.job 7 [:quire/push] (fn [] nil))
+(ci.job :twice [:quire/push] (fn [] nil))
+(ci.job :twice [:quire/push] (fn [] nil))

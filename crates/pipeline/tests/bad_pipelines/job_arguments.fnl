@@ -1,0 +1,8 @@
+(local ci (require :quire.ci))
+(ci.job :no-inputs [] (fn [] nil))
+(ci.job :inputs-left-out (fn [] nil))
+(ci.job :input-as-text :quire/push (fn [] nil))
+(ci.job :number-as-input [:quire/push 5] (fn [] nil))
+(ci.job :keys-as-inputs {:push true} (fn [] nil))
+(ci.job :no-function [:quire/push] 4)
+(ci.job :nothing [:quire/push])

@@ -1,0 +1,8 @@
+(local ci (require :quire.ci))
+(ci.job :unknown [:quire/push] {:timout "10m"} (fn [] nil))
+(ci.job :duration [:quire/push] {:timeout "ten"} (fn [] nil))
+(ci.job :number [:quire/push] {:timeout 5} (fn [] nil))
+(ci.job :range [:quire/push] {:timeout "400d"} (fn [] nil))
+(ci.job :wrong-retry [:quire/push] {:retry 99 :allow-failure :yes} (fn [] nil))
+(ci.job :wrong-env [:quire/push] {:env {:A {} "B=C" 1}} (fn [] nil))
+(ci.job :text [:quire/push] "10m" (fn [] nil))

@@ -1,0 +1,1 @@
+(local ci (require :quire.ci))

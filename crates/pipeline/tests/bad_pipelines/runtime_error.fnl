@@ -1,0 +1,3 @@
+(local ci (require :quire.ci))
+(local options {})
+(ci.image (.. "rust:" options.version.minor))

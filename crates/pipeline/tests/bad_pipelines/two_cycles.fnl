@@ -1,0 +1,5 @@
+(local ci (require :quire.ci))
+(ci.job :a [:b] (fn [] nil))
+(ci.job :b [:a :c] (fn [] nil))
+(ci.job :c [:b] (fn [] nil))
+(ci.job :d [:d] (fn [] nil))

@@ -1,0 +1,6 @@
+//! What the parts of quire share and needs tokio: child processes and change notification.
+
+pub mod blocking;
+pub mod changes;
+pub mod malloc;
+pub mod process;

@@ -1,0 +1,219 @@
+//! The requests and responses of the control socket: one line of JSON each way. No I/O here.
+//!
+//! An older hook may still run while a newer server answers, so names on the wire never change; where
+//! a Rust name differs from the one on the wire, serde renames it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use quire_types::clock::Millis;
+use quire_types::names::{EventId, RefName, RepoName};
+use quire_types::run::ExecutorName;
+
+/// What the hook or a command asks the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum ControlRequest {
+    /// A push event is in the spool. The server answers with its runs once they are recorded.
+    #[serde(rename = "taken")]
+    EventSpooled {
+        event: EventId,
+        /// The address by which the pusher reached this machine.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reached: Option<IpAddr>,
+    },
+    /// A push to this repository has begun: a run may follow soon.
+    PushBegun { repo: RepoName },
+    /// Another process (a command over SSH) changed the database: check for new work.
+    Wake,
+    /// List the caches of one repository or of all. Only the server reaches the engine that holds them.
+    Caches { repo: Option<RepoName> },
+    /// Remove all caches of a repository, or the one with this name. A cache that a run uses stays,
+    /// and is reported as an error.
+    ClearCaches {
+        repo: RepoName,
+        name: Option<String>,
+    },
+    /// Remove now what the retention settings (`:keep`) do not protect. The server answers when that is done.
+    #[serde(rename = "housekeep")]
+    CollectGarbage,
+    /// List the problems of maintenance and schedules, with the names of repositories.
+    #[serde(rename = "findings")]
+    ListProblems,
+}
+
+/// What the server answers to a [`ControlRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum ControlResponse {
+    /// The event is recorded.
+    Runs {
+        /// Its runs, in the order of the refs.
+        runs: Vec<RunLink>,
+        /// Sentences for the pusher: why a ref made no run, which push option is unknown.
+        #[serde(default)]
+        notes: Vec<String>,
+    },
+    /// The caches that exist, or those that were removed.
+    Caches { caches: Vec<CacheEntry> },
+    /// Done; there is nothing to report.
+    Ok,
+    /// The garbage collection has ended.
+    #[serde(rename = "freed")]
+    Collected(GcReport),
+    /// The problems that are known now.
+    #[serde(rename = "findings")]
+    Problems {
+        #[serde(rename = "findings")]
+        problems: Vec<ComponentProblem>,
+    },
+    /// The request failed; the message is one sentence.
+    Error { message: String },
+}
+
+/// A cache, as commands show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheEntry {
+    /// The repository whose runs share it.
+    pub repo: RepoName,
+    pub name: String,
+    pub executor: ExecutorName,
+    /// Its size, if the executor knows it.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// When a run last used it, if that is recorded.
+    #[serde(default)]
+    pub used_at_ms: Option<Millis>,
+}
+
+/// A problem with one part of the appliance. It may name repositories, so health pages do not show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentProblem {
+    /// `maintenance` or `schedules`.
+    pub part: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// A run and the address of its page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunLink {
+    pub id: String,
+    /// Its name, such as `tally#14`; empty from an older server.
+    #[serde(default)]
+    pub name: String,
+    /// The first line of the commit's message.
+    #[serde(default)]
+    pub subject: Option<String>,
+    pub ref_name: RefName,
+    pub url: String,
+}
+
+/// What a garbage collection removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcReport {
+    /// Runs, each with its logs and artifacts.
+    pub runs: u64,
+    /// Runs that lost their logs only.
+    pub logs: u64,
+    /// Runs that lost their artifacts only.
+    pub artifacts: u64,
+    /// Recorded pushes without runs.
+    pub events: u64,
+    /// Images that were built or pulled for runs.
+    #[serde(default)]
+    pub images: u64,
+    #[serde(default)]
+    pub caches: u64,
+    /// Files and folders that belong to nothing, and old copies of the database.
+    pub leftovers: u64,
+    /// The size of all these files and caches. Images are not counted: they share layers.
+    pub bytes: u64,
+    /// What could not be removed, one sentence each. The next collection retries it.
+    pub problems: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an older hook sends and understands.
+    #[test]
+    fn the_bytes_on_the_wire_stay_as_they_are() {
+        let repo: RepoName = "work/app".parse().unwrap();
+        let requests = [
+            ControlRequest::EventSpooled {
+                event: "0197a1b2-0000-7000-8000-000000000001".parse().unwrap(),
+                reached: None,
+            },
+            ControlRequest::PushBegun { repo: repo.clone() },
+            ControlRequest::Wake,
+            ControlRequest::Caches {
+                repo: Some(repo.clone()),
+            },
+            ControlRequest::ClearCaches {
+                repo: repo.clone(),
+                name: None,
+            },
+            ControlRequest::CollectGarbage,
+            ControlRequest::ListProblems,
+        ];
+        let responses = [
+            ControlResponse::Runs {
+                runs: vec![RunLink {
+                    id: "r1".to_owned(),
+                    name: "app#1".to_owned(),
+                    subject: Some("Add a test".to_owned()),
+                    ref_name: "refs/heads/main".parse().unwrap(),
+                    url: "http://h/r1".to_owned(),
+                }],
+                notes: vec!["note".to_owned()],
+            },
+            ControlResponse::Caches {
+                caches: vec![CacheEntry {
+                    repo,
+                    name: "npm".to_owned(),
+                    executor: ExecutorName::DOCKER,
+                    bytes: Some(1),
+                    used_at_ms: None,
+                }],
+            },
+            ControlResponse::Ok,
+            ControlResponse::Collected(GcReport::default()),
+            ControlResponse::Problems {
+                problems: vec![ComponentProblem {
+                    part: "schedules".to_owned(),
+                    text: "text".to_owned(),
+                }],
+            },
+            ControlResponse::Error {
+                message: "message".to_owned(),
+            },
+        ];
+        let lines: Vec<String> = requests
+            .iter()
+            .map(|request| serde_json::to_string(request).unwrap())
+            .chain(
+                responses
+                    .iter()
+                    .map(|response| serde_json::to_string(response).unwrap()),
+            )
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+{"request":"taken","event":"0197a1b2-0000-7000-8000-000000000001"}
+{"request":"push-begun","repo":"work/app"}
+{"request":"wake"}
+{"request":"caches","repo":"work/app"}
+{"request":"clear-caches","repo":"work/app","name":null}
+{"request":"housekeep"}
+{"request":"findings"}
+{"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
+{"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
+{"answer":"ok"}
+{"answer":"freed","runs":0,"logs":0,"artifacts":0,"events":0,"images":0,"caches":0,"leftovers":0,"bytes":0,"problems":[]}
+{"answer":"findings","findings":[{"part":"schedules","text":"text"}]}
+{"answer":"error","message":"message"}
+"#);
+    }
+}

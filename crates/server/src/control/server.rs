@@ -1,0 +1,187 @@
+//! The server of the control socket: one JSON request in, one JSON response out. Every byte that
+//! arrives is untrusted input.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cache_requests;
+use super::protocol::{CacheEntry, ComponentProblem, ControlRequest, ControlResponse};
+use crate::housekeeping::Housekeeping;
+use crate::intake::Intake;
+use crate::queue::Queue;
+use quire_executor::{Executor, ExecutorError};
+use quire_store::Store;
+use quire_types::error_chain::with_sources;
+
+/// The longest request, in bytes.
+const MAX_REQUEST: u64 = 4096;
+/// How long a client may take to send its request, and to read the response.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many connections are served at once; more wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Binds the socket, replacing one that a crash left behind.
+///
+/// # Errors
+/// The folder cannot be written, or another server listens there.
+pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(std::io::Error::new(
+            ErrorKind::AddrInUse,
+            format!("another quire serves {}", path.display()),
+        ));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers requests with the parts of the running server that each concerns.
+pub struct ControlServer {
+    pub intake: Intake,
+    pub queue: Queue,
+    pub store: Store,
+    pub housekeeping: Housekeeping,
+    /// The first one executes new runs; the others may still hold caches of earlier runs.
+    pub executors: Vec<Arc<dyn Executor>>,
+}
+
+impl ControlServer {
+    /// Serves clients until `stop` is cancelled. Requests that were accepted are answered.
+    pub async fn serve(self, listener: UnixListener, stop: &CancellationToken) {
+        let server = Arc::new(self);
+        let tracker = TaskTracker::new();
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Some(stream) = stop.run_until_cancelled(accept(&listener)).await {
+            let Ok(permit) = permits.clone().acquire_owned().await else {
+                break;
+            };
+            let server = server.clone();
+            tracker.spawn(async move {
+                if let Err(error) = server.handle_client(stream).await {
+                    tracing::debug!(%error, "a client of the control socket disconnected");
+                }
+                drop(permit);
+            });
+        }
+        tracker.close();
+        let _ = tokio::time::timeout(IO_TIMEOUT, tracker.wait()).await;
+    }
+
+    async fn handle_client(&self, stream: UnixStream) -> std::io::Result<()> {
+        let (reader, mut writer) = stream.into_split();
+        let mut line = Vec::new();
+        let mut reader = BufReader::new(reader.take(MAX_REQUEST));
+        tokio::time::timeout(IO_TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
+        let response = match serde_json::from_slice(&line) {
+            Ok(request) => self.respond(request).await,
+            Err(error) => failed(format!("not a request: {error}")),
+        };
+        let mut text = serde_json::to_vec(&response)?;
+        text.push(b'\n');
+        tokio::time::timeout(IO_TIMEOUT, writer.write_all(&text)).await??;
+        writer.shutdown().await
+    }
+
+    async fn respond(&self, request: ControlRequest) -> ControlResponse {
+        match request {
+            ControlRequest::EventSpooled { event, reached } => {
+                match self.intake.take(event, reached).await {
+                    Ok(result) => ControlResponse::Runs {
+                        runs: result.runs,
+                        notes: result.notes,
+                    },
+                    Err(error) => {
+                        tracing::error!(%event, error = with_sources(&error), "cannot record a push event; it stays in the spool");
+                        failed(
+                            "the push event could not be recorded now; quire keeps it and retries",
+                        )
+                    }
+                }
+            }
+            ControlRequest::Caches { repo } => caches_response(
+                cache_requests::list_with_usage(&self.store, &self.executors, repo.as_ref()).await,
+            ),
+            ControlRequest::ClearCaches { repo, name } => caches_response(
+                cache_requests::clear(&self.executors, &repo, name.as_deref()).await,
+            ),
+            ControlRequest::PushBegun { repo } => {
+                if let Some(executor) = self.executors.first() {
+                    executor.expect_run(&repo);
+                }
+                ControlResponse::Ok
+            }
+            ControlRequest::Wake => {
+                self.queue.wake();
+                ControlResponse::Ok
+            }
+            ControlRequest::ListProblems => self.problems().await,
+            ControlRequest::CollectGarbage => {
+                ControlResponse::Collected(self.housekeeping.run_once().await)
+            }
+        }
+    }
+
+    async fn problems(&self) -> ControlResponse {
+        let found = match self.housekeeping.problems().await {
+            Ok(found) => found,
+            Err(error) => return failed(error.to_string()),
+        };
+        let of_part = |part: &str, texts: Vec<String>| {
+            texts
+                .into_iter()
+                .map(|text| ComponentProblem {
+                    part: part.to_owned(),
+                    text,
+                })
+                .collect::<Vec<_>>()
+        };
+        ControlResponse::Problems {
+            problems: [
+                of_part("maintenance", found.maintenance),
+                of_part("schedules", found.schedules),
+                of_part("repositories", found.repositories),
+            ]
+            .concat(),
+        }
+    }
+}
+
+fn caches_response(result: Result<Vec<CacheEntry>, ExecutorError>) -> ControlResponse {
+    result.map_or_else(
+        |error| failed(error.to_string()),
+        |caches| ControlResponse::Caches { caches },
+    )
+}
+
+fn failed(message: impl Into<String>) -> ControlResponse {
+    ControlResponse::Error {
+        message: message.into(),
+    }
+}
+
+/// Accepts a connection. Without a free descriptor it waits instead of spinning.
+async fn accept(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "the control socket cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Why an operation failed. What the user can do about it is said at the edges: by commands and pages.
+
+use std::path::PathBuf;
+
+use crate::control::client::ControlError;
+use crate::rename::RenameError;
+use quire_git::GitError;
+use quire_runtime::blocking::BlockingInterrupted;
+use quire_store::StoreError;
+use quire_types::names::{ObjectId, RefName, RepoName, RunId};
+use quire_types::run::RunState;
+use quire_types::token::RandomError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ForgeError {
+    #[error("there is no database in {} yet", .0.display())]
+    NoDatabase(PathBuf),
+    #[error("there is no repository `{name}`")]
+    NoRepository {
+        name: RepoName,
+        /// The existing name that is most similar.
+        closest: Option<RepoName>,
+        /// All repositories.
+        existing: Vec<RepoName>,
+    },
+    #[error("the repository `{0}` exists already")]
+    RepositoryExists(RepoName),
+    #[error("`repo rm` permanently removes `{0}`, its runs and their logs")]
+    NotConfirmed(RepoName),
+    #[error("a run of `{0}` is still being stopped, so nothing was removed")]
+    RunsStillActive(RepoName),
+    #[error("there is no run `{0}` any more")]
+    NoRun(RunId),
+    #[error("run {run} has ended already: it is {state}")]
+    AlreadyFinished { run: RunId, state: RunState },
+    #[error("no container of run {0} is kept")]
+    NoKeptContainer(RunId),
+    #[error("the parameter `{0}` is given twice")]
+    RepeatedParameter(String),
+    #[error("there are more than {0} parameters")]
+    TooManyParameters(usize),
+    #[error("a run of the jobs of a push has no parameters")]
+    ParametersOfPush,
+    #[error("the repository `{0}` has no default branch")]
+    NoDefaultBranch(RepoName),
+    #[error("`{repo}` has no {ref_name}")]
+    NoRef { repo: RepoName, ref_name: RefName },
+    #[error("{} of `{repo}` has no pipeline", .commit.short())]
+    NoPipeline { repo: RepoName, commit: ObjectId },
+    #[error("`{repo}` has no cache `{name}`")]
+    NoCache { repo: RepoName, name: String },
+    #[error("nothing was removed")]
+    NothingCollected(#[source] ControlError),
+    #[error("the keys cannot be read")]
+    Keys(#[source] std::io::Error),
+    #[error("the link could not be created")]
+    Random(#[from] RandomError),
+    /// The running server did not do it.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Interrupted(#[from] BlockingInterrupted),
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Rename(#[from] RenameError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_has_a_sentence() {
+        let repo: RepoName = "work/app".parse().unwrap();
+        let run: RunId = "0197a1b2-0000-7000-8000-000000000001".parse().unwrap();
+        let sentences: Vec<String> = [
+            ForgeError::NoDatabase("/data".into()),
+            ForgeError::NoRepository {
+                name: repo.clone(),
+                closest: None,
+                existing: Vec::new(),
+            },
+            ForgeError::RepositoryExists(repo.clone()),
+            ForgeError::NotConfirmed(repo.clone()),
+            ForgeError::RunsStillActive(repo.clone()),
+            ForgeError::NoRun(run),
+            ForgeError::AlreadyFinished {
+                run,
+                state: RunState::Complete,
+            },
+            ForgeError::NoKeptContainer(run),
+            ForgeError::RepeatedParameter("env".to_owned()),
+            ForgeError::TooManyParameters(100),
+            ForgeError::ParametersOfPush,
+            ForgeError::NoDefaultBranch(repo.clone()),
+            ForgeError::NoRef {
+                repo: repo.clone(),
+                ref_name: "refs/heads/main".parse().unwrap(),
+            },
+            ForgeError::NoPipeline {
+                repo,
+                commit: "1".repeat(40).parse().unwrap(),
+            },
+            ForgeError::NoCache {
+                repo: "work/app".parse().unwrap(),
+                name: "cargo".to_owned(),
+            },
+            ForgeError::NothingCollected(ControlError::TimedOut),
+            ForgeError::Keys(std::io::Error::other("permission denied")),
+            ControlError::TimedOut.into(),
+            BlockingInterrupted.into(),
+        ]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        insta::assert_snapshot!(sentences.join("\n"), @"
+there is no database in /data yet
+there is no repository `work/app`
+the repository `work/app` exists already
+`repo rm` permanently removes `work/app`, its runs and their logs
+a run of `work/app` is still being stopped, so nothing was removed
+there is no run `0197a1b2-0000-7000-8000-000000000001` any more
+run 0197a1b2-0000-7000-8000-000000000001 has ended already: it is complete
+no container of run 0197a1b2-0000-7000-8000-000000000001 is kept
+the parameter `env` is given twice
+there are more than 100 parameters
+a run of the jobs of a push has no parameters
+the repository `work/app` has no default branch
+`work/app` has no refs/heads/main
+111111111111 of `work/app` has no pipeline
+`work/app` has no cache `cargo`
+nothing was removed
+the keys cannot be read
+the server did not answer in time
+internal error: the work was interrupted
+");
+    }
+}

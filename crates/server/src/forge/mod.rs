@@ -1,0 +1,21 @@
+//! What a person can do with the forge, each operation once: typed request in, typed result out.
+//!
+//! Commands, pages and schedules parse their input, call these functions and print the result. An
+//! operation asks the supersede policy, writes the store, and notifies the running server.
+//! Operations are synchronous and short, except [`runs::start`], which asks git.
+
+mod access;
+pub mod caches;
+mod error;
+pub mod gc;
+pub mod keys;
+pub mod login;
+mod notifier;
+pub mod repos;
+pub mod run_details;
+pub mod runs;
+pub mod views;
+
+pub use access::Forge;
+pub use error::ForgeError;
+pub use notifier::Notifier;

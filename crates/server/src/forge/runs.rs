@@ -1,0 +1,201 @@
+//! Starting, retrying and cancelling runs, and releasing their containers.
+//!
+//! Whatever enters the queue does so through the store in one transaction with the supersede policy. The
+//! policy says today that a run which a person or a schedule starts supersedes no other.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::access::Forge;
+use super::error::ForgeError;
+use super::repos::no_repository;
+use quire_git::{CommitInfo, Git, GitError};
+use quire_pipeline::Source;
+use quire_runtime::blocking::run_blocking;
+use quire_store::{NewRun, RetryOptions, Store};
+use quire_types::names::{JobName, ObjectId, RefName, RepoName, RunId};
+use quire_types::run::{Run, RunState, Trigger};
+use quire_types::supersede;
+
+const MAX_PARAMETERS: usize = 100;
+/// How long a started run is watched for the check of its pipeline.
+const PIPELINE_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A run that a person starts.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    pub repo: RepoName,
+    /// The default branch if `None`.
+    pub ref_name: Option<RefName>,
+    /// Only this job and the jobs that it waits for.
+    pub only_job: Option<JobName>,
+    /// What jobs it starts: those that wait for `:quire/manual`, or those of a push.
+    pub source: Source,
+    /// Only for [`Source::Manual`].
+    pub parameters: Vec<(String, String)>,
+    /// Keep the run's container for a while if the run fails.
+    pub keep_container: bool,
+    /// The name of the user's key.
+    pub started_by: String,
+}
+
+/// Queues a run of the commit at which a ref is now. Waits a moment for the check of its pipeline, which
+/// only the server can do, so that the run may be returned with its result.
+pub async fn start(forge: &Forge, request: StartRequest) -> Result<Run, ForgeError> {
+    let parameters = match request.source {
+        Source::Manual => Some(parameters(&request.parameters)?),
+        _ if !request.parameters.is_empty() => return Err(ForgeError::ParametersOfPush),
+        _ => None,
+    };
+    let (repo, ref_name) = {
+        let (forge, request) = (forge.clone(), request.clone());
+        run_blocking(move || resolve(&forge, &request)).await??
+    };
+    let tip = commit_at(&forge.git, &forge.paths.repo(&repo), &ref_name).await?;
+    let Some((sha, info)) = tip else {
+        return Err(ForgeError::NoRef { repo, ref_name });
+    };
+    let Some(info) = info.filter(|info| info.fennel || info.lua) else {
+        return Err(ForgeError::NoPipeline { repo, commit: sha });
+    };
+    let forge = forge.clone();
+    run_blocking(move || {
+        let store = forge.store()?;
+        let run = NewRun {
+            subject: info.subject(),
+            trigger: Trigger::Manual,
+            source: request.source.to_string(),
+            pusher: Some(request.started_by),
+            only_job: request.only_job.as_ref().map(ToString::to_string),
+            params: parameters,
+            group_unknown: info.may_declare_group,
+            keep: request.keep_container,
+            ..NewRun::of_push(repo, ref_name, sha, store.clock().now())
+        };
+        let id = store.queue().enqueue(&run, supersede::superseded_runs)?;
+        let timeout = if forge.notifier.notify(&[id]) {
+            PIPELINE_CHECK_TIMEOUT
+        } else {
+            Duration::ZERO
+        };
+        wait_for_pipeline_check(&store, id, timeout)
+    })
+    .await?
+}
+
+fn parameters(given: &[(String, String)]) -> Result<Map<String, Value>, ForgeError> {
+    let mut parameters = Map::new();
+    for (name, value) in given {
+        let previous = parameters.insert(name.clone(), Value::from(value.as_str()));
+        if previous.is_some() {
+            return Err(ForgeError::RepeatedParameter(name.clone()));
+        }
+    }
+    if parameters.len() > MAX_PARAMETERS {
+        return Err(ForgeError::TooManyParameters(MAX_PARAMETERS));
+    }
+    Ok(parameters)
+}
+
+/// The current name of the repository, and the ref to run.
+fn resolve(forge: &Forge, request: &StartRequest) -> Result<(RepoName, RefName), ForgeError> {
+    let repo = forge.git.resolve(&request.repo);
+    if !forge.git.exists(&repo)? {
+        return Err(no_repository(forge, repo));
+    }
+    // Says so before git is asked if there is no database.
+    forge.store()?;
+    let ref_name = match &request.ref_name {
+        Some(name) => name.clone(),
+        None => forge
+            .git
+            .head_branch(&repo)?
+            .ok_or_else(|| ForgeError::NoDefaultBranch(repo.clone()))?,
+    };
+    Ok((repo, ref_name))
+}
+
+/// The commit at which a ref is now, or `None` if the ref does not exist.
+pub(crate) async fn commit_at(
+    git: &Git,
+    folder: &Path,
+    ref_name: &RefName,
+) -> Result<Option<(ObjectId, Option<CommitInfo>)>, GitError> {
+    let refs = git.push_info(folder, &[], &[ref_name]).await?.refs;
+    let Some(sha) = refs.into_iter().next().flatten() else {
+        return Ok(None);
+    };
+    let infos = git.commit_infos(folder, std::slice::from_ref(&sha)).await?;
+    Ok(Some((sha, infos.into_iter().next())))
+}
+
+/// Returns the run once its pipeline was checked, or when `timeout` is over.
+fn wait_for_pipeline_check(store: &Store, id: RunId, timeout: Duration) -> Result<Run, ForgeError> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let run = get(store, id)?;
+        let waits = run.state == RunState::Pending && run.message.is_some();
+        if run.state.is_final()
+            || waits
+            || !store.jobs().list(id)?.is_empty()
+            || Instant::now() >= deadline
+        {
+            return Ok(run);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Queues a new run of the same commit as a finished one.
+pub fn retry(forge: &Forge, run: RunId, options: RetryOptions) -> Result<Run, ForgeError> {
+    let new = forge
+        .store()?
+        .runs()
+        .retry(run, options, supersede::superseded_runs)?;
+    forge.notifier.notify(&[run, new.id]);
+    Ok(new)
+}
+
+/// What a cancellation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancellation {
+    /// The run had not started; it has ended now.
+    Cancelled(Run),
+    /// The runner was asked to stop the run.
+    StopRequested(Run),
+    /// The runner had been asked before.
+    AlreadyStopping(Run),
+}
+
+/// Cancels a run that has not ended.
+pub fn cancel(forge: &Forge, run: RunId) -> Result<Cancellation, ForgeError> {
+    let store = forge.store()?;
+    let changed = store.runs().request_cancel(run)?;
+    forge.notifier.notify(&[run]);
+    let row = get(&store, run)?;
+    match (changed, row.state.is_final()) {
+        (true, true) => Ok(Cancellation::Cancelled(row)),
+        (true, false) => Ok(Cancellation::StopRequested(row)),
+        (false, false) => Ok(Cancellation::AlreadyStopping(row)),
+        (false, true) => Err(ForgeError::AlreadyFinished {
+            run,
+            state: row.state,
+        }),
+    }
+}
+
+/// Releases the container that is kept of a failed run. Returns the run.
+pub fn release(forge: &Forge, run: RunId) -> Result<Run, ForgeError> {
+    let store = forge.store()?;
+    if !store.kept_containers().release(run)? {
+        return Err(ForgeError::NoKeptContainer(run));
+    }
+    forge.notifier.notify(&[run]);
+    get(&store, run)
+}
+
+fn get(store: &Store, run: RunId) -> Result<Run, ForgeError> {
+    store.runs().get(run)?.ok_or(ForgeError::NoRun(run))
+}

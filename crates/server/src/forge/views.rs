@@ -1,0 +1,375 @@
+//! The JSON that commands (`--json`) and the web answer with: one view for each row that they show.
+//!
+//! The names of the fields are the keys of the documents, in the order of the documents. Scripts depend on
+//! them: a column of the database can be renamed without a change here.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use quire_store::{KeptContainer, RepoSchedule};
+use quire_types::clock::Millis;
+use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
+use quire_types::run::{
+    ExecutorName, FailureKind, JobState, Run, RunArtifact, RunJob, RunState, RunStep, StopReason,
+    Trigger,
+};
+
+/// A run.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunJson<'a> {
+    id: RunId,
+    repo: &'a RepoName,
+    number: u32,
+    ref_name: &'a RefName,
+    sha: &'a ObjectId,
+    subject: Option<&'a str>,
+    previous_sha: Option<&'a ObjectId>,
+    event_id: Option<EventId>,
+    trigger: Trigger,
+    source: &'a str,
+    pusher: Option<&'a str>,
+    only_job: Option<&'a str>,
+    retry_of: Option<RunId>,
+    only_failed: bool,
+    params: Option<&'a Map<String, Value>>,
+    group_name: Option<&'a str>,
+    supersede: bool,
+    unexamined: bool,
+    keep: bool,
+    superseded_by: Option<RunId>,
+    stop_requested: Option<StopReason>,
+    state: RunState,
+    failure_kind: Option<FailureKind>,
+    message: Option<&'a str>,
+    pushed_at_ms: Millis,
+    queued_at_ms: Millis,
+    started_at_ms: Option<Millis>,
+    finished_at_ms: Option<Millis>,
+    executor: Option<&'a ExecutorName>,
+    container_id: Option<&'a str>,
+    image_tag: Option<&'a str>,
+    build_started_at_ms: Option<Millis>,
+    build_finished_at_ms: Option<Millis>,
+    container_started_at_ms: Option<Millis>,
+    container_stopped_at_ms: Option<Millis>,
+    workspace_path: Option<&'a str>,
+    logs_removed_at_ms: Option<Millis>,
+    artifacts_removed_at_ms: Option<Millis>,
+}
+
+impl<'a> From<&'a Run> for RunJson<'a> {
+    fn from(row: &'a Run) -> Self {
+        Self {
+            id: row.id,
+            repo: &row.repo,
+            number: row.number,
+            ref_name: &row.ref_name,
+            sha: &row.sha,
+            subject: row.subject.as_deref(),
+            previous_sha: row.previous_sha.as_ref(),
+            event_id: row.event_id,
+            trigger: row.trigger,
+            source: &row.source,
+            pusher: row.pusher.as_deref(),
+            only_job: row.only_job.as_deref(),
+            retry_of: row.retry_of,
+            only_failed: row.only_failed,
+            params: row.params.as_ref(),
+            group_name: row.group_name.as_deref(),
+            supersede: row.supersede,
+            unexamined: row.group_unknown,
+            keep: row.keep,
+            superseded_by: row.superseded_by,
+            stop_requested: row.stop_requested,
+            state: row.state,
+            failure_kind: row.failure_kind,
+            message: row.message.as_deref(),
+            pushed_at_ms: row.pushed_at_ms,
+            queued_at_ms: row.queued_at_ms,
+            started_at_ms: row.started_at_ms,
+            finished_at_ms: row.finished_at_ms,
+            executor: row.executor.as_ref(),
+            container_id: row.container_id.as_deref(),
+            image_tag: row.image_tag.as_deref(),
+            build_started_at_ms: row.build_started_at_ms,
+            build_finished_at_ms: row.build_finished_at_ms,
+            container_started_at_ms: row.container_started_at_ms,
+            container_stopped_at_ms: row.container_stopped_at_ms,
+            workspace_path: row.workspace_path.as_deref(),
+            logs_removed_at_ms: row.logs_removed_at_ms,
+            artifacts_removed_at_ms: row.artifacts_removed_at_ms,
+        }
+    }
+}
+
+/// A job of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobJson<'a> {
+    run_id: RunId,
+    job_id: &'a JobName,
+    position: u32,
+    inputs: &'a [String],
+    state: JobState,
+    exit_code: Option<i32>,
+    message: Option<&'a str>,
+    output: Option<&'a Value>,
+    reused_from: Option<RunId>,
+    started_at_ms: Option<Millis>,
+    finished_at_ms: Option<Millis>,
+}
+
+impl<'a> From<&'a RunJob> for JobJson<'a> {
+    fn from(row: &'a RunJob) -> Self {
+        Self {
+            run_id: row.run_id,
+            job_id: &row.job_id,
+            position: row.position,
+            inputs: &row.inputs,
+            state: row.state,
+            exit_code: row.exit_code,
+            message: row.message.as_deref(),
+            output: row.output.as_ref(),
+            reused_from: row.reused_from,
+            started_at_ms: row.started_at_ms,
+            finished_at_ms: row.finished_at_ms,
+        }
+    }
+}
+
+/// A step of a job.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepJson<'a> {
+    run_id: RunId,
+    seq: u32,
+    job_id: &'a JobName,
+    command: &'a str,
+    exit_code: Option<i32>,
+    started_at_ms: Millis,
+    finished_at_ms: Option<Millis>,
+}
+
+impl<'a> From<&'a RunStep> for StepJson<'a> {
+    fn from(row: &'a RunStep) -> Self {
+        Self {
+            run_id: row.run_id,
+            seq: row.seq,
+            job_id: &row.job_id,
+            command: &row.command,
+            exit_code: row.exit_code,
+            started_at_ms: row.started_at_ms,
+            finished_at_ms: row.finished_at_ms,
+        }
+    }
+}
+
+/// An artifact of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct ArtifactJson<'a> {
+    run_id: RunId,
+    name: &'a str,
+    job_id: &'a JobName,
+    is_folder: bool,
+    files: u64,
+    bytes: u64,
+    created_at_ms: Millis,
+}
+
+impl<'a> From<&'a RunArtifact> for ArtifactJson<'a> {
+    fn from(row: &'a RunArtifact) -> Self {
+        Self {
+            run_id: row.run_id,
+            name: &row.name,
+            job_id: &row.job_id,
+            is_folder: row.is_folder,
+            files: row.files,
+            bytes: row.bytes,
+            created_at_ms: row.created_at_ms,
+        }
+    }
+}
+
+/// A schedule of a repository.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScheduleJson<'a> {
+    repo: &'a RepoName,
+    name: &'a str,
+    schedule: &'a str,
+    next_at_ms: Millis,
+    ref_name: &'a RefName,
+    problem: Option<&'a str>,
+}
+
+impl<'a> From<&'a RepoSchedule> for ScheduleJson<'a> {
+    fn from(row: &'a RepoSchedule) -> Self {
+        Self {
+            repo: &row.repo,
+            name: &row.name,
+            schedule: &row.schedule,
+            next_at_ms: row.next_at_ms,
+            ref_name: &row.ref_name,
+            problem: row.problem.as_deref(),
+        }
+    }
+}
+
+/// A container that is kept after its run failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeptContainerJson<'a> {
+    run_id: RunId,
+    container_id: &'a str,
+    until_ms: Millis,
+}
+
+impl<'a> From<&'a KeptContainer> for KeptContainerJson<'a> {
+    fn from(row: &'a KeptContainer) -> Self {
+        Self {
+            run_id: row.run_id,
+            container_id: &row.container_id,
+            until_ms: row.until_ms,
+        }
+    }
+}
+
+/// The views of rows, in their order.
+pub fn views<'a, Row, View: From<&'a Row>>(rows: &'a [Row]) -> Vec<View> {
+    rows.iter().map(View::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_id() -> RunId {
+        "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap()
+    }
+
+    fn at(seconds: i64) -> Millis {
+        Millis(1_700_000_000_000 + seconds * 1000)
+    }
+
+    /// The view as JSON, which the documentation must have.
+    fn pretty(view: &impl Serialize) -> String {
+        const PAGE: &str = include_str!("../../../../docs/json.md");
+        let text = serde_json::to_string_pretty(view).unwrap();
+        assert!(PAGE.contains(&text), "docs/json.md has not:\n{text}");
+        text
+    }
+
+    fn run() -> Run {
+        Run {
+            id: run_id(),
+            repo: "group/shop".parse().unwrap(),
+            number: 14,
+            ref_name: "refs/heads/main".parse().unwrap(),
+            sha: "1".repeat(40).parse().unwrap(),
+            subject: Some("Add a test".to_owned()),
+            previous_sha: Some("2".repeat(40).parse().unwrap()),
+            event_id: None,
+            trigger: Trigger::Manual,
+            source: "quire/manual".to_owned(),
+            pusher: Some("laptop".to_owned()),
+            only_job: Some("test".to_owned()),
+            retry_of: Some(run_id()),
+            only_failed: true,
+            params: Some(Map::from_iter([("to".to_owned(), "live".into())])),
+            group_name: Some("deploy".to_owned()),
+            supersede: false,
+            group_unknown: false,
+            keep: true,
+            superseded_by: Some(run_id()),
+            stop_requested: Some(StopReason::Canceled),
+            state: RunState::Canceled,
+            failure_kind: None,
+            message: Some("canceled while it ran".to_owned()),
+            pushed_at_ms: at(0),
+            queued_at_ms: at(1),
+            started_at_ms: Some(at(2)),
+            finished_at_ms: Some(at(9)),
+            executor: Some("docker".parse().unwrap()),
+            container_id: Some("c0ffee".to_owned()),
+            image_tag: Some("quire/shop:1".to_owned()),
+            build_started_at_ms: Some(at(3)),
+            build_finished_at_ms: Some(at(4)),
+            container_started_at_ms: Some(at(5)),
+            container_stopped_at_ms: Some(at(8)),
+            workspace_path: None,
+            logs_removed_at_ms: Some(at(10)),
+            artifacts_removed_at_ms: Some(at(11)),
+        }
+    }
+
+    #[test]
+    fn json_of_a_run() {
+        let run = run();
+        insta::assert_snapshot!(pretty(&RunJson::from(&run)));
+    }
+
+    #[test]
+    fn json_of_a_job() {
+        let job = RunJob {
+            run_id: run_id(),
+            job_id: "test".parse().unwrap(),
+            position: 1,
+            inputs: vec!["build".to_owned()],
+            state: JobState::Failed,
+            exit_code: Some(2),
+            message: Some("`make test` failed with exit code 2".to_owned()),
+            output: Some(Value::Bool(true)),
+            reused_from: Some(run_id()),
+            started_at_ms: Some(at(5)),
+            finished_at_ms: Some(at(6)),
+        };
+        insta::assert_snapshot!(pretty(&JobJson::from(&job)));
+    }
+
+    #[test]
+    fn json_of_a_step() {
+        let step = RunStep {
+            run_id: run_id(),
+            seq: 3,
+            job_id: "test".parse().unwrap(),
+            command: "make test".to_owned(),
+            exit_code: Some(2),
+            started_at_ms: at(5),
+            finished_at_ms: Some(at(6)),
+        };
+        insta::assert_snapshot!(pretty(&StepJson::from(&step)));
+    }
+
+    #[test]
+    fn json_of_an_artifact() {
+        let artifact = RunArtifact {
+            run_id: run_id(),
+            name: "site".to_owned(),
+            job_id: "build".parse().unwrap(),
+            is_folder: true,
+            files: 2,
+            bytes: 300,
+            created_at_ms: at(6),
+        };
+        insta::assert_snapshot!(pretty(&ArtifactJson::from(&artifact)));
+    }
+
+    #[test]
+    fn json_of_a_schedule() {
+        let schedule = RepoSchedule {
+            repo: "group/shop".parse().unwrap(),
+            name: "nightly".to_owned(),
+            schedule: "0 3 * * *".to_owned(),
+            next_at_ms: at(60),
+            ref_name: "refs/heads/main".parse().unwrap(),
+            problem: Some("the pipeline has a syntax error".to_owned()),
+        };
+        insta::assert_snapshot!(pretty(&ScheduleJson::from(&schedule)));
+    }
+
+    #[test]
+    fn json_of_a_kept_container() {
+        let kept = KeptContainer {
+            run_id: run_id(),
+            container_id: "c0ffee".to_owned(),
+            until_ms: at(600),
+        };
+        insta::assert_snapshot!(pretty(&KeptContainerJson::from(&kept)));
+    }
+}

@@ -1,0 +1,238 @@
+//! Which runs a push makes: one for each updated branch or tag whose commit has a pipeline.
+
+use quire_git::{CommitInfo, Git};
+use quire_store::{CurrentRefs, NewRun};
+use quire_types::names::{ObjectId, RefName};
+use quire_types::paths::Paths;
+use quire_types::push_event::{PUSH_OPTIONS, PushEvent, RefUpdate};
+
+use super::error::IntakeError;
+use quire_types::text::excerpt_name;
+
+/// The runs of a push, and what the pusher is told.
+#[derive(Debug, Default)]
+pub(super) struct PushPlan {
+    pub(super) runs: Vec<NewRun>,
+    pub(super) refs_now: CurrentRefs,
+    pub(super) notes: Vec<String>,
+}
+
+impl PushPlan {
+    /// Keeps at most so many runs: those of branches, and those of tags only if there is room for all of them. A push of all
+    /// tags of an old repository is not meant to release each of its versions.
+    pub(super) fn limit_runs(&mut self, max: usize) {
+        let wanted = self.runs.len();
+        if wanted <= max {
+            return;
+        }
+        let name = self.runs[0].repo.clone();
+        self.runs.retain(|run| run.ref_name.branch().is_some());
+        self.runs.truncate(max);
+        let kept = self.runs.len();
+        self.notes.push(format!(
+            "{wanted} refs have a pipeline, and a push makes at most {max} runs (`ci.max-runs-per-push`): {kept} runs of branches were made; `run start {name} --source push --ref REF` makes others"
+        ));
+    }
+}
+
+/// The push option that makes no runs.
+pub(super) const SKIP_OPTION: &str = "ci.skip";
+
+/// What the pusher of a commit with files in Git LFS is told.
+const LFS_NOTE: &str = "this repository has files in Git LFS, which this forge does not store: clones and runs have pointers in their place";
+
+/// The push options that quire knows.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct PushOptions {
+    skip: bool,
+    only_job: Option<String>,
+    keep: bool,
+    unknown: Vec<String>,
+}
+
+impl PushOptions {
+    fn parse(options: &[String]) -> Self {
+        let mut parsed = Self::default();
+        for option in options {
+            match option.split_once('=') {
+                None if option == SKIP_OPTION => parsed.skip = true,
+                // The hook's own: it stays and shows the log.
+                None if option == "ci.wait" => {}
+                None if option == "ci.keep" => parsed.keep = true,
+                Some(("ci.job", job)) if !job.is_empty() => {
+                    parsed.only_job = Some(job.chars().take(128).collect())
+                }
+                // Options that are not quire's may be another tool's.
+                _ if !option.starts_with("ci.") => {}
+                _ => parsed.unknown.push(excerpt_name(option)),
+            }
+        }
+        parsed
+    }
+}
+
+/// Plans a push.
+pub(super) async fn plan(
+    git: &Git,
+    paths: &Paths,
+    push: &PushEvent,
+) -> Result<PushPlan, IntakeError> {
+    let mut plan = PushPlan::default();
+    let options = PushOptions::parse(&push.options);
+    for option in &options.unknown {
+        plan.notes.push(format!(
+            "push option `{option}` is not known; the push options are {}",
+            PUSH_OPTIONS.map(|(name, _)| name).join(", ")
+        ));
+    }
+    let name = push.repo.clone();
+    if !git.call(move |git| git.exists_or_redirects(&name)).await? {
+        plan.notes.push(format!(
+            "repository {} is gone; its runs are not made",
+            push.repo
+        ));
+        plan.refs_now = push
+            .refs
+            .iter()
+            .map(|update| (update.ref_name.clone(), None))
+            .collect();
+        return Ok(plan);
+    }
+    let repo = paths.repo(&push.repo);
+    let wanted: Vec<&RefUpdate> = push
+        .refs
+        .iter()
+        .filter(|update| !options.skip && makes_a_run(update))
+        .collect();
+    let commits: Vec<ObjectId> = wanted.iter().map(|update| update.new_sha.clone()).collect();
+    let names: Vec<&RefName> = push.refs.iter().map(|update| &update.ref_name).collect();
+    let facts = git.push_info(&repo, &commits, &names).await?;
+    plan.refs_now = names.into_iter().cloned().zip(facts.refs).collect();
+    let mut uses_lfs = false;
+    for (update, facts) in wanted.iter().zip(facts.commits) {
+        if facts.missing {
+            // The ref has moved on: git has read what it points to now.
+            plan.notes.push(format!(
+                "{}: its commit is missing and no longer current, so it has no run",
+                update.ref_name.short()
+            ));
+            continue;
+        }
+        uses_lfs |= facts.uses_lfs;
+        for misnamed in &facts.misnamed {
+            let note = format!("warning: {misnamed}");
+            if !plan.notes.contains(&note) {
+                plan.notes.push(note);
+            }
+        }
+        match ci_decision(&update.ref_name, &facts) {
+            CiDecision::Run => plan.runs.push(new_run(push, update, &facts, &options)),
+            CiDecision::Skip(note) => plan
+                .notes
+                .extend(note.map(|note| format!("{}: {note}", update.ref_name.short()))),
+        }
+    }
+    if uses_lfs {
+        plan.notes.push(LFS_NOTE.to_owned());
+    }
+    Ok(plan)
+}
+
+/// Branches and tags that exist make runs; notes, replace refs and deletions do not.
+fn makes_a_run(update: &RefUpdate) -> bool {
+    !update.new_sha.is_zero()
+        && (update.ref_name.branch().is_some() || update.ref_name.tag().is_some())
+}
+
+enum CiDecision {
+    Run,
+    Skip(Option<&'static str>),
+}
+
+/// `[skip ci]` is about the branch that the commit was pushed to. A tag of the commit is pushed on purpose, and runs.
+fn ci_decision(ref_name: &RefName, facts: &CommitInfo) -> CiDecision {
+    if !facts.fennel && !facts.lua {
+        return CiDecision::Skip(None);
+    }
+    if ref_name.branch().is_some()
+        && facts
+            .message
+            .as_deref()
+            .is_some_and(|message| message.contains("[skip ci]"))
+    {
+        return CiDecision::Skip(Some("the commit message says [skip ci]"));
+    }
+    CiDecision::Run
+}
+
+fn new_run(
+    push: &PushEvent,
+    update: &RefUpdate,
+    facts: &CommitInfo,
+    options: &PushOptions,
+) -> NewRun {
+    NewRun {
+        subject: facts.subject(),
+        previous_sha: (!update.old_sha.is_zero()).then(|| update.old_sha.clone()),
+        pusher: push.pusher.clone(),
+        only_job: options.only_job.clone(),
+        group_unknown: facts.may_declare_group,
+        keep: options.keep,
+        ..NewRun::of_push(
+            push.repo.clone(),
+            update.ref_name.clone(),
+            update.new_sha.clone(),
+            push.pushed_at,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_tags_are_made_if_there_is_room_for_all() {
+        let plan = |branches: usize, tags: usize| {
+            let names = (0..branches).map(|at| format!("refs/heads/b{at}"));
+            let names = names.chain((0..tags).map(|at| format!("refs/tags/v{at}")));
+            let run = |name: String| {
+                NewRun::of_push(
+                    "app".parse().unwrap(),
+                    name.parse().unwrap(),
+                    "1".repeat(40).parse().unwrap(),
+                    quire_types::clock::Millis(0),
+                )
+            };
+            PushPlan {
+                runs: names.map(run).collect(),
+                ..PushPlan::default()
+            }
+        };
+        for (branches, tags, kept) in [(2, 3, 5), (2, 4, 2), (6, 0, 5), (6, 1, 5), (0, 9, 0)] {
+            let mut plan = plan(branches, tags);
+            plan.limit_runs(5);
+            assert_eq!(plan.runs.len(), kept, "{branches} {tags}");
+            assert_eq!(plan.notes.len(), usize::from(branches + tags > 5));
+        }
+    }
+
+    #[test]
+    fn push_options_are_read_and_unknown_ones_named() {
+        let options = [
+            "ci.skip",
+            "ci.wait",
+            "ci.job=test",
+            "ci.jbo=x",
+            "ci.job=",
+            "topic=y",
+            "\u{1b}[2J",
+        ]
+        .map(String::from);
+        let parsed = PushOptions::parse(&options);
+        assert!(parsed.skip);
+        assert_eq!(parsed.only_job.as_deref(), Some("test"));
+        assert_eq!(parsed.unknown, ["ci.jbo=x", "ci.job="]);
+        assert_eq!(PushOptions::parse(&[]), PushOptions::default());
+    }
+}

@@ -1,0 +1,12 @@
+//! The work of `quire serve`: the queue of runs, the intake of pushes, the runner and housekeeping.
+
+pub mod control;
+pub mod findings;
+pub mod forge;
+pub mod housekeeping;
+pub mod intake;
+pub mod metrics;
+pub mod queue;
+pub mod rename;
+pub mod runner;
+pub mod sequence;

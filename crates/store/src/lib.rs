@@ -1,0 +1,62 @@
+//! The database: the only place with SQL. One writer connection, readers beside it (WAL).
+//!
+//! Every state change is one conditional UPDATE with the old state in its WHERE clause; one that
+//! changes no row is an error. Times that would run backwards (the clock was set back) are
+//! raised to the time before them, so the CHECK constraints hold whatever the clock does.
+//! Calls are synchronous and short; async code uses [`Store::call`].
+//!
+//! Each aggregate has a file and an accessor: `store.runs()`, `store.queue()`, `store.images()`. Rows are
+//! private to this crate; callers get domain types.
+
+mod artifacts;
+mod caches;
+mod error;
+mod images;
+mod instance;
+mod jobs;
+mod kept_containers;
+mod maintenance;
+mod migrate;
+mod new_run;
+mod open;
+mod push_events;
+mod queue;
+mod redirects;
+mod repos;
+mod retention;
+mod retry;
+mod row;
+mod run_list;
+mod runs;
+mod schedules;
+mod seen_refs;
+mod sessions;
+mod sql;
+mod steps;
+mod supersede;
+#[cfg(test)]
+mod tests;
+
+pub use artifacts::Artifacts;
+pub use caches::{CacheUse, Caches};
+pub use error::StoreError;
+pub use images::{ImageUse, Images, LayerUse};
+pub use instance::{Hold, Instance};
+pub use jobs::{JobResult, Jobs};
+pub use kept_containers::{KeptContainer, KeptContainers};
+pub use maintenance::{LastMaintenance, Maintenance};
+pub use new_run::NewRun;
+pub use open::{Journal, Store};
+pub use push_events::{CurrentRefs, Events, RecordedEvent};
+pub use queue::QueueTable;
+pub use redirects::{Redirect, Redirects};
+pub use repos::{RepoSummary, Repos};
+pub use retention::{RemovedFiles, Retention, RetentionCandidate};
+pub use retry::{RetryOptions, STOPPED_WITH_QUIRE};
+pub use run_list::{RunCounts, RunFilter};
+pub use runs::Runs;
+pub use schedules::{NewSchedule, RepoSchedule, ScheduleSource, Schedules};
+pub use seen_refs::{SeenRef, SeenRefs};
+pub use sessions::{SessionOwner, Sessions};
+pub use steps::Steps;
+pub use supersede::SupersedeDecision;

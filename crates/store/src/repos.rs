@@ -1,0 +1,95 @@
+//! Repositories, as far as the database knows them: by their events and runs.
+
+use super::error::StoreError;
+use super::open::Store;
+use super::redirects;
+use super::row::{self, RUN_COLUMNS};
+use super::schedules;
+use super::sql;
+use quire_types::clock::Millis;
+use quire_types::names::RepoName;
+use quire_types::run::Run;
+
+/// A repository that was pushed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepoSummary {
+    pub repo: RepoName,
+    pub last_push_ms: Option<Millis>,
+    pub newest_run: Option<Run>,
+}
+
+/// Access to repositories.
+#[derive(Debug, Clone, Copy)]
+pub struct Repos<'a> {
+    store: &'a Store,
+}
+
+impl Store {
+    #[must_use]
+    pub fn repos(&self) -> Repos<'_> {
+        Repos { store: self }
+    }
+}
+
+impl Repos<'_> {
+    /// Every repository that was ever pushed to, by name.
+    pub fn summaries(self) -> Result<Vec<RepoSummary>, StoreError> {
+        let action = "list repositories";
+        let newest =
+            format!("SELECT {RUN_COLUMNS} FROM runs WHERE repo = ?1 ORDER BY id DESC LIMIT 1");
+        self.store.read(|connection| {
+            // A loose index scan: one seek per repository, however many events it has.
+            let pushed: Vec<(RepoName, Option<Millis>)> = sql::all(
+                connection,
+                action,
+                "WITH RECURSIVE names (repo) AS (
+                   SELECT min(repo) FROM events
+                   UNION ALL
+                   SELECT (SELECT min(repo) FROM events WHERE repo > names.repo) FROM names WHERE names.repo IS NOT NULL)
+                 SELECT repo, (SELECT max(pushed_at_ms) FROM events e WHERE e.repo = names.repo) FROM names WHERE repo IS NOT NULL",
+                [],
+                |found| Ok((row::parsed_at(found, 0)?, found.get::<_, Option<i64>>(1)?.map(Millis))),
+            )?;
+            let mut summaries = Vec::with_capacity(pushed.len());
+            for (repo, last_push_ms) in pushed {
+                let newest_run = sql::first(connection, action, &newest, [repo.as_str()], row::run)?;
+                summaries.push(RepoSummary { repo, last_push_ms, newest_run });
+            }
+            Ok(summaries)
+        })
+    }
+
+    /// The repositories that have runs, by name.
+    pub fn with_runs(self) -> Result<Vec<RepoName>, StoreError> {
+        // A loose index scan: one seek per repository.
+        let sql = "WITH RECURSIVE names (repo) AS (
+               SELECT min(repo) FROM runs
+               UNION ALL
+               SELECT (SELECT min(repo) FROM runs WHERE repo > names.repo) FROM names WHERE names.repo IS NOT NULL)
+             SELECT repo FROM names WHERE repo IS NOT NULL";
+        self.store.read(|connection| {
+            sql::all(connection, "list repositories", sql, [], |found| {
+                row::parsed_at(found, 0)
+            })
+        })
+    }
+
+    /// Forgets a repository: its active runs are asked to stop, all other runs and its other rows are deleted.
+    pub fn forget(self, repo: &RepoName) -> Result<(), StoreError> {
+        self.store.write(|tx| {
+            schedules::forget(tx, repo)?;
+            redirects::forget_all_of(tx, repo)?;
+            for sql in [
+                "UPDATE runs SET stop_requested = 'canceled' WHERE repo = ?1 AND state = 'active' AND stop_requested IS NULL",
+                "DELETE FROM runs WHERE repo = ?1 AND state <> 'active'",
+                "DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)",
+                "DELETE FROM seen_refs WHERE repo = ?1",
+                "DELETE FROM maintenance WHERE repo = ?1",
+                "DELETE FROM cache_uses WHERE repo = ?1",
+            ] {
+                sql::execute(tx, "forget a repository", sql, [repo.as_str()])?;
+            }
+            Ok(())
+        })
+    }
+}

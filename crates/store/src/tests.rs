@@ -1,0 +1,127 @@
+//! The store over a real SQLite file.
+
+mod model;
+mod open;
+mod push_events;
+mod queue;
+mod redirects;
+mod retries;
+mod runs;
+mod scale;
+mod schedules;
+mod sessions;
+mod usage;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::*;
+use quire_types::clock::{Clock, Millis};
+use quire_types::names::{EventId, JobName, RefName, RepoName, RunId};
+use quire_types::push_event::{EventType, PushEvent, RefUpdate};
+use quire_types::run::{
+    ExecutorName, FailureKind, JobState, Outcome, Run, RunState, StopReason, Trigger,
+};
+use quire_types::supersede;
+
+struct Fixture {
+    store: Store,
+    clock: Arc<AtomicI64>,
+    folder: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
+    let store = open(&folder, &clock).unwrap();
+    Fixture {
+        store,
+        clock,
+        folder,
+    }
+}
+
+fn open(folder: &tempfile::TempDir, clock: &Arc<AtomicI64>) -> Result<Store, StoreError> {
+    Store::open(
+        &folder.path().join("quire.db"),
+        &folder.path().join("backups"),
+        Journal::Wal,
+        Clock::manual(clock.clone()),
+    )
+}
+
+fn repo(name: &str) -> RepoName {
+    name.parse().unwrap()
+}
+
+fn branch(name: &str) -> RefName {
+    format!("refs/heads/{name}").parse().unwrap()
+}
+
+/// Each push goes to a commit of its own.
+fn push(repo_name: &str, branches: &[&str]) -> (PushEvent, Vec<NewRun>) {
+    push_to(
+        repo_name,
+        branches,
+        &RunId::new().to_string().replace('-', ""),
+    )
+}
+
+fn push_to(repo_name: &str, branches: &[&str], id: &str) -> (PushEvent, Vec<NewRun>) {
+    let refs: Vec<RefUpdate> = branches
+        .iter()
+        .map(|name| RefUpdate {
+            ref_name: branch(name),
+            old_sha: "0".repeat(40).parse().unwrap(),
+            new_sha: format!("{id:0>40}").parse().unwrap(),
+        })
+        .collect();
+    let event = PushEvent {
+        id: EventId::new(),
+        event_type: EventType::Push,
+        repo: repo(repo_name),
+        pusher: Some("laptop".into()),
+        pushed_at: Millis(1_600_000_000_000),
+        options: vec![],
+        refs,
+    };
+    let runs = event
+        .refs
+        .iter()
+        .map(|update| NewRun {
+            pusher: event.pusher.clone(),
+            ..NewRun::of_push(
+                event.repo.clone(),
+                update.ref_name.clone(),
+                update.new_sha.clone(),
+                event.pushed_at,
+            )
+        })
+        .collect();
+    (event, runs)
+}
+
+fn claim(f: &Fixture) -> Option<RunId> {
+    f.store
+        .queue()
+        .claim_next(&ExecutorName::HOST)
+        .unwrap()
+        .map(|run| run.id)
+}
+
+fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
+    let (event, runs) = push(repo_name, branches);
+    store
+        .events()
+        .record(
+            &event,
+            &runs,
+            &CurrentRefs::new(),
+            supersede::superseded_runs,
+        )
+        .unwrap()
+        .runs
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect()
+}

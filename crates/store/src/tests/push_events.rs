@@ -1,0 +1,135 @@
+//! Push events.
+
+use super::*;
+
+#[test]
+fn an_event_recorded_twice_changes_nothing() {
+    let f = fixture();
+    let (event, runs) = push("app", &["main", "next"]);
+    let first = f
+        .store
+        .events()
+        .record(
+            &event,
+            &runs,
+            &CurrentRefs::new(),
+            supersede::superseded_runs,
+        )
+        .unwrap();
+    assert!(first.is_new && first.runs.len() == 2);
+    let (_, other) = push("app", &["main"]);
+    let second = f
+        .store
+        .events()
+        .record(
+            &event,
+            &other,
+            &CurrentRefs::new(),
+            supersede::superseded_runs,
+        )
+        .unwrap();
+    assert!(!second.is_new);
+    assert_eq!(second.runs, first.runs);
+    assert_eq!(
+        f.store
+            .runs()
+            .list(&RunFilter {
+                limit: 10,
+                ..RunFilter::default()
+            })
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        f.store.events().runs_of(event.id).unwrap(),
+        Some(first.runs)
+    );
+    assert_eq!(f.store.events().runs_of(EventId::new()).unwrap(), None);
+    assert_eq!(f.store.seen_refs().list(&repo("app")).unwrap().len(), 2);
+}
+
+#[test]
+fn a_push_found_by_comparing_refs_makes_no_second_run() {
+    let f = fixture();
+    let (push, runs) = push_to("app", &["main"], "1");
+    let found = PushEvent {
+        id: EventId::new(),
+        event_type: EventType::Reconcile,
+        ..push.clone()
+    };
+    let record = |event: &PushEvent| {
+        f.store
+            .events()
+            .record(
+                event,
+                &runs,
+                &CurrentRefs::new(),
+                supersede::superseded_runs,
+            )
+            .unwrap()
+            .runs
+    };
+    let count = || {
+        f.store
+            .runs()
+            .list(&RunFilter {
+                limit: 10,
+                ..RunFilter::default()
+            })
+            .unwrap()
+            .len()
+    };
+    let first = record(&found);
+    assert_eq!((record(&push), count()), (first, 1));
+    // The same commit pushed again, after a detour that nobody recorded, is a push of its own.
+    record(&PushEvent {
+        id: EventId::new(),
+        ..push
+    });
+    assert_eq!(count(), 2);
+    assert_eq!(f.store.seen_refs().repos().unwrap(), [repo("app")]);
+    f.store.seen_refs().forget(&repo("app")).unwrap();
+    assert!(f.store.seen_refs().list(&repo("app")).unwrap().is_empty());
+}
+
+#[test]
+fn events_in_the_wrong_order_do_not_bring_back_an_older_commit() {
+    let f = fixture();
+    let (first, first_run) = push_to("app", &["main"], "1");
+    let (second, second_run) = push_to("app", &["main"], "2");
+    let now: CurrentRefs = [(branch("main"), Some(second.refs[0].new_sha.clone()))].into();
+    let record = |event: &PushEvent, runs: &[NewRun], now: &CurrentRefs| {
+        let id = f
+            .store
+            .events()
+            .record(event, runs, now, supersede::superseded_runs)
+            .unwrap()
+            .runs[0]
+            .0;
+        f.store.runs().get(id).unwrap().unwrap()
+    };
+    let newer = record(&second, &second_run, &now);
+    assert_eq!(newer.state, RunState::Pending);
+    let older = record(&first, &first_run, &now);
+    assert_eq!(
+        (older.state, older.superseded_by),
+        (RunState::Superseded, Some(newer.id))
+    );
+    assert_eq!(
+        f.store.seen_refs().list(&repo("app")).unwrap()[0].sha,
+        second.refs[0].new_sha
+    );
+
+    // Pushed back to the first commit, and forth again: pushes like any other.
+    for (event, run) in [(&first, &first_run), (&second, &second_run)] {
+        let back = PushEvent {
+            id: EventId::new(),
+            ..event.clone()
+        };
+        assert_eq!(
+            record(&back, run, &CurrentRefs::new()).state,
+            RunState::Pending
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! Uses of images and caches.
+
+use super::*;
+
+#[test]
+fn uses_of_images_and_caches_are_recorded_until_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicI64::new(1_700_000_100_000));
+    let store = open(&folder, &clock).unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("quire.db")).unwrap();
+    database
+        .execute_batch(include_str!(
+            "../../../../migrations/samples/0004_upkeep.sql"
+        ))
+        .unwrap();
+    let used = |engine: &str| {
+        store
+            .images()
+            .list(engine)
+            .unwrap()
+            .into_iter()
+            .map(|row| (row.name, row.used_at.0))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        used("ENGINE"),
+        [("debian:trixie-slim".to_owned(), 1_700_000_000_000)]
+    );
+    assert_eq!(
+        (
+            used("ANOTHER"),
+            store.images().layers("ENGINE").unwrap().len(),
+            store.caches().list().unwrap().len()
+        ),
+        (Vec::new(), 1, 2)
+    );
+    // Whatever was not quire's own does not become so by being used; what follows soon is the same use.
+    store.images().record_use("node:20").unwrap();
+    store.images().record_use("debian:trixie-slim").unwrap();
+    assert_eq!(used("ENGINE")[0].1, 1_700_000_000_000);
+    clock.store(1_700_007_200_000, Ordering::SeqCst);
+    store.images().record_use("debian:trixie-slim").unwrap();
+    let repo = "app".parse().unwrap();
+    store
+        .caches()
+        .record_use(
+            &ExecutorName::DOCKER,
+            &repo,
+            &["target".into(), "new".into()],
+        )
+        .unwrap();
+    assert_eq!(
+        used("ENGINE"),
+        [("debian:trixie-slim".to_owned(), 1_700_007_200_000)]
+    );
+    // A layer that is used again is still of the build that made it.
+    store
+        .images()
+        .record_layer(
+            "ENGINE",
+            "0123456789ab",
+            Millis(1_700_007_200_000),
+            "quire/app:other",
+        )
+        .unwrap();
+    let layer = store.images().layers("ENGINE").unwrap().pop().unwrap();
+    assert_eq!(
+        (layer.since.0, layer.built_for.as_str(), layer.used_at.0),
+        (1_700_000_000_000, "quire/app:other", 1_700_007_200_000)
+    );
+    // The clock was wrong, and is set right.
+    clock.store(1_700_003_600_000, Ordering::SeqCst);
+    store.retention().clamp_future_usage().unwrap();
+    assert_eq!(used("ENGINE")[0].1, 1_700_003_600_000);
+    store
+        .caches()
+        .forget(&ExecutorName::DOCKER, &repo, "target")
+        .unwrap();
+    store.images().forget("ENGINE", "0123456789ab").unwrap();
+    store
+        .images()
+        .forget("ENGINE", "debian:trixie-slim")
+        .unwrap();
+    let left: Vec<_> = store
+        .caches()
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|used| used.name)
+        .collect();
+    assert_eq!(
+        (
+            left,
+            used("ENGINE"),
+            store.images().layers("ENGINE").unwrap()
+        ),
+        (vec!["new".into(), "deps".into()], Vec::new(), Vec::new())
+    );
+}

@@ -1,0 +1,44 @@
+//! What the tests of the workspace share: waiting, ports, programs and their output, keys and
+//! hermetic git, a browser.
+//!
+//! A test fails by panicking, so these functions panic where something is not as it should be.
+
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "tests start real programs and fail by panicking"
+)]
+
+mod browser;
+mod files;
+mod forge;
+mod forge_checks;
+mod forge_runs;
+mod forge_web;
+mod git;
+mod git_user;
+mod http;
+mod keys;
+mod needs;
+mod net;
+mod program;
+mod ssh_forge;
+mod tree;
+mod wait;
+
+pub use browser::Browser;
+pub use files::files_below;
+pub use forge::TestForge;
+pub use git::hermetic_git;
+pub use git_user::{GIT_UID, own};
+pub use http::Response;
+pub use keys::{HostKeys, generate_key, ssh_options};
+pub use needs::skipped;
+pub use net::free_port;
+pub use program::{run, run_ok, stderr, stdout, text, transcript};
+pub use ssh_forge::SshForge;
+pub use tree::Tree;
+pub use wait::{WAIT_TIMEOUT, wait_for, wait_for_async, wait_for_or_report, wait_until};

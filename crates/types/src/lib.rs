@@ -1,0 +1,29 @@
+//! Names, states and other values that every part of quire shares. No async runtime, and no loop over I/O.
+#![warn(missing_docs)]
+
+pub mod ansi;
+pub mod backoff;
+pub mod base_url;
+pub mod clock;
+pub mod disk_space;
+pub mod error_chain;
+#[cfg(test)]
+mod error_messages;
+pub mod failpoint;
+pub mod file_stamp;
+pub mod fsutil;
+pub mod image_reference;
+pub mod init_status;
+pub mod memory_protection;
+pub mod names;
+pub mod network;
+pub mod paths;
+pub mod push_event;
+pub mod run;
+pub mod secret;
+pub mod ssh_keys;
+pub mod supersede;
+pub mod sync;
+pub mod text;
+pub mod token;
+pub mod url_host;

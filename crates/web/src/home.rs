@@ -1,0 +1,207 @@
+//! `GET /`: the repositories and the newest runs; for an empty appliance, how to start.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::error::WebError;
+use super::html as pieces;
+use super::layout::{Layout, html};
+use super::request_config::RequestConfig;
+use super::response_format::ResponseFormat;
+use super::runs::RunList;
+use super::state::SharedApp;
+use super::viewer::Viewer;
+use quire_git::Git;
+use quire_server::forge::views::{RunJson, views};
+use quire_store::{RepoSummary, RunFilter};
+use quire_types::clock::Millis;
+use quire_types::names::RepoName;
+use quire_types::paths::Paths;
+use quire_types::run::Run;
+
+const MAX_NEWEST_RUNS: u32 = 15;
+
+struct RepoLine {
+    name: RepoName,
+    path: String,
+    last_push_ms: Option<Millis>,
+    newest_run: Option<Run>,
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage {
+    layout: Layout,
+    now: Millis,
+    repos: Vec<RepoLine>,
+    list: RunList,
+    /// There is no key yet, so no user can push.
+    no_key: bool,
+    remote: String,
+    list_command: String,
+    key_file: String,
+}
+
+/// `GET /`.
+pub(super) async fn page(
+    State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
+    RequestConfig(config): RequestConfig,
+    format: ResponseFormat,
+) -> Result<Response, WebError> {
+    let filter = RunFilter {
+        limit: MAX_NEWEST_RUNS,
+        ..RunFilter::default()
+    };
+    let (summaries, runs) = app
+        .web
+        .store
+        .call(move |s| Ok((s.repos().summaries()?, s.runs().list(&filter)?)))
+        .await?;
+    let paths = app.web.paths.clone();
+    let listed = tokio::task::spawn_blocking(move || {
+        let (git, mut repos) = (Git::new(&paths), repositories(&paths.repos()));
+        // Not by their former names.
+        repos.retain(|repo| git.resolve(repo) == *repo);
+        (repos, has_no_key(&paths))
+    });
+    let (on_disk, no_key) = listed.await?;
+    let repos = join(on_disk, summaries);
+    if format == ResponseFormat::Json {
+        let repos: Vec<Value> =
+            repos.iter().map(|r| json!({ "repo": r.name, "last_push_ms": r.last_push_ms, "newest_run": r.newest_run.as_ref().map(RunJson::from) })).collect();
+        return Ok(
+            Json(json!({ "repos": repos, "runs": views::<_, RunJson<'_>>(&runs) })).into_response(),
+        );
+    }
+    let now = app.web.clock.now();
+    html(&HomePage {
+        layout: Layout::new(&app, Some(&viewer), "quire"),
+        now,
+        repos,
+        list: RunList::new(runs, now, true),
+        no_key,
+        remote: config.ssh_url("my-project.git"),
+        list_command: config.ssh_command("run list"),
+        key_file: app.web.paths.authorized_keys().display().to_string(),
+    })
+}
+
+/// Everything that lies in the repository folder, with what is known of it; the most recently pushed first.
+fn join(on_disk: Vec<RepoName>, summaries: Vec<RepoSummary>) -> Vec<RepoLine> {
+    let mut known: BTreeMap<RepoName, RepoSummary> =
+        summaries.into_iter().map(|s| (s.repo.clone(), s)).collect();
+    let mut lines: Vec<RepoLine> = on_disk
+        .into_iter()
+        .map(|name| {
+            let (last_push_ms, newest_run) = known
+                .remove(&name)
+                .map_or((None, None), |s| (s.last_push_ms, s.newest_run));
+            RepoLine {
+                path: pieces::repo_path(&name),
+                name,
+                last_push_ms,
+                newest_run,
+            }
+        })
+        .collect();
+    lines.sort_by(|a, b| {
+        b.last_push_ms
+            .cmp(&a.last_push_ms)
+            .then_with(|| a.name.cmp(&b.name))
+    });
+    lines
+}
+
+/// The names of all repositories on disk. What is unreadable or oddly named is none.
+fn repositories(folder: &Path) -> Vec<RepoName> {
+    let mut found = Vec::new();
+    for (name, path) in folders(folder) {
+        match name.strip_suffix(".git") {
+            Some(repo) => found.extend(repo.parse::<RepoName>()),
+            None => {
+                let inner = folders(&path).filter_map(|(inner, _)| {
+                    format!("{name}/{}", inner.strip_suffix(".git")?)
+                        .parse()
+                        .ok()
+                });
+                found.extend(inner);
+            }
+        }
+    }
+    found
+}
+
+fn folders(path: &Path) -> impl Iterator<Item = (String, std::path::PathBuf)> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter(|e| e.path().is_dir())
+        .filter_map(|e| Some((e.file_name().into_string().ok()?, e.path())))
+}
+
+/// Whether the keys that sshd reads are none at all. Without such a file there is no sshd of ours, and nothing to say.
+fn has_no_key(paths: &Paths) -> bool {
+    std::fs::read_to_string(paths.merged_authorized_keys()).is_ok_and(|text| {
+        text.lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_are_found_one_group_deep() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "b.git",
+            "work/a.git",
+            "work/deep/x.git",
+            ".hidden.git",
+            "work/not-one",
+        ] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("file.git"), "").unwrap();
+        let mut names: Vec<String> = repositories(folder.path())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        names.sort();
+        assert_eq!(names, ["b", "work/a"]);
+        assert!(repositories(&folder.path().join("none")).is_empty());
+    }
+
+    #[test]
+    fn no_key_is_an_empty_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path(), folder.path());
+        assert!(!has_no_key(&paths));
+        std::fs::write(paths.merged_authorized_keys(), "\n# none yet\n").unwrap();
+        assert!(has_no_key(&paths));
+        std::fs::write(paths.merged_authorized_keys(), "ssh-ed25519 AAAA me\n").unwrap();
+        assert!(!has_no_key(&paths));
+    }
+
+    #[test]
+    fn page_of_an_empty_appliance() {
+        let page = HomePage {
+            layout: Layout::sample("quire"),
+            now: Millis(0),
+            repos: Vec::new(),
+            list: RunList::new(Vec::new(), Millis(0), true),
+            no_key: true,
+            remote: "ssh://git@nas/my-project.git".to_owned(),
+            list_command: "ssh git@nas run list".to_owned(),
+            key_file: "/var/quire/authorized_keys".to_owned(),
+        };
+        insta::assert_snapshot!(page.render().unwrap());
+    }
+}

@@ -1,0 +1,164 @@
+//! What all responses have in common: the time limit, the headers, and errors as pages or JSON.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::json;
+
+use super::error::{ClientMessage, WebError};
+use super::layout::Layout;
+use super::request_config::RequestConfig;
+use super::response_format::ResponseFormat;
+use super::session::next_cookie;
+use super::state::{App, SignInMethod};
+use super::viewer::Viewer;
+
+/// How long a handler may take until it returns a response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessagePage<'a> {
+    layout: Layout,
+    title: &'a str,
+    sentence: &'a str,
+    /// The command that prints a sign-in link, for those who are not signed in.
+    login_command: Option<String>,
+}
+
+/// The outermost layer: time limit, errors as pages, headers.
+pub(super) async fn response_middleware(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let format = ResponseFormat::of(request.headers());
+    let config = RequestConfig::new(&app.web.config, request.uri(), request.headers());
+    let wanted = (request.method() == Method::GET).then(|| request.uri().clone());
+    let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => WebError::Slow.into_response(),
+    };
+    if response.extensions().get::<ClientMessage>().is_none()
+        && let Some(message) = framework_message(response.status())
+    {
+        response.extensions_mut().insert(message);
+    }
+    if response.extensions().get::<ClientMessage>().is_some() {
+        let stranger = response.extensions().get::<Viewer>().is_none();
+        response = render_error(&app, &config, format, response);
+        let may_sign_in =
+            stranger && format == ResponseFormat::Html && app.web.config.auth == SignInMethod::Ssh;
+        let cookie = wanted
+            .filter(|_| may_sign_in)
+            .and_then(|uri| next_cookie(&uri));
+        cookie.map(|cookie| response.headers_mut().append(header::SET_COOKIE, cookie));
+    }
+    add_headers(response.headers_mut());
+    response
+}
+
+/// The message for a request that axum itself rejects: an address that is not UTF-8, an unknown method.
+fn framework_message(status: StatusCode) -> Option<ClientMessage> {
+    let (title, sentence) = match status {
+        StatusCode::BAD_REQUEST => ("Bad request", "The address or its query cannot be read."),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            "Method not allowed",
+            "This address does not support the method of the request.",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            "Request too large",
+            "The body of the request is larger than 16 KiB.",
+        ),
+        _ => return None,
+    };
+    Some(ClientMessage {
+        title,
+        sentence: sentence.to_owned(),
+    })
+}
+
+/// Adds the body to a response that carries only a [`ClientMessage`].
+fn render_error(
+    app: &App,
+    RequestConfig(config): &RequestConfig,
+    format: ResponseFormat,
+    response: Response,
+) -> Response {
+    let status = response.status();
+    let Some(message) = response.extensions().get::<ClientMessage>() else {
+        return response;
+    };
+    let viewer = response.extensions().get::<Viewer>();
+    let mut dressed = match format {
+        ResponseFormat::Json => {
+            (status, Json(json!({ "error": message.sentence }))).into_response()
+        }
+        ResponseFormat::Html => {
+            let login_command = (viewer.is_none() && config.auth == SignInMethod::Ssh)
+                .then(|| config.login_command());
+            let layout = Layout::new(app, viewer, message.title);
+            let page = MessagePage {
+                layout,
+                title: message.title,
+                sentence: &message.sentence,
+                login_command,
+            };
+            match page.render() {
+                Ok(text) => (status, Html(text)).into_response(),
+                Err(_) => (status, message.sentence.clone()).into_response(),
+            }
+        }
+    };
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        dressed.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            let challenge = HeaderValue::from_static("SSH-Link realm=\"quire\"");
+            dressed
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            dressed
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        _ => {}
+    }
+    dressed
+}
+
+/// The headers that make a page harmless wherever it ends up.
+fn add_headers(headers: &mut HeaderMap) {
+    const SECURITY_HEADERS: [(&str, &str); 8] = [
+        (
+            "content-security-policy",
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+             form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        (
+            "permissions-policy",
+            "camera=(), geolocation=(), microphone=()",
+        ),
+        ("vary", "accept, cookie"),
+    ];
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("private, no-cache"));
+}

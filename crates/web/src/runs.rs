@@ -1,0 +1,364 @@
+//! Lists of runs: of all, of one repository; and the page of a repository.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Query, Request, State};
+use axum::http::Uri;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::WebError;
+use super::html::{self as pieces, REPO_PREFIX, encoded, repo_path};
+use super::layout::{Layout, html};
+use super::request_config::RequestConfig;
+use super::response_format::ResponseFormat;
+use super::state::{App, SharedApp};
+use super::viewer::Viewer;
+use quire_git::Git;
+use quire_server::forge::views::{RunJson, views};
+use quire_store::RunFilter;
+use quire_types::clock::Millis;
+use quire_types::names::{RefName, RepoName, RunId};
+use quire_types::run::{Run, RunSelector, RunState};
+
+const MAX_PAGE_RUNS: u32 = 50;
+const MAX_REPO_RUNS: u32 = 20;
+
+/// Runs as a page shows them.
+#[derive(Template)]
+#[template(path = "list.html")]
+pub(super) struct RunList {
+    pub(super) runs: Vec<Run>,
+    now: Millis,
+    /// Whether the repository is named with each.
+    with_repo: bool,
+}
+
+impl RunList {
+    pub(super) fn new(runs: Vec<Run>, now: Millis, with_repo: bool) -> Self {
+        Self {
+            runs,
+            now,
+            with_repo,
+        }
+    }
+}
+
+/// What a list may be narrowed by.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ListQuery {
+    repo: Option<String>,
+    #[serde(rename = "ref")]
+    ref_name: Option<String>,
+    state: Option<String>,
+    before: Option<String>,
+}
+
+impl ListQuery {
+    /// The filter that it stands for. Empty fields, as a form sends them, are none.
+    fn filter(&self) -> Result<RunFilter, WebError> {
+        fn parsed<T: std::str::FromStr<Err = E>, E: std::fmt::Display>(
+            text: &Option<String>,
+        ) -> Result<Option<T>, WebError> {
+            let text = text.as_deref().map(str::trim).filter(|t| !t.is_empty());
+            text.map(str::parse)
+                .transpose()
+                .map_err(|error: E| WebError::BadRequest(error.to_string()))
+        }
+        let ref_name = match self.ref_name.as_deref().map(str::trim) {
+            Some(short) if !short.is_empty() && !short.starts_with("refs/") => {
+                Some(format!("refs/heads/{short}"))
+            }
+            other => other.map(str::to_owned),
+        };
+        Ok(RunFilter {
+            repo: parsed(&self.repo)?,
+            ref_name: parsed::<RefName, _>(&ref_name)?,
+            state: parsed::<RunState, _>(&self.state)?,
+            before: parsed::<RunId, _>(&self.before)?,
+            limit: MAX_PAGE_RUNS,
+        })
+    }
+}
+
+/// A choice of the filter above a list.
+struct StateLink {
+    word: &'static str,
+    href: String,
+    current: bool,
+}
+
+#[derive(Template)]
+#[template(path = "runs.html")]
+struct RunsPage {
+    layout: Layout,
+    /// Name and path of the repository, where the list is of one.
+    repo: Option<(RepoName, String)>,
+    list: RunList,
+    ref_value: String,
+    state_value: &'static str,
+    states: Vec<StateLink>,
+    path: String,
+    older: Option<String>,
+    newest: Option<String>,
+}
+
+/// `GET /runs`.
+pub(super) async fn all(
+    State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
+    format: ResponseFormat,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, WebError> {
+    list(&app, &viewer, format, None, query.filter()?).await
+}
+
+async fn list(
+    app: &App,
+    viewer: &Viewer,
+    format: ResponseFormat,
+    of: Option<RepoName>,
+    mut filter: RunFilter,
+) -> Result<Response, WebError> {
+    if of.is_some() {
+        filter.repo.clone_from(&of);
+    }
+    let asked = filter.clone();
+    // One more than shown tells whether there is a next page.
+    let mut runs = app
+        .web
+        .store
+        .call(move |s| {
+            s.runs().list(&RunFilter {
+                limit: MAX_PAGE_RUNS + 1,
+                ..asked
+            })
+        })
+        .await?;
+    let more = runs.len() > MAX_PAGE_RUNS as usize;
+    runs.truncate(MAX_PAGE_RUNS as usize);
+    let path = of.as_ref().map_or_else(
+        || "/runs".to_owned(),
+        |repo| format!("{}/-/runs", repo_path(repo)),
+    );
+    let older = runs
+        .last()
+        .filter(|_| more)
+        .map(|run| address(&path, &filter, of.is_none(), filter.state, Some(run.id)));
+    if format == ResponseFormat::Json {
+        return Ok(
+            Json(json!({ "runs": views::<_, RunJson<'_>>(&runs), "next": older })).into_response(),
+        );
+    }
+    let states = std::iter::once(None)
+        .chain(RunState::ALL.iter().copied().map(Some))
+        .map(|state| StateLink {
+            word: state.map_or("all", RunState::as_str),
+            href: address(&path, &filter, of.is_none(), state, None),
+            current: filter.state == state,
+        });
+    let title = of
+        .as_ref()
+        .map_or_else(|| "Runs".to_owned(), |repo| format!("Runs of {repo}"));
+    let page = RunsPage {
+        layout: Layout::new(app, Some(viewer), title),
+        list: RunList::new(runs, app.web.clock.now(), of.is_none()),
+        ref_value: filter
+            .ref_name
+            .as_ref()
+            .map_or_else(String::new, |r| r.branch().unwrap_or(r.as_str()).to_owned()),
+        state_value: filter.state.map_or("", RunState::as_str),
+        states: states.collect(),
+        newest: filter
+            .before
+            .map(|_| address(&path, &filter, of.is_none(), filter.state, None)),
+        repo: of.map(|repo| (repo.clone(), repo_path(&repo))),
+        path,
+        older,
+    };
+    html(&page)
+}
+
+/// The address of a list: `path` and what it is narrowed by.
+fn address(
+    path: &str,
+    filter: &RunFilter,
+    with_repo: bool,
+    state: Option<RunState>,
+    before: Option<RunId>,
+) -> String {
+    let parts = [
+        (
+            "repo",
+            filter
+                .repo
+                .as_ref()
+                .filter(|_| with_repo)
+                .map(ToString::to_string),
+        ),
+        ("ref", filter.ref_name.as_ref().map(ToString::to_string)),
+        ("state", state.map(|s| s.as_str().to_owned())),
+        ("before", before.map(|id| id.to_string())),
+    ];
+    let query: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", encoded(&value?))))
+        .collect();
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", query.join("&"))
+    }
+}
+
+#[derive(Template)]
+#[template(path = "repo.html")]
+struct RepoPage {
+    layout: Layout,
+    repo: RepoName,
+    path: String,
+    clone_url: String,
+    list: RunList,
+}
+
+/// `GET /<repo>` and `GET /<repo>/-/runs`: whatever is no other route.
+pub(super) async fn of_repository(
+    State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
+    config: RequestConfig,
+    format: ResponseFormat,
+    request: Request,
+) -> Result<Response, WebError> {
+    let uri = request.uri();
+    let path = uri.path().strip_prefix(REPO_PREFIX).unwrap_or(uri.path());
+    if let Some((name, number)) = path.split_once("/-/runs/") {
+        return redirect_number(&app, name, number).await;
+    }
+    let (name, wants_runs) = path
+        .strip_suffix("/-/runs")
+        .map_or((path, false), |name| (name, true));
+    let repo: RepoName = name.parse().map_err(|_| WebError::NotFound)?;
+    let asked = repo;
+    let repo = current(&app, &asked).await?;
+    if !exists(&app, &repo).await? {
+        return Err(WebError::NotFound);
+    }
+    let canonical = if wants_runs {
+        format!("{}/-/runs", repo_path(&repo))
+    } else {
+        repo_path(&repo)
+    };
+    if uri.path() != canonical {
+        let query = uri.query().map_or_else(String::new, |q| format!("?{q}"));
+        let target = format!("{canonical}{query}");
+        // A new repository may take a former name, so no browser may cache the redirect.
+        let redirect = if repo == asked {
+            Redirect::permanent(&target)
+        } else {
+            Redirect::temporary(&target)
+        };
+        return Ok(redirect.into_response());
+    }
+    if wants_runs {
+        return list(&app, &viewer, format, Some(repo), query(uri)?.filter()?).await;
+    }
+    repository(&app, &viewer, &config, format, repo).await
+}
+
+/// `GET /<repo>/-/runs/<number>`: the page of a run by its number.
+async fn redirect_number(app: &App, repo: &str, number: &str) -> Result<Response, WebError> {
+    let repo = repo.strip_prefix('/').unwrap_or(repo);
+    let selector: RunSelector = format!("{repo}#{number}")
+        .parse()
+        .map_err(|_| WebError::NotFound)?;
+    let find = move |store: &quire_store::Store| store.runs().resolve(&selector);
+    let id = app.web.store.call(find).await?;
+    Ok(Redirect::temporary(&pieces::run_path(&id)).into_response())
+}
+
+fn query(uri: &Uri) -> Result<ListQuery, WebError> {
+    let Query(query) = Query::try_from_uri(uri)
+        .map_err(|_| WebError::BadRequest("the query cannot be read".to_owned()))?;
+    Ok(query)
+}
+
+/// The name that a repository bears now, by whatever name it is asked for.
+async fn current(app: &Arc<App>, repo: &RepoName) -> Result<RepoName, WebError> {
+    let (git, repo) = (Git::new(&app.web.paths), repo.clone());
+    Ok(tokio::task::spawn_blocking(move || git.resolve(&repo)).await?)
+}
+
+async fn exists(app: &Arc<App>, repo: &RepoName) -> Result<bool, WebError> {
+    let path = app.web.paths.repo(repo);
+    Ok(tokio::task::spawn_blocking(move || path.is_dir()).await?)
+}
+
+async fn repository(
+    app: &App,
+    viewer: &Viewer,
+    RequestConfig(config): &RequestConfig,
+    format: ResponseFormat,
+    repo: RepoName,
+) -> Result<Response, WebError> {
+    let filter = RunFilter {
+        repo: Some(repo.clone()),
+        limit: MAX_REPO_RUNS,
+        ..RunFilter::default()
+    };
+    let runs = app.web.store.call(move |s| s.runs().list(&filter)).await?;
+    let clone_url = config.clone_url(&repo);
+    if format == ResponseFormat::Json {
+        return Ok(Json(
+            json!({ "repo": repo, "clone_url": clone_url, "runs": views::<_, RunJson<'_>>(&runs) }),
+        )
+        .into_response());
+    }
+    html(&RepoPage {
+        layout: Layout::new(app, Some(viewer), repo.as_str()),
+        path: repo_path(&repo),
+        clone_url,
+        list: RunList::new(runs, app.web.clock.now(), false),
+        repo,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(text: &str) -> Result<RunFilter, WebError> {
+        query(&format!("/runs?{text}").parse().unwrap())?.filter()
+    }
+
+    #[test]
+    fn a_query_is_parsed_or_refused() {
+        let filter = asked("ref=main&state=failed&repo=&before=").unwrap();
+        assert_eq!(filter.ref_name.unwrap().as_str(), "refs/heads/main");
+        assert_eq!(
+            (filter.state, filter.repo, filter.before),
+            (Some(RunState::Failed), None, None)
+        );
+        assert!(
+            asked("").unwrap().ref_name.is_none() && asked("ref=+").unwrap().ref_name.is_none()
+        );
+        for bad in ["state=done", "ref=a..b", "repo=../x", "before=1"] {
+            assert!(matches!(asked(bad), Err(WebError::BadRequest(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_carries_the_filter() {
+        let filter = asked("ref=a%26b&repo=work/x").unwrap();
+        assert_eq!(
+            address("/runs", &filter, true, Some(RunState::Active), None),
+            "/runs?repo=work/x&ref=refs/heads/a%26b&state=active"
+        );
+        assert_eq!(
+            address("/x/-/runs", &RunFilter::default(), false, None, None),
+            "/x/-/runs"
+        );
+    }
+}

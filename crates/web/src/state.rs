@@ -1,0 +1,134 @@
+//! What handlers share: the configuration of the web, the handles it works with, and the limits of
+//! live streams. It knows no route and no page.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use quire_runtime::changes::ChangeNotifier;
+use quire_server::metrics::Metrics;
+use quire_server::queue::Queue;
+use quire_store::Store;
+use quire_types::clock::Clock;
+use quire_types::names::RepoName;
+use quire_types::paths::Paths;
+use quire_types::url_host::host_in_url;
+
+use super::health_registry::HealthRegistry;
+use super::keys::Keys;
+
+/// How people prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignInMethod {
+    /// By a one-time link that `ssh git@host login` prints.
+    Ssh,
+    /// Not at all: every client that uses one of the names of the appliance is signed in.
+    Open,
+}
+
+/// What the web needs to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebConfig {
+    /// The public base URL, without a slash at its end: `https://git.example.org`.
+    pub url: String,
+    /// How people sign in.
+    pub auth: SignInMethod,
+    /// User for clone URLs and commands: `git`, or natively the user who started the appliance.
+    pub ssh_user: String,
+    /// Host name for clone URLs and commands.
+    pub ssh_host: String,
+    /// Port for clone URLs and commands.
+    pub ssh_port: u16,
+    /// Whether the host is configured. Otherwise readers are shown the one by which they reached the appliance.
+    pub host_is_configured: bool,
+}
+
+impl WebConfig {
+    /// The URL that a repository is cloned from and pushed to.
+    #[must_use]
+    pub fn clone_url(&self, repo: &RepoName) -> String {
+        self.ssh_url(&format!("{repo}.git"))
+    }
+
+    pub(super) fn ssh_url(&self, path: &str) -> String {
+        let (user, host) = (&self.ssh_user, host_in_url(&self.ssh_host));
+        match self.ssh_port {
+            22 => format!("ssh://{user}@{host}/{path}"),
+            port => format!("ssh://{user}@{host}:{port}/{path}"),
+        }
+    }
+
+    /// The command that prints a sign-in link.
+    #[must_use]
+    pub fn login_command(&self) -> String {
+        self.ssh_command("login")
+    }
+
+    pub(super) fn ssh_command(&self, command: &str) -> String {
+        match self.ssh_port {
+            22 => format!("ssh {}@{} {command}", self.ssh_user, self.ssh_host),
+            port => format!(
+                "ssh -p {port} {}@{} {command}",
+                self.ssh_user, self.ssh_host
+            ),
+        }
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.url.starts_with("https://")
+    }
+}
+
+/// Everything the web works with. Cloning it is cheap.
+#[derive(Clone)]
+pub struct WebState {
+    /// The database.
+    pub store: Store,
+    /// Where things lie.
+    pub paths: Paths,
+    /// Wake-ups.
+    pub live: ChangeNotifier,
+    /// The time.
+    pub clock: Clock,
+    /// The configuration.
+    pub config: WebConfig,
+    /// The queue, to wake the runner.
+    pub queue: Queue,
+    /// What the other parts have counted.
+    pub metrics: Arc<Metrics>,
+    /// Results of the background checks.
+    pub health: HealthRegistry,
+    /// The commit that the binary was built from, or `unknown`.
+    pub commit: &'static str,
+}
+
+/// How many live streams there may be at once.
+const MAX_FOLLOWERS: usize = 256;
+/// The state that handlers share.
+pub(super) struct App {
+    pub(super) web: WebState,
+    pub(super) keys: Keys,
+    pub(super) followers: Arc<Semaphore>,
+    /// Held by the live stream that is reading: they read one after the other.
+    pub(super) read_lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl App {
+    pub(super) fn new(web: WebState) -> Self {
+        let keys = Keys::new(web.paths.clone());
+        Self {
+            web,
+            keys,
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            read_lock: Arc::default(),
+        }
+    }
+
+    /// How many live streams are open.
+    pub(super) fn follower_count(&self) -> usize {
+        MAX_FOLLOWERS - self.followers.available_permits().min(MAX_FOLLOWERS)
+    }
+}
+
+/// The extractor of the state in a handler.
+pub(super) type SharedApp = axum::extract::State<Arc<App>>;

@@ -1,0 +1,64 @@
+//! Who is asking. A session lasts no longer than the key that opened it, and holds only where that key may connect.
+
+use std::net::IpAddr;
+
+use quire_store::SessionOwner;
+use quire_types::ssh_keys::KeyDenied;
+
+use super::error::WebError;
+use super::state::App;
+
+/// A person who may see the pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Viewer {
+    /// The name of the key that signed in; `None` if no sign-in is needed.
+    pub(super) key_name: Option<String>,
+    /// Whose session it is; `None` if no sign-in is needed.
+    session: Option<SessionOwner>,
+    address: IpAddr,
+}
+
+impl Viewer {
+    /// A user of an appliance that is open to everyone.
+    pub(super) fn anonymous(address: IpAddr) -> Self {
+        Self {
+            key_name: None,
+            session: None,
+            address,
+        }
+    }
+
+    pub(super) fn of_session(session: SessionOwner, address: IpAddr) -> Self {
+        Self {
+            key_name: Some(session.key_name.clone()),
+            session: Some(session),
+            address,
+        }
+    }
+
+    /// Whether the key may still connect from the address of this user.
+    pub(super) fn key_is_current(&self, app: &App) -> Result<bool, WebError> {
+        let Some(session) = &self.session else {
+            return Ok(true);
+        };
+        Ok(admit_key(app, session, self.address)?.is_ok())
+    }
+}
+
+/// Asks of the key what sshd would ask now of a connection from this address. A link that was made without a key, on the
+/// machine itself, is always admitted.
+pub(super) fn admit_key(
+    app: &App,
+    session: &SessionOwner,
+    address: IpAddr,
+) -> Result<Result<(), KeyDenied>, WebError> {
+    let Some(fingerprint) = session.key_fingerprint.as_deref() else {
+        return Ok(Ok(()));
+    };
+    let keys = app.keys.current().map_err(|source| WebError::Io {
+        attempt: "read the public keys".to_owned(),
+        source,
+    })?;
+    let now = app.web.clock.now();
+    Ok(keys.admit(fingerprint, session.certificate.as_deref(), address, now))
+}

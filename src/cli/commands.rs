@@ -1,0 +1,210 @@
+//! The management commands: one parser and one implementation, for the machine itself and for SSH.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use clap::{Parser, Subcommand};
+
+use super::args::OutputArgs;
+use super::context::{Caller, Context};
+use super::error::CommandError;
+use super::output::Output;
+use super::{cache, gc, key, login, privileges, reconcile, repo, run, schedule, status};
+use quire_types::clock::Clock;
+use quire_types::paths::Paths;
+use quire_types::push_event::PUSH_OPTIONS;
+
+/// What the greeting prints: the usage of each command and what it does.
+pub(super) const OVERVIEW: [(&str, &str); 19] = [
+    (
+        "git push -o ci.skip | ci.wait | ci.job=J",
+        "push without a run, follow the run, run one job",
+    ),
+    (
+        "repo list | new NAME | rm NAME --yes",
+        "list, create or remove repositories",
+    ),
+    (
+        "repo rename OLD NEW",
+        "rename a repository; the old name redirects to it",
+    ),
+    ("repo default NAME BRANCH", "set the default branch"),
+    (
+        "run list [--repo --ref --state --limit]",
+        "list runs, newest first",
+    ),
+    ("run show RUN", "show a run with its jobs and steps"),
+    (
+        "run logs RUN [--job J] [--follow]",
+        "print the log of a run, or follow it live",
+    ),
+    (
+        "run wait | cancel | retry RUN",
+        "wait for a run, cancel it or retry it",
+    ),
+    (
+        "run artifacts list RUN | get RUN [NAME]",
+        "list or download the artifacts of a run",
+    ),
+    (
+        "run attach RUN [COMMAND]",
+        "open a shell in the container of a run",
+    ),
+    (
+        "run start REPO [--branch B] [--param K=V]",
+        "start a run by hand",
+    ),
+    (
+        "schedule list [--repo R]",
+        "list schedules and their next times",
+    ),
+    ("cache list | clear REPO [NAME]", "list or clear caches"),
+    ("key list", "list the keys that may connect"),
+    ("login", "print a link that signs a browser in"),
+    ("status", "show the health of each component"),
+    ("gc", "remove expired runs, logs, artifacts and caches now"),
+    (
+        "reconcile --adopt | --run",
+        "decide what happens after a restored database",
+    ),
+    (
+        "help [COMMAND] | COMMAND --help",
+        "show the options of a command",
+    ),
+];
+
+/// A command that works the same on the machine itself and over SSH.
+#[derive(Subcommand)]
+pub(super) enum ManagementCommand {
+    /// List, create, rename and remove repositories
+    #[command(subcommand)]
+    Repo(repo::RepoCommand),
+    /// List, follow, start, cancel and retry runs
+    #[command(subcommand)]
+    Run(run::RunCommand),
+    /// List and clear the caches that runs share
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
+    /// List schedules
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// List SSH keys
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Print a one-time link that signs a browser in
+    Login(OutputArgs),
+    /// Show the health of each component
+    Status(OutputArgs),
+    /// Remove expired runs, logs, artifacts and caches now
+    ///
+    /// The server does this by itself every hour. The retention settings (`:keep`) say what expires.
+    Gc(OutputArgs),
+    /// Decide what happens after an older copy of the database was put in place
+    ///
+    /// Until then nothing runs, since what the copy does not know may have run already.
+    Reconcile(reconcile::Reconcile),
+}
+
+impl ManagementCommand {
+    fn json(&self) -> bool {
+        match self {
+            Self::Repo(command) => command.json(),
+            Self::Run(command) => command.json(),
+            Self::Cache(command) => command.json(),
+            Self::Schedule(command) => command.json(),
+            Self::Key(command) => command.json(),
+            Self::Reconcile(command) => command.json(),
+            Self::Login(format) | Self::Status(format) | Self::Gc(format) => format.json,
+        }
+    }
+}
+
+// Not a doc comment: clap would print it as the first line of `ssh git@host help`.
+#[derive(Parser)]
+#[command(
+    name = "quire",
+    bin_name = "ssh git@host",
+    no_binary_name = true,
+    about = "Manage the repositories and runs of a quire appliance over SSH",
+    after_help = PUSH_OPTIONS_HELP.as_str()
+)]
+pub(super) struct RemoteCli {
+    #[command(subcommand)]
+    command: ManagementCommand,
+}
+
+/// The push options, as `help` prints them.
+static PUSH_OPTIONS_HELP: LazyLock<String> = LazyLock::new(|| {
+    let mut help = "Push options (git push -o OPTION):".to_owned();
+    for (option, what) in PUSH_OPTIONS {
+        help += &format!("\n  {option:<12}  {what}");
+    }
+    help
+});
+
+/// Runs a command that was typed on the machine itself.
+pub(super) fn run_local(command: ManagementCommand) -> ExitCode {
+    let paths = Paths::from_environment();
+    match privileges::drop_to_data_owner(&paths)
+        .and_then(|()| dispatch(&paths, command, &Caller::default()))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.print(),
+    }
+}
+
+/// Runs a command that came over SSH, split into words.
+pub(super) fn run_remote(paths: &Paths, words: &[String], caller: &Caller) -> ExitCode {
+    match RemoteCli::try_parse_from(words) {
+        Ok(remote) => match dispatch(paths, remote.command, caller) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.print(),
+        },
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+fn dispatch(
+    paths: &Paths,
+    command: ManagementCommand,
+    caller: &Caller,
+) -> Result<(), CommandError> {
+    let context = Context {
+        paths,
+        caller,
+        clock: Clock::system(),
+    };
+    let mut stdout = io::stdout();
+    let out = &mut Output::standard(&mut stdout, command.json());
+    match command {
+        ManagementCommand::Repo(command) => repo::repo(&context, &command, out),
+        ManagementCommand::Run(command) => run::run(&context, &command, out),
+        ManagementCommand::Cache(command) => cache::cache(&context, &command, out),
+        ManagementCommand::Schedule(command) => schedule::schedule(&context, &command, out),
+        ManagementCommand::Key(command) => key::key(&context, &command, out),
+        ManagementCommand::Login(_) => login::login(&context, out),
+        ManagementCommand::Gc(_) => gc::gc(&context, out),
+        ManagementCommand::Reconcile(command) => reconcile::reconcile(&context, &command, out),
+        ManagementCommand::Status(_) => status::status(&context, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn help_over_ssh_lists_the_commands() {
+        let help = RemoteCli::command().render_help().to_string();
+        assert!(
+            help.starts_with("Manage the repositories and runs of a quire appliance over SSH\n"),
+            "{help}"
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! Turns errors into words and exit codes: one sentence says what happened, one what to do.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::serve::ServeError;
+use crate::ssh::command::SshCommandError;
+use crate::ssh::git_session::SessionError;
+use quire_git::GitError;
+use quire_server::forge::ForgeError;
+use quire_server::rename::RenameError;
+use quire_store::StoreError;
+use quire_types::error_chain;
+use quire_types::names::{NameError, RepoName};
+use quire_types::text::single_line;
+
+/// The operation failed.
+pub(super) const FAILED: u8 = 1;
+/// The command was used wrongly.
+pub(super) const USAGE: u8 = 2;
+/// The repository, run or other object does not exist.
+pub(super) const NOT_FOUND: u8 = 3;
+/// The configuration or the database needs a person (EX_CONFIG of sysexits.h).
+const CONFIGURATION: u8 = 78;
+/// The command is not allowed.
+pub(super) const REFUSED: u8 = 128;
+
+/// Why a command failed, for its user.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CommandError {
+    pub(super) code: u8,
+    /// What happened; empty if it is printed already or the output has no reader.
+    message: String,
+    /// What to do.
+    hint: Option<String>,
+}
+
+impl CommandError {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(FAILED, message)
+    }
+
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(NOT_FOUND, message)
+    }
+
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self::new(REFUSED, message)
+    }
+
+    /// An exit code without a message.
+    pub(super) fn exit_only(code: u8) -> Self {
+        Self::new(code, "")
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// One sentence from an error and its causes.
+    fn from_error(code: u8, error: &dyn Error) -> Self {
+        Self::new(code, error_chain::chain(error))
+    }
+
+    /// The text for standard error.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        if !self.message.is_empty() {
+            text = format!("quire: {}\n", printable(&self.message));
+        }
+        if let Some(hint) = &self.hint {
+            text += &format!("quire: {}\n", printable(hint));
+        }
+        text
+    }
+
+    /// Prints the error and returns the exit code.
+    pub(super) fn print(&self) -> ExitCode {
+        let _ = io::stderr().write_all(self.text().as_bytes());
+        ExitCode::from(self.code)
+    }
+}
+
+fn printable(text: &str) -> String {
+    single_line(text.trim_end())
+}
+
+/// Prints why `quire serve` ended. With exit code 78 (EX_CONFIG) init restarts it slowly: a person has to act first.
+pub(super) fn serve(error: &ServeError) -> ExitCode {
+    let failure = match error {
+        ServeError::Config(config) => {
+            for diagnostic in config.diagnostics() {
+                let hint = diagnostic.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                let _ = io::stderr().write_all(format!("quire: {}{}\n", printable(&diagnostic.to_string()), printable(&hint)).as_bytes());
+            }
+            CommandError::from_error(CONFIGURATION, error).hint("fix the configuration; the server restarts automatically")
+        }
+        ServeError::Store(StoreError::Damaged { last_backup, .. }) => CommandError::from_error(CONFIGURATION, error).hint(match last_backup {
+            Some(backup) => format!(
+                "nothing was changed, and pushes and fetches still work; replace the database by its newest intact copy, {}, or restore a backup",
+                backup.display()
+            ),
+            None => "nothing was changed, and pushes and fetches still work; restore a backup, or move the file away to start without the history of runs".to_owned(),
+        }),
+        ServeError::Store(StoreError::Newer { snapshot, .. }) => CommandError::from_error(CONFIGURATION, error).hint(match snapshot {
+            Some(snapshot) => format!("run the newer quire again, or restore the copy that was made before its migration, {}", snapshot.display()),
+            None => "run the newer quire again, or restore a backup".to_owned(),
+        }),
+        ServeError::Store(_) | ServeError::System { .. } => CommandError::from_error(FAILED, error),
+    };
+    failure.print()
+}
+
+impl From<GitError> for CommandError {
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::NoRepository(_) => {
+                Self::from_error(NOT_FOUND, &error).hint("`repo list` shows all repositories")
+            }
+            GitError::NoBranch { .. } => Self::from_error(NOT_FOUND, &error)
+                .hint("`git ls-remote --heads` lists the branches; push the branch first"),
+            GitError::LooksLikeRunId(_) => {
+                Self::from_error(USAGE, &error).hint("choose another name")
+            }
+            GitError::Start { .. } => {
+                Self::from_error(FAILED, &error).hint("is git installed and in PATH?")
+            }
+            GitError::Pipe { .. }
+            | GitError::TimedOut { .. }
+            | GitError::MaintenanceTimedOut { .. }
+            | GitError::Failed { .. }
+            | GitError::Unexpected { .. }
+            | GitError::Io { .. }
+            | GitError::Reserved(_)
+            | GitError::ExchangeUnsupported(_)
+            | GitError::UnreadableObject { .. }
+            | GitError::UnreadableRefs(_)
+            | GitError::Interrupted => Self::from_error(FAILED, &error),
+        }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchRun(_) => {
+                Self::from_error(NOT_FOUND, &error).hint("`run list` shows all runs")
+            }
+            StoreError::AmbiguousRun { ref candidates, .. } => {
+                let names = candidates.iter().map(|name| format!("`{name}`"));
+                let names = names.collect::<Vec<_>>().join(", ");
+                Self::from_error(USAGE, &error).hint(format!("use one of {names}"))
+            }
+            StoreError::NotFinished { .. } => Self::from_error(FAILED, &error)
+                .hint("`run cancel` cancels it, `run wait` waits for its end"),
+            StoreError::Newer { .. } => Self::from_error(FAILED, &error)
+                .hint("use the version of quire that wrote the database, or a newer one"),
+            _ => Self::from_error(FAILED, &error),
+        }
+    }
+}
+
+impl From<SessionError> for CommandError {
+    fn from(error: SessionError) -> Self {
+        let code = match error {
+            SessionError::Unknown { .. } | SessionError::CreateDisabled(_) => NOT_FOUND,
+            SessionError::NoSpace { .. } | SessionError::NoInodes => REFUSED,
+            SessionError::Git(_) | SessionError::Exec(_) | SessionError::Confine(_) => FAILED,
+        };
+        let failure = Self::from_error(code, &error);
+        match error {
+            SessionError::Unknown { .. } => failure.hint("`repo list` shows all repositories"),
+            SessionError::NoSpace { .. } | SessionError::NoInodes => {
+                failure.hint("free some space: `quire gc` removes expired runs, `repo rm` removes a repository; fetches still work")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<RenameError> for CommandError {
+    fn from(error: RenameError) -> Self {
+        let code = if matches!(error, RenameError::Unknown(_)) {
+            NOT_FOUND
+        } else {
+            FAILED
+        };
+        let failure = Self::from_error(code, &error);
+        match error {
+            RenameError::Git(error) => error.into(),
+            RenameError::Store(error) => error.into(),
+            RenameError::Leftovers(name) => {
+                failure.hint(format!("`repo rm {name} --yes` removes them"))
+            }
+            RenameError::Locked => failure.hint("try again in a moment"),
+            RenameError::Redirected { repo, .. } => failure.hint(format!("use the name `{repo}`")),
+            _ => failure,
+        }
+    }
+}
+
+impl From<ForgeError> for CommandError {
+    fn from(error: ForgeError) -> Self {
+        let error = match error {
+            ForgeError::Git(error) => return error.into(),
+            ForgeError::Store(error) => return error.into(),
+            ForgeError::Rename(error) => return error.into(),
+            // The system's reason adds nothing to that the server is not running.
+            ForgeError::Control(error) => return Self::failed(error.to_string()),
+            ForgeError::NothingCollected(error) => {
+                return Self::failed(format!("nothing was removed: {error}"))
+                    .hint("the server also does this by itself, every hour while it runs");
+            }
+            error => error,
+        };
+        let code = match error {
+            ForgeError::NoRepository { .. } | ForgeError::NoRun(_) | ForgeError::NoRef { .. } => {
+                NOT_FOUND
+            }
+            ForgeError::NoCache { .. } => NOT_FOUND,
+            ForgeError::NotConfirmed(_)
+            | ForgeError::RepeatedParameter(_)
+            | ForgeError::TooManyParameters(_) => USAGE,
+            _ => FAILED,
+        };
+        let failure = Self::from_error(code, &error);
+        match error {
+            ForgeError::NoDatabase(_) => failure.hint("the server creates it when it first starts"),
+            ForgeError::NoRepository {
+                closest: Some(name),
+                ..
+            } => failure.hint(format!("did you mean `{name}`?")),
+            ForgeError::NoRepository { existing, .. } => failure.hint(list_of(&existing)),
+            ForgeError::NotConfirmed(_) => failure.hint("add `--yes` to confirm"),
+            ForgeError::NoCache { repo, .. } => {
+                failure.hint(format!("`cache list --repo {repo}` shows its caches"))
+            }
+            ForgeError::RunsStillActive(_) => {
+                failure.hint("`run list --state active` shows it; retry when it has ended")
+            }
+            ForgeError::NoDefaultBranch(_) => failure.hint("choose one with --branch"),
+            ForgeError::NoRef { .. } => {
+                failure.hint("--branch takes a branch, --ref also a full name such as refs/tags/v1")
+            }
+            ForgeError::NoPipeline { .. } => {
+                failure.hint("`quire ci init` in a working tree creates one")
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// The repositories that exist, unless they are too many for a line.
+fn list_of(repos: &[RepoName]) -> String {
+    const MAX_LISTED: usize = 10;
+    if repos.is_empty() {
+        "there are no repositories yet; the first push to a name creates one".to_owned()
+    } else if repos.len() > MAX_LISTED {
+        "`repo list` shows all repositories".to_owned()
+    } else {
+        let names = repos.iter().map(|name| format!("`{name}`"));
+        format!(
+            "the repositories are {}",
+            names.collect::<Vec<_>>().join(", ")
+        )
+    }
+}
+
+impl From<SshCommandError> for CommandError {
+    fn from(refusal: SshCommandError) -> Self {
+        let failure = Self::from_error(REFUSED, &refusal);
+        match refusal {
+            SshCommandError::Unknown {
+                closest: Some(name),
+                ..
+            } => failure.hint(format!("did you mean `{name}`?")),
+            _ => failure,
+        }
+    }
+}
+
+impl From<NameError> for CommandError {
+    fn from(error: NameError) -> Self {
+        Self::from_error(USAGE, &error)
+    }
+}
+
+impl From<io::Error> for CommandError {
+    /// Commands use plain I/O only to write their output.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::exit_only(FAILED),
+            _ => Self::failed(format!("the output cannot be written: {error}")),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The health checks of the engine, the intake and the housekeeping. They write to the health board,
+//! from which the health endpoint answers without waiting for anything.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use quire_executor::Executor;
+use quire_server::housekeeping::{Housekeeping, ProblemsByComponent};
+use quire_server::intake::Intake;
+use quire_server::metrics::Metrics;
+use quire_web::{Component, HealthRegistry, Measurement, Status};
+
+/// How often each check is repeated.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Probes the executor of new runs at intervals.
+pub(super) async fn engine(
+    executors: &[Arc<dyn Executor>],
+    address: &str,
+    health: &HealthRegistry,
+    metrics: &Arc<Metrics>,
+) {
+    let Some(executor) = executors.first() else {
+        return;
+    };
+    loop {
+        let started = std::time::Instant::now();
+        let result = executor.probe().await;
+        if result.is_ok() && executor.capabilities().isolated {
+            metrics.engine_micros.store(
+                u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                Ordering::Relaxed,
+            );
+        }
+        match (result, executor.capabilities().isolated) {
+            (Ok(()), true) => health.set(Component::Docker, Status::Ok, "the engine answers", None),
+            (Ok(()), false) => {
+                health.set(
+                    Component::Docker,
+                    Status::Ok,
+                    "not used: runs are executed on the host, without isolation",
+                    None,
+                );
+            }
+            (Err(error), _) => health.set(
+                Component::Docker,
+                Status::Degraded,
+                match is_replaced(address) {
+                    true => "runs wait: the socket of the engine was replaced on the host since the container was started, \
+                             so nothing answers at the mounted one; restart the container of quire"
+                        .to_owned(),
+                    false => format!("runs wait: {error}"),
+                },
+                None,
+            ),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Whether the socket at this address has no name any more: a file that is mounted stays the one that it was, also if the
+/// engine makes a new one under its name.
+fn is_replaced(address: &str) -> bool {
+    address
+        .strip_prefix("unix://")
+        .and_then(|path| std::fs::metadata(path).ok())
+        .is_some_and(|found| found.nlink() == 0)
+}
+
+/// Reports damaged spool files until they are removed.
+pub(super) async fn intake(intake: &Intake, health: &HealthRegistry) {
+    loop {
+        let damaged = intake.damaged();
+        let figure = Some(Measurement {
+            what: "damaged_events",
+            value: damaged,
+        });
+        if damaged == 0 {
+            health.set(Component::EventSocket, Status::Ok, "listening", figure);
+        } else {
+            let message = format!(
+                "{damaged} damaged events are in spool/damaged on the volume; examine them, then remove them"
+            );
+            health.set(Component::EventSocket, Status::Degraded, message, figure);
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Reports the problems of housekeeping and schedules. The message names no repository, because
+/// everybody can read it.
+pub(super) async fn upkeep(housekeeping: &Housekeeping, health: &HealthRegistry) {
+    loop {
+        match housekeeping.problems().await {
+            Ok(ProblemsByComponent {
+                maintenance,
+                schedules,
+                repositories,
+            }) => {
+                report(
+                    health,
+                    Component::Repositories,
+                    "unreadable",
+                    repositories,
+                    "readable",
+                    |n| match n {
+                        1 => "1 problem with a repository; `status` over SSH names it".to_owned(),
+                        n => {
+                            format!("{n} problems with repositories; `status` over SSH names them")
+                        }
+                    },
+                );
+                report(
+                    health,
+                    Component::Maintenance,
+                    "problems",
+                    maintenance,
+                    "no problems",
+                    |n| match n {
+                        1 => "1 task failed and will be retried; `status` over SSH names it"
+                            .to_owned(),
+                        n => format!(
+                            "{n} tasks failed and will be retried; `status` over SSH names them"
+                        ),
+                    },
+                );
+                report(
+                    health,
+                    Component::Schedules,
+                    "unread",
+                    schedules,
+                    "read",
+                    |n| {
+                        match n {
+                        1 => "1 pipeline with schedules cannot be read, so its previous schedules stay in force; `status` over SSH names it".to_owned(),
+                        n => format!(
+                            "{n} pipelines with schedules cannot be read, so their previous schedules stay in force; `status` over SSH names them"
+                        ),
+                    }
+                    },
+                );
+            }
+            // The check of the database reports this as well.
+            Err(error) => tracing::error!("health: {}", quire_types::error_chain::chain(&error)),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn report(
+    health: &HealthRegistry,
+    component: Component,
+    what: &'static str,
+    details: Vec<String>,
+    ok_message: &str,
+    message: impl Fn(usize) -> String,
+) {
+    let figure = Some(Measurement {
+        what,
+        value: details.len() as u64,
+    });
+    let (status, message) = match details.len() {
+        0 => (Status::Ok, ok_message.to_owned()),
+        n => (Status::Degraded, message(n)),
+    };
+    health.set_with_details(component, status, message, figure, details);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    /// A file without a name, as the socket of an engine that was started again is in the container that mounts it.
+    #[test]
+    fn a_socket_that_was_replaced_is_recognized() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        let mounted = File::create(&path).unwrap();
+        let address = format!("unix:///proc/self/fd/{}", mounted.as_raw_fd());
+        assert!(!is_replaced(&address));
+        std::fs::remove_file(&path).unwrap();
+        File::create(&path).unwrap();
+        assert!(is_replaced(&address));
+        assert!(!is_replaced(&format!("unix://{}", path.display())));
+        assert!(!is_replaced("unix:///nonexistent/docker.sock") && !is_replaced("tcp://h:1"));
+    }
+}

@@ -1,0 +1,187 @@
+//! The configuration: loaded at the start, and again after a HUP.
+
+use std::sync::Arc;
+
+use tokio::sync::watch::{self, Receiver, Sender};
+
+use quire_config::{Config, ConfigError, LoadedConfig};
+use quire_server::housekeeping::RetentionLimits;
+use quire_server::runner::RunnerConfig;
+use quire_types::paths::Paths;
+use quire_web::{Component, HealthRegistry, Status};
+
+use super::{runtime_files, wiring};
+use quire_types::error_chain::with_sources;
+
+/// How many keys without effect the health page names.
+const MAX_NAMED_WARNINGS: usize = 10;
+
+/// The configuration at a start.
+pub(super) struct StartConfig {
+    pub(super) loaded: LoadedConfig,
+    /// Why the file does not load, if the last one that did is in force in its place.
+    pub(super) replaced: Option<ConfigError>,
+}
+
+/// Loads the configuration at a start. If the file is wrong, the last one that loaded is in force.
+pub(super) fn load_at_start(paths: &Paths) -> Result<StartConfig, ConfigError> {
+    let error = match load(paths) {
+        Ok(loaded) => {
+            keep(&loaded, paths);
+            return Ok(StartConfig {
+                loaded,
+                replaced: None,
+            });
+        }
+        Err(error) => error,
+    };
+    // A wrong variable of the environment is refused by the copy as well.
+    match Config::load_last_good(paths, wiring::variable) {
+        Ok(Some(loaded)) => {
+            log_error(
+                &error,
+                "the configuration does not load; the last one that loaded is in force",
+            );
+            Ok(StartConfig {
+                loaded,
+                replaced: Some(error),
+            })
+        }
+        Ok(None) | Err(_) => Err(error),
+    }
+}
+
+fn keep(loaded: &LoadedConfig, paths: &Paths) {
+    if let Err(error) = loaded.keep_as_last_good(paths) {
+        tracing::error!(%error, "cannot keep a copy of the configuration");
+    }
+}
+
+fn log_error(error: &ConfigError, message: &str) {
+    tracing::error!(error = with_sources(error), "{message}");
+    for diagnostic in error.diagnostics() {
+        tracing::error!(
+            hint = diagnostic.hint.as_deref().unwrap_or_default(),
+            "configuration: {diagnostic}"
+        );
+    }
+}
+
+/// Sets the health of the configuration at a start.
+pub(super) fn report_start(health: &HealthRegistry, start: &StartConfig) {
+    match &start.replaced {
+        None => report_loaded(health, &start.loaded),
+        Some(error) => health.set_with_details(
+            Component::Config,
+            Status::Degraded,
+            "the configuration does not load; the last one that loaded is in force",
+            None,
+            vec![error.to_string()],
+        ),
+    }
+}
+
+/// Sets the health of a configuration that was loaded. Keys that are not known are named.
+fn report_loaded(health: &HealthRegistry, loaded: &LoadedConfig) {
+    let mut message = wiring::config_message(&loaded.config);
+    match loaded.warnings.len() {
+        0 => {}
+        1 => message += "; a key has no effect",
+        count => message += &format!("; {count} keys have no effect"),
+    }
+    let named = loaded.warnings.iter().take(MAX_NAMED_WARNINGS);
+    let details = named.map(|warning| match &warning.hint {
+        Some(hint) => format!("{warning}; {hint}"),
+        None => warning.to_string(),
+    });
+    health.set_with_details(
+        Component::Config,
+        Status::Ok,
+        message,
+        None,
+        details.collect(),
+    );
+}
+
+fn load(paths: &Paths) -> Result<LoadedConfig, ConfigError> {
+    let loaded = Config::load(paths, wiring::variable)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(
+            hint = warning.hint.as_deref().unwrap_or_default(),
+            "configuration: {warning}"
+        );
+    }
+    Ok(loaded)
+}
+
+/// Passes a changed configuration on to the parts that can use it while they run.
+pub(super) struct ConfigReload {
+    paths: Paths,
+    health: HealthRegistry,
+    runner: Sender<Arc<RunnerConfig>>,
+    retention: Sender<RetentionLimits>,
+    max_runs_per_push: Sender<usize>,
+}
+
+impl ConfigReload {
+    pub(super) fn new(paths: &Paths, config: &Config, health: &HealthRegistry) -> Self {
+        Self {
+            paths: paths.clone(),
+            health: health.clone(),
+            runner: watch::Sender::new(Arc::new(wiring::runner_config(config))),
+            retention: watch::Sender::new(wiring::retention(config)),
+            max_runs_per_push: watch::Sender::new(config.ci.max_runs_per_push as usize),
+        }
+    }
+
+    pub(super) fn runner_config(&self) -> Receiver<Arc<RunnerConfig>> {
+        self.runner.subscribe()
+    }
+
+    pub(super) fn retention(&self) -> Receiver<RetentionLimits> {
+        self.retention.subscribe()
+    }
+
+    pub(super) fn max_runs_per_push(&self) -> Receiver<usize> {
+        self.max_runs_per_push.subscribe()
+    }
+
+    /// Loads the configuration again. If it does not load, the previous one stays in force.
+    pub(super) fn reload(&self) {
+        match load(&self.paths) {
+            Ok(loaded) => self.apply(&loaded),
+            Err(error) => self.report(&error),
+        }
+    }
+
+    fn apply(&self, loaded: &LoadedConfig) {
+        let config = &loaded.config;
+        keep(loaded, &self.paths);
+        if let Err(error) = runtime_files::write_push_limits(&self.paths, config) {
+            tracing::error!(%error, "cannot write the limits of pushes");
+        }
+        self.retention.send_replace(wiring::retention(config));
+        self.max_runs_per_push
+            .send_replace(config.ci.max_runs_per_push as usize);
+        self.runner
+            .send_replace(Arc::new(wiring::runner_config(config)));
+        report_loaded(&self.health, loaded);
+        wiring::warn_about_open_pages(config);
+        tracing::info!(
+            "configuration reloaded; changes of :http, :ssh, :ci :executor and :ci :engine take effect after a restart"
+        );
+    }
+
+    fn report(&self, error: &ConfigError) {
+        self.health.set(
+            Component::Config,
+            Status::Degraded,
+            "the changed configuration does not load; the previous one stays in force; the log says why",
+            None,
+        );
+        log_error(
+            error,
+            "the configuration does not load; the previous one stays in force",
+        );
+    }
+}

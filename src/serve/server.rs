@@ -1,0 +1,421 @@
+//! The server: started in order, run until a stop is requested, stopped in order.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use quire_config::Config;
+use quire_executor::Executor;
+use quire_runtime::changes::ChangeNotifier;
+use quire_server::control::attach::AttachServer;
+use quire_server::control::server::{self as control, ControlServer};
+use quire_server::findings::Findings;
+use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
+use quire_server::intake::Intake;
+use quire_server::metrics::Metrics;
+use quire_server::queue::Queue;
+use quire_server::rename::Renamer;
+use quire_server::runner::{self, Runner};
+use quire_server::sequence::{SequenceError, SequenceFile};
+use quire_store::{Store, StoreError};
+use quire_types::base_url::BaseUrl;
+use quire_types::clock::Clock;
+use quire_types::paths::Paths;
+use quire_web::{Component, HealthRegistry, StartupGate, Status, WebConfig, WebState};
+
+use super::error::{ServeError, system};
+use super::reload::{ConfigReload, StartConfig, report_start};
+use super::signals::{ServerSignals, SignalRequest};
+use super::{health_probes, runtime_files, wiring};
+use quire_types::error_chain::with_sources;
+
+/// How long an address that is in use is tried again before another server is assumed to use it.
+const BIND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the file of the database is compared with the one that is open.
+const DATABASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const BIND_RETRY_DELAY: Duration = Duration::from_millis(20);
+
+/// A server that has started.
+pub(super) struct Server {
+    /// The tasks of its parts. What waits for a slow disk or a silent engine holds up nothing else.
+    tasks: JoinSet<()>,
+    signals: ServerSignals,
+    reload: ConfigReload,
+    shutdown: CancellationToken,
+    /// Ends when the database was removed or replaced.
+    database_lost: AbortOnDropHandle<StoreError>,
+    store: Store,
+}
+
+impl Server {
+    /// Starts all parts. Health is answered (`starting`) from the moment that the address is bound.
+    pub(super) async fn start(
+        paths: &Paths,
+        start: &StartConfig,
+        web_runtime: &Handle,
+    ) -> Result<Self, ServeError> {
+        let config = &start.loaded.config;
+        let shutdown = CancellationToken::new();
+        // Before everything that takes time: a TERM during the start must count.
+        let signals = ServerSignals::install()?;
+        runtime_files::create_folders(paths).map_err(|(path, source)| {
+            system(format!("create the folder {}", path.display()))(source)
+        })?;
+        runtime_files::write_push_limits(paths, config)
+            .map_err(system("write the limits of pushes"))?;
+        let clock = Clock::system();
+        let health = HealthRegistry::new(clock.clone());
+        report_start(&health, start);
+        wiring::warn_about_open_pages(config);
+        let web =
+            WebTask::start(paths, config, &health, web_runtime, shutdown.child_token()).await?;
+        let store = open_store(paths, &clock).await?;
+        let instance = store.call(|store| store.instance().id()).await?;
+        runtime_files::write_instance(paths, &instance)
+            .map_err(system("write the id of this instance"))?;
+        hold_older_copy(paths, &store, &instance).await?;
+        let database_lost = watch_database(store.clone());
+        let renamer = Renamer::new(paths, store.clone());
+        finish_renames(&renamer).await;
+        let reload = ConfigReload::new(paths, config, &health);
+        let parts = ServerParts::new(
+            paths,
+            config,
+            store.clone(),
+            &instance,
+            &reload,
+            &wiring::base_url(config),
+        )?;
+        let sockets = Sockets::bind(paths).await?;
+        let state = WebState {
+            store: parts.store.clone(),
+            paths: paths.clone(),
+            live: parts.live.clone(),
+            clock,
+            config: web.config,
+            queue: parts.queue.clone(),
+            metrics: parts.metrics.clone(),
+            health: health.clone(),
+            commit: env!("QUIRE_COMMIT"),
+        };
+        web.gate.set_router(quire_web::router(state.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(log_end_of_web(web.task));
+        tasks.spawn_on(quire_web::watch(state, shutdown.child_token()), web_runtime);
+        tasks.spawn(renamer.run(parts.queue.clone(), shutdown.child_token()));
+        parts.spawn(&mut tasks, sockets, health, &shutdown);
+        Ok(Self {
+            tasks,
+            signals,
+            reload,
+            shutdown,
+            database_lost,
+            store,
+        })
+    }
+
+    /// Runs until a stop is requested and all parts have ended.
+    pub(super) async fn run(mut self) -> Result<(), ServeError> {
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => match ended {
+                    None => {
+                        // A copy of the one file has everything then. If this fails, the write-ahead log still has
+                        // what the file lacks, and the next start reads both.
+                        if let Err(error) = self.store.call(Store::checkpoint).await {
+                            tracing::warn!(error = with_sources(&error), "the write-ahead log stays beside the database");
+                        }
+                        return Ok(());
+                    }
+                    Some(Ok(())) => {}
+                    // A bug. `init` restarts the server, which recovers from what this leaves behind.
+                    Some(Err(error)) => {
+                        let attempt = "continue: internal error: a part of the server has ended unexpectedly";
+                        return Err(system(attempt)(io::Error::other(error)));
+                    }
+                },
+                Ok(error) = &mut self.database_lost => return Err(error.into()),
+                signal = self.signals.next() => match signal {
+                    SignalRequest::Stop => {
+                        if !self.shutdown.is_cancelled() {
+                            tracing::info!("stopping");
+                            self.shutdown.cancel();
+                        }
+                    }
+                    SignalRequest::Reload => self.reload.reload(),
+                },
+            }
+        }
+    }
+}
+
+/// The web server, which answers `starting` until the gate is opened.
+struct WebTask {
+    config: WebConfig,
+    gate: StartupGate,
+    task: AbortOnDropHandle<io::Result<()>>,
+}
+
+impl WebTask {
+    async fn start(
+        paths: &Paths,
+        config: &Config,
+        health: &HealthRegistry,
+        runtime: &Handle,
+        stop: CancellationToken,
+    ) -> Result<Self, ServeError> {
+        let web_config = wiring::web_config(config);
+        let address = wiring::listen_address(config);
+        let listener = bind_with_retry(async || TcpListener::bind(&address).await)
+            .await
+            .and_then(TcpListener::into_std)
+            .map_err(system(format!("listen on {address}")))?;
+        runtime_files::write_server_address(paths, address, &wiring::base_url(config))
+            .map_err(system("write the address of the server"))?;
+        tracing::info!(%address, "listening");
+        let gate = StartupGate::new(health.clone());
+        let router = gate.router();
+        let limits = wiring::web_limits(config);
+        let task = runtime.spawn(async move {
+            // Registered with the runtime whose threads serve it.
+            quire_web::serve(TcpListener::from_std(listener)?, router, stop, limits).await
+        });
+        Ok(Self {
+            config: web_config,
+            gate,
+            task: AbortOnDropHandle::new(task),
+        })
+    }
+}
+
+async fn log_end_of_web(task: AbortOnDropHandle<io::Result<()>>) {
+    match task.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the web server has ended with an error"),
+        Err(error) => {
+            tracing::error!(%error, "internal error: the web server has ended unexpectedly");
+        }
+    }
+}
+
+/// The parts that work on the database.
+struct ServerParts {
+    store: Store,
+    queue: Queue,
+    live: ChangeNotifier,
+    metrics: Arc<Metrics>,
+    executors: Vec<Arc<dyn Executor>>,
+    /// The address of the engine.
+    engine: String,
+    housekeeping: Housekeeping,
+    intake: Intake,
+    runner: Runner,
+}
+
+impl ServerParts {
+    fn new(
+        paths: &Paths,
+        config: &Config,
+        store: Store,
+        instance: &str,
+        reload: &ConfigReload,
+        url: &BaseUrl,
+    ) -> Result<Self, ServeError> {
+        let live = ChangeNotifier::default();
+        let sequence = SequenceFile::new(paths, instance);
+        let queue = Queue::new(store.clone(), live.clone(), sequence);
+        let metrics = Arc::<Metrics>::default();
+        let findings = Findings::default();
+        let executors = wiring::executors(config, instance, paths);
+        let housekeeping = Housekeeping::new(HousekeepingDeps {
+            paths: paths.clone(),
+            store: store.clone(),
+            changes: live.clone(),
+            executors: executors.clone(),
+            limits: reload.retention(),
+            findings: findings.clone(),
+        });
+        let intake = Intake::new(
+            paths.clone(),
+            store.clone(),
+            queue.clone(),
+            metrics.clone(),
+            findings.clone(),
+            url.clone(),
+            reload.max_runs_per_push(),
+        );
+        let program = std::env::current_exe().map_err(system("find the quire binary"))?;
+        let runner = Runner::new(runner::RunnerDeps {
+            store: store.clone(),
+            queue: queue.clone(),
+            live: live.clone(),
+            metrics: metrics.clone(),
+            paths: paths.clone(),
+            executors: executors.clone(),
+            program,
+            findings,
+            config: reload.runner_config(),
+        });
+        Ok(Self {
+            store,
+            queue,
+            live,
+            metrics,
+            executors,
+            engine: config.ci.engine.clone(),
+            housekeeping,
+            intake,
+            runner,
+        })
+    }
+
+    fn spawn(
+        self,
+        tasks: &mut JoinSet<()>,
+        sockets: Sockets,
+        health: HealthRegistry,
+        shutdown: &CancellationToken,
+    ) {
+        let control = ControlServer {
+            intake: self.intake.clone(),
+            queue: self.queue,
+            store: self.store.clone(),
+            housekeeping: self.housekeeping.clone(),
+            executors: self.executors.clone(),
+        };
+        let stop = shutdown.clone();
+        tasks.spawn(async move { control.serve(sockets.control, &stop).await });
+        let attach = AttachServer {
+            store: self.store,
+            executors: self.executors.clone(),
+        };
+        tasks.spawn(attach.serve(sockets.attach, shutdown.child_token()));
+        tasks.spawn(run_intake(self.intake, health.clone(), shutdown.clone()));
+        tasks.spawn(self.runner.run(shutdown.clone()));
+        let probed = self.housekeeping.clone();
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            let probes = async {
+                tokio::join!(
+                    health_probes::engine(&self.executors, &self.engine, &health, &self.metrics),
+                    health_probes::upkeep(&probed, &health)
+                )
+            };
+            stop.run_until_cancelled(probes).await;
+        });
+        tasks.spawn(self.housekeeping.run(shutdown.child_token()));
+    }
+}
+
+/// The local sockets, which the hook and commands connect to.
+struct Sockets {
+    control: UnixListener,
+    attach: UnixListener,
+}
+
+impl Sockets {
+    async fn bind(paths: &Paths) -> Result<Self, ServeError> {
+        let bind = async |path: std::path::PathBuf| {
+            bind_with_retry(async || control::bind(&path))
+                .await
+                .map_err(system(format!("listen on {}", path.display())))
+        };
+        Ok(Self {
+            control: bind(paths.control_socket()).await?,
+            attach: bind(paths.attach_socket()).await?,
+        })
+    }
+}
+
+/// Records the events of the spool, compares refs, and then repeats both at intervals. The control socket
+/// answers pushes meanwhile, so that a repository that hangs does not affect the others.
+async fn run_intake(intake: Intake, health: HealthRegistry, stop: CancellationToken) {
+    let catch_up = async {
+        let drained = intake.drain().await;
+        intake.compare_refs().await;
+        intake.compare_marked(&drained).await;
+    };
+    stop.run_until_cancelled(catch_up).await;
+    health.set(Component::EventSocket, Status::Ok, "listening", None);
+    tokio::join!(
+        intake.poll(&stop),
+        stop.run_until_cancelled(health_probes::intake(&intake, &health))
+    );
+}
+
+/// Binds an address, and retries for a while if it is in use: a server that was killed while it
+/// started a child leaves a process that holds its sockets until that child executes its program.
+async fn bind_with_retry<T>(bind: impl AsyncFn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = tokio::time::Instant::now() + BIND_TIMEOUT;
+    loop {
+        match bind().await {
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(BIND_RETRY_DELAY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Completes interrupted renames, before a repository or its runs are looked up by name.
+async fn finish_renames(renamer: &Renamer) {
+    let renamer = renamer.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || renamer.finish_pending()).await {
+        tracing::error!(
+            error = with_sources(&error),
+            "a rename cannot be completed yet; it will be retried"
+        );
+    }
+}
+
+/// Waits until the database was removed or replaced. The server must not go on then: what it writes would be lost.
+fn watch_database(store: Store) -> AbortOnDropHandle<StoreError> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(DATABASE_CHECK_INTERVAL).await;
+            if let Err(error) = store.call(Store::check_file).await {
+                return error;
+            }
+        }
+    }))
+}
+
+/// Holds all runs if the database is an older copy of the one that was in use.
+async fn hold_older_copy(paths: &Paths, store: &Store, instance: &str) -> Result<(), ServeError> {
+    let file = SequenceFile::new(paths, instance);
+    let compared = store
+        .call(move |store| Ok(file.hold_older_copy(store)))
+        .await?;
+    match compared {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "the database is an older copy of the one that was in use; nothing runs until `reconcile --adopt` or `reconcile --run` decides"
+        ),
+        Err(SequenceError::Store(error)) => return Err(error.into()),
+        Err(error) => tracing::error!(
+            error = with_sources(&error),
+            "cannot tell whether the database is an older copy"
+        ),
+    }
+    Ok(())
+}
+
+async fn open_store(paths: &Paths, clock: &Clock) -> Result<Store, StoreError> {
+    let database = paths.database();
+    let backups = paths.backups();
+    let journal = wiring::journal();
+    let clock = clock.clone();
+    // A migration may take long; it must not block the thread that handles signals.
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open(&database, &backups, journal, clock));
+    opened.await.unwrap_or(Err(StoreError::Interrupted))
+}

@@ -1,0 +1,283 @@
+//! A session of git's transport: checks the repository, then executes git in place of this process.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use super::command::GitService;
+use super::confinement;
+use nix::sys::resource::{Resource, setrlimit};
+use quire_git::{Git, GitError, PUSH_MARK_VARIABLE, PushLock, PushMark, closest_name};
+use quire_server::control::client as control;
+use quire_types::base_url::{REACHED_VARIABLE, reached_address};
+use quire_types::disk_space::{MinFree, free_bytes, has_inodes};
+use quire_types::failpoint;
+use quire_types::names::RepoName;
+use quire_types::paths::{DATA_VARIABLE, Paths, RUNTIME_VARIABLE};
+use quire_types::ssh_keys::{self, SessionKey};
+use quire_types::text::format_bytes;
+
+/// How much memory each process of a push may allocate: enough to index ten million objects.
+const MAX_MEMORY: u64 = 2 << 30;
+
+/// The environment variable that names the key of the pusher to the hook.
+pub const PUSHER_VARIABLE: &str = "QUIRE_PUSHER";
+
+/// Why git was not executed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A fetch of a repository that does not exist.
+    #[error("there is no repository `{wanted}`{}", suggestion(.nearest.as_ref()))]
+    Unknown {
+        /// What was asked for.
+        wanted: RepoName,
+        /// What may have been meant.
+        nearest: Option<RepoName>,
+    },
+    /// A push to a repository that does not exist, where pushes do not create.
+    #[error(
+        "there is no repository `{0}`, and pushes do not create repositories here; `repo new {0}` does"
+    )]
+    CreateDisabled(RepoName),
+    /// A push while the disk is nearly full.
+    #[error("the disk is nearly full: {} are free, and pushes need at least {}; nothing was changed", format_bytes(*free), format_bytes(*needed))]
+    NoSpace {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that have to be.
+        needed: u64,
+    },
+    /// A push while nearly no inode is free.
+    #[error("the disk is full: nearly no inode is free; nothing was changed")]
+    NoInodes,
+    /// The repository cannot be made.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The kernel does not accept the rules that confine git.
+    #[error("this session could not be confined to its repository, so git was not started")]
+    Confine(#[source] landlock::RulesetError),
+    /// Git cannot be started.
+    #[error("git could not be started")]
+    Exec(#[source] io::Error),
+}
+
+fn suggestion(nearest: Option<&RepoName>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The key of this session, if sshd reports it.
+#[must_use]
+pub fn key(paths: &Paths) -> Option<SessionKey> {
+    let info = std::fs::read_to_string(std::env::var_os("SSH_USER_AUTH")?).ok()?;
+    let keys = std::fs::read_to_string(paths.merged_authorized_keys()).unwrap_or_default();
+    ssh_keys::session_key(&info, &keys)
+}
+
+/// The address by which the client of this session reached this machine, if sshd reports it.
+#[must_use]
+pub fn reached_here() -> Option<IpAddr> {
+    reached_address(&std::env::var("SSH_CONNECTION").ok()?)
+}
+
+/// Executes git for one transport command. Returns only if that fails.
+pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> SessionError {
+    let current = Git::new(paths).resolve(repo);
+    if current != *repo {
+        // A push to the old name does not make a new repository. The client may be gone already.
+        let _ = writeln!(
+            io::stderr(),
+            "quire: {repo} is now {current}; git remote set-url origin …/{current}"
+        );
+    }
+    match prepare(paths, service, &current) {
+        Ok(state) => exec_git(paths, service, &current, state),
+        Err(error) => error,
+    }
+}
+
+/// Whether a repository was there before the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RepoState {
+    Existing,
+    Created,
+}
+
+/// Checks that the repository exists, or creates it for a push.
+fn prepare(paths: &Paths, service: GitService, repo: &RepoName) -> Result<RepoState, SessionError> {
+    failpoint::hit("exec-begun");
+    let git = Git::new(paths);
+    if service == GitService::ReceivePack {
+        check_disk_space(paths)?;
+    }
+    if git.exists(repo)? {
+        return Ok(RepoState::Existing);
+    }
+    if service != GitService::ReceivePack {
+        let names = git.list().unwrap_or_default();
+        return Err(SessionError::Unknown {
+            wanted: repo.clone(),
+            nearest: closest_name(repo, &names.repos).cloned(),
+        });
+    }
+    if paths.no_push_to_create().exists() {
+        return Err(SessionError::CreateDisabled(repo.clone()));
+    }
+    if git.create(repo)? {
+        failpoint::hit("exec-repository-made");
+        Ok(RepoState::Created)
+    } else {
+        Ok(RepoState::Existing)
+    }
+}
+
+/// Rejects a push before git writes anything if the disk is nearly full: the push could not end, and nothing else could be written either.
+fn check_disk_space(paths: &Paths) -> Result<(), SessionError> {
+    let needed = MinFree::read(paths).push_threshold();
+    if !has_inodes(paths.data()) {
+        return Err(SessionError::NoInodes);
+    }
+    match free_bytes(paths.data()) {
+        Ok(free) if free < needed => Err(SessionError::NoSpace { free, needed }),
+        // Where it cannot be told, git will find out.
+        _ => Ok(()),
+    }
+}
+
+/// The lock of a push, which lasts as long as the git that this process becomes, and its mark.
+fn begin_push(
+    git: &Git,
+    repo: &RepoName,
+    mut state: RepoState,
+) -> Result<(Option<PushLock>, Option<PushMark>), GitError> {
+    let mut lock = git.lock_for_push(repo);
+    // An earlier push that created the repository may have failed, and the server removed it before the lock was taken.
+    if !git.exists(repo)? {
+        git.create(repo)?;
+        lock = git.lock_for_push(repo);
+        state = RepoState::Created;
+    }
+    // Without a mark, a push whose hook is killed is found by the next comparison of all refs.
+    let mark = git.mark_push(repo, state == RepoState::Created).ok();
+    Ok((lock, mark))
+}
+
+fn exec_git(paths: &Paths, service: GitService, repo: &RepoName, state: RepoState) -> SessionError {
+    let git = Git::new(paths);
+    let mut command = git.command();
+    let mut _lock = None;
+    if service == GitService::ReceivePack {
+        match begin_push(&git, repo, state) {
+            Ok((lock, mark)) => {
+                _lock = lock;
+                if let Some(mark) = mark {
+                    command.env(PUSH_MARK_VARIABLE, absolute(&mark.path));
+                }
+            }
+            Err(error) => return error.into(),
+        }
+        control::push_begun(paths, repo.clone());
+    }
+    command.stdin(std::process::Stdio::inherit());
+    command
+        .env(DATA_VARIABLE, absolute(paths.data()))
+        .env(RUNTIME_VARIABLE, absolute(paths.runtime()));
+    if let Some(reached) = reached_here() {
+        command.env(REACHED_VARIABLE, reached.to_string());
+    }
+    if let Some(session) = key(paths) {
+        command.env(PUSHER_VARIABLE, session.key.name);
+    }
+    if let Ok(protocol) = std::env::var("GIT_PROTOCOL")
+        && is_protocol(&protocol)
+    {
+        command.env("GIT_PROTOCOL", protocol);
+    }
+    #[cfg(feature = "faults")]
+    for name in ["QUIRE_FAULT", "QUIRE_FAULT_ONCE", "QUIRE_FAULT_CLOCK"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    // These come before the repository's own configuration, which a session can write.
+    let own_settings = [
+        Some(("core.hooksPath", absolute(&paths.hooks()).into_os_string())),
+        Some(("core.fsmonitor", "false".into())),
+        max_push(paths).map(|bytes| ("receive.maxInputSize", bytes.to_string().into())),
+    ];
+    let own_settings = own_settings.into_iter().flatten().enumerate();
+    for (index, (name, value)) in own_settings {
+        command.env(format!("GIT_CONFIG_KEY_{index}"), name);
+        command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        command.env("GIT_CONFIG_COUNT", (index + 1).to_string());
+    }
+    command.arg(service.verb()).arg(absolute(&paths.repo(repo)));
+    if service == GitService::ReceivePack {
+        let _ = setrlimit(Resource::RLIMIT_DATA, MAX_MEMORY, MAX_MEMORY);
+    }
+    // A kernel without Landlock confines nothing, which docs/security.md says.
+    match confinement::confine(paths, repo) {
+        Ok(_) => SessionError::Exec(command.exec()),
+        Err(error) => SessionError::Confine(error),
+    }
+}
+
+/// The largest push in bytes, if the server has written a limit. A file that is not a number changes nothing.
+fn max_push(paths: &Paths) -> Option<u64> {
+    let text = std::fs::read_to_string(paths.git_limits()).ok()?;
+    text.trim().parse().ok()
+}
+
+fn absolute(path: &std::path::Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Whether the text is `version=N`, the only value that is accepted from a client.
+fn is_protocol(text: &str) -> bool {
+    text.strip_prefix("version=")
+        .is_some_and(|digit| digit.len() == 1 && digit.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_protocol_version_goes_through() {
+        assert!(is_protocol("version=2") && is_protocol("version=1"));
+        for text in [
+            "",
+            "version=",
+            "version=22",
+            "version=2:x",
+            "2",
+            "version=x",
+            "version=2\n",
+        ] {
+            assert!(!is_protocol(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_push_creates_unless_told_not_to_and_a_fetch_suggests() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
+        let name = |text: &str| text.parse::<RepoName>().unwrap();
+        prepare(&paths, GitService::ReceivePack, &name("quire")).unwrap();
+        prepare(&paths, GitService::UploadPack, &name("quire")).unwrap();
+        let error = prepare(&paths, GitService::UploadPack, &name("qiure")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no repository `qiure`; did you mean `quire`?"
+        );
+        let error = prepare(&paths, GitService::UploadArchive, &name("zzz")).unwrap_err();
+        assert_eq!(error.to_string(), "there is no repository `zzz`");
+        std::fs::write(paths.no_push_to_create(), "").unwrap();
+        let error = prepare(&paths, GitService::ReceivePack, &name("new")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no repository `new`, and pushes do not create repositories here; `repo new new` does"
+        );
+        assert!(!Git::new(&paths).exists(&name("new")).unwrap());
+    }
+}

@@ -1,0 +1,162 @@
+//! The configuration: what is wrong has a place, and what can be reloaded is.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use quire_testkit::{TestForge, transcript, wait_for};
+use quire_types::run::RunState;
+
+use super::{gate, one};
+use crate::QUIRE;
+
+#[test]
+fn a_configuration_that_does_not_load_ends_with_78_and_its_place() {
+    let mut forge = TestForge::new(QUIRE);
+    for (text, place, why) in [
+        (
+            "{:http {:port 3000}\n :ci {:concurrent-runs",
+            "config.fnl:2",
+            "",
+        ),
+        (
+            "{:http {:port 3000}\n :ci {:concurrent-runs :many}}",
+            "config.fnl:2",
+            "concurrent-runs",
+        ),
+        ("{:keep {:min-free \"a lot\"}}", "config.fnl:1", "min-free"),
+        ("(os.exit 0)", "config.fnl:1", "os"),
+        ("(while true nil)", "config.fnl", ""),
+        ("7", "config.fnl", "table"),
+    ] {
+        fs::write(forge.paths.config_fennel(), text).unwrap();
+        let refused = forge.serve_to_end();
+        assert_eq!(
+            refused.status.code(),
+            Some(78),
+            "{text}: {}",
+            transcript(&refused)
+        );
+        assert!(
+            transcript(&refused).contains(place) && transcript(&refused).contains(why),
+            "{text}: {}",
+            transcript(&refused)
+        );
+    }
+    fs::write(forge.paths.config_lua(), "return {}").unwrap();
+    let refused = forge.serve_to_end();
+    assert!(
+        refused.status.code() == Some(78)
+            && transcript(&refused).contains("there are two configuration files"),
+        "{}",
+        transcript(&refused)
+    );
+    fs::remove_file(forge.paths.config_lua()).unwrap();
+    fs::write(forge.paths.config_fennel(), "{}").unwrap();
+    forge.set("QUIRE_CI_TIMEOUT", "soon");
+    let refused = forge.serve_to_end();
+    assert!(
+        refused.status.code() == Some(78) && transcript(&refused).contains("QUIRE_CI_TIMEOUT"),
+        "{}",
+        transcript(&refused)
+    );
+    forge.unset("QUIRE_CI_TIMEOUT");
+    // What is only not known is a warning.
+    fs::write(forge.paths.config_fennel(), "{:ci {:concurent-runs 1}}").unwrap();
+    forge.serve();
+    forge.wait_for_log("concurrent-runs");
+    let health = forge.health()["parts"]["config"].clone();
+    assert_eq!(health["status"], "ok", "{health}");
+    assert_eq!(health["message"], "loaded; a key has no effect", "{health}");
+    let page = forge.get("/-/health").body;
+    assert!(
+        page.contains("`ci.concurent-runs` is not a setting"),
+        "{page}"
+    );
+
+    // A file that is wrong at a start: the last one that loaded is in force.
+    fs::write(forge.paths.config_fennel(), "{:ci {:concurrent-runs 5}}").unwrap();
+    assert!(forge.stop().success());
+    forge.serve();
+    fs::write(
+        forge.paths.config_fennel(),
+        "{:ci {:concurrent-runs :many}}",
+    )
+    .unwrap();
+    assert!(forge.stop().success());
+    forge.serve();
+    forge.wait_for_log("config.fnl:1");
+    let health = forge.health()["parts"]["config"].clone();
+    assert_eq!(health["status"], "degraded", "{health}");
+    let message = "the configuration does not load; the last one that loaded is in force";
+    assert_eq!(health["message"], message, "{health}");
+    let status = forge.ssh_ok("status");
+    assert!(status.contains(message), "{status}");
+}
+
+#[test]
+fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
+    let mut forge = TestForge::new(QUIRE);
+    fs::write(forge.paths.config_fennel(), "{:ci {:concurrent-runs 1}}").unwrap();
+    forge.unset("QUIRE_CI_CONCURRENT_RUNS").serve();
+    let (first, second) = (forge.file("first"), forge.file("second"));
+    let tree = forge.tree_with("one", &one(&gate(&first)));
+    tree.push(&["main"]);
+    wait_for("the command", || {
+        first.join("started").exists().then_some(())
+    });
+    let other = forge.tree_with("two", &one(&gate(&second)));
+    other.push(&["main"]);
+    let waiting = forge.newest("two");
+    assert_eq!(waiting.state, RunState::Pending);
+
+    let part = || forge.health()["parts"]["config"].clone();
+    fs::write(forge.paths.config_fennel(), "{:ci {:concurrent-runs :two}}").unwrap();
+    forge.signal(Signal::SIGHUP);
+    let health = wait_for("health to tell", || {
+        Some(part()).filter(|part| part["status"] == "degraded")
+    });
+    assert!(
+        health["message"]
+            .as_str()
+            .unwrap()
+            .contains("the previous one stays in force"),
+        "{health}"
+    );
+    forge.wait_for_log("config.fnl:1");
+    assert_eq!(forge.run(waiting.id).state, RunState::Pending);
+    assert_eq!(forge.get("/healthz").status, 200);
+
+    // Two at once now, and no pushes that create; the run in hand goes on.
+    fs::write(
+        forge.paths.config_fennel(),
+        "{:ci {:concurrent-runs 2} :git {:push-to-create false}}",
+    )
+    .unwrap();
+    forge.signal(Signal::SIGHUP);
+    wait_for("health to tell", || {
+        (part()["status"] == "ok").then_some(())
+    });
+    wait_for("the second run", || {
+        second.join("started").exists().then_some(())
+    });
+    assert_eq!(forge.newest("one").state, RunState::Active);
+    let third = forge.tree_with("three", super::GREEN);
+    let refused = third.git(&["push", "origin", "main"]);
+    assert!(
+        !refused.status.success()
+            && transcript(&refused).contains("pushes do not create repositories here"),
+        "{}",
+        transcript(&refused)
+    );
+    for folder in [first, second] {
+        fs::write(folder.join("go"), "").unwrap();
+    }
+    forge.wait_for_quiet();
+    assert!(
+        forge
+            .runs()
+            .iter()
+            .all(|run| run.state == RunState::Complete)
+    );
+    forge.check_whole();
+}

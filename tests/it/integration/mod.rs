@@ -1,0 +1,53 @@
+//! The real server, the real git, the real hook: from a push to what a person sees of its run.
+//!
+//! Runs are executed on the host, so this needs git and nothing else; `native` adds a real sshd.
+
+mod config;
+mod corpus;
+mod files;
+mod foreign;
+mod history;
+mod hostile;
+mod housekeeping;
+mod kinds;
+mod links;
+mod native;
+mod outcomes;
+mod pushes;
+mod reached;
+mod redaction;
+mod refs;
+mod renames;
+mod replaced;
+mod restarts;
+mod run_names;
+mod runs;
+mod starts;
+mod strangers;
+mod submodules;
+mod transitions;
+mod unfinished;
+mod unreadable;
+mod upgrade;
+mod upkeep;
+mod values;
+
+/// A pipeline whose one job prints a line.
+pub(crate) const GREEN: &str = r#"
+(local ci (require :quire.ci))
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "echo all is well")))
+"#;
+
+/// A pipeline whose one job runs this command.
+pub(crate) fn one(command: &str) -> String {
+    format!(
+        "(local ci (require :quire.ci))\n(ci.job :test [:quire/push] (fn [{{: sh}}] (sh {command:?})))\n"
+    )
+}
+
+/// A command that makes `FOLDER/started`, then waits until there is `FOLDER/go`.
+pub(crate) fn gate(folder: &std::path::Path) -> String {
+    std::fs::create_dir_all(folder).unwrap();
+    let folder = folder.display();
+    format!("touch {folder}/started; while [ ! -e {folder}/go ]; do sleep 0.01; done; echo through")
+}

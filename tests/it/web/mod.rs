@@ -1,0 +1,12 @@
+//! The web as a whole: the real router over loopback, with a database and log files of its own.
+//!
+//! `browser.rs` drives it with Chromium. `QUIRE_SCREENSHOTS=<folder>` keeps what that saw.
+
+mod access;
+mod browser;
+mod client;
+mod limits;
+mod live;
+mod pages;
+mod seed;
+mod site;
