@@ -43,11 +43,12 @@ const CRATE_ORDER: [&str; 15] = [
 ];
 
 /// Libraries that only one crate may use, so that what they are for has one place.
-const ONLY_IN: [(&str, &str); 7] = [
+const ONLY_IN: [(&str, &str); 8] = [
     ("askama", "web"),
     ("axum", "web"),
     ("bollard", "executor"),
     ("clap", "quire"),
+    ("gix", "git"),
     ("mlua", "pipeline"),
     ("rusqlite", "store"),
     ("signal-hook", "init"),

@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use quire::ssh::command::{SshCommand, parse};
+use quire_git::read::{HistoryCursor, RevPath, TreePath};
 use quire_pipeline::driver::protocol::{
     EncodedBytes, FromDriver, Language, PipelineSource, ToDriver,
 };
@@ -31,7 +32,7 @@ use quire_types::secret::{Redactor, Secret};
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const ALL: [(&str, Target); 12] = [
+pub const ALL: [(&str, Target); 13] = [
     ("driver_line", driver_line),
     ("hook_input", hook_input),
     ("image_reference", image_reference),
@@ -39,12 +40,36 @@ pub const ALL: [(&str, Target); 12] = [
     ("names", names),
     ("pipeline_source", pipeline_source),
     ("redaction", redaction),
+    ("rev_path", rev_path),
     ("socket_line", socket_line),
     ("spool_event", spool_event),
     ("ssh_command", ssh_command),
     ("step_from_helper", step_from_helper),
     ("step_to_helper", step_to_helper),
 ];
+
+/// The part of a page's address that names a revision and a path, and the cursor of a history.
+pub fn rev_path(data: &[u8]) {
+    if let Some(path) = TreePath::parse(data) {
+        assert_eq!(TreePath::parse(path.as_bytes()), Some(path.clone()));
+        assert!(!path.as_bytes().contains(&0) && !path.as_bytes().starts_with(b"/"));
+        assert!(path.parts().all(|part| !part.is_empty()));
+        let mut joined = TreePath::default();
+        for part in path.parts() {
+            joined = joined.join(part);
+        }
+        assert_eq!(joined, path);
+        assert_eq!(RevPath::parse(data).is_some(), !path.is_root());
+    } else {
+        assert!(RevPath::parse(data).is_none());
+    }
+    let cursor = std::str::from_utf8(data)
+        .ok()
+        .and_then(HistoryCursor::parse);
+    if let Some(cursor) = cursor {
+        assert_eq!(HistoryCursor::parse(&cursor.to_string()), Some(cursor));
+    }
+}
 
 /// `SSH_ORIGINAL_COMMAND`: an answer from the closed set, or one printable line.
 pub fn ssh_command(data: &[u8]) {

@@ -24,6 +24,7 @@ mod pipeline_files;
 mod pipeline_folder;
 mod push_mark;
 mod raw_object;
+pub mod read;
 mod redirects;
 mod refs;
 mod repo;

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use quire_git::read::ReadError;
 use quire_server::forge::ForgeError;
 use quire_store::StoreError;
 use quire_types::error_chain;
@@ -50,6 +51,9 @@ pub enum WebError {
     /// As many live streams as allowed are open.
     #[error("too many live streams are open")]
     TooManyFollowers,
+    /// A file is larger than what is sent.
+    #[error("the file is too large to be sent")]
+    TooLarge,
     /// The handler took too long.
     #[error("the response took too long")]
     Slow,
@@ -68,6 +72,9 @@ pub enum WebError {
         #[source]
         source: io::Error,
     },
+    /// A repository could not be read.
+    #[error("the repository could not be read")]
+    Read(#[source] ReadError),
     /// A page could not be rendered.
     #[error("the page could not be rendered")]
     Render(#[from] askama::Error),
@@ -93,6 +100,17 @@ impl From<StoreError> for WebError {
                 "All jobs of this run are complete, so there are no failed jobs to retry.",
             ),
             other => Self::Store(other),
+        }
+    }
+}
+
+impl From<ReadError> for WebError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NoRevision | ReadError::NoPath => Self::NotFound,
+            ReadError::Busy | ReadError::OutOfTime => Self::Slow,
+            ReadError::TooLarge { .. } => Self::TooLarge,
+            other => Self::Read(other),
         }
     }
 }
@@ -135,9 +153,13 @@ impl WebError {
             Self::LinkSpent => StatusCode::GONE,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooManyFollowers | Self::Slow | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Forge(_) | Self::Io { .. } | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Forge(_)
+            | Self::Io { .. }
+            | Self::Read(_)
+            | Self::Render(_)
+            | Self::Token(_)
+            | Self::Task(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -173,7 +195,8 @@ impl WebError {
                 ("Too many live pages", "Too many pages receive live updates. Close some, then reload this one.".to_owned())
             }
             Self::Slow | Self::Store(_) => ("Temporarily unavailable", "The appliance is too busy to answer. Try again in a moment.".to_owned()),
-            Self::Forge(_) | Self::Io { .. } | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
+            Self::TooLarge => ("Too large", "This file is too large to be sent by the web. Clone the repository to read it.".to_owned()),
+            Self::Forge(_) | Self::Io { .. } | Self::Read(_) | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
                 ("Internal error", "quire could not complete the request. The log of the server has the details.".to_owned())
             }
         };
@@ -242,7 +265,9 @@ mod tests {
             denied(KeyDenied::Address),
             WebError::Conflict("This run is being stopped already."),
             WebError::TooManyFollowers,
+            WebError::TooLarge,
             WebError::Slow,
+            WebError::Read(ReadError::Panicked),
             WebError::Io {
                 attempt: "read the log of run 1".to_owned(),
                 source: io::Error::other("input/output error"),

@@ -186,6 +186,16 @@ pub(super) fn time(at: &Millis, now: &Millis) -> String {
     )
 }
 
+/// A point in time of a commit, as a date. The text depends on nothing else; the script says how long ago it is.
+pub(super) fn date(at: &Millis) -> String {
+    let exact = at.to_string();
+    let shown = exact.split('T').next().unwrap_or(&exact);
+    format!(
+        r#"<time datetime="{exact}" title="{exact}" data-t="{}">{shown}</time>"#,
+        at.0
+    )
+}
+
 /// A point in time to come, to the minute; the exact one in the tooltip.
 pub(super) fn until(at: &Millis) -> String {
     let exact = at.to_string();

@@ -27,6 +27,7 @@ mod layout;
 mod log;
 mod metrics;
 mod page;
+mod repo;
 mod request_config;
 mod response_format;
 mod run;
@@ -78,7 +79,7 @@ pub fn router(state: WebState) -> Router {
         .route("/runs/{id}/retry-failed", post(run::retry_failed))
         .route("/-/health", get(health::page))
         .route("/logout", post(session::logout))
-        .fallback(get(runs::of_repository))
+        .fallback(get(repo::dispatch))
         .layer(from_fn_with_state(app.clone(), session::guard));
     let open = Router::new()
         .route("/healthz", get(health::healthz))

@@ -22,6 +22,13 @@ use super::viewer::Viewer;
 /// How long a handler may take until it returns a response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What the content of a response may do in a browser, if it is no page of quire's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ContentPolicy {
+    /// A foreign file: it runs nothing, loads nothing and has no origin.
+    Sandbox,
+}
+
 #[derive(Template)]
 #[template(path = "message.html")]
 struct MessagePage<'a> {
@@ -60,7 +67,8 @@ pub(super) async fn response_middleware(
             .and_then(|uri| next_cookie(&uri));
         cookie.map(|cookie| response.headers_mut().append(header::SET_COOKIE, cookie));
     }
-    add_headers(response.headers_mut());
+    let policy = response.extensions().get::<ContentPolicy>().copied();
+    add_headers(response.headers_mut(), policy);
     response
 }
 
@@ -137,7 +145,8 @@ fn render_error(
 }
 
 /// The headers that make a page harmless wherever it ends up.
-fn add_headers(headers: &mut HeaderMap) {
+fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
+    const SANDBOX: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
     const SECURITY_HEADERS: [(&str, &str); 8] = [
         (
             "content-security-policy",
@@ -157,6 +166,10 @@ fn add_headers(headers: &mut HeaderMap) {
     ];
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if policy == Some(ContentPolicy::Sandbox) {
+        let value = HeaderValue::from_static(SANDBOX);
+        headers.insert(header::CONTENT_SECURITY_POLICY, value);
     }
     headers
         .entry(header::CACHE_CONTROL)

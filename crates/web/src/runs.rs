@@ -1,31 +1,26 @@
-//! Lists of runs: of all, of one repository; and the page of a repository.
-
-use std::sync::Arc;
+//! Lists of runs: of all, and of one repository.
 
 use askama::Template;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Query, State};
 use axum::http::Uri;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::error::WebError;
-use super::html::{self as pieces, REPO_PREFIX, encoded, repo_path};
+use super::html::{self as pieces, encoded, repo_path};
 use super::layout::{Layout, html};
-use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
-use quire_git::Git;
 use quire_server::forge::views::{RunJson, views};
 use quire_store::RunFilter;
 use quire_types::clock::Millis;
 use quire_types::names::{RefName, RepoName, RunId};
-use quire_types::run::{Run, RunSelector, RunState};
+use quire_types::run::{Run, RunState};
 
 const MAX_PAGE_RUNS: u32 = 50;
-const MAX_REPO_RUNS: u32 = 20;
 
 /// Runs as a page shows them.
 #[derive(Template)]
@@ -214,115 +209,24 @@ fn address(
     }
 }
 
-#[derive(Template)]
-#[template(path = "repo.html")]
-struct RepoPage {
-    layout: Layout,
-    repo: RepoName,
-    path: String,
-    clone_url: String,
-    list: RunList,
-}
-
-/// `GET /<repo>` and `GET /<repo>/-/runs`: whatever is no other route.
+/// `GET /<repo>/-/runs`: the runs of a repository.
 pub(super) async fn of_repository(
-    State(app): SharedApp,
-    Extension(viewer): Extension<Viewer>,
-    config: RequestConfig,
-    format: ResponseFormat,
-    request: Request,
-) -> Result<Response, WebError> {
-    let uri = request.uri();
-    let path = uri.path().strip_prefix(REPO_PREFIX).unwrap_or(uri.path());
-    if let Some((name, number)) = path.split_once("/-/runs/") {
-        return redirect_number(&app, name, number).await;
-    }
-    let (name, wants_runs) = path
-        .strip_suffix("/-/runs")
-        .map_or((path, false), |name| (name, true));
-    let repo: RepoName = name.parse().map_err(|_| WebError::NotFound)?;
-    let asked = repo;
-    let repo = current(&app, &asked).await?;
-    if !exists(&app, &repo).await? {
-        return Err(WebError::NotFound);
-    }
-    let canonical = if wants_runs {
-        format!("{}/-/runs", repo_path(&repo))
-    } else {
-        repo_path(&repo)
-    };
-    if uri.path() != canonical {
-        let query = uri.query().map_or_else(String::new, |q| format!("?{q}"));
-        let target = format!("{canonical}{query}");
-        // A new repository may take a former name, so no browser may cache the redirect.
-        let redirect = if repo == asked {
-            Redirect::permanent(&target)
-        } else {
-            Redirect::temporary(&target)
-        };
-        return Ok(redirect.into_response());
-    }
-    if wants_runs {
-        return list(&app, &viewer, format, Some(repo), query(uri)?.filter()?).await;
-    }
-    repository(&app, &viewer, &config, format, repo).await
-}
-
-/// `GET /<repo>/-/runs/<number>`: the page of a run by its number.
-async fn redirect_number(app: &App, repo: &str, number: &str) -> Result<Response, WebError> {
-    let repo = repo.strip_prefix('/').unwrap_or(repo);
-    let selector: RunSelector = format!("{repo}#{number}")
-        .parse()
-        .map_err(|_| WebError::NotFound)?;
-    let find = move |store: &quire_store::Store| store.runs().resolve(&selector);
-    let id = app.web.store.call(find).await?;
-    Ok(Redirect::temporary(&pieces::run_path(&id)).into_response())
-}
-
-fn query(uri: &Uri) -> Result<ListQuery, WebError> {
-    let Query(query) = Query::try_from_uri(uri)
-        .map_err(|_| WebError::BadRequest("the query cannot be read".to_owned()))?;
-    Ok(query)
-}
-
-/// The name that a repository bears now, by whatever name it is asked for.
-async fn current(app: &Arc<App>, repo: &RepoName) -> Result<RepoName, WebError> {
-    let (git, repo) = (Git::new(&app.web.paths), repo.clone());
-    Ok(tokio::task::spawn_blocking(move || git.resolve(&repo)).await?)
-}
-
-async fn exists(app: &Arc<App>, repo: &RepoName) -> Result<bool, WebError> {
-    let path = app.web.paths.repo(repo);
-    Ok(tokio::task::spawn_blocking(move || path.is_dir()).await?)
-}
-
-async fn repository(
     app: &App,
     viewer: &Viewer,
-    RequestConfig(config): &RequestConfig,
     format: ResponseFormat,
     repo: RepoName,
+    query: &str,
 ) -> Result<Response, WebError> {
-    let filter = RunFilter {
-        repo: Some(repo.clone()),
-        limit: MAX_REPO_RUNS,
-        ..RunFilter::default()
-    };
-    let runs = app.web.store.call(move |s| s.runs().list(&filter)).await?;
-    let clone_url = config.clone_url(&repo);
-    if format == ResponseFormat::Json {
-        return Ok(Json(
-            json!({ "repo": repo, "clone_url": clone_url, "runs": views::<_, RunJson<'_>>(&runs) }),
-        )
-        .into_response());
-    }
-    html(&RepoPage {
-        layout: Layout::new(app, Some(viewer), repo.as_str()),
-        path: repo_path(&repo),
-        clone_url,
-        list: RunList::new(runs, app.web.clock.now(), false),
-        repo,
-    })
+    let filter = parse_query(query)?.filter()?;
+    list(app, viewer, format, Some(repo), filter).await
+}
+
+fn parse_query(query: &str) -> Result<ListQuery, WebError> {
+    let unreadable = |_| WebError::BadRequest("the query cannot be read".to_owned());
+    let uri = Uri::try_from(format!("/?{query}"))
+        .map_err(|_| WebError::BadRequest("the query cannot be read".to_owned()))?;
+    let Query(query) = Query::try_from_uri(&uri).map_err(unreadable)?;
+    Ok(query)
 }
 
 #[cfg(test)]
@@ -330,7 +234,7 @@ mod tests {
     use super::*;
 
     fn asked(text: &str) -> Result<RunFilter, WebError> {
-        query(&format!("/runs?{text}").parse().unwrap())?.filter()
+        parse_query(text)?.filter()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use quire_git::read::ReadPool;
 use quire_runtime::changes::ChangeNotifier;
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
@@ -108,6 +109,8 @@ const MAX_FOLLOWERS: usize = 256;
 pub(super) struct App {
     pub(super) web: WebState,
     pub(super) keys: Keys,
+    /// Reads repositories.
+    pub(super) reading: ReadPool,
     pub(super) followers: Arc<Semaphore>,
     /// Held by the live stream that is reading: they read one after the other.
     pub(super) read_lock: Arc<tokio::sync::Mutex<()>>,
@@ -119,6 +122,7 @@ impl App {
         Self {
             web,
             keys,
+            reading: ReadPool::start(),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             read_lock: Arc::default(),
         }

@@ -9,7 +9,7 @@ use quire_web::{Component, ConnectionLimits, SignInMethod, Status};
 
 use super::site::Site;
 
-async fn site() -> Site {
+pub(super) async fn site() -> Site {
     let mut site = Site::with(
         SignInMethod::Ssh,
         Clock::system(),

@@ -8,5 +8,7 @@ mod client;
 mod limits;
 mod live;
 mod pages;
+mod repository;
+mod repository_browser;
 mod seed;
 mod site;

@@ -1,0 +1,251 @@
+//! Histories: the commits that a commit can reach, in the order of `git log`, of everything or of one path.
+//!
+//! Commits wait in a queue by the time of their commit, equal ones in the order in which they were found. What waits in the queue
+//! at the end of a portion is the cursor: the next portion begins with the same queue, so no commit is counted twice.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::fmt;
+
+use gix::ObjectId as Id;
+use gix::traverse::commit::Either;
+use quire_types::names::ObjectId;
+
+use super::budget::{Budget, Portion};
+use super::commit::CommitSummary;
+use super::error::ReadError;
+use super::reader::{Reader, gix_id, public_id};
+use super::tree::EntryMode;
+use super::tree_path::TreePath;
+
+/// The most commits that a cursor names.
+const MAX_CURSOR: usize = 100;
+/// How many root trees' entries are remembered.
+const MAX_REMEMBERED: usize = 50_000;
+
+/// Where a history begins or goes on: the commits of the queue, in its order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryCursor(Vec<ObjectId>);
+
+impl HistoryCursor {
+    /// The whole history of a commit.
+    #[must_use]
+    pub fn start(commit: ObjectId) -> Self {
+        Self(vec![commit])
+    }
+
+    /// Parses what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let ids: Option<Vec<ObjectId>> = text
+            .split('.')
+            .take(MAX_CURSOR + 1)
+            .map(|id| id.parse().ok())
+            .collect();
+        ids.filter(|ids| ids.len() <= MAX_CURSOR).map(Self)
+    }
+}
+
+impl fmt::Display for HistoryCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, id) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str(".")?;
+            }
+            f.write_str(id.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// Which commits are wanted.
+#[derive(Debug, Clone)]
+pub struct HistoryQuery {
+    /// Where to begin.
+    pub from: HistoryCursor,
+    /// Only commits that changed this path, simplified as `git log` does it: of a merge that took the path from one parent
+    /// unchanged, only that parent is followed. The root stands for all commits.
+    pub path: TreePath,
+}
+
+/// A commit that waits, ordered by time, then by when it was found.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting {
+    seconds: i64,
+    found: Reverse<u64>,
+    id: Id,
+    tree: Id,
+    parents: Vec<Id>,
+}
+
+struct Walk<'a> {
+    reader: &'a Reader,
+    graph: Option<gix::commitgraph::Graph>,
+    shallow: HashSet<Id>,
+    queue: BinaryHeap<Waiting>,
+    seen: HashSet<Id>,
+    found: u64,
+    buffer: Vec<u8>,
+    path: &'a TreePath,
+    /// What is at the path in a root tree.
+    entries: HashMap<Id, Option<(EntryMode, Id)>>,
+}
+
+impl Reader {
+    /// Commits of a history; `budget.lines` of them at most.
+    pub fn history(
+        &self,
+        query: &HistoryQuery,
+        budget: &Budget,
+    ) -> Result<Portion<CommitSummary, HistoryCursor>, ReadError> {
+        let mut walk = Walk::new(self, &query.path)?;
+        for id in &query.from.0 {
+            let id = gix_id(id)?;
+            if self.peel_to_commit(id)? != Some(id) {
+                return Err(ReadError::NoRevision);
+            }
+            walk.add(id)?;
+        }
+        let mut page = Portion {
+            items: Vec::new(),
+            next: None,
+            out_of_time: false,
+        };
+        while let Some(commit) = walk.queue.pop() {
+            page.out_of_time = budget.is_over();
+            if page.out_of_time {
+                walk.queue.push(commit);
+                break;
+            }
+            let is_wanted = walk.is_wanted(&commit)?;
+            if is_wanted.shown && page.items.len() == budget.lines {
+                walk.queue.push(commit);
+                break;
+            }
+            for parent in is_wanted.followed {
+                walk.add(parent)?;
+            }
+            if is_wanted.shown {
+                page.items.push(self.commit_details(commit.id)?.summary);
+            }
+        }
+        page.next = walk.cursor()?;
+        Ok(page)
+    }
+}
+
+/// What becomes of a commit.
+struct Verdict {
+    shown: bool,
+    followed: Vec<Id>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(reader: &'a Reader, path: &'a TreePath) -> Result<Self, ReadError> {
+        let shallow = reader
+            .repo
+            .shallow_commits()
+            .map_err(ReadError::damaged("read the file `shallow`"))?;
+        Ok(Self {
+            reader,
+            // Without a graph, or with a damaged one, commits are read as objects.
+            graph: reader.repo.commit_graph_if_enabled().ok().flatten(),
+            shallow: shallow.map_or_else(HashSet::new, |ids| ids.iter().copied().collect()),
+            queue: BinaryHeap::new(),
+            seen: HashSet::new(),
+            found: 0,
+            buffer: Vec::new(),
+            path,
+            entries: HashMap::new(),
+        })
+    }
+
+    fn add(&mut self, id: Id) -> Result<(), ReadError> {
+        if !self.seen.insert(id) {
+            return Ok(());
+        }
+        let attempt = "read a commit";
+        let graph = self.graph.as_ref();
+        let objects = &self.reader.repo.objects;
+        let commit = gix::traverse::commit::find(graph, objects, &id, &mut self.buffer)
+            .map_err(ReadError::damaged(attempt))?;
+        let parents: Vec<Id> = match commit {
+            _ if self.shallow.contains(&id) => Vec::new(),
+            Either::CommitRefIter(commit) => commit.parent_ids().collect(),
+            Either::CachedCommit(commit) => {
+                let graph = graph.ok_or(ReadError::NoRevision)?;
+                let mut parents = Vec::new();
+                for position in commit.iter_parents() {
+                    let position = position.map_err(|error| ReadError::damaged(attempt)(error))?;
+                    parents.push(graph.id_at(position).to_owned());
+                }
+                parents
+            }
+        };
+        self.queue.push(Waiting {
+            seconds: commit.commit_time().unwrap_or_default(),
+            found: Reverse(self.found),
+            id,
+            tree: commit.tree_id().map_err(ReadError::damaged(attempt))?,
+            parents,
+        });
+        self.found += 1;
+        Ok(())
+    }
+
+    fn is_wanted(&mut self, commit: &Waiting) -> Result<Verdict, ReadError> {
+        if self.path.is_root() {
+            return Ok(Verdict {
+                shown: true,
+                followed: commit.parents.clone(),
+            });
+        }
+        let here = self.entry_in(commit.tree)?;
+        for parent in &commit.parents {
+            let tree = self.tree_of(*parent)?;
+            if tree == commit.tree || self.entry_in(tree)? == here {
+                return Ok(Verdict {
+                    shown: false,
+                    followed: vec![*parent],
+                });
+            }
+        }
+        Ok(Verdict {
+            shown: !commit.parents.is_empty() || here.is_some(),
+            followed: commit.parents.clone(),
+        })
+    }
+
+    fn tree_of(&mut self, id: Id) -> Result<Id, ReadError> {
+        let objects = &self.reader.repo.objects;
+        gix::traverse::commit::find(self.graph.as_ref(), objects, &id, &mut self.buffer)
+            .and_then(Either::tree_id)
+            .map_err(ReadError::damaged("read a commit"))
+    }
+
+    fn entry_in(&mut self, tree: Id) -> Result<Option<(EntryMode, Id)>, ReadError> {
+        if let Some(known) = self.entries.get(&tree) {
+            return Ok(*known);
+        }
+        let entry = self.reader.lookup(tree, self.path)?;
+        if self.entries.len() >= MAX_REMEMBERED {
+            self.entries.clear();
+        }
+        self.entries.insert(tree, entry);
+        Ok(entry)
+    }
+
+    /// What still waits, in its order. `None` at the end, and for a history of more lines than an address can name.
+    fn cursor(self) -> Result<Option<HistoryCursor>, ReadError> {
+        let waiting = self.queue.into_sorted_vec();
+        if waiting.is_empty() || waiting.len() > MAX_CURSOR {
+            return Ok(None);
+        }
+        let ids: Result<_, ReadError> = waiting
+            .iter()
+            .rev()
+            .map(|commit| public_id(commit.id))
+            .collect();
+        Ok(Some(HistoryCursor(ids?)))
+    }
+}

@@ -1,0 +1,38 @@
+//! Reading repositories inside this process, for pages.
+//!
+//! Owns: revisions and paths as they stand in addresses ([`RevPath`]), folders, files, histories, commits and their differences, and
+//! the threads on which they are read ([`ReadPool`]). It starts no process, writes nothing, and knows neither HTML nor HTTP.
+//!
+//! Invariants: every call has a [`Budget`], and what does not fit into it is left out. A list says with [`Portion::next`] where
+//! the rest begins. Names are bytes, as git stores them; what they hold is trusted in nothing.
+
+mod blob;
+mod budget;
+mod commit;
+mod commit_diff;
+mod error;
+mod file_diff;
+mod history;
+mod pool;
+mod reader;
+mod refs;
+mod rev;
+mod tree;
+mod tree_path;
+
+pub use blob::{BlobContent, MAX_BLOB_BYTES};
+pub use budget::{Budget, Portion};
+pub use commit::{CommitDetails, CommitSummary, Person};
+pub use commit_diff::{ChangeKind, ChangedFile, CommitDiff, DiffOptions};
+pub use error::ReadError;
+pub use file_diff::{DiffLine, DiffLineKind, FileDiff, LineCounts};
+pub use history::{HistoryCursor, HistoryQuery};
+pub use pool::ReadPool;
+pub use reader::Reader;
+pub use refs::{BranchOrTag, RefNames};
+pub use rev::{ResolvedRev, RevPath};
+pub use tree::{EntryMode, FolderPage, TreeItem};
+pub use tree_path::TreePath;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The threads on which repositories are read.
+//!
+//! Two threads read for all pages. Each keeps a few repositories open, made from handles that both share. A call whose caller has
+//! gone away ends soon, by the interrupt of its budget; a panic ends the call and the handles of its thread, not the thread.
+
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quire_types::sync::lock;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::budget::Budget;
+use super::error::ReadError;
+use super::reader::Reader;
+
+const THREADS: usize = 2;
+/// How long a call waits for a thread.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Open repositories of a thread.
+const MAX_LOCAL: usize = 8;
+/// Handles that the threads share.
+const MAX_SHARED: usize = 64;
+
+/// What tells whether a folder still is the repository that was opened: device, inode, and when its configuration changed.
+type Identity = (u64, u64, i64, i64);
+
+type ReadJob = Box<dyn FnOnce(&mut Handles) + Send>;
+
+/// The reading threads. Cheap to clone; the threads end with the last clone.
+#[derive(Clone)]
+pub struct ReadPool {
+    jobs: Sender<ReadJob>,
+    free: Arc<Semaphore>,
+}
+
+/// Ends a call when its caller goes away.
+struct InterruptOnDrop(Arc<AtomicBool>);
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Default for ReadPool {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl ReadPool {
+    /// Starts the threads.
+    #[must_use]
+    pub fn start() -> Self {
+        let (jobs, queue) = channel::<ReadJob>();
+        let queue = Arc::new(Mutex::new(queue));
+        let shared = Arc::new(Mutex::new(HandleList::new(MAX_SHARED)));
+        let mut threads = 0;
+        for number in 1..=THREADS {
+            let (queue, shared) = (queue.clone(), shared.clone());
+            let started = std::thread::Builder::new()
+                .name(format!("read-{number}"))
+                .spawn(move || work(&queue, shared));
+            threads += usize::from(started.is_ok());
+        }
+        Self {
+            jobs,
+            free: Arc::new(Semaphore::new(threads)),
+        }
+    }
+
+    /// Reads the repository in a folder on one of the threads.
+    pub async fn read<T, F>(&self, folder: PathBuf, budget: Budget, call: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(MAX_WAIT, self.free.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(ReadError::Busy);
+        };
+        let _interrupt = InterruptOnDrop(budget.interrupt());
+        let (answer, answered) = oneshot::channel();
+        let job: ReadJob = Box::new(move |handles| {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let reader = handles.open(&folder)?;
+                budget.check()?;
+                call(reader, &budget)
+            }));
+            let result = result.unwrap_or_else(|_| {
+                handles.local.clear();
+                Err(ReadError::Panicked)
+            });
+            drop(turn);
+            // The caller may be gone.
+            let _ = answer.send(result);
+        });
+        self.jobs.send(job).map_err(|_| ReadError::Busy)?;
+        answered.await.map_err(|_| ReadError::Panicked)?
+    }
+}
+
+fn work(
+    queue: &Mutex<Receiver<ReadJob>>,
+    shared: Arc<Mutex<HandleList<gix::ThreadSafeRepository>>>,
+) {
+    let mut handles = Handles {
+        local: HandleList::new(MAX_LOCAL),
+        shared,
+    };
+    loop {
+        let job = lock(queue).recv();
+        match job {
+            Ok(job) => job(&mut handles),
+            Err(_) => return,
+        }
+    }
+}
+
+/// The repositories that a thread has open.
+struct Handles {
+    local: HandleList<Reader>,
+    shared: Arc<Mutex<HandleList<gix::ThreadSafeRepository>>>,
+}
+
+impl Handles {
+    fn open(&mut self, folder: &Path) -> Result<&Reader, ReadError> {
+        let identity = identity(folder)?;
+        if !self.local.has(folder, identity) {
+            let known = lock(&self.shared).get(folder, identity).cloned();
+            let handle = match known {
+                Some(handle) => handle,
+                None => {
+                    let handle = Reader::open_shared(folder)?;
+                    lock(&self.shared).put(folder, identity, handle.clone());
+                    handle
+                }
+            };
+            self.local.put(folder, identity, Reader::new(&handle));
+        }
+        self.local.get(folder, identity).ok_or(ReadError::Panicked)
+    }
+}
+
+fn identity(folder: &Path) -> Result<Identity, ReadError> {
+    let failed = |source: std::io::Error| ReadError::Open {
+        path: folder.to_owned(),
+        source: gix::Error::from_error(source),
+    };
+    let repository = std::fs::metadata(folder).map_err(failed)?;
+    let config = std::fs::metadata(folder.join("config"));
+    let changed = config.map_or((0, 0), |file| (file.mtime(), file.mtime_nsec()));
+    Ok((repository.dev(), repository.ino(), changed.0, changed.1))
+}
+
+/// A few values by folder; the one that was used longest ago is dropped first.
+struct HandleList<T> {
+    max: usize,
+    /// The last one was used last.
+    items: Vec<(PathBuf, Identity, T)>,
+}
+
+impl<T> HandleList<T> {
+    fn new(max: usize) -> Self {
+        Self {
+            max,
+            items: Vec::new(),
+        }
+    }
+
+    fn has(&self, folder: &Path, identity: Identity) -> bool {
+        self.items
+            .iter()
+            .any(|(known, id, _)| known == folder && *id == identity)
+    }
+
+    fn get(&mut self, folder: &Path, identity: Identity) -> Option<&T> {
+        let at = self
+            .items
+            .iter()
+            .position(|(known, id, _)| known == folder && *id == identity)?;
+        let item = self.items.remove(at);
+        self.items.push(item);
+        self.items.last().map(|(_, _, value)| value)
+    }
+
+    fn put(&mut self, folder: &Path, identity: Identity, value: T) {
+        self.items.retain(|(known, _, _)| known != folder);
+        if self.items.len() >= self.max {
+            self.items.remove(0);
+        }
+        self.items.push((folder.to_owned(), identity, value));
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+    }
+}

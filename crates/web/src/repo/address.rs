@@ -1,0 +1,200 @@
+//! Addresses of a repository's pages: read and written.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+
+use super::super::html::REPO_PREFIX;
+use quire_git::read::{RevPath, TreePath};
+
+/// What of a path is written as it is. Names hold any bytes, so nothing else is.
+const PATH_SET: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'/');
+
+/// What stands between the repository and the page.
+const SEPARATOR: &str = "/-/";
+
+/// Pages of a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    Tree,
+    File,
+    Raw,
+    Log,
+    Commit,
+}
+
+impl View {
+    const ALL: [Self; 5] = [Self::Tree, Self::File, Self::Raw, Self::Log, Self::Commit];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Tree => "tree",
+            Self::File => "file",
+            Self::Raw => "raw",
+            Self::Log => "log",
+            Self::Commit => "commit",
+        }
+    }
+}
+
+/// What an address stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Page {
+    Overview,
+    Runs,
+    OfRevision(View, RevPath),
+}
+
+/// The path of an address in its two parts, as they were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RepoAddress<'a> {
+    /// The repository, not yet checked.
+    pub(super) name: &'a str,
+    /// What follows the separator.
+    rest: Option<&'a str>,
+}
+
+impl<'a> RepoAddress<'a> {
+    pub(super) fn parse(path: &'a str) -> Option<Self> {
+        let path = match path.strip_prefix(REPO_PREFIX) {
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        };
+        let (name, rest) = match path.split_once(SEPARATOR) {
+            Some((name, rest)) => (name, Some(rest)),
+            None => (path, None),
+        };
+        Some(Self {
+            name: name.strip_prefix('/')?,
+            rest,
+        })
+    }
+
+    /// The number of a run, if it stands for one.
+    pub(super) fn run_number(self) -> Option<&'a str> {
+        self.rest?.strip_prefix("runs/")
+    }
+
+    pub(super) fn page(self) -> Option<Page> {
+        let Some(rest) = self.rest else {
+            return Some(Page::Overview);
+        };
+        if rest == "runs" {
+            return Some(Page::Runs);
+        }
+        let (view, rest) = rest.split_once('/')?;
+        let view = View::ALL.into_iter().find(|known| known.as_str() == view)?;
+        let bytes: Vec<u8> = percent_decode(rest.as_bytes()).collect();
+        Some(Page::OfRevision(view, RevPath::parse(&bytes)?))
+    }
+
+    /// The same page below the path of another repository.
+    pub(super) fn on(self, base: &str) -> String {
+        match self.rest {
+            Some(rest) => format!("{base}{SEPARATOR}{rest}"),
+            None => base.to_owned(),
+        }
+    }
+}
+
+/// Bytes as part of a path, or as the value of a query.
+pub(super) fn encoded_bytes(bytes: &[u8]) -> String {
+    percent_encode(bytes, PATH_SET).to_string()
+}
+
+/// The path of a page: `base` is the path of the repository.
+pub(super) fn link(base: &str, view: View, rev: &[u8], path: &TreePath) -> String {
+    let (view, rev) = (view.as_str(), encoded_bytes(rev));
+    if path.is_root() {
+        format!("{base}{SEPARATOR}{view}/{rev}")
+    } else {
+        let path = encoded_bytes(path.as_bytes());
+        format!("{base}{SEPARATOR}{view}/{rev}/{path}")
+    }
+}
+
+/// A value of a query, as bytes.
+pub(super) fn query_value(query: &str, name: &str) -> Option<Vec<u8>> {
+    query.split('&').find_map(|pair| {
+        let value = pair.strip_prefix(name)?.strip_prefix('=')?;
+        Some(percent_decode(value.as_bytes()).collect())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_repository_and_a_page() {
+        let page = |path: &str| RepoAddress::parse(path).and_then(RepoAddress::page);
+        let name = |path: &'static str| RepoAddress::parse(path).unwrap().name;
+        assert_eq!(name("/work/app"), "work/app");
+        assert_eq!(name("/-/repo/runs/x/-/runs"), "runs/x");
+        assert_eq!(page("/work/app"), Some(Page::Overview));
+        assert_eq!(page("/-/repo/runs/x/-/runs"), Some(Page::Runs));
+        let rest = RevPath::parse(b"main/a b/-/c").unwrap();
+        assert_eq!(
+            page("/app/-/tree/main/a%20b/-/c"),
+            Some(Page::OfRevision(View::Tree, rest))
+        );
+        let slash = RevPath::parse(b"topic/x").unwrap();
+        assert_eq!(
+            page("/app/-/log/topic%2Fx"),
+            Some(Page::OfRevision(View::Log, slash))
+        );
+        for bad in [
+            "/app/-/",
+            "/app/-/tree",
+            "/app/-/tree/",
+            "/app/-/tree//x",
+            "/app/-/nothing/main",
+            "/app/-/raw/main/%00",
+        ] {
+            assert_eq!(page(bad), None, "{bad}");
+        }
+        assert_eq!(
+            RepoAddress::parse("/a/-/runs/7").unwrap().run_number(),
+            Some("7")
+        );
+        assert_eq!(
+            RepoAddress::parse("/a/-/log/x").unwrap().on("/b"),
+            "/b/-/log/x"
+        );
+    }
+
+    #[test]
+    fn links_carry_any_name_there_and_back() {
+        for name in [
+            &b"-x"[..],
+            b"a b",
+            b"#%?&+",
+            b"new\nline",
+            b"\xff\xfe",
+            b"\\",
+            b"\"<'>",
+        ] {
+            let path = TreePath::parse(name).unwrap();
+            let href = link("/app", View::File, b"refs/heads/#1", &path);
+            assert!(
+                href.bytes()
+                    .all(|b| b.is_ascii_graphic() && !b"\"<>'&?#+\\".contains(&b)),
+                "{href}"
+            );
+            let wanted = [b"refs/heads/#1/", name].concat();
+            assert_eq!(
+                RepoAddress::parse(&href).unwrap().page(),
+                Some(Page::OfRevision(
+                    View::File,
+                    RevPath::parse(&wanted).unwrap()
+                ))
+            );
+            let query = format!("from=1&after={}", encoded_bytes(name));
+            assert_eq!(query_value(&query, "after").as_deref(), Some(name));
+        }
+        assert_eq!(query_value("afterwards=1", "after"), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! `GET /{repo}/-/file/{rev}/{path}`: a file, as text in windows of lines, as a picture, or as what is known of it.
+
+use askama::Template;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::super::error::WebError;
+use super::super::layout::{Layout, html};
+use super::address::View;
+use super::context::{RepoContext, RevRead};
+use super::head::{RefChoices, RepoHead, Tab};
+use super::hex;
+use super::raw::MediaType;
+use super::source_text::{bounded_line, marked, name_html, name_text};
+use super::tree::Crumbs;
+use quire_git::read::{
+    BlobContent, EntryMode, ReadError, ResolvedRev, RevPath, TreeItem, TreePath,
+};
+use quire_types::text::format_bytes;
+
+/// Lines of a window.
+const MAX_WINDOW_LINES: usize = 5000;
+/// Bytes of a window: after them the window ends early.
+const MAX_WINDOW_BYTES: usize = 1 << 20;
+
+/// A window of a text.
+struct TextWindow {
+    html: String,
+    /// The number of the first line.
+    from: usize,
+    /// The number of the last one.
+    to: usize,
+    /// All lines of the file.
+    total: usize,
+    has_hidden: bool,
+    has_cut_line: bool,
+    is_utf8: bool,
+}
+
+/// What a page shows of a file.
+enum FileBody {
+    Text(TextWindow),
+    Picture,
+    Binary(String),
+    TooLarge,
+    Empty,
+}
+
+#[derive(Template)]
+#[template(path = "repo_file.html")]
+struct FileTemplate {
+    layout: Layout,
+    head: RepoHead,
+    crumbs: Crumbs,
+    body: FileBody,
+    size: String,
+    is_executable: bool,
+    target: Option<String>,
+    raw: String,
+    history: String,
+    permalink: String,
+    earlier: Option<String>,
+    later: Option<String>,
+    name: String,
+}
+
+/// Divides a text into lines, without their ends.
+fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let data = data.strip_suffix(b"\n").unwrap_or(data);
+    data.split(|b| *b == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+impl TextWindow {
+    /// The window that begins with line `from`; `None` if there is no such line.
+    fn new(data: &[u8], from: usize) -> Option<Self> {
+        let total = lines(data).count();
+        let mut window = Self {
+            html: String::new(),
+            from,
+            to: from,
+            total,
+            has_hidden: false,
+            has_cut_line: false,
+            is_utf8: std::str::from_utf8(data).is_ok(),
+        };
+        if from == 0 || from > total {
+            return None;
+        }
+        let wanted = lines(data).enumerate().skip(from - 1);
+        for (at, line) in wanted.take(MAX_WINDOW_LINES) {
+            let number = at + 1;
+            let (text, is_cut) = bounded_line(line);
+            let marked = marked(&text);
+            window.has_hidden |= marked.has_hidden;
+            window.has_cut_line |= is_cut;
+            let end = if is_cut {
+                "<i class=\"hidden-char\">…</i>"
+            } else if line.is_empty() {
+                // A block without text is not copied.
+                "\n"
+            } else {
+                ""
+            };
+            window.html.push_str(&format!(
+                "<span class=\"l\"><a id=\"L{number}\" href=\"#L{number}\" data-n=\"{number}\" tabindex=\"-1\" aria-hidden=\"true\"></a>{}{end}</span>",
+                marked.html
+            ));
+            window.to = number;
+            if window.html.len() >= MAX_WINDOW_BYTES {
+                break;
+            }
+        }
+        Some(window)
+    }
+}
+
+struct FileRead {
+    entry: TreeItem,
+    /// `None` if it is too large.
+    content: Option<BlobContent>,
+    choices: Option<RefChoices>,
+}
+
+pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
+    let wants_head = !context.wants_json();
+    let found = context
+        .read_rev(
+            View::File,
+            wanted,
+            MAX_WINDOW_LINES,
+            move |reader, rev, path, budget| {
+                let entry = reader.entry(&rev.commit, &path)?;
+                match entry.mode {
+                    EntryMode::Folder => return Ok(RevRead::Elsewhere(View::Tree, rev, path)),
+                    EntryMode::Submodule => return Err(ReadError::NoPath),
+                    _ => {}
+                }
+                let content = match reader.blob(&entry.id, budget.bytes) {
+                    Ok(content) => Some(content),
+                    Err(ReadError::TooLarge { .. }) => None,
+                    Err(error) => return Err(error),
+                };
+                let choices = wants_head
+                    .then(|| RefChoices::read(reader, budget))
+                    .transpose()?;
+                let read = FileRead {
+                    entry,
+                    content,
+                    choices,
+                };
+                Ok(RevRead::Page(rev, path, read))
+            },
+        )
+        .await?;
+    let (rev, path, read) = match found {
+        Ok(found) => found,
+        Err(redirect) => return Ok(redirect),
+    };
+    let from = context.query_number("from")?.unwrap_or(1);
+    if context.wants_json() {
+        return as_json(context, &rev, &path, &read, from);
+    }
+    let body = body(&read, &path, from)?;
+    let window = match &body {
+        FileBody::Text(window) => Some(window),
+        _ => None,
+    };
+    let here = context.link(View::File, &rev.spelled, &path);
+    let commit = rev.commit.as_str().as_bytes();
+    html(&FileTemplate {
+        layout: context.layout(format!("{} · {}", name_text(path.as_bytes()), context.repo)),
+        head: RepoHead::new(context, Tab::Code, Some(&rev), read.choices),
+        crumbs: Crumbs::new(context, View::Tree, &rev, &path),
+        size: read.entry.size.map_or_else(String::new, format_bytes),
+        is_executable: read.entry.mode == EntryMode::Executable,
+        target: read.entry.target.as_deref().map(name_html),
+        raw: context.link(View::Raw, &rev.spelled, &path),
+        history: context.link(View::Log, &rev.spelled, &path),
+        permalink: context.link(View::File, commit, &path),
+        earlier: window.filter(|window| window.from > 1).map(|window| {
+            let from = window.from.saturating_sub(MAX_WINDOW_LINES).max(1);
+            format!("{here}?from={from}")
+        }),
+        later: window
+            .filter(|window| window.to < window.total)
+            .map(|window| format!("{here}?from={}", window.to + 1)),
+        name: name_text(path.name()),
+        body,
+    })
+}
+
+fn body(read: &FileRead, path: &TreePath, from: usize) -> Result<FileBody, WebError> {
+    let Some(content) = &read.content else {
+        return Ok(match MediaType::of(path.name()) {
+            Some(kind) if kind.is_picture() => FileBody::Picture,
+            _ => FileBody::TooLarge,
+        });
+    };
+    let is_picture = MediaType::of(path.name()).is_some_and(MediaType::is_picture);
+    // A link's blob is its target, whatever the name says.
+    if is_picture && read.entry.mode != EntryMode::Symlink {
+        return Ok(FileBody::Picture);
+    }
+    if content.data.is_empty() && from == 1 {
+        return Ok(FileBody::Empty);
+    }
+    if content.is_binary() {
+        return Ok(FileBody::Binary(hex::dump(&content.data)));
+    }
+    TextWindow::new(&content.data, from)
+        .map(FileBody::Text)
+        .ok_or(WebError::NotFound)
+}
+
+fn as_json(
+    context: &RepoContext,
+    rev: &ResolvedRev,
+    path: &TreePath,
+    read: &FileRead,
+    from: usize,
+) -> Result<Response, WebError> {
+    let text = read
+        .content
+        .as_ref()
+        .filter(|content| !content.is_binary() && !content.data.is_empty());
+    let all: Vec<&[u8]> = text.map_or_else(Vec::new, |content| lines(&content.data).collect());
+    if from == 0 || (from > 1 && from > all.len()) {
+        return Err(WebError::NotFound);
+    }
+    let mut shown = Vec::new();
+    let mut bytes = 0;
+    for line in all.iter().skip(from - 1).take(MAX_WINDOW_LINES) {
+        let (text, _) = bounded_line(line);
+        bytes += text.len();
+        shown.push(text);
+        if bytes >= MAX_WINDOW_BYTES {
+            break;
+        }
+    }
+    let to = from - 1 + shown.len();
+    let here = context.link(View::File, &rev.spelled, path);
+    let next = (to < all.len()).then(|| format!("{here}?from={}", to + 1));
+    Ok(Json(json!({
+        "repo": context.repo,
+        "commit": rev.commit,
+        "path": name_text(path.as_bytes()),
+        "mode": read.entry.mode.as_octal(),
+        "id": read.entry.id,
+        "size": read.entry.size,
+        "target": read.entry.target.as_deref().map(name_text),
+        "is_binary": read.content.as_ref().map(BlobContent::is_binary),
+        "total_lines": text.map(|_| all.len()),
+        "from": from,
+        "lines": shown,
+        "raw": context.link(View::Raw, &rev.spelled, path),
+        "next": next,
+    }))
+    .into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_no_ends() {
+        let of = |text: &'static str| lines(text.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(of("a\r\nb\n\n"), [&b"a"[..], b"b", b""]);
+        assert_eq!(of("a"), [&b"a"[..]]);
+        assert_eq!(of("\n"), [&b""[..]]);
+    }
+
+    #[test]
+    fn a_file_of_many_lines_opens_in_windows() {
+        let text: String = (1..=12_000).map(|n| format!("line {n}\n")).collect();
+        let window = |from| TextWindow::new(text.as_bytes(), from);
+        let first = window(1).unwrap();
+        assert_eq!((first.from, first.to, first.total), (1, 5000, 12_000));
+        let last = window(10_001).unwrap();
+        assert_eq!((last.from, last.to), (10_001, 12_000));
+        assert!(last.html.contains("id=\"L12000\""));
+        assert!(window(12_001).is_none() && window(0).is_none());
+        let wide = format!("{}\n", "x".repeat(100_000)).repeat(500);
+        let bounded = TextWindow::new(wide.as_bytes(), 1).unwrap();
+        assert!(bounded.has_cut_line && bounded.to < 500);
+        assert!(bounded.html.len() < 2 * MAX_WINDOW_BYTES);
+    }
+}

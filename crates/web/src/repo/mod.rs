@@ -1,0 +1,133 @@
+//! The pages of a repository: its address, and the page that each address stands for.
+//!
+//! What is no other route comes to [`dispatch`]. An address is `/{repo}`, or `/{repo}/-/` and the name of a page, mostly followed by a
+//! revision and a path. Pages ask `quire_git::read`; nothing here starts a process. A page of a revision that does not exist is 404.
+
+mod address;
+mod commit;
+mod context;
+mod file;
+mod head;
+mod hex;
+mod log;
+mod overview;
+mod raw;
+mod several;
+mod source_text;
+mod tree;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::error::WebError;
+use super::html::{repo_path, run_path};
+use super::request_config::RequestConfig;
+use super::response_format::ResponseFormat;
+use super::runs;
+use super::state::{App, SharedApp};
+use super::viewer::Viewer;
+use address::{Page, RepoAddress};
+use context::RepoContext;
+use quire_git::Git;
+use quire_git::read::ReadError;
+use quire_types::names::RepoName;
+use quire_types::run::RunSelector;
+
+/// `GET` of whatever is no other route.
+pub(super) async fn dispatch(
+    State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
+    RequestConfig(config): RequestConfig,
+    format: ResponseFormat,
+    request: Request,
+) -> Result<Response, WebError> {
+    let uri = request.uri();
+    let address = RepoAddress::parse(uri.path()).ok_or(WebError::NotFound)?;
+    if let Some(number) = address.run_number() {
+        return redirect_number(&app, address.name, number).await;
+    }
+    let asked: RepoName = address.name.parse().map_err(|_| WebError::NotFound)?;
+    let repo = current(&app, &asked).await?;
+    if !exists(&app, &repo).await? {
+        return Err(WebError::NotFound);
+    }
+    let page = address.page().ok_or(WebError::NotFound)?;
+    let base = repo_path(&repo);
+    let canonical = address.on(&base);
+    if uri.path() != canonical {
+        let query = uri.query().map_or_else(String::new, |q| format!("?{q}"));
+        let target = format!("{canonical}{query}");
+        // A new repository may take a former name, so no browser may cache the redirect.
+        let redirect = if repo == asked {
+            Redirect::permanent(&target)
+        } else {
+            Redirect::temporary(&target)
+        };
+        return Ok(redirect.into_response());
+    }
+    let context = RepoContext {
+        app,
+        viewer,
+        config,
+        format,
+        base,
+        repo,
+        query: uri.query().unwrap_or_default().to_owned(),
+    };
+    serve(&context, page).await
+}
+
+async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> {
+    let (view, wanted) = match page {
+        Page::Overview => return overview::page(context).await,
+        Page::Runs => {
+            let RepoContext {
+                app,
+                viewer,
+                format,
+                repo,
+                query,
+                ..
+            } = context;
+            return runs::of_repository(app, viewer, *format, repo.clone(), query).await;
+        }
+        Page::OfRevision(view, wanted) => (view, wanted),
+    };
+    let answer = match view {
+        address::View::Tree => tree::page(context, wanted).await,
+        address::View::File => file::page(context, wanted).await,
+        address::View::Raw => raw::page(context, wanted).await,
+        address::View::Log => log::page(context, wanted).await,
+        address::View::Commit => commit::page(context, wanted).await,
+    };
+    match answer {
+        Err(WebError::Read(ReadError::Ambiguous { prefix, candidates })) => {
+            several::page(context, view, &prefix, candidates)
+        }
+        answer => answer,
+    }
+}
+
+/// `GET /<repo>/-/runs/<number>`: the page of a run by its number.
+async fn redirect_number(app: &App, repo: &str, number: &str) -> Result<Response, WebError> {
+    let selector: RunSelector = format!("{repo}#{number}")
+        .parse()
+        .map_err(|_| WebError::NotFound)?;
+    let find = move |store: &quire_store::Store| store.runs().resolve(&selector);
+    let id = app.web.store.call(find).await?;
+    Ok(Redirect::temporary(&run_path(&id)).into_response())
+}
+
+/// The name that a repository bears now, by whatever name it is asked for.
+async fn current(app: &Arc<App>, repo: &RepoName) -> Result<RepoName, WebError> {
+    let (git, repo) = (Git::new(&app.web.paths), repo.clone());
+    Ok(tokio::task::spawn_blocking(move || git.resolve(&repo)).await?)
+}
+
+async fn exists(app: &Arc<App>, repo: &RepoName) -> Result<bool, WebError> {
+    let path = app.web.paths.repo(repo);
+    Ok(tokio::task::spawn_blocking(move || path.is_dir()).await?)
+}

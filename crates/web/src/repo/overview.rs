@@ -1,0 +1,239 @@
+//! `GET /{repo}`: what is in a repository, its newest commit and runs, and how to clone it.
+
+use askama::Template;
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::super::error::WebError;
+use super::super::html as pieces;
+use super::super::layout::{Layout, html};
+use super::super::runs::RunList;
+use super::address::View;
+use super::context::RepoContext;
+use super::head::{RefChoices, RepoHead, Tab};
+use super::log::{commit_json, signed_at, subject_html};
+use super::source_text::{marked, marked_bytes, name_html, name_text};
+use super::tree::{MAX_PAGE_ENTRIES, TreeTable, entries_json};
+use quire_git::read::{
+    Budget, CommitSummary, EntryMode, FolderPage, ReadError, Reader, ResolvedRev, TreePath,
+};
+use quire_server::forge::views::{RunJson, views};
+use quire_store::RunFilter;
+use quire_types::clock::Millis;
+use quire_types::names::RefName;
+use quire_types::run::Run;
+
+/// Runs below the files.
+const MAX_NEWEST_RUNS: u32 = 5;
+/// Runs as data.
+const MAX_JSON_RUNS: u32 = 20;
+/// The largest README that is shown.
+const MAX_README_BYTES: u64 = 256 << 10;
+
+/// A README, by the first of these names.
+const README_NAMES: [&[u8]; 4] = [b"readme.md", b"readme", b"readme.txt", b"readme.markdown"];
+
+struct Readme {
+    name: Vec<u8>,
+    text: Vec<u8>,
+}
+
+/// What HEAD has.
+struct HeadRead {
+    rev: ResolvedRev,
+    newest: CommitSummary,
+    folder: FolderPage,
+    readme: Option<Readme>,
+    choices: RefChoices,
+}
+
+/// The newest commit as the page shows it.
+struct NewestCommit {
+    href: String,
+    subject: String,
+    author: String,
+    at: Millis,
+    short: String,
+    run: Option<Run>,
+}
+
+#[derive(Template)]
+#[template(path = "repo.html")]
+struct OverviewTemplate {
+    layout: Layout,
+    head: RepoHead,
+    path: String,
+    clone_url: String,
+    newest: Option<NewestCommit>,
+    table: Option<TreeTable>,
+    history: String,
+    /// Name and text as HTML, and the address of the file.
+    readme: Option<(String, String, String)>,
+    list: RunList,
+}
+
+pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
+    let head = match context.read(MAX_PAGE_ENTRIES, read_head).await {
+        Ok(head) => head,
+        // A repository that cannot be opened still has runs.
+        Err(WebError::Read(error @ ReadError::Open { .. })) => {
+            tracing::warn!(repo = %context.repo, "web: {}", quire_types::error_chain::chain(&error));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let limit = if context.wants_json() {
+        MAX_JSON_RUNS
+    } else {
+        MAX_NEWEST_RUNS
+    };
+    let runs = runs(context, None, limit).await?;
+    let clone_url = context.config.clone_url(&context.repo);
+    if context.wants_json() {
+        return Ok(as_json(context, head.as_ref(), &clone_url, &runs));
+    }
+    let mut newest_run = None;
+    if let Some(head) = &head
+        && let Some(ref_name) = ref_name(&head.rev)
+    {
+        newest_run = runs_of_commit(context, ref_name, &head.rev).await?;
+    }
+    let rev = head.as_ref().map(|head| head.rev.clone());
+    let spelled = rev.as_ref().map_or(&b"HEAD"[..], |rev| &rev.spelled);
+    let history = context.link(View::Log, spelled, &TreePath::default());
+    let (mut newest, mut table, mut readme, mut choices) = (None, None, None, None);
+    if let Some(head) = head {
+        newest = Some(newest_commit(context, &head.newest, newest_run));
+        let root = TreePath::default();
+        table = Some(TreeTable::new(context, &head.rev, &root, &head.folder));
+        readme = head.readme.map(|readme| {
+            let path = root.join(&readme.name);
+            let href = context.link(View::File, &head.rev.spelled, &path);
+            (
+                name_html(&readme.name),
+                marked_bytes(&readme.text).html,
+                href,
+            )
+        });
+        choices = Some(head.choices);
+    }
+    html(&OverviewTemplate {
+        layout: context.layout(context.repo.as_str()),
+        head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
+        path: context.base.clone(),
+        clone_url,
+        newest,
+        table,
+        history,
+        readme,
+        list: RunList::new(runs, context.app.web.clock.now(), false),
+    })
+}
+
+/// What HEAD has; `None` if there is no commit.
+fn read_head(reader: &Reader, budget: &Budget) -> Result<Option<HeadRead>, ReadError> {
+    let Some(rev) = reader.head()? else {
+        return Ok(None);
+    };
+    let root = reader.entry(&rev.commit, &TreePath::default())?;
+    let folder = reader.folder(&root.id, None, budget)?;
+    Ok(Some(HeadRead {
+        newest: reader.commit(&rev.commit)?.summary,
+        readme: readme(reader, &folder)?,
+        choices: RefChoices::read(reader, budget)?,
+        folder,
+        rev,
+    }))
+}
+
+fn readme(reader: &Reader, folder: &FolderPage) -> Result<Option<Readme>, ReadError> {
+    let is_called = |name: &[u8], wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+    let found = README_NAMES.iter().find_map(|wanted| {
+        folder.items.iter().find(|item| {
+            matches!(item.mode, EntryMode::File | EntryMode::Executable)
+                && is_called(&item.name, wanted)
+        })
+    });
+    let Some(item) = found else {
+        return Ok(None);
+    };
+    match reader.blob(&item.id, MAX_README_BYTES) {
+        Ok(content) if content.is_binary() => Ok(None),
+        Ok(content) => Ok(Some(Readme {
+            name: item.name.clone(),
+            text: content.data,
+        })),
+        Err(ReadError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn newest_commit(context: &RepoContext, commit: &CommitSummary, run: Option<Run>) -> NewestCommit {
+    let id = commit.id.as_str().as_bytes();
+    NewestCommit {
+        href: context.link(View::Commit, id, &TreePath::default()),
+        subject: subject_html(&commit.subject),
+        author: marked(&commit.author.name).html,
+        at: signed_at(&commit.author),
+        short: commit.id.short().to_owned(),
+        run,
+    }
+}
+
+fn ref_name(rev: &ResolvedRev) -> Option<RefName> {
+    let full = rev.ref_name.as_deref()?;
+    std::str::from_utf8(full).ok()?.parse().ok()
+}
+
+async fn runs(
+    context: &RepoContext,
+    ref_name: Option<RefName>,
+    limit: u32,
+) -> Result<Vec<Run>, WebError> {
+    let filter = RunFilter {
+        repo: Some(context.repo.clone()),
+        ref_name,
+        limit,
+        ..RunFilter::default()
+    };
+    let list = move |store: &quire_store::Store| store.runs().list(&filter);
+    Ok(context.app.web.store.call(list).await?)
+}
+
+/// The newest run of a ref, if it is of this commit.
+async fn runs_of_commit(
+    context: &RepoContext,
+    ref_name: RefName,
+    rev: &ResolvedRev,
+) -> Result<Option<Run>, WebError> {
+    let newest = runs(context, Some(ref_name), 1).await?.pop();
+    Ok(newest.filter(|run| run.sha == rev.commit))
+}
+
+fn as_json(
+    context: &RepoContext,
+    head: Option<&HeadRead>,
+    clone_url: &str,
+    runs: &[Run],
+) -> Response {
+    let root = TreePath::default();
+    let head = head.map(|head| {
+        json!({
+            "ref": head.rev.ref_name.as_deref().map(name_text),
+            "commit": commit_json(context, &head.newest),
+            "entries": entries_json(context, &head.rev, &root, &head.folder),
+            "readme": head.readme.as_ref().map(|readme| json!({
+                "name": name_text(&readme.name),
+                "text": String::from_utf8_lossy(&readme.text),
+            })),
+        })
+    });
+    Json(json!({
+        "repo": context.repo,
+        "clone_url": clone_url,
+        "head": head,
+        "runs": views::<_, RunJson<'_>>(runs),
+    }))
+    .into_response()
+}
