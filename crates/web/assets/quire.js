@@ -5,7 +5,7 @@
   const body = doc.body;
   const byId = (id) => doc.getElementById(id);
   const make = (html) => { const t = doc.createElement('template'); t.innerHTML = html; return t.content; };
-  const skew = Date.now() - Number(body.dataset.now);
+  const skew = body.dataset.now ? Date.now() - Number(body.dataset.now) : 0;
   const now = () => Date.now() - skew;
 
   // Times: the same words as the server's (crates/web/src/html.rs, crates/types/src/text.rs).

@@ -18,7 +18,8 @@ pub(super) struct Layout {
     pub(super) key_name: Option<String>,
     /// Everybody is signed in.
     pub(super) open: bool,
-    pub(super) now: i64,
+    /// The time of the page; `None` for one that does not change with time.
+    pub(super) now: Option<i64>,
     pub(super) version: &'static str,
     /// What it was built from, where that is known.
     pub(super) commit: Option<&'static str>,
@@ -33,7 +34,7 @@ impl Layout {
             icon: assets::icon(),
             key_name: viewer.and_then(|v| v.key_name.clone()),
             open: app.web.config.auth == SignInMethod::Open,
-            now: app.web.clock.now().0,
+            now: Some(app.web.clock.now().0),
             version: env!("CARGO_PKG_VERSION"),
             commit: short_commit(app.web.commit),
         }
@@ -61,7 +62,7 @@ impl Layout {
             icon: "icon.svg",
             key_name: Some("laptop".to_owned()),
             open: false,
-            now: 0,
+            now: Some(0),
             version: "0.0.0",
             commit: None,
         }

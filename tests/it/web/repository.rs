@@ -22,6 +22,12 @@ const ODD_NAMES: [&[u8]; 8] = [
     "\u{202e}fdp.exe".as_bytes(),
 ];
 
+/// Markdown of every kind, and what must not work in it.
+const GUIDE: &str = "# Guide\n\nSee [the code](../src/main.rs) and [below](#tables), or <https://example.org>.\n\n\
+    ![pixel](../pixel.svg) ![remote](https://example.org/p.png)\n\n## Tables\n\n| account | balance |\n| :-- | --: |\n| cash | 10 |\n\n\
+    - [x] done\n- [ ] to do\n\n> [!NOTE]\n> Mind this.\n\n```rust\nfn main() {}\n```\n\n<script>alert(1)</script>\n\n\
+    <img src=\"https://example.org/x.png\" onerror=\"alert(1)\"> A footnote.[^1]\n\n[^1]: Here.\n";
+
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut command = hermetic_git(folder, folder, arguments);
     for role in ["AUTHOR", "COMMITTER"] {
@@ -54,6 +60,7 @@ pub(crate) fn furnish(site: &Site, name: &str) -> (String, String) {
         write(odd, format!("odd {at}\n").as_bytes());
         write(&[b"folder-", odd, b"/inner"].concat(), b"inner\n");
     }
+    write(b"docs/guide.md", GUIDE.as_bytes());
     write(b"page.html", b"<script>alert(1)</script>\n");
     write(b"bin", &[0, 1, 2, 3]);
     write(b"empty", b"");
@@ -274,7 +281,7 @@ async fn a_large_commit_is_shown_in_parts() {
     while let Some(at) = path {
         let page = site.get(&at).await;
         assert!(
-            page.body.matches("<span class=\"d ").count() <= 3000,
+            page.body.matches("<span class=\"dl ").count() <= 3000,
             "{at}"
         );
         let data = site.json(&at).await.json();
@@ -424,6 +431,67 @@ async fn what_is_not_there_is_404() {
 }
 
 #[tokio::test]
+async fn a_path_that_was_removed_is_offered_as_it_was() {
+    let site = signed_in().await;
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path();
+    git(work, &["init", "--quiet", "--initial-branch=main"]);
+    std::fs::create_dir(work.join("old")).unwrap();
+    std::fs::write(work.join("old/a b"), "x").unwrap();
+    std::fs::write(work.join("new"), "x").unwrap();
+    let first = commit(work, "First");
+    git(work, &["rm", "--quiet", "-r", "old"]);
+    commit(work, "Remove <old>");
+    let target = site.state.paths.repo(&site.seed.repo("app"));
+    std::fs::remove_dir_all(&target).unwrap();
+    git(
+        work,
+        &[
+            "clone",
+            "--quiet",
+            "--mirror",
+            ".",
+            &target.display().to_string(),
+        ],
+    );
+    for (path, last) in [
+        (
+            "file/main/old/a%20b",
+            format!("/app/-/file/{first}/old/a%20b"),
+        ),
+        (
+            "raw/main/old/a%20b",
+            format!("/app/-/file/{first}/old/a%20b"),
+        ),
+        ("tree/HEAD/old", format!("/app/-/tree/{first}/old")),
+    ] {
+        let page = site.get(&format!("/app/-/{path}")).await;
+        assert_eq!(page.status, 404, "{path}");
+        assert!(
+            page.body.contains(&format!("href=\"{last}\"")),
+            "{}",
+            page.body
+        );
+        assert!(
+            page.body.contains("Remove &lt;old&gt;") || page.body.contains("Remove &#60;old&#62;")
+        );
+        let data = site.json(&format!("/app/-/{path}")).await;
+        assert_eq!(
+            (data.status, &data.json()["last"]),
+            (404, &last.as_str().into())
+        );
+        assert_eq!(site.get(&last).await.status, 200);
+    }
+    assert!(
+        !site
+            .get("/app/-/file/main/never")
+            .await
+            .body
+            .contains("as it was last")
+    );
+}
+
+#[tokio::test]
 async fn raw_files_can_do_nothing_in_a_browser() {
     let site = signed_in().await;
     let (_, second) = furnish(&site, "app");
@@ -492,6 +560,8 @@ async fn signed_out_no_page_of_a_repository_tells_anything() {
         "raw/main/README.md",
         "log/main",
         "log/main/src",
+        "branches",
+        "tags",
         "commit/main",
         "runs",
         "tree/nothing",
@@ -516,6 +586,113 @@ async fn signed_out_no_page_of_a_repository_tells_anything() {
         site.get(&format!("/secret/-/commit/{second}")).await.status,
         200
     );
+}
+
+#[tokio::test]
+async fn a_page_that_did_not_change_is_not_sent_again() {
+    let mut site = signed_in().await;
+    let (first, second) = furnish(&site, "app");
+    let folder = site.state.paths.repo(&"app".parse().unwrap());
+    let html = ("Accept", "text/html");
+    for rest in [
+        "tree/main/src",
+        "file/main/README.md",
+        "raw/main/bin",
+        "log/main",
+        "commit/main",
+    ] {
+        let path = format!("/app/-/{rest}");
+        let sent = site.send("GET", &path, &[html]).await;
+        let tag = sent
+            .header("etag")
+            .unwrap_or_else(|| panic!("{path}"))
+            .to_owned();
+        assert_eq!((sent.status, sent.body.is_empty()), (200, false));
+        let again = async |site: &Site| {
+            let known = format!("\"other\", {tag}");
+            site.send("GET", &path, &[html, ("If-None-Match", &known)])
+                .await
+        };
+        let same = again(&site).await;
+        assert_eq!((same.status, same.body.as_str()), (304, ""), "{path}");
+        assert_eq!(same.header("etag"), Some(tag.as_str()));
+        assert!(same.header("content-security-policy").is_some());
+        // Data is another document, and so is what another commit has.
+        let data = site
+            .send(
+                "GET",
+                &path,
+                &[("Accept", "application/json"), ("If-None-Match", &tag)],
+            )
+            .await;
+        assert_eq!(
+            data.status,
+            if rest.starts_with("raw") { 304 } else { 200 },
+            "{path}"
+        );
+        git(&folder, &["update-ref", "refs/heads/main", &first]);
+        assert_eq!(again(&site).await.status, 200, "{path}");
+        git(&folder, &["update-ref", "refs/heads/main", &second]);
+        assert_eq!(again(&site).await.status, 304, "{path}");
+        let cookie = site.cookie.take();
+        assert_eq!(again(&site).await.status, 401, "{path}");
+        site.cookie = cookie;
+    }
+    assert_eq!(site.get("/app").await.header("etag"), None);
+}
+
+#[tokio::test]
+async fn markdown_is_rendered_and_its_source_is_a_link_away() {
+    let site = signed_in().await;
+    furnish(&site, "app");
+    let page = site.get("/app").await;
+    assert!(
+        page.body.contains("<h1 id=\"user-ledger\">Ledger</h1>"),
+        "{}",
+        page.body
+    );
+    let file = site.get("/app/-/file/main/README.md").await;
+    assert!(file.body.contains("<h1 id=\"user-ledger\">Ledger</h1>"));
+    assert!(
+        file.body
+            .contains("href=\"/app/-/file/main/README.md?source=1\"")
+    );
+    let source = site.get("/app/-/file/main/README.md?source=1").await;
+    assert!(source.body.contains("# Ledger") && !source.body.contains("<h1 id=\"user-ledger\""));
+}
+
+#[tokio::test]
+async fn branches_and_tags_are_listed() {
+    let site = signed_in().await;
+    let (first, second) = furnish(&site, "app");
+    let branches = site.json("/app/-/branches").await.json();
+    assert_eq!(
+        (&branches["total"], &branches["next"]),
+        (&2.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(branches["branches"][0]["commit"]["id"], second);
+    let tags = site.json("/app/-/tags").await.json();
+    assert_eq!(tags["tags"][0]["annotation"]["subject"], "one");
+    assert_eq!(tags["tags"][0]["commit"]["id"], first);
+    let page = site.get("/app/-/branches").await;
+    assert!(
+        page.body.contains("topic/#1") && page.body.contains("default"),
+        "{}",
+        page.body
+    );
+    assert_eq!(site.get("/app/-/branches?after=nothing").await.status, 404);
+    site.seed.repo("bare");
+    let tree = site.json("/app/-/tree/main").await.json();
+    let entry = |name: &str| {
+        let entries = tree["entries"].as_array().unwrap();
+        entries
+            .iter()
+            .find(|entry| entry["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(entry("src")["last_change"]["id"], second);
+    assert_eq!(entry("empty")["last_change"]["id"], first);
 }
 
 #[tokio::test]

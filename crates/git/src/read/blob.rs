@@ -27,7 +27,8 @@ impl BlobContent {
 }
 
 /// Whether git takes these bytes for binary.
-pub(super) fn is_binary(data: &[u8]) -> bool {
+#[must_use]
+pub fn is_binary(data: &[u8]) -> bool {
     let probe = &data[..data.len().min(BINARY_PROBE_BYTES)];
     memchr::memchr(0, probe).is_some()
 }

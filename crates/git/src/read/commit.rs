@@ -96,7 +96,7 @@ impl Reader {
 }
 
 /// A name, an address and a time, as far as they can be read: a bad line is no reason to show nothing.
-fn person(raw: &[u8], encoding: Option<&[u8]>) -> Person {
+pub(super) fn person(raw: &[u8], encoding: Option<&[u8]>) -> Person {
     match gix::actor::SignatureRef::from_bytes(raw) {
         Ok(signature) => Person {
             name: decode(signature.name.trim(), encoding),

@@ -70,15 +70,16 @@ pub struct HistoryQuery {
 
 /// A commit that waits, ordered by time, then by when it was found.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Waiting {
+pub(super) struct Waiting {
     seconds: i64,
     found: Reverse<u64>,
-    id: Id,
-    tree: Id,
-    parents: Vec<Id>,
+    pub(super) id: Id,
+    pub(super) tree: Id,
+    pub(super) parents: Vec<Id>,
 }
 
-struct Walk<'a> {
+/// A walk from commits to their parents.
+pub(super) struct Walk<'a> {
     reader: &'a Reader,
     graph: Option<gix::commitgraph::Graph>,
     shallow: HashSet<Id>,
@@ -111,7 +112,7 @@ impl Reader {
             next: None,
             out_of_time: false,
         };
-        while let Some(commit) = walk.queue.pop() {
+        while let Some(commit) = walk.pop() {
             page.out_of_time = budget.is_over();
             if page.out_of_time {
                 walk.queue.push(commit);
@@ -141,7 +142,7 @@ struct Verdict {
 }
 
 impl<'a> Walk<'a> {
-    fn new(reader: &'a Reader, path: &'a TreePath) -> Result<Self, ReadError> {
+    pub(super) fn new(reader: &'a Reader, path: &'a TreePath) -> Result<Self, ReadError> {
         let shallow = reader
             .repo
             .shallow_commits()
@@ -160,7 +161,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn add(&mut self, id: Id) -> Result<(), ReadError> {
+    pub(super) fn add(&mut self, id: Id) -> Result<(), ReadError> {
         if !self.seen.insert(id) {
             return Ok(());
         }
@@ -193,6 +194,11 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The next commit of the queue.
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        self.queue.pop()
+    }
+
     fn is_wanted(&mut self, commit: &Waiting) -> Result<Verdict, ReadError> {
         if self.path.is_root() {
             return Ok(Verdict {
@@ -216,14 +222,14 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn tree_of(&mut self, id: Id) -> Result<Id, ReadError> {
+    pub(super) fn tree_of(&mut self, id: Id) -> Result<Id, ReadError> {
         let objects = &self.reader.repo.objects;
         gix::traverse::commit::find(self.graph.as_ref(), objects, &id, &mut self.buffer)
             .and_then(Either::tree_id)
             .map_err(ReadError::damaged("read a commit"))
     }
 
-    fn entry_in(&mut self, tree: Id) -> Result<Option<(EntryMode, Id)>, ReadError> {
+    pub(super) fn entry_in(&mut self, tree: Id) -> Result<Option<(EntryMode, Id)>, ReadError> {
         if let Some(known) = self.entries.get(&tree) {
             return Ok(*known);
         }

@@ -9,8 +9,8 @@ use super::error::ReadError;
 
 /// What a thread keeps of decoded objects, for each repository.
 const OBJECT_CACHE_BYTES: usize = 2 << 20;
-/// Objects that a search for renames does not look into.
-const BIG_FILE: &str = "core.bigFileThreshold=1m";
+/// Settings of gix: a search for renames does not look into large objects, and little is kept of packs.
+const SETTINGS: [&str; 2] = ["core.bigFileThreshold=1m", "core.deltaBaseCacheLimit=2m"];
 
 /// A repository that is open for reading.
 pub struct Reader {
@@ -22,7 +22,7 @@ impl Reader {
     pub(super) fn open_shared(path: &Path) -> Result<gix::ThreadSafeRepository, ReadError> {
         gix::open::Options::isolated()
             .open_path_as_is(true)
-            .config_overrides([BIG_FILE])
+            .config_overrides(SETTINGS)
             .open(path)
             .map_err(|source| ReadError::Open {
                 path: path.to_owned(),

@@ -13,6 +13,16 @@ pub enum RefNames {
     Tags,
 }
 
+impl RefNames {
+    /// What their full names begin with.
+    pub(super) fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Branches => b"refs/heads/",
+            Self::Tags => b"refs/tags/",
+        }
+    }
+}
+
 /// A branch or a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BranchOrTag {
@@ -35,10 +45,11 @@ impl Reader {
             .repo
             .references()
             .map_err(ReadError::damaged(attempt))?;
-        let (refs, prefix) = match wanted {
-            RefNames::Branches => (platform.local_branches(), &b"refs/heads/"[..]),
-            RefNames::Tags => (platform.tags(), &b"refs/tags/"[..]),
+        let refs = match wanted {
+            RefNames::Branches => platform.local_branches(),
+            RefNames::Tags => platform.tags(),
         };
+        let prefix = wanted.prefix();
         let mut page = Portion {
             items: Vec::new(),
             next: None,

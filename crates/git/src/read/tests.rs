@@ -312,6 +312,44 @@ fn assert_trees(git_dir: &Path) {
     assert_eq!(found, listed);
 }
 
+/// The last change of every entry of every folder is the first commit of `git log` for its path.
+fn assert_last_changes(git_dir: &Path, limit: usize) {
+    let reader = Reader::open(git_dir).unwrap();
+    let head = reader.head().unwrap().unwrap().commit;
+    let mut folders = vec![TreePath::default()];
+    let mut checked = 0;
+    while let Some(folder) = folders.pop() {
+        let tree = reader.entry(&head, &folder).unwrap();
+        let items = reader.folder(&tree.id, None, &budget(5000)).unwrap().items;
+        let names: Vec<Vec<u8>> = items.iter().map(|item| item.name.clone()).collect();
+        let changes = reader
+            .last_changes(&head, &folder, &names, &budget(1))
+            .unwrap();
+        assert!(changes.is_whole);
+        for item in items {
+            let path = folder.join(&item.name);
+            if item.mode == EntryMode::Folder {
+                folders.push(path.clone());
+            }
+            let Ok(shown) = std::str::from_utf8(path.as_bytes()) else {
+                continue;
+            };
+            let literal = format!(":(literal){shown}");
+            let of_git = log(git_dir, &["-1", head.as_str(), "--", &literal]);
+            assert_eq!(
+                [changes.of[&item.name].id.to_string()],
+                of_git[..],
+                "{shown:?}"
+            );
+            checked += 1;
+        }
+        if checked >= limit {
+            return;
+        }
+    }
+    assert!(checked > 5);
+}
+
 /// Mode, id, size and path of a line of `git ls-tree -l`.
 fn without_kind(line: &[u8]) -> Vec<u8> {
     let tab = line.iter().position(|b| *b == b'\t').unwrap();
@@ -408,6 +446,7 @@ fn an_odd_history_reads_as_git_reads_it() {
     assert_histories(&git_dir);
     assert_trees(&git_dir);
     assert_counts(&git_dir, 100);
+    assert_last_changes(&git_dir, 1000);
     // The same answers from packs and a commit-graph, and with a graph that is damaged.
     git(&git_dir, &["gc", "--quiet"]);
     git(
@@ -434,6 +473,7 @@ fn the_history_of_this_repository_reads_as_git_reads_it() {
     assert_histories(&git_dir);
     assert_trees(&git_dir);
     assert_counts(&git_dir, 60);
+    assert_last_changes(&git_dir, 150);
 }
 
 #[test]
@@ -529,6 +569,111 @@ fn a_short_id_that_no_commit_has_is_none() {
         let found = resolve(&reader, wanted);
         assert!(matches!(found, Err(ReadError::NoRevision)));
     }
+}
+
+#[test]
+fn a_short_id_of_several_commits_names_them() {
+    use std::io::Write as _;
+    let odd = Odd::new();
+    // Of so many commits, some ids begin with the same seven digits.
+    let mut stream = String::new();
+    for number in 0..60_000 {
+        stream.push_str(&format!(
+            "commit refs/heads/many\ncommitter A <a@example.org> {number} +0000\ndata 0\n\n"
+        ));
+    }
+    let mut import = Command::new("git")
+        .args(["-C", odd.path().to_str().unwrap(), "fast-import", "--quiet"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    import
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stream.as_bytes())
+        .unwrap();
+    assert!(import.wait().unwrap().success());
+    let mut ids = log(&odd.git_dir(), &["many"]);
+    ids.sort();
+    let pair = ids
+        .windows(2)
+        .find(|pair| pair[0][..7] == pair[1][..7])
+        .unwrap();
+    let reader = Reader::open(&odd.git_dir()).unwrap();
+    match resolve(&reader, &pair[0].as_bytes()[..7]) {
+        Err(ReadError::Ambiguous { prefix, candidates }) => {
+            assert_eq!(prefix, pair[0][..7]);
+            assert!(
+                pair.iter()
+                    .all(|id| candidates.iter().any(|found| found.as_str() == id))
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let (rev, _) = resolve(&reader, &pair[0].as_bytes()[..12]).unwrap();
+    assert_eq!(
+        (rev.commit.as_str(), rev.is_abbreviated),
+        (pair[0].as_str(), true)
+    );
+    // A long history goes on where it stopped.
+    let all = all(&reader, &id(&ids_tip(&odd)), &TreePath::default(), 7000);
+    assert_eq!(all, log(&odd.git_dir(), &["many"]));
+}
+
+fn ids_tip(odd: &Odd) -> String {
+    text(odd.path(), &["rev-parse", "many"])
+}
+
+#[test]
+fn branches_and_tags_have_their_commits() {
+    let odd = odd();
+    for (name, at) in [("v1", "left"), ("v2", "third")] {
+        git(odd.path(), &["tag", "-a", "-m", "About it", name, at]);
+    }
+    git(odd.path(), &["tag", "plain", "left"]);
+    let reader = Reader::open(&odd.git_dir()).unwrap();
+    let mut names = Vec::new();
+    let mut after = None;
+    loop {
+        let tips = reader
+            .ref_tips(RefNames::Branches, after.as_deref(), &budget(1))
+            .unwrap();
+        assert_eq!((tips.total, tips.is_cut), (4, false));
+        names.extend(tips.page.items.into_iter().map(|tip| tip.name.short));
+        match tips.page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    let listed = text(
+        odd.path(),
+        &[
+            "branch",
+            "--sort=-committerdate",
+            "--format=%(refname:short)",
+        ],
+    );
+    assert_eq!(
+        names,
+        listed
+            .lines()
+            .map(|line| line.as_bytes().to_vec())
+            .collect::<Vec<_>>()
+    );
+    let tags = reader
+        .ref_tips(RefNames::Tags, None, &budget(10))
+        .unwrap()
+        .page
+        .items;
+    assert_eq!(tags.len(), 3);
+    let tag = tags.iter().find(|tag| tag.name.short == b"v1").unwrap();
+    let annotation = tag.annotation.as_ref().unwrap();
+    assert_eq!(annotation.subject, "About it");
+    assert_eq!(annotation.tagger.as_ref().unwrap().name, "A Person");
+    let left = id(&text(odd.path(), &["rev-parse", "left"]));
+    assert_eq!(tag.commit.as_ref().unwrap().id, left);
+    assert!(tags.iter().any(|tag| tag.annotation.is_none()));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::reader::{Reader, gix_id, public_id};
 use super::tree_path::TreePath;
 
 /// The largest tree object that is read.
-const MAX_TREE_BYTES: u64 = 64 << 20;
+pub(super) const MAX_TREE_BYTES: u64 = 64 << 20;
 /// The longest target of a symbolic link that is shown.
 const MAX_TARGET_BYTES: u64 = 4096;
 

@@ -48,6 +48,13 @@ impl TreePath {
         self.parts().last().unwrap_or_default()
     }
 
+    /// The folder that it is in; the root is in itself.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        let end = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        Self(self.0[..end].to_owned())
+    }
+
     /// The path of an entry of this folder.
     #[must_use]
     pub fn join(&self, name: &[u8]) -> Self {
@@ -78,6 +85,8 @@ mod tests {
         }
         assert_eq!(parsed(&b"a/".repeat(300)), None);
         assert_eq!(parsed(&[b'a'; 5000]), None);
+        assert_eq!(parsed(b"a/b/c").unwrap().parent().as_bytes(), b"a/b");
+        assert!(parsed(b"a").unwrap().parent().is_root() && TreePath::default().parent().is_root());
         assert_eq!(TreePath::default().join(b"a").join(b"b").as_bytes(), b"a/b");
     }
 }

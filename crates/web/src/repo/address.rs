@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use super::super::html::REPO_PREFIX;
-use quire_git::read::{RevPath, TreePath};
+use quire_git::read::{RefNames, RevPath, TreePath};
 
 /// What of a path is written as it is. Names hold any bytes, so nothing else is.
 const PATH_SET: &AsciiSet = &NON_ALPHANUMERIC
@@ -45,6 +45,7 @@ impl View {
 pub(super) enum Page {
     Overview,
     Runs,
+    Refs(RefNames),
     OfRevision(View, RevPath),
 }
 
@@ -82,8 +83,11 @@ impl<'a> RepoAddress<'a> {
         let Some(rest) = self.rest else {
             return Some(Page::Overview);
         };
-        if rest == "runs" {
-            return Some(Page::Runs);
+        match rest {
+            "runs" => return Some(Page::Runs),
+            "branches" => return Some(Page::Refs(RefNames::Branches)),
+            "tags" => return Some(Page::Refs(RefNames::Tags)),
+            _ => {}
         }
         let (view, rest) = rest.split_once('/')?;
         let view = View::ALL.into_iter().find(|known| known.as_str() == view)?;

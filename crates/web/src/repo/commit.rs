@@ -11,9 +11,10 @@ use super::super::error::WebError;
 use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::address::{View, encoded_bytes};
-use super::context::{RepoContext, RevRead};
-use super::head::{RefChoices, RepoHead, Tab};
-use super::log::{commit_json, signed_at, subject_html};
+use super::commit_row::{commit_json, signed_at, subject_html};
+use super::context::{RepoContext, RevContent};
+use super::head::{RepoHead, Tab};
+use super::ref_choices::RefChoices;
 use super::source_text::{bounded_line, marked, name_html, name_text};
 use quire_git::read::{
     ChangeKind, ChangedFile, CommitDetails, CommitDiff, DiffLine, DiffLineKind, DiffOptions,
@@ -80,7 +81,6 @@ struct CommitTemplate {
 struct CommitRead {
     details: CommitDetails,
     diff: CommitDiff,
-    choices: Option<RefChoices>,
 }
 
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
@@ -100,9 +100,8 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         },
         only,
     };
-    let wants_head = !context.wants_json();
     let asked = options.clone();
-    let found = context
+    let read = context
         .read_rev(
             View::Commit,
             wanted,
@@ -111,34 +110,42 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                 if !path.is_root() {
                     return Err(ReadError::NoPath);
                 }
-                let details = reader.commit(&rev.commit)?;
-                let diff = reader.commit_diff(&rev.commit, &asked, budget)?;
-                let choices = wants_head
-                    .then(|| RefChoices::read(reader, budget))
-                    .transpose()?;
-                let read = CommitRead {
-                    details,
-                    diff,
-                    choices,
-                };
-                Ok(RevRead::Page(rev, path, read))
+                Ok(RevContent::Here(CommitRead {
+                    details: reader.commit(&rev.commit)?,
+                    diff: reader.commit_diff(&rev.commit, &asked, budget)?,
+                }))
             },
         )
         .await?;
-    let (rev, _, read) = match found {
-        Ok(found) => found,
-        Err(redirect) => return Ok(redirect),
+    let mut page = match read {
+        Ok(page) => page,
+        Err(response) => return Ok(response),
     };
-    if context.wants_json() {
-        return Ok(as_json(context, &rev, &read, &options));
-    }
-    html(&template(context, &rev, read, &options))
+    let choices = page.choices.take();
+    let response = if context.wants_json() {
+        as_json(context, &page.rev, &page.content, &options)
+    } else {
+        html(&template(
+            context,
+            &page.rev,
+            &page.content,
+            choices,
+            &options,
+        ))?
+    };
+    let is_whole = !page.content.diff.out_of_time;
+    Ok(if is_whole {
+        page.tag(response)
+    } else {
+        response
+    })
 }
 
 fn template(
     context: &RepoContext,
     rev: &ResolvedRev,
-    read: CommitRead,
+    read: &CommitRead,
+    choices: Option<RefChoices>,
     options: &DiffOptions,
 ) -> CommitTemplate {
     let here = here(context, rev);
@@ -157,7 +164,7 @@ fn template(
     let files = read.diff.files.iter().enumerate();
     CommitTemplate {
         layout: context.layout(title),
-        head: RepoHead::new(context, Tab::Commits, Some(rev), read.choices),
+        head: RepoHead::new(context, Tab::Commits, Some(rev), choices),
         id: rev.commit.to_string(),
         subject: subject_html(&summary.subject),
         body: marked(&read.details.body).html,
@@ -267,16 +274,16 @@ fn lines_html(lines: &[DiffLine]) -> (String, bool) {
             // The first lines of a file need no head.
             DiffLineKind::Hunk if line.old <= Some(1) && line.text.is_empty() => continue,
             DiffLineKind::Hunk => {
-                html.push_str(&format!("<span class=\"d hunk\">{}</span>", marked.html));
+                html.push_str(&format!("<span class=\"dl hunk\">{}</span>", marked.html));
                 continue;
             }
             DiffLineKind::NoNewline => {
-                html.push_str("<span class=\"d end\">No newline at the end of the file.</span>");
+                html.push_str("<span class=\"dl end\">No newline at the end of the file.</span>");
                 continue;
             }
-            DiffLineKind::Context => ("d", " "),
-            DiffLineKind::Added => ("d add", "+"),
-            DiffLineKind::Removed => ("d del", "-"),
+            DiffLineKind::Context => ("dl", " "),
+            DiffLineKind::Added => ("dl add", "+"),
+            DiffLineKind::Removed => ("dl del", "-"),
         };
         let end = if is_cut {
             "<i class=\"hidden-char\">…</i>"

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use sha2::{Digest, Sha256};
 
 use super::super::error::WebError;
 use super::super::layout::Layout;
@@ -11,6 +13,7 @@ use super::super::response_format::ResponseFormat;
 use super::super::state::{App, WebConfig};
 use super::super::viewer::Viewer;
 use super::address::{View, link, query_value};
+use super::ref_choices::RefChoices;
 use quire_git::read::{Budget, MAX_BLOB_BYTES, ReadError, Reader, ResolvedRev, RevPath, TreePath};
 use quire_types::names::RepoName;
 
@@ -27,13 +30,44 @@ pub(super) struct RepoContext {
     /// The path of the repository's page.
     pub(super) base: String,
     pub(super) query: String,
+    /// The tags of the copies that the client has.
+    pub(super) known: Vec<String>,
+}
+
+/// A page of a revision, before it is rendered.
+pub(super) struct RevPage<T> {
+    pub(super) rev: ResolvedRev,
+    pub(super) path: TreePath,
+    /// Other revisions, for a page with a head.
+    pub(super) choices: Option<RefChoices>,
+    pub(super) content: T,
+    /// What the response is tagged with, if nothing was left out for want of time.
+    tag: String,
+}
+
+impl<T> RevPage<T> {
+    /// Tags a response, so that the client asks next time whether its copy is still right.
+    pub(super) fn tag(&self, mut response: Response) -> Response {
+        if let Ok(tag) = HeaderValue::from_str(&self.tag) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}
+
+/// What a page shows, or the page that shows it.
+pub(super) enum RevContent<T> {
+    Here(T),
+    At(View),
 }
 
 /// What reading a revision came to.
-pub(super) enum RevRead<T> {
-    Page(ResolvedRev, TreePath, T),
+enum RevRead<T> {
+    Page(RevPage<T>),
     /// The same content has another address.
     Elsewhere(View, ResolvedRev, TreePath),
+    /// The client has it.
+    Unchanged(String),
 }
 
 impl RepoContext {
@@ -41,8 +75,12 @@ impl RepoContext {
         self.format == ResponseFormat::Json
     }
 
+    /// The frame of a page that does not change with time.
     pub(super) fn layout(&self, title: impl Into<String>) -> Layout {
-        Layout::new(&self.app, Some(&self.viewer), title)
+        Layout {
+            now: None,
+            ..Layout::new(&self.app, Some(&self.viewer), title)
+        }
     }
 
     /// A value of the query, as bytes.
@@ -76,31 +114,54 @@ impl RepoContext {
         Ok(self.app.reading.read(folder, budget, call).await?)
     }
 
-    /// Resolves a revision and reads what its page shows. `call` may say that another page shows it.
+    /// Resolves a revision and reads what its page shows. `call` may say that another page shows it. A copy that the client
+    /// has is right as long as the commit, the names of the refs and what surrounds the page are the same.
     pub(super) async fn read_rev<T, F>(
         &self,
         view: View,
         wanted: RevPath,
         lines: usize,
         call: F,
-    ) -> Result<Result<(ResolvedRev, TreePath, T), Response>, WebError>
+    ) -> Result<Result<RevPage<T>, Response>, WebError>
     where
         T: Send + 'static,
-        F: FnOnce(&Reader, ResolvedRev, TreePath, &Budget) -> Result<RevRead<T>, ReadError>
+        F: FnOnce(&Reader, &ResolvedRev, &TreePath, &Budget) -> Result<RevContent<T>, ReadError>
             + Send
             + 'static,
     {
-        let found = self
+        let wants_head = !self.wants_json() && view != View::Raw;
+        let (surroundings, known) = (self.surroundings(view), self.known.clone());
+        let read = self
             .read(lines, move |reader, budget| {
                 let (rev, path) = reader.resolve(&wanted)?;
                 if rev.is_abbreviated {
                     return Ok(RevRead::Elsewhere(view, rev, path));
                 }
-                call(reader, rev, path, budget)
+                let choices = wants_head
+                    .then(|| RefChoices::read(reader, budget))
+                    .transpose()?;
+                let tag = entity_tag(&format!("{surroundings} {rev:?} {path:?} {choices:?}"));
+                if is_known(&known, &tag) {
+                    return Ok(RevRead::Unchanged(tag));
+                }
+                Ok(match call(reader, &rev, &path, budget)? {
+                    RevContent::Here(content) => RevRead::Page(RevPage {
+                        rev,
+                        path,
+                        choices,
+                        content,
+                        tag,
+                    }),
+                    RevContent::At(view) => RevRead::Elsewhere(view, rev, path),
+                })
             })
             .await?;
-        Ok(match found {
-            RevRead::Page(rev, path, page) => Ok((rev, path, page)),
+        Ok(match read {
+            RevRead::Page(page) => Ok(page),
+            RevRead::Unchanged(tag) => {
+                let unchanged = (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]);
+                Err(unchanged.into_response())
+            }
             RevRead::Elsewhere(view, rev, path) => {
                 let target = self.link(view, &rev.spelled, &path);
                 let target = match self.query.as_str() {
@@ -111,4 +172,38 @@ impl RepoContext {
             }
         })
     }
+
+    /// Everything that a page depends on besides the repository.
+    fn surroundings(&self, view: View) -> String {
+        let address = self.link(view, b"", &TreePath::default());
+        if view == View::Raw {
+            return address;
+        }
+        let layout = self.layout("");
+        format!(
+            "{} {:?} {} {} {} {} {:?} {:?} {address}?{}",
+            layout.version,
+            layout.commit,
+            layout.css,
+            layout.js,
+            layout.icon,
+            layout.open,
+            layout.key_name,
+            self.format,
+            self.query,
+        )
+    }
+}
+
+fn entity_tag(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let digits: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+    format!("\"{digits}\"")
+}
+
+fn is_known(known: &[String], tag: &str) -> bool {
+    known
+        .iter()
+        .flat_map(|list| list.split(','))
+        .any(|one| one.trim().trim_start_matches("W/") == tag)
 }

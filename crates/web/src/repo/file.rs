@@ -8,10 +8,12 @@ use serde_json::json;
 use super::super::error::WebError;
 use super::super::layout::{Layout, html};
 use super::address::View;
-use super::context::{RepoContext, RevRead};
-use super::head::{RefChoices, RepoHead, Tab};
+use super::context::{RepoContext, RevContent, RevPage};
+use super::head::{RepoHead, Tab};
 use super::hex;
+use super::markdown::{LinkBase, is_markdown, render};
 use super::raw::MediaType;
+use super::ref_choices::RefChoices;
 use super::source_text::{bounded_line, marked, name_html, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
@@ -41,6 +43,7 @@ struct TextWindow {
 /// What a page shows of a file.
 enum FileBody {
     Text(TextWindow),
+    Markdown(String),
     Picture,
     Binary(String),
     TooLarge,
@@ -57,6 +60,8 @@ struct FileTemplate {
     size: String,
     is_executable: bool,
     target: Option<String>,
+    /// Where a rendered file is shown as it is.
+    source: Option<String>,
     raw: String,
     history: String,
     permalink: String,
@@ -120,20 +125,24 @@ struct FileRead {
     entry: TreeItem,
     /// `None` if it is too large.
     content: Option<BlobContent>,
-    choices: Option<RefChoices>,
+    /// Markdown as HTML.
+    markdown: Option<String>,
 }
 
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
-    let wants_head = !context.wants_json();
-    let found = context
+    let from = context.query_number("from")?.unwrap_or(1);
+    let wants_source = context.query_bytes("source").is_some();
+    let renders = !context.wants_json() && !wants_source && from == 1;
+    let base = context.base.clone();
+    let read = context
         .read_rev(
             View::File,
             wanted,
             MAX_WINDOW_LINES,
             move |reader, rev, path, budget| {
-                let entry = reader.entry(&rev.commit, &path)?;
+                let entry = reader.entry(&rev.commit, path)?;
                 match entry.mode {
-                    EntryMode::Folder => return Ok(RevRead::Elsewhere(View::Tree, rev, path)),
+                    EntryMode::Folder => return Ok(RevContent::At(View::Tree)),
                     EntryMode::Submodule => return Err(ReadError::NoPath),
                     _ => {}
                 }
@@ -142,50 +151,80 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                     Err(ReadError::TooLarge { .. }) => None,
                     Err(error) => return Err(error),
                 };
-                let choices = wants_head
-                    .then(|| RefChoices::read(reader, budget))
-                    .transpose()?;
-                let read = FileRead {
+                let is_markdown =
+                    is_markdown(path.name()) && entry.mode != EntryMode::Symlink && renders;
+                let text = content.as_ref().filter(|_| is_markdown);
+                let markdown = text.and_then(|text| {
+                    let links = LinkBase {
+                        base: &base,
+                        rev: &rev.spelled,
+                        folder: path.parent(),
+                    };
+                    render(&text.data, &links)
+                });
+                Ok(RevContent::Here(FileRead {
                     entry,
                     content,
-                    choices,
-                };
-                Ok(RevRead::Page(rev, path, read))
+                    markdown,
+                }))
             },
         )
         .await?;
-    let (rev, path, read) = match found {
-        Ok(found) => found,
-        Err(redirect) => return Ok(redirect),
+    let mut page = match read {
+        Ok(page) => page,
+        Err(response) => return Ok(response),
     };
-    let from = context.query_number("from")?.unwrap_or(1);
-    if context.wants_json() {
-        return as_json(context, &rev, &path, &read, from);
-    }
-    let body = body(&read, &path, from)?;
+    let choices = page.choices.take();
+    let response = if context.wants_json() {
+        as_json(context, &page.rev, &page.path, &page.content, from)?
+    } else {
+        let markdown = page.content.markdown.take();
+        respond(context, &page, choices, markdown, from)?
+    };
+    Ok(page.tag(response))
+}
+
+fn respond(
+    context: &RepoContext,
+    page: &RevPage<FileRead>,
+    choices: Option<RefChoices>,
+    markdown: Option<String>,
+    from: usize,
+) -> Result<Response, WebError> {
+    let (rev, path, read) = (&page.rev, &page.path, &page.content);
+    let (is_rendered, body) = match markdown {
+        Some(markdown) => (true, FileBody::Markdown(markdown)),
+        None => (false, body(read, path, from)?),
+    };
     let window = match &body {
         FileBody::Text(window) => Some(window),
         _ => None,
     };
-    let here = context.link(View::File, &rev.spelled, &path);
+    let here = context.link(View::File, &rev.spelled, path);
+    // The windows of a Markdown file are of its source.
+    let window_link = |from: usize| match is_markdown(path.name()) {
+        true => format!("{here}?source=1&from={from}"),
+        false => format!("{here}?from={from}"),
+    };
     let commit = rev.commit.as_str().as_bytes();
+    let title = format!("{} · {}", name_text(path.as_bytes()), context.repo);
     html(&FileTemplate {
-        layout: context.layout(format!("{} · {}", name_text(path.as_bytes()), context.repo)),
-        head: RepoHead::new(context, Tab::Code, Some(&rev), read.choices),
-        crumbs: Crumbs::new(context, View::Tree, &rev, &path),
+        layout: context.layout(title),
+        head: RepoHead::new(context, Tab::Code, Some(rev), choices),
+        crumbs: Crumbs::new(context, View::Tree, rev, path),
         size: read.entry.size.map_or_else(String::new, format_bytes),
         is_executable: read.entry.mode == EntryMode::Executable,
         target: read.entry.target.as_deref().map(name_html),
-        raw: context.link(View::Raw, &rev.spelled, &path),
-        history: context.link(View::Log, &rev.spelled, &path),
-        permalink: context.link(View::File, commit, &path),
-        earlier: window.filter(|window| window.from > 1).map(|window| {
-            let from = window.from.saturating_sub(MAX_WINDOW_LINES).max(1);
-            format!("{here}?from={from}")
-        }),
+        source: is_rendered.then(|| format!("{here}?source=1")),
+        raw: context.link(View::Raw, &rev.spelled, path),
+        history: context.link(View::Log, &rev.spelled, path),
+        permalink: context.link(View::File, commit, path),
+        earlier: window
+            .filter(|window| window.from > 1)
+            .map(|window| window_link(window.from.saturating_sub(MAX_WINDOW_LINES).max(1))),
         later: window
             .filter(|window| window.to < window.total)
-            .map(|window| format!("{here}?from={}", window.to + 1)),
+            .map(|window| window_link(window.to + 1)),
         name: name_text(path.name()),
         body,
     })

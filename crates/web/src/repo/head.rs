@@ -4,31 +4,9 @@ use askama::Template;
 
 use super::address::{View, link};
 use super::context::RepoContext;
+use super::ref_choices::RefChoices;
 use super::source_text::name_html;
-use quire_git::read::{BranchOrTag, Budget, ReadError, Reader, RefNames, ResolvedRev, TreePath};
-
-/// How many branches, and how many tags, the list of revisions names.
-const MAX_LISTED_REFS: usize = 50;
-
-/// The names of the list of revisions.
-pub(super) struct RefChoices {
-    branches: Vec<BranchOrTag>,
-    tags: Vec<BranchOrTag>,
-    are_all: bool,
-}
-
-impl RefChoices {
-    pub(super) fn read(reader: &Reader, budget: &Budget) -> Result<Self, ReadError> {
-        let budget = budget.with_lines(MAX_LISTED_REFS);
-        let branches = reader.ref_names(RefNames::Branches, None, &budget)?;
-        let tags = reader.ref_names(RefNames::Tags, None, &budget)?;
-        Ok(Self {
-            are_all: branches.is_last() && tags.is_last(),
-            branches: branches.items,
-            tags: tags.items,
-        })
-    }
-}
+use quire_git::read::{BranchOrTag, ResolvedRev, TreePath};
 
 /// A link of the list of revisions.
 struct RefLink {
@@ -42,6 +20,8 @@ struct RefLink {
 pub(super) enum Tab {
     Code,
     Commits,
+    Branches,
+    Tags,
 }
 
 /// The head of a repository's pages.
@@ -69,8 +49,8 @@ impl RepoHead {
         choices: Option<RefChoices>,
     ) -> Self {
         let view = match tab {
-            Tab::Code => View::Tree,
             Tab::Commits => View::Log,
+            Tab::Code | Tab::Branches | Tab::Tags => View::Tree,
         };
         let to = |view, rev: &[u8]| link(&context.base, view, rev, &TreePath::default());
         let of_kind = |kind: &str, refs: Vec<BranchOrTag>| -> Vec<RefLink> {

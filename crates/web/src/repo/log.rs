@@ -9,12 +9,14 @@ use super::super::error::WebError;
 use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::address::View;
-use super::context::{RepoContext, RevRead};
-use super::head::{RefChoices, RepoHead, Tab};
+use super::commit_row::{commit_json, signed_at, subject_html};
+use super::context::{RepoContext, RevContent, RevPage};
+use super::head::{RepoHead, Tab};
+use super::ref_choices::RefChoices;
 use super::source_text::{marked, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
-    CommitSummary, HistoryCursor, HistoryQuery, Person, Portion, ResolvedRev, RevPath, TreePath,
+    CommitSummary, HistoryCursor, HistoryQuery, Portion, ResolvedRev, RevPath, TreePath,
 };
 use quire_types::clock::Millis;
 
@@ -44,40 +46,6 @@ struct LogTemplate {
     out_of_time: bool,
 }
 
-/// The time of a person's signature.
-pub(super) fn signed_at(person: &Person) -> Millis {
-    Millis(person.seconds.saturating_mul(1000))
-}
-
-/// A subject as HTML; a commit may have none.
-pub(super) fn subject_html(subject: &str) -> String {
-    if subject.is_empty() {
-        "(no subject)".to_owned()
-    } else {
-        marked(subject).html
-    }
-}
-
-/// A commit as data.
-pub(super) fn commit_json(context: &RepoContext, commit: &CommitSummary) -> Value {
-    let person = |person: &Person| {
-        json!({
-            "name": person.name,
-            "email": person.email,
-            "at_ms": signed_at(person),
-        })
-    };
-    json!({
-        "id": commit.id,
-        "parents": commit.parents,
-        "subject": commit.subject,
-        "author": person(&commit.author),
-        "committer": person(&commit.committer),
-        "change_id": commit.change_id,
-        "href": context.link(View::Commit, commit.id.as_str().as_bytes(), &TreePath::default()),
-    })
-}
-
 fn row(context: &RepoContext, commit: &CommitSummary) -> CommitRow {
     CommitRow {
         href: context.link(
@@ -103,8 +71,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         .map(|text| HistoryCursor::parse(&text).ok_or(WebError::NotFound))
         .transpose()?;
     let is_continued = from.is_some();
-    let wants_head = !context.wants_json();
-    let found = context
+    let read = context
         .read_rev(
             View::Log,
             wanted,
@@ -114,23 +81,36 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                     from: from.unwrap_or_else(|| HistoryCursor::start(rev.commit.clone())),
                     path: path.clone(),
                 };
-                let commits = reader.history(&query, budget)?;
-                let choices = wants_head
-                    .then(|| RefChoices::read(reader, budget))
-                    .transpose()?;
-                Ok(RevRead::Page(rev, path, (commits, choices)))
+                Ok(RevContent::Here(reader.history(&query, budget)?))
             },
         )
         .await?;
-    let (rev, path, (commits, choices)) = match found {
-        Ok(found) => found,
-        Err(redirect) => return Ok(redirect),
+    let mut page = match read {
+        Ok(page) => page,
+        Err(response) => return Ok(response),
     };
-    if commits.items.is_empty() && !is_continued && !commits.out_of_time {
+    let is_whole = !page.content.out_of_time;
+    if page.content.items.is_empty() && !is_continued && is_whole {
         // No commit of this revision ever had the path.
         return Err(WebError::NotFound);
     }
-    let next = next_link(context, &rev, &path, &commits);
+    let choices = page.choices.take();
+    let response = respond(context, &page, choices, is_continued)?;
+    Ok(if is_whole {
+        page.tag(response)
+    } else {
+        response
+    })
+}
+
+fn respond(
+    context: &RepoContext,
+    page: &RevPage<Portion<CommitSummary, HistoryCursor>>,
+    choices: Option<RefChoices>,
+    is_continued: bool,
+) -> Result<Response, WebError> {
+    let (rev, path, commits) = (&page.rev, &page.path, &page.content);
+    let next = next_link(context, rev, path, commits);
     if context.wants_json() {
         let list: Vec<Value> = commits
             .items
@@ -152,11 +132,11 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     };
     html(&LogTemplate {
         layout: context.layout(title),
-        head: RepoHead::new(context, Tab::Commits, Some(&rev), choices),
-        crumbs: (!path.is_root()).then(|| Crumbs::new(context, View::Log, &rev, &path)),
+        head: RepoHead::new(context, Tab::Commits, Some(rev), choices),
+        crumbs: (!path.is_root()).then(|| Crumbs::new(context, View::Log, rev, path)),
         rows: commits.items.iter().map(|c| row(context, c)).collect(),
         next,
-        newest: is_continued.then(|| context.link(View::Log, &rev.spelled, &path)),
+        newest: is_continued.then(|| context.link(View::Log, &rev.spelled, path)),
         out_of_time: commits.out_of_time,
     })
 }

@@ -5,13 +5,18 @@
 
 mod address;
 mod commit;
+mod commit_row;
 mod context;
 mod file;
+mod gone;
 mod head;
 mod hex;
 mod log;
+mod markdown;
 mod overview;
 mod raw;
+mod ref_choices;
+mod refs;
 mod several;
 mod source_text;
 mod tree;
@@ -20,6 +25,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::WebError;
@@ -29,7 +35,7 @@ use super::response_format::ResponseFormat;
 use super::runs;
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
-use address::{Page, RepoAddress};
+use address::{Page, RepoAddress, View};
 use context::RepoContext;
 use quire_git::Git;
 use quire_git::read::ReadError;
@@ -76,6 +82,13 @@ pub(super) async fn dispatch(
         base,
         repo,
         query: uri.query().unwrap_or_default().to_owned(),
+        known: request
+            .headers()
+            .get_all(header::IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .collect(),
     };
     serve(&context, page).await
 }
@@ -94,18 +107,23 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
             } = context;
             return runs::of_repository(app, viewer, *format, repo.clone(), query).await;
         }
+        Page::Refs(wanted) => return refs::page(context, wanted).await,
         Page::OfRevision(view, wanted) => (view, wanted),
     };
+    let asked = wanted.clone();
     let answer = match view {
-        address::View::Tree => tree::page(context, wanted).await,
-        address::View::File => file::page(context, wanted).await,
-        address::View::Raw => raw::page(context, wanted).await,
-        address::View::Log => log::page(context, wanted).await,
-        address::View::Commit => commit::page(context, wanted).await,
+        View::Tree => tree::page(context, wanted).await,
+        View::File => file::page(context, wanted).await,
+        View::Raw => raw::page(context, wanted).await,
+        View::Log => log::page(context, wanted).await,
+        View::Commit => commit::page(context, wanted).await,
     };
     match answer {
         Err(WebError::Read(ReadError::Ambiguous { prefix, candidates })) => {
             several::page(context, view, &prefix, candidates)
+        }
+        Err(WebError::NotFound) if matches!(view, View::Tree | View::File | View::Raw) => {
+            gone::page(context, asked).await
         }
         answer => answer,
     }

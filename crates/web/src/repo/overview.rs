@@ -10,11 +10,13 @@ use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::super::runs::RunList;
 use super::address::View;
+use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::RepoContext;
-use super::head::{RefChoices, RepoHead, Tab};
-use super::log::{commit_json, signed_at, subject_html};
+use super::head::{RepoHead, Tab};
+use super::markdown::{LinkBase, is_markdown, render};
+use super::ref_choices::RefChoices;
 use super::source_text::{marked, marked_bytes, name_html, name_text};
-use super::tree::{MAX_PAGE_ENTRIES, TreeTable, entries_json};
+use super::tree::{FolderRead, MAX_PAGE_ENTRIES, TreeTable, entries_json};
 use quire_git::read::{
     Budget, CommitSummary, EntryMode, FolderPage, ReadError, Reader, ResolvedRev, TreePath,
 };
@@ -37,13 +39,23 @@ const README_NAMES: [&[u8]; 4] = [b"readme.md", b"readme", b"readme.txt", b"read
 struct Readme {
     name: Vec<u8>,
     text: Vec<u8>,
+    /// Markdown as HTML.
+    markdown: Option<String>,
+}
+
+/// A README as the page shows it.
+struct ReadmeView {
+    name: String,
+    href: String,
+    text: String,
+    markdown: Option<String>,
 }
 
 /// What HEAD has.
 struct HeadRead {
     rev: ResolvedRev,
     newest: CommitSummary,
-    folder: FolderPage,
+    folder: FolderRead,
     readme: Option<Readme>,
     choices: RefChoices,
 }
@@ -68,13 +80,18 @@ struct OverviewTemplate {
     newest: Option<NewestCommit>,
     table: Option<TreeTable>,
     history: String,
-    /// Name and text as HTML, and the address of the file.
-    readme: Option<(String, String, String)>,
+    readme: Option<ReadmeView>,
     list: RunList,
 }
 
 pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
-    let head = match context.read(MAX_PAGE_ENTRIES, read_head).await {
+    let base = context.base.clone();
+    let head = match context
+        .read(MAX_PAGE_ENTRIES, move |reader, budget| {
+            read_head(reader, budget, &base)
+        })
+        .await
+    {
         Ok(head) => head,
         // A repository that cannot be opened still has runs.
         Err(WebError::Read(error @ ReadError::Open { .. })) => {
@@ -110,16 +127,17 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         readme = head.readme.map(|readme| {
             let path = root.join(&readme.name);
             let href = context.link(View::File, &head.rev.spelled, &path);
-            (
-                name_html(&readme.name),
-                marked_bytes(&readme.text).html,
+            ReadmeView {
+                name: name_html(&readme.name),
                 href,
-            )
+                text: marked_bytes(&readme.text).html,
+                markdown: readme.markdown,
+            }
         });
         choices = Some(head.choices);
     }
     html(&OverviewTemplate {
-        layout: context.layout(context.repo.as_str()),
+        layout: Layout::new(&context.app, Some(&context.viewer), context.repo.as_str()),
         head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
         path: context.base.clone(),
         clone_url,
@@ -132,22 +150,28 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
 }
 
 /// What HEAD has; `None` if there is no commit.
-fn read_head(reader: &Reader, budget: &Budget) -> Result<Option<HeadRead>, ReadError> {
+fn read_head(reader: &Reader, budget: &Budget, base: &str) -> Result<Option<HeadRead>, ReadError> {
     let Some(rev) = reader.head()? else {
         return Ok(None);
     };
     let root = reader.entry(&rev.commit, &TreePath::default())?;
-    let folder = reader.folder(&root.id, None, budget)?;
+    let path = TreePath::default();
+    let folder = FolderRead::read(reader, &rev.commit, &path, &root.id, None, budget)?;
     Ok(Some(HeadRead {
         newest: reader.commit(&rev.commit)?.summary,
-        readme: readme(reader, &folder)?,
+        readme: readme(reader, &folder.page, &rev, base)?,
         choices: RefChoices::read(reader, budget)?,
         folder,
         rev,
     }))
 }
 
-fn readme(reader: &Reader, folder: &FolderPage) -> Result<Option<Readme>, ReadError> {
+fn readme(
+    reader: &Reader,
+    folder: &FolderPage,
+    rev: &ResolvedRev,
+    base: &str,
+) -> Result<Option<Readme>, ReadError> {
     let is_called = |name: &[u8], wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
     let found = README_NAMES.iter().find_map(|wanted| {
         folder.items.iter().find(|item| {
@@ -160,10 +184,19 @@ fn readme(reader: &Reader, folder: &FolderPage) -> Result<Option<Readme>, ReadEr
     };
     match reader.blob(&item.id, MAX_README_BYTES) {
         Ok(content) if content.is_binary() => Ok(None),
-        Ok(content) => Ok(Some(Readme {
-            name: item.name.clone(),
-            text: content.data,
-        })),
+        Ok(content) => {
+            let links = LinkBase {
+                base,
+                rev: &rev.spelled,
+                folder: TreePath::default(),
+            };
+            let is_markdown = is_markdown(&item.name);
+            Ok(Some(Readme {
+                name: item.name.clone(),
+                markdown: is_markdown.then(|| render(&content.data, &links)).flatten(),
+                text: content.data,
+            }))
+        }
         Err(ReadError::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error),
     }

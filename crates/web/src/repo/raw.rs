@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use super::super::error::WebError;
 use super::super::page::ContentPolicy;
 use super::address::View;
-use super::context::{RepoContext, RevRead};
-use quire_git::read::{EntryMode, ReadError, RevPath};
+use super::context::{RepoContext, RevContent};
+use quire_git::read::{EntryMode, ReadError, RevPath, is_binary};
 
 /// How long a browser keeps a file that was asked for by the id of a commit.
 const FIXED_MAX_AGE: &str = "private, max-age=86400, immutable";
@@ -55,34 +55,35 @@ impl MediaType {
 }
 
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
-    let found = context
+    let read = context
         .read_rev(View::Raw, wanted, 1, |reader, rev, path, budget| {
-            let entry = reader.entry(&rev.commit, &path)?;
+            let entry = reader.entry(&rev.commit, path)?;
             match entry.mode {
-                EntryMode::Folder => Ok(RevRead::Elsewhere(View::Tree, rev, path)),
+                EntryMode::Folder => Ok(RevContent::At(View::Tree)),
                 EntryMode::Submodule => Err(ReadError::NoPath),
                 mode => {
                     let content = reader.blob(&entry.id, budget.bytes)?;
-                    Ok(RevRead::Page(rev, path, (mode, content)))
+                    Ok(RevContent::Here((mode, content)))
                 }
             }
         })
         .await?;
-    let (rev, path, (mode, content)) = match found {
-        Ok(found) => found,
-        Err(redirect) => return Ok(redirect),
+    let mut page = match read {
+        Ok(page) => page,
+        Err(response) => return Ok(response),
     };
-    let known = MediaType::of(path.name()).filter(|_| mode != EntryMode::Symlink);
+    let (mode, content) = (page.content.0, std::mem::take(&mut page.content.1.data));
+    let known = MediaType::of(page.path.name()).filter(|_| mode != EntryMode::Symlink);
     let media_type = match known {
         Some(known) => known.name,
-        None if content.is_binary() => "application/octet-stream",
+        None if is_binary(&content) => "application/octet-stream",
         None => "text/plain; charset=utf-8",
     };
-    let mut response = Body::from(content.data).into_response();
+    let mut response = page.tag(Body::from(content).into_response());
     response.extensions_mut().insert(ContentPolicy::Sandbox);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    if rev.is_fixed() {
+    if page.rev.is_fixed() {
         let value = HeaderValue::from_static(FIXED_MAX_AGE);
         headers.insert(header::CACHE_CONTROL, value);
     }

@@ -1,21 +1,33 @@
 //! `GET /{repo}/-/tree/{rev}[/{path}]`: a folder.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
+use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::address::{View, encoded_bytes};
-use super::context::{RepoContext, RevRead};
-use super::head::{RefChoices, RepoHead, Tab};
+use super::commit_row::{commit_json, signed_at, subject_html};
+use super::context::{RepoContext, RevContent, RevPage};
+use super::head::{RepoHead, Tab};
+use super::ref_choices::RefChoices;
 use super::source_text::{name_html, name_text};
-use quire_git::read::{EntryMode, FolderPage, ResolvedRev, RevPath, TreeItem, TreePath};
+use quire_git::read::{
+    Budget, CommitSummary, EntryMode, FolderPage, LastChanges, ReadError, Reader, ResolvedRev,
+    RevPath, TreeItem, TreePath,
+};
+use quire_types::clock::Millis;
+use quire_types::names::ObjectId;
 use quire_types::text::format_bytes;
 
 /// Entries of a page.
 pub(super) const MAX_PAGE_ENTRIES: usize = 1000;
+/// How long the last changes of entries are looked for.
+const LAST_CHANGE_TIME: Duration = Duration::from_millis(150);
 
 /// One entry as a list shows it.
 struct TreeRow {
@@ -25,6 +37,16 @@ struct TreeRow {
     /// Size, target of a link, or commit of a submodule.
     about: String,
     size: String,
+    /// `None` if there was no time to find it.
+    change: Option<LastChange>,
+    history: String,
+}
+
+/// The commit that changed an entry last.
+struct LastChange {
+    href: String,
+    subject: String,
+    at: Millis,
 }
 
 /// The entries of a folder, as a part of a page.
@@ -42,8 +64,9 @@ impl TreeTable {
         context: &RepoContext,
         rev: &ResolvedRev,
         path: &TreePath,
-        page: &FolderPage,
+        folder: &FolderRead,
     ) -> Self {
+        let page = &folder.page;
         let rows = page.items.iter().map(|item| TreeRow {
             name: name_html(&item.name),
             href: entry_link(context, rev, path, item),
@@ -55,9 +78,11 @@ impl TreeTable {
                 }
                 _ => String::new(),
             },
+            change: change(context, folder.changes.of.get(&item.name)),
+            history: context.link(View::Log, &rev.spelled, &path.join(&item.name)),
         });
         Self {
-            up: parent(path).map(|up| context.link(View::Tree, &rev.spelled, &up)),
+            up: (!path.is_root()).then(|| context.link(View::Tree, &rev.spelled, &path.parent())),
             rows: rows.collect(),
             next: next_link(context, rev, path, page),
         }
@@ -107,12 +132,14 @@ fn next_link(
     Some(format!("{folder}?after={after}"))
 }
 
-fn parent(path: &TreePath) -> Option<TreePath> {
-    let bytes = path.as_bytes();
-    let end = bytes.len() - path.name().len();
-    (!path.is_root())
-        .then(|| TreePath::parse(&bytes[..end]))
-        .flatten()
+fn change(context: &RepoContext, commit: Option<&CommitSummary>) -> Option<LastChange> {
+    let commit = commit?;
+    let id = commit.id.as_str().as_bytes();
+    Some(LastChange {
+        href: context.link(View::Commit, id, &TreePath::default()),
+        subject: subject_html(&commit.subject),
+        at: signed_at(&commit.committer),
+    })
 }
 
 /// The entries as data.
@@ -120,7 +147,7 @@ pub(super) fn entries_json(
     context: &RepoContext,
     rev: &ResolvedRev,
     path: &TreePath,
-    page: &FolderPage,
+    folder: &FolderRead,
 ) -> Vec<Value> {
     let entry = |item: &TreeItem| {
         json!({
@@ -131,9 +158,10 @@ pub(super) fn entries_json(
             "size": item.size,
             "target": item.target.as_deref().map(name_text),
             "href": entry_link(context, rev, path, item),
+            "last_change": folder.changes.of.get(&item.name).map(|commit| commit_json(context, commit)),
         })
     };
-    page.items.iter().map(entry).collect()
+    folder.page.items.iter().map(entry).collect()
 }
 
 /// A link of the way from the root to a path.
@@ -191,38 +219,75 @@ struct FolderTemplate {
     permalink: String,
 }
 
+/// A folder as it was read.
+pub(super) struct FolderRead {
+    pub(super) page: FolderPage,
+    pub(super) changes: LastChanges,
+}
+
+impl FolderRead {
+    /// Part of a folder, with the last change of each entry as far as there is time.
+    pub(super) fn read(
+        reader: &Reader,
+        commit: &ObjectId,
+        path: &TreePath,
+        tree: &ObjectId,
+        after: Option<&[u8]>,
+        budget: &Budget,
+    ) -> Result<Self, ReadError> {
+        let page = reader.folder(tree, after, budget)?;
+        let names: Vec<Vec<u8>> = page.items.iter().map(|item| item.name.clone()).collect();
+        let budget = budget.within(LAST_CHANGE_TIME);
+        let changes = reader.last_changes(commit, path, &names, &budget)?;
+        Ok(Self { page, changes })
+    }
+}
+
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
     let after = context.query_bytes("after");
-    let wants_head = !context.wants_json();
-    let found = context
+    let read = context
         .read_rev(
             View::Tree,
             wanted,
             MAX_PAGE_ENTRIES,
             move |reader, rev, path, budget| {
-                let entry = reader.entry(&rev.commit, &path)?;
+                let entry = reader.entry(&rev.commit, path)?;
                 if entry.mode != EntryMode::Folder {
-                    return Ok(RevRead::Elsewhere(View::File, rev, path));
+                    return Ok(RevContent::At(View::File));
                 }
-                let page = reader.folder(&entry.id, after.as_deref(), budget)?;
-                let choices = wants_head
-                    .then(|| RefChoices::read(reader, budget))
-                    .transpose()?;
-                Ok(RevRead::Page(rev, path, (page, choices)))
+                let (commit, after) = (&rev.commit, after.as_deref());
+                let folder = FolderRead::read(reader, commit, path, &entry.id, after, budget)?;
+                Ok(RevContent::Here(folder))
             },
         )
         .await?;
-    let (rev, path, (page, choices)) = match found {
-        Ok(found) => found,
-        Err(redirect) => return Ok(redirect),
+    let mut page = match read {
+        Ok(page) => page,
+        Err(response) => return Ok(response),
     };
+    let choices = page.choices.take();
+    let response = respond(context, &page, choices)?;
+    let is_whole = page.content.changes.is_whole && !page.content.page.out_of_time;
+    Ok(if is_whole {
+        page.tag(response)
+    } else {
+        response
+    })
+}
+
+fn respond(
+    context: &RepoContext,
+    page: &RevPage<FolderRead>,
+    choices: Option<RefChoices>,
+) -> Result<Response, WebError> {
+    let (rev, path, folder) = (&page.rev, &page.path, &page.content);
     if context.wants_json() {
         return Ok(Json(json!({
             "repo": context.repo,
             "commit": rev.commit,
             "path": name_text(path.as_bytes()),
-            "entries": entries_json(context, &rev, &path, &page),
-            "next": next_link(context, &rev, &path, &page),
+            "entries": entries_json(context, rev, path, folder),
+            "next": next_link(context, rev, path, &folder.page),
         }))
         .into_response());
     }
@@ -232,10 +297,10 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     };
     html(&FolderTemplate {
         layout: context.layout(title),
-        head: RepoHead::new(context, Tab::Code, Some(&rev), choices),
-        crumbs: Crumbs::new(context, View::Tree, &rev, &path),
-        table: TreeTable::new(context, &rev, &path, &page),
-        history: context.link(View::Log, &rev.spelled, &path),
-        permalink: context.link(View::Tree, rev.commit.as_str().as_bytes(), &path),
+        head: RepoHead::new(context, Tab::Code, Some(rev), choices),
+        crumbs: Crumbs::new(context, View::Tree, rev, path),
+        table: TreeTable::new(context, rev, path, folder),
+        history: context.link(View::Log, &rev.spelled, path),
+        permalink: context.link(View::Tree, rev.commit.as_str().as_bytes(), path),
     })
 }
