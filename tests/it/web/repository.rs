@@ -431,6 +431,56 @@ async fn what_is_not_there_is_404() {
 }
 
 #[tokio::test]
+async fn a_short_id_of_several_commits_offers_them() {
+    use std::io::Write as _;
+    let site = signed_in().await;
+    furnish(&site, "app");
+    let folder = site.state.paths.repo(&"app".parse().unwrap());
+    // Of so many commits, some ids begin with the same seven digits.
+    let stream: String = (0..60_000)
+        .map(|n| {
+            format!("commit refs/heads/many\ncommitter A <a@example.org> {n} +0000\ndata 0\n\n")
+        })
+        .collect();
+    let mut import = hermetic_git(&folder, &folder, &["fast-import", "--quiet"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    import
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(stream.as_bytes())
+        .unwrap();
+    assert!(import.wait().unwrap().success());
+    let ids = git(&folder, &["rev-list", "many"]);
+    let mut ids: Vec<&str> = ids.lines().collect();
+    ids.sort_unstable();
+    let pair = ids
+        .windows(2)
+        .find(|pair| pair[0][..7] == pair[1][..7])
+        .unwrap();
+    let path = format!("/app/-/commit/{}", &pair[0][..7]);
+    let page = site.get(&path).await;
+    assert_eq!(page.status, 300);
+    for id in pair {
+        assert!(
+            page.body.contains(&format!("href=\"/app/-/commit/{id}\"")),
+            "{}",
+            page.body
+        );
+    }
+    let data = site.json(&path).await;
+    assert_eq!(
+        (
+            data.status,
+            data.json()["commits"].as_array().unwrap().len()
+        ),
+        (300, 2)
+    );
+}
+
+#[tokio::test]
 async fn a_path_that_was_removed_is_offered_as_it_was() {
     let site = signed_in().await;
     let folder = tempfile::tempdir().unwrap();

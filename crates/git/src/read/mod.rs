@@ -33,7 +33,7 @@ pub use last_change::LastChanges;
 pub use pool::ReadPool;
 pub use reader::Reader;
 pub use ref_tips::{Annotation, RefTip, RefTips};
-pub use refs::{BranchOrTag, RefNames};
+pub use refs::{BranchOrTag, NamedRefs, RefNames};
 pub use rev::{ResolvedRev, RevPath};
 pub use tree::{EntryMode, FolderPage, TreeItem};
 pub use tree_path::TreePath;

@@ -1,8 +1,11 @@
 //! The names of branches and tags.
 
-use super::budget::{Budget, Portion};
+use std::collections::BTreeSet;
+
+use super::budget::Budget;
 use super::error::ReadError;
 use super::reader::Reader;
+use super::rev::spelling;
 
 /// Which refs are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +35,51 @@ pub struct BranchOrTag {
     pub spelled: Vec<u8>,
 }
 
+/// The first branches and tags by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedRefs {
+    pub branches: Vec<BranchOrTag>,
+    pub tags: Vec<BranchOrTag>,
+    /// Whether there are no others.
+    pub are_all: bool,
+}
+
 impl Reader {
-    /// The names of branches or tags in their order, after the full name `after`.
-    pub fn ref_names(
+    /// The first branches and tags by name, `limit` of each.
+    pub fn named_refs(&self, limit: usize, budget: &Budget) -> Result<NamedRefs, ReadError> {
+        let (branches, all_branches) = self.full_names(RefNames::Branches, limit, budget)?;
+        let (tags, all_tags) = self.full_names(RefNames::Tags, limit, budget)?;
+        let are_all = all_branches && all_tags;
+        let spelled = |full: &[u8]| {
+            if !are_all {
+                return self.spelling(full);
+            }
+            // All names are known, so no file has to be read to compare them.
+            spelling(full, |other| {
+                is_among(&branches, other) || is_among(&tags, other)
+            })
+        };
+        let named = |kind: RefNames, names: &BTreeSet<Vec<u8>>| {
+            let names = names.iter().map(|full| BranchOrTag {
+                short: full.strip_prefix(kind.prefix()).unwrap_or(full).to_vec(),
+                spelled: spelled(full),
+            });
+            names.collect()
+        };
+        Ok(NamedRefs {
+            branches: named(RefNames::Branches, &branches),
+            tags: named(RefNames::Tags, &tags),
+            are_all,
+        })
+    }
+
+    /// The first full names of a kind, and whether they are all.
+    fn full_names(
         &self,
         wanted: RefNames,
-        after: Option<&[u8]>,
+        limit: usize,
         budget: &Budget,
-    ) -> Result<Portion<BranchOrTag, Vec<u8>>, ReadError> {
+    ) -> Result<(BTreeSet<Vec<u8>>, bool), ReadError> {
         let attempt = "list the refs";
         let platform = self
             .repo
@@ -49,31 +89,24 @@ impl Reader {
             RefNames::Branches => platform.local_branches(),
             RefNames::Tags => platform.tags(),
         };
-        let prefix = wanted.prefix();
-        let mut page = Portion {
-            items: Vec::new(),
-            next: None,
-            out_of_time: false,
-        };
-        let mut last = None;
-        for found in refs.map_err(ReadError::damaged(attempt))? {
-            // A ref that cannot be read is left out of the list, as git does.
-            let Ok(found) = found else { continue };
-            let full = found.name().as_bstr().to_vec();
-            if after.is_some_and(|after| full.as_slice() <= after) {
-                continue;
+        let mut names = BTreeSet::new();
+        // A ref that cannot be read is left out of the list, as git does.
+        for found in refs.map_err(ReadError::damaged(attempt))?.flatten() {
+            if names.len() == limit || budget.is_over() {
+                return Ok((names, false));
             }
-            page.out_of_time = budget.is_over();
-            if page.out_of_time || page.items.len() == budget.lines {
-                page.next = last;
-                break;
-            }
-            page.items.push(BranchOrTag {
-                short: full.strip_prefix(prefix).unwrap_or(&full).to_vec(),
-                spelled: self.spelling(&full),
-            });
-            last = Some(full);
+            names.insert(found.name().as_bstr().to_vec());
         }
-        Ok(page)
+        Ok((names, true))
     }
+}
+
+/// Whether a name, or one that begins with it and a slash, is in the set.
+fn is_among(names: &BTreeSet<Vec<u8>>, full: &[u8]) -> bool {
+    let below = [full, b"/"].concat();
+    names.contains(full)
+        || names
+            .range(below.clone()..)
+            .next()
+            .is_some_and(|name| name.starts_with(&below))
 }

@@ -201,20 +201,7 @@ impl Reader {
     /// What addresses call a ref: its short name, unless that could mean another revision.
     #[must_use]
     pub fn spelling(&self, full: &[u8]) -> Vec<u8> {
-        let of_kind = |kind: &[u8], other: &[u8]| {
-            let short = full.strip_prefix(kind)?;
-            let first = short.split(|b| *b == b'/').next()?;
-            let looks_like_id =
-                first.len() >= MIN_PREFIX && first.iter().all(u8::is_ascii_hexdigit);
-            let is_taken = first == b"HEAD"
-                || first == b"refs"
-                || looks_like_id
-                || self.is_taken(&[other, short].concat());
-            (!is_taken).then(|| short.to_owned())
-        };
-        of_kind(b"refs/heads/", b"refs/tags/")
-            .or_else(|| of_kind(b"refs/tags/", b"refs/heads/"))
-            .unwrap_or_else(|| full.to_owned())
+        spelling(full, |other| self.is_taken(other))
     }
 
     /// Whether there is a ref of this name, or one that begins with it and a slash.
@@ -274,4 +261,22 @@ impl Reader {
         }
         Ok(None)
     }
+}
+
+/// What addresses call a ref: its short name, unless it looks like another revision, or `is_taken` says of a full name that
+/// there is a ref of that name or below it.
+pub(super) fn spelling(full: &[u8], is_taken: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let of_kind = |kind: &[u8], other: &[u8]| {
+        let short = full.strip_prefix(kind)?;
+        let first = short.split(|b| *b == b'/').next()?;
+        let looks_like_id = first.len() >= MIN_PREFIX && first.iter().all(u8::is_ascii_hexdigit);
+        let means_another = first == b"HEAD"
+            || first == b"refs"
+            || looks_like_id
+            || is_taken(&[other, short].concat());
+        (!means_another).then(|| short.to_owned())
+    };
+    of_kind(b"refs/heads/", b"refs/tags/")
+        .or_else(|| of_kind(b"refs/tags/", b"refs/heads/"))
+        .unwrap_or_else(|| full.to_owned())
 }

@@ -536,6 +536,19 @@ fn a_revision_is_the_longest_ref_or_an_id() {
         resolved(&format!("{}/x", short.to_uppercase())),
         expected(&main, &full, "x")
     );
+    let named = reader.named_refs(100, &budget(1)).unwrap();
+    assert!(named.are_all && named.branches.len() == 6 && named.tags.len() == 4);
+    let few = reader.named_refs(2, &budget(1)).unwrap();
+    assert!(!few.are_all && few.branches.len() == 2);
+    for (kind, found) in [
+        ("refs/heads/", &named.branches),
+        ("refs/tags/", &named.tags),
+    ] {
+        for found in found {
+            let full = [kind.as_bytes(), &found.short].concat();
+            assert_eq!(found.spelled, reader.spelling(&full));
+        }
+    }
     for missing in [
         "nothing",
         "topic",

@@ -14,11 +14,10 @@ use super::address::{View, encoded_bytes};
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent};
 use super::head::{RepoHead, Tab};
-use super::ref_choices::RefChoices;
 use super::source_text::{bounded_line, marked, name_html, name_text};
 use quire_git::read::{
     ChangeKind, ChangedFile, CommitDetails, CommitDiff, DiffLine, DiffLineKind, DiffOptions,
-    EntryMode, Person, ReadError, ResolvedRev, RevPath, TreePath,
+    EntryMode, NamedRefs, Person, ReadError, ResolvedRev, RevPath, TreePath,
 };
 use quire_types::clock::Millis;
 
@@ -145,7 +144,7 @@ fn template(
     context: &RepoContext,
     rev: &ResolvedRev,
     read: &CommitRead,
-    choices: Option<RefChoices>,
+    choices: Option<NamedRefs>,
     options: &DiffOptions,
 ) -> CommitTemplate {
     let here = here(context, rev);

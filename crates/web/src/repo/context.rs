@@ -13,10 +13,13 @@ use super::super::response_format::ResponseFormat;
 use super::super::state::{App, WebConfig};
 use super::super::viewer::Viewer;
 use super::address::{View, link, query_value};
-use super::ref_choices::RefChoices;
-use quire_git::read::{Budget, MAX_BLOB_BYTES, ReadError, Reader, ResolvedRev, RevPath, TreePath};
+use quire_git::read::{
+    Budget, MAX_BLOB_BYTES, NamedRefs, ReadError, Reader, ResolvedRev, RevPath, TreePath,
+};
 use quire_types::names::RepoName;
 
+/// How many branches, and how many tags, the list of revisions names.
+pub(super) const MAX_LISTED_REFS: usize = 50;
 /// How long a page reads a repository.
 const READ_TIME: Duration = Duration::from_secs(5);
 
@@ -39,7 +42,7 @@ pub(super) struct RevPage<T> {
     pub(super) rev: ResolvedRev,
     pub(super) path: TreePath,
     /// Other revisions, for a page with a head.
-    pub(super) choices: Option<RefChoices>,
+    pub(super) choices: Option<NamedRefs>,
     pub(super) content: T,
     /// What the response is tagged with, if nothing was left out for want of time.
     tag: String,
@@ -138,7 +141,7 @@ impl RepoContext {
                     return Ok(RevRead::Elsewhere(view, rev, path));
                 }
                 let choices = wants_head
-                    .then(|| RefChoices::read(reader, budget))
+                    .then(|| reader.named_refs(MAX_LISTED_REFS, budget))
                     .transpose()?;
                 let tag = entity_tag(&format!("{surroundings} {rev:?} {path:?} {choices:?}"));
                 if is_known(&known, &tag) {

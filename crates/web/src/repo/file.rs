@@ -13,11 +13,10 @@ use super::head::{RepoHead, Tab};
 use super::hex;
 use super::markdown::{LinkBase, is_markdown, render};
 use super::raw::MediaType;
-use super::ref_choices::RefChoices;
 use super::source_text::{bounded_line, marked, name_html, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
-    BlobContent, EntryMode, ReadError, ResolvedRev, RevPath, TreeItem, TreePath,
+    BlobContent, EntryMode, NamedRefs, ReadError, ResolvedRev, RevPath, TreeItem, TreePath,
 };
 use quire_types::text::format_bytes;
 
@@ -187,7 +186,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
 fn respond(
     context: &RepoContext,
     page: &RevPage<FileRead>,
-    choices: Option<RefChoices>,
+    choices: Option<NamedRefs>,
     markdown: Option<String>,
     from: usize,
 ) -> Result<Response, WebError> {

@@ -4,9 +4,8 @@ use askama::Template;
 
 use super::address::{View, link};
 use super::context::RepoContext;
-use super::ref_choices::RefChoices;
 use super::source_text::name_html;
-use quire_git::read::{BranchOrTag, ResolvedRev, TreePath};
+use quire_git::read::{BranchOrTag, NamedRefs, ResolvedRev, TreePath};
 
 /// A link of the list of revisions.
 struct RefLink {
@@ -46,7 +45,7 @@ impl RepoHead {
         context: &RepoContext,
         tab: Tab,
         rev: Option<&ResolvedRev>,
-        choices: Option<RefChoices>,
+        choices: Option<NamedRefs>,
     ) -> Self {
         let view = match tab {
             Tab::Commits => View::Log,
@@ -64,7 +63,7 @@ impl RepoHead {
             });
             links.collect()
         };
-        let choices = choices.unwrap_or(RefChoices {
+        let choices = choices.unwrap_or(NamedRefs {
             branches: Vec::new(),
             tags: Vec::new(),
             are_all: true,

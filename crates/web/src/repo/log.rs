@@ -12,11 +12,10 @@ use super::address::View;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent, RevPage};
 use super::head::{RepoHead, Tab};
-use super::ref_choices::RefChoices;
 use super::source_text::{marked, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
-    CommitSummary, HistoryCursor, HistoryQuery, Portion, ResolvedRev, RevPath, TreePath,
+    CommitSummary, HistoryCursor, HistoryQuery, NamedRefs, Portion, ResolvedRev, RevPath, TreePath,
 };
 use quire_types::clock::Millis;
 
@@ -106,7 +105,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
 fn respond(
     context: &RepoContext,
     page: &RevPage<Portion<CommitSummary, HistoryCursor>>,
-    choices: Option<RefChoices>,
+    choices: Option<NamedRefs>,
     is_continued: bool,
 ) -> Result<Response, WebError> {
     let (rev, path, commits) = (&page.rev, &page.path, &page.content);

@@ -15,7 +15,6 @@ mod log;
 mod markdown;
 mod overview;
 mod raw;
-mod ref_choices;
 mod refs;
 mod several;
 mod source_text;

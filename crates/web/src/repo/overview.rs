@@ -11,14 +11,14 @@ use super::super::layout::{Layout, html};
 use super::super::runs::RunList;
 use super::address::View;
 use super::commit_row::{commit_json, signed_at, subject_html};
-use super::context::RepoContext;
+use super::context::{MAX_LISTED_REFS, RepoContext};
 use super::head::{RepoHead, Tab};
 use super::markdown::{LinkBase, is_markdown, render};
-use super::ref_choices::RefChoices;
 use super::source_text::{marked, marked_bytes, name_html, name_text};
 use super::tree::{FolderRead, MAX_PAGE_ENTRIES, TreeTable, entries_json};
 use quire_git::read::{
-    Budget, CommitSummary, EntryMode, FolderPage, ReadError, Reader, ResolvedRev, TreePath,
+    Budget, CommitSummary, EntryMode, FolderPage, NamedRefs, ReadError, Reader, ResolvedRev,
+    TreePath,
 };
 use quire_server::forge::views::{RunJson, views};
 use quire_store::RunFilter;
@@ -57,7 +57,7 @@ struct HeadRead {
     newest: CommitSummary,
     folder: FolderRead,
     readme: Option<Readme>,
-    choices: RefChoices,
+    choices: NamedRefs,
 }
 
 /// The newest commit as the page shows it.
@@ -160,7 +160,7 @@ fn read_head(reader: &Reader, budget: &Budget, base: &str) -> Result<Option<Head
     Ok(Some(HeadRead {
         newest: reader.commit(&rev.commit)?.summary,
         readme: readme(reader, &folder.page, &rev, base)?,
-        choices: RefChoices::read(reader, budget)?,
+        choices: reader.named_refs(MAX_LISTED_REFS, budget)?,
         folder,
         rev,
     }))

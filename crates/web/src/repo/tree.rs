@@ -14,11 +14,10 @@ use super::address::{View, encoded_bytes};
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent, RevPage};
 use super::head::{RepoHead, Tab};
-use super::ref_choices::RefChoices;
 use super::source_text::{name_html, name_text};
 use quire_git::read::{
-    Budget, CommitSummary, EntryMode, FolderPage, LastChanges, ReadError, Reader, ResolvedRev,
-    RevPath, TreeItem, TreePath,
+    Budget, CommitSummary, EntryMode, FolderPage, LastChanges, NamedRefs, ReadError, Reader,
+    ResolvedRev, RevPath, TreeItem, TreePath,
 };
 use quire_types::clock::Millis;
 use quire_types::names::ObjectId;
@@ -278,7 +277,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
 fn respond(
     context: &RepoContext,
     page: &RevPage<FolderRead>,
-    choices: Option<RefChoices>,
+    choices: Option<NamedRefs>,
 ) -> Result<Response, WebError> {
     let (rev, path, folder) = (&page.rev, &page.path, &page.content);
     if context.wants_json() {
