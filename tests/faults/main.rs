@@ -19,6 +19,7 @@ mod database;
 mod disk;
 mod engine;
 mod housekeeping;
+mod inodes;
 mod limits;
 mod memory;
 mod mounts;

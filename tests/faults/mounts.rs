@@ -84,15 +84,22 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new(folder: &Path, options: &'static str) -> Self {
+        Self::made_with(folder, &[], options)
+    }
+
+    /// One that has room for this many files and folders.
+    pub(crate) fn with_inodes(folder: &Path, count: u32) -> Self {
+        Self::made_with(folder, &["-N", &count.to_string()], "noatime")
+    }
+
+    fn made_with(folder: &Path, arguments: &[&str], options: &'static str) -> Self {
         let image = folder.join("disk.img");
         std::fs::File::create(&image)
             .unwrap()
             .set_len(256 << 20)
             .unwrap();
-        run(
-            "mkfs.ext4",
-            &["-q", "-F", "-m", "0", image.to_str().unwrap()],
-        );
+        let fixed = ["-q", "-F", "-m", "0", image.to_str().unwrap()];
+        run("mkfs.ext4", &[arguments, &fixed].concat());
         let disk = Self {
             image,
             folder: folder.join("disk"),
