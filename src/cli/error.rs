@@ -179,7 +179,10 @@ impl From<SessionError> for CommandError {
         let code = match error {
             SessionError::Unknown { .. } | SessionError::CreateDisabled(_) => NOT_FOUND,
             SessionError::NoSpace { .. } | SessionError::NoInodes => REFUSED,
-            SessionError::Git(_) | SessionError::Exec(_) | SessionError::Confine(_) => FAILED,
+            SessionError::Git(_)
+            | SessionError::FirstLine(_)
+            | SessionError::Exec(_)
+            | SessionError::Confine(_) => FAILED,
         };
         let failure = Self::from_error(code, &error);
         match error {

@@ -80,7 +80,8 @@ fn answer(paths: &Paths) -> Result<ExitCode, CommandError> {
         .transpose()?;
     match command::parse(original)? {
         SshCommand::Transport(service, repo) => {
-            Err(git_session::serve(paths, service, &repo).into())
+            git_session::serve(paths, service, &repo)?;
+            Ok(ExitCode::SUCCESS)
         }
         SshCommand::Manage(words) => Ok(commands::run_remote(paths, &words, &caller(paths))),
         SshCommand::Greeting => {

@@ -211,6 +211,7 @@ fn messages_of_rejected_operations() {
             needed: 64 << 20,
         }
         .into(),
+        SessionError::FirstLine(std::io::ErrorKind::UnexpectedEof.into()).into(),
         SshCommandError::Unknown {
             command: "runs".to_owned(),
             closest: Some("run"),

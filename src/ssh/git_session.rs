@@ -7,8 +7,11 @@ use std::path::PathBuf;
 
 use super::command::GitService;
 use super::confinement;
+use super::first_push;
 use nix::sys::resource::{Resource, setrlimit};
-use quire_git::{Git, GitError, PUSH_MARK_VARIABLE, PushLock, PushMark, closest_name};
+use quire_git::{
+    FirstLine, Git, GitError, ObjectFormat, PUSH_MARK_VARIABLE, PushLock, PushMark, closest_name,
+};
 use quire_server::control::client as control;
 use quire_types::base_url::{REACHED_VARIABLE, reached_address};
 use quire_types::disk_space::{MinFree, free_bytes, has_inodes};
@@ -57,6 +60,9 @@ pub enum SessionError {
     /// The kernel does not accept the rules that confine git.
     #[error("this session could not be confined to its repository, so git was not started")]
     Confine(#[source] landlock::RulesetError),
+    /// The client of a first push sent something else than git's protocol, or disconnected.
+    #[error("the push could not be read, so no repository was created")]
+    FirstLine(#[source] io::Error),
     /// Git cannot be started.
     #[error("git could not be started")]
     Exec(#[source] io::Error),
@@ -80,8 +86,9 @@ pub fn reached_here() -> Option<IpAddr> {
     reached_address(&std::env::var("SSH_CONNECTION").ok()?)
 }
 
-/// Executes git for one transport command. Returns only if that fails.
-pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> SessionError {
+/// Executes git for one transport command. Returns only if that fails, or if a client that pushes to a new name has
+/// nothing to push.
+pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> Result<(), SessionError> {
     let current = Git::new(paths).resolve(repo);
     if current != *repo {
         // A push to the old name does not make a new repository. The client may be gone already.
@@ -90,20 +97,25 @@ pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> SessionErro
             "quire: {repo} is now {current}; git remote set-url origin …/{current}"
         );
     }
-    match prepare(paths, service, &current) {
-        Ok(state) => exec_git(paths, service, &current, state),
-        Err(error) => error,
-    }
+    let first_line = match prepare(paths, service, &current)? {
+        RepoState::Existing => None,
+        RepoState::Missing => match begin_first_push(&Git::new(paths))? {
+            Some(line) => Some(line),
+            None => return Ok(()),
+        },
+    };
+    Err(exec_git(paths, service, &current, first_line))
 }
 
 /// Whether a repository was there before the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RepoState {
     Existing,
-    Created,
+    /// A push creates it.
+    Missing,
 }
 
-/// Checks that the repository exists, or creates it for a push.
+/// Checks that the repository exists, or that a push may create it.
 fn prepare(paths: &Paths, service: GitService, repo: &RepoName) -> Result<RepoState, SessionError> {
     failpoint::hit("exec-begun");
     let git = Git::new(paths);
@@ -123,12 +135,16 @@ fn prepare(paths: &Paths, service: GitService, repo: &RepoName) -> Result<RepoSt
     if paths.no_push_to_create().exists() {
         return Err(SessionError::CreateDisabled(repo.clone()));
     }
-    if git.create(repo)? {
-        failpoint::hit("exec-repository-made");
-        Ok(RepoState::Created)
-    } else {
-        Ok(RepoState::Existing)
+    if repo.collides_with_run_id() {
+        return Err(GitError::LooksLikeRunId(repo.clone()).into());
     }
+    Ok(RepoState::Missing)
+}
+
+/// Tells the client of a first push what there is, and returns its first line, or `None` if it has nothing to push.
+fn begin_first_push(git: &Git) -> Result<Option<FirstLine>, SessionError> {
+    let advertisement = git.advertise_new_repository()?;
+    first_push::exchange(&advertisement).map_err(SessionError::FirstLine)
 }
 
 /// Rejects a push before git writes anything if the disk is nearly full: the push could not end, and nothing else could be written either.
@@ -144,30 +160,50 @@ fn check_disk_space(paths: &Paths) -> Result<(), SessionError> {
     }
 }
 
-/// The lock of a push, which lasts as long as the git that this process becomes, and its mark.
+/// Creates the repository of a first push, and returns the lock of a push, which lasts as long as the git that this process
+/// becomes, and its mark.
 fn begin_push(
     git: &Git,
     repo: &RepoName,
-    mut state: RepoState,
+    first_line: Option<&FirstLine>,
 ) -> Result<(Option<PushLock>, Option<PushMark>), GitError> {
+    let format = first_line.map_or(ObjectFormat::Sha1, |line| line.format);
+    let mut created = first_line.is_some() && git.create_with_format(repo, format)?;
+    if created {
+        failpoint::hit("exec-repository-made");
+    }
     let mut lock = git.lock_for_push(repo);
     // An earlier push that created the repository may have failed, and the server removed it before the lock was taken.
     if !git.exists(repo)? {
-        git.create(repo)?;
+        git.create_with_format(repo, format)?;
         lock = git.lock_for_push(repo);
-        state = RepoState::Created;
+        created = true;
     }
     // Without a mark, a push whose hook is killed is found by the next comparison of all refs.
-    let mark = git.mark_push(repo, state == RepoState::Created).ok();
+    let mark = git.mark_push(repo, created).ok();
     Ok((lock, mark))
 }
 
-fn exec_git(paths: &Paths, service: GitService, repo: &RepoName, state: RepoState) -> SessionError {
+fn exec_git(
+    paths: &Paths,
+    service: GitService,
+    repo: &RepoName,
+    first_line: Option<FirstLine>,
+) -> SessionError {
     let git = Git::new(paths);
     let mut command = git.command();
+    command.arg(service.verb());
+    // Before the lock, which the child that copies must not hold.
+    let input = first_line.as_ref().map(first_push::put_back).transpose();
+    match input {
+        // The advertisement was sent.
+        Ok(Some(input)) => command.arg("--stateless-rpc").stdin(input),
+        Ok(None) => command.stdin(std::process::Stdio::inherit()),
+        Err(error) => return SessionError::Exec(error),
+    };
     let mut _lock = None;
     if service == GitService::ReceivePack {
-        match begin_push(&git, repo, state) {
+        match begin_push(&git, repo, first_line.as_ref()) {
             Ok((lock, mark)) => {
                 _lock = lock;
                 if let Some(mark) = mark {
@@ -178,7 +214,6 @@ fn exec_git(paths: &Paths, service: GitService, repo: &RepoName, state: RepoStat
         }
         control::push_begun(paths, repo.clone());
     }
-    command.stdin(std::process::Stdio::inherit());
     command
         .env(DATA_VARIABLE, absolute(paths.data()))
         .env(RUNTIME_VARIABLE, absolute(paths.runtime()));
@@ -211,7 +246,7 @@ fn exec_git(paths: &Paths, service: GitService, repo: &RepoName, state: RepoStat
         command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
         command.env("GIT_CONFIG_COUNT", (index + 1).to_string());
     }
-    command.arg(service.verb()).arg(absolute(&paths.repo(repo)));
+    command.arg(absolute(&paths.repo(repo)));
     if service == GitService::ReceivePack {
         let _ = setrlimit(Resource::RLIMIT_DATA, MAX_MEMORY, MAX_MEMORY);
     }
@@ -263,8 +298,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
         let name = |text: &str| text.parse::<RepoName>().unwrap();
-        prepare(&paths, GitService::ReceivePack, &name("quire")).unwrap();
-        prepare(&paths, GitService::UploadPack, &name("quire")).unwrap();
+        let state = prepare(&paths, GitService::ReceivePack, &name("quire")).unwrap();
+        assert_eq!(state, RepoState::Missing);
+        Git::new(&paths).create(&name("quire")).unwrap();
+        for service in [GitService::ReceivePack, GitService::UploadPack] {
+            let state = prepare(&paths, service, &name("quire")).unwrap();
+            assert_eq!(state, RepoState::Existing);
+        }
         let error = prepare(&paths, GitService::UploadPack, &name("qiure")).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -6,4 +6,5 @@
 
 pub mod command;
 pub mod confinement;
+mod first_push;
 pub mod git_session;

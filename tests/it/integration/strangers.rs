@@ -240,7 +240,7 @@ fn a_push_of_many_tags_makes_no_run_for_each() {
 #[test]
 fn a_repository_with_sha256_ids_works_as_others_do() {
     let mut forge = TestForge::start(QUIRE);
-    forge.ssh_ok("repo new new --object-format sha256");
+    forge.ssh_ok("repo new by-hand --object-format sha256");
     let tree = forge.tree("app", "new");
     std::fs::remove_dir_all(tree.path.join(".git")).unwrap();
     tree.git_ok(&["init", "-q", "-b", "trunk", "--object-format=sha256"]);
@@ -257,6 +257,9 @@ fn a_repository_with_sha256_ids_works_as_others_do() {
     assert_eq!(id.len(), 64);
     let reply = tree.push(&["trunk"]);
     assert!(reply.contains("the default branch is trunk"), "{reply}");
+    tree.git_ok(&["push", "-q", "ssh://git@forge/by-hand", "trunk"]);
+    let run = forge.end_of(forge.newest("by-hand").id);
+    assert_eq!(run.sha.as_str(), id);
     let run = forge.end_of(forge.newest("new").id);
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
     assert!(log.contains(&format!("{id}\nin a checkout\n")), "{log}");

@@ -6,6 +6,7 @@
 mod access;
 mod confinement;
 mod events;
+mod first_push;
 mod manage;
 mod refusals;
 mod transport;
