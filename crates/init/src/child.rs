@@ -72,6 +72,16 @@ impl Child {
         self.policy.next_start()
     }
 
+    /// When its next probe is due; `None` if it does not run.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.pid().map(|_| self.prober.next_step())
+    }
+
+    /// The connection whose answer to a probe is awaited.
+    pub(super) fn probe_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pid().and_then(|_| self.prober.awaited_fd())
+    }
+
     pub(super) fn output_fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }

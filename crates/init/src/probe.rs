@@ -5,11 +5,13 @@
 //! Idle ───────────► Connected ─────────────────────────────────► Idle { until: now + interval }
 //! ```
 //!
-//! Nothing in here waits, but for [`CONNECT_TIMEOUT`]: each call of [`Prober::advance`] takes the step that is possible now. A child is unresponsive only if
-//! it has answered before, so a program that listens nowhere is never taken for one.
+//! Nothing in here waits, but for [`CONNECT_TIMEOUT`]: each call of [`Prober::advance`] takes the step that is possible now.
+//! The next one is possible at [`Prober::next_step`], or once [`Prober::awaited_fd`] can be read. A child is
+//! unresponsive only if it has answered before, so a program that listens nowhere is never taken for one.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// How long a connection within this machine may take: it is made at once, unless the queue of the child is full.
@@ -43,10 +45,10 @@ enum ProbeState {
     Idle {
         until: Instant,
     },
+    /// The request is sent, and the answer is awaited.
     Connected {
         socket: TcpStream,
         since: Instant,
-        sent: bool,
     },
 }
 
@@ -79,8 +81,9 @@ impl Prober {
 
     /// Whether a line of the child's log is about the end of one of the last probes.
     pub(super) fn is_about_probe(&self, line: &[u8]) -> bool {
-        const START: &[u8] = b"Connection closed by ";
-        let Some(rest) = line.strip_prefix(START) else {
+        // The kernel resets a connection that is closed before all of the answer was read.
+        const STARTS: [&[u8]; 2] = [b"Connection closed by ", b"Connection reset by "];
+        let Some(rest) = STARTS.iter().find_map(|start| line.strip_prefix(*start)) else {
             return false;
         };
         let mut words = rest.split(|b| *b == b' ');
@@ -112,6 +115,22 @@ impl Prober {
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 
+    /// When the next step is due.
+    pub(super) fn next_step(&self) -> Instant {
+        match &self.state {
+            ProbeState::Idle { until } => *until,
+            ProbeState::Connected { since, .. } => *since + self.interval,
+        }
+    }
+
+    /// The connection whose answer is awaited.
+    pub(super) fn awaited_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            ProbeState::Idle { .. } => None,
+            ProbeState::Connected { socket, .. } => Some(socket.as_fd()),
+        }
+    }
+
     /// Takes the next step.
     pub(super) fn advance(&mut self, now: Instant) {
         let idle = ProbeState::Idle {
@@ -120,50 +139,42 @@ impl Prober {
         match &mut self.state {
             ProbeState::Idle { until } if *until > now => {}
             ProbeState::Idle { .. } => {
-                self.state = begin(self.address, &mut self.ports).map_or(idle, |socket| {
-                    ProbeState::Connected {
-                        socket,
-                        since: now,
-                        sent: false,
-                    }
-                });
+                self.state = match self.connect() {
+                    Ok(socket) => ProbeState::Connected { socket, since: now },
+                    Err(_) => idle,
+                };
             }
-            ProbeState::Connected {
-                socket,
-                since,
-                sent,
-            } => match exchange(socket, self.protocol, sent) {
-                Ok(true) => {
-                    self.answered = Some(now);
-                    self.state = idle;
+            ProbeState::Connected { socket, since } => {
+                match read_answer(socket, self.protocol.answer) {
+                    Ok(true) => {
+                        self.answered = Some(now);
+                        self.state = idle;
+                    }
+                    Ok(false) if now.saturating_duration_since(*since) < self.interval => {}
+                    _ => self.state = idle,
                 }
-                Ok(false) if now.saturating_duration_since(*since) < self.interval => {}
-                _ => self.state = idle,
-            },
+            }
         }
     }
-}
 
-/// Connects, and notes the port.
-fn begin(address: SocketAddr, ports: &mut [u16; 4]) -> Option<TcpStream> {
-    let socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).ok()?;
-    socket.set_nonblocking(true).ok()?;
-    ports.rotate_right(1);
-    ports[0] = socket.local_addr().ok()?.port();
-    Some(socket)
-}
-
-/// Sends and receives what is possible now; true if the child has answered as it should.
-fn exchange(socket: &mut TcpStream, protocol: Protocol, sent: &mut bool) -> io::Result<bool> {
-    if !*sent {
+    /// Connects, notes the port and sends the request.
+    fn connect(&mut self) -> io::Result<TcpStream> {
+        let mut socket = TcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT)?;
+        socket.set_nonblocking(true)?;
+        self.ports.rotate_right(1);
+        self.ports[0] = socket.local_addr()?.port();
         // It fits into the buffer of a new connection.
-        socket.write_all(protocol.request)?;
-        *sent = true;
+        socket.write_all(self.protocol.request)?;
+        Ok(socket)
     }
+}
+
+/// Reads what has been received; true if the child has answered as it should.
+fn read_answer(socket: &mut TcpStream, expected: &[u8]) -> io::Result<bool> {
     let mut answer = [0; 4];
     match socket.read(&mut answer) {
         Ok(0) => Err(ErrorKind::ConnectionReset.into()),
-        Ok(received) if answer[..received] == *protocol.answer => Ok(true),
+        Ok(received) if answer[..received] == *expected => Ok(true),
         Ok(_) => Err(ErrorKind::InvalidData.into()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
@@ -227,10 +238,11 @@ mod tests {
         let now = start + INTERVAL * 2;
         prober.advance(now);
         let (mut peer, _) = listener.accept().unwrap();
-        prober.advance(now);
         let mut request = [0; 16];
         peer.read_exact(&mut request).unwrap();
         assert_eq!(&request, b"GET /livez HTTP/");
+        assert_eq!(prober.next_step(), now + INTERVAL);
+        assert!(prober.awaited_fd().is_some());
         peer.write_all(b"HTTP/1.1 503 Service Unavailable\r\n")
             .unwrap();
         until_answered(&mut prober, now);

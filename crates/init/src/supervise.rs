@@ -187,7 +187,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Asks the children whether they answer. The timer of the keys wakes the loop often enough.
+    /// Asks the children whether they answer.
     fn probe_children(&mut self, now: Instant) {
         for child in &mut self.children {
             if child.probe(now, self.settings.unresponsive_after, self.log) {
@@ -260,24 +260,25 @@ impl<'a> Supervisor<'a> {
         self.status.publish(&self.children, self.log);
     }
 
-    /// Waits for a signal, for output, until the log can be written, or until the next timer.
+    /// Waits for a signal, for output, for the answer to a probe, until the log can be written, or until the next timer.
     fn wait(&self, now: Instant) {
         let reading = if self.reads_output(now) {
             PollFlags::POLLIN
         } else {
             PollFlags::empty()
         };
-        let (log_fd, writing) = match self.log.pending_fd() {
-            Some(fd) => (fd, PollFlags::POLLOUT),
-            // The array needs a fourth descriptor: the signals again.
-            None => (self.signals.fd(), PollFlags::POLLIN),
-        };
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(self.signals.fd(), PollFlags::POLLIN),
             PollFd::new(self.children[SSHD].output_fd(), reading),
             PollFd::new(self.children[SERVE].output_fd(), reading),
-            PollFd::new(log_fd, writing),
         ];
+        if let Some(log) = self.log.pending_fd() {
+            fds.push(PollFd::new(log, PollFlags::POLLOUT));
+        }
+        // Nothing reads the answers once a stop has begun.
+        let probed = self.children.iter().filter(|_| self.shutdown.is_none());
+        let probes = probed.filter_map(Child::probe_fd);
+        fds.extend(probes.map(|probe| PollFd::new(probe, PollFlags::POLLIN)));
         let timeout = self.next_timer(now).saturating_duration_since(now);
         // Rounded up: a millisecond too early would be a wake-up for nothing.
         let millis = if self.reaped == ReapResult::More {
@@ -297,9 +298,11 @@ impl<'a> Supervisor<'a> {
         } else {
             self.next_key_check
         };
+        let probed = self.children.iter().filter(|_| self.shutdown.is_none());
         self.children
             .iter()
             .filter_map(Child::next_start)
+            .chain(probed.filter_map(Child::next_probe))
             .chain(self.ready_at())
             .chain(self.log.paused_until().filter(|until| *until > now))
             .fold(interval, Instant::min)
