@@ -79,7 +79,10 @@ impl HelperSession {
 async fn feed(mut from: DuplexStream, input: InputSender) {
     let mut buffer = vec![0; INPUT_BUFFER];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        input.send(Bytes::copy_from_slice(&buffer[..count])).await;
+        let chunk = Bytes::copy_from_slice(&buffer[..count]);
+        if input.send(chunk).await.is_err() {
+            return;
+        }
     }
     input.close().await;
 }

@@ -270,8 +270,9 @@ async fn follow(
 
 async fn feed(input: &InputSender, stdin: Option<Vec<u8>>) {
     if let Some(bytes) = stdin {
-        input.send(Bytes::from(bytes)).await;
-        input.close().await;
+        if input.send(Bytes::from(bytes)).await.is_ok() {
+            input.close().await;
+        }
     }
 }
 

@@ -84,9 +84,20 @@ impl HelperLink {
                 shared.close(loss);
             }
         };
+        let writing = {
+            let mut loss = shared.loss.subscribe();
+            async move {
+                // A lost connection is closed at once: while it is open and nobody reads it, the engine may be
+                // unable to end the container.
+                tokio::select! {
+                    () = write_frames(input, frames) => {}
+                    _ = loss.wait_for(Option::is_some) => {}
+                }
+            }
+        };
         let tasks = [
             AbortOnDropHandle::new(tokio::spawn(reading)),
-            AbortOnDropHandle::new(tokio::spawn(write_frames(input, frames))),
+            AbortOnDropHandle::new(tokio::spawn(writing)),
         ];
         Self {
             _close: Arc::new(CloseOnDrop(Arc::clone(&shared))),

@@ -55,8 +55,9 @@ impl HelperSession {
         let mut task = self.begin(&ToHelper::Write(self.file(&relative))).await?;
         let input = task.input();
         let mut sending = std::pin::pin!(async {
-            input.send(Bytes::from(content)).await;
-            input.close().await;
+            if input.send(Bytes::from(content)).await.is_ok() {
+                input.close().await;
+            }
         });
         let mut sent = false;
         let mut failure = None;

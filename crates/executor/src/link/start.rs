@@ -130,9 +130,12 @@ async fn send_tree(task: &mut HelperTask, tree: TarStream) -> std::io::Result<Tr
     }
 }
 
+/// Sends the chunks of the tree, as long as the task that unpacks it has not ended.
 async fn send_chunks(input: &InputSender, mut tree: TarStream) -> std::io::Result<()> {
     while let Some(chunk) = tree.next().await {
-        input.send(chunk?).await;
+        if input.send(chunk?).await.is_err() {
+            return Ok(());
+        }
     }
     input.close().await;
     Ok(())

@@ -60,6 +60,10 @@ pub(crate) struct InputSender {
     credit: Arc<Semaphore>,
 }
 
+/// The task takes no more input: it has ended, or the connection is lost.
+#[derive(Debug)]
+pub(crate) struct TaskEnded;
+
 /// Acts on a task from elsewhere.
 pub(crate) struct TaskControl {
     id: u32,
@@ -209,17 +213,17 @@ impl Drop for HelperTask {
 }
 
 impl InputSender {
-    /// Sends input as the task takes it. Waits for good if it takes no more.
-    pub(crate) async fn send(&self, mut bytes: Bytes) {
+    /// Sends input as the task takes it. Waits for good if it takes no more; fails once it has ended, or
+    /// the connection is lost.
+    pub(crate) async fn send(&self, mut bytes: Bytes) -> Result<(), TaskEnded> {
         while !bytes.is_empty() {
             let chunk = bytes.split_to(bytes.len().min(MAX_INPUT));
             let wanted = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-            let Ok(permit) = self.credit.acquire_many(wanted).await else {
-                return;
-            };
-            permit.forget();
+            let permit = self.credit.acquire_many(wanted).await;
+            permit.map_err(|_| TaskEnded)?.forget();
             self.sender.send_input(self.id, chunk).await;
         }
+        Ok(())
     }
 
     pub(crate) async fn close(&self) {
