@@ -130,7 +130,7 @@ async fn out_of_memory_is_reported_as_such() {
 async fn a_container_that_goes_under_a_command() {
     let fixture = fixture!();
     let words = "the container was stopped or removed from outside of quire; retry the run";
-    for remove in [true, false] {
+    for way in ["remove", "kill", "restart"] {
         let workspace = fixture.start().await;
         let output = Output::default();
         let running = workspace.run_command(
@@ -144,23 +144,25 @@ async fn a_container_that_goes_under_a_command() {
             })
             .await;
             let id = fixture.containers().await.pop().unwrap();
-            if remove {
-                engine().remove_container(&id).await.map(|_| ())
-            } else {
-                engine().kill_container(&id).await
-            }
+            let arguments: &[&str] = match way {
+                "remove" => &["rm", "--force"],
+                "kill" => &["kill"],
+                _ => &["restart", "--time", "0"],
+            };
+            let mut docker = tokio::process::Command::new("docker");
+            let ended = docker.args(arguments).arg(&id).output().await.unwrap();
+            assert!(ended.status.success(), "{way}: {ended:?}");
         };
-        let (end, ended) = tokio::join!(running, ending);
-        ended.unwrap();
+        let (end, ()) = tokio::join!(running, ending);
         assert!(
             matches!(&end, Err(ExecutorError::ContainerDied(failure)) if failure.to_string() == words),
-            "{end:?}"
+            "{way}: {end:?}"
         );
         // And for the next command.
         let (end, _) = run(&*workspace, argv(&["true"])).await;
         assert!(
             matches!(&end, Err(ExecutorError::ContainerDied(failure)) if failure.to_string() == words),
-            "{end:?}"
+            "{way}: {end:?}"
         );
         finish(&*workspace).await;
     }

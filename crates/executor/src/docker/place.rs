@@ -55,6 +55,9 @@ impl DockerPlace {
         let deadline = Instant::now() + RESTART_TIMEOUT;
         loop {
             match self.settled_state().await {
+                Ok(Some(state)) if state.running && state.has_ended => {
+                    return ContainerFailure::EndedFromOutside.into();
+                }
                 Ok(Some(state)) if state.running => return connection_closed(),
                 Ok(state) => return self.explain_end(state),
                 // The connection may have broken because the engine restarts.

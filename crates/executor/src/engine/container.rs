@@ -103,6 +103,8 @@ pub enum NetworkMode {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerState {
     pub running: bool,
+    /// Whether it has ended at least once; with `running`, that it was started again.
+    pub has_ended: bool,
     /// Whether the kernel killed a process in it because memory ran out.
     pub out_of_memory: bool,
     /// The exit code of its first process; 0 while it runs.
@@ -223,6 +225,9 @@ impl Engine {
             .unwrap_or_default();
         Ok(Some(ContainerState {
             running: state.running.unwrap_or(false),
+            has_ended: state
+                .finished_at
+                .is_some_and(|time| !time.starts_with("0001-")),
             out_of_memory: state.oom_killed.unwrap_or(false),
             exit_code: state.exit_code.unwrap_or(0),
             error: state.error.unwrap_or_default(),
