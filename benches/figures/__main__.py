@@ -15,10 +15,10 @@ from forge import Client, Forge, Plain
 from load import clients, one_after_the_other, output
 from measure import Wrong, machine
 from pages import pages, programs
-from pushes import hook, pushes
+from pushes import hook, pushes, spooled
 from runs import many_jobs, small_runs, steps
 
-SECTIONS = ("push", "hook", "driver", "steps", "jobs", "children", "pages", "programs", "containers", "appliance", "clients", "output", "series")
+SECTIONS = ("push", "hook", "spool", "driver", "steps", "jobs", "children", "pages", "programs", "containers", "appliance", "clients", "output", "series")
 
 
 def arguments():
@@ -73,6 +73,15 @@ def crowd(report, asked, client, folder):
         forge.stop()
 
 
+def backlog(report, asked, client, folder):
+    """What lies in the spool when quire starts; its runs wait for an engine that is not there."""
+    forge = Forge(asked.quire, folder, client, QUIRE_CI_EXECUTOR="docker", QUIRE_CI_ENGINE="unix:///nonexistent/docker.sock")
+    try:
+        spooled(report, forge, client, 100 if asked.quick else 2000)
+    finally:
+        forge.stop()
+
+
 def series(report, asked, client, folder):
     """Many runs one after the other, on the host and in containers."""
     for executor, count in (("host", 20 if asked.quick else 500), ("docker", 5 if asked.quick else 60)):
@@ -100,7 +109,7 @@ def measure(report, asked, folder):
     if wanted("containers"):
         os.makedirs(os.path.join(folder, "docker"))
         containers(report, asked.quire, os.path.join(folder, "docker"), client, 3 if asked.quick else 20)
-    for name, what in (("clients", crowd), ("series", series)):
+    for name, what in (("spool", backlog), ("clients", crowd), ("series", series)):
         if wanted(name):
             os.makedirs(os.path.join(folder, name))
             what(report, asked, client, os.path.join(folder, name))

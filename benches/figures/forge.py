@@ -91,12 +91,16 @@ class Forge:
         self.start()
 
     def start(self):
+        self.spawn()
+        wait_for("a healthy forge", self.healthy)
+        wait_for("its sshd", lambda: self.answers(self.ssh_port))
+
+    def spawn(self):
+        """Starts it and waits for nothing."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [self.quire, "init", "--native", "--data", self.data, "--ssh-port", str(self.ssh_port), "--http-port", str(self.http_port)],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_for("a healthy forge", self.healthy)
-        wait_for("its sshd", lambda: self.answers(self.ssh_port))
 
     def stop(self):
         if self.process:

@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from forge import PIPELINE
-from measure import Series, Stopwatch, bare_spawn, durable_append, expect
+from measure import Series, Stopwatch, bare_spawn, durable_append, expect, wait_for
 
 
 def pushes(report, forge, plain, client, rounds):
@@ -79,3 +79,30 @@ def hook(report, forge, client, rounds):
     report.row("hook start → run recorded and printed", series, aim=10)
     report.row("floor: a process that does nothing", bare_spawn(rounds))
     report.row("floor: 4 KiB appended and synced", durable_append(forge.data, rounds))
+
+
+def spooled(report, forge, client, count):
+    """Events of pushes that arrived while the server was down."""
+    report.section(f"{count} spooled events", "Pushes of one branch each that the hook recorded while the server was down; from the first event that a new server takes "
+                   "to the last. The runs wait, since there is no engine.")
+    tree = client.tree("spooled", {"file": "0", ".quire/ci.fnl": PIPELINE})
+    client.push(tree, forge.remote("spooled"))
+    new, bare, spool = client.git(tree, "rev-parse", "HEAD"), forge.bare("spooled"), os.path.join(forge.data, "spool")
+    forge.stop()
+    environment = {**forge.environment, "GIT_DIR": ".", "QUIRE_DATA": forge.data, "QUIRE_RUNTIME": forge.runtime, "QUIRE_PUSHER": "bench"}
+    for number in range(count):
+        ref = f"refs/heads/b{number}"
+        client.git(bare, "-c", "core.hooksPath=/dev/null", "update-ref", ref, new)
+        subprocess.run([os.path.join(forge.runtime, "hooks/post-receive")], cwd=bare, env=environment, input=f"{'0' * 40} {new} {ref}\n",
+                       capture_output=True, text=True, check=True)
+    events = lambda: sum(name.endswith(".json") for name in os.listdir(spool))
+    expect(events() == count, f"{events()} events are in the spool, not {count}")
+    forge.spawn()
+    left = wait_for("the first event to be taken", lambda: next((now for now in [events()] if now < count), None), pause=0)
+    watch = Stopwatch()
+    wait_for("the spool to be empty", lambda: events() == 0)
+    series = Series()
+    series.add(watch.ms() / left)
+    wait_for("a healthy forge", forge.healthy)
+    expect(len(forge.rows("SELECT 1 FROM runs WHERE repo = 'spooled'")) == count + 1, "each event has one run")
+    report.row("time for each event to be recorded with its run", series, aim=5)

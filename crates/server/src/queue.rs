@@ -9,9 +9,8 @@ use tokio::sync::Notify;
 use crate::sequence::SequenceFile;
 use quire_pipeline::Group;
 use quire_runtime::changes::ChangeNotifier;
-use quire_store::{CurrentRefs, NewRun, RecordedEvent, Store, StoreError};
+use quire_store::{PlannedEvent, RecordedEvent, Store, StoreError};
 use quire_types::names::RunId;
-use quire_types::push_event::PushEvent;
 use quire_types::run::{ExecutorName, Run};
 use quire_types::supersede;
 
@@ -60,33 +59,29 @@ impl Queue {
         let _ = tokio::time::timeout(at_most, self.wake[waiter as usize].notified()).await;
     }
 
-    /// Records an event and its runs.
+    /// Records events, oldest first, with their runs. [`Queue::write_sequence`] has to follow, once for any number of events.
     pub async fn record(
         &self,
-        event: PushEvent,
-        runs: Vec<NewRun>,
-        refs_now: CurrentRefs,
-    ) -> Result<RecordedEvent, StoreError> {
-        let recorded = self
-            .store
-            .call(move |store| {
-                store
-                    .events()
-                    .record(&event, &runs, &refs_now, supersede::superseded_runs)
-            })
-            .await?;
-        for run in recorded
-            .replaced
-            .iter()
-            .chain(recorded.runs.iter().map(|(id, _)| id))
-        {
-            self.live.notify_run(*run);
+        planned: Vec<PlannedEvent>,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let record = move |store: &Store| {
+            let decide = supersede::superseded_runs;
+            store.events().record_all(&planned, decide)
+        };
+        let recorded = self.store.call(record).await?;
+        for event in &recorded {
+            let made = event.runs.iter().map(|(id, _)| id);
+            for run in event.replaced.iter().chain(made) {
+                self.live.notify_run(*run);
+            }
         }
         self.wake();
-        if recorded.is_new {
-            self.sequence.write(&self.store).await;
-        }
         Ok(recorded)
+    }
+
+    /// Writes how many pushes are recorded to the file beside the repositories.
+    pub async fn write_sequence(&self) {
+        self.sequence.write(&self.store).await;
     }
 
     /// Records the group of a run whose pipeline was evaluated, and supersedes runs accordingly.

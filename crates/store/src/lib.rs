@@ -47,7 +47,7 @@ pub use kept_containers::{KeptContainer, KeptContainers};
 pub use maintenance::{LastMaintenance, Maintenance};
 pub use new_run::NewRun;
 pub use open::{Journal, Store};
-pub use push_events::{CurrentRefs, Events, RecordedEvent};
+pub use push_events::{CurrentRefs, Events, PlannedEvent, RecordedEvent};
 pub use queue::QueueTable;
 pub use redirects::{Redirect, Redirects};
 pub use repos::{RepoSummary, Repos};

@@ -21,6 +21,14 @@ use quire_types::push_event::{EventType, PushEvent, RefUpdate};
 /// that is not in it counts as pointing to what the event says.
 pub type CurrentRefs = BTreeMap<RefName, Option<ObjectId>>;
 
+/// An event with the runs that it makes.
+#[derive(Debug, Clone)]
+pub struct PlannedEvent {
+    pub event: PushEvent,
+    pub runs: Vec<NewRun>,
+    pub current_refs: CurrentRefs,
+}
+
 /// What recording an event did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordedEvent {
@@ -60,52 +68,23 @@ impl Events<'_> {
         decide: SupersedeDecision,
     ) -> Result<RecordedEvent, StoreError> {
         let now = self.store.clock().now();
+        self.store
+            .write(|tx| record_in(tx, event, runs, current_refs, (now, decide)))
+    }
+
+    /// [`Events::record`] for several events in one transaction, oldest first.
+    pub fn record_all(
+        self,
+        planned: &[PlannedEvent],
+        decide: SupersedeDecision,
+    ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let now = self.store.clock().now();
         self.store.write(|tx| {
-            // The repository may have been renamed since the push, or since the runs were planned.
-            let repo = redirects::resolve(tx, &event.repo)?;
-            let event = &PushEvent {
-                repo: repo.clone(),
-                ..event.clone()
-            };
-            if !insert_event(tx, event, now)? {
-                return Ok(RecordedEvent {
-                    runs: runs_of(tx, event.id)?,
-                    ..RecordedEvent::default()
-                });
-            }
-            let by_ref: HashMap<&RefName, &NewRun> =
-                runs.iter().map(|run| (&run.ref_name, run)).collect();
-            advance(tx)?;
-            let mut recorded = RecordedEvent {
-                is_new: true,
-                ..RecordedEvent::default()
-            };
-            for update in &event.refs {
-                let seen = recorded_ref(tx, &repo, &update.ref_name)?;
-                let order = order_of(update, seen.as_ref(), current_refs, event.event_type);
-                if let Some(run) = by_ref.get(&update.ref_name) {
-                    let run = NewRun {
-                        repo: repo.clone(),
-                        ..(*run).clone()
-                    };
-                    let id = match order {
-                        UpdateOrder::Newest => {
-                            let (id, superseded) =
-                                enter_queue(tx, &run, Some(event.id), now, decide)?;
-                            recorded.replaced.extend(superseded);
-                            Some(id)
-                        }
-                        UpdateOrder::Outdated => Some(insert_superseded(tx, &run, event.id, now)?),
-                        UpdateOrder::FoundBefore => made_by_comparison(tx, &run)?,
-                    };
-                    recorded.runs.extend(id.map(|id| (id, run.ref_name)));
-                }
-                if order != UpdateOrder::Outdated {
-                    let compared = event.event_type == EventType::Reconcile;
-                    record_ref(tx, &repo, update, compared)?;
-                }
-            }
-            Ok(recorded)
+            let each = planned.iter().map(|planned| {
+                let (event, runs) = (&planned.event, &planned.runs);
+                record_in(tx, event, runs, &planned.current_refs, (now, decide))
+            });
+            each.collect()
         })
     }
 
@@ -132,6 +111,58 @@ impl Events<'_> {
             })
         })
     }
+}
+
+fn record_in(
+    tx: &Transaction<'_>,
+    event: &PushEvent,
+    runs: &[NewRun],
+    current_refs: &CurrentRefs,
+    (now, decide): (Millis, SupersedeDecision),
+) -> Result<RecordedEvent, StoreError> {
+    // The repository may have been renamed since the push, or since the runs were planned.
+    let repo = redirects::resolve(tx, &event.repo)?;
+    let event = &PushEvent {
+        repo: repo.clone(),
+        ..event.clone()
+    };
+    if !insert_event(tx, event, now)? {
+        return Ok(RecordedEvent {
+            runs: runs_of(tx, event.id)?,
+            ..RecordedEvent::default()
+        });
+    }
+    let by_ref: HashMap<&RefName, &NewRun> = runs.iter().map(|run| (&run.ref_name, run)).collect();
+    advance(tx)?;
+    let mut recorded = RecordedEvent {
+        is_new: true,
+        ..RecordedEvent::default()
+    };
+    for update in &event.refs {
+        let seen = recorded_ref(tx, &repo, &update.ref_name)?;
+        let order = order_of(update, seen.as_ref(), current_refs, event.event_type);
+        if let Some(run) = by_ref.get(&update.ref_name) {
+            let run = NewRun {
+                repo: repo.clone(),
+                ..(*run).clone()
+            };
+            let id = match order {
+                UpdateOrder::Newest => {
+                    let (id, superseded) = enter_queue(tx, &run, Some(event.id), now, decide)?;
+                    recorded.replaced.extend(superseded);
+                    Some(id)
+                }
+                UpdateOrder::Outdated => Some(insert_superseded(tx, &run, event.id, now)?),
+                UpdateOrder::FoundBefore => made_by_comparison(tx, &run)?,
+            };
+            recorded.runs.extend(id.map(|id| (id, run.ref_name)));
+        }
+        if order != UpdateOrder::Outdated {
+            let compared = event.event_type == EventType::Reconcile;
+            record_ref(tx, &repo, update, compared)?;
+        }
+    }
+    Ok(recorded)
 }
 
 fn insert_event(tx: &Transaction<'_>, event: &PushEvent, now: Millis) -> Result<bool, StoreError> {

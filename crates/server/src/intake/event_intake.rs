@@ -5,10 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::error::IntakeError;
 use super::{plan, spool};
@@ -18,21 +16,12 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use quire_git::Git;
 use quire_runtime::blocking::run_blocking;
-use quire_store::Store;
+use quire_store::{PlannedEvent, Store};
 use quire_types::base_url::BaseUrl;
-use quire_types::error_chain::{self, with_sources};
+use quire_types::error_chain;
 use quire_types::names::{EventId, RefName, RepoName, RunId};
 use quire_types::paths::Paths;
 use quire_types::push_event::PushEvent;
-
-/// How often the spool is read when no hook announces an event.
-const SPOOL_POLL_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How often refs are compared after the start: what a push whose spool file could not be written waits.
-const COMPARE_EVERY: Duration = Duration::from_secs(15 * 60);
-
-/// The same while a repository cannot be compared.
-const COMPARE_AGAIN: Duration = Duration::from_secs(30);
 
 /// What the pusher is told about an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,13 +31,19 @@ pub struct IntakeResult {
     pub notes: Vec<String>,
 }
 
-/// What a pass over the spool left in it.
-#[derive(Debug, Default)]
-pub struct Drained {
-    /// How many events.
-    pub(super) left: usize,
-    /// The repositories that cannot be read, so that their events wait.
-    pub(super) waiting: BTreeSet<RepoName>,
+/// What the spool has of an event.
+pub(super) enum SpoolEntry {
+    Push(PushEvent),
+    /// There is no file.
+    Gone,
+    /// The file was set aside.
+    Damaged(spool::SpoolFileError),
+}
+
+/// An event that was recorded: its runs, and sentences for the pusher.
+pub(super) struct TakenEvent {
+    runs: Vec<(RunId, RefName)>,
+    notes: Vec<String>,
 }
 
 /// A fixed set of locks; a repository uses the one its name hashes to, so two may share a lock.
@@ -83,7 +78,7 @@ pub(super) struct IntakeState {
     pub(super) taking: RepoLocks,
     /// Repositories that the last comparison of refs did not find.
     pub(super) gone: Mutex<BTreeSet<RepoName>>,
-    damaged: AtomicU64,
+    pub(super) damaged: AtomicU64,
     metrics: Arc<Metrics>,
     pub(super) findings: Findings,
 }
@@ -124,41 +119,6 @@ impl Intake {
         self.0.damaged.load(Ordering::Relaxed)
     }
 
-    /// Takes everything that lies in the spool, oldest first. One event that cannot be taken now does not hold the others.
-    pub async fn drain(&self) -> Drained {
-        let mut drained = Drained::default();
-        let paths = self.0.paths.clone();
-        let listed = run_blocking(move || spool::list(&paths)).await;
-        let events = match listed.map_err(IntakeError::from).flatten() {
-            Ok(events) => events,
-            Err(error) => {
-                tracing::error!(error = with_sources(&error), "the spool cannot be read");
-                return drained;
-            }
-        };
-        for event in events {
-            if let Err(error) = self.take(event, None).await {
-                drained.left += 1;
-                match error.repo() {
-                    // It is among the findings.
-                    Some(repo) => drop(drained.waiting.insert(repo.clone())),
-                    None => {
-                        tracing::error!(%event, error = with_sources(&error), "an event could not be taken; it stays in the spool");
-                    }
-                }
-            }
-        }
-        let is_waiting = |name: &str| drained.waiting.iter().any(|repo| repo.as_str() == name);
-        self.0
-            .findings
-            .clear_others(RepoTask::RecordPush, is_waiting);
-        let paths = self.0.paths.clone();
-        if let Ok(damaged) = run_blocking(move || spool::count_damaged(&paths)).await {
-            self.0.damaged.store(damaged, Ordering::Relaxed);
-        }
-        drained
-    }
-
     /// Takes one event: records it with its runs, then removes its file.
     ///
     /// # Errors
@@ -168,74 +128,114 @@ impl Intake {
         event: EventId,
         reached: Option<IpAddr>,
     ) -> Result<IntakeResult, IntakeError> {
-        let path = self.0.paths.spool_file(event);
-        let file = path.clone();
-        let Some(read) = run_blocking(move || spool::read(&file)).await?? else {
+        let push = match self.read(event).await? {
+            SpoolEntry::Push(push) => push,
             // Taken before, or never written; the database knows.
-            let known = self
-                .0
-                .store
-                .call(move |store| store.events().runs_of(event))
-                .await?
-                .unwrap_or_default();
-            return self.answer(known, Vec::new(), reached).await;
-        };
-        let push = match read.and_then(|push| {
-            if push.id == event {
-                Ok(push)
-            } else {
-                Err(spool::SpoolFileError::WrongId)
+            SpoolEntry::Gone => {
+                let read = move |store: &Store| store.events().runs_of(event);
+                let known = self.0.store.call(read).await?.unwrap_or_default();
+                return self.answer(known, Vec::new(), reached).await;
             }
-        }) {
-            Ok(push) => push,
-            Err(damage) => {
-                tracing::error!(file = %path.display(), %damage, "a spool file is damaged; it was set aside in spool/damaged");
-                let paths = self.0.paths.clone();
-                run_blocking(move || spool::quarantine(&paths, &path)).await??;
-                self.0.damaged.fetch_add(1, Ordering::Relaxed);
+            SpoolEntry::Damaged(damage) => {
+                let note =
+                    format!("the event of this push is damaged ({damage}); it was set aside");
                 return Ok(IntakeResult {
                     runs: Vec::new(),
-                    notes: vec![format!(
-                        "the event of this push is damaged ({damage}); it was set aside"
-                    )],
+                    notes: vec![note],
                 });
             }
         };
-        let _one_at_a_time = self.0.taking.of(&push.repo).lock().await;
-        let repo = push.repo.clone();
-        let taken = self
-            .record(push, reached)
-            .await
-            .map_err(|error| match error {
-                IntakeError::Git(source) => {
+        let Some((_, taken)) = self.take_all(vec![push]).await?.pop() else {
+            return Ok(IntakeResult::default());
+        };
+        let TakenEvent { runs, notes } = taken?;
+        self.0.queue.write_sequence().await;
+        self.answer(runs, notes, reached).await
+    }
+
+    /// Reads an event of the spool. A damaged one is set aside.
+    pub(super) async fn read(&self, event: EventId) -> Result<SpoolEntry, IntakeError> {
+        let path = self.0.paths.spool_file(event);
+        let file = path.clone();
+        let Some(read) = run_blocking(move || spool::read(&file)).await?? else {
+            return Ok(SpoolEntry::Gone);
+        };
+        let damage = match read {
+            Ok(push) if push.id == event => return Ok(SpoolEntry::Push(push)),
+            Ok(_) => spool::SpoolFileError::WrongId,
+            Err(damage) => damage,
+        };
+        tracing::error!(file = %path.display(), %damage, "a spool file is damaged; it was set aside in spool/damaged");
+        let paths = self.0.paths.clone();
+        run_blocking(move || spool::quarantine(&paths, &path)).await??;
+        self.0.damaged.fetch_add(1, Ordering::Relaxed);
+        Ok(SpoolEntry::Damaged(damage))
+    }
+
+    /// Records pushes to one repository, oldest first, in one transaction, then removes their files. A push whose objects
+    /// cannot be read keeps its file.
+    ///
+    /// # Errors
+    /// The database or the disk could not answer; all files stay, or those that could not be removed.
+    pub(super) async fn take_all(
+        &self,
+        pushes: Vec<PushEvent>,
+    ) -> Result<Vec<(EventId, Result<TakenEvent, IntakeError>)>, IntakeError> {
+        let Some(repo) = pushes.first().map(|push| push.repo.clone()) else {
+            return Ok(Vec::new());
+        };
+        let _one_at_a_time = self.0.taking.of(&repo).lock().await;
+        let (mut planned, mut taken) = (Vec::new(), Vec::new());
+        for push in pushes {
+            let id = push.id;
+            match self.plan(push).await {
+                Ok((event, notes)) => {
+                    planned.push(event);
+                    let runs = Vec::new();
+                    taken.push((id, Ok(TakenEvent { runs, notes })));
+                }
+                Err(IntakeError::Git(source)) => {
                     let (findings, attempt) = (&self.0.findings, RepoTask::RecordPush);
                     findings.add(&repo, attempt, error_chain::chain(&source));
-                    IntakeError::Repository { repo, source }
+                    let repo = repo.clone();
+                    taken.push((id, Err(IntakeError::Repository { repo, source })));
                 }
-                error => error,
-            })?;
+                Err(error) => taken.push((id, Err(error))),
+            }
+        }
+        let recorded = self.0.queue.record(planned).await?;
         quire_types::failpoint::hit("intake-recorded");
         // What was written to a database that was removed or replaced is lost, and the file is what is left.
         self.0.store.call(Store::check_file).await?;
-        // If another task recorded the same event at the same time, the one that removes the file counts it.
-        if run_blocking(move || spool::remove(&path)).await?? {
-            self.0.metrics.pushes.fetch_add(1, Ordering::Relaxed);
+        let planned = taken
+            .iter_mut()
+            .filter_map(|(id, taken)| Some((*id, taken.as_mut().ok()?)));
+        for ((id, taken), recorded) in planned.zip(recorded) {
+            taken.runs = recorded.runs;
+            let path = self.0.paths.spool_file(id);
+            // If another task recorded the same event at the same time, the one that removes the file counts it.
+            if run_blocking(move || spool::remove(&path)).await?? {
+                self.0.metrics.pushes.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(taken)
     }
 
-    /// Plans and records an event.
-    pub(super) async fn record(
+    /// Plans an event; returns it with what the pusher is told.
+    pub(super) async fn plan(
         &self,
         push: PushEvent,
-        reached: Option<IpAddr>,
-    ) -> Result<IntakeResult, IntakeError> {
+    ) -> Result<(PlannedEvent, Vec<String>), IntakeError> {
         let mut plan = plan::plan(&self.0.git, &self.0.paths, &push).await?;
         let max_runs = *self.0.max_runs.borrow();
         plan.limit_runs(max_runs);
         quire_types::failpoint::hit("intake-before-record");
-        let recorded = self.0.queue.record(push, plan.runs, plan.refs_now).await?;
-        self.answer(recorded.runs, plan.notes, reached).await
+        let planned = PlannedEvent {
+            event: push,
+            runs: plan.runs,
+            current_refs: plan.refs_now,
+        };
+        Ok((planned, plan.notes))
     }
 
     async fn answer(
@@ -264,29 +264,5 @@ impl Intake {
         };
         let runs = self.0.store.call(read).await?;
         Ok(IntakeResult { runs, notes })
-    }
-
-    /// Reads the spool and compares refs at intervals, until `stop` is cancelled.
-    pub async fn poll(&self, stop: &CancellationToken) {
-        let mut compared = tokio::time::Instant::now();
-        while stop
-            .run_until_cancelled(tokio::time::sleep(SPOOL_POLL_INTERVAL))
-            .await
-            .is_some()
-        {
-            let drained = self.drain().await;
-            self.apply_decision().await;
-            self.compare_marked(&drained).await;
-            let failed = [RepoTask::Look, RepoTask::CompareRefs];
-            let interval = if self.0.findings.has_any(&failed) {
-                COMPARE_AGAIN
-            } else {
-                COMPARE_EVERY
-            };
-            if compared.elapsed() >= interval {
-                self.compare_refs().await;
-                compared = tokio::time::Instant::now();
-            }
-        }
     }
 }

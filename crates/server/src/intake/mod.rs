@@ -7,14 +7,17 @@
 //! ```
 //! Events of one repository are taken one after the other, so that what git says of its refs is still true
 //! when it is recorded; a repository whose disk hangs holds up no other. An event's id is unique in the
-//! database, so one that is taken twice (by a poke and the drain, or after a crash) is taken once.
+//! database, so one that is taken twice (by a poke and the drain, or after a crash) is taken once. The drain records events
+//! of one repository that follow each other in one transaction.
 
+mod drain;
 mod error;
 mod event_intake;
 mod plan;
 mod reconcile_refs;
 mod spool;
 
+pub use drain::Drained;
 pub use error::IntakeError;
-pub use event_intake::{Drained, Intake, IntakeResult};
+pub use event_intake::{Intake, IntakeResult};
 pub use spool::{SpoolFileError, parse as parse_event};

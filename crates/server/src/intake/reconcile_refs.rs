@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::drain::Drained;
 use super::error::IntakeError;
-use super::event_intake::{Drained, Intake};
+use super::event_intake::Intake;
 use super::plan::SKIP_OPTION;
 use super::spool;
 use crate::findings::RepoTask;
@@ -258,7 +259,9 @@ impl Intake {
             },
             refs,
         };
-        self.record(event, None).await?;
+        let (planned, _) = self.plan(event).await?;
+        self.0.queue.record(vec![planned]).await?;
+        self.0.queue.write_sequence().await;
         Ok(())
     }
 }

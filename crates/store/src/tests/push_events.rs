@@ -133,3 +133,50 @@ fn events_in_the_wrong_order_do_not_bring_back_an_older_commit() {
         );
     }
 }
+
+#[test]
+fn events_recorded_together_are_as_if_recorded_one_by_one() {
+    let planned: Vec<PlannedEvent> = ["1", "2", "3"]
+        .into_iter()
+        .map(|digit| {
+            let (event, runs) = push_to("app", &["main", "next"], digit);
+            PlannedEvent {
+                event,
+                runs,
+                current_refs: CurrentRefs::new(),
+            }
+        })
+        .collect();
+    let decide = supersede::superseded_runs;
+    let (one_by_one, together) = (fixture(), fixture());
+    for planned in &planned {
+        let (event, runs) = (&planned.event, &planned.runs);
+        let recorded = one_by_one
+            .store
+            .events()
+            .record(event, runs, &planned.current_refs, decide);
+        assert!(recorded.unwrap().is_new);
+    }
+    let recorded = together.store.events().record_all(&planned, decide);
+    let recorded = recorded.unwrap();
+    assert_eq!(
+        recorded.iter().map(|event| event.runs.len()).sum::<usize>(),
+        6
+    );
+    // The second supersedes the runs of the first, and the third those of the second.
+    assert_eq!(recorded[2].replaced.len(), 2);
+    let outline = |f: &Fixture| {
+        let filter = RunFilter {
+            limit: 10,
+            ..RunFilter::default()
+        };
+        let runs = f.store.runs().list(&filter).unwrap().into_iter();
+        runs.map(|run| (run.number, run.ref_name, run.sha, run.state))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(outline(&together), outline(&one_by_one));
+    // One that was recorded before changes nothing.
+    let again = together.store.events().record_all(&planned, decide);
+    assert!(again.unwrap().iter().all(|event| !event.is_new));
+    assert_eq!(outline(&together).len(), 6);
+}
