@@ -19,6 +19,7 @@ mod engine_away;
 mod files;
 mod host;
 mod images;
+mod kinds;
 mod network;
 mod pressure;
 mod refusing;

@@ -149,3 +149,41 @@ async fn a_command_that_destroys_what_is_around_it_ends_with_the_run() {
     finish(&*workspace).await;
     assert_eq!(fixture.containers().await, Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_may_kill_all_other_commands_of_the_container() {
+    let Some(fixture) = Fixture::docker() else {
+        return;
+    };
+    let workspace = fixture.start().await;
+    // As `pkill -9 sleep` does, which the image does not have: nothing that quire needs is a program of the image.
+    let pkill = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm 2>/dev/null)\" = sleep ] && kill -9 ${p#/proc/}; done; true";
+    run_exit(&*workspace, shell("sleep 1000 & echo $! >left"), 0).await;
+    run_exit(&*workspace, shell(pkill), 0).await;
+    let left = run_exit(
+        &*workspace,
+        shell("kill -0 $(cat left) 2>&1 || echo gone"),
+        0,
+    )
+    .await;
+    assert!(left.text().ends_with("gone\n"), "{}", left.text());
+    // killall5 spares its own session only, and so not the process that supervises the command.
+    for signal in ["-15", "-9"] {
+        let script = format!("killall5 {signal}; echo after");
+        let (end, output) = run(&*workspace, shell(&script)).await;
+        let lost = output
+            .error_text()
+            .contains("supervises the command was killed");
+        assert!(
+            matches!(end, Ok(CommandEnd::Exited(0))) && output.text() == "after\n"
+                || matches!(end, Ok(CommandEnd::Exited(137))) && lost,
+            "{signal}: {end:?} {} {}",
+            output.text(),
+            output.error_text()
+        );
+        let output = run_exit(&*workspace, shell("echo well"), 0).await;
+        assert_eq!(output.text(), "well\n");
+    }
+    finish(&*workspace).await;
+    assert_eq!(fixture.containers().await, Vec::<String>::new());
+}

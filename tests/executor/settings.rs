@@ -127,3 +127,53 @@ fn what_makes_a_run_powerful_is_granted_by_repository_and_ref() {
         );
     }
 }
+
+/// A pipeline with these privileges that prints its effective capabilities.
+fn with_privileges(privileges: &str) -> String {
+    format!(
+        r#"(local ci (require :quire.ci))
+(ci.container {{:privileges {privileges}}})
+(ci.job :test [:quire/push] (fn [{{: sh}}] (sh "grep CapEff /proc/self/status")))
+"#
+    )
+}
+
+#[test]
+fn privileges_are_granted_by_repository_and_ref() {
+    if skipped("docker") {
+        return;
+    }
+    let mut forge = contained();
+    let trees = ["app", "other"].map(|repo| forge.tree_with(repo, &with_privileges("true")));
+    trees[0].push(&["main"]);
+    let first = forge.end_of(forge.newest("app").id);
+    let message = first.message.as_deref().unwrap_or_default();
+    let words = "the configuration grants no privileges to runs of app at refs/heads/main";
+    assert!(message.contains(words), "{message}");
+    assert!(forge.stop().success());
+    forge
+        .set("QUIRE_CI_PRIVILEGES", "app@refs/heads/main")
+        .serve();
+    let sys_ptrace = 19;
+    for (tree, repo, branch, is_granted) in [
+        (&trees[0], "app", "main", true),
+        (&trees[0], "app", "topic", false),
+        (&trees[1], "other", "main", false),
+    ] {
+        tree.write(".quire/ci.fnl", &with_privileges("[:SYS_PTRACE]"));
+        tree.commit(branch);
+        tree.push(&[&format!("main:{branch}")]);
+        let run = forge.end_of(forge.newest(repo).id);
+        let kind = (!is_granted).then_some(FailureKind::Pipeline);
+        assert_eq!(run.failure_kind, kind, "{run:?}");
+        let log = forge.ssh_ok(&format!("run logs {}", run.id));
+        let capabilities = log
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:\t"))
+            .map(|digits| u64::from_str_radix(digits, 16).unwrap());
+        let has = capabilities.is_some_and(|set| set >> sys_ptrace & 1 == 1);
+        assert_eq!(has, is_granted, "{log}");
+        let note = "this run has the privileges SYS_PTRACE";
+        assert_eq!(log.contains(note), is_granted, "{log}");
+    }
+}
