@@ -154,7 +154,7 @@ impl SecretSource {
         }
     }
 
-    /// Reads the value without trailing newlines. `environment` returns the value of a variable.
+    /// Reads the value without trailing newlines; one of several lines keeps one. `environment` returns the value of a variable.
     pub fn read(
         &self,
         name: &str,
@@ -186,13 +186,25 @@ impl SecretSource {
         let Ok(text) = std::str::from_utf8(&value) else {
             return invalid("is not UTF-8 text");
         };
-        let text = text.trim_end_matches(['\n', '\r']);
-        if text.is_empty() {
-            invalid("is empty")
-        } else {
-            Ok(Secret::new(text.to_owned()))
+        match without_trailing_newlines(text) {
+            "" => invalid("is empty"),
+            text => Ok(Secret::new(text.to_owned())),
         }
     }
+}
+
+/// A text without the newlines at its end. One of several lines keeps one of them: it is a file, such as a private key,
+/// which programs read by lines.
+fn without_trailing_newlines(text: &str) -> &str {
+    let trimmed = text.trim_end_matches(['\n', '\r']);
+    if !trimmed.contains('\n') {
+        return trimmed;
+    }
+    let line_end = match &text[trimmed.len()..] {
+        end if end.starts_with("\r\n") => 2,
+        end => end.len().min(1),
+    };
+    &text[..trimmed.len() + line_end]
 }
 
 fn read_file(path: &std::path::Path) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -12,6 +12,7 @@ mod housekeeping;
 mod kinds;
 mod links;
 mod native;
+mod odd_repositories;
 mod outcomes;
 mod pushes;
 mod reached;

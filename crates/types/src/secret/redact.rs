@@ -37,6 +37,14 @@ impl fmt::Debug for Redactor {
     }
 }
 
+/// The newline after a text is not secret, and separates what takes its place from the next line.
+fn without_last_newline(secret: &Secret) -> Secret {
+    match secret.expose().trim_end_matches(['\n', '\r']) {
+        "" => secret.clone(),
+        text => Secret::new(text.to_owned()),
+    }
+}
+
 impl Redactor {
     /// A redactor of these secrets, by name.
     pub fn new<'a, N: Into<String>>(secrets: impl IntoIterator<Item = (N, &'a Secret)>) -> Self {
@@ -69,7 +77,7 @@ impl Redactor {
     fn add_all(&self, name: &str, secrets: &[Secret]) {
         let mut known = lock(&self.0.known);
         let before = known.len();
-        for secret in secrets {
+        for secret in secrets.iter().map(without_last_newline) {
             if !known
                 .iter()
                 .any(|(n, s)| n == name && s.expose() == secret.expose())

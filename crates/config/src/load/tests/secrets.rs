@@ -47,7 +47,7 @@ fn secrets_are_read_on_use() {
     let (repo, ref_name) = ("app".parse().unwrap(), "refs/heads/main".parse().unwrap());
     let main = (&repo, &ref_name);
     let read = |name: &str| config.secret(name, main, lookup(&[("NPM_TOKEN", "abc\n")]));
-    assert_eq!(read("token").unwrap().expose(), "one\ntwo");
+    assert_eq!(read("token").unwrap().expose(), "one\ntwo\r\n");
     assert_eq!(read("npm-token").unwrap().expose(), "abc");
     let text = |name: &str| read(name).unwrap_err().to_string();
     assert_eq!(text("empty"), "the value of the secret `empty` is empty");
