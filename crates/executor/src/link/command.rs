@@ -269,10 +269,10 @@ async fn follow(
 }
 
 async fn feed(input: &InputSender, stdin: Option<Vec<u8>>) {
-    if let Some(bytes) = stdin {
-        if input.send(Bytes::from(bytes)).await.is_ok() {
-            input.close().await;
-        }
+    if let Some(bytes) = stdin
+        && input.send(Bytes::from(bytes)).await.is_ok()
+    {
+        input.close().await;
     }
 }
 
