@@ -182,7 +182,9 @@ impl From<SessionError> for CommandError {
             SessionError::Git(_)
             | SessionError::FirstLine(_)
             | SessionError::Exec(_)
-            | SessionError::Confine(_) => FAILED,
+            | SessionError::Confine(_)
+            | SessionError::Lfs(_)
+            | SessionError::Packets(_) => FAILED,
         };
         let failure = Self::from_error(code, &error);
         match error {

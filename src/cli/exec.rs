@@ -12,6 +12,7 @@ use super::output::Output;
 use crate::ssh::command::{self, SshCommand};
 use crate::ssh::confinement;
 use crate::ssh::git_session;
+use crate::ssh::lfs;
 use quire_types::paths::Paths;
 
 /// The login shell `quire-shell`. sshd calls it with `-c` and the forced command, which is the only
@@ -81,6 +82,10 @@ fn answer(paths: &Paths) -> Result<ExitCode, CommandError> {
     match command::parse(original)? {
         SshCommand::Transport(service, repo) => {
             git_session::serve(paths, service, &repo)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SshCommand::Lfs(operation, repo) => {
+            lfs::serve(paths, operation, &repo)?;
             Ok(ExitCode::SUCCESS)
         }
         SshCommand::Manage(words) => Ok(commands::run_remote(paths, &words, &caller(paths))),

@@ -26,6 +26,7 @@ use quire_types::failpoint;
 use quire_types::names::{EventId, RefName, RepoName};
 use quire_types::paths::Paths;
 use quire_types::push_event::{EventType, PushEvent, RefUpdate};
+use quire_types::text::{excerpt, single_line};
 
 /// How many refs one event holds; a larger push makes several. Keeps the file below what intake reads.
 const REFS_PER_EVENT: usize = 10_000;
@@ -115,25 +116,67 @@ fn is_new_repository(paths: &Paths, repo: &RepoName, refs: &[RefUpdate]) -> bool
         && marks.iter().any(|mark| mark.created && mark.repo == *repo)
 }
 
-/// Says which command makes the deletion of the default branch possible, which git refuses.
+/// Says what git does not say about a push that it is about to accept or refuse.
 pub fn pre_receive(paths: &Paths, input: impl io::Read) {
     let Ok(updates) = refs::read(input) else {
         return;
     };
-    let mut deleted = updates.refs.iter().filter(|one| one.new_sha.is_zero());
-    let Some(first) = deleted.next() else { return };
     let Ok(repo) = this_repository(paths) else {
         return;
     };
-    let Ok(Some(head)) = Git::new(paths).head_branch(&repo) else {
+    let mut output = PusherOutput::default();
+    explain_deletion(paths, &repo, &updates.refs, &mut output);
+    report_missing_objects(paths, &repo, &updates.refs, &mut output);
+}
+
+/// Says which command makes the deletion of the default branch possible, which git refuses.
+fn explain_deletion(paths: &Paths, repo: &RepoName, refs: &[RefUpdate], output: &mut PusherOutput) {
+    let mut deleted = refs.iter().filter(|one| one.new_sha.is_zero());
+    let Some(first) = deleted.next() else { return };
+    let Ok(Some(head)) = Git::new(paths).head_branch(repo) else {
         return;
     };
     if first.ref_name == head || deleted.any(|one| one.ref_name == head) {
         let branch = head.short();
-        PusherOutput::default().line(&format!(
+        output.line(&format!(
             "{branch} is the default branch and cannot be deleted; `repo default {repo} BRANCH` sets another one"
         ));
     }
+}
+
+/// Says which objects of Git LFS the new commits refer to that are not here. Before the refs change, git can tell which
+/// commits are new.
+fn report_missing_objects(
+    paths: &Paths,
+    repo: &RepoName,
+    refs: &[RefUpdate],
+    output: &mut PusherOutput,
+) {
+    let tips = refs.iter().filter(|one| !one.new_sha.is_zero());
+    let tips: Vec<_> = tips.map(|one| one.new_sha.clone()).collect();
+    // Git says itself if it cannot read what was pushed.
+    let Ok(Some(missing)) = Git::new(paths).missing_lfs_objects(repo, &tips) else {
+        return;
+    };
+    let count = match (missing.count, missing.is_complete) {
+        (1, true) => "1 file in Git LFS has".to_owned(),
+        (count, true) => format!("{count} files in Git LFS have"),
+        (count, false) => format!("{count} or more files in Git LFS have"),
+    };
+    let paths: Vec<String> = missing
+        .paths
+        .iter()
+        .map(|path| single_line(&excerpt(path, 100)))
+        .collect();
+    let more = if missing.count > paths.len() || !missing.is_complete {
+        ", …"
+    } else {
+        ""
+    };
+    output.line(&format!(
+        "warning: {count} no content on this forge: {}{more}; `git lfs push --all REMOTE` sends it",
+        paths.join(", ")
+    ));
 }
 
 /// Makes the first branch of a repository its default branch, so that a clone checks it out. The comparison of refs does

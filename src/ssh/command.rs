@@ -5,7 +5,7 @@ use quire_types::names::{NameError, RepoName};
 use quire_types::text::{excerpt, single_line};
 
 /// All commands, for the message about any other.
-pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, repo, run, schedule, cache, key, login, status, gc, reconcile, help";
+pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, git-lfs-transfer, repo, run, schedule, cache, key, login, status, gc, reconcile, help";
 
 /// The longest command that is parsed, in bytes.
 const MAX_COMMAND: usize = 64 << 10;
@@ -15,6 +15,8 @@ const MAX_COMMAND: usize = 64 << 10;
 pub enum SshCommand {
     /// Git's transport, for one repository.
     Transport(GitService, RepoName),
+    /// Git LFS, for one repository.
+    Lfs(LfsOperation, RepoName),
     /// A management command; the words go to the same parser as those of the local command line.
     Manage(Vec<String>),
     /// No command: print the name of the key and the list of commands.
@@ -30,6 +32,15 @@ pub enum GitService {
     UploadPack,
     /// Serves `git archive --remote`.
     UploadArchive,
+}
+
+/// What a session of Git LFS is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LfsOperation {
+    /// Stores objects and changes locks.
+    Upload,
+    /// Reads objects and locks.
+    Download,
 }
 
 impl GitService {
@@ -69,6 +80,11 @@ pub enum SshCommandError {
     /// A transport command takes one repository and nothing else.
     #[error("git {0} takes one repository; the commands are {COMMANDS}")]
     Arguments(&'static str),
+    /// Git LFS takes one repository and what to do.
+    #[error(
+        "git-lfs-transfer takes one repository, and `upload` or `download`; the commands are {COMMANDS}"
+    )]
+    LfsArguments,
     /// Not a repository's name.
     #[error(transparent)]
     Repo(#[from] NameError),
@@ -77,8 +93,8 @@ pub enum SshCommandError {
 /// What to do instead of what a tool asks for that is known to use SSH.
 fn other_tool(program: &str) -> Option<&'static str> {
     match program.rsplit('/').next().unwrap_or_default() {
-        "git-lfs-authenticate" | "git-lfs-transfer" => Some(
-            "Git LFS is not served here: commits have the pointers, and the files stay on your machine; `git push --no-verify` pushes without them",
+        "git-lfs-authenticate" => Some(
+            "Git LFS is served here over SSH alone, by git-lfs-transfer, which needs git-lfs 3.0 or newer on your machine; `git lfs version` shows what you have",
         ),
         "git-annex-shell" => Some(
             "git-annex is not served here: its files stay on your machine; `git config remote.NAME.annex-ignore true` makes it stop asking",
@@ -128,6 +144,7 @@ pub fn parse(original: Option<&str>) -> Result<SshCommand, SshCommandError> {
             Some(service) => transport(service, rest),
             None => Err(unknown(&split)),
         },
+        ["git-lfs-transfer", rest @ ..] => lfs(rest),
         ["-h" | "--help", ..] => Ok(SshCommand::Manage(vec!["help".to_owned()])),
         [
             "repo" | "run" | "schedule" | "cache" | "key" | "login" | "status" | "gc" | "reconcile"
@@ -146,6 +163,15 @@ fn transport(service: GitService, arguments: &[&str]) -> Result<SshCommand, SshC
         [repo] => Ok(SshCommand::Transport(service, repo.parse()?)),
         _ => Err(SshCommandError::Arguments(service.verb())),
     }
+}
+
+fn lfs(arguments: &[&str]) -> Result<SshCommand, SshCommandError> {
+    let (repo, operation) = match arguments {
+        [repo, "upload"] => (repo, LfsOperation::Upload),
+        [repo, "download"] => (repo, LfsOperation::Download),
+        _ => return Err(SshCommandError::LfsArguments),
+    };
+    Ok(SshCommand::Lfs(operation, repo.parse()?))
 }
 
 #[cfg(test)]
@@ -169,6 +195,19 @@ mod tests {
         assert_eq!(
             parse(Some("git upload-archive app.git")),
             transport(GitService::UploadArchive, "app")
+        );
+    }
+
+    #[test]
+    fn commands_of_git_lfs() {
+        let lfs = |operation, repo: &str| Ok(SshCommand::Lfs(operation, repo.parse().unwrap()));
+        assert_eq!(
+            parse(Some("git-lfs-transfer '/work/app.git' upload")),
+            lfs(LfsOperation::Upload, "work/app")
+        );
+        assert_eq!(
+            parse(Some("git-lfs-transfer app download")),
+            lfs(LfsOperation::Download, "app")
         );
     }
 
@@ -212,6 +251,13 @@ mod tests {
             "git-upload-pack 'app",
             "git-upload-pack app|id",
             "git-upload-pack app && id",
+            "git-lfs-transfer app",
+            "git-lfs-transfer app remove",
+            "git-lfs-transfer upload app",
+            "git-lfs-transfer app upload x",
+            "git-lfs-transfer ../app upload",
+            "git lfs-transfer app upload",
+            "git-lfs-authenticate app upload",
             "/usr/bin/git-upload-pack app",
             "GIT-UPLOAD-PACK app",
             "repository list",
@@ -254,7 +300,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_asked_the_answer_is_from_the_set(text in ".{0,200}") {
-            if let Ok(SshCommand::Transport(_, repo)) = parse(Some(&text)) {
+            if let Ok(SshCommand::Transport(_, repo) | SshCommand::Lfs(_, repo)) = parse(Some(&text)) {
                 prop_assert!(!repo.as_str().contains("..") && !repo.as_str().starts_with(['/', '-', '.']));
             }
         }

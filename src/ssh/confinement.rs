@@ -1,4 +1,4 @@
-//! What `quire exec` may still do when it becomes git.
+//! What `quire exec` may still do when it becomes git, or serves Git LFS.
 //!
 //! Git reads packs and names that a client made, as the user who owns the whole volume and the server. So before it starts,
 //! the process gives up what a push or a fetch does not need, and all its children with it: it can read the system, the
@@ -15,6 +15,8 @@ use landlock::{
 use quire_types::memory_protection::protect_memory;
 use quire_types::names::RepoName;
 use quire_types::paths::Paths;
+
+use super::command::LfsOperation;
 
 /// The newest version of the interface that is used; an older kernel enforces what it knows.
 const NEWEST_ABI: ABI = ABI::V6;
@@ -56,18 +58,9 @@ pub fn confine(paths: &Paths, repo: &RepoName) -> Result<bool, RulesetError> {
     if !is_git_of_the_system() {
         return Ok(false);
     }
-    let ruleset = Ruleset::default()
-        // Without the right to link across folders git cannot store a pack, and before Linux 5.19 it cannot be granted.
-        .set_compatibility(CompatLevel::SoftRequirement)
-        .handle_access(AccessFs::Refer)?
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST_ABI))?
-        .handle_access(AccessNet::from_all(NEWEST_ABI))?
-        .scope(Scope::from_all(NEWEST_ABI))?
-        .create()?;
     let read = AccessFs::from_read(NEWEST_ABI);
     let all = AccessFs::from_all(NEWEST_ABI);
-    let mut rules = Rules(ruleset);
+    let mut rules = Rules::new()?;
     for path in SYSTEM {
         rules.allow(path.as_ref(), read)?;
     }
@@ -91,18 +84,22 @@ pub fn confine(paths: &Paths, repo: &RepoName) -> Result<bool, RulesetError> {
     for path in database_files(&paths.database()) {
         rules.allow(&path, read)?;
     }
-    #[cfg(feature = "faults")]
-    if let Some(mark) = std::env::var_os("QUIRE_FAULT_ONCE")
-        && let Some(folder) = Path::new(&mark).parent()
-    {
-        rules.allow(folder, all)?;
-    }
-    #[cfg(feature = "faults")]
-    if let Some(clock) = std::env::var_os("QUIRE_FAULT_CLOCK") {
-        rules.allow(Path::new(&clock), read)?;
-    }
-    let status = rules.0.restrict_self()?;
-    Ok(status.ruleset != RulesetStatus::NotEnforced)
+    rules.enforce()
+}
+
+/// Confines this process to the objects of one repository in Git LFS: a download reads them, an upload also writes them. Nothing
+/// else is needed, since no program is executed. Returns whether the kernel enforces it.
+///
+/// # Errors
+/// The kernel knows Landlock, but did not accept the rules.
+pub fn confine_lfs(folder: &Path, operation: LfsOperation) -> Result<bool, RulesetError> {
+    let mut rules = Rules::new()?;
+    let access = match operation {
+        LfsOperation::Upload => AccessFs::from_all(NEWEST_ABI) & !AccessFs::Execute,
+        LfsOperation::Download => AccessFs::ReadFile | AccessFs::ReadDir,
+    };
+    rules.allow(folder, access)?;
+    rules.enforce()
 }
 
 /// The database, and the two files that SQLite keeps beside it.
@@ -128,6 +125,44 @@ fn is_git_of_the_system() -> bool {
 struct Rules(RulesetCreated);
 
 impl Rules {
+    /// Rules that allow nothing.
+    fn new() -> Result<Self, RulesetError> {
+        let ruleset = Ruleset::default()
+            // Without the right to link across folders git cannot store a pack, and before Linux 5.19 it cannot be granted.
+            .set_compatibility(CompatLevel::SoftRequirement)
+            .handle_access(AccessFs::Refer)?
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(NEWEST_ABI))?
+            .handle_access(AccessNet::from_all(NEWEST_ABI))?
+            .scope(Scope::from_all(NEWEST_ABI))?
+            .create()?;
+        Ok(Self(ruleset))
+    }
+
+    /// Enforces the rules on this process. Returns whether the kernel does.
+    fn enforce(self) -> Result<bool, RulesetError> {
+        #[cfg(feature = "faults")]
+        let this = self.with_faults()?;
+        #[cfg(not(feature = "faults"))]
+        let this = self;
+        let status = this.0.restrict_self()?;
+        Ok(status.ruleset != RulesetStatus::NotEnforced)
+    }
+
+    /// Allows what the failpoints of tests need.
+    #[cfg(feature = "faults")]
+    fn with_faults(mut self) -> Result<Self, RulesetError> {
+        if let Some(mark) = std::env::var_os("QUIRE_FAULT_ONCE")
+            && let Some(folder) = Path::new(&mark).parent()
+        {
+            self.allow(folder, AccessFs::from_all(NEWEST_ABI))?;
+        }
+        if let Some(clock) = std::env::var_os("QUIRE_FAULT_CLOCK") {
+            self.allow(Path::new(&clock), AccessFs::from_read(NEWEST_ABI))?;
+        }
+        Ok(self)
+    }
+
     /// Allows access to a file or folder and what is below; one that does not exist needs no rule.
     fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
         let Ok(opened) = PathFd::new(path) else {

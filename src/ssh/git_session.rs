@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::command::GitService;
 use super::confinement;
 use super::first_push;
+use super::lfs::packets::PacketError;
 use nix::sys::resource::{Resource, setrlimit};
 use quire_git::{
     FirstLine, Git, GitError, ObjectFormat, PUSH_MARK_VARIABLE, PushLock, PushMark, closest_name,
@@ -58,11 +59,17 @@ pub enum SessionError {
     #[error(transparent)]
     Git(#[from] GitError),
     /// The kernel does not accept the rules that confine git.
-    #[error("this session could not be confined to its repository, so git was not started")]
+    #[error("this session could not be confined to its repository, so nothing was started")]
     Confine(#[source] landlock::RulesetError),
     /// The client of a first push sent something else than git's protocol, or disconnected.
     #[error("the push could not be read, so no repository was created")]
     FirstLine(#[source] io::Error),
+    /// The folder of the objects of Git LFS cannot be used.
+    #[error("the objects of Git LFS cannot be reached")]
+    Lfs(#[source] io::Error),
+    /// A session of Git LFS cannot go on.
+    #[error(transparent)]
+    Packets(PacketError),
     /// Git cannot be started.
     #[error("git could not be started")]
     Exec(#[source] io::Error),
@@ -86,10 +93,9 @@ pub fn reached_here() -> Option<IpAddr> {
     reached_address(&std::env::var("SSH_CONNECTION").ok()?)
 }
 
-/// Executes git for one transport command. Returns only if that fails, or if a client that pushes to a new name has
-/// nothing to push.
-pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> Result<(), SessionError> {
-    let current = Git::new(paths).resolve(repo);
+/// The repository that a name stands for now. Says so if it has another name.
+pub(super) fn follow_redirect(git: &Git, repo: &RepoName) -> RepoName {
+    let current = git.resolve(repo);
     if current != *repo {
         // A push to the old name does not make a new repository. The client may be gone already.
         let _ = writeln!(
@@ -97,6 +103,13 @@ pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> Result<(), 
             "quire: {repo} is now {current}; git remote set-url origin …/{current}"
         );
     }
+    current
+}
+
+/// Executes git for one transport command. Returns only if that fails, or if a client that pushes to a new name has
+/// nothing to push.
+pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> Result<(), SessionError> {
+    let current = follow_redirect(&Git::new(paths), repo);
     let first_line = match prepare(paths, service, &current)? {
         RepoState::Existing => None,
         RepoState::Missing => match begin_first_push(&Git::new(paths))? {
@@ -109,19 +122,33 @@ pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> Result<(), 
 
 /// Whether a repository was there before the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RepoState {
+pub(super) enum RepoState {
     Existing,
-    /// A push creates it.
+    /// A push creates it, or decides its format.
     Missing,
 }
 
-/// Checks that the repository exists, or that a push may create it.
+/// Checks that there is room for a push, and that the repository exists, or that a push may create it.
 fn prepare(paths: &Paths, service: GitService, repo: &RepoName) -> Result<RepoState, SessionError> {
     failpoint::hit("exec-begun");
-    let git = Git::new(paths);
     if service == GitService::ReceivePack {
         check_disk_space(paths)?;
     }
+    let state = find(paths, service, repo)?;
+    // A push decides what the format is of a repository that only has objects in Git LFS.
+    if service == GitService::ReceivePack && Git::new(paths).has_only_lfs(repo).unwrap_or(false) {
+        return Ok(RepoState::Missing);
+    }
+    Ok(state)
+}
+
+/// Checks that the repository exists, or that a push may create it.
+pub(super) fn find(
+    paths: &Paths,
+    service: GitService,
+    repo: &RepoName,
+) -> Result<RepoState, SessionError> {
+    let git = Git::new(paths);
     if git.exists(repo)? {
         return Ok(RepoState::Existing);
     }
@@ -160,15 +187,15 @@ fn check_disk_space(paths: &Paths) -> Result<(), SessionError> {
     }
 }
 
-/// Creates the repository of a first push, and returns the lock of a push, which lasts as long as the git that this process
-/// becomes, and its mark.
-fn begin_push(
+/// Creates a repository if it is new, and returns the lock of a push, which lasts as long as this process and what it
+/// becomes, and whether the repository was created.
+fn create_and_lock(
     git: &Git,
     repo: &RepoName,
-    first_line: Option<&FirstLine>,
-) -> Result<(Option<PushLock>, Option<PushMark>), GitError> {
-    let format = first_line.map_or(ObjectFormat::Sha1, |line| line.format);
-    let mut created = first_line.is_some() && git.create_with_format(repo, format)?;
+    is_new: bool,
+    format: ObjectFormat,
+) -> Result<(Option<PushLock>, bool), GitError> {
+    let mut created = is_new && git.create_with_format(repo, format)?;
     if created {
         failpoint::hit("exec-repository-made");
     }
@@ -179,9 +206,39 @@ fn begin_push(
         lock = git.lock_for_push(repo);
         created = true;
     }
+    Ok((lock, created))
+}
+
+/// The repository, the lock and the mark of a push.
+fn begin_push(
+    git: &Git,
+    repo: &RepoName,
+    first_line: Option<&FirstLine>,
+) -> Result<(Option<PushLock>, Option<PushMark>), GitError> {
+    let is_new = first_line.is_some();
+    let format = first_line.map_or(ObjectFormat::Sha1, |line| line.format);
+    let (lock, created) = create_and_lock(git, repo, is_new, format)?;
+    if is_new && !created {
+        // Git LFS may have sent objects first, and the format of the repository does not matter to it.
+        git.change_format_of_lfs(repo, format)?;
+    }
     // Without a mark, a push whose hook is killed is found by the next comparison of all refs.
-    let mark = git.mark_push(repo, created).ok();
+    let mark = git.mark_push(repo, created || is_new).ok();
     Ok((lock, mark))
+}
+
+/// The repository and the lock of an upload of Git LFS. It changes no ref, so it has a mark only if it created the repository.
+pub(super) fn begin_upload(
+    git: &Git,
+    repo: &RepoName,
+    state: RepoState,
+) -> Result<Option<PushLock>, GitError> {
+    let is_new = state == RepoState::Missing;
+    let (lock, created) = create_and_lock(git, repo, is_new, ObjectFormat::Sha1)?;
+    if created {
+        let _ = git.mark_push(repo, true);
+    }
+    Ok(lock)
 }
 
 fn exec_git(

@@ -79,6 +79,42 @@ fn a_push_killed_at_each_point_of_ours() {
     );
 }
 
+#[test]
+fn an_object_of_git_lfs_whose_upload_is_killed_is_not_seen() {
+    let forge = TestForge::start(QUIRE);
+    forge.tree_with("app", LEAVES_A_PROCESS).push(&["main"]);
+    let oid = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let line = |text: &str| format!("{:04x}{text}\n", text.len() + 5);
+    let put = [
+        line(&format!("put-object {oid}")),
+        line("size=5"),
+        "00010009hello0000".to_owned(),
+    ];
+    let upload = |point: &str| {
+        fs::write(forge.file("request"), put.concat()).unwrap();
+        let mut session = forge.quire(&["exec"]);
+        let ended = session
+            .env("SSH_ORIGINAL_COMMAND", "git-lfs-transfer app upload")
+            .env("QUIRE_FAULT", point)
+            .stdin(fs::File::open(forge.file("request")).unwrap())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&ended.stdout).contains("status 200")
+    };
+    let lfs = forge.paths.repos().join("app.git/lfs");
+    let object = lfs.join("objects/2c/f2").join(oid);
+    let uploads = || fs::read_dir(lfs.join("tmp")).unwrap().count();
+    assert!(!upload("lfs-before-rename"));
+    assert_eq!((object.exists(), uploads()), (false, 1));
+    assert!(upload("none"));
+    assert_eq!((object.exists(), uploads()), (true, 1));
+    let git = quire_git::Git::new(&forge.paths);
+    let later = quire_types::clock::Clock::system().now().plus(120_000);
+    let removed = git.remove_stale_locks(&"app".parse().unwrap(), later);
+    assert_eq!((removed.unwrap(), uploads()), (1, 0));
+    assert_eq!(fs::read(object).unwrap(), b"hello");
+}
+
 /// Puts a git before the real one that is killed at the so-manieth call of these: in any process it starts, or only itself.
 fn killed_git(forge: &TestForge, calls: &str, nth: usize, children: bool) -> String {
     let folder = forge.file("killed");

@@ -13,6 +13,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use quire::ssh::command::{SshCommand, parse};
+use quire::ssh::lfs::packets::{Packet, PacketReader};
+use quire::ssh::lfs::request::{LfsRequest, read_head, read_objects};
+use quire_git::lfs::LfsPointer;
 use quire_git::read::{HistoryCursor, RevPath, TreePath};
 use quire_pipeline::driver::protocol::{
     EncodedBytes, FromDriver, Language, PipelineSource, ToDriver,
@@ -32,10 +35,11 @@ use quire_types::secret::{Redactor, Secret};
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const ALL: [(&str, Target); 13] = [
+pub const ALL: [(&str, Target); 14] = [
     ("driver_line", driver_line),
     ("hook_input", hook_input),
     ("image_reference", image_reference),
+    ("lfs_request", lfs_request),
     ("log_line", log_line),
     ("names", names),
     ("pipeline_source", pipeline_source),
@@ -85,6 +89,10 @@ pub fn ssh_command(data: &[u8]) {
                 "{text:?}"
             );
         }
+        Ok(SshCommand::Lfs(_, repo)) => {
+            stays_inside(&repo);
+            assert!(text.contains("git-lfs-transfer"), "{text:?}");
+        }
         Ok(SshCommand::Manage(words)) => {
             assert!(!words.is_empty());
             assert!(!words[0].starts_with("git-"), "{words:?}");
@@ -98,6 +106,45 @@ pub fn ssh_command(data: &[u8]) {
             );
         }
     }
+}
+
+/// What git-lfs sends: requests in order until the connection ends or is out of order. And pointers in commits.
+pub fn lfs_request(data: &[u8]) {
+    if let Some(pointer) = LfsPointer::parse(data) {
+        is_oid(pointer.oid.as_str());
+    }
+    let mut packets = PacketReader::new(data);
+    while let Ok(Some(head)) = read_head(&mut packets) {
+        match head.request {
+            Ok(LfsRequest::PutObject(object) | LfsRequest::VerifyObject(object)) => {
+                is_oid(object.oid.as_str());
+            }
+            Ok(LfsRequest::GetObject(oid)) => is_oid(oid.as_str()),
+            Ok(LfsRequest::Batch { .. }) if head.has_body => {
+                if let Ok(Ok(objects)) = read_objects(&mut packets) {
+                    objects.iter().for_each(|one| is_oid(one.oid.as_str()));
+                }
+                continue;
+            }
+            Ok(LfsRequest::Lock { path }) => {
+                assert!(!path.is_empty() && !path.contains(char::is_control));
+            }
+            Ok(_) => {}
+            Err(refusal) => {
+                let line = refusal.to_string();
+                assert!(
+                    !line.contains(char::is_control) && line.len() < 1000,
+                    "{line:?}"
+                );
+            }
+        }
+        while head.has_body && !matches!(packets.read(), Ok(Packet::Flush) | Err(_)) {}
+    }
+}
+
+fn is_oid(oid: &str) {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    assert!(oid.len() == 64 && oid.bytes().all(is_digit), "{oid:?}");
 }
 
 fn stays_inside(repo: &RepoName) {

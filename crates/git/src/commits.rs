@@ -35,8 +35,6 @@ pub struct CommitInfo {
     /// Whether the pipeline of this commit may declare a group: the word is in one of its files, or
     /// not all of them are searched.
     pub may_declare_group: bool,
-    /// Whether its `.gitattributes` puts files into Git LFS.
-    pub uses_lfs: bool,
     /// Files that quire does not read but that were probably meant for it.
     pub misnamed: Vec<Misnamed>,
     /// Whether the object does not exist. No ref points to it then: that would be an error.
@@ -318,7 +316,6 @@ async fn commit_infos(
             dockerfile: has("Dockerfile"),
             misnamed: misnamed(folder.entries.iter().map(|entry| entry.name.as_str())),
             message: Some(commit.message.clone()),
-            uses_lfs: folder.uses_lfs,
             ..CommitInfo::default()
         };
         if info.fennel || info.lua {

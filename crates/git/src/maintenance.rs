@@ -12,7 +12,6 @@
 use std::borrow::Cow;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,7 +19,9 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::error::{GitError, stderr_head, stderr_tail};
+use super::file_ages::files_with_age;
 use super::git::Git;
+use super::lfs::LfsStore;
 use quire_runtime::process::{self, Limits, ProcError};
 use quire_types::clock::Millis;
 use quire_types::names::RepoName;
@@ -267,6 +268,8 @@ fn stale_files(repo: &Path, now: Millis) -> io::Result<Vec<PathBuf>> {
                     || (temporary && *age > MIN_TEMPORARY_AGE_MS)
             }),
     );
+    let uploads = LfsStore::of(repo).abandoned_uploads(now)?;
+    stale.extend(uploads.into_iter().map(|path| (path, 0)));
     let mut folders = vec![repo.join("refs")];
     while let Some(folder) = folders.pop() {
         for (path, age) in files_with_age(&folder, now)? {
@@ -282,21 +285,4 @@ fn stale_files(repo: &Path, now: Millis) -> io::Result<Vec<PathBuf>> {
 
 fn file_name(path: &Path) -> Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
-}
-
-/// The entries of a folder with their age in milliseconds. Missing entries and a missing folder are no error.
-fn files_with_age(folder: &Path, now: Millis) -> io::Result<Vec<(PathBuf, u64)>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if let Ok(metadata) = fs::symlink_metadata(&path) {
-            found.push((path, now.since(Millis(metadata.mtime() * 1000))));
-        }
-    }
-    Ok(found)
 }

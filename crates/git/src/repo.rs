@@ -78,6 +78,44 @@ impl Git {
         }
     }
 
+    /// Whether a repository has objects in Git LFS and nothing else: git-lfs sends them before a first push.
+    pub fn has_only_lfs(&self, repo: &RepoName) -> Result<bool, GitError> {
+        let path = self.paths.repo(repo);
+        let has_only_lfs = || {
+            Ok(stat(&path.join("lfs"))?.is_some()
+                && !path.join("packed-refs").try_exists()?
+                && !has_files(&path.join("refs"))?
+                && !has_files(&path.join("objects"))?)
+        };
+        has_only_lfs().map_err(|source| GitError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Changes the format of a repository that has only objects in Git LFS. Another one is unchanged.
+    pub fn change_format_of_lfs(
+        &self,
+        repo: &RepoName,
+        format: ObjectFormat,
+    ) -> Result<(), GitError> {
+        if !self.has_only_lfs(repo)? {
+            return Ok(());
+        }
+        let path = self.paths.repo(repo);
+        let fresh = self.init_bare(format, |_| Ok(()))?;
+        // The format is in the configuration, and nowhere else.
+        let changed = fs::rename(fresh.join("config"), path.join("config"));
+        let _ = fs::remove_dir_all(&fresh);
+        let synced = changed.and_then(|()| sync_folder(&path));
+        synced.map_err(|source| GitError::Io {
+            action: "change the format of",
+            path,
+            source,
+        })
+    }
+
     /// Initializes a new bare repository in `.new`, with what `finish` adds, and syncs all of it to the disk.
     pub(super) fn init_bare(
         &self,
@@ -219,7 +257,7 @@ impl Git {
         })
     }
 
-    /// Removes a repository that has no refs, unless there is a push to it. Returns whether it was removed.
+    /// Removes a repository that has neither refs nor objects in Git LFS, unless there is a push to it. Returns whether it was removed.
     pub fn remove_if_empty(&self, repo: &RepoName) -> Result<bool, GitError> {
         let path = self.paths.repo(repo);
         let failed = |source| GitError::Io {
@@ -232,8 +270,10 @@ impl Git {
             if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
                 return Ok(None);
             }
-            let has_refs = path.join("packed-refs").try_exists()? || has_files(&path.join("refs"))?;
-            Ok((!has_refs).then_some(lock))
+            let is_used = path.join("packed-refs").try_exists()?
+                || has_files(&path.join("refs"))?
+                || has_files_if_there(&path.join("lfs"))?;
+            Ok((!is_used).then_some(lock))
         };
         // A push that begins now waits for the lock, and then finds that the repository is gone.
         match is_empty().map_err(failed)? {
@@ -266,6 +306,11 @@ fn has_files(folder: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// [`has_files`] of a folder that need not exist.
+fn has_files_if_there(folder: &Path) -> io::Result<bool> {
+    Ok(stat(folder)?.is_some() && has_files(folder)?)
 }
 
 /// Moves a new repository to its path. Retries if the folder of the group is removed at the same time,

@@ -7,6 +7,7 @@ use std::process::Command;
 use futures_util::StreamExt;
 use tempfile::TempDir;
 
+use super::lfs::LfsStore;
 use super::*;
 use quire_types::names::{ObjectId, RefName, RepoName};
 use quire_types::paths::Paths;
@@ -499,4 +500,25 @@ async fn an_archive_is_the_whole_tree_or_an_error() {
     let blob = fixture.work(&["rev-parse", "HEAD:big"]);
     fs::remove_file(repo.join("objects").join(&blob[..2]).join(&blob[2..])).unwrap();
     assert!(collect(&fixture.git, &repo, &id).await.is_err());
+}
+
+#[test]
+fn objects_in_git_lfs_stay_and_what_killed_uploads_left_goes() {
+    let fixture = Fixture::new();
+    let (git, app) = (&fixture.git, Fixture::name("app"));
+    fs::create_dir_all(fixture.paths.repos()).unwrap();
+    git.create(&app).unwrap();
+    let store = LfsStore::of(&fixture.paths.repo(&app));
+    let oid = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let mut upload = store.upload(&oid.parse().unwrap(), 5).unwrap();
+    upload.write(b"hello").unwrap();
+    upload.finish().unwrap();
+    fs::write(store.folder().join("tmp/left"), "hel").unwrap();
+    let now = quire_types::clock::Clock::system().now();
+    assert_eq!(git.remove_stale_locks(&app, now).unwrap(), 0);
+    let later = now.plus(120_000);
+    assert_eq!(git.remove_stale_locks(&app, later).unwrap(), 1);
+    assert!(!git.remove_if_empty(&app).unwrap(), "it has an object");
+    fs::remove_dir_all(store.folder()).unwrap();
+    assert!(git.remove_if_empty(&app).unwrap());
 }

@@ -180,13 +180,13 @@ fn files_in_git_lfs_are_said_to_be_pointers() {
     let reply = app.push(&["main"]);
     assert!(
         reply.contains(
-            "quire: this repository has files in Git LFS, which this forge does not store"
+            "quire: warning: 1 file in Git LFS has no content on this forge: picture.bin; `git lfs push --all REMOTE` sends it"
         ),
         "{reply}"
     );
     let run = forge.end_of(forge.newest("app").id);
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
-    let words = "quire: files in Git LFS are left out: this forge does not store them, and the workspace has pointers in their place\n";
+    let words = "quire: files in Git LFS are left out: the workspace has pointers in their place\n";
     assert!(log.contains(words) && log.contains("size 12345"), "{log}");
     assert_eq!(run.state, RunState::Complete);
 }

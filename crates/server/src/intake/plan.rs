@@ -38,9 +38,6 @@ impl PushPlan {
 /// The push option that makes no runs.
 pub(super) const SKIP_OPTION: &str = "ci.skip";
 
-/// What the pusher of a commit with files in Git LFS is told.
-const LFS_NOTE: &str = "this repository has files in Git LFS, which this forge does not store: clones and runs have pointers in their place";
-
 /// The push options that quire knows.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct PushOptions {
@@ -108,7 +105,6 @@ pub(super) async fn plan(
     let names: Vec<&RefName> = push.refs.iter().map(|update| &update.ref_name).collect();
     let facts = git.push_info(&repo, &commits, &names).await?;
     plan.refs_now = names.into_iter().cloned().zip(facts.refs).collect();
-    let mut uses_lfs = false;
     for (update, facts) in wanted.iter().zip(facts.commits) {
         if facts.missing {
             // The ref has moved on: git has read what it points to now.
@@ -118,7 +114,6 @@ pub(super) async fn plan(
             ));
             continue;
         }
-        uses_lfs |= facts.uses_lfs;
         for misnamed in &facts.misnamed {
             let note = format!("warning: {misnamed}");
             if !plan.notes.contains(&note) {
@@ -131,9 +126,6 @@ pub(super) async fn plan(
                 .notes
                 .extend(note.map(|note| format!("{}: {note}", update.ref_name.short()))),
         }
-    }
-    if uses_lfs {
-        plan.notes.push(LFS_NOTE.to_owned());
     }
     Ok(plan)
 }

@@ -33,7 +33,7 @@ use quire_types::names::ObjectId;
 use quire_types::run::{FailureKind, Outcome, Run};
 
 /// What the log of a run says whose commit has files in Git LFS.
-const LFS_NOTE: &str = "files in Git LFS are left out: this forge does not store them, and the workspace has pointers in their place";
+const LFS_NOTE: &str = "files in Git LFS are left out: the workspace has pointers in their place";
 
 /// What `(jobs SOURCE)` returns, gathered by a task.
 type SourceValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;

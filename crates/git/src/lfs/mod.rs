@@ -1,0 +1,19 @@
+//! Git LFS: pointers in commits, and the objects and locks of a repository in its folder `lfs`, laid out as git-lfs does.
+//!
+//! ```text
+//! lfs/objects/AA/BB/OID   a complete object; AA and BB are the first characters of its id
+//! lfs/tmp/OID-UUID        an upload; its writer holds a lock of the kernel on it
+//! lfs/locks.json          the locks of `git lfs lock`
+//! ```
+//! An object appears by one rename, after its size and its SHA-256 have been checked and its content is on the disk. So what
+//! is in `objects` is complete, and what a killed process left is in `tmp`, without a lock.
+
+mod locks;
+mod missing;
+mod pointer;
+mod store;
+
+pub use locks::{LfsLock, LfsLocks, LockError, MAX_LOCKS};
+pub use missing::MissingObjects;
+pub use pointer::{LfsOid, LfsOidError, LfsPointer, MAX_POINTER};
+pub use store::{LfsStore, LfsUpload, UploadError};
