@@ -4,6 +4,7 @@
 //! says which files are ignored, and whether the folder is trusted. Variables that point git to another
 //! repository (as set within a hook) are ignored: the folder alone counts.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -60,16 +61,7 @@ impl Checkout {
                 &["-z", "--cached", "--others", "--exclude-standard"],
             )
             .await?;
-        // A name with a slash at its end is another repository that is not a submodule: its files are not committed.
-        let names = answer
-            .split(|b| *b == 0)
-            .filter(|name| !name.is_empty() && !name.ends_with(b"/"));
-        let mut files: Vec<PathBuf> = names
-            .map(|name| PathBuf::from(OsStr::from_bytes(name)))
-            .collect();
-        files.sort();
-        files.dedup();
-        Ok(files)
+        Ok(file_names(&[answer]))
     }
 
     /// The URL of the remote `origin`, if there is one.
@@ -152,16 +144,7 @@ impl Checkout {
         let untracked = self
             .run("ls-files", &["-z", "--others", "--exclude-standard"])
             .await?;
-        let names = changed
-            .split(|b| *b == 0)
-            .chain(untracked.split(|b| *b == 0));
-        let names = names.filter(|name| !name.is_empty() && !name.ends_with(b"/"));
-        let mut files: Vec<PathBuf> = names
-            .map(|name| PathBuf::from(OsStr::from_bytes(name)))
-            .collect();
-        files.sort();
-        files.dedup();
-        Ok(files)
+        Ok(file_names(&[changed, untracked]))
     }
 
     async fn run(&self, verb: &'static str, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
@@ -185,6 +168,17 @@ fn path_of(answer: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(
         answer.strip_suffix(b"\n").unwrap_or(answer),
     ))
+}
+
+/// The names in lists of `-z`, sorted, each once. A name with a slash at its end is another repository that is not a
+/// submodule: its files are not committed.
+fn file_names(lists: &[Vec<u8>]) -> Vec<PathBuf> {
+    let names = lists.iter().flat_map(|list| list.split(|b| *b == 0));
+    let names = names.filter(|name| !name.is_empty() && !name.ends_with(b"/"));
+    let files: BTreeSet<PathBuf> = names
+        .map(|name| PathBuf::from(OsStr::from_bytes(name)))
+        .collect();
+    files.into_iter().collect()
 }
 
 #[cfg(test)]

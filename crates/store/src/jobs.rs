@@ -1,6 +1,6 @@
 //! The jobs of a run.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::error::StoreError;
 use super::open::Store;
@@ -114,32 +114,28 @@ impl Jobs<'_> {
 
     /// The jobs of a run, in the order of registration.
     pub fn list(self, run: RunId) -> Result<Vec<RunJob>, StoreError> {
-        self.select(
-            run,
-            "SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position",
-        )
+        self.store.read(|connection| jobs_of_run(connection, run))
     }
 
     /// The same without what the jobs returned, which can be large and is on no page.
     pub fn list_without_outputs(self, run: RunId) -> Result<Vec<RunJob>, StoreError> {
-        self.select(
-            run,
-            "SELECT run_id, job_id, position, inputs, state, exit_code, message, NULL AS output, reused_from, started_at_ms, finished_at_ms
-             FROM jobs WHERE run_id = ?1 ORDER BY position",
-        )
+        let sql = "SELECT run_id, job_id, position, inputs, state, exit_code, message, NULL AS output, reused_from, started_at_ms, finished_at_ms
+             FROM jobs WHERE run_id = ?1 ORDER BY position";
+        self.store
+            .read(|connection| select_jobs(connection, run, sql))
     }
+}
 
-    fn select(self, run: RunId, sql: &str) -> Result<Vec<RunJob>, StoreError> {
-        self.store.read(|connection| {
-            sql::all(
-                connection,
-                "list the jobs of a run",
-                sql,
-                [run.to_string()],
-                row::job,
-            )
-        })
-    }
+/// The jobs of a run, in the order of registration.
+pub(super) fn jobs_of_run(connection: &Connection, run: RunId) -> Result<Vec<RunJob>, StoreError> {
+    let sql = "SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position";
+    select_jobs(connection, run, sql)
+}
+
+/// Returns the jobs that the query finds for the id of a run.
+fn select_jobs(connection: &Connection, run: RunId, sql: &str) -> Result<Vec<RunJob>, StoreError> {
+    let run = run.to_string();
+    sql::all(connection, "list the jobs of a run", sql, [run], row::job)
 }
 
 fn expect_one(changed: usize, run: RunId, job: &JobName, to: JobState) -> Result<(), StoreError> {

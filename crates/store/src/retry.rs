@@ -5,10 +5,10 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Transaction, params};
 
 use super::error::StoreError;
-use super::jobs::Jobs;
+use super::jobs::{Jobs, jobs_of_run};
 use super::new_run::{NewRun, insert_at};
 use super::row;
 use super::runs::{self, Runs};
@@ -62,7 +62,7 @@ impl Runs<'_> {
                 ..retry_of(&old, Trigger::Orphan)
             };
             let id = insert_at(tx, &new, old.event_id, old.queued_at_ms, now)?;
-            let reused = jobs(tx, run)?
+            let reused = jobs_of_run(tx, run)?
                 .into_iter()
                 .filter(|job| job.reused_from.is_some());
             reuse_results(tx, id, &reused.collect::<Vec<_>>())?;
@@ -98,7 +98,7 @@ impl Runs<'_> {
             };
             let (id, _) = enter_queue(tx, &new, None, now, decide)?;
             if options.only_failed {
-                let mut jobs = jobs(tx, run)?;
+                let mut jobs = jobs_of_run(tx, run)?;
                 let reusable = supersede::reusable_jobs(&jobs, &lost_artifacts(tx, run)?);
                 jobs.retain(|job| reusable.contains(&job.job_id));
                 reuse_results(tx, id, &jobs)?;
@@ -210,17 +210,6 @@ fn retry_of(old: &Run, trigger: Trigger) -> NewRun {
         keep: false,
         pushed_at: old.pushed_at_ms,
     }
-}
-
-fn jobs(connection: &Connection, run: RunId) -> Result<Vec<RunJob>, StoreError> {
-    let sql = "SELECT * FROM jobs WHERE run_id = ?1 ORDER BY position";
-    sql::all(
-        connection,
-        "list the jobs of a run",
-        sql,
-        [run.to_string()],
-        row::job,
-    )
 }
 
 /// Copies the rows of jobs to a run that reuses their results. A copy names the run that executed the job.

@@ -102,24 +102,37 @@ fn push_to(repo_name: &str, branches: &[&str], id: &str) -> (PushEvent, Vec<NewR
 }
 
 fn claim(f: &Fixture) -> Option<RunId> {
-    f.store
-        .queue()
-        .claim_next(&ExecutorName::HOST)
-        .unwrap()
-        .map(|run| run.id)
+    let claimed = f.store.queue().claim_next(&ExecutorName::HOST).unwrap();
+    claimed.map(|run| run.id)
+}
+
+/// Claims the next run, which there must be.
+#[track_caller]
+fn claimed(store: &Store) -> RunId {
+    let claimed = store.queue().claim_next(&ExecutorName::HOST).unwrap();
+    claimed.expect("no run can be claimed").id
+}
+
+/// Retries what failed of a run.
+#[track_caller]
+fn retry_failed(store: &Store, run: RunId) -> RunId {
+    let options = RetryOptions {
+        only_failed: true,
+        keep: false,
+    };
+    let retry = store.runs().retry(run, options, supersede::superseded_runs);
+    retry.unwrap().id
+}
+
+#[track_caller]
+fn record_event(store: &Store, event: &PushEvent, runs: &[NewRun]) -> RecordedEvent {
+    let (now, decide) = (CurrentRefs::new(), supersede::superseded_runs);
+    store.events().record(event, runs, &now, decide).unwrap()
 }
 
 fn record(store: &Store, repo_name: &str, branches: &[&str]) -> Vec<RunId> {
     let (event, runs) = push(repo_name, branches);
-    store
-        .events()
-        .record(
-            &event,
-            &runs,
-            &CurrentRefs::new(),
-            supersede::superseded_runs,
-        )
-        .unwrap()
+    record_event(store, &event, &runs)
         .runs
         .into_iter()
         .map(|(id, _)| id)

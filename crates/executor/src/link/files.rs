@@ -6,9 +6,9 @@ use futures_util::{StreamExt, stream};
 use quire_step::{FileTask, ToHelper};
 
 use super::failure::file_failure;
-use super::frame::{HelperEvent, HelperFailure};
+use super::frame::HelperEvent;
 use super::session::HelperSession;
-use super::task::HelperTask;
+use super::task::{HelperTask, TaskEnd};
 use crate::error::ExecutorError;
 use crate::file_path::{self, MAX_READ, too_large};
 use crate::tar_stream::TarStream;
@@ -43,7 +43,10 @@ impl HelperSession {
                 None => return Err(self.explain_loss().await),
             }
         }
-        result(READ, path, failure).map(|()| content)
+        match failure {
+            None => Ok(content),
+            Some(failure) => Err(file_failure(READ, path, &failure)),
+        }
     }
 
     pub(super) async fn write_file(
@@ -54,25 +57,18 @@ impl HelperSession {
         let relative = self.relative(path)?;
         let mut task = self.begin(&ToHelper::Write(self.file(&relative))).await?;
         let input = task.input();
-        let mut sending = std::pin::pin!(async {
+        let sending = async {
             if input.send(Bytes::from(content)).await.is_ok() {
                 input.close().await;
             }
-        });
-        let mut sent = false;
-        let mut failure = None;
-        loop {
-            tokio::select! {
-                frame = task.next() => match frame {
-                    Some(HelperEvent::Failed(error)) => failure = Some(error),
-                    Some(HelperEvent::Done) => break,
-                    Some(_) => {}
-                    None => return Err(self.explain_loss().await),
-                },
-                () = &mut sending, if !sent => sent = true,
-            }
+            Ok(())
+        };
+        match task.finish(sending).await {
+            Ok(TaskEnd::Succeeded) => Ok(()),
+            Ok(TaskEnd::Failed(failure)) => Err(file_failure(WRITE, path, &failure)),
+            Ok(TaskEnd::Lost) => Err(self.explain_loss().await),
+            Err(error) => Err(ExecutorError::caused_by(WRITE, &error)),
         }
-        result(WRITE, path, failure)
     }
 
     pub(super) async fn export_archive(&self, path: &str) -> Result<TarStream, ExecutorError> {
@@ -115,14 +111,6 @@ impl HelperSession {
             None => Err(self.explain_loss().await),
         }
     }
-}
-
-fn result(
-    attempt: &'static str,
-    path: &str,
-    failure: Option<HelperFailure>,
-) -> Result<(), ExecutorError> {
-    failure.map_or(Ok(()), |error| Err(file_failure(attempt, path, &error)))
 }
 
 /// Returns the next chunk of an export. An archive that is not complete ends with an error.

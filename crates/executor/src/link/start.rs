@@ -7,10 +7,10 @@ use quire_step::ToHelper;
 
 use super::connection::HelperLink;
 use super::failure::{identity_failure, tree_failure};
-use super::frame::{CommandUser, HelperEvent, HelperFailure};
+use super::frame::{CommandUser, HelperEvent};
 use super::place::HelperPlace;
 use super::session::{HelperSession, explain_loss};
-use super::task::{HelperTask, InputSender};
+use super::task::{InputSender, TaskEnd};
 use crate::error::ExecutorError;
 use crate::tar_stream::TarStream;
 
@@ -86,47 +86,17 @@ impl WorkspaceStart {
         let Some(mut task) = self.connection.begin(&request) else {
             return Err(self.loss().await);
         };
-        match send_tree(&mut task, tree).await {
-            Ok(TreeEnd::Unpacked) => Ok(()),
-            Ok(TreeEnd::Failed(failure)) => Err(tree_failure(&self.folder, &self.caches, &failure)),
-            Ok(TreeEnd::Lost) => Err(self.loss().await),
+        let input = task.input();
+        match task.finish(send_chunks(&input, tree)).await {
+            Ok(TaskEnd::Succeeded) => Ok(()),
+            Ok(TaskEnd::Failed(failure)) => Err(tree_failure(&self.folder, &self.caches, &failure)),
+            Ok(TaskEnd::Lost) => Err(self.loss().await),
             Err(error) => Err(ExecutorError::caused_by("read the tree", &error)),
         }
     }
 
     async fn loss(&self) -> ExecutorError {
         explain_loss(self.place.as_ref(), &self.connection).await
-    }
-}
-
-/// How sending a tree ended.
-enum TreeEnd {
-    Unpacked,
-    Failed(HelperFailure),
-    Lost,
-}
-
-/// Sends the tree until the helper has unpacked it or says that it cannot.
-async fn send_tree(task: &mut HelperTask, tree: TarStream) -> std::io::Result<TreeEnd> {
-    let input = task.input();
-    let mut sending = std::pin::pin!(send_chunks(&input, tree));
-    let mut sent = false;
-    let mut failure = None;
-    loop {
-        tokio::select! {
-            frame = task.next() => match frame {
-                Some(HelperEvent::Failed(error)) => failure = Some(error),
-                Some(HelperEvent::Done) => {
-                    return Ok(failure.map_or(TreeEnd::Unpacked, TreeEnd::Failed));
-                }
-                Some(_) => {}
-                None => return Ok(TreeEnd::Lost),
-            },
-            result = &mut sending, if !sent => {
-                result?;
-                sent = true;
-            }
-        }
     }
 }
 

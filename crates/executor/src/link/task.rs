@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quire_step::{INPUT_CREDIT, OUTPUT_CREDIT, TerminalSize, ToHelper};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::frame::HelperEvent;
+use super::frame::{HelperEvent, HelperFailure};
 use super::writer::FrameSender;
 
 /// After how many bytes of output the helper is granted more.
@@ -58,6 +58,14 @@ pub(crate) struct InputSender {
     id: u32,
     sender: FrameSender,
     credit: Arc<Semaphore>,
+}
+
+/// How a task ended.
+pub(crate) enum TaskEnd {
+    Succeeded,
+    Failed(HelperFailure),
+    /// The connection is lost.
+    Lost,
 }
 
 /// The task takes no more input: it has ended, or the connection is lost.
@@ -183,6 +191,32 @@ impl HelperTask {
         let frame = self.events.recv().await?;
         self.has_ended |= matches!(frame, HelperEvent::Done);
         Some(frame)
+    }
+
+    /// Waits for the end of the task while its input is sent. Fails if the input cannot be read.
+    pub(crate) async fn finish(
+        &mut self,
+        sending: impl Future<Output = std::io::Result<()>>,
+    ) -> std::io::Result<TaskEnd> {
+        let mut sending = std::pin::pin!(sending);
+        let mut sent = false;
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                frame = self.next() => match frame {
+                    Some(HelperEvent::Failed(error)) => failure = Some(error),
+                    Some(HelperEvent::Done) => {
+                        return Ok(failure.map_or(TaskEnd::Succeeded, TaskEnd::Failed));
+                    }
+                    Some(_) => {}
+                    None => return Ok(TaskEnd::Lost),
+                },
+                result = &mut sending, if !sent => {
+                    result?;
+                    sent = true;
+                }
+            }
+        }
     }
 
     /// The caller has dealt with so many bytes of output.

@@ -1,5 +1,7 @@
 //! Branches and tags with the commits that they point to, the newest first.
 
+use std::ops::ControlFlow;
+
 use gix::ObjectId as Id;
 use gix::bstr::ByteSlice;
 use gix::prelude::FindExt as _;
@@ -94,33 +96,23 @@ impl Reader {
         wanted: RefNames,
         budget: &Budget,
     ) -> Result<(Vec<Candidate>, bool), ReadError> {
-        let attempt = "list the refs";
-        let platform = self
-            .repo
-            .references()
-            .map_err(ReadError::damaged(attempt))?;
-        let refs = match wanted {
-            RefNames::Branches => platform.local_branches(),
-            RefNames::Tags => platform.tags(),
-        };
         let mut candidates = Vec::new();
-        // A ref that cannot be read is left out of the list, as git does.
-        for found in refs.map_err(ReadError::damaged(attempt))?.flatten() {
+        let are_all = self.visit_refs(wanted, |found| {
             if candidates.len() == MAX_SORTED || budget.is_over() {
-                return Ok((candidates, true));
+                return ControlFlow::Break(());
             }
-            let Some(target) = found.try_id() else {
-                continue;
-            };
-            let target = target.detach();
-            let full = found.name().as_bstr();
-            candidates.push(Candidate {
-                seconds: self.seconds_of(target),
-                short: full.strip_prefix(wanted.prefix()).unwrap_or(full).to_vec(),
-                target,
-            });
-        }
-        Ok((candidates, false))
+            if let Some(target) = found.try_id() {
+                let target = target.detach();
+                let full = found.name().as_bstr();
+                candidates.push(Candidate {
+                    seconds: self.seconds_of(target),
+                    short: full.strip_prefix(wanted.prefix()).unwrap_or(full).to_vec(),
+                    target,
+                });
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok((candidates, !are_all))
     }
 
     fn seconds_of(&self, target: Id) -> i64 {

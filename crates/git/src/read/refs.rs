@@ -1,6 +1,7 @@
 //! The names of branches and tags.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use super::budget::Budget;
 use super::error::ReadError;
@@ -80,6 +81,23 @@ impl Reader {
         limit: usize,
         budget: &Budget,
     ) -> Result<(BTreeSet<Vec<u8>>, bool), ReadError> {
+        let mut names = BTreeSet::new();
+        let are_all = self.visit_refs(wanted, |found| {
+            if names.len() == limit || budget.is_over() {
+                return ControlFlow::Break(());
+            }
+            names.insert(found.name().as_bstr().to_vec());
+            ControlFlow::Continue(())
+        })?;
+        Ok((names, are_all))
+    }
+
+    /// Visits the refs of a kind by name. Returns whether the visitor has seen all of them.
+    pub(super) fn visit_refs(
+        &self,
+        wanted: RefNames,
+        mut visit: impl FnMut(&gix::Reference<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, ReadError> {
         let attempt = "list the refs";
         let platform = self
             .repo
@@ -89,15 +107,9 @@ impl Reader {
             RefNames::Branches => platform.local_branches(),
             RefNames::Tags => platform.tags(),
         };
-        let mut names = BTreeSet::new();
         // A ref that cannot be read is left out of the list, as git does.
-        for found in refs.map_err(ReadError::damaged(attempt))?.flatten() {
-            if names.len() == limit || budget.is_over() {
-                return Ok((names, false));
-            }
-            names.insert(found.name().as_bstr().to_vec());
-        }
-        Ok((names, true))
+        let mut refs = refs.map_err(ReadError::damaged(attempt))?.flatten();
+        Ok(refs.try_for_each(|found| visit(&found)).is_continue())
     }
 }
 

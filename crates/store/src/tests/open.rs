@@ -111,34 +111,10 @@ fn runs_of_the_first_version_continue_after_the_upgrade() {
             .set_group(&run, None, supersede::superseded_runs)
             .unwrap();
     }
-    assert_eq!(
-        store
-            .queue()
-            .claim_next(&ExecutorName::DOCKER)
-            .unwrap()
-            .unwrap()
-            .id,
-        id(3)
-    );
-    assert_eq!(
-        store
-            .queue()
-            .claim_next(&ExecutorName::DOCKER)
-            .unwrap()
-            .unwrap()
-            .id,
-        again
-    );
+    assert_eq!(claimed(&store), id(3));
+    assert_eq!(claimed(&store), again);
     let (event, runs) = push("work/app", &["main"]);
-    let recorded = store
-        .events()
-        .record(
-            &event,
-            &runs,
-            &CurrentRefs::new(),
-            supersede::superseded_runs,
-        )
-        .unwrap();
+    let recorded = record_event(&store, &event, &runs);
     assert_eq!(recorded.replaced, [id(3)]);
     let retried = store
         .runs()

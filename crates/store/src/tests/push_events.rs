@@ -6,28 +6,10 @@ use super::*;
 fn an_event_recorded_twice_changes_nothing() {
     let f = fixture();
     let (event, runs) = push("app", &["main", "next"]);
-    let first = f
-        .store
-        .events()
-        .record(
-            &event,
-            &runs,
-            &CurrentRefs::new(),
-            supersede::superseded_runs,
-        )
-        .unwrap();
+    let first = record_event(&f.store, &event, &runs);
     assert!(first.is_new && first.runs.len() == 2);
     let (_, other) = push("app", &["main"]);
-    let second = f
-        .store
-        .events()
-        .record(
-            &event,
-            &other,
-            &CurrentRefs::new(),
-            supersede::superseded_runs,
-        )
-        .unwrap();
+    let second = record_event(&f.store, &event, &other);
     assert!(!second.is_new);
     assert_eq!(second.runs, first.runs);
     assert_eq!(

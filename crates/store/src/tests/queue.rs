@@ -7,15 +7,7 @@ use quire_pipeline::Group;
 fn a_newer_push_supersedes_and_waits_for_the_active_run() {
     let f = fixture();
     let first = record(&f.store, "app", &["main"])[0];
-    assert_eq!(
-        f.store
-            .queue()
-            .claim_next(&ExecutorName::HOST)
-            .unwrap()
-            .unwrap()
-            .id,
-        first
-    );
+    assert_eq!(claimed(&f.store), first);
     let second = record(&f.store, "app", &["main"])[0];
     let third = record(&f.store, "app", &["main"])[0];
     let state = |id| f.store.runs().get(id).unwrap().unwrap();
@@ -31,33 +23,14 @@ fn a_newer_push_supersedes_and_waits_for_the_active_run() {
         "the ref has an active run"
     );
     f.store.runs().finish(first, &Outcome::Superseded).unwrap();
-    assert_eq!(
-        f.store
-            .queue()
-            .claim_next(&ExecutorName::HOST)
-            .unwrap()
-            .unwrap()
-            .id,
-        third
-    );
+    assert_eq!(claimed(&f.store), third);
 }
 
 /// A push of one branch whose pipeline may name a group.
 fn record_with_unknown_group(f: &Fixture, name: &str) -> Run {
     let (event, mut runs) = push("app", &[name]);
     runs[0].group_unknown = true;
-    let id = f
-        .store
-        .events()
-        .record(
-            &event,
-            &runs,
-            &CurrentRefs::new(),
-            supersede::superseded_runs,
-        )
-        .unwrap()
-        .runs[0]
-        .0;
+    let id = record_event(&f.store, &event, &runs).runs[0].0;
     f.store.runs().get(id).unwrap().unwrap()
 }
 

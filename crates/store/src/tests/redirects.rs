@@ -170,16 +170,7 @@ fn each_name_resolves_before_during_and_after_a_rename() {
     let stale = |branch: &str| {
         let (event, mut runs) = push("shop", &[branch]);
         runs[0].group_unknown = true;
-        let recorded = f
-            .store
-            .events()
-            .record(
-                &event,
-                &runs,
-                &CurrentRefs::new(),
-                supersede::superseded_runs,
-            )
-            .unwrap();
+        let recorded = record_event(&f.store, &event, &runs);
         Run {
             repo: app.clone(),
             ..f.store.runs().get(recorded.runs[0].0).unwrap().unwrap()

@@ -19,15 +19,7 @@ fn a_retry_supersedes_nothing() {
         (state(newest), state(again.id)),
         (RunState::Pending, RunState::Pending)
     );
-    assert_eq!(
-        f.store
-            .queue()
-            .claim_next(&ExecutorName::HOST)
-            .unwrap()
-            .unwrap()
-            .id,
-        newest
-    );
+    assert_eq!(claimed(&f.store), newest);
 }
 
 #[test]
@@ -66,15 +58,7 @@ fn an_orphaned_run_is_requeued_once() {
         (row.trigger, row.retry_of, row.state),
         (Trigger::Orphan, Some(run), RunState::Pending)
     );
-    assert_eq!(
-        f.store
-            .queue()
-            .claim_next(&ExecutorName::HOST)
-            .unwrap()
-            .unwrap()
-            .id,
-        again
-    );
+    assert_eq!(claimed(&f.store), again);
     assert_eq!(
         f.store
             .runs()
@@ -251,20 +235,7 @@ fn artifacts_of_reused_results_are_found_or_the_job_runs_again() {
             .finish(run, &Outcome::Failed(FailureKind::Job, "no".into()))
             .unwrap()
     };
-    let again = |run| {
-        f.store
-            .runs()
-            .retry(
-                run,
-                RetryOptions {
-                    only_failed: true,
-                    keep: false,
-                },
-                supersede::superseded_runs,
-            )
-            .unwrap()
-            .id
-    };
+    let again = |run| retry_failed(&f.store, run);
     let used = |run| f.store.jobs().reused(run).unwrap().len();
     let held = |run| {
         f.store
@@ -385,20 +356,7 @@ fn a_result_without_artifacts_outlives_its_run() {
             .finish(run, &Outcome::Failed(FailureKind::Job, "no".into()))
             .unwrap();
     };
-    let again = |run| {
-        f.store
-            .runs()
-            .retry(
-                run,
-                RetryOptions {
-                    only_failed: true,
-                    keep: false,
-                },
-                supersede::superseded_runs,
-            )
-            .unwrap()
-            .id
-    };
+    let again = |run| retry_failed(&f.store, run);
     let first = record(&f.store, "app", &["main"])[0];
     play(first);
     let second = again(first);

@@ -133,11 +133,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         ))?
     };
     let is_whole = !page.content.diff.out_of_time;
-    Ok(if is_whole {
-        page.tag(response)
-    } else {
-        response
-    })
+    Ok(page.tag_if(is_whole, response))
 }
 
 fn template(

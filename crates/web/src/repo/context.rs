@@ -50,7 +50,15 @@ pub(super) struct RevPage<T> {
 
 impl<T> RevPage<T> {
     /// Tags a response, so that the client asks next time whether its copy is still right.
-    pub(super) fn tag(&self, mut response: Response) -> Response {
+    pub(super) fn tag(&self, response: Response) -> Response {
+        self.tag_if(true, response)
+    }
+
+    /// Tags a response if it is whole: of what was left out for want of time, the client must not keep a copy.
+    pub(super) fn tag_if(&self, is_whole: bool, mut response: Response) -> Response {
+        if !is_whole {
+            return response;
+        }
         if let Ok(tag) = HeaderValue::from_str(&self.tag) {
             response.headers_mut().insert(header::ETAG, tag);
         }

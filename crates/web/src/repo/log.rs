@@ -95,11 +95,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     }
     let choices = page.choices.take();
     let response = respond(context, &page, choices, is_continued)?;
-    Ok(if is_whole {
-        page.tag(response)
-    } else {
-        response
-    })
+    Ok(page.tag_if(is_whole, response))
 }
 
 fn respond(

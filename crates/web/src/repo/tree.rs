@@ -267,11 +267,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     let choices = page.choices.take();
     let response = respond(context, &page, choices)?;
     let is_whole = page.content.changes.is_whole && !page.content.page.out_of_time;
-    Ok(if is_whole {
-        page.tag(response)
-    } else {
-        response
-    })
+    Ok(page.tag_if(is_whole, response))
 }
 
 fn respond(
