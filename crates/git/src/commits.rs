@@ -30,6 +30,8 @@ pub struct CommitInfo {
     pub lua: bool,
     /// Whether it contains `.quire/Dockerfile`.
     pub dockerfile: bool,
+    /// Whether its `.quire` is a symbolic link that cannot be followed.
+    pub unusable_folder: bool,
     /// The message, up to 64 KiB; `None` if the id is not that of a commit.
     pub message: Option<String>,
     /// Whether the pipeline of this commit may declare a group: the word is in one of its files, or
@@ -45,6 +47,12 @@ pub struct CommitInfo {
 const MAX_SUBJECT_CHARS: usize = 200;
 
 impl CommitInfo {
+    /// Whether it has a pipeline, or was meant to have one: then its run says what is wrong.
+    #[must_use]
+    pub fn has_pipeline(&self) -> bool {
+        self.fennel || self.lua || self.unusable_folder
+    }
+
     /// The first line of the message, fit for one line of a terminal; `None` if it is empty.
     #[must_use]
     pub fn subject(&self) -> Option<String> {
@@ -195,6 +203,8 @@ pub(super) async fn commits(
 struct PipelineFolder {
     entries: Vec<TreeEntry>,
     truncated: bool,
+    /// Whether it is a symbolic link that cannot be followed within the commit.
+    is_unusable: bool,
     /// Whether there is a `.gitmodules` beside it.
     has_submodules: bool,
     /// Whether the `.gitattributes` beside it puts files into Git LFS.
@@ -237,8 +247,10 @@ async fn pipeline_folders<'a>(
         })
         .await?;
     for at in linked {
-        if let Some(folder) = pipeline_folder(batch, &requests[at]).await? {
-            folders.entry(folder).or_default().push(trees[at]);
+        match pipeline_folder(batch, &requests[at]).await? {
+            Ok(Some(folder)) => folders.entry(folder).or_default().push(trees[at]),
+            Ok(None) => {}
+            Err(_) => found.entry(trees[at]).or_default().is_unusable = true,
         }
     }
     let requests: Vec<String> = folders.keys().cloned().collect();
@@ -248,6 +260,7 @@ async fn pipeline_folders<'a>(
             let folder = PipelineFolder {
                 entries: raw_object::tree_entries(&contents.bytes, id.len() / 2).collect(),
                 truncated: contents.truncated,
+                is_unusable: false,
                 has_submodules: false,
                 uses_lfs: false,
             };
@@ -314,6 +327,7 @@ async fn commit_infos(
             fennel: has("ci.fnl"),
             lua: has("ci.lua"),
             dockerfile: has("Dockerfile"),
+            unusable_folder: folder.is_unusable,
             misnamed: misnamed(folder.entries.iter().map(|entry| entry.name.as_str())),
             message: Some(commit.message.clone()),
             ..CommitInfo::default()

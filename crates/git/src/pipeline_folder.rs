@@ -158,23 +158,31 @@ pub async fn find_pipeline_folder<R: TreeReader>(
             misnamed: Vec::new(),
         },
     };
-    if let Some(folder) = pipeline_folder(search.reader, root).await? {
-        search.folders.push((FOLDER.to_owned(), folder));
-        search.run().await?;
+    match pipeline_folder(search.reader, root).await? {
+        Ok(Some(folder)) => {
+            search.folders.push((FOLDER.to_owned(), folder));
+            search.run().await?;
+        }
+        Ok(None) => {}
+        Err(problem) => search.problem(FOLDER, problem),
     }
     search.found.files.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(search.found)
 }
 
-/// The folder `.quire` of a tree, which may be a symbolic link; `None` if there is none.
+/// The folder `.quire` of a tree, which may be a symbolic link; `None` if there is none. A link that does not lead to a
+/// folder is a problem.
 pub(super) async fn pipeline_folder<R: TreeReader>(
     reader: &mut R,
     root: &R::Id,
-) -> Result<Option<R::Id>, R::Error> {
-    match resolve(reader, root, FOLDER).await? {
+) -> Result<Result<Option<R::Id>, UnusableReason>, R::Error> {
+    Ok(match resolve(reader, root, FOLDER).await? {
         Ok(Resolved::Folder(id)) => Ok(Some(id)),
-        Ok(Resolved::File(_)) | Err(_) => Ok(None),
-    }
+        Ok(Resolved::File(_)) => Ok(None),
+        // No link was followed: there is nothing of this name, or it is a submodule.
+        Err(UnusableReason::Missing { target }) if target.is_empty() => Ok(None),
+        Err(problem) => Err(problem),
+    })
 }
 
 struct Search<'a, R: TreeReader> {

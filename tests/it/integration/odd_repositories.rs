@@ -301,7 +301,7 @@ fn two_thousand_branches_are_one_push() {
 fn pipelines_that_are_no_pipeline_fail_in_words() {
     let forge = TestForge::start(QUIRE);
     type LayOut = fn(&Tree);
-    let kinds: [(&str, LayOut); 9] = [
+    let kinds: [(&str, LayOut); 11] = [
         ("empty", |tree| tree.write(".quire/ci.fnl", "")),
         ("comment", |tree| {
             tree.write(".quire/ci.fnl", ";; later\n\n")
@@ -314,6 +314,12 @@ fn pipelines_that_are_no_pipeline_fail_in_words() {
         ("loop", |tree| {
             fs::create_dir(tree.path.join(".quire")).unwrap();
             symlink("ci.fnl", tree.path.join(".quire/ci.fnl")).unwrap();
+        }),
+        ("folder-outside", |tree| {
+            symlink("../elsewhere", tree.path.join(".quire")).unwrap();
+        }),
+        ("folder-missing", |tree| {
+            symlink("ci", tree.path.join(".quire")).unwrap();
         }),
         ("loop-of-folders", |tree| {
             symlink(".quire", tree.path.join(".quire")).unwrap()

@@ -57,7 +57,7 @@ pub async fn start(forge: &Forge, request: StartRequest) -> Result<Run, ForgeErr
     let Some((sha, info)) = tip else {
         return Err(ForgeError::NoRef { repo, ref_name });
     };
-    let Some(info) = info.filter(|info| info.fennel || info.lua) else {
+    let Some(info) = info.filter(CommitInfo::has_pipeline) else {
         return Err(ForgeError::NoPipeline { repo, commit: sha });
     };
     let forge = forge.clone();

@@ -143,7 +143,7 @@ enum CiDecision {
 
 /// `[skip ci]` is about the branch that the commit was pushed to. A tag of the commit is pushed on purpose, and runs.
 fn ci_decision(ref_name: &RefName, facts: &CommitInfo) -> CiDecision {
-    if !facts.fennel && !facts.lua {
+    if !facts.has_pipeline() {
         return CiDecision::Skip(None);
     }
     if ref_name.branch().is_some()
