@@ -20,6 +20,7 @@ mod files;
 mod host;
 mod images;
 mod kinds;
+mod lfs;
 mod network;
 mod pressure;
 mod refusing;

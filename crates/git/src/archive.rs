@@ -13,6 +13,7 @@ use tokio_util::io::ReaderStream;
 use super::command::read_capped;
 use super::error::{GitError, stderr_tail};
 use super::git::Git;
+use super::lfs::{PointerFile, pointer_files};
 use super::object_format::ObjectFormat;
 use quire_types::names::ObjectId;
 
@@ -36,6 +37,20 @@ impl Git {
             Ok(child) => stream_of(child).left_stream(),
             Err(error) => stream::iter([Err(io::Error::other(error))]).right_stream(),
         }
+    }
+
+    /// The files of a commit that are pointers of Git LFS.
+    pub async fn lfs_files(
+        &self,
+        repo: &Path,
+        id: &ObjectId,
+    ) -> Result<Vec<PointerFile>, GitError> {
+        let command = |verb| {
+            let mut command = self.tokio_in(repo);
+            command.arg(verb);
+            command
+        };
+        pointer_files(command, id.as_str()).await
     }
 
     fn start_archive(&self, repo: &Path, id: &ObjectId) -> Result<Child, GitError> {

@@ -16,6 +16,7 @@ use super::archive::{MODES, stream_of};
 use super::command::checked;
 use super::error::GitError;
 use super::git::Git;
+use super::lfs::{PointerFile, pointer_files};
 use super::scratch_repo::ScratchRepo;
 use quire_types::names::ObjectId;
 
@@ -116,6 +117,11 @@ impl AssembledTree {
             let _ = &scratch;
             chunk
         })
+    }
+
+    /// The files of the tree that are pointers of Git LFS.
+    pub async fn lfs_files(&self) -> Result<Vec<PointerFile>, GitError> {
+        pointer_files(|verb| self.command(verb), self.id.as_str()).await
     }
 
     fn command(&self, verb: &'static str) -> tokio::process::Command {

@@ -140,6 +140,9 @@ pub struct CheckoutOptions {
     /// Whether submodules are filled: all or none. `None` fills those whose repository is on the same forge.
     #[serde(default)]
     pub submodules: Option<bool>,
+    /// Whether files in Git LFS have their content; otherwise they are pointers.
+    #[serde(default)]
+    pub lfs: bool,
 }
 
 /// How many commits a workspace has.

@@ -10,6 +10,7 @@ use super::run_arguments::RunArguments;
 use super::source_tree::{SourceTree, working_dir};
 use super::working_tree::{FolderTree, all_files};
 use quire_executor::{ImageSource, Tree};
+use quire_git::lfs::LfsStore;
 use quire_git::{Checkout, Git, WorkspaceHistory, WorkspaceRepo};
 use quire_pipeline::driver::protocol::DOCKERFILE;
 use quire_pipeline::{JobTracker, Source};
@@ -126,6 +127,10 @@ impl RunPlan {
                 tree: None,
                 assembled: None,
                 history,
+                lfs: match self.prepared.pipeline.checkout().lfs {
+                    true => vec![LfsStore::of(checkout.repository())],
+                    false => Vec::new(),
+                },
             }),
             None => {
                 let dockerfile = self.files.iter().any(|file| file.as_os_str() == DOCKERFILE);

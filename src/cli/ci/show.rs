@@ -191,7 +191,8 @@ fn describe_checkout(checkout: CheckoutOptions) -> Vec<String> {
         true => "all submodules".to_owned(),
         false => "no submodules".to_owned(),
     });
-    history.into_iter().chain(submodules).collect()
+    let lfs = checkout.lfs.then(|| "files in Git LFS".to_owned());
+    history.into_iter().chain(submodules).chain(lfs).collect()
 }
 
 fn describe_container(pipeline: &Pipeline) -> Vec<String> {

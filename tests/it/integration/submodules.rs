@@ -186,7 +186,56 @@ fn files_in_git_lfs_are_said_to_be_pointers() {
     );
     let run = forge.end_of(forge.newest("app").id);
     let log = forge.ssh_ok(&format!("run logs {}", run.id));
-    let words = "quire: files in Git LFS are left out: the workspace has pointers in their place\n";
+    let words =
+        "quire: 1 file is a pointer of Git LFS; `(ci.checkout {:lfs true})` fills such files\n";
     assert!(log.contains(words) && log.contains("size 12345"), "{log}");
     assert_eq!(run.state, RunState::Complete);
+}
+
+#[test]
+fn files_in_git_lfs_have_their_content_if_the_pipeline_asks() {
+    let forge = TestForge::start(QUIRE);
+    let lib = forge.tree("lib", "lib");
+    lib.write("inner.bin", &pointer(WORLD, 5));
+    let inner = lib.commit("library");
+    lib.push(&["HEAD:refs/heads/main"]);
+    store(&forge, "lib", WORLD, b"world");
+    let settings = "(ci.checkout {:lfs true :history 1})";
+    let show = "cat 'a file.bin' lib/inner.bin gone.bin; echo; git status --short -- .quire";
+    let app = tree(&forge, "app", settings, show);
+    app.write(
+        ".gitattributes",
+        "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+    );
+    app.write("a file.bin", &pointer(HELLO, 5));
+    app.write("gone.bin", &pointer(&HELLO.replace('2', "3"), 7));
+    add_submodule(&app, "lib", "../lib", &inner);
+    app.git_ok(&["add", ".gitattributes", "a file.bin", "gone.bin"]);
+    forge.ssh_ok("repo new app");
+    store(&forge, "app", HELLO, b"hello");
+    let (run, log) = end(&forge, &app, "app");
+    assert_eq!(run.state, RunState::Complete, "{log}");
+    assert!(
+        log.contains("helloworldversion https://git-lfs") && log.contains("size 7\n"),
+        "{log}"
+    );
+    let words = "quire: 1 file is a pointer of Git LFS, because their content is not on this forge: gone.bin; `git lfs push --all REMOTE` sends it\n";
+    assert!(log.contains(words), "{log}");
+}
+
+/// `printf hello | sha256sum`, `printf world | sha256sum`
+const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+const WORLD: &str = "486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7";
+
+fn pointer(oid: &str, size: u64) -> String {
+    format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n")
+}
+
+/// Stores an object as an upload does.
+fn store(forge: &TestForge, repo: &str, oid: &str, content: &[u8]) {
+    let store = quire_git::lfs::LfsStore::of(&forge.paths.repo(&repo.parse().unwrap()));
+    let size = content.len() as u64;
+    let mut upload = store.upload(&oid.parse().unwrap(), size).unwrap();
+    upload.write(content).unwrap();
+    upload.finish().unwrap();
 }

@@ -8,12 +8,18 @@
 //! An object appears by one rename, after its size and its SHA-256 have been checked and its content is on the disk. So what
 //! is in `objects` is complete, and what a killed process left is in `tmp`, without a lock.
 
+mod fill;
 mod locks;
 mod missing;
 mod pointer;
 mod store;
+mod tree_files;
 
+pub use fill::fill_pointers;
 pub use locks::{LfsLock, LfsLocks, LockError, MAX_LOCKS};
 pub use missing::MissingObjects;
 pub use pointer::{LfsOid, LfsOidError, LfsPointer, MAX_POINTER};
 pub use store::{LfsStore, LfsUpload, UploadError};
+pub use tree_files::PointerFile;
+
+pub(crate) use tree_files::pointer_files;

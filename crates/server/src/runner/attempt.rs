@@ -32,9 +32,6 @@ use quire_types::failpoint;
 use quire_types::names::ObjectId;
 use quire_types::run::{FailureKind, Outcome, Run};
 
-/// What the log of a run says whose commit has files in Git LFS.
-const LFS_NOTE: &str = "files in Git LFS are left out: the workspace has pointers in their place";
-
 /// What `(jobs SOURCE)` returns, gathered by a task.
 type SourceValues = AbortOnDropHandle<Result<Map<String, Value>, GitError>>;
 
@@ -212,6 +209,7 @@ impl Runner {
             tree: files.tree,
             assembled: None,
             history: None,
+            lfs: Vec::new(),
         };
         Ok(Ready {
             prepared,
@@ -263,6 +261,7 @@ impl Runner {
             commit: &run.sha,
             ref_name: &run.ref_name,
             has_submodules: extras.submodules,
+            uses_lfs: extras.lfs,
             options: pipeline.checkout(),
             network: config.limits.network && pipeline.network().unwrap_or(true),
             forge: &config.addresses,
@@ -275,11 +274,9 @@ impl Runner {
             RunEnd::Outcome(Outcome::Failed(kind, error_chain::chain(&error)))
         });
         let mut planned = planned?;
-        planned
-            .notes
-            .extend(extras.lfs.then(|| LFS_NOTE.to_owned()));
         tree.assembled = planned.tree.take();
         tree.history = planned.history.take();
+        tree.lfs = std::mem::take(&mut planned.lfs);
         Ok(planned)
     }
 

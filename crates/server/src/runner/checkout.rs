@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use quire_git::lfs::{LfsStore, PointerFile};
 use quire_git::{
     AssembledTree, FetchedRepo, FilledSubmodule, ForgeAddress, Git, GitError, Submodule,
     SubmoduleOrigin, WorkspaceHistory, WorkspaceRepo,
@@ -22,6 +23,9 @@ const MAX_FILLED: usize = 500;
 /// How many of the submodules that are left out have a line of their own.
 const MAX_NOTES: usize = 20;
 
+/// How many files without content are named.
+const MAX_LFS_PATHS: usize = 3;
+
 /// A commit whose workspace is planned.
 pub(super) struct CheckoutPlanner<'a> {
     pub(super) git: &'a Git,
@@ -32,6 +36,8 @@ pub(super) struct CheckoutPlanner<'a> {
     pub(super) ref_name: &'a RefName,
     /// Whether the commit has a `.gitmodules`.
     pub(super) has_submodules: bool,
+    /// Whether its `.gitattributes` puts files into Git LFS.
+    pub(super) uses_lfs: bool,
     pub(super) options: CheckoutOptions,
     /// Whether runs of the pipeline have a network.
     pub(super) network: bool,
@@ -45,6 +51,8 @@ pub(super) struct PlannedCheckout {
     pub(super) tree: Option<AssembledTree>,
     pub(super) history: Option<WorkspaceRepo>,
     pub(super) notes: Vec<String>,
+    /// Where the objects are that fill files in Git LFS.
+    pub(super) lfs: Vec<LfsStore>,
     /// Repositories that were fetched; they are removed with this.
     pub(super) fetched: Vec<FetchedRepo>,
 }
@@ -65,6 +73,33 @@ pub fn depth(history: History) -> Option<u32> {
         History::Commits(count) => Some(count),
         History::Full => None,
     }
+}
+
+/// What the log says about files that stay pointers.
+fn lfs_note(left: &[PointerFile], wanted: bool) -> Option<String> {
+    let count = match left {
+        [] => return None,
+        [_] => "1 file is a pointer of Git LFS".to_owned(),
+        left => format!("{} files are pointers of Git LFS", left.len()),
+    };
+    if !wanted {
+        return Some(format!(
+            "{count}; `(ci.checkout {{:lfs true}})` fills such files"
+        ));
+    }
+    let paths = left.iter().take(MAX_LFS_PATHS);
+    let paths: Vec<String> = paths
+        .map(|file| single_line(&excerpt(&file.path, 100)))
+        .collect();
+    let more = if left.len() > paths.len() {
+        ", …"
+    } else {
+        ""
+    };
+    Some(format!(
+        "{count}, because their content is not on this forge: {}{more}; `git lfs push --all REMOTE` sends it",
+        paths.join(", ")
+    ))
 }
 
 /// A submodule that is to be filled.
@@ -88,6 +123,9 @@ impl CheckoutPlanner<'_> {
         if self.has_submodules {
             planned = self.plan_submodules().await?;
         }
+        if self.options.lfs || self.uses_lfs {
+            self.plan_lfs(&mut planned).await?;
+        }
         if let Some(history) = self.options.history {
             let history = WorkspaceHistory {
                 repo: &self.folder,
@@ -99,6 +137,31 @@ impl CheckoutPlanner<'_> {
             planned.history = Some(self.git.workspace_repo(&history).await?);
         }
         Ok(planned)
+    }
+
+    /// Plans the files in Git LFS, and notes which stay pointers.
+    async fn plan_lfs(&self, planned: &mut PlannedCheckout) -> Result<(), CheckoutError> {
+        let files = match &planned.tree {
+            Some(tree) => tree.lfs_files().await?,
+            None => self.git.lfs_files(&self.folder, self.commit).await?,
+        };
+        let mut stores = std::mem::take(&mut planned.lfs);
+        stores.insert(0, LfsStore::of(&self.folder));
+        let wanted = self.options.lfs;
+        let find = move |_: &Git| {
+            let is_here = |file: &PointerFile| {
+                let has = |store: &LfsStore| matches!(store.size(&file.pointer.oid), Ok(Some(size)) if size == file.pointer.size);
+                wanted && stores.iter().any(has)
+            };
+            let left: Vec<PointerFile> = files.into_iter().filter(|file| !is_here(file)).collect();
+            Ok((stores, left))
+        };
+        let (stores, left) = self.git.call(find).await?;
+        planned.notes.extend(lfs_note(&left, wanted));
+        if wanted {
+            planned.lfs = stores;
+        }
+        Ok(())
     }
 
     /// Plans the submodules of a commit that has a `.gitmodules`.
@@ -170,6 +233,8 @@ impl CheckoutPlanner<'_> {
                 .push(format!("{more} more submodules are left out"));
         }
         if !filled.is_empty() {
+            let stores = filled.iter().map(|one| LfsStore::of(&one.repo));
+            planned.lfs = stores.collect();
             let tree = self.git.assemble(&self.folder, self.commit, &filled);
             planned.tree = Some(tree.await?);
         }

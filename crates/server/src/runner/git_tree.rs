@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use quire_executor::Tree;
+use quire_git::lfs::{LfsStore, fill_pointers};
 use quire_git::{AssembledTree, Git, WorkspaceRepo};
 use quire_types::names::ObjectId;
 
@@ -24,6 +25,9 @@ pub struct GitTree {
     pub assembled: Option<AssembledTree>,
     /// The `.git` of the workspace, if it has one.
     pub history: Option<WorkspaceRepo>,
+    /// Where the objects are that fill files in Git LFS. If there are none, the workspace has pointers. The context of an image
+    /// build always has them, since a built image belongs to a tree.
+    pub lfs: Vec<LfsStore>,
 }
 
 impl Tree for GitTree {
@@ -35,9 +39,13 @@ impl Tree for GitTree {
     }
 
     fn checkout(&self) -> BoxStream<'static, std::io::Result<Bytes>> {
+        let files = match self.lfs.as_slice() {
+            [] => self.archive(),
+            stores => fill_pointers(self.archive(), stores.to_vec()),
+        };
         match &self.history {
-            Some(repo) => repo.entries().chain(self.archive()).boxed(),
-            None => self.archive(),
+            Some(repo) => repo.entries().chain(files).boxed(),
+            None => files,
         }
     }
 

@@ -128,10 +128,13 @@ pub(super) fn network(call: &mut RegistrationCall<'_>) -> Option<String> {
 pub(super) fn checkout(call: &mut RegistrationCall<'_>) -> Option<String> {
     let of = "`ci.checkout`";
     let hint = "write it like (ci.checkout {:history :full :submodules true})";
-    let options = call.only_options(of, &["history", "submodules"], hint)?;
+    let options = call.only_options(of, &["history", "submodules", "lfs"], hint)?;
     let checkout = CheckoutOptions {
         history: call.option(&options, of, "history", history),
         submodules: call.option(&options, of, "submodules", RegistrationCall::flag),
+        lfs: call
+            .option(&options, of, "lfs", RegistrationCall::flag)
+            .unwrap_or(false),
     };
     push_limited(
         &mut call.api.registration.borrow_mut().checkouts,
