@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use quire_testkit::{TestForge, transcript, wait_for};
@@ -46,6 +46,64 @@ fn forge_on(disk: &Path) -> (tempfile::TempDir, TestForge) {
     let mut forge = TestForge::at(QUIRE, folder.path(), disk.join("data"));
     forge.serve();
     (folder, forge)
+}
+
+/// Sends an object of zeros, and does something when a third of it is sent.
+fn upload(forge: &TestForge, size: usize, meanwhile: impl FnOnce()) -> String {
+    let mut session = forge
+        .quire(&["exec"])
+        .env("SSH_ORIGINAL_COMMAND", "git-lfs-transfer app upload")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = session.stdin.take().unwrap();
+    let line = |text: &str| format!("{:04x}{text}\n", text.len() + 5);
+    let head = [
+        line(&format!("put-object {ZEROS}")),
+        line(&format!("size={size}")),
+    ];
+    write!(input, "{}0001", head.concat()).unwrap();
+    let packet = [b"8004".to_vec(), vec![0; 0x8000]].concat();
+    let count = size / 0x8000;
+    for _ in 0..count / 3 {
+        input.write_all(&packet).unwrap();
+    }
+    meanwhile();
+    for _ in count / 3..count {
+        input.write_all(&packet).unwrap();
+    }
+    input.write_all(b"0000").unwrap();
+    drop(input);
+    let ended = session.wait_with_output().unwrap();
+    String::from_utf8_lossy(&ended.stdout).into_owned()
+}
+
+/// `head -c 6291456 /dev/zero | sha256sum`
+const ZEROS: &str = "b69dae56a14d1a8314ed40664c4033ea0a550eea2673e04df42a66ac6b9faf2c";
+
+#[test]
+fn a_full_disk_at_an_upload_of_git_lfs() {
+    let Some(disk) = on_a_small_disk("disk::a_full_disk_at_an_upload_of_git_lfs", 32) else {
+        return;
+    };
+    let (_folder, forge) = forge_on(&disk);
+    forge
+        .tree_with("app", super::LEAVES_A_PROCESS)
+        .push(&["main"]);
+    forge.wait_for_quiet();
+    let lfs = forge.paths.repos().join("app.git/lfs");
+    let mut ballast = None;
+    let answer = upload(&forge, 6 << 20, || ballast = Some(Ballast::all(&disk)));
+    assert!(
+        answer.contains("status 507") && answer.contains("the disk is full; nothing was stored"),
+        "{answer}"
+    );
+    assert_eq!(fs::read_dir(lfs.join("tmp")).unwrap().count(), 0);
+    fs::remove_file(disk.join("ballast")).unwrap();
+    drop(ballast);
+    let answer = upload(&forge, 6 << 20, || {});
+    assert!(answer.contains("status 200"), "{answer}");
 }
 
 #[test]
