@@ -116,7 +116,9 @@ impl LogFollower {
             }
         }
         self.cursor = poll.cursor;
-        poll.lines.sort_by_key(|(time, _)| *time);
+        // Within a millisecond, what quire says of a step follows the lines of the step.
+        poll.lines
+            .sort_by_key(|(time, line)| (*time, line.seq.is_none()));
         Ok(Batch {
             lines: poll.lines.into_iter().map(|(_, line)| line).collect(),
             more: poll.more,
