@@ -574,7 +574,8 @@ fn what_a_person_made_of_a_built_image_survives_everything() {
     contained.0.ssh_ok("gc");
     belongings.check("after the repository was removed");
     let container = belongings.build_container().unwrap();
-    docker(&["exec", &container, "touch", "/go"]).unwrap();
+    // The build may be over, and its container gone, before this has ended.
+    let _ = docker(&["exec", &container, "touch", "/go"]);
     wait_for("the person's build", || {
         is_there(&format!("{}:built", belongings.name)).then_some(())
     });

@@ -351,7 +351,15 @@ fn ten_thousand_runs_go_while_pushes_come_in() {
 }
 
 /// Runs maintenance as the server does, to its end.
+/// Maintains a repository once nothing else does. The processes that a killed git has started may outlive it.
+#[track_caller]
 fn maintain(forge: &TestForge, repo: &str) -> MaintenanceOutcome {
+    wait_for("the end of other work", || {
+        Some(try_to_maintain(forge, repo)).filter(|outcome| *outcome != MaintenanceOutcome::Stopped)
+    })
+}
+
+fn try_to_maintain(forge: &TestForge, repo: &str) -> MaintenanceOutcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -444,7 +452,7 @@ fn maintenance_packs_and_gives_way_to_a_push() {
         .unwrap()
         .read_exact(&mut first)
         .unwrap();
-    assert_eq!(maintain(&forge, "app"), MaintenanceOutcome::Stopped);
+    assert_eq!(try_to_maintain(&forge, "app"), MaintenanceOutcome::Stopped);
     drop(push.stdin.take());
     push.wait().unwrap();
     // While it works, a push comes: it ends, and the push is as ever.
