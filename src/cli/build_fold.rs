@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 
 use quire_run_files::logs::LogLine;
 
+/// The line with which a build begins.
+const FIRST_LINE: &[u8] = b"quire: building the image from ";
+
 /// How many of the last lines of a failed build are shown.
 const MAX_LAST_LINES: usize = 30;
 
@@ -26,10 +29,9 @@ impl BuildFold {
     pub(super) fn next(&mut self, line: &LogLine) -> Folded {
         // A build belongs to no step, and lines of quire begin with its name.
         if line.seq.is_some() || line.text.starts_with(b"quire: ") {
-            self.in_build = false;
+            self.in_build = line.text.starts_with(FIRST_LINE);
             return Folded::Show;
         }
-        self.in_build |= line.text.starts_with(b"Step 1/");
         if !self.in_build || is_progress(&line.text) {
             self.last.clear();
             return Folded::Show;
@@ -52,9 +54,10 @@ impl BuildFold {
     }
 }
 
-/// Whether a line names a step: `Step 2/5 : RUN make`.
+/// Whether a line names a step: `[2/5] RUN make`, `[tools 2/5] RUN make` or `exporting to image`.
 fn is_progress(text: &[u8]) -> bool {
-    text.starts_with(b"Step ") && text.contains(&b'/')
+    let is_step = text.starts_with(b"[") && text.windows(2).any(|pair| pair == b"] ");
+    is_step || text.starts_with(b"exporting to image")
 }
 
 #[cfg(test)]
@@ -81,29 +84,38 @@ mod tests {
         for (text, expected) in [
             ("quire: using the network", true),
             ("pulling", true),
-            ("Step 1/2 : FROM debian", true),
-            (" ---> 0123456789ab", false),
-            ("Step 2/2 : RUN make", true),
+            ("quire: building the image from .quire/Dockerfile", true),
+            ("[1/2] FROM debian", true),
+            ("[tools 2/2] RUN make", true),
             ("cc -c a.c", false),
-            ("Successfully built", false),
+            ("[x]", false),
+            ("exporting to image", true),
             ("quire: the image is ready", true),
             ("other", true),
         ] {
             assert_eq!(shown(None, text), expected, "{text}");
         }
-        assert!(shown(Some(1), " ---> of a job"));
+        assert!(shown(Some(1), "of a job"));
     }
 
     #[test]
     fn the_last_lines_of_a_failed_build_are_kept() {
         let mut fold = BuildFold::default();
-        for text in ["Step 1/1 : RUN make", "one", "two"] {
+        for text in [
+            "quire: building the image from .quire/Dockerfile",
+            "[1/1] RUN make",
+            "one",
+            "two",
+        ] {
             fold.next(&line(None, text));
         }
         fold.next(&line(None, "quire: the build failed"));
         let last = fold.take_last();
         assert_eq!(last, [line(None, "one"), line(None, "two")]);
-        fold.next(&line(None, "Step 1/1 : RUN make"));
+        fold.next(&line(
+            None,
+            "quire: building the image from .quire/Dockerfile",
+        ));
         fold.next(&line(None, "one"));
         fold.step_started();
         assert!(fold.take_last().is_empty());

@@ -14,7 +14,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Fixture, Output, argv, endpoint, finish, run_exit, shell};
+use crate::builds::{dockerfile, from_dockerfile, process_with};
+use crate::support::{Fixture, IMAGE, Output, Seen, argv, endpoint, finish, run_exit, shell};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -145,6 +146,56 @@ async fn cut_off_under_a_command() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_under_a_command() {
     goes_away(Mode::Silent).await;
+}
+
+async fn goes_away_under_a_build(mode: Mode) {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(folder.path());
+    let Some(fixture) = through(&proxy) else {
+        return;
+    };
+    let marker = fixture.instance.clone();
+    let text = format!("FROM {IMAGE}\nRUN echo {marker}; sleep 296\n");
+    let spec = from_dockerfile(&fixture, dockerfile(&text));
+    let seen = Seen::default();
+    let mut observer = seen.clone();
+    let starting = fixture
+        .executor
+        .start_workspace(spec, &mut observer, CancellationToken::new());
+    let going = async {
+        wait_for_async("the build runs", || async {
+            seen.log().lines().any(|line| line == marker).then_some(())
+        })
+        .await;
+        proxy.mode.send(mode).unwrap();
+    };
+    let (started, ()) = tokio::time::timeout(Duration::from_secs(120), async {
+        tokio::join!(starting, going)
+    })
+    .await
+    .expect("it hangs");
+    let error = started.err().unwrap();
+    assert!(matches!(error, ExecutorError::Unavailable(_)), "{error:?}");
+    // The engine ends a build that nobody waits for, and builds again once it is back.
+    proxy.mode.send(Mode::Through).unwrap();
+    wait_for_async("the command is gone", || async {
+        (!process_with(&marker)).then_some(())
+    })
+    .await;
+    let text = format!("FROM {IMAGE}\nRUN echo {marker}\n");
+    let spec = from_dockerfile(&fixture, dockerfile(&text));
+    let workspace = fixture.start_with(spec).await.unwrap();
+    finish(&*workspace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_under_a_build() {
+    goes_away_under_a_build(Mode::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_under_a_build() {
+    goes_away_under_a_build(Mode::Silent).await;
 }
 
 /// A tree without end, in the middle of which the engine falls silent.

@@ -12,7 +12,18 @@
 /// The program under test.
 const QUIRE: &str = env!("CARGO_BIN_EXE_quire");
 
+/// Makes each test end early where `QUIRE_SKIP` names docker.
+macro_rules! fixture {
+    () => {
+        match $crate::support::Fixture::docker() {
+            Some(fixture) => fixture,
+            None => return,
+        }
+    };
+}
+
 mod attach;
+mod builds;
 mod caches;
 mod docker;
 mod engine_away;

@@ -16,7 +16,7 @@ use tokio::io::AsyncWrite;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ExecutorError;
-use crate::images::{BuiltImage, BuiltLayer, ImageRemoval, OwnedImage};
+use crate::images::{BuiltImage, ImageRemoval, OwnedImage};
 use crate::tar_stream::TarStream;
 
 /// One way of executing runs.
@@ -222,7 +222,7 @@ pub trait Tree: Send + Sync {
 
     /// An id of the content, such as git's id of the tree: equal ids mean equal content. With an
     /// id, an image that was built from the tree once is used again; without one, the image is
-    /// built anew, from the layers in the engine's build cache.
+    /// built anew, with the engine's build cache.
     fn id(&self) -> Option<String> {
         None
     }
@@ -332,9 +332,6 @@ pub trait StartObserver: Send {
     fn image_used(&mut self, _name: &str) {}
     /// The image was missing and has just been pulled: quire may remove it later.
     fn image_pulled(&mut self, _engine: &str, _name: &str, _id: &str) {}
-    /// A build says that it built an intermediate image or found it in the cache. Its commands can
-    /// print the same.
-    fn layer_built(&mut self, _layer: &BuiltLayer) {}
     /// Returns the sink for the output of a service, for as long as the service lives.
     fn service_output(&mut self, _service: &str) -> Box<dyn OutputSink> {
         Box::new(NullSink)

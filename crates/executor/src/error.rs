@@ -105,12 +105,28 @@ pub enum ImageError {
         message: String,
     },
     #[error(
-        "the image cannot be built: by `{instruction}` in {dockerfile} the engine may download something, on the network of its \
-         own machine; download it with RUN, or add the file to the repository and use COPY"
+        "the image cannot be built: {dockerfile} lets the engine download {address}, on the network of its own machine; download \
+         it with RUN, or add the file to the repository and use COPY"
     )]
-    RemoteAdd {
+    RemoteSource {
         dockerfile: &'static str,
-        instruction: String,
+        address: String,
+    },
+    #[error(
+        "the image cannot be built: {dockerfile} has a command that asks for a network, and the pipeline has none (`ci.network`)"
+    )]
+    BuildNetwork { dockerfile: &'static str },
+    #[error(
+        "the image cannot be built: the engine does not have the image {name}, and fetches none for a pipeline without a \
+         network (`ci.network`); pull it on the engine's machine"
+    )]
+    MissingBaseImage { name: String },
+    #[error(
+        "the image cannot be built: which image {dockerfile} means by `{name}` is not known; write its name out"
+    )]
+    UnknownBaseImage {
+        dockerfile: &'static str,
+        name: String,
     },
     #[error("the image has no user or group `{missing}`, which its `USER {user}` names")]
     UnknownUser { user: String, missing: String },
@@ -345,9 +361,15 @@ mod tests {
                 dockerfile,
                 message: message(),
             },
-            ImageError::RemoteAdd {
+            ImageError::RemoteSource {
                 dockerfile,
-                instruction: "ADD http://h/f /f".into(),
+                address: "http://h/f".into(),
+            },
+            ImageError::BuildNetwork { dockerfile },
+            ImageError::MissingBaseImage { name: "a:1".into() },
+            ImageError::UnknownBaseImage {
+                dockerfile,
+                name: "${A#b}".into(),
             },
             ImageError::UnknownUser {
                 user: "person:staff".into(),
@@ -366,7 +388,10 @@ mod tests {
         the commit has no .quire/Dockerfile to build an image from; add it, or name an image instead
         the image cannot be built from .quire/Dockerfile: why
         the image cannot be built: .quire/Dockerfile cannot be read (why)
-        the image cannot be built: by `ADD http://h/f /f` in .quire/Dockerfile the engine may download something, on the network of its own machine; download it with RUN, or add the file to the repository and use COPY
+        the image cannot be built: .quire/Dockerfile lets the engine download http://h/f, on the network of its own machine; download it with RUN, or add the file to the repository and use COPY
+        the image cannot be built: .quire/Dockerfile has a command that asks for a network, and the pipeline has none (`ci.network`)
+        the image cannot be built: the engine does not have the image a:1, and fetches none for a pipeline without a network (`ci.network`); pull it on the engine's machine
+        the image cannot be built: which image .quire/Dockerfile means by `${A#b}` is not known; write its name out
         the image has no user or group `staff`, which its `USER person:staff` names
         the service `db`: the image a:1 cannot be pulled: why; check its name and that the engine reaches the registry
         "#);

@@ -10,19 +10,6 @@ pub struct BuiltImage {
     pub id: String,
 }
 
-/// An image without a name on which a build stood, as the build said it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuiltLayer {
-    /// The engine's own id.
-    pub engine: String,
-    /// The beginning of the image's id.
-    pub id: String,
-    /// The engine's time when the build began.
-    pub since_ms: i64,
-    /// The name of the image that the build was to produce.
-    pub built_for: String,
-}
-
 /// An image to remove, with what proves that it is still quire's own. Labels of images prove nothing,
 /// because an image inherits those of its base.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +21,8 @@ pub enum OwnedImage {
     Replaced { id: String },
     /// A name that quire pulled, as long as it stands for this id.
     Pulled { name: String, id: String },
-    /// By its id, as long as it has no name and is not older than the build that reported it.
+    /// What a build of a version before 0.3 left: by its id, as long as it has no name and is not older than the build
+    /// that reported it.
     Layer {
         /// The beginning of its id.
         id: String,

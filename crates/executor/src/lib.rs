@@ -41,6 +41,6 @@ pub use error::{
 };
 pub use file_path::MAX_READ;
 pub use host::{HostConfig, HostExecutor};
-pub use images::{BuiltImage, BuiltLayer, ImageRemoval, OwnedImage};
+pub use images::{BuiltImage, ImageRemoval, OwnedImage};
 pub use quire_run_files::logs::Stream;
-pub use tar_stream::TarStream;
+pub use tar_stream::{OpenArchive, TarStream};

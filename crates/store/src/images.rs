@@ -28,7 +28,7 @@ pub struct ImageUse {
     pub used_at: Millis,
 }
 
-/// The last use of an image without a name that a build left.
+/// The last use of an image without a name that a build of a version before 0.3 left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerUse {
     /// The beginning of its id.
@@ -131,27 +131,6 @@ impl Images<'_> {
                 "record the use of an image",
                 "UPDATE images SET used_at_ms = ?2 WHERE name = ?1 AND abs(?2 - used_at_ms) > ?3",
                 params![name, now, USAGE_RESOLUTION_MS],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Records an image without a name that a build for `built_for` made or reused.
-    pub fn record_layer(
-        self,
-        engine: &str,
-        image_id: &str,
-        since: Millis,
-        built_for: &str,
-    ) -> Result<(), StoreError> {
-        let now = self.store.clock().now().0;
-        self.store.write(|tx| {
-            sql::execute(
-                tx,
-                "record what a build made",
-                "INSERT INTO layers (engine, image_id, since_ms, built_for, used_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (engine, image_id) DO UPDATE SET built_for = excluded.built_for, used_at_ms = excluded.used_at_ms",
-                params![engine, image_id, since.0, built_for, now],
             )?;
             Ok(())
         })

@@ -77,6 +77,17 @@ impl ImageReference {
         }
     }
 
+    /// The full name with the registry, also if it is Docker's own.
+    #[must_use]
+    pub fn qualified_name(&self) -> String {
+        let name = self.full_name();
+        match split_registry(self.repository()) {
+            (Some(_), _) => name,
+            (None, path) if path.contains('/') => format!("docker.io/{name}"),
+            (None, _) => format!("docker.io/library/{name}"),
+        }
+    }
+
     fn repository(&self) -> &str {
         &self.text[..self.repository_end]
     }
@@ -322,6 +333,13 @@ mod tests {
             assert_eq!(reference.to_string(), of(text));
             assert_eq!(reference.full_name(), of(full));
             assert_eq!(reference.pulled_name(), of(pulled));
+        }
+        for (text, qualified) in [
+            ("debian", "docker.io/library/debian:latest"),
+            ("a/b:1", "docker.io/a/b:1"),
+            ("h:5000/a", "h:5000/a:latest"),
+        ] {
+            assert_eq!(parse(text).unwrap().qualified_name(), qualified);
         }
         assert_eq!(
             parse(&ImageReference::default().to_string()),

@@ -13,7 +13,6 @@ use quire_types::names::RunId;
 use tokio_util::task::TaskTracker;
 
 use super::context::{DockerContext, RUN_LABEL, is_name_of_run, label};
-use super::lost_builds;
 use crate::api::SweepReport;
 use crate::engine::{DockerError, Engine, Labels};
 use crate::error::ExecutorError;
@@ -184,12 +183,7 @@ pub(super) async fn sweep(
     // Read after the list: what was listed and belongs to this process was entered before.
     let mut remaining = context.in_use.runs();
     found.retain(|(_, run)| !active.contains(run) && !remaining.contains(run));
-    let is_active = |run| active.contains(&run) || context.in_use.runs().contains(&run);
-    let lost = lost_builds::remove(context, is_active).await;
-    let mut removed = lost.unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot remove containers of builds that the engine left; it is retried");
-        0
-    });
+    let mut removed = 0;
     remaining.retain(|run| !active.contains(run));
     let mut remaining_containers = Vec::new();
     // A network can be removed only after the containers on it.

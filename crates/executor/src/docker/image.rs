@@ -1,20 +1,19 @@
 //! The image of a run: by reference, or built from its tree.
 
+use std::sync::Arc;
+
+use super::base_images::DOCKERFILE;
+use super::build_sources::{SourceCheck, build_error, build_failed};
 use super::context::DockerContext;
-use super::dockerfile::{DOCKERFILE, check_fetches, check_registry};
 use super::image_names::build_tag;
 use super::in_use::RunLease;
-use super::lost_builds::build_mark;
+use super::registries::check_registry;
 use crate::api::{ImageSource, StartObserver, StartSpec};
-use crate::engine::{BuildEvent, BuildSpec, DockerError, EngineIdentity, ImageDetails};
+use crate::engine::{BuildSpec, ImageDetails};
 use crate::error::{ExecutorError, ImageError};
-use crate::images::{BuiltImage, BuiltLayer};
+use crate::images::BuiltImage;
 use quire_run_files::logs::Stream;
 use quire_types::image_reference::ImageReference;
-
-/// How many events of one build are recorded. No Dockerfile has more steps, but its commands can
-/// print lines that look like steps.
-const MAX_BUILD_EVENTS: usize = 1000;
 
 /// Where programs are looked for if the image does not say it: as the engine does.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -157,31 +156,23 @@ impl DockerImages {
             observer.image_used(&tag);
             return Ok((tag, details));
         }
-        check_fetches(spec.tree.as_ref(), &self.context.config.registries).await?;
         let engine = &self.context.engine;
-        let build_error = |error| ExecutorError::from_engine("build the image", error);
         let identity = engine.identity().await.map_err(build_error)?;
-        observer.build_started(&identity.id, &tag);
-        let built = {
-            let _build = self.context.in_use.begin_build().await;
-            self.build(spec, &tag, &identity, observer).await
+        let check = SourceCheck {
+            context: &self.context,
+            network: spec.limits.network,
         };
-        match built {
-            Ok(()) => {}
-            Err(error)
-                if error.is_unavailable() || matches!(error, DockerError::UploadSource(_)) =>
-            {
-                self.context.in_use.suspect_lost_build();
-                return Err(build_error(error));
-            }
-            Err(error) => {
-                let message = error.engine_message();
-                return Err(ImageError::Build {
-                    dockerfile,
-                    message,
-                }
-                .into());
-            }
+        observer.build_started(&identity.id, &tag);
+        let build = BuildSpec {
+            tag: tag.clone(),
+            dockerfile: DOCKERFILE.to_owned(),
+            labels: self.context.build_labels(&tag),
+            network: spec.limits.network,
+            rules: check.before_reading(spec.tree.as_ref()).await?,
+        };
+        {
+            let _build = self.context.in_use.begin_build().await;
+            self.build(spec, &build, &check, observer).await?;
         }
         let Some(image) = engine.image(&tag).await.map_err(build_error)? else {
             let message = "the engine does not have the image that it built".to_owned();
@@ -199,53 +190,32 @@ impl DockerImages {
         Ok((tag, image))
     }
 
-    /// Builds, and reports the images that the build produces, pulls and uses. Its commands have
-    /// the limits of the run, and a network if the run has one, but not the same.
+    /// Builds, and reports the images that the build uses. Its commands have a network if the run has one, but not the same.
     async fn build(
         &self,
         spec: &StartSpec,
-        tag: &str,
-        identity: &EngineIdentity,
+        build: &BuildSpec,
+        check: &SourceCheck<'_>,
         observer: &mut dyn StartObserver,
-    ) -> Result<(), DockerError> {
-        let build = BuildSpec {
-            tag: tag.to_owned(),
-            dockerfile: DOCKERFILE.to_owned(),
-            labels: self.context.build_labels(tag),
-            milli_cpus: spec.limits.milli_cpus,
-            cpu_shares: self.context.config.cpu_shares,
-            memory: spec.limits.memory,
-            network: spec.limits.network,
-            mark: build_mark(&self.context.config.instance, spec.run),
-        };
+    ) -> Result<(), ExecutorError> {
+        let line = format!("quire: building the image from {DOCKERFILE}\n");
+        observer.line(Stream::Stdout, line.as_bytes());
+        let tree = Arc::clone(&spec.tree);
+        let open = Arc::new(move || tree.archive());
         let engine = &self.context.engine;
-        let mut pulled = Vec::new();
-        let mut events = 0;
-        let mut output = |bytes: &[u8], event: Option<BuildEvent>| {
-            observer.line(Stream::Stdout, bytes);
-            let Some(event) = event.filter(|_| events < MAX_BUILD_EVENTS) else {
-                return;
-            };
-            events += 1;
-            match event {
-                BuildEvent::Layer(id) => observer.layer_built(&BuiltLayer {
-                    engine: identity.id.clone(),
-                    id,
-                    since_ms: identity.now_ms,
-                    built_for: build.tag.clone(),
-                }),
-                BuildEvent::From(name) => {
-                    if let Ok(reference) = name.parse::<ImageReference>() {
-                        observer.image_used(&reference.full_name());
-                    }
-                }
-                BuildEvent::Pulled(name) => pulled.extend(name.parse::<ImageReference>()),
-            }
+        let begun = {
+            let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
+            engine.begin_build(build, open, &mut output).await
         };
-        let built = engine.build(&build, spec.tree.archive(), &mut output).await;
-        for name in pulled {
-            self.record_pulled(&name, observer).await;
+        let begun = begun.map_err(|error| check.reading_failed(error))?;
+        let sources = begun.sources().map_err(build_error)?;
+        check.after_reading(&sources).await?;
+        for image in &sources.images {
+            if let Ok(reference) = image.parse::<ImageReference>() {
+                observer.image_used(&reference.full_name());
+            }
         }
-        built
+        let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
+        begun.finish(&mut output).await.map_err(build_failed)
     }
 }

@@ -30,9 +30,6 @@ struct Table {
     /// Names of images and volumes that are being removed.
     removing: Vec<String>,
     builds: usize,
-    /// Whether it is known that no engine has left the container of a build. Not at first: the process
-    /// before this one may have seen the engine end.
-    knows_of_no_lost_build: bool,
 }
 
 impl InUse {
@@ -79,16 +76,6 @@ impl InUse {
             in_use: self.clone(),
             name: name.to_owned(),
         })
-    }
-
-    /// The engine did not say how a build ended.
-    pub(super) fn suspect_lost_build(&self) {
-        self.table().knows_of_no_lost_build = false;
-    }
-
-    /// Whether an engine may have left the container of a build; the caller looks.
-    pub(super) fn take_suspicion(&self) -> bool {
-        !std::mem::replace(&mut self.table().knows_of_no_lost_build, true)
     }
 
     /// Announces a build.

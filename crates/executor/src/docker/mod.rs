@@ -7,23 +7,24 @@
 //! as it can; `destroy_run` confirms that it is gone.
 
 mod attach;
+mod base_images;
+mod build_sources;
 mod built_images;
 mod caches;
 mod cleanup;
 mod config;
 mod container;
 mod context;
-mod dockerfile;
 mod executor;
 mod helper_streams;
 mod helper_volume;
 mod image;
 mod image_names;
 mod in_use;
-mod lost_builds;
 mod network;
 mod place;
 mod ready_check;
+mod registries;
 mod service_output;
 mod services;
 mod warm_pool;

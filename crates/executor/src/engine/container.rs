@@ -264,20 +264,6 @@ impl Engine {
         Ok(listed.into_iter().filter_map(entry).collect())
     }
 
-    /// Returns the host names that a container was given beside its own; none if it does not exist.
-    pub async fn extra_hosts(&self, id: &str) -> Result<Vec<String>, DockerError> {
-        let Some(found) = self.inspect_container(id).await? else {
-            return Ok(Vec::new());
-        };
-        let entries = found.host_config.and_then(|config| config.extra_hosts);
-        let name = |entry: String| entry.split(':').next().map(str::to_owned);
-        Ok(entries
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(name)
-            .collect())
-    }
-
     /// Kills the processes of a container, which itself stays; succeeds if it does not run.
     pub async fn kill_container(&self, id: &str) -> Result<(), DockerError> {
         let options = query::KillContainerOptions {

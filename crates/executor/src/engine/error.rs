@@ -143,6 +143,20 @@ impl DockerError {
         Self::from_bollard(attempt, error)
     }
 
+    /// The error that a build ended with.
+    pub(super) fn of_message(attempt: &'static str, message: &str) -> Self {
+        Self::Failed {
+            attempt,
+            status: 0,
+            message: without_foreign_answer(&one_line(message)),
+        }
+    }
+
+    /// An error and its causes on one line.
+    pub(super) fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
+        distinct_chain(error)
+    }
+
     pub(super) fn from_bollard(attempt: &'static str, error: Bollard) -> Self {
         match error {
             Bollard::DockerResponseServerError {

@@ -6,6 +6,7 @@
 //! The client knows nothing of runs; what the labels mean is for the executor to decide.
 
 mod archive;
+mod buildkit;
 mod client;
 mod container;
 mod error;
@@ -19,6 +20,7 @@ mod transport;
 mod upload_body;
 mod volume;
 
+pub use buildkit::{Build, BuildSources, BuildSpec, SourceRule};
 pub use client::{Engine, EngineIdentity};
 pub use container::{
     ContainerExtras, ContainerSpec, ContainerState, ListedContainer, NetworkMode, VolumeMount,
@@ -26,7 +28,7 @@ pub use container::{
 };
 pub use error::DockerError;
 pub use exec::{ContainerStreams, ExecSpec, ExecState, OutputFrame};
-pub use image::{BuildEvent, BuildSpec, ImageDetails, ListedImage};
+pub use image::{ImageDetails, ListedImage};
 pub use labels::Labels;
 pub use network::ListedNetwork;
 pub use timeouts::Timeouts;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bollard::{BollardRequest, Docker};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper::Response;
@@ -110,6 +111,43 @@ async fn send(path: &Path, mut request: BollardRequest) -> Answer {
     // Ends with the answer's body, with the upgraded stream, or if the answer is no longer waited for.
     tokio::spawn(connection.with_upgrades());
     Ok(sender.send_request(request).await?)
+}
+
+/// Why a connection was not turned into one of another protocol.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpgradeError {
+    #[error("cannot connect")]
+    Connect(#[from] std::io::Error),
+    #[error("the connection broke")]
+    Broken(#[from] hyper::Error),
+    #[error("the engine answered with the status {0}")]
+    Refused(hyper::StatusCode),
+}
+
+/// Asks the engine to speak HTTP/2 on a new connection, as the engine's own protocol of sessions does.
+pub(super) async fn upgrade(
+    path: &Path,
+    target: &'static str,
+    headers: &[(&'static str, &str)],
+) -> Result<TokioIo<hyper::upgrade::Upgraded>, UpgradeError> {
+    let stream = UnixStream::connect(path).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    let mut request = hyper::Request::post(target)
+        .header(HOST, "docker")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "h2c");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
+        .body(bollard::body_full(Bytes::new()))
+        .map_err(std::io::Error::other)?;
+    let response = sender.send_request(request).await?;
+    if response.status() != hyper::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpgradeError::Refused(response.status()));
+    }
+    Ok(TokioIo::new(hyper::upgrade::on(response).await?))
 }
 
 /// A stream from which a limited number of bytes can be read.

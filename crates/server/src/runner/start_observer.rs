@@ -1,11 +1,10 @@
 //! Records the start of a workspace: in the row of its run, and in its log.
 
 use super::service_log::ServiceLogSink;
-use quire_executor::{BuiltImage, BuiltLayer, OutputSink, StartObserver, StartSpec, Stream};
+use quire_executor::{BuiltImage, OutputSink, StartObserver, StartSpec, Stream};
 use quire_run_files::logs::{RunLog, StepLog};
 use quire_runtime::changes::ChangeNotifier;
 use quire_store::{Store, StoreError};
-use quire_types::clock::Millis;
 use quire_types::error_chain::with_sources;
 use quire_types::failpoint;
 use quire_types::names::{RepoName, RunId};
@@ -89,17 +88,6 @@ impl StartObserver for RunStartObserver {
 
     fn image_pulled(&mut self, engine: &str, name: &str, id: &str) {
         self.note(|store| store.images().record_pulled(engine, name, id));
-    }
-
-    fn layer_built(&mut self, layer: &BuiltLayer) {
-        self.note(|store| {
-            store.images().record_layer(
-                &layer.engine,
-                &layer.id,
-                Millis(layer.since_ms),
-                &layer.built_for,
-            )
-        });
     }
 
     fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {

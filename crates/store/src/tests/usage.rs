@@ -53,21 +53,6 @@ fn uses_of_images_and_caches_are_recorded_until_forgotten() {
         used("ENGINE"),
         [("debian:trixie-slim".to_owned(), 1_700_007_200_000)]
     );
-    // A layer that is used again is still of the build that made it.
-    store
-        .images()
-        .record_layer(
-            "ENGINE",
-            "0123456789ab",
-            Millis(1_700_007_200_000),
-            "quire/app:other",
-        )
-        .unwrap();
-    let layer = store.images().layers("ENGINE").unwrap().pop().unwrap();
-    assert_eq!(
-        (layer.since.0, layer.built_for.as_str(), layer.used_at.0),
-        (1_700_000_000_000, "quire/app:other", 1_700_007_200_000)
-    );
     // The clock was wrong, and is set right.
     clock.store(1_700_003_600_000, Ordering::SeqCst);
     store.retention().clamp_future_usage().unwrap();

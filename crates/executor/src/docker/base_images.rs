@@ -1,9 +1,7 @@
-//! What the Dockerfile of a tree makes the engine itself fetch, on the network of its machine: what an
-//! `ADD` of a URL names, and base images. A pipeline must not reach through the engine what only that
-//! machine reaches. So an `ADD` of a URL is refused, because any name may lead to any address, and an image of a
-//! registry on that machine or its link is refused unless the owner lists the registry.
+//! The names of images in the Dockerfile of a tree, for engines without rules for what a build fetches: those before 24, which read
+//! what a registry says of a base image as soon as they read the Dockerfile.
 //!
-//! Engines differ in how they join lines. Every way of reading is tried, and each must pass.
+//! These engines differ in how they join lines. Every way of reading is tried, and a name counts if one of them has it.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -24,68 +22,26 @@ const MAX_DOCKERFILE: u64 = 1 << 20;
 /// How many symbolic links are followed.
 const MAX_LINKS: usize = 10;
 
-/// How many characters of an instruction are shown.
-const MAX_SHOWN_INSTRUCTION: usize = 200;
-
 /// How many variables are replaced in a name.
 const MAX_EXPANSIONS: usize = 64;
 
-/// Fails if the tree's Dockerfile makes the engine fetch what it must not.
-pub(super) async fn check_fetches(
-    tree: &dyn Tree,
-    registries: &[String],
-) -> Result<(), ExecutorError> {
+/// Returns the images that the tree's Dockerfile names, without the names of its own stages.
+///
+/// # Errors
+/// [`ImageError::UnknownBaseImage`] if only the engine knows which image is meant.
+pub(super) async fn names_in(tree: &dyn Tree) -> Result<Vec<ImageReference>, ExecutorError> {
     let text = dockerfile_of(tree)
         .await
         .map_err(|error| ImageError::UnreadableDockerfile {
             dockerfile: DOCKERFILE,
             message: error.to_string(),
         })?;
-    if let Some(instruction) = first_remote_add(&text) {
-        return Err(ImageError::RemoteAdd {
-            dockerfile: DOCKERFILE,
-            instruction,
-        }
-        .into());
-    }
-    for name in image_names(&text) {
-        // What is no reference is refused by the engine, or names a stage.
-        if let Ok(reference) = name.parse() {
-            check_registry(&reference, registries)?;
-        }
-    }
-    Ok(())
-}
-
-/// Fails if the engine would fetch an image from its own machine or its link, unless the owner
-/// lists that registry.
-pub(super) fn check_registry(
-    reference: &ImageReference,
-    registries: &[String],
-) -> Result<(), ImageError> {
-    let Some(registry) = reference
-        .registry()
-        .filter(|_| reference.has_local_registry())
-    else {
-        return Ok(());
-    };
-    if registries
-        .iter()
-        .any(|listed| is_of_registry(registry, listed))
-    {
-        return Ok(());
-    }
-    Err(ImageError::LocalRegistry {
-        name: reference.to_string(),
-        registry: registry.to_owned(),
-    })
-}
-
-/// Whether a registry is the listed one; a listed host without a port stands for all of its ports.
-fn is_of_registry(registry: &str, listed: &str) -> bool {
-    let (host, port) = registry.rsplit_once(':').unwrap_or((registry, ""));
-    let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
-    registry.eq_ignore_ascii_case(listed) || (is_port && host.eq_ignore_ascii_case(listed))
+    let names = image_names(&text).map_err(|name| ImageError::UnknownBaseImage {
+        dockerfile: DOCKERFILE,
+        name: quire_pipeline::sanitize_message(&name),
+    })?;
+    // The engine refuses what is no reference.
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Reads the Dockerfile of a tree, through symbolic links as the engine does.
@@ -137,40 +93,14 @@ fn read_file(archive: impl std::io::Read, path: &Path) -> std::io::Result<Docker
     Err(std::io::Error::other(missing))
 }
 
-/// Returns the first `ADD` of a URL, or of what may be one once its variables are replaced.
-fn first_remote_add(text: &str) -> Option<String> {
-    let mut lines = readings(text).into_iter().flatten();
-    // A line that is a part of another instruction in every reading counts as well.
-    let alone = text
-        .lines()
-        .map(str::to_owned)
-        .find(|line| is_remote_add(line));
-    let line = lines.find(|line| is_remote_add(line)).or(alone)?;
-    Some(quire_pipeline::sanitize_message(
-        &line.chars().take(MAX_SHOWN_INSTRUCTION).collect::<String>(),
-    ))
-}
-
-fn is_remote_add(line: &str) -> bool {
-    let (verb, words) = verb_and_words(line);
-    // Only the engine knows what quotes, escapes and JSON make of the arguments, so everything
-    // that could become a URL counts as one.
-    let arguments: String = words
-        .join(" ")
-        .chars()
-        .filter(|c| !matches!(c, '"' | '\''))
-        .collect();
-    let bare = without_escapes(&arguments);
-    verb.eq_ignore_ascii_case("add")
-        && (bare.contains("://") || bare.contains(['$', '@']) || arguments.contains("\\u"))
-}
-
-/// Returns the names of images from which stages begin and files are copied, once for each value that
-/// the file's own `ARG`s give to their variables.
-fn image_names(text: &str) -> Vec<String> {
+/// Returns the names of images from which stages begin and from which files are copied or mounted, with the values that the file's
+/// own `ARG`s give to their variables. Fails with a name that has a variable of another form.
+fn image_names(text: &str) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
     for instructions in readings(text) {
         let mut values: Vec<(String, String)> = Vec::new();
+        let mut stages: Vec<String> = Vec::new();
+        let mut others: Vec<String> = Vec::new();
         for line in &instructions {
             let (verb, words) = verb_and_words(line);
             let plain = |word: &str| without_escapes(word).replace(['"', '\''], "");
@@ -178,42 +108,79 @@ fn image_names(text: &str) -> Vec<String> {
                 let assigned = words.iter().filter_map(|word| word.split_once('='));
                 values.extend(assigned.map(|(name, value)| (name.to_owned(), plain(value))));
             } else if verb.eq_ignore_ascii_case("from") {
-                let name = words.iter().find(|word| !word.starts_with("--"));
-                names.extend(name.map(|name| expand(&plain(name), &values)));
-            } else if verb.eq_ignore_ascii_case("copy") {
-                let from = words.iter().filter_map(|word| word.strip_prefix("--from="));
-                names.extend(from.map(|name| expand(&plain(name), &values)));
+                let mut words = words.iter().filter(|word| !word.starts_with("--"));
+                if let Some(name) = words.next() {
+                    let name = expand(&plain(name), &values)?;
+                    // A stage of this name is meant only if it comes before.
+                    if !is_stage(&name, &stages) {
+                        names.push(name);
+                    }
+                }
+                stages.push(words.nth(1).map(|name| plain(name)).unwrap_or_default());
+            } else {
+                let found = words.iter().filter_map(|word| named_source(verb, word));
+                let found = found.map(|name| expand(&plain(name), &values));
+                others.extend(found.collect::<Result<Vec<_>, _>>()?);
             }
         }
+        others.retain(|name| !is_stage(name, &stages));
+        names.append(&mut others);
     }
     names.sort();
     names.dedup();
-    names
+    Ok(names)
 }
 
-/// Replaces `$NAME`, `${NAME}` and `${NAME:-value}` by the last values of their variables.
-fn expand(word: &str, values: &[(String, String)]) -> String {
+/// Whether a name is that of a stage, by its name or its number, or of nothing.
+fn is_stage(name: &str, stages: &[String]) -> bool {
+    let is_number = name
+        .parse::<usize>()
+        .is_ok_and(|number| number < stages.len());
+    is_number || name == "scratch" || stages.iter().any(|stage| stage.eq_ignore_ascii_case(name))
+}
+
+/// Returns the image or stage in `COPY --from=NAME` and `RUN --mount=from=NAME`.
+fn named_source<'a>(verb: &str, word: &'a str) -> Option<&'a str> {
+    if verb.eq_ignore_ascii_case("copy") {
+        return word.strip_prefix("--from=");
+    }
+    let options = word.strip_prefix("--mount=")?;
+    let mut options = options
+        .split(',')
+        .map(|option| option.trim_matches(['"', '\'']));
+    options.find_map(|option| {
+        let (key, value) = option.split_once('=')?;
+        key.eq_ignore_ascii_case("from").then_some(value)
+    })
+}
+
+/// Replaces `$NAME`, `${NAME}` and `${NAME:-value}` by the last values of their variables. Fails with the word if it has another
+/// form of a variable.
+fn expand(word: &str, values: &[(String, String)]) -> Result<String, String> {
     let mut expanded = word.to_owned();
     for _ in 0..MAX_EXPANSIONS {
         let Some(start) = expanded.find('$') else {
-            break;
+            return Ok(expanded);
         };
         let rest = &expanded[start + 1..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let (variable, length) = match rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
         {
             Some((variable, _)) => (variable, variable.len() + 2),
             None => {
-                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
                 let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
                 (&rest[..end], end)
             }
         };
         let (name, default) = variable.split_once(":-").unwrap_or((variable, ""));
+        if name.is_empty() || !name.chars().all(is_name) {
+            return Err(word.to_owned());
+        }
         let value = values.iter().rev().find(|(known, _)| known == name);
         let value = value.map_or(default, |(_, value)| value).to_owned();
         expanded.replace_range(start..start + 1 + length, &value);
     }
-    expanded
+    Err(word.to_owned())
 }
 
 fn verb_and_words(line: &str) -> (&str, Vec<&str>) {
@@ -243,7 +210,13 @@ struct Reading {
 /// Returns the instructions, each on one line, in every way in which an engine may read them.
 fn readings(text: &str) -> Vec<Vec<String>> {
     let mut readings = Vec::new();
-    for escape in ['\\', '`'] {
+    let is_directive =
+        |line: &str| line.contains('#') && line.to_ascii_lowercase().contains("escape");
+    let escapes = match text.lines().any(is_directive) {
+        true => &['\\', '`'][..],
+        false => &['\\'],
+    };
+    for escape in escapes.iter().copied() {
         for doubled_continues in [true, false] {
             for indented_comments in [true, false] {
                 readings.push(instructions(
@@ -287,72 +260,40 @@ fn instructions(text: &str, reading: Reading) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn names(text: &str) -> Vec<String> {
+        image_names(text).unwrap()
+    }
+
     #[test]
-    fn remote_adds_are_found_in_all_spellings() {
+    fn images_are_found_in_all_spellings() {
+        let local = "127.0.0.1:5000/x";
         for text in [
-            "FROM x\nADD http://h/f /f",
-            "add --chown=1:1 HTTPS://h/f /f",
-            "ADD [\"http://h/f\", \"/f\"]",
-            "ADD [\"http:\\u002f\\u002fh/f\", \"/f\"]",
-            "ADD git@github.com:a/b.git /b",
-            "ARG U=http://h\nADD ${U}/f /f",
-            "ADD h\"ttp\":/\\/h/f /f",
-            "AD\\\n# a comment\nD \\\n  local http://h/f /f",
-            "# escape=`\nFROM x\nADD `\n ht`tp://h/f /f",
-            "ONBUILD ADD http://h/f /f",
-            "\u{feff}ADD http://h/f /f",
-            "ADD \\\n\n http://h/f /f",
-            // The line is a comment like others, because it is not the first.
-            "# a comment\n# escape=`\nFROM x\nADD \\\n http://h/f /f",
-            // No space, so the line does not go on.
-            "FROM x\nRUN x \\\u{a0}\nADD http://h/f /f",
-            "FROM x\nRUN x \\\\\nADD \\\n http://h/f /f",
-            "FROM x\nRUN x \\\n  # a comment\nADD \\\n http://h/f /f",
-            "RUN echo \\\n  ADD http://h/f /f",
+            "FROM 127.0.0.1:5000/x",
+            "from --platform=linux/amd64 127.0.0.1:5000/x AS a",
+            "FROM x\nCOPY --from=127.0.0.1:5000/x / /",
+            "FROM x\nRUN --mount=type=bind,from=127.0.0.1:5000/x true",
+            "FROM \\\n\"127.0.0.\\1:5000/x\"",
+            "ARG R=127.0\nARG S=.0.1\nFROM ${R}$S:5000/x",
+            "FROM ${R:-127.0.0.1:5000/x}",
+            "# a comment\n# escape=`\nFROM \\\n 127.0.0.1:5000/x",
+            "# ESCAPE = `\nFROM `\n 127.0.0.1:5000/x",
         ] {
-            assert!(first_remote_add(text).is_some(), "{text}");
+            let found = names(text);
+            assert!(found.iter().any(|name| name == local), "{text} {found:?}");
         }
-        for text in [
-            "FROM http\nADD file /f\nCOPY . /x\n",
-            "# ADD http://h/f /f\nRUN curl http://h/f # ADD http://h/f",
-            "LABEL url=http://h\nENV A=$B",
-            "",
-        ] {
-            assert_eq!(first_remote_add(text), None, "{text}");
+        let name = names("ARG V=22\nFROM node:${V}");
+        assert_eq!(name, ["node:22"]);
+        assert_eq!(names("RUN echo 'FROM y' \\\nfrom z"), Vec::<String>::new());
+        for text in ["FROM ${R:+x}", "FROM ${R#x}", "FROM $"] {
+            assert!(image_names(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn images_of_local_registries_are_found_in_all_spellings() {
-        let check = |text: &str, registries: &[&str]| {
-            let registries: Vec<String> = registries.iter().map(ToString::to_string).collect();
-            image_names(text)
-                .iter()
-                .filter_map(|name| name.parse().ok())
-                .try_for_each(|reference| check_registry(&reference, &registries))
-        };
-        for text in [
-            "FROM 127.0.0.1:5000/x",
-            "from --platform=linux/amd64 localhost/x AS a",
-            "FROM x\nCOPY --from=[::1]:5000/x / /",
-            "FROM \\\n\"127.0.0.\\1:5000/x\"",
-            "ARG R=127.0\nARG S=.0.1\nFROM ${R}$S:5000/x",
-            "FROM ${R:-127.0.0.1}:5000/x",
-            "# a comment\n# escape=`\nFROM \\\n 169.254.169.254/x",
-        ] {
-            assert!(check(text, &[]).is_err(), "{text}");
-        }
-        for text in [
-            "ARG V=22\nFROM node:${V}\nFROM node:$V AS one\nCOPY --from=one / /",
-            "FROM registry.example.org:5000/x",
-            "RUN echo 'FROM 127.0.0.1:5000/x'",
-        ] {
-            assert!(check(text, &[]).is_ok(), "{text}");
-        }
-        let text = "FROM 127.0.0.1:5000/x";
-        assert!(check(text, &["127.0.0.1:5000"]).is_ok());
-        assert!(check(text, &["127.0.0.1"]).is_ok());
-        assert!(check(text, &["127.0.0.1:5001"]).is_err());
+    fn a_stage_is_no_image_once_it_is_there() {
+        let text = "FROM a AS one\nFROM scratch\nFROM one AS two\nCOPY --from=three / /\nCOPY --from=0 / /\nFROM b AS three";
+        assert_eq!(names(text), ["a", "b"]);
+        assert_eq!(names("FROM one\nFROM a AS one"), ["a", "one"]);
     }
 
     #[test]
