@@ -135,13 +135,17 @@ impl OutgoingMessages {
 
     /// Sends a message, as fast as the other side takes it.
     pub(super) async fn send(&mut self, message: &impl Message) -> Result<(), GrpcError> {
+        self.send_frame(message, false).await
+    }
+
+    async fn send_frame(&mut self, message: &impl Message, is_last: bool) -> Result<(), GrpcError> {
         let mut rest = frame(message);
         while !rest.is_empty() {
             self.0.reserve_capacity(rest.len());
             let granted = std::future::poll_fn(|context| self.0.poll_capacity(context)).await;
             let granted = granted.ok_or(GrpcError::Ended)??;
             let part = rest.split_to(granted.min(rest.len()));
-            self.0.send_data(part, false)?;
+            self.0.send_data(part, is_last && rest.is_empty())?;
         }
         Ok(())
     }
@@ -194,9 +198,13 @@ impl Client {
         let mut sender = self.sender.clone().ready().await?;
         let (response, stream) = sender.send_request(request, false)?;
         let mut outgoing = OutgoingMessages::new(stream);
-        outgoing.send(message).await?;
-        outgoing.0.send_data(Bytes::new(), true)?;
-        let (head, body) = response.await?.into_parts();
+        // The other side may answer, with an error for example, before it has read the message whole. Its answer counts.
+        let sent = outgoing.send_frame(message, true).await;
+        let (head, body) = match (response.await, sent) {
+            (Ok(response), _) => response.into_parts(),
+            (Err(_), Err(error)) => return Err(error),
+            (Err(error), Ok(())) => return Err(error.into()),
+        };
         match status_of(&head.headers) {
             Some(Err(error)) => Err(error),
             _ => Ok(IncomingMessages::new(body)),
