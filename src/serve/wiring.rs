@@ -204,6 +204,7 @@ pub(super) fn retention(config: &Config) -> RetentionLimits {
 pub(super) fn executors(config: &Config, instance: &str, paths: &Paths) -> Vec<Arc<dyn Executor>> {
     let docker: Arc<dyn Executor> = Arc::new(DockerExecutor::new(DockerConfig {
         registries: config.ci.registries.clone(),
+        pull: config.ci.pull,
         warm: usize::try_from(config.ci.warm).unwrap_or(0),
         // Compose mounts the engine's socket from another path into the appliance.
         machine_socket: variable("QUIRE_DOCKER_SOCKET").filter(|path| !path.is_empty()),

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quire_executor::{
-    CommandEnd, CommandSpec, DockerConfig, ExecutorError, ImageSource, ServiceSpec, StartSpec,
+    CommandEnd, CommandSpec, DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource,
+    ServiceSpec, StartSpec,
 };
-use quire_testkit::wait_for_async;
+use quire_testkit::{skipped, wait_for_async};
+use quire_types::image_reference::ImageReference;
 use quire_types::names::RunId;
+use quire_types::pull_policy::PullPolicy;
 use tokio_util::sync::CancellationToken;
 
+use crate::registry::Registry;
 use crate::support::{
     Files, Fixture, IMAGE, Seen, argv, endpoint, engine, finish, remove_images_and_networks, run,
     run_exit, shell, small_tree,
@@ -392,6 +396,66 @@ async fn a_build_cannot_take_the_network_of_the_machine() {
         let built = build(&fixture, dockerfile(&text), network).await;
         assert!(built.is_err(), "{network} {built:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_base_images_are_looked_for_as_the_policy_says() {
+    if skipped("docker") {
+        return;
+    }
+    let registry = Registry::start();
+    let base: ImageReference = registry.image("base:1").parse().unwrap();
+    engine().pull(&base, &mut |_| {}).await.unwrap();
+    let version = async |name: &str| {
+        let image = engine().image(name).await.unwrap().unwrap();
+        let found = image.labels.iter().find(|(key, _)| key == "test");
+        found.unwrap().1.clone()
+    };
+    let old = version(&base.to_string()).await;
+    for policy in PullPolicy::ALL {
+        let instance = format!("test-{}", RunId::new());
+        let config = DockerConfig {
+            registries: vec!["127.0.0.1".into()],
+            pull: policy,
+            ..DockerConfig::new(&endpoint(), &instance)
+        };
+        let fixture = Fixture::docker_with(config.clone()).unwrap();
+        let run = async |executor: &dyn Executor| {
+            let text = format!("FROM {base}\nCOPY plain.txt /made\n");
+            let mut spec = from_dockerfile(&fixture, dockerfile(&text).id(&instance));
+            spec.limits.network = true;
+            let mut seen = Seen::default();
+            let start = executor.start_workspace(spec, &mut seen, CancellationToken::new());
+            finish(&*start.await.unwrap()).await;
+            let own = vec![("io.quire.built-by".to_owned(), instance.clone())];
+            let built = engine().images(&own).await.unwrap();
+            let tagged = built.iter().find(|image| !image.tags.is_empty()).unwrap();
+            (version(&tagged.id).await, seen.log())
+        };
+        let first = run(&*fixture.executor).await;
+        registry.publish();
+        let second = run(&*fixture.executor).await;
+        // As after a restart.
+        let later = run(&DockerExecutor::new(config.clone())).await;
+        let is_new = [&second, &later].map(|(found, _)| *found != first.0);
+        let expected = match policy {
+            PullPolicy::Missing => [false, false],
+            PullPolicy::Daily => [false, true],
+            PullPolicy::Always => [true, true],
+        };
+        assert_eq!(is_new, expected, "{policy:?} {} {}", second.1, later.1);
+        registry.stop();
+        let without = run(&DockerExecutor::new(config)).await;
+        assert_eq!(without.0, later.0, "{policy:?} {}", without.1);
+        let says = without
+            .1
+            .contains("quire: cannot look for newer base images: ");
+        assert_eq!(says, policy != PullPolicy::Missing, "{}", without.1);
+        registry.publish();
+        // The image that a person pulled is as it was.
+        assert_eq!(version(&base.to_string()).await, old);
+    }
+    engine().remove_image(&base.to_string()).await.unwrap();
 }
 
 /// Whether a process with this in its arguments runs on this machine (the engine is local).

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
@@ -19,6 +19,8 @@ struct Parts {
 
 pub(crate) struct Registry {
     port: u16,
+    /// `None` once it is stopped.
+    parts: Arc<Mutex<Option<Arc<Parts>>>>,
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -54,9 +56,9 @@ fn layer() -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-impl Registry {
-    /// One whose image is like no other's.
-    pub(crate) fn start() -> Self {
+impl Parts {
+    /// Those of an image that is like no other.
+    fn new() -> Arc<Self> {
         let layer = layer();
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "created": "2001-02-03T04:05:06Z",
@@ -69,21 +71,39 @@ impl Registry {
             "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": config.len(), "digest": digest(config.as_bytes())},
             "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": layer.len(), "digest": digest(&layer)}],
         });
-        let parts = Arc::new(Parts {
+        Arc::new(Self {
             manifest: manifest.to_string(),
             config,
             layer,
-        });
+        })
+    }
+}
+
+impl Registry {
+    /// One whose image is like no other's.
+    pub(crate) fn start() -> Self {
+        let parts = Arc::new(Mutex::new(Some(Parts::new())));
+        let served = Arc::clone(&parts);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         // Ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let parts = Arc::clone(&parts);
-                std::thread::spawn(move || drop(answer(&stream, &parts)));
+                let parts = served.lock().unwrap().clone();
+                std::thread::spawn(move || parts.map(|parts| answer(&stream, &parts)));
             }
         });
-        Self { port }
+        Self { port, parts }
+    }
+
+    /// Has another image under all names from now on.
+    pub(crate) fn publish(&self) {
+        *self.parts.lock().unwrap() = Some(Parts::new());
+    }
+
+    /// Closes each connection from now on.
+    pub(crate) fn stop(&self) {
+        *self.parts.lock().unwrap() = None;
     }
 
     /// The name under which its image is pulled, whatever the repository and tag.

@@ -9,6 +9,7 @@ use super::suggest::closest_name;
 use quire_types::image_reference::ImageReference;
 use quire_types::names::{RefName, RepoName};
 use quire_types::network::Network;
+use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
 use quire_types::secret::Secret;
 use quire_types::text::excerpt_name;
@@ -94,6 +95,8 @@ pub struct CiConfig {
     pub image: ImageReference,
     /// Registries of the engine's own machine or link from which images may be pulled.
     pub registries: Vec<String>,
+    /// When newer versions of base images are looked for.
+    pub pull: PullPolicy,
     /// The time limit of a run.
     pub timeout: Duration,
     /// The memory limit of a run, in bytes.
@@ -176,6 +179,7 @@ impl Default for CiConfig {
             concurrent_runs: u32::try_from(cpus / 2).unwrap_or(u32::MAX).max(1),
             image: ImageReference::default(),
             registries: Vec::new(),
+            pull: PullPolicy::default(),
             timeout: Duration::from_secs(3600),
             memory: 4 << 30,
             cpus: 2000,

@@ -13,6 +13,7 @@ use quire_pipeline::{
 };
 use quire_types::image_reference::{ImageReference, is_registry};
 use quire_types::network::Network;
+use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
 use quire_types::url_host::host_of_authority;
 
@@ -46,6 +47,7 @@ pub(super) struct Networks;
 pub(super) struct Grants;
 pub(super) struct Registries;
 pub(super) struct AuthMode;
+pub(super) struct Pull;
 pub(super) struct ExecutorSetting;
 
 impl SettingType for Port {
@@ -254,6 +256,15 @@ word_type!(
     "one of :ssh, :proxy and :open",
     |text: &str| Auth::ALL.into_iter().find(|auth| auth.as_str() == text),
     |auth: &Auth| { auth.as_str().to_owned() }
+);
+word_type!(
+    Pull,
+    PullPolicy,
+    "one of :missing, :daily and :always",
+    |text: &str| PullPolicy::ALL
+        .into_iter()
+        .find(|policy| policy.as_str() == text),
+    |policy: &PullPolicy| { policy.as_str().to_owned() }
 );
 word_type!(
     ExecutorSetting,

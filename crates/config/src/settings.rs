@@ -74,6 +74,7 @@ settings! {
     ci.concurrent_runs   "concurrent-runs" Positive     reload;
     ci.image             "image"           Image        reload;
     ci.registries        "registries"      Registries   restart;
+    ci.pull              "pull"            Pull         restart;
     ci.timeout           "timeout"         Time         reload;
     ci.memory            "memory"          MemorySize   reload;
     ci.cpus              "cpus"            Cpus         reload;

@@ -21,7 +21,7 @@ pub enum OwnedImage {
     Replaced { id: String },
     /// A name that quire pulled, as long as it stands for this id.
     Pulled { name: String, id: String },
-    /// What a build of a version before 0.3 left: by its id, as long as it has no name and is not older than the build
+    /// What a build of a version before 0.2 left: by its id, as long as it has no name and is not older than the build
     /// that reported it.
     Layer {
         /// The beginning of its id.

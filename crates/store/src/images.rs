@@ -28,7 +28,7 @@ pub struct ImageUse {
     pub used_at: Millis,
 }
 
-/// The last use of an image without a name that a build of a version before 0.3 left.
+/// The last use of an image without a name that a build of a version before 0.2 left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerUse {
     /// The beginning of its id.

@@ -77,14 +77,41 @@ impl ImageReference {
         }
     }
 
+    /// The full name without a digest.
+    #[must_use]
+    pub fn tagged_name(&self) -> String {
+        let name = self.full_name();
+        match name.split_once('@') {
+            Some((tagged, _)) if tagged.len() > self.repository_end => tagged.to_owned(),
+            _ => name,
+        }
+    }
+
+    /// Whether it names an image by its digest.
+    #[must_use]
+    pub fn has_digest(&self) -> bool {
+        self.text.contains('@')
+    }
+
     /// The full name with the registry, also if it is Docker's own.
     #[must_use]
     pub fn qualified_name(&self) -> String {
         let name = self.full_name();
-        match split_registry(self.repository()) {
-            (Some(_), _) => name,
-            (None, path) if path.contains('/') => format!("docker.io/{name}"),
-            (None, _) => format!("docker.io/library/{name}"),
+        format!(
+            "{}{}",
+            self.qualified_repository(),
+            &name[self.repository_end..]
+        )
+    }
+
+    /// The repository with the registry, also if it is Docker's own.
+    #[must_use]
+    pub fn qualified_repository(&self) -> String {
+        let repository = self.repository();
+        match split_registry(repository) {
+            (Some(_), _) => repository.to_owned(),
+            (None, path) if path.contains('/') => format!("docker.io/{path}"),
+            (None, path) => format!("docker.io/library/{path}"),
         }
     }
 
@@ -334,6 +361,12 @@ mod tests {
             assert_eq!(reference.full_name(), of(full));
             assert_eq!(reference.pulled_name(), of(pulled));
         }
+        assert_eq!(parse(&of("a:1@DIGEST")).unwrap().tagged_name(), "a:1");
+        assert_eq!(
+            parse(&of("a@DIGEST")).unwrap().tagged_name(),
+            of("a@DIGEST")
+        );
+        assert!(parse(&of("a@DIGEST")).unwrap().has_digest());
         for (text, qualified) in [
             ("debian", "docker.io/library/debian:latest"),
             ("a/b:1", "docker.io/a/b:1"),

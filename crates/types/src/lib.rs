@@ -18,6 +18,7 @@ pub mod memory_protection;
 pub mod names;
 pub mod network;
 pub mod paths;
+pub mod pull_policy;
 pub mod push_event;
 pub mod run;
 pub mod secret;

@@ -12,6 +12,7 @@ use super::error::CiError;
 use quire_config::CiConfig;
 use quire_executor::{DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor};
 use quire_types::names::RunId;
+use quire_types::pull_policy::PullPolicy;
 
 /// The variable that names the engine, as for the Docker client.
 const ENGINE_VARIABLE: &str = "DOCKER_HOST";
@@ -67,6 +68,7 @@ pub(super) async fn choose(
         registries: std::env::var(REGISTRIES_VARIABLE)
             .map(|listed| listed.split(',').map(str::to_owned).collect())
             .unwrap_or_default(),
+        pull: PullPolicy::Missing,
         ..DockerConfig::new(&endpoint, &instance(root))
     });
     match (docker.probe().await, wanted) {

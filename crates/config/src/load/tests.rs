@@ -4,6 +4,7 @@ use super::*;
 use crate::{Auth, RunGrant, SecretError};
 use quire_pipeline::Location;
 use quire_types::network::Network;
+use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
 
 mod secrets;
@@ -75,7 +76,7 @@ fn the_example_of_the_documentation() {
         "http": {"port": 3001, "url": "https://git.example.org/", "auth": "proxy", "trusted-proxies": ["172.16.0.0/12", "::1"]},
         "ssh": {"host": "git.example.org", "port": 22},
         "git": {"push-to-create": false, "max-push": "1g"},
-        "ci": {"executor": "host", "engine": "unix:///run/other.sock", "concurrent-runs": 3, "image": "alpine:3", "registries": ["127.0.0.1:5000", "localhost"], "timeout": "1h30m",
+        "ci": {"executor": "host", "engine": "unix:///run/other.sock", "concurrent-runs": 3, "image": "alpine:3", "registries": ["127.0.0.1:5000", "localhost"], "pull": "always", "timeout": "1h30m",
                "memory": "512m", "cpus": 0.5, "pids": 100, "network": false, "max-log": "1m", "max-artifacts": "2m", "retry-orphaned": false,
                "max-runs-per-push": 7, "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0"},
@@ -138,6 +139,7 @@ fn the_example_of_the_documentation() {
     assert_eq!(ci.docker_socket, grants(&["app@refs/heads/main", "team/*"]));
     assert_eq!(ci.privileges, grants(&["app"]));
     assert_eq!(ci.registries, ["127.0.0.1:5000", "localhost"]);
+    assert_eq!(ci.pull, PullPolicy::Always);
     assert_eq!(
         (
             keep.runs,

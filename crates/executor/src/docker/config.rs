@@ -1,5 +1,7 @@
 //! The settings of the Docker executor.
 
+use quire_types::pull_policy::PullPolicy;
+
 use crate::engine::Timeouts;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub struct DockerConfig {
     /// Registries of the engine's own machine or link from which images may be pulled, as
     /// `HOST:PORT`.
     pub registries: Vec<String>,
+    /// When newer versions of base images are looked for.
+    pub pull: PullPolicy,
     /// The CPU weight of runs and image builds; that of other containers is 1024.
     pub cpu_shares: u32,
     /// How many containers at most are started before a run needs one.
@@ -29,6 +33,7 @@ impl DockerConfig {
             endpoint: endpoint.to_owned(),
             instance: instance.to_owned(),
             registries: Vec::new(),
+            pull: PullPolicy::default(),
             cpu_shares: 256,
             warm: 0,
             machine_socket: None,

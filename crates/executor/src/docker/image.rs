@@ -1,15 +1,17 @@
 //! The image of a run: by reference, or built from its tree.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::base_images::DOCKERFILE;
+use super::base_looks::BaseLooks;
 use super::build_sources::{SourceCheck, build_error, build_failed};
 use super::context::DockerContext;
 use super::image_names::build_tag;
 use super::in_use::RunLease;
 use super::registries::check_registry;
 use crate::api::{ImageSource, StartObserver, StartSpec};
-use crate::engine::{BuildSpec, ImageDetails};
+use crate::engine::{Build, BuildSources, BuildSpec, ImageDetails};
 use crate::error::{ExecutorError, ImageError};
 use crate::images::BuiltImage;
 use quire_run_files::logs::Stream;
@@ -39,15 +41,29 @@ pub(super) fn command_env(image: &ImageDetails, run: &[(String, String)]) -> Vec
         .collect()
 }
 
+/// Whether newer base images are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Not,
+    /// If that fails, the image is built with those of the engine.
+    ForNewImage,
+    /// If that fails, the existing image is used: it may have newer ones than the engine.
+    ForExistingImage,
+}
+
 /// The images on the engine. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct DockerImages {
     pub(super) context: DockerContext,
+    looks: BaseLooks,
 }
 
 impl DockerImages {
     pub(super) fn new(context: DockerContext) -> Self {
-        Self { context }
+        Self {
+            context,
+            looks: BaseLooks::default(),
+        }
     }
 
     /// Returns the run's image, pulled or built if it is missing.
@@ -148,13 +164,16 @@ impl DockerImages {
         // Taken before it is looked for, so that the end of another run's build does not remove it
         // in between.
         lease.take(&tag).await;
-        if content.is_some()
-            && let Some(details) = self.find(&tag).await?
+        let existing = match content {
+            Some(_) => self.find(&tag).await?,
+            None => None,
+        };
+        let policy = self.context.config.pull;
+        let looks = spec.limits.network && self.looks.take_due(policy, &tag, Instant::now());
+        if let Some(details) = &existing
+            && !looks
         {
-            let line = format!("quire: using {tag}, built from the same tree before\n");
-            observer.line(Stream::Stdout, line.as_bytes());
-            observer.image_used(&tag);
-            return Ok((tag, details));
+            return Ok(use_existing(tag, details.clone(), observer));
         }
         let engine = &self.context.engine;
         let identity = engine.identity().await.map_err(build_error)?;
@@ -163,25 +182,40 @@ impl DockerImages {
             network: spec.limits.network,
         };
         observer.build_started(&identity.id, &tag);
-        let build = BuildSpec {
+        let mut build = BuildSpec {
             tag: tag.clone(),
             dockerfile: DOCKERFILE.to_owned(),
             labels: self.context.build_labels(&tag),
             network: spec.limits.network,
+            pull: false,
             rules: check.before_reading(spec.tree.as_ref()).await?,
         };
         {
             let _build = self.context.in_use.begin_build().await;
-            self.build(spec, &build, &check, observer).await?;
+            let look = match (looks, &existing) {
+                (false, _) => Look::Not,
+                (true, None) => Look::ForNewImage,
+                (true, Some(_)) => Look::ForExistingImage,
+            };
+            let reading = self.read_dockerfile(spec, &mut build, &check, look, observer);
+            let begun = match (reading.await, existing) {
+                (Ok(begun), _) => begun,
+                // It was built from the same Dockerfile, so what failed is the look for newer images.
+                (Err(ExecutorError::Image(error)), Some(details)) => {
+                    let line = format!("quire: cannot look for newer base images: {error}\n");
+                    observer.line(Stream::Stdout, line.as_bytes());
+                    return Ok(use_existing(tag, details, observer));
+                }
+                (Err(error), _) => return Err(error),
+            };
+            let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
+            begun.finish(&mut output).await.map_err(build_failed)?;
         }
-        let Some(image) = engine.image(&tag).await.map_err(build_error)? else {
-            let message = "the engine does not have the image that it built".to_owned();
-            return Err(ImageError::Build {
-                dockerfile,
-                message,
-            }
-            .into());
-        };
+        let image = engine.image(&tag).await.map_err(build_error)?;
+        let image = image.ok_or_else(|| ImageError::Build {
+            dockerfile,
+            message: "the engine does not have the image that it built".to_owned(),
+        })?;
         observer.build_finished(&BuiltImage {
             engine: identity.id,
             tag: tag.clone(),
@@ -190,32 +224,91 @@ impl DockerImages {
         Ok((tag, image))
     }
 
-    /// Builds, and reports the images that the build uses. Its commands have a network if the run has one, but not the same.
-    async fn build(
+    /// Has the engine read the Dockerfile, checks what it would fetch, and reports the images that it uses. If newer base images
+    /// are to be looked for, it is read once more with those of registries, if that succeeds.
+    async fn read_dockerfile(
+        &self,
+        spec: &StartSpec,
+        build: &mut BuildSpec,
+        check: &SourceCheck<'_>,
+        look: Look,
+        observer: &mut dyn StartObserver,
+    ) -> Result<Build, ExecutorError> {
+        let line = format!("quire: building the image from {DOCKERFILE}\n");
+        observer.line(Stream::Stdout, line.as_bytes());
+        let (begun, sources) = self.read_once(spec, build, check, observer).await?;
+        let mut names = Vec::new();
+        names.extend(sources.images.iter().filter_map(|name| name.parse().ok()));
+        for name in &names {
+            observer.image_used(&ImageReference::full_name(name));
+        }
+        if look == Look::Not || !self.are_of_registries(&names).await? {
+            return Ok(begun);
+        }
+        drop(begun);
+        build.pull = true;
+        match self.read_once(spec, build, check, observer).await {
+            Ok((begun, _)) => return Ok(begun),
+            Err(ExecutorError::Image(error)) if look == Look::ForNewImage => {
+                let line = format!("quire: cannot look for newer base images: {error}\n");
+                observer.line(Stream::Stdout, line.as_bytes());
+            }
+            Err(error) => return Err(error),
+        }
+        build.pull = false;
+        let (begun, _) = self.read_once(spec, build, check, observer).await?;
+        Ok(begun)
+    }
+
+    async fn read_once(
         &self,
         spec: &StartSpec,
         build: &BuildSpec,
         check: &SourceCheck<'_>,
         observer: &mut dyn StartObserver,
-    ) -> Result<(), ExecutorError> {
-        let line = format!("quire: building the image from {DOCKERFILE}\n");
-        observer.line(Stream::Stdout, line.as_bytes());
+    ) -> Result<(Build, BuildSources), ExecutorError> {
         let tree = Arc::clone(&spec.tree);
         let open = Arc::new(move || tree.archive());
-        let engine = &self.context.engine;
-        let begun = {
-            let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
-            engine.begin_build(build, open, &mut output).await
-        };
-        let begun = begun.map_err(|error| check.reading_failed(error))?;
+        let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
+        let begun = self.context.engine.begin_build(build, open, &mut output);
+        let begun = begun.await.map_err(|error| check.reading_failed(error))?;
         let sources = begun.sources().map_err(build_error)?;
         check.after_reading(&sources).await?;
-        for image in &sources.images {
-            if let Ok(reference) = image.parse::<ImageReference>() {
-                observer.image_used(&reference.full_name());
-            }
-        }
-        let mut output = |bytes: &[u8]| observer.line(Stream::Stdout, bytes);
-        begun.finish(&mut output).await.map_err(build_failed)
+        Ok((begun, sources))
     }
+
+    /// Whether the engine has some of these images, and all that it has came from the registries of their names. An image that
+    /// a person built is not looked for: its name may be somebody else's there.
+    async fn are_of_registries(&self, names: &[ImageReference]) -> Result<bool, ExecutorError> {
+        let mut has_some = false;
+        for name in names {
+            let Some(image) = self.find(&name.tagged_name()).await? else {
+                continue;
+            };
+            let repository = name.qualified_repository();
+            let is_pulled = image.names.iter().any(|known| {
+                let known = known.parse::<ImageReference>();
+                known.is_ok_and(|known| {
+                    known.has_digest() && known.qualified_repository() == repository
+                })
+            });
+            if !is_pulled {
+                return Ok(false);
+            }
+            has_some = true;
+        }
+        Ok(has_some)
+    }
+}
+
+/// Reports that an image that was built before is used.
+fn use_existing(
+    tag: String,
+    details: ImageDetails,
+    observer: &mut dyn StartObserver,
+) -> (String, ImageDetails) {
+    let line = format!("quire: using {tag}, built from the same tree before\n");
+    observer.line(Stream::Stdout, line.as_bytes());
+    observer.image_used(&tag);
+    (tag, details)
 }

@@ -8,6 +8,7 @@
 
 mod attach;
 mod base_images;
+mod base_looks;
 mod build_sources;
 mod built_images;
 mod caches;

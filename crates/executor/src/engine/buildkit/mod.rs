@@ -67,6 +67,8 @@ pub struct BuildSpec {
     pub labels: Labels,
     /// Whether commands have a network: the engine's default bridge.
     pub network: bool,
+    /// Whether base images are looked for in their registries although the engine has them.
+    pub pull: bool,
     /// What may be fetched; the last rule that matches holds. An engine without rules for sources ignores them.
     pub rules: Vec<SourceRule>,
 }
@@ -362,6 +364,9 @@ fn frontend_options(spec: &BuildSpec) -> HashMap<String, String> {
     ]);
     if !spec.network {
         options.insert("force-network-mode".to_owned(), "none".to_owned());
+    }
+    if spec.pull {
+        options.insert("image-resolve-mode".to_owned(), "pull".to_owned());
     }
     let labels = spec.labels.iter();
     options.extend(labels.map(|(name, value)| (format!("label:{name}"), value.clone())));
