@@ -49,7 +49,8 @@ fn a_person_signs_in_and_watches_a_run_grow() {
             .click()
             .await
             .unwrap();
-        page.goto(&appliance.url()).await.unwrap();
+        // The click may return before the browser has sent the form.
+        browser.until_visible("Sign out").await;
 
         push_pipeline(&client, "watched", WAITS_FOR_A_FILE);
         let run = client.runs("watched").remove(0);
