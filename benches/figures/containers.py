@@ -47,7 +47,7 @@ def in_containers(report, quire, folder, client, rounds, warm):
     instance = forge.rows("SELECT id FROM instance")[0]["id"]
     network = f"quire-{instance}"
     try:
-        measure(report, forge, client, network, rounds)
+        measure(report, forge, client, network, rounds, warm)
         if warm:
             idle(report, instance)
         else:
@@ -58,9 +58,9 @@ def in_containers(report, quire, folder, client, rounds, warm):
         engine.call("DELETE", f"/networks/{network}", expected=(204, 404))
 
 
-def measure(report, forge, client, network, rounds):
+def measure(report, forge, client, network, rounds, warm):
     text = '(local ci (require :quire.ci))\n(ci.job :first [:quire/push] (fn [{: sh}] (sh ["echo" "first line"])))\n'
-    tree = client.tree("containers", {".quire/ci.fnl": text})
+    tree = client.tree(f"containers-{warm}", {".quire/ci.fnl": text})
     ours, hand = [[Series() for _ in range(count)] for count in (5, 3)]
     for turn in range(rounds + 1):
         sha = client.commit(tree, {"file": str(turn)})
