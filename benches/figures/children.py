@@ -9,7 +9,7 @@ from measure import Series, Stopwatch, expect, wait_for
 def killed(report, forge, rounds):
     """Kills a child for the first time; each round has an `init` of its own, as a second time within a minute waits on purpose."""
     report.section("Restart of a killed child", "From `kill -9` until init's status file names the new process, and until that answers. The first restart of each.")
-    for name, reached in (("sshd", lambda: forge.answers(forge.ssh_port)), ("serve", forge.healthy)):
+    for name, reached in (("sshd", lambda: forge.answers(forge.ssh_port)), ("serve", lambda: forge.serves("/healthz"))):
         again, answering = Series(), Series()
         for _ in range(rounds):
             old = forge.status()["children"][name]["pid"]

@@ -92,7 +92,7 @@ class Forge:
 
     def start(self):
         self.spawn()
-        wait_for("a healthy forge", self.healthy)
+        wait_for("a forge that is ready", lambda: self.serves("/readyz"))
         wait_for("its sshd", lambda: self.answers(self.ssh_port))
 
     def spawn(self):
@@ -108,12 +108,13 @@ class Forge:
             expect(self.process.wait(timeout=30) == 0, "quire init did not end in order")
             self.process = None
 
-    def healthy(self):
+    def serves(self, path):
+        """Whether it answers 200: `/healthz` from its start on, `/readyz` once it is ready."""
         if self.process.poll() is not None:
             with open(self.log, encoding="utf-8") as log:
                 expect(False, "quire init ended: " + "".join(log.readlines()[-20:]))
         try:
-            return self.get("/healthz")[0] == 200
+            return self.get(path)[0] == 200
         except OSError:
             return False
 

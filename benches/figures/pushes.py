@@ -103,6 +103,6 @@ def spooled(report, forge, client, count):
     wait_for("the spool to be empty", lambda: events() == 0)
     series = Series()
     series.add(watch.ms() / left)
-    wait_for("a healthy forge", forge.healthy)
+    wait_for("a forge that is ready", lambda: forge.serves("/readyz"))
     expect(len(forge.rows("SELECT 1 FROM runs WHERE repo = 'spooled'")) == count + 1, "each event has one run")
     report.row("time for each event to be recorded with its run", series, aim=5)
