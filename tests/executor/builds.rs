@@ -57,13 +57,8 @@ async fn an_image_is_built_and_used_again() {
     let text = format!(
         "FROM {IMAGE}\nRUN echo building && useradd -m person\nCOPY plain.txt /from-tree\nUSER person\nENTRYPOINT [\"false\"]\n"
     );
-    let mut seen = Seen::default();
     let spec = from_dockerfile(&fixture, dockerfile(&text).id(&fixture.instance));
-    let workspace = fixture
-        .executor
-        .start_workspace(spec, &mut seen, CancellationToken::new())
-        .await
-        .unwrap();
+    let (workspace, seen) = fixture.start_and_see(spec).await;
     let steps = seen.steps();
     let tag = steps[1].strip_prefix("build-finished ").unwrap().to_owned();
     assert!(tag.starts_with("quire/group/some-repo:"), "{tag}");
@@ -199,21 +194,14 @@ async fn a_build_shares_no_network_with_runs_and_services() {
     let address = address.trim();
     let look = "awk '$2 == \"00000000\" {print \"gateway: \" $3}' /proc/net/route";
     let knock = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{address}/9'; echo \"knocked: $?\"");
-    let mut seen = Seen::default();
     let text = format!(
         "FROM {IMAGE}\nRUN : {}; {look}; {knock}\n",
         fixture.instance
     );
     let mut spec = from_dockerfile(&fixture, dockerfile(&text));
     spec.limits.network = true;
-    fixture
-        .executor
-        .start_workspace(spec, &mut seen, CancellationToken::new())
-        .await
-        .unwrap()
-        .stop()
-        .await
-        .unwrap();
+    let (workspace, seen) = fixture.start_and_see(spec).await;
+    workspace.stop().await.unwrap();
     let log = seen.log();
     let gateways = |text: &str| -> Vec<String> {
         let found = text.split("gateway: ").skip(1);
@@ -261,12 +249,8 @@ async fn a_build_has_the_features_of_buildkit() {
         .with("secret/gone", "x")
         .with("secret/kept", "x")
         .with("large", vec![b'x'; 300 << 10]);
-    let mut seen = Seen::default();
     let spec = from_dockerfile(&fixture, tree);
-    let start = fixture
-        .executor
-        .start_workspace(spec, &mut seen, CancellationToken::new());
-    let workspace = start.await.unwrap();
+    let (workspace, seen) = fixture.start_and_see(spec).await;
     let log = seen.log();
     assert!(log.contains("751 0 2023-11-14 22:13:20"), "{log}");
     assert!(log.contains("755 0 2023-11-14 22:13:20"), "{log}");

@@ -22,12 +22,7 @@ async fn the_container_is_fenced_in() {
     let fixture = fixture!();
     let spec = fixture.spec(small_tree());
     let run_id = spec.run;
-    let mut seen = Seen::default();
-    let workspace = fixture
-        .executor
-        .start_workspace(spec, &mut seen, CancellationToken::new())
-        .await
-        .unwrap();
+    let (workspace, seen) = fixture.start_and_see(spec).await;
     let id = fixture.containers().await.pop().unwrap();
     assert_eq!(
         seen.steps(),

@@ -176,7 +176,7 @@ async fn goes_away_under_a_build(mode: Mode) {
     .expect("it hangs");
     let error = started.err().unwrap();
     assert!(matches!(error, ExecutorError::Unavailable(_)), "{error:?}");
-    // The engine ends a build that nobody waits for, and builds again once it is back.
+    // The engine ends a build that has no client, and builds again once it is back.
     proxy.mode.send(Mode::Through).unwrap();
     wait_for_async("the command is gone", || async {
         (!process_with(&marker)).then_some(())

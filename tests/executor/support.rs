@@ -314,6 +314,17 @@ impl Fixture {
             .await
     }
 
+    /// Starts a workspace, and returns it with what the start reported.
+    pub(crate) async fn start_and_see(&self, spec: StartSpec) -> (Box<dyn Workspace>, Seen) {
+        let mut seen = Seen::default();
+        let workspace = self
+            .executor
+            .start_workspace(spec, &mut seen, CancellationToken::new())
+            .await
+            .unwrap();
+        (workspace, seen)
+    }
+
     /// A workspace with a small tree.
     pub(crate) async fn start(&self) -> Box<dyn Workspace> {
         self.start_with(self.spec(small_tree())).await.unwrap()

@@ -7,11 +7,8 @@ use std::process::Command;
 use quire_executor::{CacheMount, DockerConfig, ImageSource, ServiceSpec, StartSpec};
 use quire_testkit::wait_for_async;
 use quire_types::names::RunId;
-use tokio_util::sync::CancellationToken;
 
-use crate::support::{
-    Fixture, IMAGE, Seen, argv, endpoint, engine, finish, run_exit, shell, small_tree,
-};
+use crate::support::{Fixture, IMAGE, argv, endpoint, engine, finish, run_exit, shell, small_tree};
 
 /// An executor that keeps up to two containers ready.
 fn warm() -> Option<Fixture> {
@@ -24,12 +21,7 @@ fn warm() -> Option<Fixture> {
 
 /// Starts a workspace, and returns it with the id of its container.
 async fn start(fixture: &Fixture, spec: StartSpec) -> (Box<dyn quire_executor::Workspace>, String) {
-    let mut seen = Seen::default();
-    let workspace = fixture
-        .executor
-        .start_workspace(spec, &mut seen, CancellationToken::new())
-        .await
-        .unwrap();
+    let (workspace, seen) = fixture.start_and_see(spec).await;
     let steps = seen.steps();
     let id = steps[0].strip_prefix("created ").unwrap().to_owned();
     (workspace, id)

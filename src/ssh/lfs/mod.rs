@@ -1,7 +1,8 @@
 //! Git LFS over SSH alone (`git-lfs-transfer`, docs/decisions/0057): uploads and downloads of objects, and locks.
 //!
-//! [`packets`] are the frames, [`request`] parses requests, the session answers them. The process gives up everything but
-//! the folder `lfs` of its one repository before it reads the first byte, or, for a new name, when it has created the repository.
+//! [`packets`] are the frames, [`request`] parses requests, the session answers them. The process drops the
+//! right to use any file outside the folder `lfs` of its one repository before it reads the first byte, or, for a new name,
+//! when it has created the repository.
 
 mod answer;
 mod lock_answers;
@@ -39,7 +40,7 @@ pub fn serve(paths: &Paths, operation: LfsOperation, repo: &RepoName) -> Result<
         || "(unknown key)".to_owned(),
         |session| quire_types::text::single_line(&session.key.name),
     );
-    // Read before the process gives up the right to.
+    // Read before the process drops the right to read it.
     let min_free = MinFree::read(paths).push_threshold();
     let volume = std::path::absolute(paths.data()).map_err(SessionError::Lfs)?;
     let open = || open(paths, operation, &repo, state);
@@ -64,7 +65,7 @@ pub fn serve(paths: &Paths, operation: LfsOperation, repo: &RepoName) -> Result<
     session.run().map_err(SessionError::Packets)
 }
 
-/// Opens the store of a repository, and gives up everything else. An upload holds the lock of a push: what it is held for is
+/// Opens the store of a repository, and drops the right to use any other file. An upload holds the lock of a push: what it is held for is
 /// not removed, and what was created in vain is.
 fn open(
     paths: &Paths,

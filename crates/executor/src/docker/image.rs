@@ -202,8 +202,7 @@ impl DockerImages {
                 (Ok(begun), _) => begun,
                 // It was built from the same Dockerfile, so what failed is the look for newer images.
                 (Err(ExecutorError::Image(error)), Some(details)) => {
-                    let line = format!("quire: cannot look for newer base images: {error}\n");
-                    observer.line(Stream::Stdout, line.as_bytes());
+                    report_failed_look(&error, observer);
                     return Ok(use_existing(tag, details, observer));
                 }
                 (Err(error), _) => return Err(error),
@@ -250,8 +249,7 @@ impl DockerImages {
         match self.read_once(spec, build, check, observer).await {
             Ok((begun, _)) => return Ok(begun),
             Err(ExecutorError::Image(error)) if look == Look::ForNewImage => {
-                let line = format!("quire: cannot look for newer base images: {error}\n");
-                observer.line(Stream::Stdout, line.as_bytes());
+                report_failed_look(&error, observer);
             }
             Err(error) => return Err(error),
         }
@@ -278,7 +276,7 @@ impl DockerImages {
     }
 
     /// Whether the engine has some of these images, and all that it has came from the registries of their names. An image that
-    /// a person built is not looked for: its name may be somebody else's there.
+    /// a user built is not looked for: its name may belong to another image there.
     async fn are_of_registries(&self, names: &[ImageReference]) -> Result<bool, ExecutorError> {
         let mut has_some = false;
         for name in names {
@@ -299,6 +297,12 @@ impl DockerImages {
         }
         Ok(has_some)
     }
+}
+
+/// Reports that newer base images were looked for in vain.
+fn report_failed_look(error: &ImageError, observer: &mut dyn StartObserver) {
+    let line = format!("quire: cannot look for newer base images: {error}\n");
+    observer.line(Stream::Stdout, line.as_bytes());
 }
 
 /// Reports that an image that was built before is used.

@@ -87,7 +87,7 @@ impl HelperLink {
         let writing = {
             let mut loss = shared.loss.subscribe();
             async move {
-                // A lost connection is closed at once: while it is open and nobody reads it, the engine may be
+                // A lost connection is closed at once: while it is open and is not read, the engine may be
                 // unable to end the container.
                 tokio::select! {
                     () = write_frames(input, frames) => {}

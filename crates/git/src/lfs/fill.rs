@@ -117,11 +117,8 @@ impl Filler {
         let padded = size.saturating_add(size.wrapping_neg() % BLOCK);
         if kind.is_pax_local_extensions() && size <= MAX_EXTENSION {
             let content = self.read(padded).await?;
-            let length = usize::try_from(size)
-                .unwrap_or(usize::MAX)
-                .min(content.len());
             self.next = Following::Header {
-                size: size_in(&content[..length])?,
+                size: size_in(without_padding(&content, size))?,
             };
             return Ok(Some(joined(&block, &content)));
         }
@@ -131,10 +128,7 @@ impl Filler {
         }
         let content = self.read(padded).await?;
         self.next = Following::Header { size: None };
-        let length = usize::try_from(size)
-            .unwrap_or(usize::MAX)
-            .min(content.len());
-        let Some(pointer) = LfsPointer::parse(&content[..length]) else {
+        let Some(pointer) = LfsPointer::parse(without_padding(&content, size)) else {
             return Ok(Some(joined(&block, &content)));
         };
         let Some(file) = open(self.stores.clone(), pointer.clone()).await? else {
@@ -185,6 +179,12 @@ async fn read_some(input: &mut (impl AsyncReadExt + Unpin), left: u64) -> io::Re
     }
     piece.truncate(count);
     Ok(piece.freeze())
+}
+
+/// The first `size` bytes of blocks that were read whole.
+fn without_padding(content: &[u8], size: u64) -> &[u8] {
+    let length = usize::try_from(size).unwrap_or(usize::MAX);
+    &content[..length.min(content.len())]
 }
 
 fn joined(header: &[u8], content: &[u8]) -> Bytes {

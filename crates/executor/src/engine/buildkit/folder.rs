@@ -197,7 +197,7 @@ impl ContextEntries {
         })
     }
 
-    /// Adds what a path leads to, with the symbolic links on its way; a part may be a pattern.
+    /// Adds the file or folder that a path refers to, with the symbolic links on its way; a part may be a pattern.
     fn follow(&self, path: &str, found: &mut BTreeSet<String>, links: usize) {
         if links > MAX_LINKS {
             return;
