@@ -1,0 +1,8 @@
+//! What is read equals what git says.
+
+mod differences;
+mod equals_git;
+mod odd_repository;
+mod pool;
+mod refs;
+mod revisions;
