@@ -8,6 +8,7 @@
 
 mod archive;
 mod assembled_tree;
+mod blob_copy;
 mod checkout;
 mod command;
 mod commits;
@@ -36,6 +37,7 @@ mod submodules;
 mod workspace_repo;
 
 pub use assembled_tree::{AssembledTree, FilledSubmodule};
+pub use blob_copy::BlobCopy;
 pub use checkout::Checkout;
 pub use commits::{CommitInfo, PushInfo, contains_word};
 pub use error::GitError;

@@ -7,6 +7,10 @@ pub struct Response {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The body, if it is no text.
+    pub bytes: Vec<u8>,
+    /// Whether a chunked body came to its end.
+    pub is_complete: bool,
 }
 
 impl Response {
@@ -24,16 +28,18 @@ impl Response {
             .iter()
             .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
         let body = &bytes[end + 4..];
+        let is_complete = !is_chunked || body.ends_with(b"0\r\n\r\n");
         let body = if is_chunked {
             without_chunks(body)
         } else {
             body.to_vec()
         };
-        let body = String::from_utf8(body).unwrap();
         Some(Self {
             status,
             headers,
-            body,
+            body: String::from_utf8_lossy(&body).into_owned(),
+            bytes: body,
+            is_complete,
         })
     }
 

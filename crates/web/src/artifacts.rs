@@ -1,34 +1,26 @@
 //! What a run kept: its part of the run's page, and downloads.
 
-use std::io;
-
 use askama::Template;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio_util::io::{ReaderStream, SyncIoBridge};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
+use tokio_util::io::ReaderStream;
 
 use super::error::WebError;
-use super::html::run_path;
+use super::html::{VALUE_SET, attachment, run_path};
 use super::run_data::find;
 use super::state::SharedApp;
+use super::written_body::written_body;
 use quire_run_files::artifacts::{self, Artifact, ArtifactName, Folder};
 use quire_types::names::RunId;
 use quire_types::run::RunArtifact;
 use quire_types::text::format_bytes;
 
-/// What of a path or of a header's value is written as it is.
-const VALUE_SET: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-/// In a path the slash as well.
+/// What of a path is written as it is.
 const PATH_SET: &AsciiSet = &VALUE_SET.remove(b'/');
-/// How much of an archive waits for the client.
+/// How much of a file waits for the client.
 const PIPE_BYTES: usize = 64 << 10;
 
 /// The list on a run's page; nothing where it kept nothing.
@@ -107,7 +99,10 @@ pub(super) async fn download(
             ];
             (
                 headers,
-                [(header::CONTENT_DISPOSITION, attachment(name.last()))],
+                [(
+                    header::CONTENT_DISPOSITION,
+                    attachment(name.last().as_bytes()),
+                )],
                 body,
             )
                 .into_response()
@@ -116,34 +111,13 @@ pub(super) async fn download(
             let headers = [(header::CONTENT_TYPE, "application/x-tar".to_owned())];
             let disposition = [(
                 header::CONTENT_DISPOSITION,
-                attachment(&format!("{}.tar", name.last())),
+                attachment(format!("{}.tar", name.last()).as_bytes()),
             )];
             (headers, disposition, tar_body(folder)).into_response()
         }
     })
 }
 
-fn attachment(file: &str) -> String {
-    format!(
-        "attachment; filename*=UTF-8''{}",
-        utf8_percent_encode(file, VALUE_SET)
-    )
-}
-
-/// A folder as it is packed; what goes wrong meanwhile breaks the transfer off, so that a client does not take a part for the whole.
 fn tar_body(folder: Folder) -> Body {
-    let (reader, writer) = tokio::io::duplex(PIPE_BYTES);
-    let packing = tokio::task::spawn_blocking(move || {
-        folder.write_tar(io::BufWriter::new(SyncIoBridge::new(writer)))
-    });
-    let outcome = async move {
-        packing
-            .await
-            .map_err(io::Error::other)
-            .and_then(|packed| packed)
-            .err()
-            .map(Err)
-    };
-    let end = futures_util::stream::once(outcome).filter_map(std::future::ready);
-    Body::from_stream(ReaderStream::with_capacity(reader, PIPE_BYTES).chain(end))
+    written_body(move |out| folder.write_tar(out))
 }

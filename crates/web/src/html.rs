@@ -1,6 +1,6 @@
 //! Pieces that several pages share: states as sign and word, times, durations, addresses.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 
 use super::ansi::escaped;
 use quire_types::clock::Millis;
@@ -17,6 +17,17 @@ const QUERY_SET: &AsciiSet = &NON_ALPHANUMERIC
 /// Text for a query's value or a fragment.
 pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, QUERY_SET).to_string()
+}
+
+/// What of a header's value is written as it is.
+pub(super) const VALUE_SET: &AsciiSet = &QUERY_SET.remove(b'~').add(b'/');
+
+/// The value of `Content-Disposition` by which a browser saves a response in a file of this name.
+pub(super) fn attachment(file: &[u8]) -> String {
+    format!(
+        "attachment; filename*=UTF-8''{}",
+        percent_encode(file, VALUE_SET)
+    )
 }
 
 /// First parts of a path that are not repositories.

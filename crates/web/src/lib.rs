@@ -41,6 +41,7 @@ mod startup_gate;
 mod state;
 mod stream;
 mod viewer;
+mod written_body;
 
 use std::sync::Arc;
 

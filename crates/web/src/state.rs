@@ -103,6 +103,8 @@ pub struct WebState {
     pub commit: &'static str,
 }
 
+/// How many archives are written at once.
+const MAX_ARCHIVES: usize = 4;
 /// How many live streams there may be at once.
 const MAX_FOLLOWERS: usize = 256;
 /// The state that handlers share.
@@ -111,6 +113,8 @@ pub(super) struct App {
     pub(super) keys: Keys,
     /// Reads repositories.
     pub(super) reading: ReadPool,
+    /// Archives that may be written at once.
+    pub(super) archives: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
     /// Held by the live stream that is reading: they read one after the other.
     pub(super) read_lock: Arc<tokio::sync::Mutex<()>>,
@@ -123,6 +127,7 @@ impl App {
             web,
             keys,
             reading: ReadPool::start(),
+            archives: Arc::new(Semaphore::new(MAX_ARCHIVES)),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             read_lock: Arc::default(),
         }

@@ -3,6 +3,7 @@
 //! `browser.rs` drives it with Chromium. `QUIRE_SCREENSHOTS=<folder>` keeps what that saw.
 
 mod access;
+mod archives;
 mod browser;
 mod client;
 mod limits;

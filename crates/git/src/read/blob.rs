@@ -1,5 +1,6 @@
 //! The content of files.
 
+use gix::ObjectId as Id;
 use gix::object::Kind;
 use quire_types::names::ObjectId;
 
@@ -39,5 +40,11 @@ impl Reader {
         let max_bytes = max_bytes.min(MAX_BLOB_BYTES);
         let data = self.object(gix_id(id)?, Kind::Blob, max_bytes)?;
         Ok(BlobContent { data })
+    }
+
+    /// The size of a blob.
+    pub(super) fn blob_size(&self, id: Id) -> Result<u64, ReadError> {
+        let header = self.repo.find_header(id);
+        Ok(header.map_err(ReadError::damaged("read an object"))?.size())
     }
 }

@@ -3,9 +3,11 @@
 //! Owns: revisions and paths as they stand in addresses ([`RevPath`]), folders, files, histories, commits and their differences, and
 //! the threads on which they are read ([`ReadPool`]). It starts no process, writes nothing, and knows neither HTML nor HTTP.
 //!
-//! Invariants: every call has a [`Budget`], and what does not fit into it is left out. A list says with [`Portion::next`] where
+//! Invariants: every call has a [`Budget`], and what does not fit into it is left out; only an archive is whole, and written
+//! to who takes it. A list says with [`Portion::next`] where
 //! the rest begins. Names are bytes, as git stores them; what they hold is trusted in nothing.
 
+mod archive;
 mod blob;
 mod budget;
 mod commit;
@@ -22,6 +24,7 @@ mod rev;
 mod tree;
 mod tree_path;
 
+pub use archive::{ArchiveContent, ArchiveError, ArchiveFormat, LargeBlobs};
 pub use blob::{BlobContent, MAX_BLOB_BYTES, is_binary};
 pub use budget::{Budget, Portion};
 pub use commit::{CommitDetails, CommitSummary, Person};

@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
 use super::super::html::REPO_PREFIX;
-use quire_git::read::{RefNames, RevPath, TreePath};
+use quire_git::read::{ArchiveFormat, RefNames, RevPath, TreePath};
 
 /// What of a path is written as it is. Names hold any bytes, so nothing else is.
 const PATH_SET: &AsciiSet = &NON_ALPHANUMERIC
@@ -15,6 +15,9 @@ const PATH_SET: &AsciiSet = &NON_ALPHANUMERIC
 
 /// What stands between the repository and the page.
 const SEPARATOR: &str = "/-/";
+
+/// The part of an address that stands before the name of an archive.
+const ARCHIVE: &str = "archive";
 
 /// Pages of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,7 @@ pub(super) enum Page {
     Overview,
     Runs,
     Refs(RefNames),
+    Archive(ArchiveFormat, RevPath),
     OfRevision(View, RevPath),
 }
 
@@ -90,6 +94,9 @@ impl<'a> RepoAddress<'a> {
             _ => {}
         }
         let (view, rest) = rest.split_once('/')?;
+        if view == ARCHIVE {
+            return archive(rest);
+        }
         let view = View::ALL.into_iter().find(|known| known.as_str() == view)?;
         let bytes: Vec<u8> = percent_decode(rest.as_bytes()).collect();
         Some(Page::OfRevision(view, RevPath::parse(&bytes)?))
@@ -118,6 +125,23 @@ pub(super) fn link(base: &str, view: View, rev: &[u8], path: &TreePath) -> Strin
         let path = encoded_bytes(path.as_bytes());
         format!("{base}{SEPARATOR}{view}/{rev}/{path}")
     }
+}
+
+/// The path of an archive of a revision.
+pub(super) fn archive_link(base: &str, rev: &[u8], format: ArchiveFormat) -> String {
+    let (rev, extension) = (encoded_bytes(rev), format.extension());
+    format!("{base}{SEPARATOR}{ARCHIVE}/{rev}{extension}")
+}
+
+/// What the name of an archive stands for.
+fn archive(name: &str) -> Option<Page> {
+    let bytes: Vec<u8> = percent_decode(name.as_bytes()).collect();
+    [ArchiveFormat::TarGz, ArchiveFormat::Zip]
+        .into_iter()
+        .find_map(|format| {
+            let rev = bytes.strip_suffix(format.extension().as_bytes())?;
+            Some(Page::Archive(format, RevPath::parse(rev)?))
+        })
 }
 
 /// A value of a query, as bytes.
@@ -150,6 +174,11 @@ mod tests {
             page("/app/-/log/topic%2Fx"),
             Some(Page::OfRevision(View::Log, slash))
         );
+        for format in [ArchiveFormat::TarGz, ArchiveFormat::Zip] {
+            let rev = RevPath::parse(b"topic/1.0.zip").unwrap();
+            let href = archive_link("/app", b"topic/1.0.zip", format);
+            assert_eq!(page(&href), Some(Page::Archive(format, rev)), "{href}");
+        }
         for bad in [
             "/app/-/",
             "/app/-/tree",
@@ -157,6 +186,9 @@ mod tests {
             "/app/-/tree//x",
             "/app/-/nothing/main",
             "/app/-/raw/main/%00",
+            "/app/-/archive/main",
+            "/app/-/archive/main.tar",
+            "/app/-/archive/.zip",
         ] {
             assert_eq!(page(bad), None, "{bad}");
         }

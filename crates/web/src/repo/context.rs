@@ -20,6 +20,8 @@ use quire_types::names::RepoName;
 
 /// How many branches, and how many tags, the list of revisions names.
 pub(super) const MAX_LISTED_REFS: usize = 50;
+/// How long a browser keeps what was asked for by the id of a commit.
+pub(super) const FIXED_MAX_AGE: &str = "private, max-age=86400, immutable";
 /// How long a page reads a repository.
 const READ_TIME: Duration = Duration::from_secs(5);
 
@@ -206,13 +208,15 @@ impl RepoContext {
     }
 }
 
-fn entity_tag(text: &str) -> String {
+/// The entity tag of what a text says.
+pub(super) fn entity_tag(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let digits: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
     format!("\"{digits}\"")
 }
 
-fn is_known(known: &[String], tag: &str) -> bool {
+/// Whether a client has what has this tag.
+pub(super) fn is_known(known: &[String], tag: &str) -> bool {
     known
         .iter()
         .flat_map(|list| list.split(','))

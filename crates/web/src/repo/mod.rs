@@ -4,6 +4,7 @@
 //! revision and a path. Pages ask `quire_git::read`; nothing here starts a process. A page of a revision that does not exist is 404.
 
 mod address;
+mod archive;
 mod commit;
 mod commit_row;
 mod context;
@@ -107,6 +108,7 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
             return runs::of_repository(app, viewer, *format, repo.clone(), query).await;
         }
         Page::Refs(wanted) => return refs::page(context, wanted).await,
+        Page::Archive(format, wanted) => return archive::page(context, format, wanted).await,
         Page::OfRevision(view, wanted) => (view, wanted),
     };
     let asked = wanted.clone();

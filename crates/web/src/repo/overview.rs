@@ -10,6 +10,7 @@ use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::super::runs::RunList;
 use super::address::View;
+use super::archive::ArchiveLinks;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{MAX_LISTED_REFS, RepoContext};
 use super::head::{RepoHead, Tab};
@@ -80,6 +81,7 @@ struct OverviewTemplate {
     newest: Option<NewestCommit>,
     table: Option<TreeTable>,
     history: String,
+    archives: ArchiveLinks,
     readme: Option<ReadmeView>,
     list: RunList,
 }
@@ -119,6 +121,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
     let rev = head.as_ref().map(|head| head.rev.clone());
     let spelled = rev.as_ref().map_or(&b"HEAD"[..], |rev| &rev.spelled);
     let history = context.link(View::Log, spelled, &TreePath::default());
+    let archives = ArchiveLinks::new(context, spelled);
     let (mut newest, mut table, mut readme, mut choices) = (None, None, None, None);
     if let Some(head) = head {
         newest = Some(newest_commit(context, &head.newest, newest_run));
@@ -144,6 +147,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         newest,
         table,
         history,
+        archives,
         readme,
         list: RunList::new(runs, context.app.web.clock.now(), false),
     })

@@ -10,11 +10,8 @@ use axum::response::{IntoResponse, Response};
 use super::super::error::WebError;
 use super::super::page::ContentPolicy;
 use super::address::View;
-use super::context::{RepoContext, RevContent};
+use super::context::{FIXED_MAX_AGE, RepoContext, RevContent};
 use quire_git::read::{EntryMode, ReadError, RevPath, is_binary};
-
-/// How long a browser keeps a file that was asked for by the id of a commit.
-const FIXED_MAX_AGE: &str = "private, max-age=86400, immutable";
 
 /// A type of content that browsers show and that can do no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use super::super::error::WebError;
 use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::address::{View, encoded_bytes};
+use super::archive::ArchiveLinks;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::RepoContext;
 use super::head::{RepoHead, Tab};
@@ -23,6 +24,7 @@ struct RefRow {
     name: String,
     tree: Option<String>,
     log: Option<String>,
+    archives: Option<ArchiveLinks>,
     commit: Option<(String, String, String)>,
     at: Option<Millis>,
     annotation: Option<String>,
@@ -106,6 +108,10 @@ fn row(context: &RepoContext, tip: &RefTip, is_default: bool) -> RefRow {
         name: name_html(&tip.name.short),
         tree: to(View::Tree),
         log: to(View::Log),
+        archives: tip
+            .commit
+            .as_ref()
+            .map(|_| ArchiveLinks::new(context, &tip.name.spelled)),
         commit: tip.commit.as_ref().map(|commit| {
             let id = commit.id.as_str().as_bytes();
             (
