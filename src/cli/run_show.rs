@@ -57,7 +57,7 @@ fn print_facts(details: &RunDetails, out: &mut Output<'_>) -> Result<(), Command
     })
 }
 
-fn optional_facts(run: &Run, kept: Option<&KeptContainer>) -> [(&'static str, Option<String>); 12] {
+fn optional_facts(run: &Run, kept: Option<&KeptContainer>) -> [(&'static str, Option<String>); 13] {
     let retried = |id| {
         if run.only_failed {
             format!("failed jobs of {id}")
@@ -81,6 +81,11 @@ fn optional_facts(run: &Run, kept: Option<&KeptContainer>) -> [(&'static str, Op
         ("image", run.image_tag.clone()),
         ("retries", run.retry_of.map(retried)),
         ("only job", run.only_job.clone()),
+        (
+            "rebuild",
+            run.rebuild
+                .then(|| "images are pulled and built afresh".to_owned()),
+        ),
         ("kept", kept.map(container)),
         ("group", run.group_name.clone()),
         (

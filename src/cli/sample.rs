@@ -27,6 +27,7 @@ pub(super) fn run(id: RunId, state: RunState) -> Run {
         supersede: true,
         group_unknown: false,
         keep: false,
+        rebuild: false,
         superseded_by: None,
         stop_requested: None,
         state,

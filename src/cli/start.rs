@@ -30,6 +30,9 @@ pub(super) struct StartArgs {
     /// Keep the container for a while if the run fails
     #[arg(long)]
     keep: bool,
+    /// Pull and build the images of the run afresh, without the cache of earlier builds
+    #[arg(long)]
+    rebuild: bool,
     #[command(flatten)]
     pub(super) format: OutputArgs,
 }
@@ -73,6 +76,7 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Comm
             _ => Source::Manual,
         },
         keep_container: args.keep,
+        rebuild: args.rebuild,
         started_by: context.caller.name().to_owned(),
     };
     // Git is asked asynchronously.

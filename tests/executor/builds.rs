@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use quire_executor::engine::ImageDetails;
 use quire_executor::{
     CommandEnd, CommandSpec, DockerConfig, DockerExecutor, Executor, ExecutorError, ImageSource,
     ServiceSpec, StartSpec,
@@ -382,64 +383,181 @@ async fn a_build_cannot_take_the_network_of_the_machine() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn newer_base_images_are_looked_for_as_the_policy_says() {
-    if skipped("docker") {
-        return;
-    }
-    let registry = Registry::start();
-    let base: ImageReference = registry.image("base:1").parse().unwrap();
-    engine().pull(&base, &mut |_| {}).await.unwrap();
-    let version = async |name: &str| {
-        let image = engine().image(name).await.unwrap().unwrap();
-        let found = image.labels.iter().find(|(key, _)| key == "test");
-        found.unwrap().1.clone()
-    };
-    let old = version(&base.to_string()).await;
-    for policy in PullPolicy::ALL {
-        let instance = format!("test-{}", RunId::new());
+/// A registry whose image a user has pulled, and an executor that looks for newer ones.
+struct Updates {
+    registry: Registry,
+    image: ImageReference,
+    fixture: Fixture,
+    config: DockerConfig,
+    seen: Seen,
+}
+
+impl Updates {
+    async fn new(policy: PullPolicy) -> Option<Self> {
+        if skipped("docker") {
+            return None;
+        }
+        let registry = Registry::start();
+        let image: ImageReference = registry.image("base:1").parse().unwrap();
+        engine().pull(&image, &mut |_| {}).await.unwrap();
         let config = DockerConfig {
             registries: vec!["127.0.0.1".into()],
             pull: policy,
-            ..DockerConfig::new(&endpoint(), &instance)
+            ..DockerConfig::new(&endpoint(), &format!("test-{}", RunId::new()))
         };
-        let fixture = Fixture::docker_with(config.clone()).unwrap();
-        let run = async |executor: &dyn Executor| {
-            let text = format!("FROM {base}\nCOPY plain.txt /made\n");
-            let mut spec = from_dockerfile(&fixture, dockerfile(&text).id(&instance));
-            spec.limits.network = true;
-            let mut seen = Seen::default();
-            let start = executor.start_workspace(spec, &mut seen, CancellationToken::new());
-            finish(&*start.await.unwrap()).await;
-            let own = vec![("io.quire.built-by".to_owned(), instance.clone())];
-            let built = engine().images(&own).await.unwrap();
-            let tagged = built.iter().find(|image| !image.tags.is_empty()).unwrap();
-            (version(&tagged.id).await, seen.log())
-        };
-        let first = run(&*fixture.executor).await;
-        registry.publish();
-        let second = run(&*fixture.executor).await;
-        // As after a restart.
-        let later = run(&DockerExecutor::new(config.clone())).await;
-        let is_new = [&second, &later].map(|(found, _)| *found != first.0);
-        let expected = match policy {
-            PullPolicy::Missing => [false, false],
-            PullPolicy::Daily => [false, true],
-            PullPolicy::Always => [true, true],
-        };
-        assert_eq!(is_new, expected, "{policy:?} {} {}", second.1, later.1);
-        registry.stop();
-        let without = run(&DockerExecutor::new(config)).await;
-        assert_eq!(without.0, later.0, "{policy:?} {}", without.1);
-        let says = without
-            .1
-            .contains("quire: cannot look for newer base images: ");
-        assert_eq!(says, policy != PullPolicy::Missing, "{}", without.1);
-        registry.publish();
-        // The image that a person pulled is as it was.
-        assert_eq!(version(&base.to_string()).await, old);
+        Some(Self {
+            registry,
+            image,
+            fixture: Fixture::docker_with(config.clone())?,
+            config,
+            seen: Seen::default(),
+        })
     }
-    engine().remove_image(&base.to_string()).await.unwrap();
+
+    /// Starts a run as after a restart; returns what the image of its container is, and the log.
+    async fn start(&self, spec: StartSpec) -> Result<(String, String), ExecutorError> {
+        self.seen.log.lock().unwrap().clear();
+        self.seen.steps.lock().unwrap().clear();
+        let mut seen = self.seen.clone();
+        let executor = DockerExecutor::new(self.config.clone());
+        let start = executor.start_workspace(spec, &mut seen, CancellationToken::new());
+        let workspace = start.await?;
+        let steps = self.seen.steps();
+        let created = steps.iter().find_map(|step| step.strip_prefix("created "));
+        let image = engine().image_of_container(created.unwrap()).await.unwrap();
+        finish(&*workspace).await;
+        Ok((version(&image.unwrap()), self.seen.log()))
+    }
+
+    fn built(&self) -> StartSpec {
+        let text = format!("FROM {}\nCOPY plain.txt /made\n", self.image);
+        let tree = dockerfile(&text).id(&self.config.instance);
+        let mut spec = from_dockerfile(&self.fixture, tree);
+        spec.limits.network = true;
+        spec
+    }
+
+    fn by_name(&self) -> StartSpec {
+        StartSpec {
+            image: ImageSource::Reference(self.image.clone()),
+            ..self.fixture.spec(small_tree())
+        }
+    }
+
+    /// What the name refers to that a user pulled.
+    async fn named(&self) -> String {
+        version(
+            &engine()
+                .image(&self.image.to_string())
+                .await
+                .unwrap()
+                .unwrap(),
+        )
+    }
+
+    async fn clean_up(self) {
+        let image = self.image.to_string();
+        let repository = image.trim_end_matches(":1");
+        for listed in engine().images(&Vec::new()).await.unwrap() {
+            let names = listed.tags.iter().chain(&listed.digests);
+            for name in names.filter(|name| name.starts_with(repository)) {
+                engine().remove_image(name).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Which one of the registry's images it is or is built on.
+fn version(image: &ImageDetails) -> String {
+    let found = image.labels.iter().find(|(key, _)| key == "test");
+    found.unwrap().1.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_images_are_looked_for_as_the_policy_says() {
+    for policy in PullPolicy::ALL {
+        for spec in [Updates::built, Updates::by_name] {
+            let Some(updates) = Updates::new(policy).await else {
+                return;
+            };
+            let old = updates.named().await;
+            let first = updates.start(spec(&updates)).await.unwrap();
+            assert_eq!(first.0, old);
+            updates.registry.publish();
+            let second = updates.start(spec(&updates)).await.unwrap();
+            // As if a day had passed.
+            updates.seen.looks.lock().unwrap().clear();
+            let later = updates.start(spec(&updates)).await.unwrap();
+            let is_new = [&second, &later].map(|(found, _)| *found != old);
+            let expected = match policy {
+                PullPolicy::Missing => [false, false],
+                PullPolicy::Daily => [false, true],
+                PullPolicy::Always => [true, true],
+            };
+            assert_eq!(is_new, expected, "{policy:?} {} {}", second.1, later.1);
+            updates.registry.stop();
+            let without = updates.start(spec(&updates)).await.unwrap();
+            assert_eq!(without.0, later.0, "{policy:?} {}", without.1);
+            let says = without.1.contains("quire: cannot look for ");
+            assert_eq!(says, policy == PullPolicy::Always, "{}", without.1);
+            assert_eq!(updates.named().await, old);
+            updates.clean_up().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_a_user_pulls_by_hand_replaces_a_newer_one() {
+    let Some(updates) = Updates::new(PullPolicy::Daily).await else {
+        return;
+    };
+    updates.registry.publish();
+    let newer = updates.start(updates.by_name()).await.unwrap();
+    updates.registry.publish();
+    engine().pull(&updates.image, &mut |_| {}).await.unwrap();
+    let newest = updates.named().await;
+    assert_ne!(newer.0, newest);
+    assert_eq!(updates.start(updates.by_name()).await.unwrap().0, newest);
+    updates.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_looks_for_images_and_builds_without_the_cache() {
+    for spec in [Updates::built, Updates::by_name] {
+        let Some(updates) = Updates::new(PullPolicy::Missing).await else {
+            return;
+        };
+        let rebuild = || StartSpec {
+            rebuild: true,
+            ..spec(&updates)
+        };
+        let old = updates.start(spec(&updates)).await.unwrap();
+        updates.registry.publish();
+        let fresh = updates.start(rebuild()).await.unwrap();
+        assert_ne!(fresh.0, old.0, "{}", fresh.1);
+        updates.registry.stop();
+        let error = updates.start(rebuild()).await.unwrap_err();
+        assert!(matches!(error, ExecutorError::Image(_)), "{error}");
+        updates.clean_up().await;
+    }
+    let fixture = fixture!();
+    let text = format!("FROM {IMAGE}\nRUN cat /proc/sys/kernel/random/uuid > /made\n");
+    let made = async |rebuild: bool| {
+        let tree = dockerfile(&text).id(&fixture.instance);
+        let spec = StartSpec {
+            rebuild,
+            ..from_dockerfile(&fixture, tree)
+        };
+        let workspace = fixture.start_with(spec).await.unwrap();
+        let made = run_exit(&*workspace, shell("cat /made"), 0).await.text();
+        finish(&*workspace).await;
+        made
+    };
+    let first = made(false).await;
+    assert_eq!(made(false).await, first);
+    let rebuilt = made(true).await;
+    assert_ne!(rebuilt, first);
+    assert_eq!(made(false).await, rebuilt);
 }
 
 /// Whether a process with this in its arguments runs on this machine (the engine is local).

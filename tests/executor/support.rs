@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use quire_executor::{
     BuiltImage, CommandEnd, CommandSpec, DockerConfig, DockerExecutor, Executor, ExecutorError,
-    HostConfig, HostExecutor, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec,
-    Stream, Tree, Workspace,
+    HostConfig, HostExecutor, ImageLook, ImageSource, LookResult, OutputSink, ResourceLimits,
+    StartObserver, StartSpec, Stream, Tree, Workspace,
 };
 use quire_testkit::skipped;
 use quire_types::names::RunId;
@@ -151,6 +152,7 @@ pub(crate) struct Seen {
     pub(crate) log: Arc<Mutex<String>>,
     pub(crate) steps: Arc<Mutex<Vec<String>>>,
     pub(crate) services: Arc<Mutex<std::collections::HashMap<String, Output>>>,
+    pub(crate) looks: Arc<Mutex<std::collections::HashMap<String, (Instant, LookResult)>>>,
     pub(crate) cancel_at: Option<(&'static str, CancellationToken)>,
 }
 
@@ -205,6 +207,19 @@ impl StartObserver for Seen {
 
     fn container_started(&mut self) {
         self.step("started", "");
+    }
+
+    fn last_look(&mut self, image: &str) -> Option<ImageLook> {
+        let looks = self.looks.lock().unwrap();
+        looks.get(image).map(|(at, result)| ImageLook {
+            age: at.elapsed(),
+            result: result.clone(),
+        })
+    }
+
+    fn looked_for_newer(&mut self, image: &str, result: &LookResult) {
+        let look = (Instant::now(), result.clone());
+        self.looks.lock().unwrap().insert(image.to_owned(), look);
     }
 
     fn service_output(&mut self, service: &str) -> Box<dyn OutputSink> {
@@ -292,6 +307,7 @@ impl Fixture {
             caches: Vec::new(),
             services: Vec::new(),
             may_be_kept: false,
+            rebuild: false,
             env: vec![("GREETING".into(), "hello world".into())],
             workspace: self.workspace_path(run),
         }

@@ -241,6 +241,8 @@ pub struct StartSpec {
     pub caches: Vec<CacheMount>,
     /// The workspace has started once every service is ready.
     pub services: Vec<ServiceSpec>,
+    /// Whether images are pulled and built afresh although the engine has them.
+    pub rebuild: bool,
     /// Whether [`Workspace::keep`] may be called.
     pub may_be_kept: bool,
     /// Where an executor with a workspace on disk unpacks the tree.
@@ -330,12 +332,35 @@ pub trait StartObserver: Send {
     fn container_started(&mut self);
     /// The run uses this image, by its full name.
     fn image_used(&mut self, _name: &str) {}
+    /// When a newer version of an image was last looked for; `None` if that is not known.
+    fn last_look(&mut self, _image: &str) -> Option<ImageLook> {
+        None
+    }
+    /// A newer version of an image was looked for.
+    fn looked_for_newer(&mut self, _image: &str, _result: &LookResult) {}
     /// The image was missing and has just been pulled: quire may remove it later.
     fn image_pulled(&mut self, _engine: &str, _name: &str, _id: &str) {}
     /// Returns the sink for the output of a service, for as long as the service lives.
     fn service_output(&mut self, _service: &str) -> Box<dyn OutputSink> {
         Box::new(NullSink)
     }
+}
+
+/// A look for a newer version of an image in its registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageLook {
+    /// How long ago it was.
+    pub age: Duration,
+    pub result: LookResult,
+}
+
+/// What a look for a newer version of an image found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LookResult {
+    /// What the name referred to on the engine. Empty for an image that was built, whose base images are looked for.
+    pub image_id: String,
+    /// The newer version by its digest; `None` if there was none.
+    pub newer: Option<ImageReference>,
 }
 
 /// Discards output.

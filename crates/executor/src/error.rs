@@ -86,6 +86,8 @@ pub enum ImageError {
         "the image {name} cannot be pulled: {message}; check its name and that the engine reaches the registry"
     )]
     Pull { name: String, message: String },
+    #[error("a newer version of the image {name} cannot be looked for: {message}")]
+    Look { name: String, message: String },
     #[error("the engine says that it pulled the image {name}, but does not have it; retry the run")]
     MissingAfterPull { name: String },
     #[error("the engine has no image {name} any more: {message}; retry the run")]
@@ -347,6 +349,10 @@ mod tests {
                 registry: "localhost:1".into(),
             },
             pull(),
+            ImageError::Look {
+                name: "a:1".into(),
+                message: "unauthorized".into(),
+            },
             ImageError::MissingAfterPull { name: "a:1".into() },
             ImageError::Removed {
                 name: "a:1".into(),

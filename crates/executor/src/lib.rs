@@ -31,8 +31,9 @@ mod tar_stream;
 
 pub use api::{
     Attach, AttachedCommand, AttachedControl, CacheInfo, CacheMount, CacheStore, Capabilities,
-    CommandEnd, CommandSpec, ContainerSettings, Executor, ImageSource, ImageStore, OutputSink,
-    ResourceLimits, ServiceSpec, StartObserver, StartSpec, SweepReport, Terminal, Tree, Workspace,
+    CommandEnd, CommandSpec, ContainerSettings, Executor, ImageLook, ImageSource, ImageStore,
+    LookResult, OutputSink, ResourceLimits, ServiceSpec, StartObserver, StartSpec, SweepReport,
+    Terminal, Tree, Workspace,
 };
 pub use docker::{DockerConfig, DockerExecutor};
 pub use error::{

@@ -4,16 +4,32 @@
 //! and when each was last used. A missing row means "used now", and a row without its image is deleted: so neither a
 //! crash nor an older backup of the database makes quire remove what it should not.
 
+use std::time::Duration;
+
 use rusqlite::params;
 
 use super::error::StoreError;
 use super::open::Store;
 use super::{row, sql};
 use quire_types::clock::Millis;
+use quire_types::image_reference::ImageReference;
 use quire_types::names::RepoName;
 
 /// A use that follows the last recorded one within this time is not recorded: a day more or less is what counts.
 const USAGE_RESOLUTION_MS: i64 = 60 * 60 * 1000;
+
+/// How long a look for a newer version of an image is remembered: an image in use is looked for each day.
+const MAX_LOOK_AGE_MS: i64 = 90 * 24 * 60 * 60 * 1000;
+
+/// The last look for a newer version of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastLook {
+    pub age: Duration,
+    /// What the name referred to; empty for an image that quire built.
+    pub image_id: String,
+    /// The newer version by its digest, if there was one.
+    pub newer: Option<ImageReference>,
+}
 
 /// The last use of an image that has a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +147,55 @@ impl Images<'_> {
                 "record the use of an image",
                 "UPDATE images SET used_at_ms = ?2 WHERE name = ?1 AND abs(?2 - used_at_ms) > ?3",
                 params![name, now, USAGE_RESOLUTION_MS],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The last look for a newer version of an image.
+    pub fn last_look(self, name: &str) -> Result<Option<LastLook>, StoreError> {
+        let now = self.store.clock().now().0;
+        self.store.read(|connection| {
+            sql::first(
+                connection,
+                "read when an image was looked for",
+                "SELECT looked_at_ms, image_id, newer FROM image_looks WHERE name = ?1",
+                [name],
+                |found| {
+                    let looked_at: i64 = found.get(0)?;
+                    Ok(LastLook {
+                        // If the clock was set back, the look counts as an old one.
+                        age: u64::try_from(now - looked_at)
+                            .map_or(Duration::MAX, Duration::from_millis),
+                        image_id: found.get(1)?,
+                        newer: row::optional_at(found, 2)?,
+                    })
+                },
+            )
+        })
+    }
+
+    /// Records that a newer version of an image was looked for now, and forgets images that were not looked for for long.
+    pub fn record_look(
+        self,
+        name: &str,
+        image_id: &str,
+        newer: Option<&ImageReference>,
+    ) -> Result<(), StoreError> {
+        let now = self.store.clock().now().0;
+        self.store.write(|tx| {
+            sql::execute(
+                tx,
+                "record that an image was looked for",
+                "INSERT INTO image_looks (name, looked_at_ms, image_id, newer) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (name) DO UPDATE SET looked_at_ms = excluded.looked_at_ms, image_id = excluded.image_id, newer = excluded.newer",
+                params![name, now, image_id, newer.map(ToString::to_string)],
+            )?;
+            sql::execute(
+                tx,
+                "forget when unused images were looked for",
+                "DELETE FROM image_looks WHERE looked_at_ms < ?1",
+                [now - MAX_LOOK_AGE_MS],
             )?;
             Ok(())
         })

@@ -40,7 +40,7 @@ mod tests;
 pub use artifacts::Artifacts;
 pub use caches::{CacheUse, Caches};
 pub use error::StoreError;
-pub use images::{ImageUse, Images, LayerUse};
+pub use images::{ImageUse, Images, LastLook, LayerUse};
 pub use instance::{Hold, Instance};
 pub use jobs::{JobResult, Jobs};
 pub use kept_containers::{KeptContainer, KeptContainers};

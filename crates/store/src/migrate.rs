@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0007_run_numbers.sql"),
     include_str!("../../../migrations/0008_sequence.sql"),
     include_str!("../../../migrations/0009_built_images.sql"),
+    include_str!("../../../migrations/0010_fresh_images.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -174,6 +175,7 @@ mod tests {
         include_str!("../../../migrations/samples/0007_run_numbers.sql"),
         include_str!("../../../migrations/samples/0008_sequence.sql"),
         include_str!("../../../migrations/samples/0009_built_images.sql"),
+        include_str!("../../../migrations/samples/0010_fresh_images.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

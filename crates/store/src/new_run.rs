@@ -41,6 +41,8 @@ pub struct NewRun {
     pub group_unknown: bool,
     /// Whether its container is kept for a while if it fails.
     pub keep: bool,
+    /// Whether its images are pulled and built afresh.
+    pub rebuild: bool,
     /// When the push was accepted, the user started it, or the schedule was due.
     pub pushed_at: Millis,
 }
@@ -66,6 +68,7 @@ impl NewRun {
             supersede: true,
             group_unknown: false,
             keep: false,
+            rebuild: false,
             pushed_at,
         }
     }
@@ -124,9 +127,9 @@ pub(super) fn insert_at(
         tx,
         "queue a run",
         "INSERT INTO runs (id, repo, number, ref_name, sha, subject, previous_sha, event_id, \"trigger\", source, pusher, only_job, retry_of, only_failed,
-                           params, group_name, supersede, unexamined, keep, state, pushed_at_ms, queued_at_ms)
+                           params, group_name, supersede, unexamined, keep, rebuild, state, pushed_at_ms, queued_at_ms)
          VALUES (:id, :repo, :number, :ref, :sha, :subject, :previous, :event, :trigger, :source, :pusher, :only, :retry, :only_failed,
-                 :params, :group, :supersede, :unexamined, :keep, 'pending', :pushed, :queued)",
+                 :params, :group, :supersede, :unexamined, :keep, :rebuild, 'pending', :pushed, :queued)",
         named_params! {
             ":id": id.to_string(),
             ":repo": run.repo.as_str(),
@@ -147,6 +150,7 @@ pub(super) fn insert_at(
             ":supersede": run.supersede,
             ":unexamined": run.group_unknown,
             ":keep": run.keep,
+            ":rebuild": run.rebuild,
             ":pushed": run.pushed_at.0,
             ":queued": queued_at.0,
         },

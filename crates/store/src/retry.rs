@@ -59,6 +59,7 @@ impl Runs<'_> {
             let new = NewRun {
                 only_failed: old.only_failed,
                 keep: old.keep,
+                rebuild: old.rebuild,
                 ..retry_of(&old, Trigger::Orphan)
             };
             let id = insert_at(tx, &new, old.event_id, old.queued_at_ms, now)?;
@@ -208,6 +209,7 @@ fn retry_of(old: &Run, trigger: Trigger) -> NewRun {
         supersede: old.supersede,
         group_unknown: old.group_unknown,
         keep: false,
+        rebuild: false,
         pushed_at: old.pushed_at_ms,
     }
 }

@@ -10,7 +10,7 @@ use quire_types::run::{Run, RunArtifact, RunJob, RunStep};
 
 /// The columns that [`run`] reads.
 pub(super) const RUN_COLUMNS: &str = "id, repo, number, ref_name, sha, subject, previous_sha, event_id, \"trigger\", source, pusher, only_job, \
-     retry_of, only_failed, params, group_name, supersede, unexamined, keep, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
+     retry_of, only_failed, params, group_name, supersede, unexamined, keep, rebuild, superseded_by, stop_requested, state, failure_kind, message, pushed_at_ms, queued_at_ms, started_at_ms, \
      finished_at_ms, executor, container_id, image_tag, build_started_at_ms, build_finished_at_ms, container_started_at_ms, \
      container_stopped_at_ms, workspace_path, logs_removed_at_ms, artifacts_removed_at_ms";
 
@@ -93,6 +93,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         supersede: row.get("supersede")?,
         group_unknown: row.get("unexamined")?,
         keep: row.get("keep")?,
+        rebuild: row.get("rebuild")?,
         superseded_by: optional(row, "superseded_by")?,
         stop_requested: optional(row, "stop_requested")?,
         state: parsed(row, "state")?,

@@ -93,6 +93,12 @@ impl ImageReference {
         self.text.contains('@')
     }
 
+    /// The version of the image with this digest; `None` if it is not a digest.
+    #[must_use]
+    pub fn with_digest(&self, digest: &str) -> Option<Self> {
+        format!("{}@{digest}", self.repository()).parse().ok()
+    }
+
     /// The full name with the registry, also if it is Docker's own.
     #[must_use]
     pub fn qualified_name(&self) -> String {

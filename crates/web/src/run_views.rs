@@ -154,6 +154,7 @@ mod tests {
             supersede: true,
             group_unknown: false,
             keep: true,
+            rebuild: false,
             superseded_by: None,
             stop_requested: None,
             state: RunState::Failed,

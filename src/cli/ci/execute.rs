@@ -60,6 +60,7 @@ pub(super) async fn execute(
         limits: &resource_limits(&limits),
         run_dir: scratch.path(),
         may_be_kept: false,
+        rebuild: false,
     };
     let spec = context.spec(pipeline);
     let env = spec.env.clone();
@@ -76,16 +77,9 @@ pub(super) async fn execute(
     let workspace: Arc<dyn Workspace> = match started {
         Ok(workspace) => workspace.into(),
         Err(error) => {
-            let outcome = match error {
-                ExecutorError::Cancelled => None,
-                error => {
-                    let (kind, message) = failure_of(&error);
-                    Some(Outcome::Failed(kind, message))
-                }
-            };
             return Ok(Execution {
                 workspace: None,
-                outcome,
+                outcome: outcome_of_start(&error),
                 built,
             });
         }
@@ -112,6 +106,17 @@ pub(super) async fn execute(
         outcome,
         built,
     })
+}
+
+/// The outcome of a run whose workspace did not start; `None` if it was cancelled.
+fn outcome_of_start(error: &ExecutorError) -> Option<Outcome> {
+    match error {
+        ExecutorError::Cancelled => None,
+        error => {
+            let (kind, message) = failure_of(error);
+            Some(Outcome::Failed(kind, message))
+        }
+    }
 }
 
 /// Writes what happens while the workspace starts to the log of the run.

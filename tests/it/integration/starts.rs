@@ -84,10 +84,13 @@ fn a_run_by_hand_gets_its_parameters() {
     // Of a tag, whose name is a full one.
     tree.git_ok(&["tag", "v1"]);
     tree.push(&["v1"]);
-    forge.ssh_ok("run start app --ref refs/tags/v1 --job other");
-    assert_eq!(
-        forge.end_of(forge.newest("app").id).state,
-        RunState::Complete
+    forge.ssh_ok("run start app --ref refs/tags/v1 --job other --rebuild");
+    let run = forge.end_of(forge.newest("app").id);
+    assert_eq!((run.state, run.rebuild), (RunState::Complete, true));
+    let shown = forge.ssh_ok(&format!("run show {}", run.id));
+    assert!(
+        shown.contains("images are pulled and built afresh"),
+        "{shown}"
     );
     forge.check_whole();
 }

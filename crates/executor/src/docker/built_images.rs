@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::context::{BUILT_AS_LABEL, BUILT_BY_LABEL, INSTANCE_LABEL, label};
-use super::image::DockerImages;
+use super::engine_images::DockerImages;
 use crate::api::ImageStore;
 use crate::engine::ImageDetails;
 use crate::error::ExecutorError;

@@ -6,9 +6,9 @@ use super::cleanup::CleanupGuard;
 use super::context::{
     DROPPED_CAPABILITIES, DockerContext, USER_LABEL, WORKSPACE_DIR, container_name, or_cancelled,
 };
+use super::engine_images::RunImage;
 use super::helper_streams::helper_streams;
 use super::helper_volume::HelperVolume;
-use super::image::RunImage;
 use super::in_use::RunLease;
 use super::network::ApplianceNetwork;
 use super::warm_pool::{WarmContainer, WarmKey, WarmPool};

@@ -1,16 +1,14 @@
 //! The image of a run: by reference, or built from its tree.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::base_images::DOCKERFILE;
-use super::base_looks::BaseLooks;
 use super::build_sources::{SourceCheck, build_error, build_failed};
-use super::context::DockerContext;
+use super::engine_images::{DockerImages, RunImage};
 use super::image_names::build_tag;
 use super::in_use::RunLease;
-use super::registries::check_registry;
-use crate::api::{ImageSource, StartObserver, StartSpec};
+use super::newer_images::{NewestImage, is_look_due, is_of_registry, report_failed_look};
+use crate::api::{ImageSource, LookResult, StartObserver, StartSpec};
 use crate::engine::{Build, BuildSources, BuildSpec, ImageDetails};
 use crate::error::{ExecutorError, ImageError};
 use crate::images::BuiltImage;
@@ -20,12 +18,8 @@ use quire_types::image_reference::ImageReference;
 /// Where programs are looked for if the image does not say it: as the engine does.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// An image that exists.
-pub(super) struct RunImage {
-    /// Its full name.
-    pub(super) name: String,
-    pub(super) details: ImageDetails,
-}
+/// What is looked for before an image is built, for messages.
+const BASE_IMAGES: &str = "newer base images";
 
 /// The environment of commands in a container of the image: what the image says, then what the run
 /// adds.
@@ -49,23 +43,11 @@ enum Look {
     ForNewImage,
     /// If that fails, the existing image is used: it may have newer ones than the engine.
     ForExistingImage,
-}
-
-/// The images on the engine. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct DockerImages {
-    pub(super) context: DockerContext,
-    looks: BaseLooks,
+    /// If that fails, the start fails.
+    Required,
 }
 
 impl DockerImages {
-    pub(super) fn new(context: DockerContext) -> Self {
-        Self {
-            context,
-            looks: BaseLooks::default(),
-        }
-    }
-
     /// Returns the run's image, pulled or built if it is missing.
     pub(super) async fn provide(
         &self,
@@ -73,84 +55,49 @@ impl DockerImages {
         observer: &mut dyn StartObserver,
         lease: &RunLease,
     ) -> Result<RunImage, ExecutorError> {
-        let (name, details) = match &spec.image {
+        match &spec.image {
             ImageSource::Reference(reference) => {
-                let details = self.ensure_image(reference, observer, lease).await?;
-                (reference.full_name(), details)
+                self.ensure_image(reference, spec.rebuild, observer, lease)
+                    .await
             }
-            ImageSource::Dockerfile => self.provide_built(spec, observer, lease).await?,
-        };
-        Ok(RunImage { name, details })
+            ImageSource::Dockerfile => self.provide_built(spec, observer, lease).await,
+        }
     }
 
-    /// Pulls an image by reference if it is missing, and keeps it for as long as the lease lives.
+    /// Returns the image of a reference, pulled if it is missing or if a newer version is to be used, and keeps it for as long as
+    /// the lease lives.
     pub(super) async fn ensure_image(
         &self,
         reference: &ImageReference,
+        rebuild: bool,
         observer: &mut dyn StartObserver,
         lease: &RunLease,
-    ) -> Result<ImageDetails, ExecutorError> {
-        let name = reference.full_name();
-        lease.take(&name).await;
-        if let Some(details) = self.find(&name).await? {
-            observer.image_used(&name);
-            return Ok(details);
+    ) -> Result<RunImage, ExecutorError> {
+        let (image, is_new) = self.fetch(reference, observer, lease).await?;
+        if is_new {
+            let result = LookResult {
+                image_id: image.details.id.clone(),
+                newer: None,
+            };
+            observer.looked_for_newer(&image.name, &result);
+            return Ok(image);
         }
-        check_registry(reference, &self.context.config.registries)?;
-        self.pull(reference, observer).await?;
-        self.record_pulled(reference, observer).await;
-        self.find(&name)
-            .await?
-            .ok_or_else(|| ImageError::MissingAfterPull { name }.into())
+        let newest = NewestImage {
+            images: self,
+            reference,
+            rebuild,
+            lease,
+        };
+        newest.find(image, observer).await
     }
 
-    /// Returns an image; `None` if it does not exist.
-    async fn find(&self, name: &str) -> Result<Option<ImageDetails>, ExecutorError> {
-        match self.context.engine.image(name).await {
-            Ok(image) => Ok(image),
-            Err(error) => Err(ExecutorError::from_engine("look up the image", error)),
-        }
-    }
-
-    /// Reports that quire brought an image. If the engine cannot say which one it is, the image
-    /// stays for good, which does no harm.
-    async fn record_pulled(&self, reference: &ImageReference, observer: &mut dyn StartObserver) {
-        let engine = &self.context.engine;
-        let name = reference.pulled_name();
-        if let (Ok(identity), Ok(Some(image))) =
-            (engine.identity().await, engine.image(&name).await)
-        {
-            observer.image_pulled(&identity.id, &name, &image.id);
-        }
-    }
-
-    async fn pull(
-        &self,
-        image: &ImageReference,
-        observer: &mut dyn StartObserver,
-    ) -> Result<(), ExecutorError> {
-        let mut line = |text: &str| observer.line(Stream::Stdout, format!("{text}\n").as_bytes());
-        line(&format!("quire: pulling {}", image.full_name()));
-        match self.context.engine.pull(image, &mut line).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_unavailable() => {
-                Err(ExecutorError::from_engine("pull the image", error))
-            }
-            Err(error) => Err(ImageError::Pull {
-                name: image.full_name(),
-                message: error.engine_message(),
-            }
-            .into()),
-        }
-    }
-
-    /// Returns the tag of the image of the run's tree, built if it is missing, and the image.
+    /// Returns the image of the run's tree, by its tag; built if it is missing or if newer base images are to be looked for.
     async fn provide_built(
         &self,
         spec: &StartSpec,
         observer: &mut dyn StartObserver,
         lease: &RunLease,
-    ) -> Result<(String, ImageDetails), ExecutorError> {
+    ) -> Result<RunImage, ExecutorError> {
         let dockerfile = DOCKERFILE;
         if !spec.tree.has_dockerfile() {
             return Err(ImageError::NoDockerfile { dockerfile }.into());
@@ -168,10 +115,10 @@ impl DockerImages {
             Some(_) => self.find(&tag).await?,
             None => None,
         };
-        let policy = self.context.config.pull;
-        let looks = spec.limits.network && self.looks.take_due(policy, &tag, Instant::now());
+        let look = self.look_for_bases(spec, &tag, existing.is_some(), observer);
         if let Some(details) = &existing
-            && !looks
+            && look == Look::Not
+            && !spec.rebuild
         {
             return Ok(use_existing(tag, details.clone(), observer));
         }
@@ -188,21 +135,19 @@ impl DockerImages {
             labels: self.context.build_labels(&tag),
             network: spec.limits.network,
             pull: false,
+            cache: !spec.rebuild,
             rules: check.before_reading(spec.tree.as_ref()).await?,
         };
         {
             let _build = self.context.in_use.begin_build().await;
-            let look = match (looks, &existing) {
-                (false, _) => Look::Not,
-                (true, None) => Look::ForNewImage,
-                (true, Some(_)) => Look::ForExistingImage,
-            };
             let reading = self.read_dockerfile(spec, &mut build, &check, look, observer);
             let begun = match (reading.await, existing) {
                 (Ok(begun), _) => begun,
                 // It was built from the same Dockerfile, so what failed is the look for newer images.
-                (Err(ExecutorError::Image(error)), Some(details)) => {
-                    report_failed_look(&error, observer);
+                (Err(ExecutorError::Image(error)), Some(details))
+                    if look == Look::ForExistingImage =>
+                {
+                    report_failed_look(BASE_IMAGES, &error, observer);
                     return Ok(use_existing(tag, details, observer));
                 }
                 (Err(error), _) => return Err(error),
@@ -220,7 +165,31 @@ impl DockerImages {
             tag: tag.clone(),
             id: image.id.clone(),
         });
-        Ok((tag, image))
+        Ok(RunImage {
+            name: tag,
+            details: image,
+        })
+    }
+
+    /// Whether newer base images of the image with this tag are looked for now. A run without a network fetches nothing.
+    fn look_for_bases(
+        &self,
+        spec: &StartSpec,
+        tag: &str,
+        exists: bool,
+        observer: &mut dyn StartObserver,
+    ) -> Look {
+        let policy = self.context.config.pull;
+        let is_due = spec.rebuild || is_look_due(policy, observer.last_look(tag).as_ref());
+        if !spec.limits.network || !is_due {
+            return Look::Not;
+        }
+        observer.looked_for_newer(tag, &LookResult::default());
+        match (spec.rebuild, exists) {
+            (true, _) => Look::Required,
+            (false, true) => Look::ForExistingImage,
+            (false, false) => Look::ForNewImage,
+        }
     }
 
     /// Has the engine read the Dockerfile, checks what it would fetch, and reports the images that it uses. If newer base images
@@ -249,7 +218,7 @@ impl DockerImages {
         match self.read_once(spec, build, check, observer).await {
             Ok((begun, _)) => return Ok(begun),
             Err(ExecutorError::Image(error)) if look == Look::ForNewImage => {
-                report_failed_look(&error, observer);
+                report_failed_look(BASE_IMAGES, &error, observer);
             }
             Err(error) => return Err(error),
         }
@@ -275,22 +244,14 @@ impl DockerImages {
         Ok((begun, sources))
     }
 
-    /// Whether the engine has some of these images, and all that it has came from the registries of their names. An image that
-    /// a user built is not looked for: its name may belong to another image there.
+    /// Whether the engine has some of these images, and all that it has came from the registries of their names.
     async fn are_of_registries(&self, names: &[ImageReference]) -> Result<bool, ExecutorError> {
         let mut has_some = false;
         for name in names {
             let Some(image) = self.find(&name.tagged_name()).await? else {
                 continue;
             };
-            let repository = name.qualified_repository();
-            let is_pulled = image.names.iter().any(|known| {
-                let known = known.parse::<ImageReference>();
-                known.is_ok_and(|known| {
-                    known.has_digest() && known.qualified_repository() == repository
-                })
-            });
-            if !is_pulled {
+            if !is_of_registry(name, &image) {
                 return Ok(false);
             }
             has_some = true;
@@ -299,20 +260,10 @@ impl DockerImages {
     }
 }
 
-/// Reports that newer base images were looked for in vain.
-fn report_failed_look(error: &ImageError, observer: &mut dyn StartObserver) {
-    let line = format!("quire: cannot look for newer base images: {error}\n");
-    observer.line(Stream::Stdout, line.as_bytes());
-}
-
 /// Reports that an image that was built before is used.
-fn use_existing(
-    tag: String,
-    details: ImageDetails,
-    observer: &mut dyn StartObserver,
-) -> (String, ImageDetails) {
+fn use_existing(tag: String, details: ImageDetails, observer: &mut dyn StartObserver) -> RunImage {
     let line = format!("quire: using {tag}, built from the same tree before\n");
     observer.line(Stream::Stdout, line.as_bytes());
     observer.image_used(&tag);
-    (tag, details)
+    RunImage { name: tag, details }
 }

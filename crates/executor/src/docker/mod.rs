@@ -8,7 +8,6 @@
 
 mod attach;
 mod base_images;
-mod base_looks;
 mod build_sources;
 mod built_images;
 mod caches;
@@ -16,6 +15,7 @@ mod cleanup;
 mod config;
 mod container;
 mod context;
+mod engine_images;
 mod executor;
 mod helper_streams;
 mod helper_volume;
@@ -23,6 +23,7 @@ mod image;
 mod image_names;
 mod in_use;
 mod network;
+mod newer_images;
 mod place;
 mod ready_check;
 mod registries;

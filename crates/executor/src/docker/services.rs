@@ -19,7 +19,7 @@ use super::cleanup::{self, Creations};
 use super::context::{
     DROPPED_CAPABILITIES, DockerContext, SERVICE_LABEL, run_network_name, service_name,
 };
-use super::image::DockerImages;
+use super::engine_images::DockerImages;
 use super::in_use::RunLease;
 use super::ready_check::succeeds;
 use super::service_output::{LastLines, OutputFollower, ServiceFailures};
@@ -44,6 +44,15 @@ impl Services {
     pub(super) fn failures(&self) -> Vec<String> {
         self.failures.sentences()
     }
+}
+
+/// A service whose container is to be started.
+struct PlannedService<'a> {
+    service: &'a ServiceSpec,
+    /// The name of the container.
+    name: String,
+    /// The full name of the image.
+    image: String,
 }
 
 /// A service whose container was started.
@@ -97,8 +106,14 @@ impl ServiceStarter {
         lease: &RunLease,
         creations: &Creations,
     ) -> Result<Services, ExecutorError> {
-        for service in &spec.services {
-            self.ensure_image(service, observer, lease).await?;
+        let mut planned = Vec::new();
+        for (number, service) in spec.services.iter().enumerate() {
+            let image = self.ensure_image(service, spec.rebuild, observer, lease);
+            planned.push(PlannedService {
+                name: service_name(spec.run, number),
+                image: image.await?,
+                service,
+            });
         }
         let failures = ServiceFailures::default();
         let sinks: Vec<_> = spec
@@ -106,24 +121,20 @@ impl ServiceStarter {
             .iter()
             .map(|service| observer.service_output(&service.name))
             .collect();
-        let starting =
-            spec.services
-                .iter()
-                .zip(sinks)
-                .enumerate()
-                .map(|(number, (service, sink))| {
-                    let container_spec = self.container_spec(spec, service, number, network);
-                    let follower = OutputFollower {
-                        engine: self.context.engine.clone(),
-                        memory: spec.limits.memory,
-                        failures: failures.clone(),
-                    };
-                    async move {
-                        let container_spec = container_spec.await.map_err(start_error)?;
-                        self.start_service(service, container_spec, follower, sink, creations)
-                            .await
-                    }
-                });
+        let starting = planned.into_iter().zip(sinks).map(|(planned, sink)| {
+            let service = planned.service;
+            let container_spec = self.container_spec(spec, planned, network);
+            let follower = OutputFollower {
+                engine: self.context.engine.clone(),
+                memory: spec.limits.memory,
+                failures: failures.clone(),
+            };
+            async move {
+                let container_spec = container_spec.await.map_err(start_error)?;
+                self.start_service(service, container_spec, follower, sink, creations)
+                    .await
+            }
+        });
         let started = try_join_all(starting).await?;
         let names: Vec<_> = spec
             .services
@@ -151,15 +162,18 @@ impl ServiceStarter {
         })
     }
 
+    /// Returns the full name of the image of a service, which the engine has then.
     async fn ensure_image(
         &self,
         service: &ServiceSpec,
+        rebuild: bool,
         observer: &mut dyn StartObserver,
         lease: &RunLease,
-    ) -> Result<(), ExecutorError> {
+    ) -> Result<String, ExecutorError> {
         let image = &service.image;
-        match self.images.ensure_image(image, observer, lease).await {
-            Ok(_) => Ok(()),
+        let ensured = self.images.ensure_image(image, rebuild, observer, lease);
+        match ensured.await {
+            Ok(image) => Ok(image.name),
             Err(ExecutorError::Image(error)) => Err(ImageError::OfService {
                 service: service.name.clone(),
                 error: Box::new(error),
@@ -172,17 +186,17 @@ impl ServiceStarter {
     async fn container_spec(
         &self,
         spec: &StartSpec,
-        service: &ServiceSpec,
-        number: usize,
+        planned: PlannedService<'_>,
         network: &str,
     ) -> Result<ContainerSpec, DockerError> {
         // The engine rejects more CPUs than it has.
         let max_milli_cpus = self.context.engine.cpus().await?.saturating_mul(1000);
+        let service = planned.service;
         let mut labels = self.context.spec_labels(spec);
         labels.push((SERVICE_LABEL.to_owned(), service.name.clone()));
         Ok(ContainerSpec {
-            name: service_name(spec.run, number),
-            image: service.image.full_name(),
+            name: planned.name,
+            image: planned.image,
             user: None,
             entrypoint: service.command.clone().unwrap_or_default(),
             env: env_entries(&service.env),

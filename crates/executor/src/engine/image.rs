@@ -124,6 +124,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Asks the registry of an image for the digest of its newest version.
+    pub async fn registry_digest(&self, reference: &ImageReference) -> Result<String, DockerError> {
+        let name = reference.full_name();
+        let inspected = self.call_on(
+            "look up the image in its registry",
+            self.timeouts().lifecycle,
+            &name,
+            |docker, name| async move { docker.inspect_registry_image(&name, None).await },
+        );
+        let descriptor = inspected.await?.descriptor;
+        Ok(descriptor.digest.unwrap_or_default())
+    }
+
     /// Lists the images that carry all of the labels, the newest first.
     pub async fn images(&self, labels: &Labels) -> Result<Vec<ListedImage>, DockerError> {
         let options = query::ListImagesOptions {

@@ -37,6 +37,8 @@ pub struct StartRequest {
     pub parameters: Vec<(String, String)>,
     /// Keep the run's container for a while if the run fails.
     pub keep_container: bool,
+    /// Pull and build the run's images afresh.
+    pub rebuild: bool,
     /// The name of the user's key.
     pub started_by: String,
 }
@@ -72,6 +74,7 @@ pub async fn start(forge: &Forge, request: StartRequest) -> Result<Run, ForgeErr
             params: parameters,
             group_unknown: info.may_declare_group,
             keep: request.keep_container,
+            rebuild: request.rebuild,
             ..NewRun::of_push(repo, ref_name, sha, store.clock().now())
         };
         let id = store.queue().enqueue(&run, supersede::superseded_runs)?;

@@ -294,6 +294,7 @@ impl Runner {
             limits: &config.limits,
             run_dir: &self.run_dir(run),
             may_be_kept: run.keep,
+            rebuild: run.rebuild,
         };
         context.spec(&prepared.pipeline)
     }

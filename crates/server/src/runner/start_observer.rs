@@ -1,7 +1,9 @@
 //! Records the start of a workspace: in the row of its run, and in its log.
 
 use super::service_log::ServiceLogSink;
-use quire_executor::{BuiltImage, OutputSink, StartObserver, StartSpec, Stream};
+use quire_executor::{
+    BuiltImage, ImageLook, LookResult, OutputSink, StartObserver, StartSpec, Stream,
+};
 use quire_run_files::logs::{RunLog, StepLog};
 use quire_runtime::changes::ChangeNotifier;
 use quire_store::{Store, StoreError};
@@ -84,6 +86,27 @@ impl StartObserver for RunStartObserver {
 
     fn image_used(&mut self, name: &str) {
         self.note(|store| store.images().record_use(name));
+    }
+
+    fn last_look(&mut self, image: &str) -> Option<ImageLook> {
+        match tokio::task::block_in_place(|| self.store.images().last_look(image)) {
+            Ok(look) => look.map(|look| ImageLook {
+                age: look.age,
+                result: LookResult {
+                    image_id: look.image_id,
+                    newer: look.newer,
+                },
+            }),
+            Err(error) => {
+                tracing::error!(run = %self.run, error = with_sources(&error), "cannot read when an image was looked for");
+                None
+            }
+        }
+    }
+
+    fn looked_for_newer(&mut self, image: &str, result: &LookResult) {
+        let LookResult { image_id, newer } = result;
+        self.note(|store| store.images().record_look(image, image_id, newer.as_ref()));
     }
 
     fn image_pulled(&mut self, engine: &str, name: &str, id: &str) {

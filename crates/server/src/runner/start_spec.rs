@@ -22,6 +22,8 @@ pub struct StartContext<'a> {
     pub run_dir: &'a Path,
     /// Whether the container may be kept after the run.
     pub may_be_kept: bool,
+    /// Whether images are pulled and built afresh.
+    pub rebuild: bool,
 }
 
 impl StartContext<'_> {
@@ -38,6 +40,7 @@ impl StartContext<'_> {
             caches: caches(pipeline),
             services: services(pipeline),
             may_be_kept: self.may_be_kept,
+            rebuild: self.rebuild,
             env: self.push.environment(pipeline.env()),
             workspace: Paths::workspace(self.run_dir),
         }

@@ -42,6 +42,20 @@ fn only_crashes_count_against_a_requeued_run() {
 }
 
 #[test]
+fn an_orphaned_run_still_builds_its_images_afresh() {
+    let f = fixture();
+    let (_, mut runs) = push("app", &["main"]);
+    runs[0].rebuild = true;
+    let queue = f.store.queue();
+    let run = queue.enqueue(&runs[0], supersede::superseded_runs).unwrap();
+    queue.claim_next(&ExecutorName::HOST).unwrap();
+    let store = f.store.runs();
+    let orphan = store.orphan(run, "quire crashed", true, supersede::superseded_runs);
+    let next = orphan.unwrap().unwrap();
+    assert!(store.get(next).unwrap().unwrap().rebuild);
+}
+
+#[test]
 fn an_orphaned_run_is_requeued_once() {
     let f = fixture();
     let run = record(&f.store, "app", &["main"])[0];

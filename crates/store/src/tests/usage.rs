@@ -82,3 +82,29 @@ fn uses_of_images_and_caches_are_recorded_until_forgotten() {
         (vec!["new".into(), "deps".into()], Vec::new(), Vec::new())
     );
 }
+
+#[test]
+fn the_last_look_for_an_image_is_recorded_until_it_is_old() {
+    let f = fixture();
+    let images = || f.store.images();
+    assert_eq!(images().last_look("debian:13").unwrap(), None);
+    let newer = format!("debian@sha256:{}", "5".repeat(64));
+    let newer = Some(newer.parse().unwrap());
+    let hours = |count: i64| {
+        let at = 1_700_000_000_000 + count * 3_600_000;
+        f.clock.store(at, Ordering::SeqCst);
+    };
+    let record = |name: &str| images().record_look(name, "sha256:1", newer.as_ref());
+    record("debian:13").unwrap();
+    hours(2);
+    let look = images().last_look("debian:13").unwrap().unwrap();
+    assert_eq!(look.age, std::time::Duration::from_secs(7200));
+    assert_eq!((look.image_id.as_str(), &look.newer), ("sha256:1", &newer));
+    // The clock was set back.
+    hours(-1);
+    let look = images().last_look("debian:13").unwrap().unwrap();
+    assert_eq!(look.age, std::time::Duration::MAX);
+    hours(24 * 91);
+    record("node:20").unwrap();
+    assert_eq!(images().last_look("debian:13").unwrap(), None);
+}

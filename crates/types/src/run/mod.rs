@@ -272,6 +272,8 @@ pub struct Run {
     pub group_unknown: bool,
     /// Whether its container is kept for a while when it fails.
     pub keep: bool,
+    /// Whether its images are pulled and built afresh.
+    pub rebuild: bool,
     /// The run that took its place.
     pub superseded_by: Option<RunId>,
     /// Why it was asked to stop.

@@ -69,6 +69,8 @@ pub struct BuildSpec {
     pub network: bool,
     /// Whether base images are looked for in their registries although the engine has them.
     pub pull: bool,
+    /// Whether the results of earlier builds may be used.
+    pub cache: bool,
     /// What may be fetched; the last rule that matches holds. An engine without rules for sources ignores them.
     pub rules: Vec<SourceRule>,
 }
@@ -367,6 +369,10 @@ fn frontend_options(spec: &BuildSpec) -> HashMap<String, String> {
     }
     if spec.pull {
         options.insert("image-resolve-mode".to_owned(), "pull".to_owned());
+    }
+    if !spec.cache {
+        // Of all stages.
+        options.insert("no-cache".to_owned(), String::new());
     }
     let labels = spec.labels.iter();
     options.extend(labels.map(|(name, value)| (format!("label:{name}"), value.clone())));
