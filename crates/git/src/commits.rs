@@ -9,7 +9,9 @@ use std::path::Path;
 use super::error::GitError;
 use super::git::Git;
 use super::object_batch::{Header, MAX_TREE, ObjectBatch};
-use super::pipeline_folder::{EntryKind, Misnamed, misnamed, pipeline_folder};
+use super::pipeline_folder::{
+    EntryKind, Misnamed, UnusableFile, UnusableReason, misnamed, pipeline_folder, problem_of_entry,
+};
 use super::raw_object::{self, RawCommit, TreeEntry};
 use quire_types::names::{ObjectId, RefName};
 use quire_types::text::single_line;
@@ -30,8 +32,8 @@ pub struct CommitInfo {
     pub lua: bool,
     /// Whether it contains `.quire/Dockerfile`.
     pub dockerfile: bool,
-    /// Whether its `.quire` is a symbolic link that cannot be followed.
-    pub unusable_folder: bool,
+    /// What is wrong with its `.quire`, or with files in it, as far as no link in the folder has to be followed to see it.
+    pub problems: Vec<UnusableFile>,
     /// The message, up to 64 KiB; `None` if the id is not that of a commit.
     pub message: Option<String>,
     /// Whether the pipeline of this commit may declare a group: the word is in one of its files, or
@@ -50,7 +52,8 @@ impl CommitInfo {
     /// Whether it has a pipeline, or was meant to have one: then its run says what is wrong.
     #[must_use]
     pub fn has_pipeline(&self) -> bool {
-        self.fennel || self.lua || self.unusable_folder
+        let is_meant = self.problems.iter().any(|file| !file.is_dockerfile());
+        self.fennel || self.lua || is_meant
     }
 
     /// The first line of the message, fit for one line of a terminal; `None` if it is empty.
@@ -203,12 +206,23 @@ pub(super) async fn commits(
 struct PipelineFolder {
     entries: Vec<TreeEntry>,
     truncated: bool,
-    /// Whether it is a symbolic link that cannot be followed within the commit.
-    is_unusable: bool,
+    /// Why what has its name is not a folder within the commit.
+    problem: Option<UnusableReason>,
     /// Whether there is a `.gitmodules` beside it.
     has_submodules: bool,
     /// Whether the `.gitattributes` beside it puts files into Git LFS.
     uses_lfs: bool,
+}
+
+impl PipelineFolder {
+    fn problems(&self) -> Vec<UnusableFile> {
+        let folder = self.problem.clone().map(UnusableFile::of_folder);
+        let entries = self.entries.iter().filter_map(|entry| {
+            let problem = problem_of_entry(&entry.name, entry.kind)?;
+            Some(UnusableFile::of_entry(&entry.name, problem))
+        });
+        folder.into_iter().chain(entries).collect()
+    }
 }
 
 /// Reads the folder `.quire` of each of these trees.
@@ -225,7 +239,7 @@ async fn pipeline_folders<'a>(
     let mut folders: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut attributes: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut with_submodules: BTreeSet<&str> = BTreeSet::new();
-    let mut linked = Vec::new();
+    let mut others = Vec::new();
     batch
         .read(&requests, MAX_TREE, |at, contents| {
             for entry in raw_object::tree_entries(&contents.bytes, trees[at].len() / 2) {
@@ -233,7 +247,7 @@ async fn pipeline_folders<'a>(
                     (".quire", EntryKind::Folder) => {
                         folders.entry(entry.id).or_default().push(trees[at]);
                     }
-                    (".quire", EntryKind::Link) => linked.push(at),
+                    (".quire", _) => others.push(at),
                     (".gitattributes", EntryKind::File) => {
                         attributes.entry(entry.id).or_default().push(trees[at]);
                     }
@@ -246,11 +260,11 @@ async fn pipeline_folders<'a>(
             }
         })
         .await?;
-    for at in linked {
+    for at in others {
         match pipeline_folder(batch, &requests[at]).await? {
             Ok(Some(folder)) => folders.entry(folder).or_default().push(trees[at]),
             Ok(None) => {}
-            Err(_) => found.entry(trees[at]).or_default().is_unusable = true,
+            Err(problem) => found.entry(trees[at]).or_default().problem = Some(problem),
         }
     }
     let requests: Vec<String> = folders.keys().cloned().collect();
@@ -260,7 +274,7 @@ async fn pipeline_folders<'a>(
             let folder = PipelineFolder {
                 entries: raw_object::tree_entries(&contents.bytes, id.len() / 2).collect(),
                 truncated: contents.truncated,
-                is_unusable: false,
+                problem: None,
                 has_submodules: false,
                 uses_lfs: false,
             };
@@ -327,7 +341,7 @@ async fn commit_infos(
             fennel: has("ci.fnl"),
             lua: has("ci.lua"),
             dockerfile: has("Dockerfile"),
-            unusable_folder: folder.is_unusable,
+            problems: folder.problems(),
             misnamed: misnamed(folder.entries.iter().map(|entry| entry.name.as_str())),
             message: Some(commit.message.clone()),
             ..CommitInfo::default()

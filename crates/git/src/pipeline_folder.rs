@@ -96,6 +96,14 @@ pub enum UnusableReason {
     NotAFile { target: String },
     #[error("is a symbolic link to `{target}`, which is a circle of symbolic links")]
     Circle { target: String },
+    #[error("is a symbolic link to `{target}`, which is not a folder")]
+    NotAFolder { target: String },
+    #[error("is a file, and has to be a folder")]
+    File,
+    #[error("is a folder, and has to be a file")]
+    Folder,
+    #[error("is a submodule, in which quire does not look for a pipeline")]
+    Submodule,
     #[error("has more than {MAX_FILES} Fennel and Lua files")]
     TooManyFiles,
     #[error("has more than {MAX_FOLDERS} folders")]
@@ -170,19 +178,66 @@ pub async fn find_pipeline_folder<R: TreeReader>(
     Ok(search.found)
 }
 
-/// The folder `.quire` of a tree, which may be a symbolic link; `None` if there is none. A link that does not lead to a
-/// folder is a problem.
+/// The folder `.quire` of a tree, which may be a symbolic link; `None` if there is nothing of this name. Anything but a folder
+/// is a problem.
 pub(super) async fn pipeline_folder<R: TreeReader>(
     reader: &mut R,
     root: &R::Id,
 ) -> Result<Result<Option<R::Id>, UnusableReason>, R::Error> {
+    let entries = reader.entries(root).await?;
+    let Some(entry) = entries.into_iter().find(|entry| entry.name == FOLDER) else {
+        return Ok(Ok(None));
+    };
+    match entry.kind {
+        EntryKind::Folder => return Ok(Ok(Some(entry.id))),
+        EntryKind::File => return Ok(Err(UnusableReason::File)),
+        EntryKind::Submodule => return Ok(Err(UnusableReason::Submodule)),
+        EntryKind::Link => {}
+    }
     Ok(match resolve(reader, root, FOLDER).await? {
         Ok(Resolved::Folder(id)) => Ok(Some(id)),
-        Ok(Resolved::File(_)) => Ok(None),
-        // No link was followed: there is nothing of this name, or it is a submodule.
-        Err(UnusableReason::Missing { target }) if target.is_empty() => Ok(None),
+        Ok(Resolved::File(_)) => {
+            let target = excerpt(&reader.target(&entry.id).await?, MAX_TARGET);
+            Err(UnusableReason::NotAFolder { target })
+        }
         Err(problem) => Err(problem),
     })
+}
+
+/// What is wrong with an entry of the folder `.quire` that has to be a file but is none. What a link leads to is not looked at.
+pub(super) fn problem_of_entry(name: &str, kind: EntryKind) -> Option<UnusableReason> {
+    if name != DOCKERFILE && !PIPELINES.contains(&name) {
+        return None;
+    }
+    match kind {
+        EntryKind::Folder => Some(UnusableReason::Folder),
+        EntryKind::Submodule => Some(UnusableReason::Submodule),
+        EntryKind::File | EntryKind::Link => None,
+    }
+}
+
+impl UnusableFile {
+    /// A problem with the folder itself.
+    pub(super) fn of_folder(problem: UnusableReason) -> Self {
+        Self {
+            path: FOLDER.to_owned(),
+            problem,
+        }
+    }
+
+    /// A problem with a file in the folder.
+    pub(super) fn of_entry(name: &str, problem: UnusableReason) -> Self {
+        Self {
+            path: format!("{FOLDER}/{name}"),
+            problem,
+        }
+    }
+
+    /// Whether the file is the Dockerfile, without which a commit can have a pipeline.
+    pub(super) fn is_dockerfile(&self) -> bool {
+        let name = self.path.strip_prefix(FOLDER);
+        name.and_then(|name| name.strip_prefix('/')) == Some(DOCKERFILE)
+    }
 }
 
 struct Search<'a, R: TreeReader> {
@@ -229,6 +284,10 @@ impl<R: TreeReader> Search<'_, R> {
         is_top: bool,
         entry: FolderEntry<R::Id>,
     ) -> Result<(), R::Error> {
+        if is_top && let Some(problem) = problem_of_entry(&entry.name, entry.kind) {
+            self.problem(&path, problem);
+            return Ok(());
+        }
         let is_dockerfile = is_top && entry.name == DOCKERFILE;
         let is_source = entry.is_source();
         let file = match entry.kind {

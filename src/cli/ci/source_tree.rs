@@ -48,7 +48,7 @@ impl SourceTree {
         let no_pipeline = || CiError::NoPipeline(format!("{} or above it", folder.display()));
         let root = folder
             .ancestors()
-            .find(|folder| folder.join(".quire").is_dir())
+            .find(|folder| folder.join(FOLDER).symlink_metadata().is_ok())
             .ok_or_else(no_pipeline)?;
         let found = read_pipeline_files(root, MAX_FILE).await?;
         Ok(Self {

@@ -297,11 +297,21 @@ fn two_thousand_branches_are_one_push() {
     forge.check_whole();
 }
 
+/// Commits a submodule at this path.
+fn gitlink(tree: &Tree, path: &str) {
+    tree.write("file", "x");
+    tree.commit("first");
+    let id = tree.git_ok(&["rev-parse", "HEAD"]);
+    let entry = format!("160000,{id},{path}");
+    tree.git_ok(&["update-index", "--add", "--cacheinfo", &entry]);
+    tree.git_ok(&["commit", "-q", "-m", "gitlink"]);
+}
+
 #[test]
 fn pipelines_that_are_no_pipeline_fail_in_words() {
     let forge = TestForge::start(QUIRE);
     type LayOut = fn(&Tree);
-    let kinds: [(&str, LayOut); 11] = [
+    let kinds: [(&str, LayOut); 17] = [
         ("empty", |tree| tree.write(".quire/ci.fnl", "")),
         ("comment", |tree| {
             tree.write(".quire/ci.fnl", ";; later\n\n")
@@ -310,7 +320,25 @@ fn pipelines_that_are_no_pipeline_fail_in_words() {
             write_bytes(tree, b".quire/ci.fnl", &[0, 159, 146, 150])
         }),
         ("folder", |tree| tree.write(".quire/ci.fnl/file", "x")),
+        ("folder-of-lua", |tree| {
+            tree.write(".quire/ci.lua/file", "x")
+        }),
+        ("folder-beside", |tree| {
+            tree.write(".quire/ci.fnl", GREEN);
+            tree.write(".quire/ci.lua/file", "x");
+        }),
+        ("dockerfile-folder", |tree| {
+            tree.write(".quire/ci.fnl", GREEN);
+            tree.write(".quire/Dockerfile/file", "x");
+        }),
+        ("only-dockerfile-folder", |tree| {
+            tree.write(".quire/Dockerfile/file", "x");
+        }),
         ("file-in-place", |tree| tree.write(".quire", "x")),
+        ("link-to-file", |tree| {
+            tree.write("ci", "x");
+            symlink("ci", tree.path.join(".quire")).unwrap();
+        }),
         ("loop", |tree| {
             fs::create_dir(tree.path.join(".quire")).unwrap();
             symlink("ci.fnl", tree.path.join(".quire/ci.fnl")).unwrap();
@@ -328,24 +356,14 @@ fn pipelines_that_are_no_pipeline_fail_in_words() {
             tree.write(".quire/ci.fnl", GREEN);
             tree.write(".quire/ci.lua", "");
         }),
-        ("gitlink", |tree| {
-            tree.write("file", "x");
-            tree.commit("first");
-            let id = tree.git_ok(&["rev-parse", "HEAD"]);
-            tree.git_ok(&[
-                "update-index",
-                "--add",
-                "--cacheinfo",
-                &format!("160000,{id},.quire"),
-            ]);
-            tree.git_ok(&["commit", "-q", "-m", "gitlink"]);
-        }),
+        ("gitlink", |tree| gitlink(tree, ".quire")),
+        ("gitlink-of-file", |tree| gitlink(tree, ".quire/ci.fnl")),
     ];
     let mut told = String::new();
     for (name, lay_out) in kinds {
         let tree = forge.tree(name, name);
         lay_out(&tree);
-        if name != "gitlink" {
+        if !name.starts_with("gitlink") {
             tree.commit("first");
         }
         let reply = tree.push(&["main"]);

@@ -122,6 +122,33 @@ fn a_link_that_cannot_be_followed_is_an_error() {
 }
 
 #[test]
+fn what_has_to_be_a_file_or_a_folder_is_one() {
+    let pipeline = (".quire/ci.fnl", PIPELINE);
+    for (files, problem) in [
+        (
+            &[(".quire", "x")][..],
+            ".quire is a file, and has to be a folder",
+        ),
+        (
+            &[(".quire/ci.fnl/x", "")][..],
+            ".quire/ci.fnl is a folder, and has to be a file",
+        ),
+        (
+            &[pipeline, (".quire/ci.lua/x", "")][..],
+            ".quire/ci.lua is a folder, and has to be a file",
+        ),
+        (
+            &[pipeline, (".quire/Dockerfile/x", "")][..],
+            ".quire/Dockerfile is a folder, and has to be a file",
+        ),
+    ] {
+        let checked = check(files, &[]);
+        assert_eq!(checked.code, 1, "{}", checked.stdout);
+        assert!(checked.stderr.contains(problem), "{}", checked.stderr);
+    }
+}
+
+#[test]
 fn links_that_are_no_files_of_quire_may_be_broken() {
     let checked = check(
         &[(".quire/ci.fnl", PIPELINE), (".quire/lib/notes", "")],

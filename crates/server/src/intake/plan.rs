@@ -114,8 +114,10 @@ pub(super) async fn plan(
             ));
             continue;
         }
-        for misnamed in &facts.misnamed {
-            let note = format!("warning: {misnamed}");
+        let problems = facts.problems.iter().map(ToString::to_string);
+        let misnamed = facts.misnamed.iter().map(ToString::to_string);
+        for warning in problems.chain(misnamed) {
+            let note = format!("warning: {warning}");
             if !plan.notes.contains(&note) {
                 plan.notes.push(note);
             }
