@@ -1,4 +1,5 @@
-//! A session of git's transport: checks the repository, then executes git in place of this process.
+//! A session of git's transport: checks the repository, then executes git in place of this process, or as its child for a push to
+//! a repository that exists.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use super::command::GitService;
 use super::confinement;
+use super::existing_push;
 use super::first_push;
 use super::lfs::packets::PacketError;
 use nix::sys::resource::{Resource, setrlimit};
@@ -308,10 +310,14 @@ fn exec_git(
         let _ = setrlimit(Resource::RLIMIT_DATA, MAX_MEMORY, MAX_MEMORY);
     }
     // A kernel without Landlock confines nothing, which docs/security.md says.
-    match confinement::confine(paths, repo) {
-        Ok(_) => SessionError::Exec(command.exec()),
-        Err(error) => SessionError::Confine(error),
+    if let Err(error) = confinement::confine(paths, repo) {
+        return SessionError::Confine(error);
     }
+    let is_existing_push = service == GitService::ReceivePack && first_line.is_none();
+    SessionError::Exec(match is_existing_push {
+        true => existing_push::run(command, &git, repo),
+        false => command.exec(),
+    })
 }
 
 /// The largest push in bytes, if the server has written a limit. A file that is not a number changes nothing.

@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod confinement;
+mod existing_push;
 mod first_push;
 pub mod git_session;
 pub mod lfs;

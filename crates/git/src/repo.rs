@@ -116,6 +116,20 @@ impl Git {
         })
     }
 
+    /// The format of the ids of a repository.
+    pub fn object_format(&self, repo: &RepoName) -> Result<ObjectFormat, GitError> {
+        let mut command = self.command();
+        command
+            .arg("--git-dir")
+            .arg(self.paths.repo(repo))
+            .args(["rev-parse", "--show-object-format"]);
+        let output = Self::run(&mut command, "rev-parse")?;
+        Ok(match output.trim_ascii() {
+            b"sha256" => ObjectFormat::Sha256,
+            _ => ObjectFormat::Sha1,
+        })
+    }
+
     /// Initializes a new bare repository in `.new`, with what `finish` adds, and syncs all of it to the disk.
     pub(super) fn init_bare(
         &self,

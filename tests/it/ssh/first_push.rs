@@ -70,13 +70,26 @@ fn the_first_push_decides_the_format_of_the_repository() {
         );
     }
     // A repository that was created by hand has the format that it was given.
-    let other = forge.file("sha256");
-    let refused = forge.git(&other, &["push", &forge.url("group/sha1"), "main:other"]);
-    assert!(
-        stderr(&refused).contains("does not support this repository's hash algorithm"),
-        "{}",
-        transcript(&refused)
-    );
+    for (own, other, ids) in [
+        ("sha256", "sha1", ("SHA-1", "SHA-256")),
+        ("sha1", "sha256", ("SHA-256", "SHA-1")),
+    ] {
+        let (repo, (there, here)) = (format!("group/{other}"), ids);
+        let refused = forge.git(
+            &forge.file(own),
+            &["push", &forge.url(&repo), "main:another"],
+        );
+        let said = stderr(&refused);
+        let explained = format!(
+            "quire: if git says that a hash algorithm is not supported: {repo} has {there} ids and your repository has {here} ids; \
+             push to a name that does not exist yet, which creates a repository with {here} ids"
+        );
+        assert!(
+            said.contains("does not support this repository's hash algorithm")
+                && said.contains(&explained),
+            "{said}"
+        );
+    }
     wait_for("the sessions to end", || {
         let copies = fs::read_dir("/proc").unwrap().filter(|entry| {
             let folder = entry.as_ref().unwrap().path();
