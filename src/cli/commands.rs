@@ -92,8 +92,10 @@ pub(super) enum ManagementCommand {
     /// List SSH keys
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Print a one-time link that signs a browser in
-    Login(OutputArgs),
+    /// Print a one-time link that signs a browser in, or manage access tokens
+    ///
+    /// A token is for programs that read pages and for git over HTTP. It ends with the key that made it.
+    Login(login::LoginCommand),
     /// Show the health of each component
     Status(OutputArgs),
     /// Remove expired runs, logs, artifacts and caches now
@@ -115,7 +117,8 @@ impl ManagementCommand {
             Self::Schedule(command) => command.json(),
             Self::Key(command) => command.json(),
             Self::Reconcile(command) => command.json(),
-            Self::Login(format) | Self::Status(format) | Self::Gc(format) => format.json,
+            Self::Login(command) => command.json(),
+            Self::Status(format) | Self::Gc(format) => format.json,
         }
     }
 }
@@ -186,7 +189,7 @@ fn dispatch(
         ManagementCommand::Cache(command) => cache::cache(&context, &command, out),
         ManagementCommand::Schedule(command) => schedule::schedule(&context, &command, out),
         ManagementCommand::Key(command) => key::key(&context, &command, out),
-        ManagementCommand::Login(_) => login::login(&context, out),
+        ManagementCommand::Login(command) => login::login(&context, command, out),
         ManagementCommand::Gc(_) => gc::gc(&context, out),
         ManagementCommand::Reconcile(command) => reconcile::reconcile(&context, &command, out),
         ManagementCommand::Status(_) => status::status(&context, out),

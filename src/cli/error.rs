@@ -236,7 +236,7 @@ impl From<ForgeError> for CommandError {
             ForgeError::NoRepository { .. } | ForgeError::NoRun(_) | ForgeError::NoRef { .. } => {
                 NOT_FOUND
             }
-            ForgeError::NoCache { .. } => NOT_FOUND,
+            ForgeError::NoCache { .. } | ForgeError::NoToken(_) => NOT_FOUND,
             ForgeError::NotConfirmed(_)
             | ForgeError::RepeatedParameter(_)
             | ForgeError::TooManyParameters(_) => USAGE,
@@ -254,6 +254,10 @@ impl From<ForgeError> for CommandError {
             ForgeError::NoCache { repo, .. } => {
                 failure.hint(format!("`cache list --repo {repo}` shows its caches"))
             }
+            ForgeError::NoToken(_) => failure.hint("`login --list` shows the tokens"),
+            ForgeError::TokenExists(name) => failure.hint(format!(
+                "choose another name, or end it with `login --revoke {name}`"
+            )),
             ForgeError::RunsStillActive(_) => {
                 failure.hint("`run list --state active` shows it; retry when it has ended")
             }

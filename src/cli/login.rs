@@ -1,19 +1,72 @@
-//! `quire login`: a one-time link that signs a browser in.
+//! `quire login`: a one-time link that signs a browser in, and access tokens.
 //!
-//! Over SSH the link and its session belong to the key of the caller, and end when the key is removed. On
+//! Over SSH the link and its session, or the token, belong to the key of the caller, and end when the key is removed. On
 //! the machine itself (`docker compose exec quire quire login`) there is no key, and none is needed: a
 //! user who can do that can read the volume anyway.
 
 use serde::Serialize;
 
+use super::args::OutputArgs;
 use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::health;
 use super::output::Output;
-use quire_server::forge::login;
-use quire_store::SessionOwner;
+use quire_server::forge::{login, tokens};
+use quire_store::{AccessToken, SessionOwner};
 use quire_types::base_url::UrlHost;
 use quire_types::clock::Millis;
+use quire_types::token::{TokenName, TokenScope};
+
+#[derive(clap::Args)]
+pub(super) struct LoginCommand {
+    /// Create an access token of this name, and print it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["list", "revoke"])]
+    token: Option<TokenName>,
+    /// What the token allows: `read`, or `write` to start, cancel and retry runs too
+    #[arg(long, requires = "token", default_value = "read")]
+    scope: TokenScope,
+    /// List the access tokens
+    #[arg(long, conflicts_with = "revoke")]
+    list: bool,
+    /// End the access token of this name
+    #[arg(long, value_name = "NAME")]
+    revoke: Option<TokenName>,
+    #[command(flatten)]
+    format: OutputArgs,
+}
+
+impl LoginCommand {
+    pub(super) fn json(&self) -> bool {
+        self.format.json
+    }
+}
+
+#[derive(Serialize)]
+struct NewTokenJson<'a> {
+    token: &'a str,
+    name: &'a str,
+    scope: &'a str,
+    key_name: &'a str,
+}
+
+#[derive(Serialize)]
+struct TokenJson<'a> {
+    name: &'a str,
+    scope: &'a str,
+    key_name: &'a str,
+    created_at_ms: Millis,
+    used_at_ms: Option<Millis>,
+}
+
+#[derive(Serialize)]
+struct RevokedJson<'a> {
+    revoked: &'a str,
+}
+
+#[derive(Serialize)]
+struct TokenList<'a> {
+    tokens: Vec<TokenJson<'a>>,
+}
 
 #[derive(Serialize)]
 struct LinkJson {
@@ -22,8 +75,91 @@ struct LinkJson {
     expires_at_ms: Millis,
 }
 
+pub(super) fn login(
+    context: &Context<'_>,
+    command: LoginCommand,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    if command.list {
+        return show_tokens(&tokens::list(&context.forge())?, out);
+    }
+    if let Some(name) = command.revoke {
+        tokens::revoke(&context.forge(), &name)?;
+        if out.json {
+            return out.json(&RevokedJson {
+                revoked: name.as_str(),
+            });
+        }
+        return out.line(&format!("revoked {name}"));
+    }
+    match command.token {
+        Some(name) => create_token(context, name, command.scope, out),
+        None => create_link(context, out),
+    }
+}
+
+/// Creates a token and prints it.
+fn create_token(
+    context: &Context<'_>,
+    name: TokenName,
+    scope: TokenScope,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let owner = session_owner(context.caller)?;
+    let key_name = owner.key_name.clone();
+    let has_key = owner.key_fingerprint.is_some();
+    let token = tokens::create(&context.forge(), name.clone(), scope, owner)?;
+    if out.json {
+        return out.json(&NewTokenJson {
+            token: &token,
+            name: name.as_str(),
+            scope: scope.as_str(),
+            key_name: &key_name,
+        });
+    }
+    out.line(&token)?;
+    out.line("it is not shown again; git over HTTP takes it as the password, with any user name, and pages as `Authorization: Bearer`")?;
+    let end = format!("`login --revoke {name}` ends it");
+    out.line(&if has_key {
+        format!("{end}, and so does the end of the key {key_name}")
+    } else {
+        end
+    })
+}
+
+fn show_tokens(tokens: &[AccessToken], out: &mut Output<'_>) -> Result<(), CommandError> {
+    if out.json {
+        let tokens = tokens.iter().map(|token| TokenJson {
+            name: token.name.as_str(),
+            scope: token.scope.as_str(),
+            key_name: &token.owner.key_name,
+            created_at_ms: token.created_at,
+            used_at_ms: token.used_at,
+        });
+        return out.json(&TokenList {
+            tokens: tokens.collect(),
+        });
+    }
+    if tokens.is_empty() {
+        return out.line("no access tokens yet; `login --token NAME` creates one");
+    }
+    let rows: Vec<_> = tokens
+        .iter()
+        .map(|token| {
+            [
+                token.name.as_str().into(),
+                token.scope.as_str().into(),
+                token.owner.key_name.as_str().into(),
+                out.time(Some(token.created_at)).into(),
+                out.time(token.used_at).into(),
+            ]
+        })
+        .collect();
+    out.table(["NAME", "SCOPE", "KEY", "CREATED", "USED"], &rows)
+}
+
 /// Creates a link and prints it.
-pub(super) fn login(context: &Context<'_>, out: &mut Output<'_>) -> Result<(), CommandError> {
+fn create_link(context: &Context<'_>, out: &mut Output<'_>) -> Result<(), CommandError> {
     let owner = session_owner(context.caller)?;
     let link = login::create_link(&context.forge(), &owner)?;
     let base = health::server_address(context.paths).base;
@@ -51,11 +187,11 @@ pub(super) fn login(context: &Context<'_>, out: &mut Output<'_>) -> Result<(), C
     }
 }
 
-/// The owner of the session that the link starts.
+/// The owner of the session that the link starts, or of the token.
 fn session_owner(caller: &Caller) -> Result<SessionOwner, CommandError> {
     if caller.remote && caller.key.is_none() {
         let failure = CommandError::refused(
-            "sshd did not report the key of this connection, so removing the key could not end the session",
+            "sshd did not report the key of this connection, so removing the key could not end the session or the token",
         );
         return Err(
             failure.hint("set `ExposeAuthInfo yes` in the configuration of sshd, as the configuration that quire generates does")

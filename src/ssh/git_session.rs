@@ -13,7 +13,8 @@ use super::first_push;
 use super::lfs::packets::PacketError;
 use nix::sys::resource::{Resource, setrlimit};
 use quire_git::{
-    FirstLine, Git, GitError, ObjectFormat, PUSH_MARK_VARIABLE, PushLock, PushMark, closest_name,
+    FirstLine, Git, GitError, ObjectFormat, PUSH_MARK_VARIABLE, ProtocolVersion, PushLock,
+    PushMark, closest_name,
 };
 use quire_server::control::client as control;
 use quire_types::base_url::{REACHED_VARIABLE, reached_address};
@@ -283,9 +284,9 @@ fn exec_git(
         command.env(PUSHER_VARIABLE, session.key.name);
     }
     if let Ok(protocol) = std::env::var("GIT_PROTOCOL")
-        && is_protocol(&protocol)
+        && let Some(version) = ProtocolVersion::parse(&protocol)
     {
-        command.env("GIT_PROTOCOL", protocol);
+        command.env("GIT_PROTOCOL", version.to_string());
     }
     #[cfg(feature = "faults")]
     for name in ["QUIRE_FAULT", "QUIRE_FAULT_ONCE", "QUIRE_FAULT_CLOCK"] {
@@ -330,31 +331,9 @@ fn absolute(path: &std::path::Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Whether the text is `version=N`, the only value that is accepted from a client.
-fn is_protocol(text: &str) -> bool {
-    text.strip_prefix("version=")
-        .is_some_and(|digit| digit.len() == 1 && digit.bytes().all(|b| b.is_ascii_digit()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_protocol_version_goes_through() {
-        assert!(is_protocol("version=2") && is_protocol("version=1"));
-        for text in [
-            "",
-            "version=",
-            "version=22",
-            "version=2:x",
-            "2",
-            "version=x",
-            "version=2\n",
-        ] {
-            assert!(!is_protocol(text), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_push_creates_unless_told_not_to_and_a_fetch_suggests() {

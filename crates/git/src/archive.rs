@@ -15,10 +15,13 @@ use super::error::{GitError, stderr_tail};
 use super::git::Git;
 use super::lfs::{PointerFile, pointer_files};
 use super::object_format::ObjectFormat;
+use quire_runtime::process::GroupGuard;
 use quire_types::names::ObjectId;
 
 /// The setting for the modes that files of a checkout have: 644, or 755 for programs.
 pub(super) const MODES: &str = "tar.umask=0022";
+
+const VERB: &str = "archive";
 
 /// The size of a read.
 const CHUNK: usize = 128 << 10;
@@ -34,7 +37,7 @@ impl Git {
         id: &ObjectId,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
         match self.start_archive(repo, id) {
-            Ok(child) => stream_of(child).left_stream(),
+            Ok(child) => stream_of(child, VERB, None).left_stream(),
             Err(error) => stream::iter([Err(io::Error::other(error))]).right_stream(),
         }
     }
@@ -62,10 +65,9 @@ impl Git {
             .args(["-c", MODES, "archive", "--format=tar", id.as_str()])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        command.spawn().map_err(|source| GitError::Start {
-            verb: "archive",
-            source,
-        })
+        command
+            .spawn()
+            .map_err(|source| GitError::Start { verb: VERB, source })
     }
 }
 
@@ -74,8 +76,12 @@ fn objects(repo: &Path) -> PathBuf {
     std::path::absolute(&objects).unwrap_or(objects)
 }
 
-/// Reads standard output to its end, then checks the exit status.
-pub(super) fn stream_of(mut child: Child) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+/// Reads standard output to its end, then checks the exit status. Dropping the stream kills the child, and with it `group`.
+pub(super) fn stream_of(
+    mut child: Child,
+    verb: &'static str,
+    group: Option<GroupGuard>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
     let stdout = child
         .stdout
         .take()
@@ -84,29 +90,38 @@ pub(super) fn stream_of(mut child: Child) -> impl Stream<Item = io::Result<Bytes
         .stderr
         .take()
         .map(|pipe| tokio::spawn(read_capped(pipe)));
-    stream::unfold(Some((child, stdout, stderr)), |state| async move {
-        let (mut child, mut stdout, stderr) = state?;
-        if let Some(reader) = &mut stdout
-            && let Some(chunk) = reader.next().await
-        {
-            let next = chunk.is_ok().then_some((child, stdout, stderr));
-            return Some((chunk, next));
-        }
-        exit_status(&mut child, stderr)
-            .await
-            .err()
-            .map(|error| (Err(io::Error::other(error)), None))
-    })
+    stream::unfold(
+        Some((child, stdout, stderr, group)),
+        move |state| async move {
+            let (mut child, mut stdout, stderr, group) = state?;
+            if let Some(reader) = &mut stdout
+                && let Some(chunk) = reader.next().await
+            {
+                let next = chunk.is_ok().then_some((child, stdout, stderr, group));
+                return Some((chunk, next));
+            }
+            let ended = exit_status(&mut child, verb, stderr).await;
+            if let Some(group) = group
+                && ended.is_ok()
+            {
+                group.disarm();
+            }
+            ended
+                .err()
+                .map(|error| (Err(io::Error::other(error)), None))
+        },
+    )
 }
 
 async fn exit_status(
     child: &mut Child,
+    verb: &'static str,
     stderr: Option<JoinHandle<Vec<u8>>>,
 ) -> Result<(), GitError> {
-    let status = child.wait().await.map_err(|source| GitError::Pipe {
-        verb: "archive",
-        source,
-    })?;
+    let status = child
+        .wait()
+        .await
+        .map_err(|source| GitError::Pipe { verb, source })?;
     if status.success() {
         return Ok(());
     }
@@ -115,7 +130,7 @@ async fn exit_status(
         None => Vec::new(),
     };
     Err(GitError::Failed {
-        verb: "archive",
+        verb,
         status,
         stderr: stderr_tail(&stderr),
     })

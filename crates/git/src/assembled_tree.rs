@@ -110,7 +110,7 @@ impl AssembledTree {
         // The scratch repository stays until the stream ends.
         let scratch = Arc::clone(&self.scratch);
         let stream = match started {
-            Ok(child) => stream_of(child).left_stream(),
+            Ok(child) => stream_of(child, "archive", None).left_stream(),
             Err(error) => stream::iter([Err(io::Error::other(error))]).right_stream(),
         };
         stream.map(move |chunk| {

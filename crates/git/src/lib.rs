@@ -34,6 +34,7 @@ mod refs;
 mod repo;
 mod scratch_repo;
 mod submodules;
+mod upload_pack;
 mod workspace_repo;
 
 pub use assembled_tree::{AssembledTree, FilledSubmodule};
@@ -57,6 +58,7 @@ pub use redirects::{PathState, move_leaving_link, relative_link};
 pub use refs::Refs;
 pub use repo::closest_name;
 pub use submodules::{ForgeAddress, Submodule, SubmoduleOrigin};
+pub use upload_pack::ProtocolVersion;
 pub use workspace_repo::{WorkspaceHistory, WorkspaceRepo};
 
 #[cfg(test)]

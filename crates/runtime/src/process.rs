@@ -268,10 +268,12 @@ pub fn own_session(command: &mut Command) {
 }
 
 /// Kills a process group when dropped, unless disarmed.
-struct GroupGuard(Option<nix::unistd::Pid>);
+pub struct GroupGuard(Option<nix::unistd::Pid>);
 
 impl GroupGuard {
-    fn of(child: &Child) -> Self {
+    /// The group of a child that was started with [`own_session`].
+    #[must_use]
+    pub fn of(child: &Child) -> Self {
         Self(
             child
                 .id()
@@ -287,7 +289,8 @@ impl GroupGuard {
         }
     }
 
-    fn disarm(mut self) {
+    /// The group has ended.
+    pub fn disarm(mut self) {
         self.0 = None;
     }
 }

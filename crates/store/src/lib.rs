@@ -8,6 +8,7 @@
 //! Each aggregate has a file and an accessor: `store.runs()`, `store.queue()`, `store.images()`. Rows are
 //! private to this crate; callers get domain types.
 
+mod access_tokens;
 mod artifacts;
 mod caches;
 mod error;
@@ -37,6 +38,7 @@ mod supersede;
 #[cfg(test)]
 mod tests;
 
+pub use access_tokens::{AccessToken, AccessTokens};
 pub use artifacts::Artifacts;
 pub use caches::{CacheUse, Caches};
 pub use error::StoreError;

@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0008_sequence.sql"),
     include_str!("../../../migrations/0009_built_images.sql"),
     include_str!("../../../migrations/0010_fresh_images.sql"),
+    include_str!("../../../migrations/0011_access_tokens.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -176,6 +177,7 @@ mod tests {
         include_str!("../../../migrations/samples/0008_sequence.sql"),
         include_str!("../../../migrations/samples/0009_built_images.sql"),
         include_str!("../../../migrations/samples/0010_fresh_images.sql"),
+        include_str!("../../../migrations/samples/0011_access_tokens.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

@@ -28,7 +28,7 @@ pub struct SessionOwner {
 }
 
 impl SessionOwner {
-    fn read(found: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(found: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             key_name: found.get("key_name")?,
             key_fingerprint: found.get("key_fingerprint")?,

@@ -1,5 +1,6 @@
 //! The store over a real SQLite file.
 
+mod access_tokens;
 mod model;
 mod open;
 mod push_events;

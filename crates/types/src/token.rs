@@ -1,9 +1,10 @@
-//! Random tokens that sign a browser in. The database holds only their hashes.
+//! Random tokens that sign a browser or a program in. The database holds only their hashes.
 //!
 //! A token is 32 random bytes in hexadecimal. The database holds its SHA-256, so a
 //! copy of the database cannot be used to sign in. No salt is needed: the input has 256 bits of its own.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
@@ -34,6 +35,82 @@ pub fn hash_token(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
+/// The longest name of a token.
+const MAX_NAME: usize = 50;
+
+/// The name of an access token: up to 50 letters, digits, `.`, `_` and `-`, of which the first is no `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenName(String);
+
+/// A text that is not the name of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a name has up to 50 letters, digits, `.`, `_` and `-`, and does not begin with `-`")]
+pub struct TokenNameError;
+
+impl TokenName {
+    /// The name as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TokenName {
+    type Err = TokenNameError;
+
+    fn from_str(text: &str) -> Result<Self, TokenNameError> {
+        let is_name = (1..=MAX_NAME).contains(&text.len())
+            && !text.starts_with('-')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        is_name.then(|| Self(text.to_owned())).ok_or(TokenNameError)
+    }
+}
+
+/// What an access token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenScope {
+    /// To read pages, and to fetch.
+    Read,
+    /// Also to start, cancel and retry runs.
+    Write,
+}
+
+/// A text that is no scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a scope is `read` or `write`")]
+pub struct TokenScopeError;
+
+impl TokenScope {
+    /// As commands and the database write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+impl FromStr for TokenScope {
+    type Err = TokenScopeError;
+
+    fn from_str(text: &str) -> Result<Self, TokenScopeError> {
+        match text {
+            "read" => Ok(Self::Read),
+            "write" => Ok(Self::Write),
+            _ => Err(TokenScopeError),
+        }
+    }
+}
+
 /// Bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
@@ -57,6 +134,19 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(hash, hash_token(&a));
         assert_ne!(hash, a);
+    }
+
+    #[test]
+    fn names_of_tokens() {
+        for good in ["laptop", "ci_2.0-x", &"a".repeat(50)] {
+            assert_eq!(good.parse::<TokenName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "-x", "a b", "ü", "a/b", &"a".repeat(51)] {
+            assert_eq!(bad.parse::<TokenName>(), Err(TokenNameError), "{bad:?}");
+        }
+        assert_eq!("read".parse(), Ok(TokenScope::Read));
+        assert_eq!("write".parse(), Ok(TokenScope::Write));
+        assert_eq!("all".parse::<TokenScope>(), Err(TokenScopeError));
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use std::io;
 use std::net::IpAddr;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use quire_git::GitError;
 use quire_git::read::ReadError;
 use quire_server::forge::ForgeError;
 use quire_store::StoreError;
@@ -25,6 +26,21 @@ pub enum WebError {
     /// The page needs a session.
     #[error("the page requires a session")]
     SignIn,
+    /// The request needs an access token, and has none or one that is not valid.
+    #[error("the request requires an access token")]
+    TokenRequired,
+    /// The access token allows only reading.
+    #[error("the access token allows only reading")]
+    ReadOnlyToken,
+    /// A push over HTTP.
+    #[error("pushes are not possible over HTTP")]
+    PushOverHttp {
+        /// Where to push instead.
+        url: String,
+    },
+    /// The git program failed.
+    #[error("git failed")]
+    Git(#[from] GitError),
     /// The request's parameters cannot be read.
     #[error("{0}")]
     BadRequest(String),
@@ -146,15 +162,19 @@ impl WebError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::SignIn => StatusCode::UNAUTHORIZED,
+            Self::SignIn | Self::TokenRequired => StatusCode::UNAUTHORIZED,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::CrossSite | Self::KeyDenied { .. } => StatusCode::FORBIDDEN,
+            Self::CrossSite
+            | Self::KeyDenied { .. }
+            | Self::ReadOnlyToken
+            | Self::PushOverHttp { .. } => StatusCode::FORBIDDEN,
             Self::OtherName => StatusCode::MISDIRECTED_REQUEST,
             Self::LinkSpent => StatusCode::GONE,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooManyFollowers | Self::Slow | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Forge(_)
+            | Self::Git(_)
             | Self::Io { .. }
             | Self::Read(_)
             | Self::Render(_)
@@ -167,6 +187,15 @@ impl WebError {
         let (title, sentence) = match self {
             Self::NotFound => ("Not found", "There is nothing at this address, or you may not see it.".to_owned()),
             Self::SignIn => ("Sign in", "Sign in to see the repositories of this appliance.".to_owned()),
+            Self::TokenRequired => (
+                "Access token required",
+                "This needs an access token, as the password or as `Authorization: Bearer`; `login --token NAME` over SSH creates one.".to_owned(),
+            ),
+            Self::ReadOnlyToken => (
+                "Not allowed",
+                "This access token allows only reading; `login --token NAME --scope write` over SSH creates one that allows more.".to_owned(),
+            ),
+            Self::PushOverHttp { url } => ("Not possible", format!("Pushes are not possible over HTTP. Push over SSH: git push {url}")),
             Self::BadRequest(why) => ("Bad request", format!("{}.", why.trim_end_matches('.'))),
             Self::CrossSite => ("Request rejected", "The request did not come from a page of this appliance, so nothing was changed.".to_owned()),
             Self::OtherName => (
@@ -196,7 +225,7 @@ impl WebError {
             }
             Self::Slow | Self::Store(_) => ("Temporarily unavailable", "The appliance is too busy to answer. Try again in a moment.".to_owned()),
             Self::TooLarge => ("Too large", "This file is too large to be sent by the web. Clone the repository to read it.".to_owned()),
-            Self::Forge(_) | Self::Io { .. } | Self::Read(_) | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
+            Self::Forge(_) | Self::Git(_) | Self::Io { .. } | Self::Read(_) | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
                 ("Internal error", "quire could not complete the request. The log of the server has the details.".to_owned())
             }
         };
@@ -207,6 +236,7 @@ impl WebError {
 impl IntoResponse for WebError {
     fn into_response(self) -> Response {
         let status = self.status();
+        let is_token_required = matches!(self, Self::TokenRequired);
         if status.is_server_error() {
             tracing::error!(
                 status = status.as_u16(),
@@ -216,6 +246,13 @@ impl IntoResponse for WebError {
         }
         let mut response = status.into_response();
         response.extensions_mut().insert(self.client_message());
+        if is_token_required {
+            // Upon this, git asks its user or its credential helper.
+            let challenge = HeaderValue::from_static("Basic realm=\"quire\", charset=\"UTF-8\"");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }
@@ -247,6 +284,11 @@ mod tests {
         let errors = [
             WebError::NotFound,
             WebError::SignIn,
+            WebError::TokenRequired,
+            WebError::ReadOnlyToken,
+            WebError::PushOverHttp {
+                url: "ssh://git@nas:2222/app.git".to_owned(),
+            },
             WebError::BadRequest("the query cannot be read".to_owned()),
             WebError::from(StoreError::AmbiguousRun {
                 selector: "0197".to_owned(),

@@ -16,7 +16,9 @@ mod artifacts;
 mod assets;
 mod client_address;
 mod connection_limit;
+mod credentials;
 mod error;
+mod git_http;
 mod health;
 mod health_checks;
 mod health_registry;
@@ -80,7 +82,7 @@ pub fn router(state: WebState) -> Router {
         .route("/runs/{id}/retry-failed", post(run::retry_failed))
         .route("/-/health", get(health::page))
         .route("/logout", post(session::logout))
-        .fallback(get(repo::dispatch))
+        .fallback(get(repo::dispatch).post(git_http::post))
         .layer(from_fn_with_state(app.clone(), session::guard));
     let open = Router::new()
         .route("/healthz", get(health::healthz))

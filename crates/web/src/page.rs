@@ -12,6 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
 use super::error::{ClientMessage, WebError};
+use super::git_http::GitRequest;
 use super::layout::Layout;
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
@@ -47,6 +48,7 @@ pub(super) async fn response_middleware(
 ) -> Response {
     let format = ResponseFormat::of(request.headers());
     let config = RequestConfig::new(&app.web.config, request.uri(), request.headers());
+    let is_git = GitRequest::is_one(request.method(), request.uri());
     let wanted = (request.method() == Method::GET).then(|| request.uri().clone());
     let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
@@ -59,9 +61,15 @@ pub(super) async fn response_middleware(
     }
     if response.extensions().get::<ClientMessage>().is_some() {
         let stranger = response.extensions().get::<Viewer>().is_none();
-        response = render_error(&app, &config, format, response);
-        let may_sign_in =
-            stranger && format == ResponseFormat::Html && app.web.config.auth == SignInMethod::Ssh;
+        response = if is_git {
+            error_for_git(response)
+        } else {
+            render_error(&app, &config, format, response)
+        };
+        let may_sign_in = stranger
+            && !is_git
+            && format == ResponseFormat::Html
+            && app.web.config.auth == SignInMethod::Ssh;
         let cookie = wanted
             .filter(|_| may_sign_in)
             .and_then(|uri| next_cookie(&uri));
@@ -90,6 +98,30 @@ fn framework_message(status: StatusCode) -> Option<ClientMessage> {
         title,
         sentence: sentence.to_owned(),
     })
+}
+
+/// The message as plain text, which git shows to its user.
+fn error_for_git(response: Response) -> Response {
+    let sentence = response
+        .extensions()
+        .get::<ClientMessage>()
+        .map(|message| format!("{}\n", message.sentence));
+    let mut answer = (response.status(), sentence.unwrap_or_default()).into_response();
+    for name in [header::ALLOW, header::WWW_AUTHENTICATE] {
+        if let Some(value) = response.headers().get(&name) {
+            answer.headers_mut().insert(name, value.clone());
+        }
+    }
+    set_retry_time(&mut answer);
+    answer
+}
+
+/// Says when a request that was not served for want of time may be repeated.
+fn set_retry_time(response: &mut Response) {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        let seconds = HeaderValue::from_static("5");
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
 }
 
 /// Adds the body to a response that carries only a [`ClientMessage`].
@@ -127,20 +159,14 @@ fn render_error(
     if let Some(allow) = response.headers().get(header::ALLOW) {
         dressed.headers_mut().insert(header::ALLOW, allow.clone());
     }
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            let challenge = HeaderValue::from_static("SSH-Link realm=\"quire\"");
-            dressed
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            dressed
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-        }
-        _ => {}
+    if status == StatusCode::UNAUTHORIZED {
+        let own = response.headers().get(header::WWW_AUTHENTICATE).cloned();
+        let challenge = own.unwrap_or_else(|| HeaderValue::from_static("SSH-Link realm=\"quire\""));
+        dressed
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
     }
+    set_retry_time(&mut dressed);
     dressed
 }
 
@@ -162,7 +188,7 @@ fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
             "permissions-policy",
             "camera=(), geolocation=(), microphone=()",
         ),
-        ("vary", "accept, cookie"),
+        ("vary", "accept, authorization, cookie"),
     ];
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

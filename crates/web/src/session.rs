@@ -1,4 +1,4 @@
-//! Who is asking: the one-time link, the session cookie, and the guard in front of the pages.
+//! Who is asking: the one-time link, the session cookie, access tokens, and the guard in front of the pages.
 //!
 //! A link is shown first and used by a button (`POST`), so that a program that only fetches
 //! links does not use it up. Tokens are never logged, and only their hashes are stored. A link and
@@ -15,7 +15,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::allowed_hosts;
 use super::client_address::ClientAddress;
+use super::credentials::RequestCredentials;
 use super::error::WebError;
+use super::git_http::GitRequest;
 use super::layout::{Layout, html};
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
@@ -44,16 +46,30 @@ pub(super) async fn guard(
         return WebError::OtherName.into_response();
     }
     let address = client_address(request.extensions());
+    let is_git = GitRequest::is_one(request.method(), request.uri());
     match viewer(&app, request.headers(), address).await {
+        Ok(Some(viewer)) if !viewer.may_write && !is_git && !only_reads(request.method()) => {
+            WebError::ReadOnlyToken.into_response()
+        }
         Ok(Some(viewer)) => {
             request.extensions_mut().insert(viewer.clone());
             let mut response = next.run(request).await;
             response.extensions_mut().insert(viewer);
             response
         }
+        Ok(None)
+            if is_git
+                || RequestCredentials::of(request.headers()) != RequestCredentials::Absent =>
+        {
+            WebError::TokenRequired.into_response()
+        }
         Ok(None) => WebError::SignIn.into_response(),
         Err(error) => error.into_response(),
     }
+}
+
+fn only_reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// The address of the client; one that no list of addresses admits if the server did not note it.
@@ -71,6 +87,14 @@ async fn viewer(
     if app.web.config.auth == SignInMethod::Open {
         return Ok(Some(Viewer::anonymous(address)));
     }
+    let credentials = RequestCredentials::of(headers);
+    if credentials != RequestCredentials::Absent {
+        // A bad token is not replaced by the session of a browser.
+        return match credentials.token() {
+            Some(token) => viewer_of_token(app, token, address).await,
+            None => Ok(None),
+        };
+    }
     let Some(hash) = cookie(headers, SESSION_COOKIE).map(hash_token) else {
         return Ok(None);
     };
@@ -81,6 +105,32 @@ async fn viewer(
     };
     let viewer = Viewer::of_session(session, address);
     Ok(viewer.key_is_current(app)?.then_some(viewer))
+}
+
+async fn viewer_of_token(
+    app: &App,
+    token: &str,
+    address: IpAddr,
+) -> Result<Option<Viewer>, WebError> {
+    let (hash, now) = (hash_token(token), app.web.clock.now());
+    let wanted = hash.clone();
+    let find = move |s: &Store| s.access_tokens().find(&wanted);
+    let Some(token) = app.web.store.call(find).await? else {
+        return Ok(None);
+    };
+    let needs_record = token.needs_record(now);
+    let viewer = Viewer::of_token(token, address);
+    if !viewer.key_is_current(app)? {
+        return Ok(None);
+    }
+    if needs_record {
+        let record = move |s: &Store| s.access_tokens().record_use(&hash, now);
+        // The disk may be full, and reading goes on.
+        if let Err(error) = app.web.store.call(record).await {
+            tracing::warn!("web: {}", quire_types::error_chain::chain(&error));
+        }
+    }
+    Ok(Some(viewer))
 }
 
 /// The value of a cookie.
@@ -100,11 +150,16 @@ pub(super) async fn same_origin_only(
     request: Request,
     next: Next,
 ) -> Response {
-    let reads = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
-    if reads || is_same_origin(&app.web.config, request.headers()) {
+    // A git client only reads here, and no page of another site can send a bearer token.
+    let is_program = GitRequest::is_one(request.method(), request.uri())
+        || matches!(
+            RequestCredentials::of(request.headers()),
+            RequestCredentials::Bearer(_)
+        );
+    if only_reads(request.method())
+        || is_program
+        || is_same_origin(&app.web.config, request.headers())
+    {
         return next.run(request).await;
     }
     WebError::CrossSite.into_response()

@@ -103,6 +103,8 @@ pub struct WebState {
     pub commit: &'static str,
 }
 
+/// How many processes of git run at once for clients over HTTP.
+const MAX_GIT_PROCESSES: usize = 4;
 /// How many archives are written at once.
 const MAX_ARCHIVES: usize = 4;
 /// How many live streams there may be at once.
@@ -113,6 +115,8 @@ pub(super) struct App {
     pub(super) keys: Keys,
     /// Reads repositories.
     pub(super) reading: ReadPool,
+    /// Processes of git that may run for clients at once.
+    pub(super) git_processes: Arc<Semaphore>,
     /// Archives that may be written at once.
     pub(super) archives: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
@@ -127,6 +131,7 @@ impl App {
             web,
             keys,
             reading: ReadPool::start(),
+            git_processes: Arc::new(Semaphore::new(MAX_GIT_PROCESSES)),
             archives: Arc::new(Semaphore::new(MAX_ARCHIVES)),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             read_lock: Arc::default(),

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use quire_store::SessionOwner;
+use quire_store::{AccessToken, SessionOwner};
 use quire_types::ssh_keys::KeyDenied;
+use quire_types::token::TokenScope;
 
 use super::error::WebError;
 use super::state::App;
@@ -13,8 +14,10 @@ use super::state::App;
 pub(super) struct Viewer {
     /// The name of the key that signed in; `None` if no sign-in is needed.
     pub(super) key_name: Option<String>,
-    /// Whose session it is; `None` if no sign-in is needed.
+    /// Whose session or token it is; `None` if no sign-in is needed.
     session: Option<SessionOwner>,
+    /// Whether the request may change something.
+    pub(super) may_write: bool,
     address: IpAddr,
 }
 
@@ -24,7 +27,15 @@ impl Viewer {
         Self {
             key_name: None,
             session: None,
+            may_write: true,
             address,
+        }
+    }
+
+    pub(super) fn of_token(token: AccessToken, address: IpAddr) -> Self {
+        Self {
+            may_write: token.scope == TokenScope::Write,
+            ..Self::of_session(token.owner, address)
         }
     }
 
@@ -32,6 +43,7 @@ impl Viewer {
         Self {
             key_name: Some(session.key_name.clone()),
             session: Some(session),
+            may_write: true,
             address,
         }
     }

@@ -542,3 +542,41 @@ fn a_pusher_who_waits_sees_the_run() {
         transcript(&pushed)
     );
 }
+
+#[test]
+fn a_token_is_shown_once_listed_and_revoked() {
+    let forge = TestForge::new(QUIRE).sshd();
+    let served = Served::new(&forge);
+    let created = stdout(&forge.ssh(&["login", "--token", "reader"]));
+    let token = created.lines().next().unwrap();
+    let hash: String = sha2::Sha256::digest(token.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let found = served.store.access_tokens().find(&hash).unwrap().unwrap();
+    assert!(found.owner.key_fingerprint.is_some());
+    insta::assert_snapshot!(created.replace(token, "TOKEN"));
+    let again = forge.ssh(&["login", "--token", "reader"]);
+    assert_eq!(again.status.code(), Some(1));
+    insta::assert_snapshot!(String::from_utf8_lossy(&again.stderr));
+    forge.ssh(&["login", "--token", "writer", "--scope", "write", "--json"]);
+    let listed: serde_json::Value =
+        serde_json::from_str(&stdout(&forge.ssh(&["login", "--list", "--json"]))).unwrap();
+    let names = |at: usize| {
+        (
+            &listed["tokens"][at]["name"],
+            &listed["tokens"][at]["scope"],
+        )
+    };
+    assert_eq!(names(0), (&"reader".into(), &"read".into()));
+    assert_eq!(names(1), (&"writer".into(), &"write".into()));
+    let table = stdout(&forge.ssh(&["login", "--list"]));
+    assert!(table.starts_with("NAME    SCOPE  KEY "), "{table}");
+    assert!(!table.contains(token) && !listed.to_string().contains(token));
+    let revoked = forge.ssh(&["login", "--revoke", "reader"]);
+    assert_eq!(stdout(&revoked), "revoked reader");
+    assert_eq!(served.store.access_tokens().find(&hash).unwrap(), None);
+    let again = forge.ssh(&["login", "--revoke", "reader"]);
+    assert_eq!(again.status.code(), Some(3));
+    insta::assert_snapshot!(String::from_utf8_lossy(&again.stderr));
+}

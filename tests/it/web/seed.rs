@@ -5,7 +5,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use quire_store::{CurrentRefs, NewRun, SessionOwner, Store};
+use quire_store::{AccessToken, CurrentRefs, NewRun, SessionOwner, Store};
 use quire_types::clock::Millis;
 use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire_types::paths::Paths;
@@ -177,24 +177,38 @@ impl Seed {
     pub(crate) fn login_link(&self, key: &str, expires: Millis) -> String {
         let (token, hash) = quire_types::token::new_token().unwrap();
         assert_eq!(hash, hash_token(&token));
-        let keys = ssh_keys::parse_all(&ssh_keys::read(&self.paths).unwrap());
-        let key_fingerprint = keys
-            .into_iter()
-            .find(|known| known.name == key)
-            .map(|key| key.fingerprint);
         self.store
             .sessions()
-            .create_login_link(
-                &hash,
-                &SessionOwner {
-                    key_name: key.to_owned(),
-                    key_fingerprint,
-                    certificate: None,
-                },
-                expires,
-            )
+            .create_login_link(&hash, &self.owner(key), expires)
             .unwrap();
         token
+    }
+
+    /// An access token: of the key of that name, or of none where there is no such key.
+    pub(crate) fn access_token(&self, name: &str, key: &str, scope: &str, at: Millis) -> String {
+        let (token, hash) = quire_types::token::new_token().unwrap();
+        let record = AccessToken {
+            name: name.parse().unwrap(),
+            scope: scope.parse().unwrap(),
+            owner: self.owner(key),
+            created_at: at,
+            used_at: None,
+        };
+        let tokens = self.store.access_tokens();
+        assert!(tokens.create(&hash, &record).unwrap());
+        token
+    }
+
+    fn owner(&self, key: &str) -> SessionOwner {
+        let keys = ssh_keys::parse_all(&ssh_keys::read(&self.paths).unwrap());
+        SessionOwner {
+            key_name: key.to_owned(),
+            key_fingerprint: keys
+                .into_iter()
+                .find(|known| known.name == key)
+                .map(|key| key.fingerprint),
+            certificate: None,
+        }
     }
 
     /// From now on the row that health writes cannot be written.

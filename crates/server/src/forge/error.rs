@@ -9,7 +9,7 @@ use quire_runtime::blocking::BlockingInterrupted;
 use quire_store::StoreError;
 use quire_types::names::{ObjectId, RefName, RepoName, RunId};
 use quire_types::run::RunState;
-use quire_types::token::RandomError;
+use quire_types::token::{RandomError, TokenName};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ForgeError {
@@ -53,7 +53,11 @@ pub enum ForgeError {
     NothingCollected(#[source] ControlError),
     #[error("the keys cannot be read")]
     Keys(#[source] std::io::Error),
-    #[error("the link could not be created")]
+    #[error("there is an access token `{0}` already")]
+    TokenExists(TokenName),
+    #[error("there is no access token `{0}`")]
+    NoToken(TokenName),
+    #[error("no random token could be created")]
     Random(#[from] RandomError),
     /// The running server did not do it.
     #[error(transparent)]
@@ -110,6 +114,8 @@ mod tests {
             },
             ForgeError::NothingCollected(ControlError::TimedOut),
             ForgeError::Keys(std::io::Error::other("permission denied")),
+            ForgeError::TokenExists("laptop".parse().unwrap()),
+            ForgeError::NoToken("laptop".parse().unwrap()),
             ControlError::TimedOut.into(),
             BlockingInterrupted.into(),
         ]
@@ -134,6 +140,8 @@ the repository `work/app` has no default branch
 `work/app` has no cache `cargo`
 nothing was removed
 the keys cannot be read
+there is an access token `laptop` already
+there is no access token `laptop`
 the server did not answer in time
 internal error: the work was interrupted
 ");

@@ -14,6 +14,7 @@ mod notifier;
 pub mod repos;
 pub mod run_details;
 pub mod runs;
+pub mod tokens;
 pub mod views;
 
 pub use access::Forge;

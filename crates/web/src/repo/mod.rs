@@ -29,6 +29,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::WebError;
+use super::git_http::{self, GitRequest};
 use super::html::{repo_path, run_path};
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
@@ -50,6 +51,9 @@ pub(super) async fn dispatch(
     format: ResponseFormat,
     request: Request,
 ) -> Result<Response, WebError> {
+    if GitRequest::is_one(request.method(), request.uri()) {
+        return git_http::serve(app, RequestConfig(config), request).await;
+    }
     let uri = request.uri();
     let address = RepoAddress::parse(uri.path()).ok_or(WebError::NotFound)?;
     if let Some(number) = address.run_number() {

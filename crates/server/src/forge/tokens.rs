@@ -1,0 +1,43 @@
+//! Access tokens, with which programs read pages and git fetches over HTTP.
+
+use super::access::Forge;
+use super::error::ForgeError;
+use quire_store::{AccessToken, SessionOwner};
+use quire_types::token::{TokenName, TokenScope, new_token};
+
+/// Creates a token that belongs to `owner`. Only its hash is stored, so this is the only time that it is known.
+pub fn create(
+    forge: &Forge,
+    name: TokenName,
+    scope: TokenScope,
+    owner: SessionOwner,
+) -> Result<String, ForgeError> {
+    let (token, hash) = new_token()?;
+    let store = forge.store()?;
+    let record = AccessToken {
+        name,
+        scope,
+        owner,
+        created_at: store.clock().now(),
+        used_at: None,
+    };
+    if store.access_tokens().create(&hash, &record)? {
+        Ok(token)
+    } else {
+        Err(ForgeError::TokenExists(record.name))
+    }
+}
+
+/// Lists all tokens.
+pub fn list(forge: &Forge) -> Result<Vec<AccessToken>, ForgeError> {
+    Ok(forge.store()?.access_tokens().list()?)
+}
+
+/// Ends a token.
+pub fn revoke(forge: &Forge, name: &TokenName) -> Result<(), ForgeError> {
+    if forge.store()?.access_tokens().revoke(name)? {
+        Ok(())
+    } else {
+        Err(ForgeError::NoToken(name.clone()))
+    }
+}
