@@ -10,13 +10,13 @@ use super::args::OutputArgs;
 use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
-use super::{cache, gc, key, login, privileges, reconcile, repo, run, schedule, status};
+use super::{backup, cache, gc, key, login, privileges, reconcile, repo, run, schedule, status};
 use quire_types::clock::Clock;
 use quire_types::paths::Paths;
 use quire_types::push_event::PUSH_OPTIONS;
 
 /// What the greeting prints: the usage of each command and what it does.
-pub(super) const OVERVIEW: [(&str, &str); 19] = [
+pub(super) const OVERVIEW: [(&str, &str); 20] = [
     (
         "git push -o ci.skip | ci.wait | ci.job=J",
         "push without a run, follow the run, run one job",
@@ -63,6 +63,7 @@ pub(super) const OVERVIEW: [(&str, &str); 19] = [
     ("key list", "list the keys that may connect"),
     ("login", "print a link that signs a browser in"),
     ("status", "show the health of each component"),
+    ("backup > FILE", "write a backup of everything"),
     ("gc", "remove expired runs, logs, artifacts and caches now"),
     (
         "reconcile --adopt | --run",
@@ -102,6 +103,11 @@ pub(super) enum ManagementCommand {
     ///
     /// The server does this by itself every hour. The retention settings (`:keep`) say what expires.
     Gc(OutputArgs),
+    /// Write a backup of everything to standard output
+    ///
+    /// The backup is one archive (tar, compressed with zstd). Pushes and runs go on meanwhile. It contains the host keys of the
+    /// appliance, so keep it as carefully as a private key. `quire restore` restores it into an empty folder.
+    Backup(backup::Backup),
     /// Decide what happens after an older copy of the database was put in place
     ///
     /// Until then nothing runs, since what the copy does not know may have run already.
@@ -118,6 +124,8 @@ impl ManagementCommand {
             Self::Key(command) => command.json(),
             Self::Reconcile(command) => command.json(),
             Self::Login(command) => command.json(),
+            // Standard output is the archive.
+            Self::Backup(_) => false,
             Self::Status(format) | Self::Gc(format) => format.json,
         }
     }
@@ -190,6 +198,7 @@ fn dispatch(
         ManagementCommand::Schedule(command) => schedule::schedule(&context, &command, out),
         ManagementCommand::Key(command) => key::key(&context, &command, out),
         ManagementCommand::Login(command) => login::login(&context, command, out),
+        ManagementCommand::Backup(command) => backup::backup(&context, &command),
         ManagementCommand::Gc(_) => gc::gc(&context, out),
         ManagementCommand::Reconcile(command) => reconcile::reconcile(&context, &command, out),
         ManagementCommand::Status(_) => status::status(&context, out),

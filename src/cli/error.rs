@@ -8,6 +8,7 @@ use crate::serve::ServeError;
 use crate::ssh::command::SshCommandError;
 use crate::ssh::git_session::SessionError;
 use quire_git::GitError;
+use quire_server::backup::BackupError;
 use quire_server::forge::ForgeError;
 use quire_server::rename::RenameError;
 use quire_store::StoreError;
@@ -286,6 +287,34 @@ fn list_of(repos: &[RepoName]) -> String {
             "the repositories are {}",
             names.collect::<Vec<_>>().join(", ")
         )
+    }
+}
+
+impl From<BackupError> for CommandError {
+    fn from(error: BackupError) -> Self {
+        let error = match error {
+            BackupError::Git(error) => return error.into(),
+            BackupError::Store(error) => return error.into(),
+            BackupError::Rename(error) => return error.into(),
+            // The reader of the archive has ended, and says why by itself.
+            BackupError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Self::exit_only(FAILED);
+            }
+            error => error,
+        };
+        let failure = Self::from_error(FAILED, &error);
+        match error {
+            BackupError::NotEmpty { .. } => {
+                failure.hint("restore into a new volume or an empty folder, before quire is started on it; nothing was changed")
+            }
+            BackupError::CutOff | BackupError::Missing { .. } => {
+                failure.hint("use another backup, or copy this one again; nothing was restored")
+            }
+            BackupError::NewerFormat { .. } => {
+                failure.hint("restore it with the version of quire that made it, or a newer one")
+            }
+            _ => failure,
+        }
     }
 }
 

@@ -17,12 +17,13 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "login",
             "status",
             "gc",
+            "backup",
             "reconcile",
         ],
     ),
     (
         "In the container of the server:",
-        &["init", "serve", "health"],
+        &["init", "serve", "health", "restore"],
     ),
 ];
 

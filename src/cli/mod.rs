@@ -6,7 +6,9 @@
 
 mod args;
 mod artifacts;
+mod async_runtime;
 mod attach;
+mod backup;
 mod build_fold;
 mod cache;
 mod ci;
@@ -27,6 +29,7 @@ mod output;
 mod privileges;
 mod reconcile;
 mod repo;
+mod restore;
 mod run;
 mod run_list;
 mod run_show;
@@ -65,6 +68,8 @@ enum Command {
     Init(init::Init),
     /// Run the server; `quire init` starts it
     Serve,
+    /// Restore a backup into an empty data folder
+    Restore(restore::Restore),
     /// Check and run pipelines on this machine
     Ci(ci::CiArguments),
     /// Check the health of the server on this machine; the exit code is 0 or 1
@@ -83,6 +88,9 @@ enum Command {
     /// Evaluate a pipeline; the server runs this
     #[command(hide = true)]
     Driver,
+    /// Make and prove one backup in the folder of scheduled backups; the server runs this
+    #[command(hide = true)]
+    StoredBackup(backup::MakeStored),
     /// Print the engine that the configuration file names, if it names one; `init` runs this
     #[command(hide = true)]
     Engine {
@@ -166,6 +174,8 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Manage(manage) => commands::run_local(manage),
         Command::Init(init) => init::run(init),
         Command::Serve => serve(),
+        Command::Restore(arguments) => restore::run(&arguments),
+        Command::StoredBackup(arguments) => backup::stored(&arguments),
         Command::Ci(arguments) => ci::run(arguments),
         Command::Driver => quire_pipeline::driver::child_main(ChildOptions::default()),
         Command::Health => health::health(&Paths::from_environment()),

@@ -9,6 +9,12 @@ use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use super::error::CommandError;
 use quire_types::paths::Paths;
 
+/// Gives this process and its children the lowest priority.
+pub(super) fn lower_priority() {
+    // Without it the work takes the same time from others, which is no reason to fail.
+    let _ = rustix::process::nice(19);
+}
+
 /// Switches to the owner of the data folder if this process is root and root is not the owner.
 pub(super) fn drop_to_data_owner(paths: &Paths) -> Result<(), CommandError> {
     let data = paths.data();

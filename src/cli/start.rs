@@ -1,6 +1,7 @@
 //! `quire run start`: starts a run by hand.
 
 use super::args::OutputArgs;
+use super::async_runtime;
 use super::context::Context;
 use super::error::CommandError;
 use quire_pipeline::Source;
@@ -79,13 +80,7 @@ pub(super) fn start(context: &Context<'_>, args: &StartArgs) -> Result<Run, Comm
         rebuild: args.rebuild,
         started_by: context.caller.name().to_owned(),
     };
-    // Git is asked asynchronously.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime
-        .map_err(|error| CommandError::failed(format!("git could not be started: {error}")))?;
-    let run = runtime.block_on(runs::start(&context.forge(), request))?;
+    let run = async_runtime::block_on(runs::start(&context.forge(), request))??;
     match (&run.failure_kind, &run.message) {
         (Some(FailureKind::Pipeline), Some(message)) => {
             let failure = CommandError::failed(format!("run {} failed: {message}", run.name()));

@@ -7,9 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quire_executor::Executor;
+use quire_server::backup::{BackupState, ScheduledBackups};
 use quire_server::housekeeping::{Housekeeping, ProblemsByComponent};
 use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
+use quire_types::clock::Millis;
+use quire_types::text::{format_bytes, format_elapsed};
 use quire_web::{Component, HealthRegistry, Measurement, Status};
 
 /// How often each check is repeated.
@@ -86,6 +89,65 @@ pub(super) async fn intake(intake: &Intake, health: &HealthRegistry) {
             health.set(Component::EventSocket, Status::Degraded, message, figure);
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Reports the scheduled backups.
+pub(super) async fn backups(backups: &ScheduledBackups, health: &HealthRegistry) {
+    loop {
+        let (status, message, figure) = backup_health(&backups.state(), backups.clock().now());
+        health.set(Component::Backup, status, message, figure);
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn backup_health(state: &BackupState, now: Millis) -> (Status, String, Option<Measurement>) {
+    let (proved, problem, overdue) = match state {
+        BackupState::NotConfigured => {
+            let message = "no scheduled backups are configured (:backup)";
+            return (Status::Ok, message.to_owned(), None);
+        }
+        BackupState::First => {
+            return (
+                Status::Ok,
+                "the first backup is being made".to_owned(),
+                None,
+            );
+        }
+        BackupState::Known {
+            proved,
+            problem,
+            overdue,
+        } => (proved, problem, *overdue),
+    };
+    let (newest, figure) = match proved {
+        Some(backup) => {
+            let age = now.since(backup.made_at);
+            let figure = Measurement {
+                what: "age_seconds",
+                value: age / 1000,
+            };
+            let size = format_bytes(backup.size);
+            let message = format!(
+                "the newest proved backup is {} old and has {size}",
+                format_elapsed(age)
+            );
+            (message, Some(figure))
+        }
+        None => ("there is no proved backup yet".to_owned(), None),
+    };
+    match problem {
+        Some(problem) => (
+            Status::Degraded,
+            format!("{newest}; the last attempt failed: {problem}"),
+            figure,
+        ),
+        None if overdue => (
+            Status::Degraded,
+            format!("{newest}, although one was due"),
+            figure,
+        ),
+        None => (Status::Ok, newest, figure),
     }
 }
 

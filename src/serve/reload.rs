@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch::{self, Receiver, Sender};
 
 use quire_config::{Config, ConfigError, LoadedConfig};
+use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
 use quire_server::runner::RunnerConfig;
 use quire_types::paths::Paths;
@@ -121,6 +122,7 @@ pub(super) struct ConfigReload {
     runner: Sender<Arc<RunnerConfig>>,
     retention: Sender<RetentionLimits>,
     max_runs_per_push: Sender<usize>,
+    backup: Sender<Option<BackupPlan>>,
 }
 
 impl ConfigReload {
@@ -131,6 +133,7 @@ impl ConfigReload {
             runner: watch::Sender::new(Arc::new(wiring::runner_config(config))),
             retention: watch::Sender::new(wiring::retention(config)),
             max_runs_per_push: watch::Sender::new(config.ci.max_runs_per_push as usize),
+            backup: watch::Sender::new(wiring::backup_plan(config)),
         }
     }
 
@@ -144,6 +147,10 @@ impl ConfigReload {
 
     pub(super) fn max_runs_per_push(&self) -> Receiver<usize> {
         self.max_runs_per_push.subscribe()
+    }
+
+    pub(super) fn backup_plan(&self) -> Receiver<Option<BackupPlan>> {
+        self.backup.subscribe()
     }
 
     /// Loads the configuration again. If it does not load, the previous one stays in force.
@@ -163,6 +170,7 @@ impl ConfigReload {
         self.retention.send_replace(wiring::retention(config));
         self.max_runs_per_push
             .send_replace(config.ci.max_runs_per_push as usize);
+        self.backup.send_replace(wiring::backup_plan(config));
         self.runner
             .send_replace(Arc::new(wiring::runner_config(config)));
         report_loaded(&self.health, loaded);

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use quire_config::Config;
 use quire_executor::Executor;
 use quire_runtime::changes::ChangeNotifier;
+use quire_server::backup::ScheduledBackups;
 use quire_server::control::attach::AttachServer;
 use quire_server::control::server::{self as control, ControlServer};
 use quire_server::findings::Findings;
@@ -216,6 +217,7 @@ struct ServerParts {
     housekeeping: Housekeeping,
     intake: Intake,
     runner: Runner,
+    backups: ScheduledBackups,
 }
 
 impl ServerParts {
@@ -251,6 +253,12 @@ impl ServerParts {
             reload.max_runs_per_push(),
         );
         let program = std::env::current_exe().map_err(system("find the quire binary"))?;
+        let backups = ScheduledBackups::new(
+            store.clone(),
+            instance,
+            program.clone(),
+            reload.backup_plan(),
+        );
         let runner = Runner::new(runner::RunnerDeps {
             store: store.clone(),
             queue: queue.clone(),
@@ -272,6 +280,7 @@ impl ServerParts {
             housekeeping,
             intake,
             runner,
+            backups,
         })
     }
 
@@ -298,13 +307,15 @@ impl ServerParts {
         tasks.spawn(attach.serve(sockets.attach, shutdown.child_token()));
         tasks.spawn(run_intake(self.intake, health.clone(), shutdown.clone()));
         tasks.spawn(self.runner.run(shutdown.clone()));
+        tasks.spawn(self.backups.clone().run(shutdown.child_token()));
         let probed = self.housekeeping.clone();
         let stop = shutdown.clone();
         tasks.spawn(async move {
             let probes = async {
                 tokio::join!(
                     health_probes::engine(&self.executors, &self.engine, &health, &self.metrics),
-                    health_probes::upkeep(&probed, &health)
+                    health_probes::upkeep(&probed, &health),
+                    health_probes::backups(&self.backups, &health)
                 )
             };
             stop.run_until_cancelled(probes).await;

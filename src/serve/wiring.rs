@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quire_config::CiConfig;
 use quire_config::{Auth, Config, RunGrant};
@@ -10,6 +11,7 @@ use quire_executor::{
 };
 use quire_git::ForgeAddress;
 use quire_pipeline::driver::allow_unsandboxed;
+use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
 use quire_server::runner::{RunGrants, RunnerConfig};
 use quire_store::Journal;
@@ -18,6 +20,9 @@ use quire_types::paths::Paths;
 use quire_types::run::ExecutorName;
 use quire_types::url_host::{host_in_url, host_of_url};
 use quire_web::WebConfig;
+
+/// Backups are not made more often, whatever the configuration says.
+const MIN_BACKUP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Writes the log to standard error, where `init` tags its lines. `QUIRE_LOG` filters it, as in
 /// `debug` or `quire::runner=debug`.
@@ -198,6 +203,16 @@ pub(super) fn retention(config: &Config) -> RetentionLimits {
         artifacts: keep.artifacts,
         caches: keep.caches,
     }
+}
+
+/// When and where backups are made; `None` if no folder is configured.
+pub(super) fn backup_plan(config: &Config) -> Option<BackupPlan> {
+    let backup = &config.backup;
+    Some(BackupPlan {
+        folder: backup.to.clone()?,
+        every: backup.every.max(MIN_BACKUP_INTERVAL),
+        keep: backup.keep as usize,
+    })
 }
 
 /// The configured executor first. The other one only cleans up after a change of the setting.

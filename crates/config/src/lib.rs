@@ -17,7 +17,9 @@ mod suggest;
 pub use load::{ConfigError, LoadedConfig, Origin, SettingValue};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
-pub use sections::{Auth, CiConfig, Config, GitConfig, HttpConfig, KeepConfig, SshConfig};
+pub use sections::{
+    Auth, BackupConfig, CiConfig, Config, GitConfig, HttpConfig, KeepConfig, SshConfig,
+};
 pub use settings::{SETTINGS, Setting};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The configuration as typed values: one struct for each section, with its defaults.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::run_grant::RunGrant;
@@ -23,6 +24,7 @@ pub struct Config {
     pub git: GitConfig,
     pub ci: CiConfig,
     pub keep: KeepConfig,
+    pub backup: BackupConfig,
     /// By name.
     pub secrets: BTreeMap<String, SecretGrant>,
 }
@@ -139,6 +141,26 @@ pub struct KeepConfig {
     pub caches: u64,
     /// The space that stays free on the volume, in bytes.
     pub min_free: u64,
+}
+
+/// `:backup`: scheduled backups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// The folder of the backups; `None` for no scheduled backups.
+    pub to: Option<PathBuf>,
+    pub every: Duration,
+    /// How many are kept.
+    pub keep: u32,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        Self {
+            to: None,
+            every: Duration::from_secs(24 * 60 * 60),
+            keep: 14,
+        }
+    }
 }
 
 impl Default for HttpConfig {

@@ -2,6 +2,7 @@
 //! what a message says is expected.
 
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -49,6 +50,7 @@ pub(super) struct Registries;
 pub(super) struct AuthMode;
 pub(super) struct Pull;
 pub(super) struct ExecutorSetting;
+pub(super) struct FolderPath;
 
 impl SettingType for Port {
     type Value = u16;
@@ -119,6 +121,27 @@ impl SettingType for Flag {
 
     fn show(value: &bool) -> String {
         value.to_string()
+    }
+}
+
+impl SettingType for FolderPath {
+    type Value = Option<PathBuf>;
+    const EXPECTED: &'static str = "an absolute path, such as \"/backups\"";
+
+    fn text(text: &str) -> Option<Option<PathBuf>> {
+        let path = PathBuf::from(text);
+        path.is_absolute().then_some(Some(path))
+    }
+
+    fn data(value: &Value) -> Option<Option<PathBuf>> {
+        Self::text(value.as_str()?)
+    }
+
+    fn show(value: &Option<PathBuf>) -> String {
+        value
+            .as_ref()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default()
     }
 }
 

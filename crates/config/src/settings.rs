@@ -94,10 +94,13 @@ settings! {
     keep.artifacts       "artifacts"       Size         reload;
     keep.caches          "caches"          Size         reload;
     keep.min_free        "min-free"        Size         reload;
+    backup.to            "to"              FolderPath   reload;
+    backup.every         "every"           Time         reload;
+    backup.keep          "keep"            Positive     reload;
 }
 
 /// Sections that are accepted but have no effect yet.
-pub(super) const WITHOUT_EFFECT: &[&str] = &["notify", "backup"];
+pub(super) const WITHOUT_EFFECT: &[&str] = &["notify"];
 
 /// The section of secrets, whose keys are chosen by the owner.
 pub(super) const SECRETS: &str = "secrets";

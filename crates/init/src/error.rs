@@ -43,6 +43,11 @@ pub(super) enum InitError {
     NoName { uid: u32 },
     #[error("the volume {} is mounted read-only; mount it without `:ro`", path.display())]
     ReadOnly { path: PathBuf },
+    #[error(
+        "a restore into this volume was interrupted; run `quire restore` again with the same backup, or remove {} to start without it",
+        path.display()
+    )]
+    InterruptedRestore { path: PathBuf },
     #[error("{} is not a folder; move it away and start again", path.display())]
     NotFolder { path: PathBuf },
     #[error(
@@ -187,6 +192,7 @@ mod tests {
             },
             InitError::NoName { uid: 1000 },
             InitError::ReadOnly { path: path() },
+            InitError::InterruptedRestore { path: path() },
             InitError::NotFolder { path: path() },
             InitError::NotWritable {
                 path: path(),

@@ -60,6 +60,10 @@ pub(super) fn prepare(
         warn_unless_mounted(data, report);
     }
     create_data_dir(settings, account, report)?;
+    let restore = settings.paths.restore();
+    if restore.exists() {
+        return Err(InitError::InterruptedRestore { path: restore });
+    }
     let on_network = is_on_network(data, report);
     let is_new = !settings.paths.repos().exists();
     if !settings.native {

@@ -1,5 +1,6 @@
 //! The work of `quire serve`: the queue of runs, the intake of pushes, the runner and housekeeping.
 
+pub mod backup;
 pub mod control;
 pub mod findings;
 pub mod forge;

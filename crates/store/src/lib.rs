@@ -11,6 +11,7 @@
 mod access_tokens;
 mod artifacts;
 mod caches;
+mod database_copy;
 mod error;
 mod images;
 mod instance;
@@ -41,6 +42,7 @@ mod tests;
 pub use access_tokens::{AccessToken, AccessTokens};
 pub use artifacts::Artifacts;
 pub use caches::{CacheUse, Caches};
+pub use database_copy::DatabaseSummary;
 pub use error::StoreError;
 pub use images::{ImageUse, Images, LastLook, LayerUse};
 pub use instance::{Hold, Instance};

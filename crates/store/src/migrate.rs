@@ -82,6 +82,20 @@ pub(super) fn require_latest(connection: &Connection, path: &Path) -> Result<(),
     }
 }
 
+/// The version of a database. Fails if it is newer than what this quire supports.
+pub(super) fn supported_version(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
+    let (found, known) = (version(connection, path)?, MIGRATIONS.len());
+    if found > known {
+        return Err(StoreError::Newer {
+            path: path.into(),
+            found,
+            known,
+            snapshot: None,
+        });
+    }
+    Ok(found)
+}
+
 fn newer(path: &Path, found: usize, backups: &Path) -> StoreError {
     StoreError::Newer {
         path: path.into(),
@@ -118,10 +132,15 @@ fn back_up(
     // the name of a backup.
     let partial = target.with_extension("partial");
     let _ = std::fs::remove_file(&partial);
-    connection
-        .execute("VACUUM INTO ?1", [partial.to_string_lossy()])
-        .map_err(|error| failed(error.into()))?;
+    vacuum_into(connection, &partial).map_err(|error| failed(error.into()))?;
     rename_durably(&partial, &target).map_err(|error| failed(error.into()))
+}
+
+/// Writes a self-contained copy of a database.
+pub(super) fn vacuum_into(connection: &Connection, target: &Path) -> rusqlite::Result<()> {
+    connection
+        .execute("VACUUM INTO ?1", [target.to_string_lossy()])
+        .map(|_| ())
 }
 
 /// The backups, newest first: names sort by version, then time.

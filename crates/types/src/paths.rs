@@ -221,6 +221,12 @@ impl Paths {
         self.data.join("backups")
     }
 
+    /// What a restore of a backup unpacks, until it is complete.
+    #[must_use]
+    pub fn restore(&self) -> PathBuf {
+        self.data.join(".restore")
+    }
+
     /// The event socket.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {

@@ -38,11 +38,13 @@ pub enum Component {
     Schedules,
     /// Repositories; degraded while one of them cannot be read.
     Repositories,
+    /// Scheduled backups; degraded if the newest proved one is too old, or the last one failed.
+    Backup,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Database,
         Self::EventSocket,
         Self::Sshd,
@@ -53,6 +55,7 @@ impl Component {
         Self::Maintenance,
         Self::Schedules,
         Self::Repositories,
+        Self::Backup,
     ];
 
     /// Its name in JSON and in metrics.
@@ -69,6 +72,7 @@ impl Component {
             Self::Maintenance => "maintenance",
             Self::Schedules => "schedules",
             Self::Repositories => "repositories",
+            Self::Backup => "backup",
         }
     }
 

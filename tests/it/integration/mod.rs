@@ -2,6 +2,7 @@
 //!
 //! Runs are executed on the host, so this needs git and nothing else; `native` adds a real sshd.
 
+mod backup;
 mod config;
 mod corpus;
 mod files;

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::Duration;
 
 use super::*;
@@ -80,6 +81,7 @@ fn the_example_of_the_documentation() {
                "memory": "512m", "cpus": 0.5, "pids": 100, "network": false, "max-log": "1m", "max-artifacts": "2m", "retry-orphaned": false,
                "max-runs-per-push": 7, "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0"},
+        "backup": {"to": "/backups", "every": "12h", "keep": 3},
         "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"},
                     "deploy-key": {"file": "/k", "repos": ["app"], "refs": ["refs/heads/main", "refs/tags/*"]}},
     });
@@ -90,6 +92,7 @@ fn the_example_of_the_documentation() {
         git,
         ci,
         keep,
+        backup,
         secrets,
     } = loaded.config.clone();
     assert_eq!(
@@ -103,6 +106,14 @@ fn the_example_of_the_documentation() {
     assert_eq!(
         (ssh.host.as_deref(), ssh.port),
         (Some("git.example.org"), 22)
+    );
+    assert_eq!(
+        (backup.to.as_deref(), backup.every, backup.keep),
+        (
+            Some(Path::new("/backups")),
+            Duration::from_secs(12 * 3600),
+            3
+        )
     );
     assert_eq!((git.push_to_create, git.max_push), (false, 1 << 30));
     assert_eq!(
@@ -333,7 +344,6 @@ fn unknown_settings_are_warnings_with_suggestions() {
         ),
         (Some(3), "`zebra` is not a setting and is ignored", None),
         (Some(4), "`notify` has no effect yet", None),
-        (Some(5), "`backup` has no effect yet", None),
     ];
     assert_eq!(
         warnings,
