@@ -240,26 +240,46 @@ async fn a_shutdown_removes_what_is_just_being_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_with_services_leaves_no_container_ready() {
-    let Some(fixture) = warm() else {
-        return;
+async fn a_run_with_services_takes_a_ready_container_onto_its_network() {
+    let with_service = |fixture: &Fixture, network: bool| {
+        let mut spec = fixture.spec(small_tree());
+        spec.limits.network = network;
+        spec.services.push(ServiceSpec {
+            name: "db".into(),
+            image: IMAGE.parse().unwrap(),
+            env: Vec::new(),
+            command: Some(vec!["sleep".into(), "300".into()]),
+            ready: None,
+            ready_within: std::time::Duration::from_secs(60),
+        });
+        spec
     };
-    let mut spec = fixture.spec(small_tree());
-    spec.services.push(ServiceSpec {
-        name: "db".into(),
-        image: IMAGE.parse().unwrap(),
-        env: Vec::new(),
-        command: Some(vec!["sleep".into(), "300".into()]),
-        ready: None,
-        ready_within: std::time::Duration::from_secs(60),
-    });
-    let (workspace, _) = start(&fixture, spec).await;
-    // The container that this one leaves ready is started after any that the first would leave.
-    let (other, _) = start(&fixture, fixture.spec(small_tree())).await;
-    wait_for_containers(&fixture, 4).await;
-    finish(&*workspace).await;
-    finish(&*other).await;
-    assert_eq!(fixture.containers().await.len(), 1);
-    fixture.executor.shut_down().await;
-    assert_eq!(fixture.containers().await, Vec::<String>::new());
+    for network in [true, false] {
+        let Some(fixture) = warm() else {
+            return;
+        };
+        let of_run = |run: RunId| format!("label=io.quire.run={run}");
+        let spec = with_service(&fixture, network);
+        let filter = of_run(spec.run);
+        let (first, cold) = start(&fixture, spec).await;
+        let known = docker(&["ps", "--quiet", "--no-trunc", "--filter", &filter]);
+        let known: Vec<&str> = known.lines().collect();
+        let waiting = ready(&fixture, &known).await;
+        finish(&*first).await;
+        let spec = with_service(&fixture, network);
+        let run = spec.run;
+        let (second, taken) = start(&fixture, spec).await;
+        assert_eq!(taken, waiting);
+        assert_ne!(taken, cold);
+        run_exit(&*second, shell("getent hosts db"), 0).await;
+        // It is on no other network: that of the run may have no route to the outside.
+        let format = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+        let networks = docker(&["inspect", "--format", format, &taken]);
+        assert_eq!(networks, format!("quire-{run}"));
+        finish(&*second).await;
+        let left = docker(&["network", "ls", "--quiet", "--filter", &of_run(run)]);
+        assert_eq!(left, "");
+        fixture.executor.shut_down().await;
+        assert_eq!(fixture.containers().await, Vec::<String>::new());
+    }
 }

@@ -31,8 +31,8 @@ pub(super) struct StartedContainer {
     pub(super) streams: HelperStreams,
     /// Removes the container unless the start of the workspace succeeds.
     pub(super) guard: CleanupGuard,
-    /// What another container would be started from for the same use.
-    pub(super) key: WarmKey,
+    /// What another container would be started from for the same use; `None` if none is started in advance.
+    pub(super) key: Option<WarmKey>,
     /// What a container that was started in advance holds.
     pub(super) warm: Option<RunLease>,
 }
@@ -74,11 +74,11 @@ impl ContainerStarter {
         observer: &mut dyn StartObserver,
     ) -> Option<StartedContainer> {
         // A container that may be kept has the labels of its run.
-        if spec.may_be_kept || attachments.network.is_some() {
+        if spec.may_be_kept {
             return None;
         }
         let container_spec = self.container_spec(spec, image, attachments).await.ok()?;
-        let key = WarmKey::new(&spec.repo, &image.details.id, &container_spec);
+        let key = self.warm_key(spec, image, container_spec).await?;
         let WarmContainer {
             id,
             streams,
@@ -91,15 +91,56 @@ impl ContainerStarter {
         if !matches!(state, Ok(Some(state)) if state.running) {
             return None;
         }
+        if let Some(network) = &attachments.network {
+            // Its guard removes it if this fails. No command has run in it.
+            self.move_to(network, &key, &id).await?;
+        }
         observer.container_created(&id, &image.name);
         observer.container_started();
         Some(StartedContainer {
             id,
             streams,
             guard,
-            key,
+            key: Some(key),
             warm: Some(lease),
         })
+    }
+
+    /// What a container is started from in advance of a run with this specification; `None` if none is started. The network of a run with services does
+    /// not exist before the run, so the container waits on that of the appliance: one without a network could not be connected to
+    /// any other.
+    async fn warm_key(
+        &self,
+        spec: &StartSpec,
+        image: &RunImage,
+        container_spec: ContainerSpec,
+    ) -> Option<WarmKey> {
+        if self.context.config.warm == 0 {
+            return None;
+        }
+        let network = match spec.services.is_empty() {
+            true => container_spec.network,
+            false => self.network.mode(true).await.ok()?,
+        };
+        let container_spec = ContainerSpec {
+            network,
+            ..container_spec
+        };
+        let (repo, id) = (&spec.repo, &image.details.id);
+        Some(WarmKey::new(repo, id, &container_spec))
+    }
+
+    /// Moves a container to the network of its run; `None` if that fails.
+    async fn move_to(&self, network: &str, key: &WarmKey, container: &str) -> Option<()> {
+        let NetworkMode::Id(waited_on) = key.network() else {
+            return None;
+        };
+        let engine = &self.context.engine;
+        let moved = engine.move_container(container, waited_on, network).await;
+        if let Err(error) = &moved {
+            tracing::debug!(%error, "a container that was started in advance cannot be used");
+        }
+        moved.ok()
     }
 
     pub(super) async fn start(
@@ -147,7 +188,6 @@ impl ContainerStarter {
         let container_spec = or_cancelled(cancel, self.container_spec(spec, image, attachments))
             .await?
             .map_err(start_error)?;
-        let key = WarmKey::new(&spec.repo, &image.details.id, &container_spec);
         let id = self.create(spec, &container_spec).await?;
         let guard = CleanupGuard::of_container(&self.context, id.clone());
         observer.container_created(&id, &image.name);
@@ -157,7 +197,7 @@ impl ContainerStarter {
                 id,
                 streams,
                 guard,
-                key,
+                key: self.warm_key(spec, image, container_spec).await,
                 warm: None,
             }),
             Err(error) => {

@@ -169,8 +169,7 @@ impl DockerExecutor {
         match or_cancelled(cancel, start.start(Some(spec.tree.checkout()))).await {
             Ok(Ok(session)) => {
                 guard.disarm();
-                // The network of a run with services ends with it.
-                if attachments.network.is_none() {
+                if let Some(key) = key {
                     self.warm.fill(key);
                 }
                 let session = Arc::new(session);

@@ -117,10 +117,15 @@ impl HelperPlace for DockerPlace {
 
     fn end(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
         async {
-            let ended = match self.services {
-                None => self.context.engine.end_container(&self.container).await,
-                Some(_) => cleanup::end_run(&self.context, self.run).await,
+            let ending = async {
+                // A container that was started in advance does not have the labels of the run.
+                self.context.engine.end_container(&self.container).await?;
+                match self.services {
+                    None => Ok(()),
+                    Some(_) => cleanup::end_run(&self.context, self.run).await,
+                }
             };
+            let ended = ending.await;
             ended.map_err(|error| ExecutorError::from_engine("end the container", error))
         }
         .boxed()
@@ -129,10 +134,15 @@ impl HelperPlace for DockerPlace {
     fn remove(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
         async {
             let engine = &self.context.engine;
-            let removed = match self.services {
-                None => engine.remove_container(&self.container).await.map(drop),
-                Some(_) => cleanup::remove_run(&self.context, self.run).await,
+            let removing = async {
+                // Before the network of the run, which is in use as long as the container is on it.
+                engine.remove_container(&self.container).await?;
+                match self.services {
+                    None => Ok(()),
+                    Some(_) => cleanup::remove_run(&self.context, self.run).await,
+                }
             };
+            let removed = removing.await;
             removed.map_err(|error| ExecutorError::from_engine("remove the container", error))?;
             self.warm.forget(self.run);
             Ok(())

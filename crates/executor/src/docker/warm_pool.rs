@@ -20,7 +20,7 @@ use super::cleanup::CleanupGuard;
 use super::context::{DockerContext, container_name};
 use super::helper_streams::helper_streams;
 use super::in_use::RunLease;
-use crate::engine::{ContainerSpec, DockerError, VolumeSource};
+use crate::engine::{ContainerSpec, DockerError, NetworkMode, VolumeSource};
 use crate::link::HelperStreams;
 
 /// How long a container that is being started may take to be removed when quire stops.
@@ -97,6 +97,11 @@ impl WarmKey {
         }
     }
 
+    /// The network on which the container waits.
+    pub(super) fn network(&self) -> &NetworkMode {
+        &self.spec.network
+    }
+
     /// Whether the name of the image means another image now.
     fn is_outdated_by(&self, newer: &Self) -> bool {
         let is_same_name = self.spec.image == newer.spec.image;
@@ -157,9 +162,6 @@ impl WarmPool {
 
     /// A run was started from this key: the next one may be, too.
     pub(super) fn fill(&self, key: WarmKey) {
-        if self.context.config.warm == 0 {
-            return;
-        }
         {
             let mut state = self.state();
             // The last key of a repository: more would take the places of other repositories.

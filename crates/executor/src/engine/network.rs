@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
 use bollard::query_parameters as query;
 
 use super::client::Engine;
@@ -102,6 +102,38 @@ impl Engine {
             })
         };
         Ok(listed.into_iter().filter_map(entry).collect())
+    }
+
+    /// Moves a running container from one network to another.
+    pub async fn move_container(
+        &self,
+        container: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<(), DockerError> {
+        let limit = self.timeouts().lifecycle;
+        let request = NetworkConnectRequest {
+            container: container.to_owned(),
+            ..Default::default()
+        };
+        self.call_on(
+            "connect the container",
+            limit,
+            to,
+            |docker, id| async move { docker.connect_network(&id, request).await },
+        )
+        .await?;
+        let request = NetworkDisconnectRequest {
+            container: container.to_owned(),
+            ..Default::default()
+        };
+        self.call_on(
+            "disconnect the container",
+            limit,
+            from,
+            |docker, id| async move { docker.disconnect_network(&id, request).await },
+        )
+        .await
     }
 
     /// Removes a network by its id and returns whether it existed. Fails if it is in use.
