@@ -10,13 +10,15 @@ use super::args::OutputArgs;
 use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
-use super::{backup, cache, gc, key, login, privileges, reconcile, repo, run, schedule, status};
+use super::{
+    backup, cache, gc, key, login, notify, privileges, reconcile, repo, run, schedule, status,
+};
 use quire_types::clock::Clock;
 use quire_types::paths::Paths;
 use quire_types::push_event::PUSH_OPTIONS;
 
 /// What the greeting prints: the usage of each command and what it does.
-pub(super) const OVERVIEW: [(&str, &str); 20] = [
+pub(super) const OVERVIEW: [(&str, &str); 21] = [
     (
         "git push -o ci.skip | ci.wait | ci.job=J",
         "push without a run, follow the run, run one job",
@@ -60,6 +62,10 @@ pub(super) const OVERVIEW: [(&str, &str); 20] = [
         "list schedules and their next times",
     ),
     ("cache list | clear REPO [NAME]", "list or clear caches"),
+    (
+        "notify list | test TARGET",
+        "list the targets of notifications, or test one",
+    ),
     ("key list", "list the keys that may connect"),
     ("login", "print a link that signs a browser in"),
     ("status", "show the health of each component"),
@@ -90,6 +96,9 @@ pub(super) enum ManagementCommand {
     /// List schedules
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// List and test the targets of notifications
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// List SSH keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -121,6 +130,7 @@ impl ManagementCommand {
             Self::Run(command) => command.json(),
             Self::Cache(command) => command.json(),
             Self::Schedule(command) => command.json(),
+            Self::Notify(command) => command.json(),
             Self::Key(command) => command.json(),
             Self::Reconcile(command) => command.json(),
             Self::Login(command) => command.json(),
@@ -196,6 +206,7 @@ fn dispatch(
         ManagementCommand::Run(command) => run::run(&context, &command, out),
         ManagementCommand::Cache(command) => cache::cache(&context, &command, out),
         ManagementCommand::Schedule(command) => schedule::schedule(&context, &command, out),
+        ManagementCommand::Notify(command) => notify::notify(&context, &command, out),
         ManagementCommand::Key(command) => key::key(&context, &command, out),
         ManagementCommand::Login(command) => login::login(&context, command, out),
         ManagementCommand::Backup(command) => backup::backup(&context, &command),

@@ -13,6 +13,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "run",
             "cache",
             "schedule",
+            "notify",
             "key",
             "login",
             "status",

@@ -25,6 +25,7 @@ mod key;
 mod log_document;
 mod login;
 mod logs;
+mod notify;
 mod output;
 mod privileges;
 mod reconcile;

@@ -11,6 +11,7 @@ use quire_server::backup::{BackupState, ScheduledBackups};
 use quire_server::housekeeping::{Housekeeping, ProblemsByComponent};
 use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
+use quire_server::notify::Notifications;
 use quire_types::clock::Millis;
 use quire_types::text::{format_bytes, format_elapsed};
 use quire_web::{Component, HealthRegistry, Measurement, Status};
@@ -204,6 +205,28 @@ pub(super) async fn upkeep(housekeeping: &Housekeeping, health: &HealthRegistry)
                     },
                 );
             }
+            // The check of the database reports this as well.
+            Err(error) => tracing::error!("health: {}", quire_types::error_chain::chain(&error)),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Reports targets that fail.
+pub(super) async fn notifications(notifications: &Notifications, health: &HealthRegistry) {
+    loop {
+        match notifications.problems().await {
+            Ok(problems) => report(
+                health,
+                Component::Notifications,
+                "failing",
+                problems,
+                "no problems",
+                |n| match n {
+                    1 => "1 target fails; `status` over SSH names it".to_owned(),
+                    n => format!("{n} targets fail; `status` over SSH names them"),
+                },
+            ),
             // The check of the database reports this as well.
             Err(error) => tracing::error!("health: {}", quire_types::error_chain::chain(&error)),
         }

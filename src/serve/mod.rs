@@ -8,6 +8,7 @@
 
 mod error;
 mod health_probes;
+mod notify_settings;
 mod reload;
 mod runtime_files;
 mod server;

@@ -7,10 +7,12 @@ use tokio::sync::watch::{self, Receiver, Sender};
 use quire_config::{Config, ConfigError, LoadedConfig};
 use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
+use quire_server::notify::NotifySettings;
 use quire_server::runner::RunnerConfig;
 use quire_types::paths::Paths;
 use quire_web::{Component, HealthRegistry, Status};
 
+use super::notify_settings::notify_settings;
 use super::{runtime_files, wiring};
 use quire_types::error_chain::with_sources;
 
@@ -123,6 +125,7 @@ pub(super) struct ConfigReload {
     retention: Sender<RetentionLimits>,
     max_runs_per_push: Sender<usize>,
     backup: Sender<Option<BackupPlan>>,
+    notify: Sender<Arc<NotifySettings>>,
 }
 
 impl ConfigReload {
@@ -134,6 +137,7 @@ impl ConfigReload {
             retention: watch::Sender::new(wiring::retention(config)),
             max_runs_per_push: watch::Sender::new(config.ci.max_runs_per_push as usize),
             backup: watch::Sender::new(wiring::backup_plan(config)),
+            notify: watch::Sender::new(Arc::new(notify_settings(config))),
         }
     }
 
@@ -151,6 +155,10 @@ impl ConfigReload {
 
     pub(super) fn backup_plan(&self) -> Receiver<Option<BackupPlan>> {
         self.backup.subscribe()
+    }
+
+    pub(super) fn notify_settings(&self) -> Receiver<Arc<NotifySettings>> {
+        self.notify.subscribe()
     }
 
     /// Loads the configuration again. If it does not load, the previous one stays in force.
@@ -173,6 +181,7 @@ impl ConfigReload {
         self.backup.send_replace(wiring::backup_plan(config));
         self.runner
             .send_replace(Arc::new(wiring::runner_config(config)));
+        self.notify.send_replace(Arc::new(notify_settings(config)));
         report_loaded(&self.health, loaded);
         wiring::warn_about_open_pages(config);
         tracing::info!(

@@ -20,6 +20,7 @@ use quire_server::findings::Findings;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
 use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
+use quire_server::notify::{Notifications, NotifyDeps};
 use quire_server::queue::Queue;
 use quire_server::rename::Renamer;
 use quire_server::runner::{self, Runner};
@@ -215,6 +216,7 @@ struct ServerParts {
     /// The address of the engine.
     engine: String,
     housekeeping: Housekeeping,
+    notifications: Notifications,
     intake: Intake,
     runner: Runner,
     backups: ScheduledBackups,
@@ -242,6 +244,13 @@ impl ServerParts {
             executors: executors.clone(),
             limits: reload.retention(),
             findings: findings.clone(),
+        });
+        let notifications = Notifications::new(NotifyDeps {
+            store: store.clone(),
+            paths: paths.clone(),
+            changes: live.clone(),
+            settings: reload.notify_settings(),
+            metrics: metrics.clone(),
         });
         let intake = Intake::new(
             paths.clone(),
@@ -278,6 +287,7 @@ impl ServerParts {
             executors,
             engine: config.ci.engine.clone(),
             housekeeping,
+            notifications,
             intake,
             runner,
             backups,
@@ -296,6 +306,7 @@ impl ServerParts {
             queue: self.queue,
             store: self.store.clone(),
             housekeeping: self.housekeeping.clone(),
+            notifications: self.notifications.clone(),
             executors: self.executors.clone(),
         };
         let stop = shutdown.clone();
@@ -308,19 +319,21 @@ impl ServerParts {
         tasks.spawn(run_intake(self.intake, health.clone(), shutdown.clone()));
         tasks.spawn(self.runner.run(shutdown.clone()));
         tasks.spawn(self.backups.clone().run(shutdown.child_token()));
-        let probed = self.housekeeping.clone();
+        let probed = (self.housekeeping.clone(), self.notifications.clone());
         let stop = shutdown.clone();
         tasks.spawn(async move {
             let probes = async {
                 tokio::join!(
                     health_probes::engine(&self.executors, &self.engine, &health, &self.metrics),
-                    health_probes::upkeep(&probed, &health),
+                    health_probes::upkeep(&probed.0, &health),
+                    health_probes::notifications(&probed.1, &health),
                     health_probes::backups(&self.backups, &health)
                 )
             };
             stop.run_until_cancelled(probes).await;
         });
         tasks.spawn(self.housekeeping.run(shutdown.child_token()));
+        tasks.spawn(self.notifications.run(shutdown.child_token()));
     }
 }
 

@@ -147,8 +147,8 @@ pub fn parse(original: Option<&str>) -> Result<SshCommand, SshCommandError> {
         ["git-lfs-transfer", rest @ ..] => lfs(rest),
         ["-h" | "--help", ..] => Ok(SshCommand::Manage(vec!["help".to_owned()])),
         [
-            "repo" | "run" | "schedule" | "cache" | "key" | "login" | "status" | "gc" | "backup"
-            | "reconcile" | "help",
+            "repo" | "run" | "schedule" | "cache" | "notify" | "key" | "login" | "status" | "gc"
+            | "backup" | "reconcile" | "help",
             ..,
         ] => Ok(SshCommand::Manage(words)),
         [first, rest @ ..] => match first.strip_prefix("git-").and_then(GitService::from_verb) {

@@ -24,6 +24,7 @@ mod limits;
 mod memory;
 mod mounts;
 mod neighbours;
+mod notify;
 mod own_engine;
 mod points;
 mod power;

@@ -7,6 +7,8 @@
 
 mod last_good;
 mod load;
+mod notify;
+mod notify_target_reader;
 mod run_grant;
 mod secrets;
 mod sections;
@@ -15,6 +17,7 @@ mod settings;
 mod suggest;
 
 pub use load::{ConfigError, LoadedConfig, Origin, SettingValue};
+pub use notify::{NotifyConfig, NotifyService, NotifyTarget, TargetSettings, UrlSource};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
 pub use sections::{

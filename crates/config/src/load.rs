@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::notify::NotifyTarget;
+use super::notify_target_reader::{ReadTarget, read_target};
 use super::secrets::{SecretGrant, SecretSource};
 use super::sections::Config;
-use super::settings::{SECRETS, SETTINGS, WITHOUT_EFFECT, sections};
+use super::settings::{NOTIFY_TARGETS, SECRETS, SETTINGS, sections};
 use super::suggest::closest_name;
 use quire_pipeline::{Diagnostic, Language, SourceFile};
 use quire_types::paths::Paths;
@@ -325,9 +327,7 @@ impl SettingsReader<'_> {
             return;
         };
         for (section, value) in fields.iter() {
-            if WITHOUT_EFFECT.contains(&section.as_str()) {
-                self.warn(&[section], format!("`{section}` has no effect yet"), None);
-            } else if section == SECRETS {
+            if section == SECRETS {
                 self.section(section, value, Self::secret);
             } else if SETTINGS.iter().any(|key| key.section == section) {
                 self.section(section, value, Self::setting);
@@ -350,6 +350,9 @@ impl SettingsReader<'_> {
     }
 
     fn setting(&mut self, section: &str, name: &str, value: &Value) {
+        if (section, name) == NOTIFY_TARGETS {
+            return self.section(&format!("{section}.{name}"), value, Self::notify_target);
+        }
         let Some(key) = SETTINGS
             .iter()
             .find(|key| key.section == section && key.name == name)
@@ -394,6 +397,31 @@ impl SettingsReader<'_> {
                 });
             }
         }
+    }
+
+    fn notify_target(&mut self, _: &str, name: &str, value: &Value) {
+        let path = [NOTIFY_TARGETS.0, NOTIFY_TARGETS.1, name];
+        let ReadTarget {
+            settings,
+            unknown,
+            known,
+        } = read_target(name, value);
+        for key in unknown {
+            self.unknown(&[path[0], path[1], path[2], &key], &known);
+        }
+        let at = |path: &[&str]| Some(self.source.location_of_key_path(path)?.to_string());
+        let target = NotifyTarget {
+            location: match &settings {
+                Err(problem) => at(&[&path[..], problem.key.as_slice()].concat()),
+                Ok(_) => at(&path),
+            },
+            settings: settings.map_err(|problem| problem.message),
+        };
+        self.loaded
+            .config
+            .notify
+            .targets
+            .insert(name.to_owned(), target);
     }
 
     fn unknown(&mut self, path: &[&str], known: &[&str]) {

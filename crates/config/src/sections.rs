@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::notify::NotifyConfig;
 use super::run_grant::RunGrant;
 use super::secrets::{SecretError, SecretGrant};
 use super::suggest::closest_name;
@@ -25,6 +26,7 @@ pub struct Config {
     pub ci: CiConfig,
     pub keep: KeepConfig,
     pub backup: BackupConfig,
+    pub notify: NotifyConfig,
     /// By name.
     pub secrets: BTreeMap<String, SecretGrant>,
 }

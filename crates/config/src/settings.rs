@@ -97,10 +97,12 @@ settings! {
     backup.to            "to"              FolderPath   reload;
     backup.every         "every"           Time         reload;
     backup.keep          "keep"            Positive     reload;
+    notify.give_up_after "give-up-after"   Time         reload;
+    notify.allowed_networks "allowed-networks" Networks reload;
 }
 
-/// Sections that are accepted but have no effect yet.
-pub(super) const WITHOUT_EFFECT: &[&str] = &["notify"];
+/// The setting `notify.targets`, a table whose keys are chosen by the owner.
+pub(super) const NOTIFY_TARGETS: (&str, &str) = ("notify", "targets");
 
 /// The section of secrets, whose keys are chosen by the owner.
 pub(super) const SECRETS: &str = "secrets";
@@ -110,7 +112,6 @@ pub(super) fn sections() -> Vec<&'static str> {
         .iter()
         .map(|key| key.section)
         .chain([SECRETS])
-        .chain(WITHOUT_EFFECT.iter().copied())
         .collect();
     sections.dedup();
     sections

@@ -7,6 +7,7 @@ pub mod forge;
 pub mod housekeeping;
 pub mod intake;
 pub mod metrics;
+pub mod notify;
 pub mod queue;
 pub mod rename;
 pub mod runner;

@@ -64,6 +64,12 @@ pub struct Metrics {
     pub pushes: AtomicU64,
     /// What the engine took for its last answer, in microseconds; 0 before the first.
     pub engine_micros: AtomicU64,
+    /// Notifications that a receiver confirmed.
+    pub notifications_delivered: AtomicU64,
+    /// Attempts to deliver one that failed.
+    pub notification_failures: AtomicU64,
+    /// Notifications that are not attempted any more.
+    pub notifications_given_up: AtomicU64,
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0009_built_images.sql"),
     include_str!("../../../migrations/0010_fresh_images.sql"),
     include_str!("../../../migrations/0011_access_tokens.sql"),
+    include_str!("../../../migrations/0012_outbox.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -197,6 +198,7 @@ mod tests {
         include_str!("../../../migrations/samples/0009_built_images.sql"),
         include_str!("../../../migrations/samples/0010_fresh_images.sql"),
         include_str!("../../../migrations/samples/0011_access_tokens.sql"),
+        include_str!("../../../migrations/samples/0012_outbox.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

@@ -22,7 +22,7 @@ pub struct RetentionCandidate {
     pub state: RunState,
     /// When it finished, or was queued if it has not finished.
     pub since: Millis,
-    /// Whether an open run needs it, or its container is kept.
+    /// Whether an open run needs it, its container is kept, or it has to be told.
     pub needed: bool,
 }
 
@@ -33,7 +33,7 @@ pub struct RemovedFiles {
     pub artifacts: bool,
 }
 
-/// Runs that open runs need. A retry of failed jobs uses results and artifacts of the old run, which may
+/// Runs that open runs need, or whose container is kept. A retry of failed jobs uses results and artifacts of the old run, which may
 /// have finished before it copied them from the run before it.
 const NEEDED: &str = "SELECT id FROM (
        WITH RECURSIVE chain (id) AS (
@@ -42,6 +42,9 @@ const NEEDED: &str = "SELECT id FROM (
        SELECT id FROM chain)
      UNION ALL SELECT reused_from FROM jobs WHERE reused_from IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE state IN ('pending', 'active'))
      UNION ALL SELECT run_id FROM kept_containers";
+
+/// Whether a run does not have to be told any more. An index answers this, since the outbox may be long.
+const IS_TOLD: &str = "NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.run_id = runs.id)";
 
 /// Access to what retention reads and deletes.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +117,7 @@ impl Retention<'_> {
         let sql = format!(
             "UPDATE runs SET logs_removed_at_ms = CASE WHEN ?2 THEN coalesce(logs_removed_at_ms, ?4) ELSE logs_removed_at_ms END,
                              artifacts_removed_at_ms = CASE WHEN ?3 THEN coalesce(artifacts_removed_at_ms, ?4) ELSE artifacts_removed_at_ms END
-             WHERE id = ?1 AND state NOT IN ('pending', 'active') AND id NOT IN ({NEEDED})"
+             WHERE id = ?1 AND state NOT IN ('pending', 'active') AND id NOT IN ({NEEDED}) AND {IS_TOLD}"
         );
         self.store.write(|tx| {
             let mut marked = Vec::new();
@@ -132,7 +135,7 @@ impl Retention<'_> {
     pub fn remove_runs(self, runs: &[RunId]) -> Result<usize, StoreError> {
         let sql = format!(
             "DELETE FROM runs WHERE id = ?1 AND state NOT IN ('pending', 'active')
-               AND logs_removed_at_ms IS NOT NULL AND artifacts_removed_at_ms IS NOT NULL AND id NOT IN ({NEEDED})"
+               AND logs_removed_at_ms IS NOT NULL AND artifacts_removed_at_ms IS NOT NULL AND id NOT IN ({NEEDED}) AND {IS_TOLD}"
         );
         self.store.write(|tx| {
             let mut removed = 0;
@@ -195,7 +198,8 @@ fn first_id_at(at: Millis) -> String {
 }
 
 fn needed(connection: &Connection) -> Result<HashSet<RunId>, StoreError> {
-    let needed = sql::all(connection, "list runs for retention", NEEDED, [], |found| {
+    let sql = format!("{NEEDED} UNION ALL SELECT run_id FROM outbox");
+    let needed = sql::all(connection, "list runs for retention", &sql, [], |found| {
         row::parsed_at(found, 0)
     })?;
     Ok(needed.into_iter().collect())

@@ -3,6 +3,7 @@
 mod access_tokens;
 mod model;
 mod open;
+mod outbox;
 mod push_events;
 mod queue;
 mod redirects;

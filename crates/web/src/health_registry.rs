@@ -40,11 +40,13 @@ pub enum Component {
     Repositories,
     /// Scheduled backups; degraded if the newest proved one is too old, or the last one failed.
     Backup,
+    /// The targets of notifications; degraded while one of them fails.
+    Notifications,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Database,
         Self::EventSocket,
         Self::Sshd,
@@ -56,6 +58,7 @@ impl Component {
         Self::Schedules,
         Self::Repositories,
         Self::Backup,
+        Self::Notifications,
     ];
 
     /// Its name in JSON and in metrics.
@@ -73,6 +76,7 @@ impl Component {
             Self::Schedules => "schedules",
             Self::Repositories => "repositories",
             Self::Backup => "backup",
+            Self::Notifications => "notifications",
         }
     }
 

@@ -156,6 +156,11 @@ fn process_metrics(text: &mut OpenMetricsWriter, app: &App) {
             "quire_repositories_unreadable",
             "Problems with repositories that cannot be read.",
         ),
+        (
+            Component::Notifications,
+            "quire_notification_targets_failing",
+            "Targets of notifications that fail.",
+        ),
     ] {
         if let Some(figure) = app
             .web
@@ -197,6 +202,25 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
         "Bytes written to the logs of runs.",
         metrics.log_bytes.load(Ordering::Relaxed),
     );
+    for (name, help, count) in [
+        (
+            "quire_notifications_delivered",
+            "Notifications that a receiver confirmed.",
+            &metrics.notifications_delivered,
+        ),
+        (
+            "quire_notification_failures",
+            "Attempts to deliver a notification that failed.",
+            &metrics.notification_failures,
+        ),
+        (
+            "quire_notifications_given_up",
+            "Notifications that are not attempted any more.",
+            &metrics.notifications_given_up,
+        ),
+    ] {
+        text.counter(name, help, count.load(Ordering::Relaxed));
+    }
     let engine = Duration::from_micros(metrics.engine_micros.load(Ordering::Relaxed));
     if !engine.is_zero() {
         text.gauge(

@@ -13,6 +13,7 @@ mod housekeeping;
 mod kinds;
 mod links;
 mod native;
+mod notifications;
 mod odd_repositories;
 mod outcomes;
 mod pushes;

@@ -8,6 +8,7 @@ use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
 
+mod notify;
 mod secrets;
 
 /// An appliance's folder with these files. Tests pass the value that a file evaluates to.
@@ -82,6 +83,7 @@ fn the_example_of_the_documentation() {
                "max-runs-per-push": 7, "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0"},
         "backup": {"to": "/backups", "every": "12h", "keep": 3},
+        "notify": {"give-up-after": "2h", "allowed-networks": ["127.0.0.1"], "targets": {}},
         "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"},
                     "deploy-key": {"file": "/k", "repos": ["app"], "refs": ["refs/heads/main", "refs/tags/*"]}},
     });
@@ -93,6 +95,7 @@ fn the_example_of_the_documentation() {
         ci,
         keep,
         backup,
+        notify,
         secrets,
     } = loaded.config.clone();
     assert_eq!(
@@ -116,6 +119,13 @@ fn the_example_of_the_documentation() {
         )
     );
     assert_eq!((git.push_to_create, git.max_push), (false, 1 << 30));
+    assert_eq!(
+        (notify.give_up_after, notify.allowed_networks),
+        (
+            Duration::from_secs(7200),
+            vec!["127.0.0.1".parse().unwrap()]
+        )
+    );
     assert_eq!(
         (ci.executor, ci.engine.as_str(), ci.concurrent_runs),
         (Some(ExecutorName::HOST), "unix:///run/other.sock", 3)
@@ -343,7 +353,11 @@ fn unknown_settings_are_warnings_with_suggestions() {
             Some("did you mean `timeout`?"),
         ),
         (Some(3), "`zebra` is not a setting and is ignored", None),
-        (Some(4), "`notify` has no effect yet", None),
+        (
+            Some(4),
+            "`notify.mail` is not a setting and is ignored",
+            None,
+        ),
     ];
     assert_eq!(
         warnings,

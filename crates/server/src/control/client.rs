@@ -26,6 +26,8 @@ const WAKE_TIMEOUT: Duration = Duration::from_millis(500);
 const PROBLEMS_TIMEOUT: Duration = Duration::from_secs(3);
 /// An engine may take long to remove a large volume.
 pub const CACHES_TIMEOUT: Duration = Duration::from_secs(130);
+/// An attempt to deliver a message has a time limit of its own, which is shorter.
+const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(45);
 const GC_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The largest response that is read, in bytes: thousands of runs fit.
@@ -112,6 +114,14 @@ pub fn problems(paths: &Paths) -> Result<Vec<ComponentProblem>, ControlError> {
         ControlResponse::Problems { problems } => Ok(problems),
         _ => Err(ControlError::Unexpected),
     }
+}
+
+/// Sends a test message to a target of notifications, and waits until it is delivered.
+pub fn test_notification(paths: &Paths, target: &str) -> Result<(), ControlError> {
+    let request = ControlRequest::TestNotification {
+        target: target.to_owned(),
+    };
+    ask(paths, &request, NOTIFICATION_TIMEOUT).map(drop)
 }
 
 fn ask(

@@ -41,6 +41,8 @@ pub enum ControlRequest {
     /// List the problems of maintenance and schedules, with the names of repositories.
     #[serde(rename = "findings")]
     ListProblems,
+    /// Send a test message to a target of notifications. The server answers when it is delivered.
+    TestNotification { target: String },
 }
 
 /// What the server answers to a [`ControlRequest`].
@@ -90,7 +92,7 @@ pub struct CacheEntry {
 /// A problem with one part of the appliance. It may name repositories, so health pages do not show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentProblem {
-    /// `maintenance` or `schedules`.
+    /// `maintenance`, `schedules`, `repositories` or `notifications`.
     pub part: String,
     /// One sentence.
     pub text: String,
@@ -158,6 +160,9 @@ mod tests {
             },
             ControlRequest::CollectGarbage,
             ControlRequest::ListProblems,
+            ControlRequest::TestNotification {
+                target: "ops".to_owned(),
+            },
         ];
         let responses = [
             ControlResponse::Runs {
@@ -208,6 +213,7 @@ mod tests {
 {"request":"clear-caches","repo":"work/app","name":null}
 {"request":"housekeep"}
 {"request":"findings"}
+{"request":"test-notification","target":"ops"}
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
 {"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
 {"answer":"ok"}

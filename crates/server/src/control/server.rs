@@ -17,6 +17,7 @@ use super::cache_requests;
 use super::protocol::{CacheEntry, ComponentProblem, ControlRequest, ControlResponse};
 use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
+use crate::notify::Notifications;
 use crate::queue::Queue;
 use quire_executor::{Executor, ExecutorError};
 use quire_store::Store;
@@ -55,6 +56,7 @@ pub struct ControlServer {
     pub queue: Queue,
     pub store: Store,
     pub housekeeping: Housekeeping,
+    pub notifications: Notifications,
     /// The first one executes new runs; the others may still hold caches of earlier runs.
     pub executors: Vec<Arc<dyn Executor>>,
 }
@@ -129,6 +131,12 @@ impl ControlServer {
                 ControlResponse::Ok
             }
             ControlRequest::ListProblems => self.problems().await,
+            ControlRequest::TestNotification { target } => {
+                match self.notifications.test(&target).await {
+                    Ok(()) => ControlResponse::Ok,
+                    Err(error) => failed(error.to_string()),
+                }
+            }
             ControlRequest::CollectGarbage => {
                 ControlResponse::Collected(self.housekeeping.run_once().await)
             }
@@ -138,6 +146,10 @@ impl ControlServer {
     async fn problems(&self) -> ControlResponse {
         let found = match self.housekeeping.problems().await {
             Ok(found) => found,
+            Err(error) => return failed(error.to_string()),
+        };
+        let notifications = match self.notifications.problems().await {
+            Ok(problems) => problems,
             Err(error) => return failed(error.to_string()),
         };
         let of_part = |part: &str, texts: Vec<String>| {
@@ -154,6 +166,7 @@ impl ControlServer {
                 of_part("maintenance", found.maintenance),
                 of_part("schedules", found.schedules),
                 of_part("repositories", found.repositories),
+                of_part("notifications", notifications),
             ]
             .concat(),
         }

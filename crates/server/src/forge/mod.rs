@@ -10,6 +10,7 @@ mod error;
 pub mod gc;
 pub mod keys;
 pub mod login;
+pub mod notifications;
 mod notifier;
 pub mod repos;
 pub mod run_details;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use quire_store::{KeptContainer, RepoSchedule};
+use quire_store::{KeptContainer, RepoSchedule, TargetProgress};
 use quire_types::clock::Millis;
 use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire_types::run::{
@@ -232,6 +232,32 @@ impl<'a> From<&'a KeptContainer> for KeptContainerJson<'a> {
     }
 }
 
+/// A target of notifications.
+#[derive(Debug, Clone, Serialize)]
+pub struct NotificationTargetJson<'a> {
+    name: &'a str,
+    waiting: u64,
+    failures: u32,
+    problem: Option<&'a str>,
+    next_attempt_ms: Option<Millis>,
+    given_up: u64,
+    delivered_ms: Option<Millis>,
+}
+
+impl<'a> From<&'a TargetProgress> for NotificationTargetJson<'a> {
+    fn from(row: &'a TargetProgress) -> Self {
+        Self {
+            name: &row.name,
+            waiting: row.waiting,
+            failures: row.failures,
+            problem: row.problem.as_deref(),
+            next_attempt_ms: row.next_attempt_ms,
+            given_up: row.given_up,
+            delivered_ms: row.delivered_ms,
+        }
+    }
+}
+
 /// The views of rows, in their order.
 pub fn views<'a, Row, View: From<&'a Row>>(rows: &'a [Row]) -> Vec<View> {
     rows.iter().map(View::from).collect()
@@ -374,5 +400,19 @@ mod tests {
             until_ms: at(600),
         };
         insta::assert_snapshot!(pretty(&KeptContainerJson::from(&kept)));
+    }
+
+    #[test]
+    fn json_of_a_notification_target() {
+        let target = TargetProgress {
+            name: "ops".to_owned(),
+            waiting: 2,
+            failures: 3,
+            problem: Some("there was no answer within 30 seconds".to_owned()),
+            next_attempt_ms: Some(at(20)),
+            given_up: 1,
+            delivered_ms: Some(at(-60)),
+        };
+        insta::assert_snapshot!(pretty(&NotificationTargetJson::from(&target)));
     }
 }

@@ -265,6 +265,7 @@ fn artifacts_of_reused_results_are_found_or_the_job_runs_again() {
         artifacts: true,
     };
     let remove = |run| {
+        f.store.outbox().prune().unwrap();
         f.store
             .retention()
             .mark_removed(&[run], both)
@@ -325,6 +326,7 @@ fn artifacts_of_reused_results_are_found_or_the_job_runs_again() {
     assert_eq!((held(cut), remove(third)), (vec![(third, 7)], 0));
     assert!(f.store.runs().request_cancel(cut).unwrap());
     // Nowhere any more, by the note or with the rows: then the result does not count either.
+    f.store.outbox().prune().unwrap();
     f.store
         .retention()
         .mark_removed(
@@ -375,6 +377,7 @@ fn a_result_without_artifacts_outlives_its_run() {
     play(first);
     let second = again(first);
     play(second);
+    f.store.outbox().prune().unwrap();
     f.store
         .retention()
         .mark_removed(

@@ -1,0 +1,66 @@
+//! `:notify`: which targets are read, and what is said of those that are wrong.
+
+use super::*;
+
+/// Everything that a file says about targets, a line each.
+fn described(targets: &str, value: Value) -> String {
+    let text = format!("{{:notify\n {{:targets\n  {{{targets}}}}}}}");
+    let loaded = file(&text, serde_json::json!({"notify": {"targets": value}})).unwrap();
+    let mut lines: Vec<String> = loaded
+        .config
+        .notify
+        .targets
+        .iter()
+        .map(|(name, target)| {
+            let location = target.location.as_deref().unwrap_or("-");
+            let location = location.rsplit('/').next().unwrap_or_default();
+            match &target.settings {
+                Ok(settings) => format!("{location} {name}: {settings:?}"),
+                Err(problem) => format!("{location} {name}: {problem}"),
+            }
+        })
+        .collect();
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    lines.extend(warnings.map(|text| text.rsplit('/').next().unwrap_or_default().to_owned()));
+    lines.join("\n")
+}
+
+#[test]
+fn targets_are_read() {
+    let text = ":all {:type :webhook :url {:env \"URL\"} :key {:file \"/k\"} :on [:every] :runs [\"app@refs/heads/main\"]\n\
+                :triggers [:push :cron] :cron-failures 3}\n :few {:type :webhook :url \"https://h/x\" :on :never}";
+    let value = serde_json::json!({
+        "all": {"type": "webhook", "url": {"env": "URL"}, "key": {"file": "/k"}, "on": ["every"],
+                "runs": ["app@refs/heads/main"], "triggers": ["push", "cron"], "cron-failures": 3},
+        "few": {"type": "webhook", "url": "https://h/x", "on": "never"},
+    });
+    insta::assert_snapshot!(described(text, value));
+}
+
+/// A target that is wrong does not keep the others, or the rest of the file, from loading.
+#[test]
+fn a_target_that_is_wrong_has_a_problem_in_place_of_settings() {
+    let text = ":a {:type :pigeon :url \"https://h\"}\n:b {:type :webhook}\n:c {:type :webhook\n :url \"htp:/h\"}\n:d 5\n\
+                :e {:url \"https://h\"}\n:f {:type :webhook :url \"https://h/x\"\n :key \"hunter2\"}\n:g {:type :webhook :url \"https://h/x\"\n :on [:green]}\n\
+                :h {:type :webhook :url \"https://h/x\"\n :cron-failures 0}\n:i {:type :webhook :url \"https://h/x\"\n :runs [\"../x\"]}\n\
+                :j {:type :webhook :url \"https://h/x\"\n :ky {:env \"K\"}}\n:k {:type :webhook :url \"https://h/x\"\n :triggers [:retry]}\n\
+                \"l m\" {:type :webhook :url \"https://h/x\"}";
+    let hook = |key: &str, value: Value| serde_json::json!({"type": "webhook", "url": "https://h/x", key: value});
+    let value = serde_json::json!({
+        "a": {"type": "pigeon", "url": "https://h"},
+        "b": {"type": "webhook"},
+        "c": {"type": "webhook", "url": "htp:/h"},
+        "d": 5,
+        "e": {"url": "https://h"},
+        "f": hook("key", "hunter2".into()),
+        "g": hook("on", serde_json::json!(["green"])),
+        "h": hook("cron-failures", 0.into()),
+        "i": hook("runs", serde_json::json!(["../x"])),
+        "j": hook("ky", serde_json::json!({"env": "K"})),
+        "k": hook("triggers", serde_json::json!(["retry"])),
+        "l m": hook("on", "failed".into()),
+    });
+    let described = described(text, value);
+    assert!(!described.contains("hunter2"), "{described}");
+    insta::assert_snapshot!(described);
+}

@@ -1,0 +1,184 @@
+//! Reads one target of `:notify {:targets …}`. The first problem takes the place of its settings.
+
+use serde_json::{Map, Value};
+
+use super::notify::{NotifyService, TargetSettings, UrlSource};
+use super::secrets::SecretSource;
+use super::setting_types::{Grants, Positive, SettingType as _};
+use quire_types::occasion::Occasion;
+use quire_types::run::Trigger;
+
+/// The longest name of a target, in bytes.
+const MAX_NAME: usize = 64;
+
+/// A target as it was read.
+pub(super) struct ReadTarget {
+    pub(super) settings: Result<TargetSettings, TargetProblem>,
+    /// Keys that no target of its type has, and the keys that it may have.
+    pub(super) unknown: Vec<String>,
+    pub(super) known: Vec<&'static str>,
+}
+
+pub(super) struct TargetProblem {
+    /// The key whose value is wrong, if it is there.
+    pub(super) key: Option<&'static str>,
+    pub(super) message: String,
+}
+
+/// Reads a target.
+pub(super) fn read_target(name: &str, value: &Value) -> ReadTarget {
+    let mut reader = TargetReader {
+        fields: value.as_object().cloned().unwrap_or_default(),
+        known: Vec::new(),
+        problem: None,
+    };
+    if !is_name(name) {
+        reader.fail(
+            None,
+            "the name of a target consists of letters, digits, `-` and `_`, 64 at most".to_owned(),
+        );
+    } else if !value.is_object() {
+        reader.fail(
+            None,
+            "a target must be a table such as {:type :webhook :url \"https://host.example/path\"}"
+                .to_owned(),
+        );
+    }
+    let settings = reader.settings();
+    let settings = match (reader.problem, settings) {
+        (None, Some(settings)) => Ok(settings),
+        (problem, _) => Err(problem.unwrap_or(TargetProblem {
+            key: None,
+            message: "the target is not complete".to_owned(),
+        })),
+    };
+    ReadTarget {
+        // Which keys a target may have is known once its type is.
+        unknown: match &settings {
+            Ok(_) => reader.fields.into_iter().map(|(key, _)| key).collect(),
+            Err(_) => Vec::new(),
+        },
+        settings,
+        known: reader.known,
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('-')
+}
+
+/// Takes the fields of a target. The first problem counts.
+struct TargetReader {
+    fields: Map<String, Value>,
+    known: Vec<&'static str>,
+    problem: Option<TargetProblem>,
+}
+
+impl TargetReader {
+    fn settings(&mut self) -> Option<TargetSettings> {
+        let service = self.service();
+        let on = self.optional(
+            "on",
+            "a list of :failed, :fixed, :every and :never",
+            occasions,
+        );
+        let runs = self.optional("runs", Grants::EXPECTED, Grants::data);
+        let triggers = self.optional("triggers", "a list of :push, :manual and :cron", triggers);
+        let cron_failures = self.optional("cron-failures", "a number from 1 to 100", |value| {
+            Positive::data(value).filter(|count| *count <= 100)
+        });
+        Some(TargetSettings {
+            on: on.unwrap_or_else(|| vec![Occasion::Failed, Occasion::Fixed]),
+            runs,
+            triggers,
+            cron_failures: cron_failures.unwrap_or(1),
+            service: service?,
+        })
+    }
+
+    fn service(&mut self) -> Option<NotifyService> {
+        let services = ":webhook";
+        match self
+            .required("type", services, |value| value.as_str().map(str::to_owned))?
+            .as_str()
+        {
+            "webhook" => {
+                let expected = "a URL such as \"https://host.example/path\", {:file \"/path\"} or {:env \"NAME\"}";
+                let url = self.required("url", expected, url_source);
+                let key = self.optional("key", SECRET, SecretSource::from_data);
+                Some(NotifyService::Webhook { url: url?, key })
+            }
+            other => {
+                let other = quire_types::text::excerpt(other, 40);
+                self.fail(
+                    Some("type"),
+                    format!("`type` must be {services}, not \"{other}\""),
+                );
+                None
+            }
+        }
+    }
+
+    fn required<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        if !self.fields.contains_key(key) {
+            self.fail(None, format!("`{key}` is missing; it must be {expected}"));
+        }
+        self.optional(key, expected, read)
+    }
+
+    /// The value may be a secret, so it is not part of the message.
+    fn optional<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let value = self.fields.remove(key)?;
+        let read = read(&value);
+        if read.is_none() {
+            self.fail(Some(key), format!("`{key}` must be {expected}"));
+        }
+        read
+    }
+
+    fn fail(&mut self, key: Option<&'static str>, message: String) {
+        self.problem.get_or_insert(TargetProblem { key, message });
+    }
+}
+
+const SECRET: &str =
+    "{:file \"/path\"} or {:env \"NAME\"} (where the value is, never the value itself)";
+
+fn url_source(value: &Value) -> Option<UrlSource> {
+    match value.as_str() {
+        Some(text) => text.parse().ok().map(UrlSource::Plain),
+        None => SecretSource::from_data(value).map(UrlSource::Secret),
+    }
+}
+
+fn occasions(value: &Value) -> Option<Vec<Occasion>> {
+    words(value, Occasion::from_word)
+}
+
+fn triggers(value: &Value) -> Option<Vec<Trigger>> {
+    let sources = [Trigger::Push, Trigger::Manual, Trigger::Cron];
+    words(value, |word| {
+        sources.into_iter().find(|source| source.as_str() == word)
+    })
+}
+
+/// A list of words, or one word.
+fn words<T>(value: &Value, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    match value {
+        Value::String(word) => Some(vec![read(word)?]),
+        Value::Array(words) => words.iter().map(|word| read(word.as_str()?)).collect(),
+        _ => None,
+    }
+}

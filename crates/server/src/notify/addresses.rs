@@ -1,0 +1,165 @@
+//! Which addresses messages may be sent to.
+//!
+//! Addresses of this machine, of its link and of the machine of the engine are reached without passing any firewall of the
+//! owner, so they are permitted only if the configuration names them. The address that a name has is checked, and that
+//! address is connected to, so a name that changes its address in between gains nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use quire_types::network::Network;
+
+/// Decides about addresses.
+#[derive(Debug, Clone)]
+pub(super) struct AddressPolicy {
+    /// The networks of `:notify {:allowed-networks …}`.
+    allowed: Vec<Network>,
+    /// Addresses of the interfaces of this machine, and of its default gateways: in a container the engine's machine.
+    own: Vec<IpAddr>,
+}
+
+impl AddressPolicy {
+    /// A policy for this machine. Reads files of the kernel.
+    pub(super) fn of_this_machine(allowed: &[Network]) -> Self {
+        Self {
+            allowed: allowed.to_vec(),
+            own: interface_addresses().chain(gateways()).collect(),
+        }
+    }
+
+    pub(super) fn permits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let is_special = match address {
+            IpAddr::V4(address) => is_special_v4(address),
+            IpAddr::V6(address) => is_special_v6(address),
+        };
+        !is_special && !self.own.contains(&address)
+            || self.allowed.iter().any(|network| network.contains(address))
+    }
+}
+
+fn is_special_v4(address: Ipv4Addr) -> bool {
+    address.is_loopback()
+        || address.is_link_local()
+        || address.octets()[0] == 0
+        || address.is_broadcast()
+        || address.is_multicast()
+}
+
+fn is_special_v6(address: Ipv6Addr) -> bool {
+    address.is_loopback()
+        || address.is_unicast_link_local()
+        || address.is_unspecified()
+        || address.is_multicast()
+}
+
+fn interface_addresses() -> impl Iterator<Item = IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    })
+}
+
+fn gateways() -> impl Iterator<Item = IpAddr> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let v4 = gateways_v4(&read("/proc/net/route"));
+    let v6 = gateways_v6(&read("/proc/net/ipv6_route"));
+    v4.into_iter().chain(v6)
+}
+
+/// The gateways of the default routes in `/proc/net/route`: interface, destination, gateway, in hexadecimal digits.
+fn gateways_v4(routes: &str) -> Vec<IpAddr> {
+    let gateway = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (destination, gateway) = (fields.next()?, fields.next()?);
+        let bits = u32::from_str_radix(gateway, 16).ok()?;
+        // The kernel prints the number as the machine stores it.
+        (destination == "00000000" && bits != 0).then(|| Ipv4Addr::from(bits.to_ne_bytes()).into())
+    };
+    routes.lines().filter_map(gateway).collect()
+}
+
+/// The same in `/proc/net/ipv6_route`: destination, its prefix, source, its prefix, gateway.
+fn gateways_v6(routes: &str) -> Vec<IpAddr> {
+    let gateway = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_default =
+            fields.first()?.bytes().all(|digit| digit == b'0') && *fields.get(1)? == "00";
+        let bits = u128::from_str_radix(fields.get(4)?, 16).ok()?;
+        (is_default && bits != 0).then(|| Ipv6Addr::from_bits(bits).into())
+    };
+    routes.lines().filter_map(gateway).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_and_its_link_need_permission() {
+        let policy = |allowed: &[&str]| AddressPolicy {
+            allowed: allowed.iter().map(|text| text.parse().unwrap()).collect(),
+            own: vec![
+                "172.17.0.1".parse().unwrap(),
+                "2001:db8::5".parse().unwrap(),
+            ],
+        };
+        let addresses = [
+            "93.184.216.34",
+            "10.0.0.7",
+            "192.168.1.9",
+            "2606:2800::1",
+            "fd00::1", // permitted
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "::",
+            "169.254.169.254",
+            "fe80::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "172.17.0.1",
+            "::ffff:172.17.0.1",
+            "2001:db8::5",
+        ];
+        let permitted = |policy: &AddressPolicy| {
+            let is_permitted = |text: &&str| policy.permits(text.parse().unwrap());
+            addresses
+                .into_iter()
+                .filter(is_permitted)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            permitted(&policy(&[])),
+            "93.184.216.34 10.0.0.7 192.168.1.9 2606:2800::1 fd00::1"
+        );
+        assert_eq!(
+            permitted(&policy(&["127.0.0.1", "172.17.0.0/16"])),
+            "93.184.216.34 10.0.0.7 192.168.1.9 2606:2800::1 fd00::1 127.0.0.1 ::ffff:127.0.0.1 172.17.0.1 ::ffff:172.17.0.1"
+        );
+    }
+
+    #[test]
+    fn default_gateways_are_read() {
+        let v4 = "Iface\tDestination\tGateway \tFlags\n\
+                  eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\n\
+                  eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\n";
+        assert_eq!(gateways_v4(v4), ["172.17.0.1".parse::<IpAddr>().unwrap()]);
+        let zero = "0".repeat(32);
+        let gateway = "20010db8000000000000000000000001";
+        let v6 = format!(
+            "{zero} 00 {zero} 00 {gateway} 00000400\n{zero} 00 {zero} 00 {zero} ffffffff\n"
+        );
+        assert_eq!(gateways_v6(&v6), ["2001:db8::1".parse::<IpAddr>().unwrap()]);
+        assert!(
+            AddressPolicy::of_this_machine(&[])
+                .own
+                .contains(&Ipv4Addr::LOCALHOST.into())
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Connections to receivers: the name is resolved, each address is checked, and a checked address is connected to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::addresses::AddressPolicy;
+use super::delivery_error::DeliveryError;
+use quire_runtime::blocking::run_blocking;
+use quire_types::network::Network;
+
+/// A connection, with or without TLS.
+pub(super) trait IoStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> IoStream for T {}
+
+/// Connects to the first address of a host that is permitted and answers.
+pub(super) async fn connect(
+    host: &str,
+    port: u16,
+    allowed: &[Network],
+) -> Result<TcpStream, DeliveryError> {
+    let allowed = allowed.to_vec();
+    let policy = run_blocking(move || AddressPolicy::of_this_machine(&allowed)).await?;
+    let resolve = |source| DeliveryError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(resolve)?
+        .collect();
+    let mut result = Err(resolve(std::io::ErrorKind::NotFound.into()));
+    for address in addresses {
+        if !policy.permits(address.ip()) {
+            result = result.or(Err(DeliveryError::NotPermitted {
+                host: host.to_owned(),
+                address: address.ip(),
+            }));
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(source) => result = Err(DeliveryError::Connect { address, source }),
+        }
+    }
+    result
+}
+
+/// Makes a TLS connection of a connection, if the receiver's certificate is valid for the host.
+pub(super) async fn secure(
+    stream: TcpStream,
+    host: &str,
+) -> Result<Box<dyn IoStream>, DeliveryError> {
+    let tls = |source| DeliveryError::Tls {
+        host: host.to_owned(),
+        source,
+    };
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|error| tls(std::io::Error::other(error)))?;
+    let config = run_blocking(tls_config).await??;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(tls)?;
+    Ok(Box::new(stream))
+}
+
+/// Trusts the certificates of the system. They are read for each connection, so a change of them needs no restart.
+fn tls_config() -> Result<ClientConfig, DeliveryError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "a certificate of the system cannot be read");
+    }
+    roots.add_parsable_certificates(found.certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(DeliveryError::Certificates)?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}

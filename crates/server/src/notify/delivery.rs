@@ -1,0 +1,27 @@
+//! One attempt to deliver a message.
+
+use super::delivery_error::{ATTEMPT_TIMEOUT, DeliveryError};
+use super::message::Message;
+use super::settings::{NotifySettings, TargetService};
+use super::webhook;
+use quire_runtime::blocking::run_blocking;
+
+/// Makes one attempt. Returns once the receiver has confirmed the message.
+pub(super) async fn deliver(
+    message: &Message,
+    service: &TargetService,
+    settings: &NotifySettings,
+) -> Result<(), DeliveryError> {
+    let attempt = async {
+        let read = settings.redactor.clone();
+        let redactor = run_blocking(move || read()).await?;
+        match service {
+            TargetService::Webhook(target) => {
+                webhook::send(message, target, &redactor, &settings.allowed_networks).await
+            }
+        }
+    };
+    tokio::time::timeout(ATTEMPT_TIMEOUT, attempt)
+        .await
+        .unwrap_or(Err(DeliveryError::TimedOut))
+}

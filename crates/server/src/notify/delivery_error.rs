@@ -1,0 +1,81 @@
+//! Why an attempt to deliver a message failed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quire_runtime::blocking::BlockingInterrupted;
+
+/// How long one attempt may take.
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why an attempt failed. No message contains the path of a URL or another secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliveryError {
+    /// The settings of the target, or a secret that they name.
+    #[error("{0}")]
+    Settings(String),
+    #[error("the address of {host} cannot be found")]
+    Resolve {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{host} has the address {address}, which is one of this machine, of its link or of the engine's machine; \
+         :notify {{:allowed-networks [\"{address}\"]}} permits it"
+    )]
+    NotPermitted {
+        host: String,
+        address: std::net::IpAddr,
+    },
+    #[error("cannot connect to {address}")]
+    Connect {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no secure connection to {host} can be made")]
+    Tls {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the certificates of the system cannot be used")]
+    Certificates(#[source] rustls::Error),
+    #[error("the request failed")]
+    Http(#[from] hyper::Error),
+    #[error("the request is not valid")]
+    Request(#[from] hyper::http::Error),
+    #[error("{origin} redirects to another address, and redirects are not followed")]
+    Redirected { origin: String },
+    /// The receiver does not accept messages now, or none of this target.
+    #[error("{origin} answered {answer}")]
+    Answered {
+        origin: String,
+        answer: String,
+        retry_after: Option<Duration>,
+    },
+    /// The receiver does not accept this message, and would not the next time.
+    #[error("{origin} refused the message: {answer}")]
+    Refused { origin: String, answer: String },
+    #[error("there was no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs())]
+    TimedOut,
+    #[error(transparent)]
+    Interrupted(#[from] BlockingInterrupted),
+}
+
+impl DeliveryError {
+    /// The earliest time of the next attempt that the receiver asked for.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Answered { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether another attempt with the same message is of no use.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}

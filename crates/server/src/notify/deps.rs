@@ -1,0 +1,21 @@
+//! What notifications need from the rest of the server.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::settings::NotifySettings;
+use crate::metrics::Metrics;
+use quire_runtime::changes::ChangeNotifier;
+use quire_store::Store;
+use quire_types::paths::Paths;
+
+pub struct NotifyDeps {
+    pub store: Store,
+    pub paths: Paths,
+    /// Wakes the workers when a run has ended.
+    pub changes: ChangeNotifier,
+    /// Replaced when the configuration is reloaded.
+    pub settings: watch::Receiver<Arc<NotifySettings>>,
+    pub metrics: Arc<Metrics>,
+}

@@ -1,0 +1,87 @@
+//! The JSON document of a webhook. Receivers depend on it: keys are added, never renamed or removed.
+
+use serde::Serialize;
+
+use super::message::{FailedJobReport, Message};
+use super::policy::Reason;
+use crate::forge::views::RunJson;
+use quire_types::secret::Redactor;
+
+#[derive(Serialize)]
+struct MessageJson<'a> {
+    /// `run-ended` or `test`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    time: String,
+    reason: Option<Reason>,
+    failures_in_a_row: u32,
+    title: String,
+    text: String,
+    url: &'a str,
+    run: Option<RunJson<'a>>,
+    failed_jobs: &'a [FailedJobReport],
+}
+
+/// Returns the document of a message, without any secret.
+pub(super) fn render(message: &Message, redactor: &Redactor) -> Vec<u8> {
+    let event = message.event.as_ref();
+    let document = MessageJson {
+        kind: if event.is_some() { "run-ended" } else { "test" },
+        id: &message.id,
+        time: message.time.to_string(),
+        reason: event.map(|event| event.reason),
+        failures_in_a_row: event.map_or(0, |event| event.failures),
+        title: message.title(),
+        text: message.text(),
+        url: &message.url,
+        run: event.map(|event| RunJson::from(&event.run)),
+        failed_jobs: event.map_or(&[], |event| &event.failed_jobs),
+    };
+    // Serializing fails only for maps whose keys are no texts, and there is none.
+    let value = serde_json::to_value(&document).unwrap_or_default();
+    redactor.redact_json(value).to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::message::sample;
+    use quire_types::secret::Secret;
+
+    fn pretty(message: &Message, redactor: &Redactor) -> String {
+        let value: serde_json::Value = serde_json::from_slice(&render(message, redactor)).unwrap();
+        serde_json::to_string_pretty(&value).unwrap()
+    }
+
+    #[test]
+    fn document_of_a_failed_run() {
+        const PAGE: &str = include_str!("../../../../docs/json.md");
+        let text = pretty(&sample::failed(), &Redactor::default());
+        assert!(PAGE.contains(&text), "docs/json.md has not:\n{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn document_of_a_test() {
+        insta::assert_snapshot!(pretty(&sample::test(), &Redactor::default()));
+    }
+
+    #[test]
+    fn no_secret_is_in_a_document() {
+        let secret = Secret::new("hunter22hunter22".to_owned());
+        let mut message = sample::failed();
+        let event = message.event.as_mut().unwrap();
+        event.run.subject = Some("Use hunter22hunter22".to_owned());
+        event.run.message = Some("hunter22hunter22 was refused".to_owned());
+        event.failed_jobs[0]
+            .lines
+            .push("token=hunter22hunter22".to_owned());
+        let redactor = Redactor::new([("token", &secret)]);
+        let text = pretty(&message, &redactor);
+        assert!(
+            !text.contains("hunter22hunter22") && text.contains("{{ token }}"),
+            "{text}"
+        );
+    }
+}

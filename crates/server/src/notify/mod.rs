@@ -1,0 +1,33 @@
+//! Tells the targets of `:notify` of the ends of runs.
+//!
+//! ```text
+//! run ends ──same transaction──► outbox ──worker of a target: arm, query, poll──► decide ─┬─► not for it ──► next
+//!                                                                                        └─► deliver ─┬─► next
+//!                                                          again, after a delay ◄── failed ───────────┤
+//!                                                          given up: too old, or refused ─────────────┴─► next
+//! ```
+//! Each target has a worker of its own, which delivers in the order of the ends and holds up nothing else: no other
+//! target, no run and no push. A message is delivered at least once; one that is repeated has the same id. [`policy`]
+//! alone decides which ends a target is told of; it does no I/O. No secret of the configuration is part of a message, and no
+//! connection is made to an address that [`addresses`] does not permit.
+
+mod addresses;
+mod connection;
+mod delivery;
+mod delivery_error;
+mod deps;
+mod document;
+mod failed_jobs;
+mod message;
+mod policy;
+mod service;
+mod settings;
+mod webhook;
+mod worker;
+
+pub use deps::NotifyDeps;
+pub use policy::RunSelection;
+pub use service::{NotificationTestError, Notifications};
+pub use settings::{
+    NotifySettings, SecretReader, TargetConfig, TargetService, UrlReader, WebhookTarget,
+};

@@ -1,0 +1,156 @@
+//! Notifications of the server: one worker for each target of the configuration in force.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::delivery::deliver;
+use super::deps::NotifyDeps;
+use super::message::Message;
+use super::worker::{self, POLL_INTERVAL};
+use quire_runtime::blocking::run_blocking;
+use quire_store::{Store, StoreError, TargetProgress};
+use quire_types::error_chain::{chain, with_sources};
+
+/// A handle to the notifications. Cheap to clone.
+#[derive(Clone)]
+pub struct Notifications {
+    deps: Arc<NotifyDeps>,
+}
+
+/// Why a test of a target failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotificationTestError {
+    #[error("the configuration has no target `{name}`{}", known(targets))]
+    NoTarget { name: String, targets: Vec<String> },
+    #[error("{0}")]
+    Failed(String),
+}
+
+fn known(targets: &[String]) -> String {
+    match targets {
+        [] => "; :notify {:targets …} in the configuration adds one".to_owned(),
+        targets => format!("; its targets are {}", targets.join(", ")),
+    }
+}
+
+impl Notifications {
+    #[must_use]
+    pub fn new(deps: NotifyDeps) -> Self {
+        Self {
+            deps: Arc::new(deps),
+        }
+    }
+
+    /// Runs until `stop` is cancelled. Deliveries that are cut off are made again after the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut settings = self.deps.settings.clone();
+        let mut workers: HashMap<String, AbortOnDropHandle<()>> = HashMap::new();
+        loop {
+            let current = settings.borrow_and_update().clone();
+            let names: Vec<String> = current.targets.keys().cloned().collect();
+            match self.record_targets(names.clone()).await {
+                Ok(()) => {
+                    workers.retain(|_, worker| !worker.is_finished());
+                    for name in names {
+                        let deps = self.deps.clone();
+                        workers.entry(name.clone()).or_insert_with(|| {
+                            AbortOnDropHandle::new(tokio::spawn(worker::run(deps, name)))
+                        });
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = with_sources(&error),
+                        "cannot record the targets of notifications"
+                    );
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+                changed = settings.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // What made them fail may have been corrected.
+                    if let Err(error) = self.deps.store.call(|store| store.outbox().retry_now()).await {
+                        tracing::error!(error = with_sources(&error), "failed notifications are retried later");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn record_targets(&self, names: Vec<String>) -> Result<(), StoreError> {
+        let record = move |store: &Store| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            store.outbox().set_targets(&names)?;
+            store.outbox().prune().map(drop)
+        };
+        self.deps.store.call(record).await
+    }
+
+    /// Sends a test message to a target, and returns once it is delivered.
+    pub async fn test(&self, name: &str) -> Result<(), NotificationTestError> {
+        let settings = self.deps.settings.borrow().clone();
+        let Some(target) = settings.targets.get(name) else {
+            return Err(NotificationTestError::NoTarget {
+                name: name.to_owned(),
+                targets: settings.targets.keys().cloned().collect(),
+            });
+        };
+        let failed = |problem: &str| NotificationTestError::Failed(target.problem(name, problem));
+        let (_, service) = target
+            .settings
+            .as_ref()
+            .map_err(|problem| failed(problem))?;
+        let now = self.deps.store.clock().now();
+        let message = Message {
+            id: Uuid::now_v7().to_string(),
+            time: now,
+            sent_at: now,
+            url: settings.url.for_reader(None),
+            event: None,
+        };
+        deliver(&message, service, &settings)
+            .await
+            .map_err(|error| failed(&chain(&error)))
+    }
+
+    /// What is wrong with targets, one sentence each.
+    pub async fn problems(&self) -> Result<Vec<String>, StoreError> {
+        let progress = self
+            .deps
+            .store
+            .call(|store| store.outbox().targets())
+            .await?;
+        let settings = self.deps.settings.borrow().clone();
+        let find = move || {
+            let mut problems = Vec::new();
+            for (name, target) in &settings.targets {
+                if let Err(problem) = target.check() {
+                    problems.push(target.problem(name, &problem));
+                } else if let Some(failing) = progress
+                    .iter()
+                    .find(|progress| progress.name == *name && progress.failures > 0)
+                {
+                    problems.push(target.problem(name, &failing_sentence(failing)));
+                }
+            }
+            problems
+        };
+        Ok(run_blocking(find).await.unwrap_or_default())
+    }
+}
+
+fn failing_sentence(progress: &TargetProgress) -> String {
+    let problem = progress.problem.as_deref().unwrap_or("an attempt failed");
+    match progress.failures {
+        1 => format!("an attempt failed and will be repeated: {problem}"),
+        failures => format!("{failures} attempts in a row failed: {problem}"),
+    }
+}

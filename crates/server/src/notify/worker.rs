@@ -1,0 +1,292 @@
+//! The worker of one target: reads what the target has not passed, and delivers it in order.
+//!
+//! It keeps no state of its own: after a crash, or a change of the configuration, it goes on from the position and the
+//! time of the next attempt in the database.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::delivery::deliver;
+use super::delivery_error::DeliveryError;
+use super::deps::NotifyDeps;
+use super::failed_jobs;
+use super::message::{Message, RunEnded};
+use super::policy::Reason;
+use super::settings::NotifySettings;
+use quire_store::{EndedRun, Store, StoreError, TargetProgress};
+use quire_types::backoff::Backoff;
+use quire_types::clock::Millis;
+use quire_types::error_chain::{chain, with_sources};
+use quire_types::failpoint;
+use quire_types::run::RunState;
+
+/// The delays between attempts.
+const FIRST_DELAY: Duration = Duration::from_secs(5);
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(3600);
+/// The delays between attempts to record a delivery.
+const RECORD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+/// How long nothing is asked of the database without a notification.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// How many runs are looked at in one query.
+const BATCH: u32 = 100;
+
+/// What a step of a worker led to.
+enum WorkerStep {
+    /// There may be more to do.
+    Continue,
+    /// Nothing is to be done for this time.
+    Wait(Duration),
+    /// The target is not in the configuration any more.
+    Removed,
+}
+
+/// Tells a target of runs until the target is removed.
+pub(super) async fn run(deps: Arc<NotifyDeps>, name: String) {
+    let mut changes = deps.changes.subscribe_all();
+    let mut settings = deps.settings.clone();
+    loop {
+        changes.mark_unchanged();
+        let current = settings.borrow_and_update().clone();
+        let wait = match step(&deps, &name, &current).await {
+            Ok(WorkerStep::Continue) => continue,
+            Ok(WorkerStep::Wait(wait)) => wait.min(POLL_INTERVAL),
+            Ok(WorkerStep::Removed) => return,
+            Err(error) => {
+                tracing::error!(
+                    target_name = name,
+                    error = with_sources(&error),
+                    "cannot read or write the outbox"
+                );
+                POLL_INTERVAL
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            changed = changes.changed() => if changed.is_err() { return },
+            changed = settings.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Reads the next runs that the target has not passed, and tells it of them in order until an attempt fails.
+async fn step(
+    deps: &NotifyDeps,
+    name: &str,
+    settings: &NotifySettings,
+) -> Result<WorkerStep, StoreError> {
+    let Some(target) = settings.targets.get(name) else {
+        return Ok(WorkerStep::Removed);
+    };
+    let asked = name.to_owned();
+    let read = move |store: &Store| {
+        let progress = store.outbox().target(&asked)?;
+        Ok((progress, store.outbox().next(&asked, BATCH)?))
+    };
+    let (Some(progress), ended) = deps.store.call(read).await? else {
+        return Ok(WorkerStep::Removed);
+    };
+    let Some(last) = ended.last().map(|ended| ended.seq) else {
+        return Ok(WorkerStep::Wait(POLL_INTERVAL));
+    };
+    let (selection, service) = match &target.settings {
+        Ok(settings) => settings,
+        // Which runs it is told of is not known, so they wait until the target is corrected.
+        Err(_) => {
+            let now = deps.store.clock().now();
+            let old = ended
+                .iter()
+                .take_while(|ended| is_too_old(ended, settings, now));
+            return match old.last() {
+                Some(old) => skip(deps, name, old.seq).await,
+                None => Ok(WorkerStep::Wait(POLL_INTERVAL)),
+            };
+        }
+    };
+    let mut failures = progress.failures;
+    let told = ended
+        .iter()
+        .filter_map(|ended| Some((ended, selection.reason(ended)?)));
+    for (ended, reason) in told {
+        let now = deps.store.clock().now();
+        // While the target fails, messages that are too old are not attempted. One that succeeds is told of all that waits.
+        if failures > 0 && is_too_old(ended, settings, now) {
+            tracing::warn!(target_name = name, run = %ended.run.id, "a notification was given up after its time");
+            give_up(deps, name, ended.seq).await?;
+            continue;
+        }
+        if failures > 0
+            && let Some(wait) = wait_before_attempt(&progress, now)
+        {
+            return Ok(WorkerStep::Wait(wait));
+        }
+        let message = compose(deps, ended, reason, settings).await?;
+        failpoint::hit("notify-before-delivery");
+        let delivered = deliver(&message, service, settings).await;
+        failpoint::hit("notify-delivered");
+        match delivered {
+            Ok(()) if record_delivered(deps, name, ended.seq).await => failures = 0,
+            // The target was removed, or removed and added again.
+            Ok(()) => return Ok(WorkerStep::Continue),
+            Err(error) => return record_failure(deps, &progress, failures, ended, &error).await,
+        }
+    }
+    skip(deps, name, last).await
+}
+
+fn is_too_old(ended: &EndedRun, settings: &NotifySettings, now: Millis) -> bool {
+    let age = now.since(ended.run.finished_at_ms.unwrap_or(now));
+    u128::from(age) > settings.give_up_after.as_millis()
+}
+
+/// How long the next attempt has to wait. A time that is too far ahead is of a clock that was wrong.
+fn wait_before_attempt(progress: &TargetProgress, now: Millis) -> Option<Duration> {
+    let wait = Duration::from_millis(progress.next_attempt_ms?.since(now));
+    (!wait.is_zero() && wait <= MAX_DELAY).then_some(wait)
+}
+
+async fn record_failure(
+    deps: &NotifyDeps,
+    progress: &TargetProgress,
+    failures: u32,
+    ended: &EndedRun,
+    error: &DeliveryError,
+) -> Result<WorkerStep, StoreError> {
+    let name = progress.name.clone();
+    deps.metrics
+        .notification_failures
+        .fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(target_name = name, run = %ended.run.id, error = with_sources(error), "a notification was not delivered");
+    if error.is_final() {
+        give_up(deps, &name, ended.seq).await?;
+        return Ok(WorkerStep::Continue);
+    }
+    let delay = i64::try_from(delay_after(failures, error).as_millis()).unwrap_or(i64::MAX);
+    let next = deps.store.clock().now().plus(delay);
+    let problem = chain(error);
+    let failed = move |store: &Store| store.outbox().failed(&name, &problem, next);
+    deps.store.call(failed).await?;
+    Ok(WorkerStep::Continue)
+}
+
+/// Records a delivery, with retries until that succeeds: otherwise the message would be sent again and again while the
+/// disk is full. Returns false if the target was removed meanwhile.
+async fn record_delivered(deps: &NotifyDeps, name: &str, seq: i64) -> bool {
+    deps.metrics
+        .notifications_delivered
+        .fetch_add(1, Ordering::Relaxed);
+    let mut backoff = RECORD_BACKOFF;
+    loop {
+        let told = name.to_owned();
+        let record = move |store: &Store| store.outbox().delivered(&told, seq);
+        match deps.store.call(record).await {
+            Ok(recorded) => return recorded,
+            Err(error) => {
+                tracing::error!(
+                    target_name = name,
+                    error = with_sources(&error),
+                    "cannot record a delivered notification yet"
+                );
+            }
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+/// The delay after a failure that this many failures precede.
+fn delay_after(failures: u32, error: &DeliveryError) -> Duration {
+    let mut backoff = Backoff::new(FIRST_DELAY, MAX_DELAY);
+    let steps = failures.min(32);
+    let own = (0..=steps).map(|_| backoff.next_delay()).last();
+    own.unwrap_or(FIRST_DELAY)
+        .max(error.retry_after().unwrap_or_default())
+}
+
+/// Reads what is told of a run.
+async fn compose(
+    deps: &NotifyDeps,
+    ended: &EndedRun,
+    reason: Reason,
+    settings: &NotifySettings,
+) -> Result<Message, StoreError> {
+    let run = ended.run.clone();
+    let paths = deps.paths.clone();
+    let failed_jobs = match run.state {
+        RunState::Failed => {
+            let run = run.clone();
+            let read = move |store: &Store| failed_jobs::read(store, &paths, &run);
+            deps.store.call(read).await?
+        }
+        _ => Vec::new(),
+    };
+    let now = deps.store.clock().now();
+    let base = settings.url.for_reader(None);
+    Ok(Message {
+        // A run ends once, so the id of the run is that of the message.
+        id: run.id.to_string(),
+        time: run.finished_at_ms.unwrap_or(now),
+        sent_at: now,
+        url: format!("{}/runs/{}", base.trim_end_matches('/'), run.id),
+        event: Some(RunEnded {
+            reason,
+            failures: ended.streak.failures + u32::from(reason == Reason::Failed),
+            failed_jobs,
+            run,
+        }),
+    })
+}
+
+async fn skip(deps: &NotifyDeps, name: &str, seq: i64) -> Result<WorkerStep, StoreError> {
+    let name = name.to_owned();
+    let skip = move |store: &Store| store.outbox().skipped(&name, seq);
+    deps.store.call(skip).await?;
+    Ok(WorkerStep::Continue)
+}
+
+async fn give_up(deps: &NotifyDeps, name: &str, seq: i64) -> Result<(), StoreError> {
+    deps.metrics
+        .notifications_given_up
+        .fetch_add(1, Ordering::Relaxed);
+    let name = name.to_owned();
+    let give_up = move |store: &Store| store.outbox().given_up(&name, seq);
+    deps.store.call(give_up).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(next_attempt_ms: Option<i64>) -> TargetProgress {
+        TargetProgress {
+            name: "hook".to_owned(),
+            waiting: 1,
+            failures: 1,
+            problem: Some("refused".to_owned()),
+            next_attempt_ms: next_attempt_ms.map(Millis),
+            given_up: 0,
+            delivered_ms: None,
+        }
+    }
+
+    #[test]
+    fn attempts_wait_longer_each_time() {
+        let error = DeliveryError::TimedOut;
+        let delays =
+            [0, 1, 2, 9, 10, u32::MAX].map(|failures| delay_after(failures, &error).as_secs());
+        assert_eq!(delays, [5, 10, 20, 2560, 3600, 3600]);
+        let asked = DeliveryError::Answered {
+            origin: String::new(),
+            answer: String::new(),
+            retry_after: Some(Duration::from_secs(120)),
+        };
+        assert_eq!(delay_after(0, &asked).as_secs(), 120);
+        assert_eq!(delay_after(9, &asked).as_secs(), 2560);
+        let now = Millis(1_700_000_000_000);
+        let wait =
+            |next: Option<i64>| wait_before_attempt(&progress(next.map(|ms| now.0 + ms)), now);
+        assert_eq!(
+            [None, Some(-1), Some(0), Some(1500), Some(1 << 40)].map(wait),
+            [None, None, None, Some(Duration::from_millis(1500)), None]
+        );
+    }
+}

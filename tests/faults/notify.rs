@@ -1,0 +1,113 @@
+//! The server killed between the end of a run and the delivery of its notification, and a long outbox at its start.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+
+use quire_testkit::{HttpReceiver, TestForge, wait_for};
+use quire_types::run::RunState;
+
+use super::{LEAVES_A_PROCESS, settled_well};
+use crate::QUIRE;
+
+/// A forge that tells a receiver of everything, not started.
+fn forge_telling(receiver: &HttpReceiver) -> TestForge {
+    let mut forge = TestForge::new(QUIRE);
+    let text = format!(
+        "{{:notify {{:targets {{:all {{:type :webhook :url \"{}\" :on [:every]}}}}}}}}",
+        receiver.url("/")
+    );
+    fs::write(forge.paths.config_fennel(), text).unwrap();
+    forge.set("QUIRE_NOTIFY_ALLOWED_NETWORKS", "127.0.0.1");
+    forge
+}
+
+fn wait_until_told(forge: &TestForge) {
+    wait_for("everything to be told", || {
+        let targets = forge.store().outbox().targets().unwrap();
+        (targets.first()?.waiting == 0).then_some(())
+    });
+}
+
+/// Nothing is lost, and at most the last delivery comes twice, with the same id.
+#[test]
+fn the_server_killed_between_outcome_and_delivery() {
+    for (point, is_doubled) in [
+        ("runner-before-outcome", false),
+        ("runner-outcome-written", false),
+        ("notify-before-delivery", false),
+        ("notify-delivered", true),
+    ] {
+        let receiver = HttpReceiver::start();
+        let mut forge = forge_telling(&receiver);
+        let marker = forge.file("once").display().to_string();
+        forge
+            .set("QUIRE_FAULT", point)
+            .set("QUIRE_FAULT_ONCE", &marker)
+            .serve();
+        forge.tree_with("app", LEAVES_A_PROCESS).push(&["main"]);
+        let status = forge.ended();
+        assert_eq!(
+            status.signal(),
+            Some(9),
+            "{point}: {status}: {}",
+            forge.log()
+        );
+        forge.serve();
+        settled_well(&forge);
+        wait_until_told(&forge);
+        let ids: Vec<String> = receiver
+            .requests()
+            .iter()
+            .map(|request| request.header("webhook-id").to_owned())
+            .collect();
+        let complete = forge
+            .runs_of("app")
+            .into_iter()
+            .find(|run| run.state == RunState::Complete);
+        let id = complete.unwrap().id.to_string();
+        let expected = vec![id; 1 + usize::from(is_doubled)];
+        // The end of an orphaned run that was queued again is not told.
+        assert_eq!(ids, expected, "{point}");
+    }
+}
+
+#[test]
+fn ten_thousand_ends_wait_at_the_start() {
+    const COUNT: usize = 10_000;
+    let receiver = HttpReceiver::start();
+    let mut forge = forge_telling(&receiver);
+    forge.serve();
+    forge.tree_with("app", LEAVES_A_PROCESS).push(&["main"]);
+    settled_well(&forge);
+    wait_until_told(&forge);
+    assert!(forge.stop().success());
+    let database = rusqlite::Connection::open(forge.paths.database()).unwrap();
+    database
+        .execute_batch(&format!(
+            "BEGIN;
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {COUNT})
+             INSERT INTO runs (id, repo, number, ref_name, sha, \"trigger\", state, pushed_at_ms, queued_at_ms)
+             SELECT substr(id, 1, 24) || printf('%012x', i), repo, number + i, 'refs/heads/' || i, sha, 'push', 'pending', pushed_at_ms, queued_at_ms
+             FROM runs, n;
+             UPDATE runs SET state = 'canceled', finished_at_ms = queued_at_ms, message = 'canceled' WHERE state = 'pending';
+             COMMIT;"
+        ))
+        .unwrap();
+    drop(database);
+    forge.serve();
+    // A push is taken and run meanwhile.
+    forge.tree_with("other", LEAVES_A_PROCESS).push(&["main"]);
+    let other = forge.end_of(forge.newest("other").id);
+    assert_eq!(other.state, RunState::Complete);
+    for count in (0..=COUNT).step_by(COUNT / 10) {
+        receiver.wait_for(count);
+    }
+    wait_until_told(&forge);
+    let numbers: Vec<u64> = receiver.requests()[1..=COUNT]
+        .iter()
+        .map(|request| request.json()["run"]["number"].as_u64().unwrap())
+        .collect();
+    assert!(numbers.is_sorted() && numbers.len() == COUNT);
+    let last = receiver.requests().pop().unwrap();
+    assert_eq!(last.json()["run"]["repo"], "other");
+}
