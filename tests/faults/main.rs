@@ -42,6 +42,7 @@ mod upkeep;
 use std::path::Path;
 use std::process::Command;
 
+use quire_store::STOPPED_WITH_QUIRE;
 use quire_testkit::{TestForge, transcript, wait_for_or_report};
 use quire_types::run::{FailureKind, Run, RunState, Trigger};
 
@@ -71,7 +72,7 @@ fn refs(forge: &TestForge) -> Vec<(String, String, String)> {
 }
 
 /// Waits for rest, then checks what has to hold after every fault: every ref that git holds has its
-/// run, each run ended once and in words, none was queued again more than once, rows, database and repositories
+/// run, each run ended once and in words, none was requeued more than once after crashes, rows, database and repositories
 /// are sound, and nothing is left: no event, no workspace, no process, no draft.
 #[track_caller]
 fn settled(forge: &TestForge) {
@@ -99,8 +100,10 @@ fn settled(forge: &TestForge) {
             .iter()
             .filter(|other| other.retry_of == Some(run.id))
             .count();
-        let once_more =
-            run.failure_kind == Some(FailureKind::Orphaned) && run.trigger != Trigger::Orphan;
+        // A planned stop requeues a run each time, a crash only once.
+        let stopped = run.message.as_deref() == Some(STOPPED_WITH_QUIRE);
+        let once_more = run.failure_kind == Some(FailureKind::Orphaned)
+            && (run.trigger != Trigger::Orphan || stopped);
         assert_eq!(again, usize::from(once_more), "{run:?}");
     }
     // A driver whose run has just ended may still be on its way out.
