@@ -173,7 +173,7 @@ fn render_error(
 /// The headers that make a page harmless wherever it ends up.
 fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
     const SANDBOX: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
-    const SECURITY_HEADERS: [(&str, &str); 8] = [
+    const SECURITY_HEADERS: [(&str, &str); 9] = [
         (
             "content-security-policy",
             "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -189,6 +189,7 @@ fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
             "camera=(), geolocation=(), microphone=()",
         ),
         ("vary", "accept, authorization, cookie"),
+        ("x-robots-tag", "noindex, nofollow"),
     ];
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -6,6 +6,7 @@ mod access;
 mod archives;
 mod browser;
 mod client;
+mod feeds;
 mod git_http;
 mod limits;
 mod live;

@@ -16,6 +16,9 @@ const PATH_SET: &AsciiSet = &NON_ALPHANUMERIC
 /// What stands between the repository and the page.
 const SEPARATOR: &str = "/-/";
 
+/// The name of the picture of a repository's state.
+const BADGE: &str = "badge.svg";
+
 /// The part of an address that stands before the name of an archive.
 const ARCHIVE: &str = "archive";
 
@@ -43,12 +46,21 @@ impl View {
     }
 }
 
+/// What a feed is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Feed {
+    Commits,
+    Runs,
+}
+
 /// What an address stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Page {
     Overview,
     Runs,
     Refs(RefNames),
+    Feed(Feed),
+    Badge,
     Archive(ArchiveFormat, RevPath),
     OfRevision(View, RevPath),
 }
@@ -88,6 +100,9 @@ impl<'a> RepoAddress<'a> {
             return Some(Page::Overview);
         };
         match rest {
+            "commits.atom" => return Some(Page::Feed(Feed::Commits)),
+            "runs.atom" => return Some(Page::Feed(Feed::Runs)),
+            BADGE => return Some(Page::Badge),
             "runs" => return Some(Page::Runs),
             "branches" => return Some(Page::Refs(RefNames::Branches)),
             "tags" => return Some(Page::Refs(RefNames::Tags)),
@@ -100,6 +115,15 @@ impl<'a> RepoAddress<'a> {
         let view = View::ALL.into_iter().find(|known| known.as_str() == view)?;
         let bytes: Vec<u8> = percent_decode(rest.as_bytes()).collect();
         Some(Page::OfRevision(view, RevPath::parse(&bytes)?))
+    }
+
+    /// The badge of a repository, if the whole address may be that of one: `/{repo}/badge.svg`.
+    pub(super) fn of_badge(self) -> Option<Self> {
+        let name = self.name.strip_suffix(BADGE)?.strip_suffix('/')?;
+        self.rest.is_none().then_some(Self {
+            name,
+            rest: Some(BADGE),
+        })
     }
 
     /// The same page below the path of another repository.

@@ -35,6 +35,8 @@ pub(super) struct RepoContext {
     /// The path of the repository's page.
     pub(super) base: String,
     pub(super) query: String,
+    /// The value of `Range`, and that of `If-Range`.
+    pub(super) range: Option<(String, Option<String>)>,
     /// The tags of the copies that the client has.
     pub(super) known: Vec<String>,
 }
@@ -65,6 +67,15 @@ impl<T> RevPage<T> {
             response.headers_mut().insert(header::ETAG, tag);
         }
         response
+    }
+}
+
+impl<T> RevPage<T> {
+    /// The part of its content that the client asks for; the whole if it has another version of the rest.
+    pub(super) fn wanted_range<'a>(&self, context: &'a RepoContext) -> Option<&'a str> {
+        let (range, of_version) = context.range.as_ref()?;
+        let is_current = of_version.as_ref().is_none_or(|tag| *tag == self.tag);
+        is_current.then_some(range.as_str())
     }
 }
 

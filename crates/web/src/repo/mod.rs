@@ -5,9 +5,12 @@
 
 mod address;
 mod archive;
+mod badge;
+mod byte_range;
 mod commit;
 mod commit_row;
 mod context;
+mod feeds;
 mod file;
 mod gone;
 mod head;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::WebError;
@@ -55,23 +58,19 @@ pub(super) async fn dispatch(
         return git_http::serve(app, RequestConfig(config), request).await;
     }
     let uri = request.uri();
-    let address = RepoAddress::parse(uri.path()).ok_or(WebError::NotFound)?;
-    if let Some(number) = address.run_number() {
-        return redirect_number(&app, address.name, number).await;
+    let wanted = RepoAddress::parse(uri.path()).ok_or(WebError::NotFound)?;
+    if let Some(number) = wanted.run_number() {
+        return redirect_number(&app, wanted.name, number).await;
     }
-    let asked: RepoName = address.name.parse().map_err(|_| WebError::NotFound)?;
-    let repo = current(&app, &asked).await?;
-    if !exists(&app, &repo).await? {
-        return Err(WebError::NotFound);
-    }
+    let (address, asked, repo) = find(&app, wanted).await?;
     let page = address.page().ok_or(WebError::NotFound)?;
     let base = repo_path(&repo);
     let canonical = address.on(&base);
     if uri.path() != canonical {
         let query = uri.query().map_or_else(String::new, |q| format!("?{q}"));
         let target = format!("{canonical}{query}");
-        // A new repository may take a former name, so no browser may cache the redirect.
-        let redirect = if repo == asked {
+        // A new repository may take a former name, or that of a badge, so no browser may cache the redirect.
+        let redirect = if repo == asked && address == wanted {
             Redirect::permanent(&target)
         } else {
             Redirect::temporary(&target)
@@ -86,6 +85,7 @@ pub(super) async fn dispatch(
         base,
         repo,
         query: uri.query().unwrap_or_default().to_owned(),
+        range: range(request.headers()),
         known: request
             .headers()
             .get_all(header::IF_NONE_MATCH)
@@ -95,6 +95,12 @@ pub(super) async fn dispatch(
             .collect(),
     };
     serve(&context, page).await
+}
+
+/// The part of a file that is asked for, with the tag of the copy that the client has the rest of.
+fn range(headers: &HeaderMap) -> Option<(String, Option<String>)> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+    Some((text(header::RANGE)?, text(header::IF_RANGE)))
 }
 
 async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> {
@@ -112,6 +118,8 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
             return runs::of_repository(app, viewer, *format, repo.clone(), query).await;
         }
         Page::Refs(wanted) => return refs::page(context, wanted).await,
+        Page::Feed(feed) => return feeds::page(context, feed).await,
+        Page::Badge => return badge::page(context).await,
         Page::Archive(format, wanted) => return archive::page(context, format, wanted).await,
         Page::OfRevision(view, wanted) => (view, wanted),
     };
@@ -142,6 +150,24 @@ async fn redirect_number(app: &App, repo: &str, number: &str) -> Result<Response
     let find = move |store: &quire_store::Store| store.runs().resolve(&selector);
     let id = app.web.store.call(find).await?;
     Ok(Redirect::temporary(&run_path(&id)).into_response())
+}
+
+/// The repository of an address: the name that is asked for, and the one that it has now. Where no repository has the name, the
+/// address may be that of a badge.
+async fn find<'a>(
+    app: &Arc<App>,
+    address: RepoAddress<'a>,
+) -> Result<(RepoAddress<'a>, RepoName, RepoName), WebError> {
+    for address in [Some(address), address.of_badge()].into_iter().flatten() {
+        let Ok(asked) = address.name.parse::<RepoName>() else {
+            continue;
+        };
+        let repo = current(app, &asked).await?;
+        if exists(app, &repo).await? {
+            return Ok((address, asked, repo));
+        }
+    }
+    Err(WebError::NotFound)
 }
 
 /// The name that a repository bears now, by whatever name it is asked for.

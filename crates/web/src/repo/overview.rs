@@ -78,6 +78,8 @@ struct OverviewTemplate {
     head: RepoHead,
     path: String,
     clone_url: String,
+    /// If the host is known.
+    http_url: Option<String>,
     newest: Option<NewestCommit>,
     table: Option<TreeTable>,
     history: String,
@@ -144,6 +146,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
         path: context.base.clone(),
         clone_url,
+        http_url: http_url(context),
         newest,
         table,
         history,
@@ -151,6 +154,13 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         readme,
         list: RunList::new(runs, context.app.web.clock.now(), false),
     })
+}
+
+/// Where to clone from over HTTP, if the host in the address is one that clients use.
+fn http_url(context: &RepoContext) -> Option<String> {
+    let config = &context.config;
+    let is_known = config.host_is_configured || config.ssh_host == "localhost";
+    is_known.then(|| format!("{}{}.git", config.url.trim_end_matches('/'), context.base))
 }
 
 /// What HEAD has; `None` if there is no commit.

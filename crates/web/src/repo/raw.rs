@@ -4,12 +4,14 @@
 //! (`nosniff`, set for every response), and the policy is a sandbox that loads nothing.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 
 use super::super::error::WebError;
 use super::super::page::ContentPolicy;
 use super::address::View;
+use super::byte_range::FilePart;
 use super::context::{FIXED_MAX_AGE, RepoContext, RevContent};
 use quire_git::read::{EntryMode, ReadError, RevPath, is_binary};
 
@@ -76,10 +78,27 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         None if is_binary(&content) => "application/octet-stream",
         None => "text/plain; charset=utf-8",
     };
-    let mut response = page.tag(Body::from(content).into_response());
+    let total = content.len();
+    let (status, content, content_range) = match FilePart::of(page.wanted_range(context), total) {
+        FilePart::Whole => (StatusCode::OK, Bytes::from(content), None),
+        FilePart::Part(part) => {
+            let range = format!("bytes {}-{}/{total}", part.start, part.end - 1);
+            let content = Bytes::from(content).slice(part);
+            (StatusCode::PARTIAL_CONTENT, content, Some(range))
+        }
+        FilePart::OutOfRange => {
+            let range = format!("bytes */{total}");
+            (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new(), Some(range))
+        }
+    };
+    let mut response = page.tag((status, Body::from(content)).into_response());
     response.extensions_mut().insert(ContentPolicy::Sandbox);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(range) = content_range.and_then(|range| range.parse().ok()) {
+        headers.insert(header::CONTENT_RANGE, range);
+    }
     if page.rev.is_fixed() {
         let value = HeaderValue::from_static(FIXED_MAX_AGE);
         headers.insert(header::CACHE_CONTROL, value);
