@@ -16,3 +16,4 @@ mod repository_browser;
 mod seed;
 mod site;
 mod tokens;
+mod visibility;
