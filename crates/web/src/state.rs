@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use quire_git::read::ReadPool;
+use quire_git::read::{BlameCache, ReadPool};
 use quire_runtime::changes::ChangeNotifier;
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
@@ -117,6 +117,8 @@ pub(super) struct App {
     pub(super) reading: ReadPool,
     /// Processes of git that may run for clients at once.
     pub(super) git_processes: Arc<Semaphore>,
+    /// Where lines of files come from.
+    pub(super) blames: Arc<BlameCache>,
     /// Archives that may be written at once.
     pub(super) archives: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
@@ -132,6 +134,7 @@ impl App {
             keys,
             reading: ReadPool::start(),
             git_processes: Arc::new(Semaphore::new(MAX_GIT_PROCESSES)),
+            blames: Arc::default(),
             archives: Arc::new(Semaphore::new(MAX_ARCHIVES)),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             read_lock: Arc::default(),

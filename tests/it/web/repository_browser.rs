@@ -30,6 +30,7 @@ async fn a_person_reads_a_repository() {
         ("file-binary", "/-/file/main/bin".to_owned()),
         ("file-picture", "/-/file/main/pixel.svg".to_owned()),
         ("file-markdown", "/-/file/main/docs/guide.md".to_owned()),
+        ("blame", "/-/blame/main/src/main.rs".to_owned()),
         ("branches", "/-/branches".to_owned()),
         ("tags", "/-/tags".to_owned()),
         ("log", "/-/log/main".to_owned()),

@@ -9,6 +9,9 @@ const CONTEXT: u32 = 3;
 /// How far up the line that encloses a hunk is looked for.
 const MAX_LOOK_BACK: u32 = 1000;
 
+/// The size of the blocks at the end of two texts that are compared at once.
+const SAME_END_BLOCK: usize = 1024;
+
 /// How many lines were added and removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LineCounts {
@@ -109,6 +112,35 @@ impl<'a> ComputedDiff<'a> {
         }
         groups
     }
+}
+
+/// The lines of a text with their ends.
+pub(super) fn lines(text: &[u8]) -> Vec<&[u8]> {
+    text.split_inclusive(|b| *b == b'\n').collect()
+}
+
+/// The hunks between two texts, as `git blame` computes them: without the blocks at the end that are the same.
+pub(super) fn hunks(old: &[u8], new: &[u8]) -> Vec<Hunk> {
+    let same = same_end(old, new);
+    let (old, new) = (&old[..old.len() - same], &new[..new.len() - same]);
+    let input = InternedInput::new(old, new);
+    let diff = diff_with_slider_heuristics(Algorithm::Myers, &input);
+    diff.hunks().collect()
+}
+
+/// How many bytes at the end are left out of a comparison: whole blocks that are the same, without the line that the first of
+/// them begins in.
+fn same_end(old: &[u8], new: &[u8]) -> usize {
+    let blocks = old
+        .rchunks_exact(SAME_END_BLOCK)
+        .zip(new.rchunks_exact(SAME_END_BLOCK));
+    let same = blocks.take_while(|(old, new)| old == new).count() * SAME_END_BLOCK;
+    let end = &old[old.len() - same..];
+    let line = end
+        .iter()
+        .position(|b| *b == b'\n')
+        .map_or(same, |at| at + 1);
+    same - line
 }
 
 struct DiffWriter<'a> {

@@ -8,11 +8,11 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
 
 use gix::ObjectId as Id;
-use gix::traverse::commit::Either;
 use quire_types::names::ObjectId;
 
 use super::budget::{Budget, Portion};
 use super::commit::CommitSummary;
+use super::commit_links::LinkReader;
 use super::error::ReadError;
 use super::reader::{Reader, gix_id, public_id};
 use super::tree::EntryMode;
@@ -81,12 +81,10 @@ pub(super) struct Waiting {
 /// A walk from commits to their parents.
 pub(super) struct Walk<'a> {
     reader: &'a Reader,
-    graph: Option<gix::commitgraph::Graph>,
-    shallow: HashSet<Id>,
+    links: LinkReader<'a>,
     queue: BinaryHeap<Waiting>,
     seen: HashSet<Id>,
     found: u64,
-    buffer: Vec<u8>,
     path: &'a TreePath,
     /// What is at the path in a root tree.
     entries: HashMap<Id, Option<(EntryMode, Id)>>,
@@ -143,19 +141,12 @@ struct Verdict {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(reader: &'a Reader, path: &'a TreePath) -> Result<Self, ReadError> {
-        let shallow = reader
-            .repo
-            .shallow_commits()
-            .map_err(ReadError::damaged("read the file `shallow`"))?;
         Ok(Self {
             reader,
-            // Without a graph, or with a damaged one, commits are read as objects.
-            graph: reader.repo.commit_graph_if_enabled().ok().flatten(),
-            shallow: shallow.map_or_else(HashSet::new, |ids| ids.iter().copied().collect()),
+            links: LinkReader::new(reader)?,
             queue: BinaryHeap::new(),
             seen: HashSet::new(),
             found: 0,
-            buffer: Vec::new(),
             path,
             entries: HashMap::new(),
         })
@@ -165,30 +156,13 @@ impl<'a> Walk<'a> {
         if !self.seen.insert(id) {
             return Ok(());
         }
-        let attempt = "read a commit";
-        let graph = self.graph.as_ref();
-        let objects = &self.reader.repo.objects;
-        let commit = gix::traverse::commit::find(graph, objects, &id, &mut self.buffer)
-            .map_err(ReadError::damaged(attempt))?;
-        let parents: Vec<Id> = match commit {
-            _ if self.shallow.contains(&id) => Vec::new(),
-            Either::CommitRefIter(commit) => commit.parent_ids().collect(),
-            Either::CachedCommit(commit) => {
-                let graph = graph.ok_or(ReadError::NoRevision)?;
-                let mut parents = Vec::new();
-                for position in commit.iter_parents() {
-                    let position = position.map_err(|error| ReadError::damaged(attempt)(error))?;
-                    parents.push(graph.id_at(position).to_owned());
-                }
-                parents
-            }
-        };
+        let links = self.links.of(id)?;
         self.queue.push(Waiting {
-            seconds: commit.commit_time().unwrap_or_default(),
+            seconds: links.seconds,
             found: Reverse(self.found),
             id,
-            tree: commit.tree_id().map_err(ReadError::damaged(attempt))?,
-            parents,
+            tree: links.tree,
+            parents: links.parents,
         });
         self.found += 1;
         Ok(())
@@ -223,10 +197,7 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn tree_of(&mut self, id: Id) -> Result<Id, ReadError> {
-        let objects = &self.reader.repo.objects;
-        gix::traverse::commit::find(self.graph.as_ref(), objects, &id, &mut self.buffer)
-            .and_then(Either::tree_id)
-            .map_err(ReadError::damaged("read a commit"))
+        self.links.tree_of(id)
     }
 
     pub(super) fn entry_in(&mut self, tree: Id) -> Result<Option<(EntryMode, Id)>, ReadError> {

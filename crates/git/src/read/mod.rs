@@ -8,10 +8,15 @@
 //! the rest begins. Names are bytes, as git stores them; what they hold is trusted in nothing.
 
 mod archive;
+mod blame;
+mod blame_cache;
+mod blame_lines;
+mod blame_walk;
 mod blob;
 mod budget;
 mod commit;
 mod commit_diff;
+mod commit_links;
 mod error;
 mod file_diff;
 mod history;
@@ -20,11 +25,15 @@ mod pool;
 mod reader;
 mod ref_tips;
 mod refs;
+mod renames;
 mod rev;
 mod tree;
+mod tree_changes;
 mod tree_path;
 
 pub use archive::{ArchiveContent, ArchiveError, ArchiveFormat, LargeBlobs};
+pub use blame::{Blame, BlameBlock, BlameQuery};
+pub use blame_cache::BlameCache;
 pub use blob::{BlobContent, MAX_BLOB_BYTES, is_binary};
 pub use budget::{Budget, Portion};
 pub use commit::{CommitDetails, CommitSummary, Person};

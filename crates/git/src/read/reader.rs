@@ -9,8 +9,8 @@ use super::error::ReadError;
 
 /// What a thread keeps of decoded objects, for each repository.
 const OBJECT_CACHE_BYTES: usize = 2 << 20;
-/// Settings of gix: a search for renames does not look into large objects, and little is kept of packs.
-const SETTINGS: [&str; 2] = ["core.bigFileThreshold=1m", "core.deltaBaseCacheLimit=2m"];
+/// Settings of gix: little is kept of packs.
+const SETTINGS: [&str; 1] = ["core.deltaBaseCacheLimit=2m"];
 
 /// A repository that is open for reading.
 pub struct Reader {

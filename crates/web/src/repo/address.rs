@@ -28,18 +28,27 @@ pub(super) enum View {
     Tree,
     File,
     Raw,
+    Blame,
     Log,
     Commit,
 }
 
 impl View {
-    const ALL: [Self; 5] = [Self::Tree, Self::File, Self::Raw, Self::Log, Self::Commit];
+    const ALL: [Self; 6] = [
+        Self::Tree,
+        Self::File,
+        Self::Raw,
+        Self::Blame,
+        Self::Log,
+        Self::Commit,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Tree => "tree",
             Self::File => "file",
             Self::Raw => "raw",
+            Self::Blame => "blame",
             Self::Log => "log",
             Self::Commit => "commit",
         }

@@ -62,6 +62,8 @@ struct FileTemplate {
     /// Where a rendered file is shown as it is.
     source: Option<String>,
     raw: String,
+    /// Where its lines come from; `None` if it has none.
+    blame: Option<String>,
     history: String,
     permalink: String,
     earlier: Option<String>,
@@ -70,7 +72,7 @@ struct FileTemplate {
 }
 
 /// Divides a text into lines, without their ends.
-fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let data = data.strip_suffix(b"\n").unwrap_or(data);
     data.split(|b| *b == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -216,6 +218,11 @@ fn respond(
         target: read.entry.target.as_deref().map(name_html),
         source: is_rendered.then(|| format!("{here}?source=1")),
         raw: context.link(View::Raw, &rev.spelled, path),
+        blame: read
+            .content
+            .as_ref()
+            .filter(|content| !content.is_binary() && !content.data.is_empty())
+            .map(|_| context.link(View::Blame, &rev.spelled, path)),
         history: context.link(View::Log, &rev.spelled, path),
         permalink: context.link(View::File, commit, path),
         earlier: window

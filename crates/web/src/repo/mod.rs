@@ -7,6 +7,7 @@ mod address;
 mod archive;
 mod badge;
 mod byte_range;
+mod blame;
 mod commit;
 mod commit_row;
 mod context;
@@ -128,6 +129,7 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         View::Tree => tree::page(context, wanted).await,
         View::File => file::page(context, wanted).await,
         View::Raw => raw::page(context, wanted).await,
+        View::Blame => blame::page(context, wanted).await,
         View::Log => log::page(context, wanted).await,
         View::Commit => commit::page(context, wanted).await,
     };
@@ -135,7 +137,9 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         Err(WebError::Read(ReadError::Ambiguous { prefix, candidates })) => {
             several::page(context, view, &prefix, candidates)
         }
-        Err(WebError::NotFound) if matches!(view, View::Tree | View::File | View::Raw) => {
+        Err(WebError::NotFound)
+            if matches!(view, View::Tree | View::File | View::Raw | View::Blame) =>
+        {
             gone::page(context, asked).await
         }
         answer => answer,

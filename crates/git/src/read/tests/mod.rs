@@ -1,5 +1,6 @@
 //! What is read equals what git says.
 
+mod blame;
 mod differences;
 mod equals_git;
 mod odd_repository;

@@ -1,0 +1,75 @@
+//! Times, root trees and parents of commits, from the commit-graph where there is one.
+
+use std::collections::HashSet;
+
+use gix::ObjectId as Id;
+use gix::traverse::commit::Either;
+
+use super::error::ReadError;
+use super::reader::Reader;
+
+/// What a walk needs to know of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CommitLinks {
+    /// When it was committed.
+    pub(super) seconds: i64,
+    pub(super) tree: Id,
+    pub(super) parents: Vec<Id>,
+}
+
+/// Reads the links of commits.
+pub(super) struct LinkReader<'a> {
+    reader: &'a Reader,
+    graph: Option<gix::commitgraph::Graph>,
+    shallow: HashSet<Id>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> LinkReader<'a> {
+    pub(super) fn new(reader: &'a Reader) -> Result<Self, ReadError> {
+        let shallow = reader
+            .repo
+            .shallow_commits()
+            .map_err(ReadError::damaged("read the file `shallow`"))?;
+        Ok(Self {
+            reader,
+            // Without a graph, or with a damaged one, commits are read as objects.
+            graph: reader.repo.commit_graph_if_enabled().ok().flatten(),
+            shallow: shallow.map_or_else(HashSet::new, |ids| ids.iter().copied().collect()),
+            buffer: Vec::new(),
+        })
+    }
+
+    pub(super) fn of(&mut self, id: Id) -> Result<CommitLinks, ReadError> {
+        let attempt = "read a commit";
+        let graph = self.graph.as_ref();
+        let objects = &self.reader.repo.objects;
+        let commit = gix::traverse::commit::find(graph, objects, &id, &mut self.buffer)
+            .map_err(ReadError::damaged(attempt))?;
+        let parents: Vec<Id> = match commit {
+            _ if self.shallow.contains(&id) => Vec::new(),
+            Either::CommitRefIter(commit) => commit.parent_ids().collect(),
+            Either::CachedCommit(commit) => {
+                let graph = graph.ok_or(ReadError::NoRevision)?;
+                let mut parents = Vec::new();
+                for position in commit.iter_parents() {
+                    let position = position.map_err(|error| ReadError::damaged(attempt)(error))?;
+                    parents.push(graph.id_at(position).to_owned());
+                }
+                parents
+            }
+        };
+        Ok(CommitLinks {
+            seconds: commit.commit_time().unwrap_or_default(),
+            tree: commit.tree_id().map_err(ReadError::damaged(attempt))?,
+            parents,
+        })
+    }
+
+    pub(super) fn tree_of(&mut self, id: Id) -> Result<Id, ReadError> {
+        let objects = &self.reader.repo.objects;
+        gix::traverse::commit::find(self.graph.as_ref(), objects, &id, &mut self.buffer)
+            .and_then(Either::tree_id)
+            .map_err(ReadError::damaged("read a commit"))
+    }
+}

@@ -1,0 +1,63 @@
+//! The pages of where lines come from.
+
+use quire_web::SignInMethod;
+
+use super::repository::furnish;
+use super::site::Site;
+
+async fn signed_in() -> Site {
+    let mut site = Site::start(SignInMethod::Ssh).await;
+    site.sign_in().await;
+    site
+}
+
+#[tokio::test]
+async fn blame_names_the_commit_of_each_line() {
+    let site = signed_in().await;
+    let (first, second) = furnish(&site, "app");
+    let page = site.get("/app/-/blame/main/src/main.rs").await;
+    assert_eq!(page.status, 200);
+    let commit = |id: &str| format!("<a href=\"/app/-/commit/{id}\">");
+    assert_eq!(page.body.matches(&commit(&first)).count(), 2);
+    assert_eq!(page.body.matches(&commit(&second)).count(), 1);
+    assert_eq!(page.body.matches("class=\"blame-block\"").count(), 3);
+    let before = format!("href=\"/app/-/blame/{first}/src/main.rs#L2\"");
+    assert_eq!(page.body.matches(&before).count(), 1);
+    assert!(page.body.contains("id=\"L2\""));
+    let file = site.get("/app/-/file/main/src/main.rs").await;
+    assert!(file.body.contains("href=\"/app/-/blame/main/src/main.rs\""));
+    assert!(page.body.contains("href=\"/app/-/file/main/src/main.rs\""));
+
+    let data = site.json("/app/-/blame/main/src/main.rs").await.json();
+    let block = &data["blocks"][1];
+    assert_eq!(
+        (&block["line"], &block["count"], &block["commit"]["id"]),
+        (&2.into(), &1.into(), &second.into())
+    );
+    assert_eq!(block["lines"][0], "\tprintln!(\"two\");");
+    assert_eq!(
+        (&data["is_whole"], &data["next"]),
+        (&true.into(), &().into())
+    );
+    for (path, text) in [
+        ("bin", "This is a binary file."),
+        ("empty", "This file is empty."),
+    ] {
+        let page = site.get(&format!("/app/-/blame/main/{path}")).await;
+        assert!(page.body.contains(text), "{path}");
+    }
+    let folder = site.get("/app/-/blame/main/src").await;
+    assert_eq!(folder.status, 307);
+    for missing in [
+        "main/nothing",
+        "main/src/main.rs?from=9",
+        "main/src/main.rs?from=0",
+        "main/module",
+    ] {
+        assert_eq!(
+            site.get(&format!("/app/-/blame/{missing}")).await.status,
+            404,
+            "{missing}"
+        );
+    }
+}
