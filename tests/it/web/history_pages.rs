@@ -61,3 +61,67 @@ async fn blame_names_the_commit_of_each_line() {
         );
     }
 }
+
+#[tokio::test]
+async fn two_revisions_are_compared() {
+    let site = signed_in().await;
+    let (first, second) = furnish(&site, "app");
+    let page = site.get("/app/-/compare/v1.0...main").await;
+    assert_eq!(page.status, 200);
+    for text in [
+        "1 commit is only in main",
+        "3 files changed",
+        &format!("common ancestor <a href=\"/app/-/commit/{first}\">"),
+        &format!("href=\"/app/-/commit/{second}\""),
+        "href=\"/app/-/compare/main...v1.0\"",
+        "href=\"/app/-/compare/v1.0..main\"",
+        "data-o=\"2\" data-n=\"\"><b>-</b>\tprintln!(",
+    ] {
+        assert!(page.body.contains(text), "{text}: {}", page.body);
+    }
+    let back = site.get("/app/-/compare/main...v1.0").await;
+    assert!(back.body.contains("No commit is only in v1.0"));
+    assert!(back.body.contains("0 files changed"));
+    let all = site.json("/app/-/compare/main..v1.0").await.json();
+    assert_eq!(
+        (&all["total_commits"], &all["total_files"]),
+        (&0.into(), &3.into())
+    );
+    let data = site.json("/app/-/compare/v1.0...topic/%231").await.json();
+    assert_eq!(data["commits"][0]["id"], second.as_str());
+    assert_eq!(
+        (&data["base"], &data["files"][2]["path"]),
+        (&first.clone().into(), &"src/main.rs".into())
+    );
+    let alone = site
+        .get("/app/-/compare/v1.0...main?path=src/main.rs")
+        .await;
+    assert!(alone.body.contains("The whole difference") && !alone.body.contains("crlf.txt"));
+
+    let branches = site.get("/app/-/branches").await;
+    assert!(
+        branches
+            .body
+            .contains("href=\"/app/-/compare/HEAD...topic/%231\"")
+    );
+    let form = site.get("/app/-/compare?a=v1.0&b=topic%2F%231").await;
+    assert_eq!(form.status, 303);
+    assert_eq!(
+        form.header("location"),
+        Some("/app/-/compare/v1.0...topic/%231")
+    );
+    for missing in [
+        "main...nothing",
+        "main/src...main",
+        "main...main/src",
+        "main",
+        "...main",
+    ] {
+        let path = format!("/app/-/compare/{missing}");
+        assert_eq!(site.get(&path).await.status, 404, "{missing}");
+    }
+    for parent in ["0", "2", "x"] {
+        let path = format!("/app/-/commit/{second}?parent={parent}");
+        assert_eq!(site.get(&path).await.status, 404, "{parent}");
+    }
+}

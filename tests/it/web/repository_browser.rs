@@ -35,6 +35,7 @@ async fn a_person_reads_a_repository() {
         ("tags", "/-/tags".to_owned()),
         ("log", "/-/log/main".to_owned()),
         ("log-path", "/-/log/main/src/main.rs".to_owned()),
+        ("compare", "/-/compare/v1.0...main".to_owned()),
         ("commit", format!("/-/commit/{second}")),
         ("commit-first", "/-/commit/v1.0".to_owned()),
     ] {

@@ -1,7 +1,8 @@
-//! What a commit changed against its first parent: files with their counts, and the lines of each.
+//! What a commit changed against a parent: files with their counts, and the lines of each.
 
 use std::time::Duration;
 
+use gix::ObjectId as Id;
 use gix::object::Kind;
 use quire_types::names::ObjectId;
 
@@ -26,6 +27,8 @@ pub struct DiffOptions {
     pub skip_files: usize,
     /// How many files are listed.
     pub max_files: usize,
+    /// The number of the parent of a commit that is compared with, from 0.
+    pub parent: usize,
     /// Only this file.
     pub only: Option<TreePath>,
     /// How many lines of the file are passed over; only with `only`.
@@ -82,8 +85,7 @@ pub struct CommitDiff {
 }
 
 impl Reader {
-    /// What a commit changed against its first parent, or against nothing if it has none. `budget.lines` is for all files
-    /// together.
+    /// What a commit changed against a parent, or against nothing if it has none. `budget.lines` is for all files together.
     pub fn commit_diff(
         &self,
         commit: &ObjectId,
@@ -92,10 +94,26 @@ impl Reader {
     ) -> Result<CommitDiff, ReadError> {
         let details = self.commit(commit)?;
         let new = gix_id(&details.tree)?;
-        let parent = details.summary.parents.first().map(gix_id).transpose()?;
+        let parents = &details.summary.parents;
+        let parent = match options.parent {
+            0 => parents.first(),
+            other => Some(parents.get(other).ok_or(ReadError::NoPath)?),
+        };
+        let parent = parent.map(gix_id).transpose()?;
         // A parent beyond the end of a shallow history is not there.
         let parent = parent.filter(|parent| self.repo.has_object(parent));
         let old = parent.map(|parent| self.root_tree(parent)).transpose()?;
+        self.diff_of_trees(old, new, options, budget)
+    }
+
+    /// How two trees differ.
+    pub(super) fn diff_of_trees(
+        &self,
+        old: Option<Id>,
+        new: Id,
+        options: &DiffOptions,
+        budget: &Budget,
+    ) -> Result<CommitDiff, ReadError> {
         let (mut changes, is_cut) = self.changes(old, new, budget)?;
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(only) = &options.only {
@@ -116,7 +134,7 @@ impl Reader {
         let budget = budget.within(LINES_TIME);
         let mut lines_left = budget.lines;
         for change in changes.get(options.skip_files..end).unwrap_or_default() {
-            let file = self.compare(change, options, lines_left, &budget)?;
+            let file = self.compare_versions(change, options, lines_left, &budget)?;
             lines_left = lines_left.saturating_sub(file.diff.lines.len());
             part.out_of_time |= budget.is_over();
             part.files.push(file);
@@ -124,7 +142,7 @@ impl Reader {
         Ok(part)
     }
 
-    fn compare(
+    fn compare_versions(
         &self,
         change: &Change,
         options: &DiffOptions,

@@ -22,6 +22,9 @@ const BADGE: &str = "badge.svg";
 /// The part of an address that stands before the name of an archive.
 const ARCHIVE: &str = "archive";
 
+/// The page that compares two revisions.
+const COMPARE: &str = "compare";
+
 /// Pages of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
@@ -71,7 +74,29 @@ pub(super) enum Page {
     Feed(Feed),
     Badge,
     Archive(ArchiveFormat, RevPath),
+    /// The form that asks which revisions are compared.
+    CompareForm,
+    /// Two revisions, and whether the difference is from their common ancestor.
+    Compare(RevPath, RevPath, Range),
     OfRevision(View, RevPath),
+}
+
+/// What a comparison begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Range {
+    /// `a...b`: their best common ancestor.
+    FromBase,
+    /// `a..b`: the first revision.
+    FromFirst,
+}
+
+impl Range {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::FromBase => "...",
+            Self::FromFirst => "..",
+        }
+    }
 }
 
 /// The path of an address in its two parts, as they were sent.
@@ -114,12 +139,16 @@ impl<'a> RepoAddress<'a> {
             BADGE => return Some(Page::Badge),
             "runs" => return Some(Page::Runs),
             "branches" => return Some(Page::Refs(RefNames::Branches)),
+            COMPARE => return Some(Page::CompareForm),
             "tags" => return Some(Page::Refs(RefNames::Tags)),
             _ => {}
         }
         let (view, rest) = rest.split_once('/')?;
         if view == ARCHIVE {
             return archive(rest);
+        }
+        if view == COMPARE {
+            return compare(rest);
         }
         let view = View::ALL.into_iter().find(|known| known.as_str() == view)?;
         let bytes: Vec<u8> = percent_decode(rest.as_bytes()).collect();
@@ -142,6 +171,31 @@ impl<'a> RepoAddress<'a> {
             None => base.to_owned(),
         }
     }
+}
+
+/// Two revisions with dots between them. No name of a ref has two dots.
+fn compare(rest: &str) -> Option<Page> {
+    let bytes: Vec<u8> = percent_decode(rest.as_bytes()).collect();
+    let at = bytes.windows(2).position(|pair| pair == b"..")?;
+    let (first, second) = (&bytes[..at], &bytes[at + 2..]);
+    let (second, range) = match second.strip_prefix(b".") {
+        Some(second) => (second, Range::FromBase),
+        None => (second, Range::FromFirst),
+    };
+    let (first, second) = (RevPath::parse(first)?, RevPath::parse(second)?);
+    Some(Page::Compare(first, second, range))
+}
+
+/// Where the form that compares two revisions is sent.
+pub(super) fn compare_form_link(base: &str) -> String {
+    format!("{base}{SEPARATOR}{COMPARE}")
+}
+
+/// The path of a comparison.
+pub(super) fn compare_link(base: &str, first: &[u8], second: &[u8], range: Range) -> String {
+    let (first, second) = (encoded_bytes(first), encoded_bytes(second));
+    let range = range.as_str();
+    format!("{base}{SEPARATOR}{COMPARE}/{first}{range}{second}")
 }
 
 /// Bytes as part of a path, or as the value of a query.
@@ -212,7 +266,18 @@ mod tests {
             let href = archive_link("/app", b"topic/1.0.zip", format);
             assert_eq!(page(&href), Some(Page::Archive(format, rev)), "{href}");
         }
+        let compared = |range| {
+            let rev = |name: &[u8]| RevPath::parse(name).unwrap();
+            Some(Page::Compare(rev(b"topic/x"), rev(b"v1.0"), range))
+        };
+        let link = |range| compare_link("/app", b"topic/x", b"v1.0", range);
+        for range in [Range::FromBase, Range::FromFirst] {
+            assert_eq!(page(&link(range)), compared(range));
+        }
         for bad in [
+            "/app/-/compare/main",
+            "/app/-/compare/main...",
+            "/app/-/compare/..main",
             "/app/-/",
             "/app/-/tree",
             "/app/-/tree/",

@@ -9,29 +9,17 @@ use super::super::error::WebError;
 use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::address::View;
-use super::commit_row::{commit_json, signed_at, subject_html};
+use super::commit_row::{CommitRow, commit_json};
 use super::context::{RepoContext, RevContent, RevPage};
 use super::head::{RepoHead, Tab};
-use super::source_text::{marked, name_text};
+use super::source_text::name_text;
 use super::tree::Crumbs;
 use quire_git::read::{
     CommitSummary, HistoryCursor, HistoryQuery, NamedRefs, Portion, ResolvedRev, RevPath, TreePath,
 };
-use quire_types::clock::Millis;
 
 /// Commits of a page.
 const MAX_PAGE_COMMITS: usize = 50;
-
-/// A commit as a list shows it.
-struct CommitRow {
-    href: String,
-    subject: String,
-    author: String,
-    at: Millis,
-    short: String,
-    change: Option<String>,
-    is_merge: bool,
-}
 
 #[derive(Template)]
 #[template(path = "repo_log.html")]
@@ -43,25 +31,6 @@ struct LogTemplate {
     next: Option<String>,
     newest: Option<String>,
     out_of_time: bool,
-}
-
-fn row(context: &RepoContext, commit: &CommitSummary) -> CommitRow {
-    CommitRow {
-        href: context.link(
-            View::Commit,
-            commit.id.as_str().as_bytes(),
-            &TreePath::default(),
-        ),
-        subject: subject_html(&commit.subject),
-        author: marked(&commit.author.name).html,
-        at: signed_at(&commit.author),
-        short: commit.id.short().to_owned(),
-        change: commit
-            .change_id
-            .as_ref()
-            .map(|id| id.chars().take(12).collect()),
-        is_merge: commit.parents.len() > 1,
-    }
 }
 
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
@@ -129,7 +98,11 @@ fn respond(
         layout: context.layout(title),
         head: RepoHead::new(context, Tab::Commits, Some(rev), choices),
         crumbs: (!path.is_root()).then(|| Crumbs::new(context, View::Log, rev, path)),
-        rows: commits.items.iter().map(|c| row(context, c)).collect(),
+        rows: commits
+            .items
+            .iter()
+            .map(|c| CommitRow::new(context, c))
+            .collect(),
         next,
         newest: is_continued.then(|| context.link(View::Log, &rev.spelled, path)),
         out_of_time: commits.out_of_time,

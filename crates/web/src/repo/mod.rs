@@ -6,11 +6,13 @@
 mod address;
 mod archive;
 mod badge;
-mod byte_range;
 mod blame;
+mod byte_range;
 mod commit;
 mod commit_row;
+mod compare;
 mod context;
+mod diff_sections;
 mod feeds;
 mod file;
 mod gone;
@@ -122,6 +124,10 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         Page::Feed(feed) => return feeds::page(context, feed).await,
         Page::Badge => return badge::page(context).await,
         Page::Archive(format, wanted) => return archive::page(context, format, wanted).await,
+        Page::CompareForm => return compare::form(context),
+        Page::Compare(first, second, range) => {
+            return compare::page(context, first, second, range).await;
+        }
         Page::OfRevision(view, wanted) => (view, wanted),
     };
     let asked = wanted.clone();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::error::WebError;
 use super::super::html as pieces;
 use super::super::layout::{Layout, html};
-use super::address::{View, encoded_bytes};
+use super::address::{Range, View, compare_form_link, compare_link, encoded_bytes};
 use super::archive::ArchiveLinks;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::RepoContext;
@@ -29,6 +29,8 @@ struct RefRow {
     at: Option<Millis>,
     annotation: Option<String>,
     is_default: bool,
+    /// What it has that the default branch has not.
+    compare: Option<String>,
 }
 
 #[derive(Template)]
@@ -38,6 +40,9 @@ struct RefsTemplate {
     head: RepoHead,
     title: &'static str,
     rows: Vec<RefRow>,
+    /// Where the form that compares two revisions is sent; on the page of branches.
+    compare: Option<String>,
+    default: String,
     total: usize,
     is_cut: bool,
     next: Option<String>,
@@ -87,8 +92,16 @@ pub(super) async fn page(context: &RepoContext, wanted: RefNames) -> Result<Resp
             .page
             .items
             .iter()
-            .map(|tip| row(context, tip, is_default(tip)))
+            .map(|tip| RefRow {
+                compare: (wanted == RefNames::Branches && !is_default(tip)).then(|| {
+                    compare_link(&context.base, b"HEAD", &tip.name.spelled, Range::FromBase)
+                }),
+                ..row(context, tip, is_default(tip))
+            })
             .collect(),
+        compare: (wanted == RefNames::Branches && tips.total > 0)
+            .then(|| compare_form_link(&context.base)),
+        default: default.map(name_text).unwrap_or_default(),
         head: RepoHead::new(context, tab, head.as_ref(), None),
         title,
         total: tips.total,
@@ -129,6 +142,7 @@ fn row(context: &RepoContext, tip: &RefTip, is_default: bool) -> RefRow {
             .as_ref()
             .map(|annotation| marked(&annotation.subject).html),
         is_default,
+        compare: None,
     }
 }
 

@@ -1,0 +1,184 @@
+//! `GET /{repo}/-/compare/{a}...{b}`: the commits that only `b` has, and what changed since the common ancestor; `{a}..{b}` since `a`.
+
+use askama::Template;
+use axum::Json;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::{Value, json};
+
+use super::super::error::WebError;
+use super::super::html as pieces;
+use super::super::layout::{Layout, html};
+use super::address::{Range, View, compare_link};
+use super::commit_row::{CommitRow, commit_json};
+use super::context::RepoContext;
+use super::diff_sections::{DiffAddress, DiffSections, MAX_PAGE_LINES, files_json, options};
+use super::head::{RepoHead, Tab, label};
+use super::source_text::name_text;
+use quire_git::read::{
+    Budget, CommitDiff, Comparison, DiffOptions, ReadError, Reader, ResolvedRev, RevPath, TreePath,
+};
+
+/// Commits of a page.
+const MAX_PAGE_COMMITS: usize = 100;
+
+struct CompareRead {
+    first: ResolvedRev,
+    second: ResolvedRev,
+    comparison: Comparison,
+    /// `None` if there is no common ancestor to compare with.
+    diff: Option<CommitDiff>,
+}
+
+#[derive(Template)]
+#[template(path = "repo_compare.html")]
+struct CompareTemplate {
+    layout: Layout,
+    head: RepoHead,
+    first: String,
+    second: String,
+    range: Range,
+    /// The same revisions the other way round, and with the other kind of dots.
+    swapped: String,
+    other_range: String,
+    /// The common ancestor: its page and the beginning of its id.
+    base: Option<(String, String)>,
+    rows: Vec<CommitRow>,
+    total: usize,
+    out_of_time: bool,
+    diff: Option<DiffSections>,
+}
+
+/// The form of two revisions redirects to their comparison.
+pub(super) fn form(context: &RepoContext) -> Result<Response, WebError> {
+    let value = |name| context.query_bytes(name).ok_or(WebError::NotFound);
+    let target = compare_link(&context.base, &value("a")?, &value("b")?, Range::FromBase);
+    Ok(Redirect::to(&target).into_response())
+}
+
+pub(super) async fn page(
+    context: &RepoContext,
+    first: RevPath,
+    second: RevPath,
+    range: Range,
+) -> Result<Response, WebError> {
+    let options = options(context)?;
+    let asked = options.clone();
+    let read = context
+        .read(MAX_PAGE_LINES, move |reader, budget| {
+            let (first, second) = (rev(reader, &first)?, rev(reader, &second)?);
+            read(reader, (first, second), range, &asked, budget)
+        })
+        .await?;
+    let link = |range| {
+        compare_link(
+            &context.base,
+            &read.first.spelled,
+            &read.second.spelled,
+            range,
+        )
+    };
+    let place = DiffAddress {
+        here: link(range),
+        new: read.second.commit.clone(),
+        is_commit: false,
+    };
+    if context.wants_json() {
+        return Ok(as_json(context, &place, &read));
+    }
+    let other = match range {
+        Range::FromBase => Range::FromFirst,
+        Range::FromFirst => Range::FromBase,
+    };
+    let (first, second) = (label(&read.first), label(&read.second));
+    let title = format!(
+        "{}{}{} · {}",
+        name_text(&read.first.spelled),
+        range.as_str(),
+        name_text(&read.second.spelled),
+        context.repo
+    );
+    html(&CompareTemplate {
+        layout: context.layout(title),
+        head: RepoHead::new(context, Tab::Branches, None, None),
+        first,
+        second,
+        range,
+        swapped: compare_link(
+            &context.base,
+            &read.second.spelled,
+            &read.first.spelled,
+            range,
+        ),
+        other_range: link(other),
+        base: read.comparison.base.as_ref().map(|base| {
+            let id = base.as_str().as_bytes();
+            let href = context.link(View::Commit, id, &TreePath::default());
+            (href, base.short().to_owned())
+        }),
+        rows: read
+            .comparison
+            .commits
+            .iter()
+            .map(|commit| CommitRow::new(context, commit))
+            .collect(),
+        total: read.comparison.total,
+        out_of_time: read.comparison.out_of_time,
+        diff: read
+            .diff
+            .as_ref()
+            .map(|diff| DiffSections::new(context, &place, diff, &options)),
+    })
+}
+
+/// A revision without a path.
+fn rev(reader: &Reader, wanted: &RevPath) -> Result<ResolvedRev, ReadError> {
+    let (rev, path) = reader.resolve(wanted)?;
+    match path.is_root() {
+        true => Ok(rev),
+        false => Err(ReadError::NoRevision),
+    }
+}
+
+fn read(
+    reader: &Reader,
+    (first, second): (ResolvedRev, ResolvedRev),
+    range: Range,
+    options: &DiffOptions,
+    budget: &Budget,
+) -> Result<CompareRead, ReadError> {
+    let commits = budget.with_lines(MAX_PAGE_COMMITS);
+    let comparison = reader.compare(&first.commit, &second.commit, &commits)?;
+    let old = match range {
+        Range::FromBase => comparison.base.as_ref(),
+        Range::FromFirst => Some(&first.commit),
+    };
+    let diff = old
+        .map(|old| reader.diff_between(old, &second.commit, options, budget))
+        .transpose()?;
+    Ok(CompareRead {
+        first,
+        second,
+        comparison,
+        diff,
+    })
+}
+
+fn as_json(context: &RepoContext, place: &DiffAddress, read: &CompareRead) -> Response {
+    let commits = read.comparison.commits.iter();
+    let commits: Vec<Value> = commits.map(|commit| commit_json(context, commit)).collect();
+    let diff = read.diff.as_ref();
+    Json(json!({
+        "repo": context.repo,
+        "first": read.first.commit,
+        "second": read.second.commit,
+        "base": read.comparison.base,
+        "commits": commits,
+        "total_commits": read.comparison.total,
+        "out_of_time": read.comparison.out_of_time,
+        "total_files": diff.map(|diff| diff.total),
+        "is_cut": diff.map(|diff| diff.is_cut),
+        "files": diff.map(|diff| files_json(place, diff)),
+        "next": diff.and_then(|diff| place.next_link(diff)),
+    }))
+    .into_response()
+}
