@@ -389,6 +389,7 @@ mod tests {
         insta::assert_snapshot!(texts(errors), @r#"
         the image localhost:1/a is not pulled: the registry localhost:1 is on the machine of the Docker engine or its link, which runs must not reach through the engine; if it is yours, list it in the configuration (`:ci {:registries ["localhost:1"]}`)
         the image a:1 cannot be pulled: why; check its name and that the engine reaches the registry
+        a newer version of the image a:1 cannot be looked for: unauthorized
         the engine says that it pulled the image a:1, but does not have it; retry the run
         the engine has no image a:1 any more: why; retry the run
         the commit has no .quire/Dockerfile to build an image from; add it, or name an image instead
