@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use super::error::CommandError;
 use quire_types::paths::Paths;
 
-/// Gives this process and its children the lowest priority.
+/// Sets the lowest priority for this process and its children.
 pub(super) fn lower_priority() {
     // Without it the work takes the same time from others, which is no reason to fail.
     let _ = rustix::process::nice(19);

@@ -21,7 +21,7 @@ use quire_types::run::ExecutorName;
 use quire_types::url_host::{host_in_url, host_of_url};
 use quire_web::WebConfig;
 
-/// Backups are not made more often, whatever the configuration says.
+/// The shortest time between two backups; a shorter one in the configuration is raised to it.
 const MIN_BACKUP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Writes the log to standard error, where `init` tags its lines. `QUIRE_LOG` filters it, as in

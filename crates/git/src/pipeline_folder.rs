@@ -204,7 +204,7 @@ pub(super) async fn pipeline_folder<R: TreeReader>(
     })
 }
 
-/// What is wrong with an entry of the folder `.quire` that has to be a file but is none. What a link leads to is not looked at.
+/// What is wrong with an entry of the folder `.quire` that has to be a file but is none. The target of a link is not looked at.
 pub(super) fn problem_of_entry(name: &str, kind: EntryKind) -> Option<UnusableReason> {
     if name != DOCKERFILE && !PIPELINES.contains(&name) {
         return None;

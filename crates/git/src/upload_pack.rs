@@ -109,7 +109,7 @@ impl Git {
             .map(|pipe| AbortOnDrop(tokio::spawn(write_request(pipe, request))));
         let answer = stream_of(child, VERB, Some(group));
         Ok(answer.inspect(move |_| {
-            // The request is read as long as somebody reads the answer.
+            // The request is read as long as the answer is read.
             let _ = &writing;
         }))
     }
@@ -134,7 +134,7 @@ impl Git {
     }
 }
 
-/// A task that ends when nobody waits for its result.
+/// A task that is aborted when its result is no longer awaited.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {

@@ -90,7 +90,7 @@ impl<'a> GitRequest<'a> {
     }
 }
 
-/// `POST` of whatever is no other route.
+/// A `POST` request that matches no other route.
 pub(super) async fn post(
     State(app): SharedApp,
     RequestConfig(config): RequestConfig,

@@ -56,7 +56,7 @@ fn a_failure_and_its_repair_are_told() {
     let forge = forge_with(&targets);
     let tree = forge.tree_with("app", &one("echo one; echo two >&2; exit 3"));
     tree.push(&["main"]);
-    for (message, pipeline) in [("Mend it", GREEN), ("Go on", GREEN)] {
+    for (message, pipeline) in [("Fix it", GREEN), ("Go on", GREEN)] {
         forge.wait_for_quiet();
         tree.write(".quire/ci.fnl", &format!("{pipeline}\n; {message}"));
         tree.push_new(message);

@@ -29,7 +29,7 @@ struct RefFiles(Vec<(PathBuf, Vec<u8>)>);
 impl<W: Write> BackupArchive<'_, W> {
     /// Adds a repository.
     ///
-    /// The path of a repository that is renamed meanwhile leads to it all the same, because its old name is a redirect.
+    /// The path of a repository that is renamed meanwhile stays valid, because its old name becomes a redirect.
     pub(super) fn add_repo(
         &mut self,
         data: &Path,

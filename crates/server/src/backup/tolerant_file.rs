@@ -1,4 +1,4 @@
-//! A file as an entry of an archive: its length is what it was when it was opened, whatever happens to it meanwhile.
+//! A file as an entry of an archive: its length is fixed when it is opened, even if the file grows or shrinks meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read};

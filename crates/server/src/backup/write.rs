@@ -111,7 +111,7 @@ pub fn write(
     Ok(summary)
 }
 
-/// Adds keys, configuration, logs, artifacts, and whatever else is in the data folder.
+/// Adds keys, configuration, logs, artifacts, and all other entries of the data folder.
 fn add_rest<W: Write>(
     archive: &mut BackupArchive<'_, W>,
     data: &Path,
