@@ -43,8 +43,9 @@ const NEEDED: &str = "SELECT id FROM (
      UNION ALL SELECT reused_from FROM jobs WHERE reused_from IS NOT NULL AND run_id IN (SELECT id FROM runs WHERE state IN ('pending', 'active'))
      UNION ALL SELECT run_id FROM kept_containers";
 
-/// Whether a run does not have to be told any more. An index answers this, since the outbox may be long.
-const IS_TOLD: &str = "NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.run_id = runs.id)";
+/// Whether no target of notifications waits for a run; without targets, none does. An index answers this, since the outbox
+/// may be long.
+const IS_TOLD: &str = "NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.run_id = runs.id AND seq > (SELECT min(position) FROM notify_targets))";
 
 /// Access to what retention reads and deletes.
 #[derive(Debug, Clone, Copy)]
@@ -198,7 +199,9 @@ fn first_id_at(at: Millis) -> String {
 }
 
 fn needed(connection: &Connection) -> Result<HashSet<RunId>, StoreError> {
-    let sql = format!("{NEEDED} UNION ALL SELECT run_id FROM outbox");
+    let sql = format!(
+        "{NEEDED} UNION ALL SELECT run_id FROM outbox WHERE seq > (SELECT min(position) FROM notify_targets)"
+    );
     let needed = sql::all(connection, "list runs for retention", &sql, [], |found| {
         row::parsed_at(found, 0)
     })?;

@@ -1,6 +1,6 @@
 //! Webhooks: a POST request with a signed JSON document.
 //!
-//! Headers and signature are those of Standard Webhooks (https://www.standardwebhooks.com): the HMAC-SHA-256 of
+//! Headers and signature are those of Standard Webhooks (<https://www.standardwebhooks.com>): the HMAC-SHA-256 of
 //! `id.timestamp.body`. Redirects are not followed.
 
 use std::time::Duration;
