@@ -57,11 +57,9 @@ fn report(summary: &BackupSummary) -> Result<(), CommandError> {
         bytes,
         problems,
     } = summary;
-    let count = |n: u64, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     let mut text = format!(
-        "quire: backed up {} and {}, {} before compression\n",
-        count(*repos as u64, "repository", "repositories"),
-        count(*runs, "run", "runs"),
+        "quire: backed up {}, {} before compression\n",
+        repos_and_runs(*repos, *runs),
         format_bytes(*bytes)
     );
     for problem in problems {
@@ -73,6 +71,17 @@ fn report(summary: &BackupSummary) -> Result<(), CommandError> {
         _ => Err(CommandError::failed("the backup is incomplete: what is named above is missing")
             .hint("`status` names repositories that cannot be read; make another backup when they can")),
     }
+}
+
+/// The numbers of repositories and runs, for a sentence.
+pub(super) fn repos_and_runs(repos: usize, runs: u64) -> String {
+    let repositories = if repos == 1 {
+        "repository"
+    } else {
+        "repositories"
+    };
+    let runs_word = if runs == 1 { "run" } else { "runs" };
+    format!("{repos} {repositories} and {runs} {runs_word}")
 }
 
 /// Makes one backup in the folder of scheduled backups.

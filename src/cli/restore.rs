@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::async_runtime;
+use super::backup::repos_and_runs;
 use super::error::CommandError;
 use super::output::Output;
 use super::privileges;
@@ -74,8 +75,8 @@ fn report(summary: &RestoreSummary, out: &mut Output<'_>) -> Result<(), CommandE
     } else {
         let made_at = &summary.created_at_ms;
         out.line(&format!(
-            "restored {} repositories and {} runs, as they were at {made_at}",
-            summary.repos, summary.runs
+            "restored {}, as they were at {made_at}",
+            repos_and_runs(summary.repos, summary.runs)
         ))?;
         if summary.while_running {
             out.line("quire was running when the backup was made, so what ran after it is not known: no run starts until you decide")?;

@@ -166,11 +166,10 @@ fn a_receiver_that_fails_is_asked_again_and_holds_up_no_other() {
                     && status.contains("config.fnl:2:"))
                 .then_some(())
             });
-            let health = forge.health();
-            assert_eq!(
-                health["parts"]["notifications"]["status"], "degraded",
-                "{health}"
-            );
+            let health = wait_for("the health", || {
+                let health = forge.health();
+                (health["parts"]["notifications"]["status"] == "degraded").then_some(health)
+            });
             assert!(!health.to_string().contains("target `failing`"), "{health}");
         }
         forge.signal(Signal::SIGHUP);
