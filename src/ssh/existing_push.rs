@@ -4,10 +4,10 @@
 //! error of its own and sends nothing, so the git of this side knows only that the connection ended.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use quire_git::{Git, ObjectFormat};
+use quire_runtime::process::exit_code;
 use quire_types::names::RepoName;
 
 /// The exit code of git after an error that it does not report to the client, such as the end of the connection.
@@ -24,7 +24,7 @@ pub(super) fn run(mut command: Command, git: &Git, repo: &RepoName) -> io::Error
     {
         eprintln!("quire: {}", explanation(repo, format));
     }
-    std::process::exit(exit_code(status))
+    std::process::exit(exit_code(status).unwrap_or(FATAL))
 }
 
 fn explanation(repo: &RepoName, format: ObjectFormat) -> String {
@@ -36,21 +36,4 @@ fn explanation(repo: &RepoName, format: ObjectFormat) -> String {
         "if git says that a hash algorithm is not supported: {repo} has {own} ids and your repository has {other} ids; push to a name \
          that does not exist yet, which creates a repository with {other} ids"
     )
-}
-
-/// As a shell reports it.
-fn exit_code(status: ExitStatus) -> i32 {
-    let signal = status.signal().map(|signal| FATAL + signal);
-    status.code().or(signal).unwrap_or(FATAL)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_is_added_to_128() {
-        assert_eq!(exit_code(ExitStatus::from_raw(1 << 8)), 1);
-        assert_eq!(exit_code(ExitStatus::from_raw(13)), 141);
-    }
 }

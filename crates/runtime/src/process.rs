@@ -9,6 +9,7 @@
 
 mod tree;
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -253,6 +254,13 @@ fn program_of(command: &Command) -> String {
         .into_owned()
 }
 
+/// The exit code of a process as a shell reports it: 128 and the number of the signal for one that a signal ended.
+#[must_use]
+pub fn exit_code(status: ExitStatus) -> Option<i32> {
+    let signal = status.signal().map(|signal| 128 + signal);
+    status.code().or(signal)
+}
+
 /// Makes the command the leader of a new session, and so of a new process group, when it starts.
 #[expect(unsafe_code, reason = "no safe call makes a new session in the child")]
 pub fn own_session(command: &mut Command) {
@@ -307,6 +315,12 @@ impl Drop for GroupGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_is_added_to_128() {
+        assert_eq!(exit_code(ExitStatus::from_raw(1 << 8)), Some(1));
+        assert_eq!(exit_code(ExitStatus::from_raw(13)), Some(141));
+    }
 
     #[test]
     fn messages() {

@@ -95,6 +95,14 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(path.parent().unwrap_or(path))
 }
 
+/// Removes a folder with its contents. A missing folder is not an error.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The bytes of all files below a folder. A file with several hard links counts in equal parts for each of
 /// them, so an artifact that several runs share counts once in total. A file that is deleted meanwhile counts as 0.
 #[must_use]

@@ -184,7 +184,7 @@ impl Seed {
         token
     }
 
-    /// An access token: of the key of that name, or of none where there is no such key.
+    /// An access token of the key of that name, or without a key if there is no such key.
     pub(crate) fn access_token(&self, name: &str, key: &str, scope: &str, at: Millis) -> String {
         let (token, hash) = quire_types::token::new_token().unwrap();
         let record = AccessToken {

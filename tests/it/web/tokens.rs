@@ -46,7 +46,7 @@ async fn a_token_ends_when_it_is_revoked_and_with_its_key() {
     let mut site = Site::start(SignInMethod::Ssh).await;
     site.seed.run("app", "main", NOW);
     let token = site.seed.access_token("laptop", "laptop", "read", NOW);
-    let here = site.seed.access_token("here", "nobody", "read", NOW);
+    let here = site.seed.access_token("here", "no-such-key", "read", NOW);
     let (of_key, of_none) = (format!("Bearer {token}"), format!("Bearer {here}"));
     assert_eq!(status(&site, "GET", "/app", &of_key).await, 200);
     for wrong in ["Bearer 0", "Basic Og==", "Digest x", "Bearer"] {

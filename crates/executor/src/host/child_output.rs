@@ -3,12 +3,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use quire_run_files::logs::Stream;
+use quire_runtime::process::exit_code;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
@@ -73,7 +73,7 @@ impl ChildPipes {
             }
         };
         self.outputs.pass_on_present(sink);
-        Ok(exit_code(status))
+        Ok(exit_code(status).unwrap_or(-1))
     }
 
     /// The outputs that processes in the background still hold open; `None` if there are none.
@@ -174,11 +174,4 @@ fn pass_on_read<R>(
         Ok(0) | Err(_) => *pipe = None,
         Ok(count) => sink.output(stream, &bytes[..count]),
     }
-}
-
-fn exit_code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal))
-        .unwrap_or(-1)
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use quire_git::Git;
 use quire_store::DatabaseSummary;
 use quire_types::clock::Millis;
-use quire_types::fsutil::{replace_file_durably, sync_folder};
+use quire_types::fsutil::{remove_folder, replace_file_durably, sync_folder};
 use quire_types::names::RepoName;
 use quire_types::paths::Paths;
 use serde::{Deserialize, Serialize};
@@ -210,10 +210,5 @@ fn sync_file_system(folder: &Path) -> Result<(), BackupError> {
 }
 
 fn remove_tree(folder: &Path) -> Result<(), BackupError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(BackupError::io("remove", folder)(error))
-        }
-        _ => Ok(()),
-    }
+    remove_folder(folder).map_err(BackupError::io("remove", folder))
 }

@@ -122,7 +122,7 @@ impl ScheduledBackups {
     ) -> Option<FailedAttempt> {
         let folder = BackupFolder::new(plan.folder.clone(), &self.instance);
         let now = self.store.clock().now();
-        let listed = list(folder.clone()).await;
+        let mut listed = list(folder.clone()).await;
         let newest = listed.as_ref().ok().and_then(|backups| backups.first());
         let is_due = match (&failed, newest) {
             (Some(failure), _) => now >= failure.retry_at,
@@ -149,8 +149,9 @@ impl ScheduledBackups {
                     })
                 }
             };
+            listed = list(folder).await;
         }
-        self.report(plan, folder, failure.as_ref()).await;
+        self.report(plan, listed, failure.as_ref());
         failure
     }
 
@@ -182,14 +183,14 @@ impl ScheduledBackups {
         }
     }
 
-    async fn report(
+    fn report(
         &self,
         plan: &BackupPlan,
-        folder: BackupFolder,
+        listed: Result<Vec<StoredBackup>, String>,
         failure: Option<&FailedAttempt>,
     ) {
         let now = self.store.clock().now();
-        let (backups, unreadable) = match list(folder).await {
+        let (backups, unreadable) = match listed {
             Ok(backups) => (backups, None),
             Err(problem) => (Vec::new(), Some(problem)),
         };

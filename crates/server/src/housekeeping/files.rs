@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use quire_types::clock::Millis;
-use quire_types::fsutil::folder_size;
+use quire_types::fsutil::{folder_size, remove_folder};
 use quire_types::names::{RepoName, RunId};
 use quire_types::paths::Paths;
 
@@ -74,10 +74,8 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// run may start in it.
 pub(super) fn remove(folder: &Path) -> io::Result<u64> {
     let bytes = folder_size(folder);
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(bytes),
-    }
+    remove_folder(folder)?;
+    Ok(bytes)
 }
 
 /// Returns the paths that can be removed: what crashes left, and the oldest copies of the database.

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use quire_git::{move_leaving_link, relative_link};
-use quire_types::fsutil::sync_folder;
+use quire_types::fsutil::{remove_folder, sync_folder};
 use quire_types::names::{RepoName, RunId};
 use quire_types::paths::Paths;
 
@@ -51,16 +51,11 @@ pub fn run_folders(paths: &Paths, repo: &RepoName) -> Result<Vec<PathBuf>, Renam
 /// Removes the folders of all runs of a repository that was removed.
 pub fn remove_run_folders(paths: &Paths, repo: &RepoName) -> Result<(), RenameError> {
     for path in run_folders(paths, repo)? {
-        match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != ErrorKind::NotFound => {
-                return Err(RenameError::Io {
-                    attempt: "the repository was removed, but some of its runs were not: cannot remove",
-                    path,
-                    source,
-                });
-            }
-            _ => {}
-        }
+        remove_folder(&path).map_err(|source| RenameError::Io {
+            attempt: "the repository was removed, but some of its runs were not: cannot remove",
+            path,
+            source,
+        })?;
     }
     for root in roots(paths) {
         remove_empty(&root, repo);

@@ -10,14 +10,13 @@ use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::address::View;
 use super::commit_row::{commit_json, signed_at, subject_html};
-use super::context::{RepoContext, RevContent, RevPage};
+use super::context::{RepoContext, RevContent, RevPage, file_entry};
 use super::file::lines;
 use super::head::{RepoHead, Tab};
 use super::source_text::{bounded_line, marked, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
-    Blame, BlameBlock, BlameQuery, CommitSummary, EntryMode, NamedRefs, ReadError, RevPath,
-    TreePath,
+    Blame, BlameBlock, BlameQuery, CommitSummary, NamedRefs, ReadError, RevPath, TreePath,
 };
 use quire_types::clock::Millis;
 
@@ -84,11 +83,8 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
             wanted,
             MAX_WINDOW_LINES,
             move |reader, rev, path, budget| {
-                let entry = reader.entry(&rev.commit, path)?;
-                match entry.mode {
-                    EntryMode::Folder => return Ok(RevContent::At(View::Tree)),
-                    EntryMode::Submodule => return Err(ReadError::NoPath),
-                    _ => {}
+                if file_entry(reader, &rev.commit, path)?.is_none() {
+                    return Ok(RevContent::At(View::Tree));
                 }
                 let query = BlameQuery {
                     commit: rev.commit.clone(),

@@ -14,9 +14,10 @@ use super::super::state::{App, WebConfig};
 use super::super::viewer::Viewer;
 use super::address::{View, link, query_value};
 use quire_git::read::{
-    Budget, MAX_BLOB_BYTES, NamedRefs, ReadError, Reader, ResolvedRev, RevPath, TreePath,
+    Budget, EntryMode, MAX_BLOB_BYTES, NamedRefs, ReadError, Reader, ResolvedRev, RevPath,
+    TreeItem, TreePath,
 };
-use quire_types::names::RepoName;
+use quire_types::names::{ObjectId, RepoName};
 
 /// How many branches, and how many tags, the list of revisions names.
 pub(super) const MAX_LISTED_REFS: usize = 50;
@@ -232,4 +233,18 @@ pub(super) fn is_known(known: &[String], tag: &str) -> bool {
         .iter()
         .flat_map(|list| list.split(','))
         .any(|one| one.trim().trim_start_matches("W/") == tag)
+}
+
+/// The entry of a file at a path; `None` if there is a folder.
+pub(super) fn file_entry(
+    reader: &Reader,
+    commit: &ObjectId,
+    path: &TreePath,
+) -> Result<Option<TreeItem>, ReadError> {
+    let entry = reader.entry(commit, path)?;
+    match entry.mode {
+        EntryMode::Folder => Ok(None),
+        EntryMode::Submodule => Err(ReadError::NoPath),
+        _ => Ok(Some(entry)),
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::error::WebError;
 use super::super::layout::{Layout, html};
 use super::address::View;
-use super::context::{RepoContext, RevContent, RevPage};
+use super::context::{RepoContext, RevContent, RevPage, file_entry};
 use super::head::{RepoHead, Tab};
 use super::hex;
 use super::markdown::{LinkBase, is_markdown, render};
@@ -141,12 +141,9 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
             wanted,
             MAX_WINDOW_LINES,
             move |reader, rev, path, budget| {
-                let entry = reader.entry(&rev.commit, path)?;
-                match entry.mode {
-                    EntryMode::Folder => return Ok(RevContent::At(View::Tree)),
-                    EntryMode::Submodule => return Err(ReadError::NoPath),
-                    _ => {}
-                }
+                let Some(entry) = file_entry(reader, &rev.commit, path)? else {
+                    return Ok(RevContent::At(View::Tree));
+                };
                 let content = match reader.blob(&entry.id, budget.bytes) {
                     Ok(content) => Some(content),
                     Err(ReadError::TooLarge { .. }) => None,

@@ -12,8 +12,8 @@ use super::super::error::WebError;
 use super::super::page::ContentPolicy;
 use super::address::View;
 use super::byte_range::FilePart;
-use super::context::{FIXED_MAX_AGE, RepoContext, RevContent};
-use quire_git::read::{EntryMode, ReadError, RevPath, is_binary};
+use super::context::{FIXED_MAX_AGE, RepoContext, RevContent, file_entry};
+use quire_git::read::{EntryMode, RevPath, is_binary};
 
 /// A type of content that browsers show and that can do no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +56,11 @@ impl MediaType {
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
     let read = context
         .read_rev(View::Raw, wanted, 1, |reader, rev, path, budget| {
-            let entry = reader.entry(&rev.commit, path)?;
-            match entry.mode {
-                EntryMode::Folder => Ok(RevContent::At(View::Tree)),
-                EntryMode::Submodule => Err(ReadError::NoPath),
-                mode => {
-                    let content = reader.blob(&entry.id, budget.bytes)?;
-                    Ok(RevContent::Here((mode, content)))
-                }
-            }
+            let Some(entry) = file_entry(reader, &rev.commit, path)? else {
+                return Ok(RevContent::At(View::Tree));
+            };
+            let content = reader.blob(&entry.id, budget.bytes)?;
+            Ok(RevContent::Here((entry.mode, content)))
         })
         .await?;
     let mut page = match read {
