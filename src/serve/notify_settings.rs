@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use quire_config::{Config, NotifyService, NotifyTarget, SecretSource, TargetSettings, UrlSource};
 use quire_server::notify::{
-    NotifySettings, RunSelection, SecretReader, TargetConfig, TargetService, UrlReader,
-    WebhookTarget,
+    GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget, RunSelection, SecretReader,
+    SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
 };
+use quire_types::http_url::HttpUrl;
 use quire_types::run::Run;
-use quire_types::secret::Redactor;
+use quire_types::secret::{Redactor, Secret};
 
 use super::wiring::{base_url, variable};
 
@@ -56,12 +57,32 @@ fn selection(settings: &TargetSettings) -> RunSelection {
 fn service(service: &NotifyService) -> TargetService {
     match service {
         NotifyService::Webhook { url, key } => TargetService::Webhook(WebhookTarget {
-            url: match url {
-                UrlSource::Plain(url) => UrlReader::Plain(url.clone()),
-                UrlSource::Secret(source) => UrlReader::Secret(reader("url", source)),
-            },
+            url: url_reader(url),
             key: key.as_ref().map(|source| reader("key", source)),
         }),
+        NotifyService::Ntfy { url, token } => TargetService::Ntfy(NtfyTarget {
+            url: url_reader(url),
+            token: token.as_ref().map(|source| reader("token", source)),
+        }),
+        NotifyService::Gotify { url, token } => TargetService::Gotify(GotifyTarget {
+            url: url.clone(),
+            token: reader("token", token),
+        }),
+        NotifyService::Slack { url } => TargetService::Slack(SlackTarget {
+            url: url_reader(url),
+        }),
+        NotifyService::Matrix { url, room, token } => TargetService::Matrix(MatrixTarget {
+            url: url.clone(),
+            room: room.clone(),
+            token: reader("token", token),
+        }),
+    }
+}
+
+fn url_reader(url: &UrlSource) -> UrlReader {
+    match url {
+        UrlSource::Plain(url) => UrlReader::Plain(url.clone()),
+        UrlSource::Secret(source) => UrlReader::Secret(reader("url", source)),
     }
 }
 
@@ -74,27 +95,53 @@ fn reader(name: &'static str, source: &SecretSource) -> SecretReader {
     })
 }
 
+/// A secret that the configuration names.
+struct NamedSource {
+    name: String,
+    source: SecretSource,
+    /// Whether the value is the URL of a target.
+    is_url: bool,
+}
+
 /// All secrets that the configuration names: those of runs and those of targets.
-fn secret_sources(config: &Config) -> Vec<(String, SecretSource)> {
-    let of_runs = config
-        .secrets
-        .iter()
-        .map(|(name, grant)| (name.clone(), grant.source.clone()));
+fn secret_sources(config: &Config) -> Vec<NamedSource> {
+    let of_runs = config.secrets.iter().map(|(name, grant)| NamedSource {
+        name: name.clone(),
+        source: grant.source.clone(),
+        is_url: false,
+    });
     let of_targets = config.notify.targets.iter().flat_map(|(name, target)| {
         let settings = target.settings.iter();
         let sources = settings.flat_map(|settings| settings.service.secrets());
-        sources.map(move |(key, source)| (format!("{name}.{key}"), source.clone()))
+        sources.map(move |(key, source)| NamedSource {
+            name: format!("{name}.{key}"),
+            source: source.clone(),
+            is_url: key == "url",
+        })
     });
     of_runs.chain(of_targets).collect()
 }
 
-/// A redactor of the values that can be read at this moment.
-fn redactor(sources: &[(String, SecretSource)]) -> Redactor {
-    let redactor = Redactor::default();
-    for (name, source) in sources {
-        if let Ok(secret) = source.read(name, variable) {
-            redactor.add(name, &secret);
+/// A redactor of the values that can be read at this moment. Of the URL of a target also the path, which a receiver may
+/// quote, and its last name, such as the topic of ntfy, are redacted.
+fn redactor(sources: &[NamedSource]) -> Redactor {
+    let mut known = Vec::new();
+    for NamedSource {
+        name,
+        source,
+        is_url,
+    } in sources
+    {
+        let Ok(secret) = source.read(name, variable) else {
+            continue;
+        };
+        let url = is_url.then(|| secret.expose().parse::<HttpUrl>().ok());
+        if let Some(url) = url.flatten() {
+            let path = url.path_and_query();
+            let last_name = path.rsplit('/').next().unwrap_or_default();
+            known.extend([path, last_name].map(|part| (name, Secret::new(part.to_owned()))));
         }
+        known.push((name, secret));
     }
-    redactor
+    Redactor::new(known.iter().map(|(name, secret)| (name.as_str(), secret)))
 }

@@ -65,22 +65,43 @@ pub enum NotifyService {
         /// The key of the signature.
         key: Option<SecretSource>,
     },
+    /// A topic of an ntfy server.
+    Ntfy {
+        /// The URL of the topic.
+        url: UrlSource,
+        token: Option<SecretSource>,
+    },
+    /// An application of a Gotify server.
+    Gotify { url: HttpUrl, token: SecretSource },
+    /// An incoming webhook of Slack, or of a service that accepts the same.
+    Slack { url: UrlSource },
+    /// A room of a Matrix homeserver.
+    Matrix {
+        url: HttpUrl,
+        room: String,
+        token: SecretSource,
+    },
 }
 
 impl NotifyService {
     /// The secrets that it uses, by the keys of the configuration.
     #[must_use]
     pub fn secrets(&self) -> Vec<(&'static str, &SecretSource)> {
-        match self {
-            Self::Webhook { url, key } => {
-                let url = match url {
-                    UrlSource::Plain(_) => None,
-                    UrlSource::Secret(source) => Some(("url", source)),
-                };
-                let key = key.as_ref().map(|source| ("key", source));
-                url.into_iter().chain(key).collect()
+        let of_url = |url| match url {
+            &UrlSource::Plain(_) => None,
+            UrlSource::Secret(source) => Some(("url", source)),
+        };
+        let (url, other) = match self {
+            Self::Webhook { url, key } => (of_url(url), key.as_ref().map(|key| ("key", key))),
+            Self::Ntfy { url, token } => {
+                (of_url(url), token.as_ref().map(|token| ("token", token)))
             }
-        }
+            Self::Slack { url } => (of_url(url), None),
+            Self::Gotify { token, .. } | Self::Matrix { token, .. } => {
+                (None, Some(("token", token)))
+            }
+        };
+        url.into_iter().chain(other).collect()
     }
 }
 

@@ -5,11 +5,14 @@ use serde_json::{Map, Value};
 use super::notify::{NotifyService, TargetSettings, UrlSource};
 use super::secrets::SecretSource;
 use super::setting_types::{Grants, Positive, SettingType as _};
+use quire_types::http_url::HttpUrl;
 use quire_types::occasion::Occasion;
 use quire_types::run::Trigger;
 
 /// The longest name of a target, in bytes.
 const MAX_NAME: usize = 64;
+/// The longest id of a room, in bytes. That of Matrix's specification.
+const MAX_ROOM: usize = 255;
 
 /// A target as it was read.
 pub(super) struct ReadTarget {
@@ -98,26 +101,54 @@ impl TargetReader {
     }
 
     fn service(&mut self) -> Option<NotifyService> {
-        let services = ":webhook";
-        match self
-            .required("type", services, |value| value.as_str().map(str::to_owned))?
-            .as_str()
-        {
+        const SERVICES: &str = ":webhook, :ntfy, :gotify, :slack or :matrix";
+        let name = self.required("type", SERVICES, |value| value.as_str().map(str::to_owned))?;
+        match name.as_str() {
             "webhook" => {
-                let expected = "a URL such as \"https://host.example/path\", {:file \"/path\"} or {:env \"NAME\"}";
-                let url = self.required("url", expected, url_source);
+                let url = self.required("url", URL, url_source);
                 let key = self.optional("key", SECRET, SecretSource::from_data);
                 Some(NotifyService::Webhook { url: url?, key })
+            }
+            "ntfy" => {
+                let url = self.required("url", TOPIC_URL, topic_source);
+                let token = self.optional("token", SECRET, SecretSource::from_data);
+                Some(NotifyService::Ntfy { url: url?, token })
+            }
+            "slack" => {
+                let url = self.required("url", URL, url_source);
+                Some(NotifyService::Slack { url: url? })
+            }
+            "gotify" => {
+                let (url, token) = self.server_and_token();
+                Some(NotifyService::Gotify {
+                    url: url?,
+                    token: token?,
+                })
+            }
+            "matrix" => {
+                let (url, token) = self.server_and_token();
+                let room = self.required("room", ROOM, room);
+                Some(NotifyService::Matrix {
+                    url: url?,
+                    room: room?,
+                    token: token?,
+                })
             }
             other => {
                 let other = quire_types::text::excerpt(other, 40);
                 self.fail(
                     Some("type"),
-                    format!("`type` must be {services}, not \"{other}\""),
+                    format!("`type` must be {SERVICES}, not \"{other}\""),
                 );
                 None
             }
         }
+    }
+
+    fn server_and_token(&mut self) -> (Option<HttpUrl>, Option<SecretSource>) {
+        let url = self.required("url", SERVER_URL, server_url);
+        let token = self.required("token", SECRET, SecretSource::from_data);
+        (url, token)
     }
 
     fn required<T>(
@@ -155,12 +186,40 @@ impl TargetReader {
 
 const SECRET: &str =
     "{:file \"/path\"} or {:env \"NAME\"} (where the value is, never the value itself)";
+const URL: &str =
+    "a URL such as \"https://host.example/path\", {:file \"/path\"} or {:env \"NAME\"}";
+const TOPIC_URL: &str =
+    "the URL of a topic such as \"https://ntfy.sh/topic\", {:file \"/path\"} or {:env \"NAME\"}";
+const SERVER_URL: &str = "the URL of a server such as \"https://host.example\", without a query";
+const ROOM: &str = "the id of a room such as \"!id:host.example\" (an alias is none)";
 
 fn url_source(value: &Value) -> Option<UrlSource> {
     match value.as_str() {
         Some(text) => text.parse().ok().map(UrlSource::Plain),
         None => SecretSource::from_data(value).map(UrlSource::Secret),
     }
+}
+
+/// The value of a secret is judged when it is read.
+fn topic_source(value: &Value) -> Option<UrlSource> {
+    url_source(value).filter(|source| match source {
+        UrlSource::Plain(url) => url.split_last_name().is_some(),
+        UrlSource::Secret(_) => true,
+    })
+}
+
+fn server_url(value: &Value) -> Option<HttpUrl> {
+    let url: HttpUrl = value.as_str()?.parse().ok()?;
+    Some(url).filter(|url| !url.has_query())
+}
+
+fn room(value: &Value) -> Option<String> {
+    let is_id = |text: &str| {
+        (2..=MAX_ROOM).contains(&text.len())
+            && text.starts_with('!')
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    value.as_str().filter(|text| is_id(text)).map(str::to_owned)
 }
 
 fn occasions(value: &Value) -> Option<Vec<Occasion>> {

@@ -30,6 +30,7 @@ impl Answer {
 /// A request that was received.
 #[derive(Debug, Clone)]
 pub struct ReceivedRequest {
+    pub method: String,
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
@@ -150,7 +151,9 @@ fn read_request(stream: &TcpStream) -> Option<ReceivedRequest> {
         reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
         Some(line.trim_end().to_owned())
     };
-    let path = line()?.split(' ').nth(1)?.to_owned();
+    let first = line()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let mut headers = Vec::new();
     loop {
         let header = line()?;
@@ -166,6 +169,7 @@ fn read_request(stream: &TcpStream) -> Option<ReceivedRequest> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     Some(ReceivedRequest {
+        method,
         path,
         headers,
         body: String::from_utf8(body).ok()?,

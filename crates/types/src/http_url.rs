@@ -85,6 +85,41 @@ impl HttpUrl {
         }
     }
 
+    /// The same server with another path: the one of this URL, followed by `path`. Without a query.
+    #[must_use]
+    pub fn join(&self, path: &str) -> Self {
+        let base = self.path().trim_end_matches('/');
+        Self {
+            path_and_query: format!("{base}/{path}"),
+            ..self.clone()
+        }
+    }
+
+    /// What precedes the last name of the path, and this name. `None` if the path ends with `/` or the URL has a query.
+    #[must_use]
+    pub fn split_last_name(&self) -> Option<(Self, &str)> {
+        let (base, name) = self.path_and_query.rsplit_once('/')?;
+        if name.is_empty() || self.has_query() {
+            return None;
+        }
+        let base = Self {
+            path_and_query: format!("{base}/"),
+            ..self.clone()
+        };
+        Some((base, name))
+    }
+
+    /// Whether there is a query, be it an empty one.
+    #[must_use]
+    pub fn has_query(&self) -> bool {
+        self.path_and_query.contains('?')
+    }
+
+    fn path(&self) -> &str {
+        let path = self.path_and_query.split('?').next();
+        path.unwrap_or_default()
+    }
+
     /// Scheme, host and port.
     #[must_use]
     pub fn origin(&self) -> String {
@@ -153,5 +188,32 @@ mod tests {
         ");
         let url: HttpUrl = "https://h/secret".parse().unwrap();
         assert_eq!(format!("{url:?}"), "HttpUrl(\"https://h\")");
+    }
+
+    #[test]
+    fn paths_are_joined_and_split() {
+        let url = |text: &str| text.parse::<HttpUrl>().unwrap();
+        let joined = |text: &str| url(text).join("message").path_and_query;
+        assert_eq!(
+            [
+                "https://h",
+                "https://h/",
+                "https://h/a/b/",
+                "https://h/a?x=/y"
+            ]
+            .map(joined),
+            ["/message", "/message", "/a/b/message", "/a/message"]
+        );
+        let split = |text: &str| {
+            let url = url(text);
+            let (base, name) = url.split_last_name()?;
+            Some(format!("{} {name}", base.path_and_query))
+        };
+        assert_eq!(split("https://h/alerts").as_deref(), Some("/ alerts"));
+        assert_eq!(split("https://h/a/b").as_deref(), Some("/a/ b"));
+        assert_eq!(
+            ["https://h", "https://h/a/", "https://h/a?b=c"].map(split),
+            [None, None, None]
+        );
     }
 }

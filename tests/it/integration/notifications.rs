@@ -10,7 +10,7 @@ use super::{GREEN, one};
 use crate::QUIRE;
 
 /// A forge that may send to loopback, with these targets in its configuration.
-fn forge_with(targets: &str) -> TestForge {
+pub(super) fn forge_with(targets: &str) -> TestForge {
     let mut forge = TestForge::new(QUIRE);
     configure(&forge, targets);
     forge
@@ -21,7 +21,7 @@ fn forge_with(targets: &str) -> TestForge {
     forge
 }
 
-fn configure(forge: &TestForge, targets: &str) {
+pub(super) fn configure(forge: &TestForge, targets: &str) {
     let text = format!("{{:notify {{:targets\n{{{targets}}}}}}}");
     fs::write(forge.paths.config_fennel(), text).unwrap();
 }
@@ -33,7 +33,7 @@ fn hook(name: &str, receiver: &HttpReceiver, keys: &str) -> String {
 }
 
 /// What waits for a target, as `notify list` has it.
-fn target(forge: &TestForge, name: &str) -> serde_json::Value {
+pub(super) fn target(forge: &TestForge, name: &str) -> serde_json::Value {
     let list: serde_json::Value =
         serde_json::from_str(&forge.ssh_ok("notify list --json")).unwrap();
     let targets = list["targets"].as_array().unwrap();
@@ -41,7 +41,7 @@ fn target(forge: &TestForge, name: &str) -> serde_json::Value {
     found.unwrap_or_else(|| panic!("{list}")).clone()
 }
 
-fn wait_until_told(forge: &TestForge, name: &str) {
+pub(super) fn wait_until_told(forge: &TestForge, name: &str) {
     wait_for("the target to be told of everything", || {
         (target(forge, name)["waiting"] == 0).then_some(())
     });

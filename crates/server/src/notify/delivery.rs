@@ -2,8 +2,8 @@
 
 use super::delivery_error::{ATTEMPT_TIMEOUT, DeliveryError};
 use super::message::Message;
-use super::settings::{NotifySettings, TargetService};
-use super::webhook;
+use super::settings::NotifySettings;
+use super::targets::TargetService;
 use quire_runtime::blocking::run_blocking;
 
 /// Makes one attempt. Returns once the receiver has confirmed the message.
@@ -15,11 +15,9 @@ pub(super) async fn deliver(
     let attempt = async {
         let read = settings.redactor.clone();
         let redactor = run_blocking(move || read()).await?;
-        match service {
-            TargetService::Webhook(target) => {
-                webhook::send(message, target, &redactor, &settings.allowed_networks).await
-            }
-        }
+        service
+            .send(message, &redactor, &settings.allowed_networks)
+            .await
     };
     tokio::time::timeout(ATTEMPT_TIMEOUT, attempt)
         .await

@@ -1,4 +1,6 @@
-//! What failed in a run: the jobs, and the last lines of their logs, which hold no secret that the run asked for.
+//! What failed in a run: the jobs, and the last lines of their logs.
+//!
+//! Logs hold no secret that the run asked for. The others are redacted here, before lines are cut.
 
 use std::path::Path;
 
@@ -7,6 +9,7 @@ use quire_store::{Store, StoreError};
 use quire_types::ansi;
 use quire_types::paths::Paths;
 use quire_types::run::{JobState, Run, RunStep};
+use quire_types::secret::Redactor;
 use quire_types::text::{excerpt, first_line};
 
 use super::message::FailedJobReport;
@@ -26,6 +29,7 @@ pub(super) fn read(
     store: &Store,
     paths: &Paths,
     run: &Run,
+    redactor: &Redactor,
 ) -> Result<Vec<FailedJobReport>, StoreError> {
     let jobs = store.jobs().list_without_outputs(run.id)?;
     let steps = store.steps().list(run.id)?;
@@ -40,23 +44,27 @@ pub(super) fn read(
             FailedJobReport {
                 job: job.job_id.to_string(),
                 message: job.message.clone(),
-                command: step.map(|step| first_line(&step.command, MAX_COMMAND)),
+                command: step
+                    .map(|step| first_line(&redactor.redact_text(&step.command), MAX_COMMAND)),
                 exit_code: step.and_then(|step| step.exit_code),
                 lines: step.map_or_else(Vec::new, |step| {
-                    last_lines(&Paths::step_log(&folder, &step.job_id, step.seq))
+                    let log = Paths::step_log(&folder, &step.job_id, step.seq);
+                    last_lines(&log, redactor)
                 }),
             }
         })
         .collect())
 }
 
-fn last_lines(path: &Path) -> Vec<String> {
+fn last_lines(path: &Path, redactor: &Redactor) -> Vec<String> {
     let lines = tail(path, MAX_TAIL_BYTES).map(|slice| slice.lines);
-    let texts = whole_lines(&lines.unwrap_or_default());
-    let first = texts.len().saturating_sub(MAX_LINES);
-    texts[first..]
+    let text = whole_lines(&lines.unwrap_or_default()).join("\n");
+    let text = redactor.redact_text(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.len().saturating_sub(MAX_LINES);
+    lines[first..]
         .iter()
-        .map(|text| excerpt(text, MAX_LINE))
+        .map(|line| excerpt(line, MAX_LINE))
         .collect()
 }
 

@@ -1,11 +1,10 @@
-//! A message: what is told of the end of a run, in words and as data.
+//! A message: what is told of the end of a run, as data.
 
 use serde::Serialize;
 
 use super::policy::Reason;
 use quire_types::clock::Millis;
-use quire_types::run::{Run, RunName};
-use quire_types::text::{format_elapsed, sanitize};
+use quire_types::run::Run;
 
 /// A message to a target.
 #[derive(Debug, Clone)]
@@ -40,87 +39,8 @@ pub(super) struct FailedJobReport {
     /// The first line of the command that failed.
     pub(super) command: Option<String>,
     pub(super) exit_code: Option<i32>,
-    /// The last lines of its log.
+    /// The last lines of its log, without any secret.
     pub(super) lines: Vec<String>,
-}
-
-impl Message {
-    /// One line. It may contain secrets, which are redacted when the message is sent.
-    pub(super) fn title(&self) -> String {
-        match &self.event {
-            Some(event) => event.title(),
-            None => "A test of quire's notifications".to_owned(),
-        }
-    }
-
-    /// The whole text, with the title and the link. It may contain secrets, which are redacted when the message is sent.
-    pub(super) fn text(&self) -> String {
-        let facts = match &self.event {
-            Some(event) => event.facts(),
-            None => {
-                "This target is told of the ends of runs as :notify in the configuration says.\n"
-                    .to_owned()
-            }
-        };
-        format!("{}\n\n{facts}\n{}\n", self.title(), self.url)
-    }
-}
-
-impl RunEnded {
-    fn title(&self) -> String {
-        let name = RunName {
-            repo: self.run.repo.clone(),
-            number: self.run.number,
-        };
-        let ended = match self.reason {
-            Reason::Failed if self.failures > 1 => {
-                format!("failed, the {} time in a row", ordinal(self.failures))
-            }
-            Reason::Failed => "failed".to_owned(),
-            Reason::Fixed => "is complete again".to_owned(),
-            Reason::Complete => "is complete".to_owned(),
-            Reason::Canceled => "was canceled".to_owned(),
-            Reason::Superseded => "was superseded".to_owned(),
-        };
-        let subject = self.run.subject.as_deref().map(sanitize);
-        let subject = subject.map_or_else(String::new, |subject| format!(": {subject}"));
-        format!("{name} {ended}{subject}")
-    }
-
-    fn facts(&self) -> String {
-        let run = &self.run;
-        let mut text = format!("{} at {}", run.ref_name.short(), run.sha.short());
-        if let Some(pusher) = &run.pusher {
-            text += &format!(", by {}", sanitize(pusher));
-        }
-        if let (Some(started), Some(ended)) = (run.started_at_ms, run.finished_at_ms) {
-            text += &format!(", took {}", format_elapsed(ended.since(started)));
-        }
-        text.push('\n');
-        // That of a run whose jobs failed repeats what the first job says.
-        if let Some(message) = run.message.as_ref().filter(|_| self.failed_jobs.is_empty()) {
-            text += &format!("{}\n", sanitize(message));
-        }
-        for job in &self.failed_jobs {
-            let message = job.message.as_deref().unwrap_or("failed");
-            text += &format!("\n{}: {}\n", job.job, sanitize(message));
-            for line in &job.lines {
-                text += &format!("  {}\n", sanitize(line));
-            }
-        }
-        text
-    }
-}
-
-fn ordinal(number: u32) -> String {
-    let suffix = match (number % 100, number % 10) {
-        (11..=13, _) => "th",
-        (_, 1) => "st",
-        (_, 2) => "nd",
-        (_, 3) => "rd",
-        _ => "th",
-    };
-    format!("{number}{suffix}")
 }
 
 #[cfg(test)]
@@ -208,34 +128,5 @@ pub(super) mod sample {
             url: "https://git.example.org".to_owned(),
             ..failed()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_of_messages() {
-        let mut texts = vec![sample::failed().text(), sample::test().text()];
-        for reason in [
-            Reason::Fixed,
-            Reason::Complete,
-            Reason::Canceled,
-            Reason::Superseded,
-        ] {
-            let mut message = sample::failed();
-            let event = message.event.as_mut().unwrap();
-            event.reason = reason;
-            event.run.subject = Some("Say \u{202e}it\u{1b}[1m".to_owned());
-            texts.push(message.title());
-        }
-        insta::assert_snapshot!(texts.join("\n---\n"));
-        assert_eq!(
-            [1, 2, 3, 4, 11, 12, 13, 21, 102, 113]
-                .map(ordinal)
-                .join(" "),
-            "1st 2nd 3rd 4th 11th 12th 13th 21st 102nd 113th"
-        );
     }
 }

@@ -16,18 +16,22 @@ mod connection;
 mod delivery;
 mod delivery_error;
 mod deps;
-mod document;
 mod failed_jobs;
 mod message;
+mod outgoing_request;
 mod policy;
+mod readers;
 mod service;
 mod settings;
-mod webhook;
+mod summary;
+mod targets;
 mod worker;
 
 pub use deps::NotifyDeps;
 pub use policy::RunSelection;
+pub use readers::{SecretReader, UrlReader};
 pub use service::{NotificationTestError, Notifications};
-pub use settings::{
-    NotifySettings, SecretReader, TargetConfig, TargetService, UrlReader, WebhookTarget,
+pub use settings::{NotifySettings, TargetConfig};
+pub use targets::{
+    GotifyTarget, MatrixTarget, NtfyTarget, SlackTarget, TargetService, WebhookTarget,
 };

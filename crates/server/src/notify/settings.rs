@@ -6,13 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::policy::RunSelection;
+use super::targets::TargetService;
 use quire_types::base_url::BaseUrl;
-use quire_types::http_url::HttpUrl;
 use quire_types::network::Network;
-use quire_types::secret::{Redactor, Secret};
-
-/// Reads the value of a secret at each use, or says why that is not possible. It may block.
-pub type SecretReader = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
+use quire_types::secret::Redactor;
 
 #[derive(Clone)]
 pub struct NotifySettings {
@@ -37,26 +34,6 @@ pub struct TargetConfig {
     pub settings: Result<(RunSelection, TargetService), String>,
 }
 
-/// How a target is told.
-#[derive(Clone)]
-pub enum TargetService {
-    Webhook(WebhookTarget),
-}
-
-#[derive(Clone)]
-pub struct WebhookTarget {
-    pub url: UrlReader,
-    /// The key of the signature.
-    pub key: Option<SecretReader>,
-}
-
-/// The URL of a webhook.
-#[derive(Clone)]
-pub enum UrlReader {
-    Plain(HttpUrl),
-    Secret(SecretReader),
-}
-
 impl TargetConfig {
     /// A problem of the target, with its place in the configuration file.
     pub(super) fn problem(&self, name: &str, problem: &str) -> String {
@@ -70,29 +47,8 @@ impl TargetConfig {
     pub(super) fn check(&self) -> Result<(), String> {
         match &self.settings {
             Err(problem) => Err(problem.clone()),
-            Ok((_, TargetService::Webhook(webhook))) => {
-                webhook.read_url()?;
-                webhook.read_key().map(drop)
-            }
+            Ok((_, service)) => service.check(),
         }
-    }
-}
-
-impl WebhookTarget {
-    /// Blocks.
-    pub(super) fn read_url(&self) -> Result<HttpUrl, String> {
-        match &self.url {
-            UrlReader::Plain(url) => Ok(url.clone()),
-            UrlReader::Secret(read) => {
-                let parsed = read()?.expose().parse::<HttpUrl>();
-                parsed.map_err(|error| format!("the value of the secret `url` is {error}"))
-            }
-        }
-    }
-
-    /// Blocks.
-    pub(super) fn read_key(&self) -> Result<Option<Secret>, String> {
-        self.key.as_ref().map(|read| read()).transpose()
     }
 }
 

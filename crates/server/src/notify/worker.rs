@@ -214,7 +214,8 @@ async fn compose(
     let failed_jobs = match run.state {
         RunState::Failed => {
             let run = run.clone();
-            let read = move |store: &Store| failed_jobs::read(store, &paths, &run);
+            let redactor = settings.redactor.clone();
+            let read = move |store: &Store| failed_jobs::read(store, &paths, &run, &redactor());
             deps.store.call(read).await?
         }
         _ => Vec::new(),

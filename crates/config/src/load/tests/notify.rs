@@ -64,3 +64,24 @@ fn a_target_that_is_wrong_has_a_problem_in_place_of_settings() {
     assert!(!described.contains("hunter2"), "{described}");
     insta::assert_snapshot!(described);
 }
+
+#[test]
+fn targets_of_each_kind_are_read() {
+    let text = ":a {:type :ntfy :url \"https://h/topic\" :token {:env \"T\"}}\n:b {:type :gotify :url \"https://h\" :token {:env \"T\"}}\n\
+                :c {:type :slack :url {:env \"U\"}}\n:d {:type :matrix :url \"https://h\" :room \"!id:h\" :token {:env \"T\"}}\n\
+                :e {:type :ntfy :url \"https://h/\"}\n:f {:type :gotify :url \"https://h\"}\n:g {:type :slack :key {:env \"K\"}}\n\
+                :h {:type :matrix :url \"https://h\" :token {:env \"T\"}\n :room \"#alias:h\"}\n:i {:type :gotify :token {:env \"T\"} :url {:env \"U\"}}";
+    let token = serde_json::json!({"env": "T"});
+    let value = serde_json::json!({
+        "a": {"type": "ntfy", "url": "https://h/topic", "token": token},
+        "b": {"type": "gotify", "url": "https://h", "token": token},
+        "c": {"type": "slack", "url": {"env": "U"}},
+        "d": {"type": "matrix", "url": "https://h", "room": "!id:h", "token": token},
+        "e": {"type": "ntfy", "url": "https://h/"},
+        "f": {"type": "gotify", "url": "https://h"},
+        "g": {"type": "slack", "key": {"env": "K"}},
+        "h": {"type": "matrix", "url": "https://h", "room": "#alias:h", "token": token},
+        "i": {"type": "gotify", "url": {"env": "U"}, "token": token},
+    });
+    insta::assert_snapshot!(described(text, value));
+}

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::message::{FailedJobReport, Message};
-use super::policy::Reason;
 use crate::forge::views::RunJson;
+use crate::notify::message::{FailedJobReport, Message};
+use crate::notify::policy::Reason;
+use crate::notify::summary::Summary;
 use quire_types::secret::Redactor;
 
 #[derive(Serialize)]
@@ -26,14 +27,15 @@ struct MessageJson<'a> {
 /// Returns the document of a message, without any secret.
 pub(super) fn render(message: &Message, redactor: &Redactor) -> Vec<u8> {
     let event = message.event.as_ref();
+    let summary = Summary::new(message, redactor);
     let document = MessageJson {
         kind: if event.is_some() { "run-ended" } else { "test" },
         id: &message.id,
         time: message.time.to_string(),
         reason: event.map(|event| event.reason),
         failures_in_a_row: event.map_or(0, |event| event.failures),
-        title: message.title(),
-        text: message.text(),
+        text: summary.text(),
+        title: summary.title,
         url: &message.url,
         run: event.map(|event| RunJson::from(&event.run)),
         failed_jobs: event.map_or(&[], |event| &event.failed_jobs),
@@ -56,7 +58,7 @@ mod tests {
 
     #[test]
     fn document_of_a_failed_run() {
-        const PAGE: &str = include_str!("../../../../docs/json.md");
+        const PAGE: &str = include_str!("../../../../../docs/json.md");
         let text = pretty(&sample::failed(), &Redactor::default());
         assert!(PAGE.contains(&text), "docs/json.md has not:\n{text}");
         insta::assert_snapshot!(text);

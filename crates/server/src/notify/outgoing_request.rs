@@ -1,0 +1,247 @@
+//! HTTP requests to receivers, and what their answers mean. Redirects are not followed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{
+    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::connection::{IoStream, connect, secure};
+use super::delivery_error::DeliveryError;
+use quire_types::http_url::HttpUrl;
+use quire_types::network::Network;
+use quire_types::secret::{Redactor, Secret};
+use quire_types::text::first_line;
+
+/// How much of an answer is read, in bytes.
+const MAX_ANSWER: usize = 4096;
+/// How much of an answer an error message quotes, in characters.
+const MAX_QUOTED_ANSWER: usize = 120;
+/// The longest delay that a receiver can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// A request with a JSON body.
+pub(super) struct OutgoingRequest {
+    method: Method,
+    url: HttpUrl,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl OutgoingRequest {
+    pub(super) fn post(url: HttpUrl, body: Vec<u8>) -> Self {
+        Self::new(Method::POST, url, body)
+    }
+
+    pub(super) fn new(method: Method, url: HttpUrl, body: Vec<u8>) -> Self {
+        let agent = concat!("quire/", env!("CARGO_PKG_VERSION"));
+        let headers = [
+            (USER_AGENT, HeaderValue::from_static(agent)),
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        ];
+        Self {
+            method,
+            url,
+            headers: headers.into_iter().collect(),
+            body,
+        }
+    }
+
+    /// Adds a header. The value is in no message, since it may be a secret.
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Result<Self, String> {
+        let name = HeaderName::from_static(name);
+        let mut value = HeaderValue::from_str(value).map_err(|_| {
+            format!("the value of the header `{name}` has characters that no header can have")
+        })?;
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        Ok(self)
+    }
+
+    /// Adds a token as `Authorization: Bearer`.
+    pub(super) fn bearer(self, token: &Secret) -> Result<Self, String> {
+        let value = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
+        self.header("authorization", &value)
+    }
+
+    /// Sends it. Returns once the receiver has confirmed it.
+    pub(super) async fn send(
+        self,
+        redactor: &Redactor,
+        allowed: &[Network],
+    ) -> Result<(), DeliveryError> {
+        let Self {
+            method,
+            url,
+            headers,
+            body,
+        } = self;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.path_and_query())
+            .header(HOST, url.authority())
+            .body(Full::new(Bytes::from(body)))?;
+        request.headers_mut().extend(headers);
+        let stream = connect(url.host(), url.port(), allowed).await?;
+        let stream: Box<dyn IoStream> = if url.is_tls() {
+            secure(stream, url.host()).await?
+        } else {
+            Box::new(stream)
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let response = sender.send_request(request).await?;
+        judge(response, &url, redactor).await
+    }
+}
+
+/// What an answer means.
+async fn judge(
+    response: Response<Incoming>,
+    url: &HttpUrl,
+    redactor: &Redactor,
+) -> Result<(), DeliveryError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let origin = url.origin();
+    if status.is_redirection() {
+        return Err(DeliveryError::Redirected { origin });
+    }
+    let asked_delay = asked_delay(&response);
+    // The status is the answer; what explains it may be missing.
+    let body = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await;
+    let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let retry_after = asked_delay.or_else(|| asked_delay_of_matrix(&text));
+    let text = redactor.redact_text(&String::from_utf8_lossy(&text));
+    // The path may be a secret although the configuration has it as it is.
+    let path = Secret::new(url.path_and_query().to_owned());
+    let text = Redactor::new([("url", &path)]).redact_text(&text);
+    let quoted = match first_line(&text, MAX_QUOTED_ANSWER) {
+        text if text.is_empty() => String::new(),
+        text => format!(": {text}"),
+    };
+    let answer = format!("{status}{quoted}");
+    Err(match status {
+        StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY => DeliveryError::Refused { origin, answer },
+        _ => DeliveryError::Answered {
+            origin,
+            answer,
+            retry_after,
+        },
+    })
+}
+
+/// The header `Retry-After`: seconds, or a date.
+fn asked_delay<B>(response: &Response<B>) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let asked = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+            Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()?
+        }
+    };
+    Some(asked.min(MAX_RETRY_AFTER))
+}
+
+/// What homeservers of Matrix before version 1.10 say in place of the header.
+fn asked_delay_of_matrix(answer: &[u8]) -> Option<Duration> {
+    let answer: serde_json::Value = serde_json::from_slice(answer).ok()?;
+    let delay = Duration::from_millis(answer.get("retry_after_ms")?.as_u64()?);
+    Some(delay.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+pub(super) mod sample {
+    //! Requests as snapshots show them.
+
+    use std::sync::Arc;
+
+    use super::OutgoingRequest;
+    use crate::notify::message::{Message, sample};
+    use crate::notify::policy::Reason;
+    use crate::notify::readers::SecretReader;
+    use crate::notify::targets::HttpTarget;
+
+    pub(in crate::notify) fn reader(value: &'static str) -> SecretReader {
+        Arc::new(move || Ok(quire_types::secret::Secret::new(value.to_owned())))
+    }
+
+    /// The requests of a failed run, of one that is complete again, and of a test.
+    pub(in crate::notify) fn shown(target: &dyn HttpTarget) -> String {
+        let mut failed = sample::failed();
+        let job = &mut failed.event.as_mut().unwrap().failed_jobs[0];
+        job.lines.push("error: `a<b>` & \"c\" ```".to_owned());
+        let mut fixed = sample::failed();
+        let event = fixed.event.as_mut().unwrap();
+        event.reason = Reason::Fixed;
+        event.failed_jobs.clear();
+        event.run.message = None;
+        event.run.subject = Some("Repair <b> & Größe".to_owned());
+        let request = |message: &Message| {
+            target.check().unwrap();
+            shown_request(&target.request(message, &Default::default()).unwrap())
+        };
+        [&failed, &fixed, &sample::test()].map(request).join("\n\n")
+    }
+
+    fn shown_request(request: &OutgoingRequest) -> String {
+        let mut text = format!(
+            "{} {}{}\n",
+            request.method,
+            request.url.origin(),
+            request.url.path_and_query()
+        );
+        for (name, value) in &request.headers {
+            let value = String::from_utf8_lossy(value.as_bytes())
+                .replace(env!("CARGO_PKG_VERSION"), "VERSION");
+            text += &format!("{name}: {value}\n");
+        }
+        let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        text + &serde_json::to_string_pretty(&body).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_that_receivers_ask_for_are_limited() {
+        let of = |text: &str| {
+            let response = Response::builder()
+                .header(RETRY_AFTER, text)
+                .body(())
+                .unwrap();
+            asked_delay(&response).map(|delay| delay.as_secs())
+        };
+        let dates = [
+            "Wed, 21 Oct 2015 07:28:00 GMT",
+            "Wed, 21 Oct 2099 07:28:00 GMT",
+        ];
+        assert_eq!(dates.map(of), [None, Some(3600)]);
+        assert_eq!(
+            ["120", " 5 ", "99999", "-1", "soon", ""].map(of),
+            [Some(120), Some(5), Some(3600), None, None, None]
+        );
+        let of_matrix = |answer: &str| asked_delay_of_matrix(answer.as_bytes());
+        assert_eq!(
+            of_matrix("{\"errcode\": \"M_LIMIT_EXCEEDED\", \"retry_after_ms\": 1500}"),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(["{}", "slow down"].map(of_matrix), [None, None]);
+    }
+}

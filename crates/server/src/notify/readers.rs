@@ -1,0 +1,29 @@
+//! Secrets and URLs of targets, which are read at each use.
+
+use std::sync::Arc;
+
+use quire_types::http_url::HttpUrl;
+use quire_types::secret::Secret;
+
+/// Reads the value of a secret at each use, or says why that is not possible. It may block.
+pub type SecretReader = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
+
+/// A URL that may be a secret.
+#[derive(Clone)]
+pub enum UrlReader {
+    Plain(HttpUrl),
+    Secret(SecretReader),
+}
+
+impl UrlReader {
+    /// Blocks.
+    pub(super) fn read(&self) -> Result<HttpUrl, String> {
+        match self {
+            Self::Plain(url) => Ok(url.clone()),
+            Self::Secret(read) => {
+                let parsed = read()?.expose().parse::<HttpUrl>();
+                parsed.map_err(|error| format!("the value of the secret `url` is {error}"))
+            }
+        }
+    }
+}

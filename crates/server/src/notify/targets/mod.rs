@@ -1,0 +1,21 @@
+//! The kinds of targets: what each is sent, and how.
+
+mod escape;
+mod gotify;
+mod http_target;
+mod matrix;
+mod ntfy;
+mod service;
+mod slack;
+mod webhook;
+mod webhook_document;
+
+#[cfg(test)]
+pub(in crate::notify) use http_target::HttpTarget;
+
+pub use gotify::GotifyTarget;
+pub use matrix::MatrixTarget;
+pub use ntfy::NtfyTarget;
+pub use service::TargetService;
+pub use slack::SlackTarget;
+pub use webhook::WebhookTarget;
