@@ -18,7 +18,7 @@ use quire_types::paths::Paths;
 use quire_types::push_event::PUSH_OPTIONS;
 
 /// What the greeting prints: the usage of each command and what it does.
-pub(super) const OVERVIEW: [(&str, &str); 21] = [
+pub(super) const OVERVIEW: [(&str, &str); 22] = [
     (
         "git push -o ci.skip | ci.wait | ci.job=J",
         "push without a run, follow the run, run one job",
@@ -30,6 +30,10 @@ pub(super) const OVERVIEW: [(&str, &str); 21] = [
     (
         "repo rename OLD NEW",
         "rename a repository; the old name redirects to it",
+    ),
+    (
+        "repo restore NAME [--as NEW]",
+        "bring a removed repository back",
     ),
     ("repo default NAME BRANCH", "set the default branch"),
     (
@@ -84,7 +88,7 @@ pub(super) const OVERVIEW: [(&str, &str); 21] = [
 /// A command that works the same on the machine itself and over SSH.
 #[derive(Subcommand)]
 pub(super) enum ManagementCommand {
-    /// List, create, rename and remove repositories
+    /// List, create, rename, remove and restore repositories
     #[command(subcommand)]
     Repo(repo::RepoCommand),
     /// List, follow, start, cancel and retry runs

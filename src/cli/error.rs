@@ -191,7 +191,7 @@ impl From<SessionError> for CommandError {
         match error {
             SessionError::Unknown { .. } => failure.hint("`repo list` shows all repositories"),
             SessionError::NoSpace { .. } | SessionError::NoInodes => {
-                failure.hint("free some space: `quire gc` removes expired runs, `repo rm` removes a repository; fetches still work")
+                failure.hint("free some space: `quire gc` removes expired runs, `repo rm --now` deletes a repository; fetches still work")
             }
             _ => failure,
         }
@@ -200,10 +200,10 @@ impl From<SessionError> for CommandError {
 
 impl From<RenameError> for CommandError {
     fn from(error: RenameError) -> Self {
-        let code = if matches!(error, RenameError::Unknown(_)) {
-            NOT_FOUND
-        } else {
-            FAILED
+        let code = match error {
+            RenameError::Unknown(_) | RenameError::NotInTrash(_) => NOT_FOUND,
+            RenameError::AmbiguousTrashId(_) => USAGE,
+            _ => FAILED,
         };
         let failure = Self::from_error(code, &error);
         match error {
@@ -211,6 +211,15 @@ impl From<RenameError> for CommandError {
             RenameError::Store(error) => error.into(),
             RenameError::Leftovers(name) => {
                 failure.hint(format!("`repo rm {name} --yes` removes them"))
+            }
+            RenameError::NotInTrash(_) => {
+                failure.hint("`repo list --trash` shows what can be restored")
+            }
+            RenameError::AmbiguousTrashId(_) => {
+                failure.hint("use more digits; `repo list --trash --json` shows the whole ids")
+            }
+            RenameError::ActiveRuns(_) => {
+                failure.hint("`run list --state active` shows them; retry when they have ended")
             }
             RenameError::Locked => failure.hint("try again in a moment"),
             RenameError::Redirected { repo, .. } => failure.hint(format!("use the name `{repo}`")),
@@ -239,6 +248,7 @@ impl From<ForgeError> for CommandError {
             }
             ForgeError::NoCache { .. } | ForgeError::NoToken(_) => NOT_FOUND,
             ForgeError::NotConfirmed(_)
+            | ForgeError::DeletionNotConfirmed(_)
             | ForgeError::RepeatedParameter(_)
             | ForgeError::TooManyParameters(_) => USAGE,
             _ => FAILED,
@@ -247,11 +257,20 @@ impl From<ForgeError> for CommandError {
         match error {
             ForgeError::NoDatabase(_) => failure.hint("the server creates it when it first starts"),
             ForgeError::NoRepository {
+                name,
+                is_in_trash: true,
+                ..
+            } => failure.hint(format!(
+                "it is in the trash; `repo restore {name}` brings it back"
+            )),
+            ForgeError::NoRepository {
                 closest: Some(name),
                 ..
             } => failure.hint(format!("did you mean `{name}`?")),
             ForgeError::NoRepository { existing, .. } => failure.hint(list_of(&existing)),
-            ForgeError::NotConfirmed(_) => failure.hint("add `--yes` to confirm"),
+            ForgeError::NotConfirmed(_) | ForgeError::DeletionNotConfirmed(_) => {
+                failure.hint("add `--yes` to confirm")
+            }
             ForgeError::NoCache { repo, .. } => {
                 failure.hint(format!("`cache list --repo {repo}` shows its caches"))
             }

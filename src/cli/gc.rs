@@ -28,6 +28,11 @@ fn summary(freed: &GcReport) -> String {
         (freed.events, "recorded push", "recorded pushes"),
         (freed.images, "image", "images"),
         (freed.caches, "cache", "caches"),
+        (
+            freed.trash,
+            "repository in the trash",
+            "repositories in the trash",
+        ),
         (freed.leftovers, "leftover", "leftovers"),
     ];
     let said: Vec<String> = parts

@@ -40,6 +40,7 @@ mod schedule;
 mod start;
 mod status;
 mod terminal;
+mod trash;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};

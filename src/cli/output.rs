@@ -167,6 +167,14 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// A time in the future: relative to now on a terminal, RFC 3339 elsewhere.
+    pub(super) fn remaining(&self, until: Millis) -> String {
+        match self.terminal {
+            true => format!("in {}", format_elapsed(until.since(self.now))),
+            false => until.to_string(),
+        }
+    }
+
     /// The time from `start` to `end`, or to now if there is no end yet.
     pub(super) fn elapsed(&self, start: Option<Millis>, end: Option<Millis>) -> String {
         start.map_or_else(

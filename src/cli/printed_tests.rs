@@ -11,12 +11,14 @@ use super::repo::print_list;
 use super::run_list::print_runs;
 use super::run_show::print_run;
 use super::sample;
+use super::trash::print_trash;
 use crate::ssh::command::SshCommandError;
 use crate::ssh::git_session::SessionError;
 use quire_git::GitError;
 use quire_server::forge::ForgeError;
 use quire_server::forge::repos::{RepoOverview, RepoOverviews};
 use quire_server::forge::run_details::RunDetails;
+use quire_server::forge::trash::TrashedOverview;
 use quire_server::rename::RenameError;
 use quire_store::{KeptContainer, StoreError};
 use quire_types::clock::Millis;
@@ -113,6 +115,20 @@ fn a_list_of_repositories() {
 }
 
 #[test]
+fn a_list_of_removed_repositories() {
+    let trashed = [TrashedOverview {
+        id: "0197a1b2-0000-7000-8000-0000000000aa".parse().unwrap(),
+        repo: "work/app".parse().unwrap(),
+        removed_at: Millis(5000),
+        removed_by: "laptop".to_owned(),
+        until: Millis(65_000),
+        bytes: 3 << 20,
+    }];
+    insta::assert_snapshot!(printed(|out| print_trash(&trashed, out)));
+    assert_eq!(printed(|out| print_trash(&[], out)), "the trash is empty\n");
+}
+
+#[test]
 fn the_help_over_ssh() {
     let help = RemoteCli::command().render_help().to_string();
     insta::assert_snapshot!(help);
@@ -159,6 +175,10 @@ fn messages_of_failed_commands() {
         .into(),
         RenameError::Unknown(repo.clone()).into(),
         RenameError::Leftovers(repo.clone()).into(),
+        RenameError::NotInTrash(repo.clone()).into(),
+        RenameError::AmbiguousTrashId("01a1ffdd".parse().unwrap()).into(),
+        RenameError::RemovalUnfinished(Box::new(RenameError::ActiveRuns(repo.clone()))).into(),
+        RenameError::ActiveRuns(repo.clone()).into(),
         RenameError::Locked.into(),
         RenameError::Redirected {
             name: repo.clone(),
@@ -178,16 +198,26 @@ fn messages_of_rejected_operations() {
         ForgeError::NoRepository {
             name: repo.clone(),
             closest: Some(other.clone()),
+            is_in_trash: false,
             existing: vec![other],
         }
         .into(),
         ForgeError::NoRepository {
             name: repo.clone(),
             closest: None,
+            is_in_trash: false,
+            existing: Vec::new(),
+        }
+        .into(),
+        ForgeError::NoRepository {
+            name: repo.clone(),
+            closest: None,
+            is_in_trash: true,
             existing: Vec::new(),
         }
         .into(),
         ForgeError::NotConfirmed(repo.clone()).into(),
+        ForgeError::DeletionNotConfirmed(repo.clone()).into(),
         ForgeError::RunsStillActive(repo.clone()).into(),
         ForgeError::NoDefaultBranch(repo.clone()).into(),
         ForgeError::NoRef {

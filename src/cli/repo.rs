@@ -1,4 +1,4 @@
-//! `quire repo`: lists, creates, renames and removes repositories.
+//! `quire repo`: lists, creates, renames, removes and restores repositories.
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -7,17 +7,39 @@ use super::args::OutputArgs;
 use super::context::Context;
 use super::error::CommandError;
 use super::output::{Cell, Output};
+use super::trash::{print_trash, restore};
 use quire_git::ObjectFormat;
-use quire_server::forge::repos::{self, RepoOverview, RepoOverviews};
+use quire_server::forge::repos::{self, RemoveRequest, Removed, RepoOverview, RepoOverviews};
+use quire_server::forge::trash;
 use quire_server::forge::views::RunJson;
 use quire_types::clock::Millis;
 use quire_types::error_chain;
 use quire_types::names::{NameError, RepoName};
 
+const RM_EXAMPLES: &str = "\
+Examples:
+  repo rm shop --yes            move shop to the trash
+  repo list --trash             show until when it can be restored
+  repo restore shop             bring it back
+  repo rm shop --now --yes      delete shop permanently
+  repo rm shop --trash --yes    delete the shop that is in the trash";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  repo restore shop             bring back the shop that was removed last
+  repo restore shop --as old    under another name, beside a new shop
+  repo restore 01a2005e-5360    the one with this trash id (`repo list --trash`)";
+
 #[derive(Subcommand)]
 pub(super) enum RepoCommand {
     /// List all repositories
-    List(OutputArgs),
+    List {
+        /// List those that were removed and can be restored
+        #[arg(long)]
+        trash: bool,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
     /// Create an empty repository
     ///
     /// A push to a new name creates it too.
@@ -52,13 +74,36 @@ pub(super) enum RepoCommand {
         #[command(flatten)]
         format: OutputArgs,
     },
-    /// Remove a repository with its runs and their logs, permanently
+    /// Remove a repository with its runs and their logs
+    ///
+    /// It goes to the trash, from which `repo restore` brings it back, for as long as `keep.trash` says.
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// The repository
         name: RepoName,
         /// Confirm the removal
         #[arg(long)]
         yes: bool,
+        /// Delete it at once and permanently
+        #[arg(long)]
+        now: bool,
+        /// Delete a repository that is in the trash: its name, or the beginning of its trash id
+        #[arg(long, conflicts_with = "now")]
+        trash: bool,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// Restore a repository that was removed, with its runs
+    ///
+    /// Of several with the same name, the one that was removed last is restored. Its caches are empty.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore {
+        /// The name that it had, or the beginning of its trash id
+        #[arg(value_name = "NAME|TRASH-ID")]
+        name: RepoName,
+        /// Give it this name
+        #[arg(long = "as", value_name = "NEW")]
+        new_name: Option<RepoName>,
         #[command(flatten)]
         format: OutputArgs,
     },
@@ -66,11 +111,12 @@ pub(super) enum RepoCommand {
 
 impl RepoCommand {
     pub(super) fn json(&self) -> bool {
-        let (Self::List(format)
+        let (Self::List { format, .. }
         | Self::New { format, .. }
         | Self::Rename { format, .. }
         | Self::Default { format, .. }
-        | Self::Rm { format, .. }) = self;
+        | Self::Rm { format, .. }
+        | Self::Restore { format, .. }) = self;
         format.json
     }
 }
@@ -100,10 +146,18 @@ impl<'a> From<&'a RepoOverview> for RepoRow<'a> {
     }
 }
 
-/// A repository that was created or removed.
+/// A repository that was created.
 #[derive(Serialize)]
 struct RepoItem<'a> {
     repo: &'a RepoName,
+}
+
+/// A repository that was removed; without the other values if it was deleted.
+#[derive(Serialize)]
+struct RemovedRepo<'a> {
+    repo: &'a RepoName,
+    trash_id: Option<String>,
+    until_ms: Option<Millis>,
 }
 
 #[derive(Serialize)]
@@ -125,7 +179,8 @@ pub(super) fn repo(
 ) -> Result<(), CommandError> {
     let forge = context.forge();
     match command {
-        RepoCommand::List(_) => print_list(&repos::list(&forge)?, out),
+        RepoCommand::List { trash: true, .. } => print_trash(&trash::list(&forge)?, out),
+        RepoCommand::List { .. } => print_list(&repos::list(&forge)?, out),
         RepoCommand::New {
             name,
             object_format,
@@ -172,15 +227,51 @@ pub(super) fn repo(
                 out,
             )
         }
-        RepoCommand::Rm { name, yes, .. } => {
-            repos::remove(&forge, name, *yes)?;
-            print_item(
-                RepoItem { repo: name },
-                format!("removed repository {name}"),
-                out,
-            )
+        RepoCommand::Rm {
+            name,
+            yes,
+            trash: true,
+            ..
+        } => {
+            let deleted = trash::delete(&forge, name, *yes)?;
+            print_removed(&deleted.repo, Removed::Deleted, out)
+        }
+        RepoCommand::Rm { name, yes, now, .. } => {
+            let request = RemoveRequest {
+                repo: name.clone(),
+                now: *now,
+                confirmed: *yes,
+                removed_by: context.caller.name().to_owned(),
+            };
+            print_removed(name, repos::remove(&forge, &request)?, out)
+        }
+        RepoCommand::Restore { name, new_name, .. } => {
+            restore(context, name, new_name.as_ref(), out)
         }
     }
+}
+
+fn print_removed(
+    repo: &RepoName,
+    removed: Removed,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let (trash_id, until_ms, sentence) = match removed {
+        Removed::ToTrash { id, until } => (
+            Some(id.to_string()),
+            Some(until),
+            format!(
+                "removed repository {repo}; `repo restore {repo}` brings it back until {until}"
+            ),
+        ),
+        Removed::Deleted => (None, None, format!("deleted repository {repo}")),
+    };
+    let item = RemovedRepo {
+        repo,
+        trash_id,
+        until_ms,
+    };
+    print_item(item, sentence, out)
 }
 
 fn print_item(

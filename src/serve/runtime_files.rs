@@ -11,6 +11,8 @@ use quire_types::fsutil::replace_file;
 use quire_types::paths::Paths;
 use serde_json::json;
 
+use super::wiring;
+
 /// Creates the folders of the volume that are missing. `quire init` has created them if it runs.
 pub(super) fn create_folders(paths: &Paths) -> Result<(), (PathBuf, io::Error)> {
     for folder in [
@@ -24,11 +26,15 @@ pub(super) fn create_folders(paths: &Paths) -> Result<(), (PathBuf, io::Error)> 
     Ok(())
 }
 
-/// Writes the settings of the push path: a file with the largest push, one with the minimum of free
-/// space, and a marker file that forbids to create repositories by a push.
+/// Writes the settings of the push path and of commands: a file with the largest push, one with the minimum of free
+/// space, one with the times for which removed things are kept, and a marker file that forbids to create repositories by a
+/// push.
 pub(super) fn write_push_limits(paths: &Paths, config: &Config) -> io::Result<()> {
     replace(&paths.git_limits(), &config.git.max_push.to_string())?;
     replace(&paths.min_free(), &config.keep.min_free.to_string())?;
+    let keep_times =
+        serde_json::to_string(&wiring::keep_times(config)).map_err(io::Error::other)?;
+    replace(&paths.keep_times(), &keep_times)?;
     let marker = paths.no_push_to_create();
     if !config.git.push_to_create {
         return std::fs::write(marker, "");

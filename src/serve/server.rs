@@ -244,6 +244,7 @@ impl ServerParts {
             executors: executors.clone(),
             limits: reload.retention(),
             findings: findings.clone(),
+            metrics: metrics.clone(),
         });
         let notifications = Notifications::new(NotifyDeps {
             store: store.clone(),
@@ -390,13 +391,13 @@ async fn bind_with_retry<T>(bind: impl AsyncFn() -> io::Result<T>) -> io::Result
     }
 }
 
-/// Completes interrupted renames, before a repository or its runs are looked up by name.
+/// Completes interrupted renames, removals and restores, before a repository or its runs are looked up by name.
 async fn finish_renames(renamer: &Renamer) {
     let renamer = renamer.clone();
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || renamer.finish_pending()).await {
         tracing::error!(
             error = with_sources(&error),
-            "a rename cannot be completed yet; it will be retried"
+            "a rename, removal or restore cannot be completed yet; it will be retried"
         );
     }
 }

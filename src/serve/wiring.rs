@@ -16,6 +16,7 @@ use quire_server::housekeeping::RetentionLimits;
 use quire_server::runner::{RunGrants, RunnerConfig};
 use quire_store::Journal;
 use quire_types::base_url::{BaseUrl, UrlHost};
+use quire_types::keep_times::KeepTimes;
 use quire_types::paths::Paths;
 use quire_types::run::ExecutorName;
 use quire_types::url_host::{host_in_url, host_of_url};
@@ -202,6 +203,14 @@ pub(super) fn retention(config: &Config) -> RetentionLimits {
         logs: keep.logs,
         artifacts: keep.artifacts,
         caches: keep.caches,
+        times: keep_times(config),
+    }
+}
+
+/// How long removed things can be brought back.
+pub(super) fn keep_times(config: &Config) -> KeepTimes {
+    KeepTimes {
+        trash: config.keep.trash,
     }
 }
 

@@ -37,6 +37,7 @@ mod registry;
 mod renames;
 mod scarce;
 mod services;
+mod trash;
 mod upkeep;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ use super::run_grant::RunGrant;
 use super::secrets::{SecretError, SecretGrant};
 use super::suggest::closest_name;
 use quire_types::image_reference::ImageReference;
+use quire_types::keep_times::KeepTimes;
 use quire_types::names::{RefName, RepoName};
 use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
@@ -143,6 +144,8 @@ pub struct KeepConfig {
     pub caches: u64,
     /// The space that stays free on the volume, in bytes.
     pub min_free: u64,
+    /// How long removed repositories can be restored; zero if they are deleted at once.
+    pub trash: Duration,
 }
 
 /// `:backup`: scheduled backups.
@@ -230,6 +233,7 @@ impl Default for KeepConfig {
             artifacts: 10 << 30,
             caches: 0,
             min_free: 1 << 30,
+            trash: KeepTimes::default().trash,
         }
     }
 }

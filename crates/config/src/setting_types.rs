@@ -39,6 +39,7 @@ pub(super) struct Flag;
 pub(super) struct Size;
 pub(super) struct MemorySize;
 pub(super) struct Time;
+pub(super) struct TimeOrZero;
 pub(super) struct Cpus;
 pub(super) struct Url;
 pub(super) struct Host;
@@ -196,6 +197,32 @@ impl SettingType for Time {
 
     fn show(value: &Duration) -> String {
         format_duration(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl SettingType for TimeOrZero {
+    type Value = Duration;
+    const EXPECTED: &'static str = "a duration such as \"7d\" or \"12h\", or 0";
+
+    fn text(text: &str) -> Option<Duration> {
+        match text {
+            "0" => Some(Duration::ZERO),
+            text => Time::text(text),
+        }
+    }
+
+    fn data(value: &Value) -> Option<Duration> {
+        match value.as_u64() {
+            Some(0) => Some(Duration::ZERO),
+            _ => Self::text(value.as_str()?),
+        }
+    }
+
+    fn show(value: &Duration) -> String {
+        match value.is_zero() {
+            true => "0".to_owned(),
+            false => Time::show(value),
+        }
     }
 }
 

@@ -94,6 +94,7 @@ settings! {
     keep.artifacts       "artifacts"       Size         reload;
     keep.caches          "caches"          Size         reload;
     keep.min_free        "min-free"        Size         reload;
+    keep.trash           "trash"           TimeOrZero   reload;
     backup.to            "to"              FolderPath   reload;
     backup.every         "every"           Time         reload;
     backup.keep          "keep"            Positive     reload;

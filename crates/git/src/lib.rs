@@ -34,6 +34,8 @@ mod refs;
 mod repo;
 mod scratch_repo;
 mod submodules;
+mod trash;
+mod trash_entry;
 mod upload_pack;
 mod workspace_repo;
 
@@ -58,6 +60,7 @@ pub use redirects::{PathState, move_leaving_link, relative_link};
 pub use refs::Refs;
 pub use repo::closest_name;
 pub use submodules::{ForgeAddress, Submodule, SubmoduleOrigin};
+pub use trash_entry::{TrashEntry, TrashId, TrashState};
 pub use upload_pack::ProtocolVersion;
 pub use workspace_repo::{WorkspaceHistory, WorkspaceRepo};
 

@@ -22,6 +22,7 @@ use super::error::{GitError, stderr_head, stderr_tail};
 use super::file_ages::files_with_age;
 use super::git::Git;
 use super::lfs::LfsStore;
+use super::trash_entry::TrashEntry;
 use quire_runtime::process::{self, Limits, ProcError};
 use quire_types::clock::Millis;
 use quire_types::names::RepoName;
@@ -37,7 +38,7 @@ const MIN_LOCK_AGE_MS: u64 = 60 * 1000;
 /// A temporary file that is younger may be in use, in milliseconds.
 const MIN_TEMPORARY_AGE_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// A repository in `.new` or `.trash` that is younger may be in use.
+/// A folder in `.new` that is younger may be in use.
 const MIN_LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// How maintenance ended.
@@ -206,21 +207,18 @@ impl Git {
         Ok(found.iter().filter(removed).count())
     }
 
-    /// Removes repositories that were half created or half removed when a process was killed. What cannot be removed
-    /// now is retried the next time.
+    /// Removes repositories that were half created when a process was killed, and what an older quire was deleting then. What
+    /// cannot be removed now is retried the next time.
     pub fn remove_leftovers(&self) {
-        for folder in [".new", ".trash"] {
-            for entry in fs::read_dir(self.paths.repos().join(folder))
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
+        for folder in [self.paths.repos().join(".new"), self.paths.trash()] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let age = entry
                     .metadata()
                     .and_then(|metadata| metadata.modified())
                     .ok()
                     .and_then(|modified| modified.elapsed().ok());
-                if age.is_some_and(|age| age > MIN_LEFTOVER_AGE) {
+                let is_old = age.is_some_and(|age| age > MIN_LEFTOVER_AGE);
+                if is_old && !TrashEntry::is_folder(&entry.path()) {
                     let _ = fs::remove_dir_all(entry.path());
                 }
             }

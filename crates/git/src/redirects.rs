@@ -269,7 +269,8 @@ pub fn move_leaving_link(from: &Path, to: &Path, target: &Path) -> io::Result<bo
     Ok(true)
 }
 
-fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+/// Exchanges what is at two paths, in one system call.
+pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     Ok(renameat2(
         AT_FDCWD,
         one,

@@ -2,7 +2,7 @@
 //!
 //! A repository appears and disappears by one rename, so it is never seen incomplete. Folders whose
 //! names start with `.` are not repositories (no [`RepoName`] does): `.new` has those being
-//! created, `.trash` those being removed.
+//! created, `.trash` those that were removed.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::error::GitError;
 use super::git::Git;
 use super::object_format::ObjectFormat;
+use super::trash_entry::TrashState;
 use quire_types::fsutil::{replace_file, sync_folder};
 use quire_types::names::RepoName;
 
@@ -244,31 +245,22 @@ impl Git {
         }
     }
 
-    /// Removes a repository: renames it into `.trash`, then deletes it.
+    /// Deletes a repository: renames it into the trash, where it cannot be restored from, and then deletes it there.
     pub fn remove(&self, repo: &RepoName) -> Result<(), GitError> {
         let path = self.paths.repo(repo);
         if !self.exists(repo)? {
             return Err(GitError::NoRepository(repo.clone()));
         }
-        let trash = self.paths.repos().join(".trash");
-        let target = trash.join(format!(
-            "{}-{}",
-            repo.as_str().replace('/', "--"),
-            Uuid::now_v7()
-        ));
-        fs::create_dir_all(&trash)
-            .and_then(|()| fs::rename(&path, &target))
-            .map_err(|source| GitError::Io {
+        let entry = self.create_trash_entry(TrashState::Deleting)?;
+        fs::rename(&path, self.trash_folder(entry).join("repo.git")).map_err(|source| {
+            GitError::Io {
                 action: "remove",
                 path: path.clone(),
                 source,
-            })?;
+            }
+        })?;
         self.remove_empty_group(&path);
-        fs::remove_dir_all(&target).map_err(|source| GitError::Io {
-            action: "delete the removed repository in",
-            path: target,
-            source,
-        })
+        self.delete_trash_folder(entry)
     }
 
     /// Removes a repository that has neither refs nor objects in Git LFS, unless there is a push to it. Returns whether it was removed.

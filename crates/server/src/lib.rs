@@ -12,3 +12,4 @@ pub mod queue;
 pub mod rename;
 pub mod runner;
 pub mod sequence;
+pub mod trash;

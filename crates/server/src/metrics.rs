@@ -70,6 +70,8 @@ pub struct Metrics {
     pub notification_failures: AtomicU64,
     /// Notifications that are not attempted any more.
     pub notifications_given_up: AtomicU64,
+    /// The size of the trash, as housekeeping measured it last.
+    pub trash_bytes: AtomicU64,
 }
 
 #[cfg(test)]

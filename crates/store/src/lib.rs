@@ -25,6 +25,7 @@ mod outbox;
 mod push_events;
 mod queue;
 mod redirects;
+mod repo_rows;
 mod repos;
 mod retention;
 mod retry;

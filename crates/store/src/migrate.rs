@@ -43,13 +43,18 @@ pub(super) fn to_latest(
     }
     // A migration may have to rebuild a table that others reference. Dropping the old one would delete their rows.
     set_foreign_keys(connection, path, false)?;
+    without_copy(connection, path)?;
+    set_foreign_keys(connection, path, true)
+}
+
+/// Migrates a database to the newest version, or creates its tables. Foreign keys have to be off.
+pub(super) fn without_copy(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     migrations()
         .to_latest(connection)
         .map_err(|source| StoreError::Migrate {
             path: path.into(),
             source,
-        })?;
-    set_foreign_keys(connection, path, true)
+        })
 }
 
 fn migrations() -> Migrations<'static> {

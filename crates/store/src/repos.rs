@@ -1,5 +1,7 @@
 //! Repositories, as far as the database knows them: by their events and runs.
 
+use rusqlite::Transaction;
+
 use super::error::StoreError;
 use super::open::Store;
 use super::redirects;
@@ -21,7 +23,7 @@ pub struct RepoSummary {
 /// Access to repositories.
 #[derive(Debug, Clone, Copy)]
 pub struct Repos<'a> {
-    store: &'a Store,
+    pub(super) store: &'a Store,
 }
 
 impl Store {
@@ -76,20 +78,24 @@ impl Repos<'_> {
 
     /// Forgets a repository: its active runs are asked to stop, all other runs and its other rows are deleted.
     pub fn forget(self, repo: &RepoName) -> Result<(), StoreError> {
-        self.store.write(|tx| {
-            schedules::forget(tx, repo)?;
-            redirects::forget_all_of(tx, repo)?;
-            for sql in [
-                "UPDATE runs SET stop_requested = 'canceled' WHERE repo = ?1 AND state = 'active' AND stop_requested IS NULL",
-                "DELETE FROM runs WHERE repo = ?1 AND state <> 'active'",
-                "DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)",
-                "DELETE FROM seen_refs WHERE repo = ?1",
-                "DELETE FROM maintenance WHERE repo = ?1",
-                "DELETE FROM cache_uses WHERE repo = ?1",
-            ] {
-                sql::execute(tx, "forget a repository", sql, [repo.as_str()])?;
-            }
-            Ok(())
-        })
+        self.store.write(|tx| forget(tx, repo))
     }
+}
+
+/// Deletes the rows of a repository, except its active runs, which are asked to stop, and its last number of a run, which is
+/// never used again.
+pub(super) fn forget(tx: &Transaction<'_>, repo: &RepoName) -> Result<(), StoreError> {
+    schedules::forget(tx, repo)?;
+    redirects::forget_all_of(tx, repo)?;
+    for sql in [
+        "UPDATE runs SET stop_requested = 'canceled' WHERE repo = ?1 AND state = 'active' AND stop_requested IS NULL",
+        "DELETE FROM runs WHERE repo = ?1 AND state <> 'active'",
+        "DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)",
+        "DELETE FROM seen_refs WHERE repo = ?1",
+        "DELETE FROM maintenance WHERE repo = ?1",
+        "DELETE FROM cache_uses WHERE repo = ?1",
+    ] {
+        sql::execute(tx, "forget a repository", sql, [repo.as_str()])?;
+    }
+    Ok(())
 }

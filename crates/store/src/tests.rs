@@ -7,6 +7,7 @@ mod outbox;
 mod push_events;
 mod queue;
 mod redirects;
+mod repo_rows;
 mod retries;
 mod runs;
 mod scale;

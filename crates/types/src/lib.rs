@@ -15,6 +15,7 @@ pub mod fsutil;
 pub mod http_url;
 pub mod image_reference;
 pub mod init_status;
+pub mod keep_times;
 pub mod memory_protection;
 pub mod names;
 pub mod network;

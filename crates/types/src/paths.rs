@@ -99,6 +99,31 @@ impl Paths {
         self.data.join("repos")
     }
 
+    /// Folder of the repositories that were removed and can be restored.
+    #[must_use]
+    pub fn trash(&self) -> PathBuf {
+        self.repos().join(".trash")
+    }
+
+    /// Folder of the runs' logs of a removed repository, by the id of its entry in the trash.
+    #[must_use]
+    pub fn trash_runs(&self, entry: &str) -> PathBuf {
+        self.runs_dir().join(".trash").join(entry)
+    }
+
+    /// Folder of the artifacts of a removed repository's runs, by the id of its entry in the trash.
+    #[must_use]
+    pub fn trash_artifacts(&self, entry: &str) -> PathBuf {
+        self.artifacts().join(".trash").join(entry)
+    }
+
+    /// How long what was removed can be brought back. `serve` keeps it as the configuration says, so that commands need
+    /// not load one.
+    #[must_use]
+    pub fn keep_times(&self) -> PathBuf {
+        self.data.join("keep-times.json")
+    }
+
     /// One bare repository.
     #[must_use]
     pub fn repo(&self, repo: &RepoName) -> PathBuf {

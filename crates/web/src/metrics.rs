@@ -221,6 +221,13 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
     ] {
         text.counter(name, help, count.load(Ordering::Relaxed));
     }
+    text.family(
+        "quire_kept_bytes",
+        "gauge",
+        "Space that removed things take, by kind, as housekeeping measured it last.",
+    );
+    let trash = metrics.trash_bytes.load(Ordering::Relaxed);
+    text.sample("quire_kept_bytes", &[("kind", "trash")], trash);
     let engine = Duration::from_micros(metrics.engine_micros.load(Ordering::Relaxed));
     if !engine.is_zero() {
         text.gauge(

@@ -394,3 +394,24 @@ fn scheduled_backups_are_proved_and_pruned() {
         "nothing else is left"
     );
 }
+
+#[test]
+fn removed_repositories_are_not_in_a_backup() {
+    let forge = seeded();
+    forge.ssh_ok("repo rm work/shop --yes");
+    let restored = Restored::ok(&backup(&forge));
+    assert!(!files_below(&forge.paths.trash()).is_empty());
+    let files = files_below(&restored.data());
+    assert!(
+        files
+            .iter()
+            .any(|path| path.starts_with(restored.data().join("repos/work/tool.git")))
+    );
+    for path in files {
+        assert!(
+            !path.display().to_string().contains("trash"),
+            "{}",
+            path.display()
+        );
+    }
+}

@@ -30,6 +30,7 @@ mod starts;
 mod strangers;
 mod submodules;
 mod transitions;
+mod trash;
 mod unfinished;
 mod unreadable;
 mod upgrade;

@@ -152,6 +152,62 @@ fn the_old_name_of_a_repository_leads_to_the_new_one() {
 }
 
 #[test]
+fn a_removed_repository_is_restored() {
+    let forge = TestForge::new(QUIRE).sshd();
+    let tree = forge.tree("work", "app");
+    forge.git_ok(&tree, &["push", "-q", "origin", "main"]);
+    Served::new(&forge).complete("all is well");
+    let ok = |words: &[&str]| -> String {
+        let output = forge.ssh(words);
+        assert!(
+            output.status.success(),
+            "{words:?}: {}",
+            transcript(&output)
+        );
+        stdout(&output)
+    };
+    let runs = ok(&["run", "list", "--json"]);
+    let removed = ok(&["repo", "rm", "app", "--yes"]);
+    assert!(
+        removed.starts_with("removed repository app; `repo restore app` brings it back until 2"),
+        "{removed}"
+    );
+    let fetched = forge.git(&tree, &["fetch", "-q", "origin"]);
+    assert!(
+        stderr(&fetched).contains("there is no repository `app`"),
+        "{}",
+        transcript(&fetched)
+    );
+    assert_eq!(ok(&["run", "list"]), "no runs");
+    let trash: serde_json::Value =
+        serde_json::from_str(&ok(&["repo", "list", "--trash", "--json"])).unwrap();
+    assert_eq!(trash["trash"][0]["removed_by"], "laptop, the new one");
+    // A push makes a new repository, and the old one comes back beside it.
+    let pushed = forge.git(&tree, &["push", "origin", "main:new"]);
+    assert!(stderr(&pushed).contains("created repository app"));
+    let taken = forge.ssh(&["repo", "restore", "app"]);
+    assert_eq!(taken.status.code(), Some(1), "{}", transcript(&taken));
+    assert_eq!(
+        ok(&["repo", "restore", "app", "--as", "old/app"]),
+        "restored repository old/app"
+    );
+    assert_eq!(
+        forge.git_ok(&tree, &["ls-remote", &forge.url("old/app"), "refs/heads/*"]),
+        format!(
+            "{}\trefs/heads/main",
+            forge.git_ok(&tree, &["rev-parse", "main"])
+        )
+    );
+    assert_eq!(
+        ok(&["run", "list", "--json"]),
+        runs.replace("\"app\"", "\"old/app\"")
+    );
+    let missing = forge.ssh(&["repo", "restore", "app"]);
+    assert_eq!(missing.status.code(), Some(3), "{}", transcript(&missing));
+    assert!(stderr(&missing).contains("`repo list --trash` shows what can be restored"));
+}
+
+#[test]
 fn a_command_started_as_root_acts_as_the_owner_of_the_data() {
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -214,7 +270,7 @@ fn without_a_server_commands_say_what_to_do() {
     let help = forge.ssh(&["help"]);
     assert!(
         help.status.success()
-            && stdout(&help).contains("List, create, rename and remove repositories"),
+            && stdout(&help).contains("List, create, rename, remove and restore repositories"),
         "{}",
         transcript(&help)
     );

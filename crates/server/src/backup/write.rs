@@ -119,6 +119,8 @@ fn add_rest<W: Write>(
 ) -> Result<(), BackupError> {
     let is_left_out = |path: &Path| {
         LEFT_OUT.iter().any(|name| path == Path::new(name))
+            // The runs of removed repositories.
+            || ["runs/.trash", "artifacts/.trash"].iter().any(|name| path == Path::new(name))
             || (!content.logs && path == Path::new("runs"))
             || (!content.artifacts && path == Path::new("artifacts"))
             // The workspaces of active runs.

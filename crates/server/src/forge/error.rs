@@ -20,13 +20,17 @@ pub enum ForgeError {
         name: RepoName,
         /// The existing name that is most similar.
         closest: Option<RepoName>,
+        /// Whether one of this name was removed and can be restored.
+        is_in_trash: bool,
         /// All repositories.
         existing: Vec<RepoName>,
     },
     #[error("the repository `{0}` exists already")]
     RepositoryExists(RepoName),
-    #[error("`repo rm` permanently removes `{0}`, its runs and their logs")]
+    #[error("`repo rm` moves `{0}`, with its runs and their logs, to the trash")]
     NotConfirmed(RepoName),
+    #[error("this deletes `{0}`, its runs and their logs permanently")]
+    DeletionNotConfirmed(RepoName),
     #[error("a run of `{0}` is still being stopped, so nothing was removed")]
     RunsStillActive(RepoName),
     #[error("there is no run `{0}` any more")]
@@ -85,10 +89,12 @@ mod tests {
             ForgeError::NoRepository {
                 name: repo.clone(),
                 closest: None,
+                is_in_trash: false,
                 existing: Vec::new(),
             },
             ForgeError::RepositoryExists(repo.clone()),
             ForgeError::NotConfirmed(repo.clone()),
+            ForgeError::DeletionNotConfirmed(repo.clone()),
             ForgeError::RunsStillActive(repo.clone()),
             ForgeError::NoRun(run),
             ForgeError::AlreadyFinished {
@@ -126,7 +132,8 @@ mod tests {
 there is no database in /data yet
 there is no repository `work/app`
 the repository `work/app` exists already
-`repo rm` permanently removes `work/app`, its runs and their logs
+`repo rm` moves `work/app`, with its runs and their logs, to the trash
+this deletes `work/app`, its runs and their logs permanently
 a run of `work/app` is still being stopped, so nothing was removed
 there is no run `0197a1b2-0000-7000-8000-000000000001` any more
 run 0197a1b2-0000-7000-8000-000000000001 has ended already: it is complete

@@ -16,6 +16,7 @@ pub mod repos;
 pub mod run_details;
 pub mod runs;
 pub mod tokens;
+pub mod trash;
 pub mod views;
 
 pub use access::Forge;

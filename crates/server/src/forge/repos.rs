@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use super::access::Forge;
 use super::caches;
 use super::error::ForgeError;
+use super::trash;
 use crate::rename::{RenameError, RenameLock, Renamer, remove_run_folders, run_folders};
-use quire_git::{ObjectFormat, UnreadableEntry, closest_name};
+use quire_git::{ObjectFormat, TrashId, UnreadableEntry, closest_name};
 use quire_store::{RepoSummary, RunFilter, Store};
 use quire_types::clock::Millis;
+use quire_types::keep_times::KeepTimes;
 use quire_types::names::{RefName, RepoName};
 use quire_types::run::Run;
 
@@ -127,8 +129,33 @@ pub fn existing(forge: &Forge, name: &RepoName) -> Result<RepoName, ForgeError> 
     }
 }
 
-/// Removes a repository with its runs and their logs. `confirmed` says that the user knows this.
-pub fn remove(forge: &Forge, name: &RepoName, confirmed: bool) -> Result<(), ForgeError> {
+/// Which repository is removed, and how.
+#[derive(Debug, Clone)]
+pub struct RemoveRequest {
+    pub repo: RepoName,
+    /// Delete it at once, so that it cannot be restored.
+    pub now: bool,
+    /// Whether the user knows what is removed.
+    pub confirmed: bool,
+    /// The name of the user's key.
+    pub removed_by: String,
+}
+
+/// What became of a removed repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// It can be restored until then.
+    ToTrash {
+        id: TrashId,
+        until: Millis,
+    },
+    Deleted,
+}
+
+/// Removes a repository with its runs, their logs and artifacts: into the trash, if it is used and the repository is not to
+/// be deleted at once.
+pub fn remove(forge: &Forge, request: &RemoveRequest) -> Result<Removed, ForgeError> {
+    let name = &request.repo;
     let renamer = if forge.has_database() {
         Some(Renamer::new(&forge.paths, forge.store()?))
     } else {
@@ -146,56 +173,73 @@ pub fn remove(forge: &Forge, name: &RepoName, confirmed: bool) -> Result<(), For
         }
         .into());
     }
+    let exists = forge.git.exists(name)?;
     // An earlier removal that was interrupted may have left runs without their repository.
-    if !forge.git.exists(name)?
+    if !exists
         && run_folders(&forge.paths, name)?.is_empty()
         && (lock.is_none() || !has_runs(&forge.store()?, name)?)
     {
         return Err(no_repository(forge, name.clone()));
     }
-    if !confirmed {
-        return Err(ForgeError::NotConfirmed(name.clone()));
+    let kept = KeepTimes::read(&forge.paths).trash;
+    let trash = lock
+        .as_ref()
+        .filter(|_| exists && !request.now && !kept.is_zero());
+    if !request.confirmed {
+        return Err(match trash {
+            Some(_) => ForgeError::NotConfirmed(name.clone()),
+            None => ForgeError::DeletionNotConfirmed(name.clone()),
+        });
     }
     if lock.is_some() {
         cancel_and_wait(forge, &forge.store()?, name)?;
     }
+    let removed = match trash {
+        Some(lock) => {
+            let trashed = lock.move_to_trash(name, &request.removed_by);
+            forge.notifier.notify(&[]);
+            let trashed = trashed?;
+            Removed::ToTrash {
+                id: trashed.entry.id,
+                until: KeepTimes::end(trashed.removed_at, kept),
+            }
+        }
+        None => {
+            delete(forge, name, lock.is_some())?;
+            Removed::Deleted
+        }
+    };
+    // The names that redirected to it are free now. The server also checks that.
+    let _ = finish_renames();
+    caches::clear_after_removal(forge, name);
+    Ok(removed)
+}
+
+/// Deletes a repository, its rows and the folders of its runs. A part of them may be deleted already.
+fn delete(forge: &Forge, name: &RepoName, has_database: bool) -> Result<(), ForgeError> {
     if forge.git.exists(name)? {
         forge.git.remove(name)?;
     }
-    if lock.is_some() {
+    if has_database {
         forge.store()?.repos().forget(name)?;
         forge.notifier.notify(&[]);
     }
     remove_run_folders(&forge.paths, name)?;
-    // The names that redirected to it are free now. The server also checks that.
-    let _ = finish_renames();
-    caches::clear_after_removal(forge, name);
     Ok(())
 }
 
-/// Cancels the active runs of a repository and waits for their end, so that no run writes into a
+/// Cancels the runs of a repository and waits for the end of the active ones, so that no run writes into a
 /// folder that is about to be removed.
 fn cancel_and_wait(forge: &Forge, store: &Store, name: &RepoName) -> Result<(), ForgeError> {
     let deadline = Instant::now() + STOP_TIMEOUT;
-    loop {
-        let active: Vec<_> = store
-            .runs()
-            .active()?
-            .into_iter()
-            .filter(|run| run.repo == *name)
-            .collect();
-        if active.is_empty() {
-            return Ok(());
-        }
+    while store.repos().cancel_open_runs(name)? > 0 {
         if Instant::now() >= deadline {
             return Err(ForgeError::RunsStillActive(name.clone()));
-        }
-        for run in active.iter().filter(|run| run.stop_requested.is_none()) {
-            store.runs().request_cancel(run.id)?;
         }
         forge.notifier.notify(&[]);
         std::thread::sleep(Duration::from_millis(100));
     }
+    Ok(())
 }
 
 fn has_runs(store: &Store, name: &RepoName) -> Result<bool, ForgeError> {
@@ -212,6 +256,7 @@ pub(super) fn no_repository(forge: &Forge, name: RepoName) -> ForgeError {
     match forge.git.list() {
         Ok(listing) => ForgeError::NoRepository {
             closest: closest_name(&name, &listing.repos).cloned(),
+            is_in_trash: trash::contains(forge, &name),
             existing: listing.repos,
             name,
         },

@@ -1,7 +1,9 @@
 //! One round of removal: its limits, and what it removed so far.
 //!
-//! The steps are in `retention.rs`, `caches.rs` and `images.rs`. A step that fails does not keep the others
+//! The steps are in `retention.rs`, `trash.rs`, `caches.rs` and `images.rs`. A step that fails does not keep the others
 //! from running.
+
+use std::time::Duration;
 
 use crate::control::protocol::GcReport;
 use quire_executor::ExecutorError;
@@ -24,7 +26,14 @@ pub(super) struct CleanupPass<'a> {
     /// What a build left before this time is removed; a failed build may be retried until then. `None` if the
     /// clock is not plausible.
     pub(super) build_cutoff: Option<Millis>,
+    /// Repositories that were removed before this time are deleted from the trash. `None` if the clock is not plausible.
+    pub(super) trash_cutoff: Option<Millis>,
     pub(super) freed: GcReport,
+}
+
+/// The time so long before another one.
+fn ago(now: Millis, time: Duration) -> Millis {
+    now.plus(i64::try_from(time.as_millis()).map_or(i64::MIN, |millis| -millis))
 }
 
 impl<'a> CleanupPass<'a> {
@@ -41,6 +50,7 @@ impl<'a> CleanupPass<'a> {
             limits,
             cutoff: days_ago(limits.days).filter(|_| limits.days > 0),
             build_cutoff: days_ago(1),
+            trash_cutoff: clock_plausible.then(|| ago(now, limits.times.trash)),
             freed,
         }
     }
@@ -48,6 +58,7 @@ impl<'a> CleanupPass<'a> {
     pub(super) async fn run(mut self) -> GcReport {
         let results = [
             self.remove_old_runs().await,
+            self.empty_trash().await,
             self.remove_leftovers().await,
             self.call(|store| store.retention().clamp_future_usage())
                 .await

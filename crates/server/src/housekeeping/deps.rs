@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crate::findings::Findings;
+use crate::metrics::Metrics;
 use quire_executor::Executor;
 use quire_runtime::changes::ChangeNotifier;
 use quire_store::Store;
+use quire_types::keep_times::KeepTimes;
 use quire_types::paths::Paths;
 use tokio::sync::watch;
 
-/// How much is kept (`:keep` of the configuration). 0 means no limit.
+/// How much is kept (`:keep` of the configuration). 0 means no limit, except for times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionLimits {
     /// Runs of each repository.
@@ -21,6 +23,8 @@ pub struct RetentionLimits {
     pub artifacts: u64,
     /// Bytes of all caches.
     pub caches: u64,
+    /// Removed things.
+    pub times: KeepTimes,
 }
 
 pub struct HousekeepingDeps {
@@ -33,4 +37,6 @@ pub struct HousekeepingDeps {
     /// Replaced when the configuration is reloaded.
     pub limits: watch::Receiver<RetentionLimits>,
     pub findings: Findings,
+    /// Told how much space removed things take.
+    pub metrics: Arc<Metrics>,
 }

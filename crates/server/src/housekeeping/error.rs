@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::rename::RenameError;
 use quire_git::GitError;
 use quire_store::StoreError;
 use tokio::task::JoinError;
@@ -13,6 +14,8 @@ pub enum HousekeepingError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Git(#[from] GitError),
+    #[error(transparent)]
+    Rename(#[from] RenameError),
     #[error("cannot list the files in {}", .path.display())]
     List {
         path: PathBuf,

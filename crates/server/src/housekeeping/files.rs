@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use quire_git::TrashEntry;
 use quire_types::clock::Millis;
 use quire_types::fsutil::{folder_size, remove_folder};
 use quire_types::names::{RepoName, RunId};
@@ -53,7 +54,7 @@ fn id_of(path: &Path) -> Option<RunId> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// Returns the folders in a folder; none if it does not exist.
+/// Returns the folders in a folder, except hidden ones, which hold the runs of removed repositories; none if it does not exist.
 fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -63,7 +64,8 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if entry.file_type()?.is_dir() && !is_hidden {
             found.push(entry.path());
         }
     }
@@ -81,11 +83,11 @@ pub(super) fn remove(folder: &Path) -> io::Result<u64> {
 /// Returns the paths that can be removed: what crashes left, and the oldest copies of the database.
 pub(super) fn leftovers(paths: &Paths, now: Millis) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for folder in [paths.repos().join(".new"), paths.repos().join(".trash")] {
+    for folder in [paths.repos().join(".new"), paths.trash()] {
         found.extend(
             entries(&folder)?
                 .into_iter()
-                .filter(|path| is_old(path, now)),
+                .filter(|path| is_old(path, now) && !TrashEntry::is_folder(path)),
         );
     }
     let hidden = |path: &PathBuf| {

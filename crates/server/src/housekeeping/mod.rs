@@ -19,6 +19,7 @@ mod images;
 mod policy;
 mod retention;
 mod service;
+mod trash;
 
 pub use deps::{HousekeepingDeps, RetentionLimits};
 pub use error::HousekeepingError;

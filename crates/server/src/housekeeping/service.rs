@@ -181,6 +181,7 @@ fn log_result(freed: &GcReport) {
             events = freed.events,
             images = freed.images,
             caches = freed.caches,
+            trash = freed.trash,
             leftovers = freed.leftovers,
             freed = format_bytes(freed.bytes),
             "housekeeping removed what need not be kept"

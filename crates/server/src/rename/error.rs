@@ -1,4 +1,4 @@
-//! Why a repository cannot be renamed, or its runs cannot be listed or removed.
+//! Why a repository cannot be renamed, removed or restored, or its runs cannot be listed or removed.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,6 +24,18 @@ pub enum RenameError {
     Leftovers(RepoName),
     #[error("another rename or removal is in progress")]
     Locked,
+    #[error("the trash has no repository `{0}`")]
+    NotInTrash(RepoName),
+    #[error("`{0}` is the beginning of the ids of several repositories in the trash")]
+    AmbiguousTrashId(RepoName),
+    #[error("runs of `{0}` are still being stopped")]
+    ActiveRuns(RepoName),
+    /// The repository has left its place, so the server retries.
+    #[error("the removal could not be completed; quire will retry it automatically")]
+    RemovalUnfinished(#[source] Box<RenameError>),
+    /// The intent is recorded, so the server retries.
+    #[error("the repository could not be restored completely; quire will retry it automatically")]
+    RestoreUnfinished(#[source] Box<RenameError>),
     /// The intent is recorded, so the server retries.
     #[error("the rename could not be completed; quire will retry it automatically")]
     Unfinished(#[source] Box<RenameError>),
@@ -58,6 +70,11 @@ mod tests {
             RenameError::SameOnDisk(name("app"), name("App")),
             RenameError::Leftovers(name("app")),
             RenameError::Locked,
+            RenameError::NotInTrash(name("app")),
+            RenameError::AmbiguousTrashId(name("01a1ffdd")),
+            RenameError::ActiveRuns(name("app")),
+            RenameError::RemovalUnfinished(Box::new(RenameError::Locked)),
+            RenameError::RestoreUnfinished(Box::new(RenameError::Locked)),
             RenameError::Unfinished(Box::new(RenameError::Locked)),
             RenameError::Io {
                 attempt: "cannot lock",
@@ -74,6 +91,11 @@ mod tests {
         the file system of the data volume does not distinguish the names `app` and `App`
         runs of an earlier repository `app` still exist
         another rename or removal is in progress
+        the trash has no repository `app`
+        `01a1ffdd` is the beginning of the ids of several repositories in the trash
+        runs of `app` are still being stopped
+        the removal could not be completed; quire will retry it automatically
+        the repository could not be restored completely; quire will retry it automatically
         the rename could not be completed; quire will retry it automatically
         cannot lock /var/quire/repos/.names.lock
         ");

@@ -21,4 +21,4 @@ mod steps;
 
 pub use error::RenameError;
 pub use renamer::{RenameLock, Renamer};
-pub use run_folders::{remove_run_folders, run_folders};
+pub use run_folders::{remove_empty_run_folders, remove_run_folders, run_folders};

@@ -1,4 +1,4 @@
-//! The lock that only one rename or removal at a time can hold, and the task that completes interrupted renames.
+//! The lock that only one rename, removal or restore at a time can hold, and the task that completes interrupted ones.
 
 use std::fs::{File, TryLockError};
 use std::time::{Duration, Instant};
@@ -21,15 +21,15 @@ const FULL_SCAN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
 pub struct Renamer {
-    pub(super) paths: Paths,
-    pub(super) store: Store,
-    pub(super) git: Git,
+    pub(crate) paths: Paths,
+    pub(crate) store: Store,
+    pub(crate) git: Git,
 }
 
 /// While it is held no other process creates, renames or removes the names of repositories.
 #[derive(Debug)]
 pub struct RenameLock<'a> {
-    pub(super) renamer: &'a Renamer,
+    pub(crate) renamer: &'a Renamer,
     // The kernel releases the lock when the file is closed, also if the process is killed.
     _file: File,
 }
@@ -82,14 +82,18 @@ impl Renamer {
         }
     }
 
-    /// Completes interrupted renames, unless another process holds the lock. Returns whether there was anything to
+    /// Completes interrupted renames, removals and restores, unless another process holds the lock. Returns whether there was anything to
     /// do. After an error it is safe to retry.
     pub fn finish_pending(&self) -> Result<bool, RenameError> {
         self.try_lock()?
             .map_or(Ok(false), |lock| lock.finish_pending())
     }
 
-    /// Completes interrupted renames until `stop` is cancelled.
+    fn has_pending_work(&self) -> Result<bool, RenameError> {
+        Ok(self.store.redirects().has_pending_work()? || self.git.has_unfinished_trash()?)
+    }
+
+    /// Completes interrupted renames, removals and restores until `stop` is cancelled.
     pub async fn run(self, queue: Queue, stop: CancellationToken) {
         let mut last_full_scan = Instant::now();
         while stop
@@ -100,7 +104,7 @@ impl Renamer {
             let full_scan = last_full_scan.elapsed() >= FULL_SCAN;
             let renamer = self.clone();
             let finished = tokio::task::spawn_blocking(move || {
-                if full_scan || renamer.store.redirects().has_pending_work()? {
+                if full_scan || renamer.has_pending_work()? {
                     renamer.finish_pending()
                 } else {
                     Ok(false)
@@ -110,7 +114,7 @@ impl Renamer {
                 Ok(Ok(true)) => queue.wake(),
                 Ok(Ok(false)) | Err(_) => {}
                 Ok(Err(error)) => tracing::error!(
-                    "a rename cannot be completed yet; it will be retried: {}",
+                    "a rename, removal or restore cannot be completed yet; it will be retried: {}",
                     chain(&error)
                 ),
             }

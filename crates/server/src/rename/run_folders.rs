@@ -57,10 +57,15 @@ pub fn remove_run_folders(paths: &Paths, repo: &RepoName) -> Result<(), RenameEr
             source,
         })?;
     }
+    remove_empty_run_folders(paths, repo);
+    Ok(())
+}
+
+/// Removes the folders of a repository's runs that are empty, and that of its group.
+pub fn remove_empty_run_folders(paths: &Paths, repo: &RepoName) {
     for root in roots(paths) {
         remove_empty(&root, repo);
     }
-    Ok(())
 }
 
 fn list(root: &Path, repo: &RepoName, is_repo: &dyn Fn(&RepoName) -> bool) -> io::Result<Listing> {

@@ -101,12 +101,13 @@ impl RenameLock<'_> {
         Ok(true)
     }
 
-    /// Completes interrupted renames, and makes the redirects on disk match the database. Returns whether there was a
-    /// rename to complete or a link to remove. What fails for one repository does not hold up the others; the first error
-    /// of an interrupted rename is returned, and it is safe to retry.
+    /// Completes interrupted renames, removals and restores, and makes the redirects on disk match the database. Returns
+    /// whether there was something to complete or a link to remove. What fails for one repository does not hold up the
+    /// others; the first error is returned, and it is safe to retry.
     pub fn finish_pending(&self) -> Result<bool, RenameError> {
-        let mut found_work = false;
-        let mut first_error = None;
+        let trash = self.finish_trash()?;
+        let mut found_work = trash.found;
+        let mut first_error = trash.first_error;
         for Redirect { name, repo, moving } in self.renamer.store.redirects().list()? {
             if moving {
                 found_work = true;
@@ -122,7 +123,7 @@ impl RenameLock<'_> {
                 } else {
                     tracing::warn!(%name, %repo, "cancelled a rename that was interrupted, because the repository no longer exists or the new name is taken");
                 }
-            } else {
+            } else if !trash.reserved.contains(&repo) {
                 // A redirect of a repository that cannot be looked at stays as it is.
                 match self.refresh_redirect(&name, &repo) {
                     Err(RenameError::Git(_)) | Ok(()) => {}
@@ -132,7 +133,9 @@ impl RenameLock<'_> {
         }
         for link in self.renamer.git.redirects()? {
             // One that cannot be followed is not dangling.
-            let _ = self.renamer.git.remove_dangling_redirect(&link);
+            if !trash.reserved.contains(&link) {
+                let _ = self.renamer.git.remove_dangling_redirect(&link);
+            }
         }
         for name in self.renamer.store.redirects().stale_links()? {
             found_work |= self.remove_links(&name)?;
