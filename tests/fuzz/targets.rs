@@ -16,7 +16,9 @@ use quire::ssh::command::{SshCommand, parse};
 use quire::ssh::lfs::packets::{Packet, PacketReader};
 use quire::ssh::lfs::request::{LfsRequest, read_head, read_objects};
 use quire_git::lfs::LfsPointer;
-use quire_git::read::{HistoryCursor, RevPath, TreePath};
+use quire_git::read::{
+    CodeCursor, HistoryCursor, PathCursor, PathGlobs, RevPath, TextPattern, TreePath,
+};
 use quire_pipeline::driver::protocol::{
     EncodedBytes, FromDriver, Language, PipelineSource, ToDriver,
 };
@@ -35,7 +37,7 @@ use quire_types::secret::{Redactor, Secret};
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const ALL: [(&str, Target); 14] = [
+pub const ALL: [(&str, Target); 15] = [
     ("driver_line", driver_line),
     ("hook_input", hook_input),
     ("image_reference", image_reference),
@@ -45,6 +47,7 @@ pub const ALL: [(&str, Target); 14] = [
     ("pipeline_source", pipeline_source),
     ("redaction", redaction),
     ("rev_path", rev_path),
+    ("search_query", search_query),
     ("socket_line", socket_line),
     ("spool_event", spool_event),
     ("ssh_command", ssh_command),
@@ -72,6 +75,34 @@ pub fn rev_path(data: &[u8]) {
         .and_then(HistoryCursor::parse);
     if let Some(cursor) = cursor {
         assert_eq!(HistoryCursor::parse(&cursor.to_string()), Some(cursor));
+    }
+}
+
+/// The parts of a search page's address: text or regular expression, globs, and where to go on.
+pub fn search_query(data: &[u8]) {
+    if let Some(cursor) = CodeCursor::parse(data) {
+        assert_eq!(CodeCursor::parse(&cursor.to_bytes()), Some(cursor));
+    }
+    if let Some(cursor) = PathCursor::parse(data) {
+        assert_eq!(PathCursor::parse(&cursor.to_bytes()), Some(cursor));
+    }
+    let _ = PathGlobs::parse(data);
+    if let Some(path) = TreePath::parse(data) {
+        assert!(PathGlobs::parse(&PathGlobs::exact(&path)).is_ok());
+    }
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(pattern) = TextPattern::literal(text) {
+        assert_eq!(text.is_empty(), pattern.marks_in(text).is_empty());
+    }
+    if let Ok(pattern) = TextPattern::regex(text) {
+        let mut end = 0;
+        for found in pattern.marks_in(text) {
+            assert!(end <= found.start && !found.is_empty());
+            assert!(!data[found.clone()].contains(&b'\n'), "{text:?}");
+            end = found.end;
+        }
     }
 }
 

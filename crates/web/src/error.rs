@@ -163,7 +163,9 @@ impl WebError {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::SignIn | Self::TokenRequired => StatusCode::UNAUTHORIZED,
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Read(ReadError::Ambiguous { .. }) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::CrossSite
             | Self::KeyDenied { .. }
             | Self::ReadOnlyToken
@@ -196,6 +198,10 @@ impl WebError {
                 "This access token allows only reading; `login --token NAME --scope write` over SSH creates one that allows more.".to_owned(),
             ),
             Self::PushOverHttp { url } => ("Not possible", format!("Pushes are not possible over HTTP. Push over SSH: git push {url}")),
+            Self::Read(ReadError::Ambiguous { prefix, .. }) => (
+                "Ambiguous",
+                format!("Several commits begin with {prefix}. Use more digits of the id."),
+            ),
             Self::BadRequest(why) => ("Bad request", format!("{}.", why.trim_end_matches('.'))),
             Self::CrossSite => ("Request rejected", "The request did not come from a page of this appliance, so nothing was changed.".to_owned()),
             Self::OtherName => (

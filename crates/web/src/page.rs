@@ -30,6 +30,10 @@ pub(super) enum ContentPolicy {
     Sandbox,
 }
 
+/// Marks a response whose body says already what is wrong with the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WholePage;
+
 #[derive(Template)]
 #[template(path = "message.html")]
 struct MessagePage<'a> {
@@ -54,7 +58,9 @@ pub(super) async fn response_middleware(
         Ok(response) => response,
         Err(_) => WebError::Slow.into_response(),
     };
+    let has_page = response.extensions().get::<WholePage>().is_some();
     if response.extensions().get::<ClientMessage>().is_none()
+        && !has_page
         && let Some(message) = framework_message(response.status())
     {
         response.extensions_mut().insert(message);

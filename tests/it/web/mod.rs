@@ -14,6 +14,7 @@ mod live;
 mod pages;
 mod repository;
 mod repository_browser;
+mod search;
 mod seed;
 mod site;
 mod tokens;

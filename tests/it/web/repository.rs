@@ -28,7 +28,7 @@ const GUIDE: &str = "# Guide\n\nSee [the code](../src/main.rs) and [below](#tabl
     - [x] done\n- [ ] to do\n\n> [!NOTE]\n> Mind this.\n\n```rust\nfn main() {}\n```\n\n<script>alert(1)</script>\n\n\
     <img src=\"https://example.org/x.png\" onerror=\"alert(1)\"> A footnote.[^1]\n\n[^1]: Here.\n";
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut command = hermetic_git(folder, folder, arguments);
     for role in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{role}_DATE"), "1784900000 +0200");
@@ -38,7 +38,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn commit(work: &Path, subject: &str) -> String {
+pub(crate) fn commit(work: &Path, subject: &str) -> String {
     git(work, &["add", "--all"]);
     git(work, &["commit", "--quiet", "-m", subject]);
     git(work, &["rev-parse", "HEAD"]).trim().to_owned()
@@ -86,6 +86,12 @@ pub(crate) fn furnish(site: &Site, name: &str) -> (String, String) {
     let second = commit(work, "Say two\n\nBecause one was not enough.");
     git(work, &["branch", "topic/#1"]);
     git(work, &["tag", "-a", "-m", "one", "v1.0", "HEAD~1"]);
+    install(site, name, work);
+    (first, second)
+}
+
+/// Makes the repository `name` a copy of the one in a folder.
+pub(crate) fn install(site: &Site, name: &str, work: &Path) {
     let target = site.state.paths.repo(&site.seed.repo(name));
     std::fs::remove_dir_all(&target).unwrap();
     git(
@@ -98,7 +104,6 @@ pub(crate) fn furnish(site: &Site, name: &str) -> (String, String) {
             &target.display().to_string(),
         ],
     );
-    (first, second)
 }
 
 async fn signed_in() -> Site {

@@ -8,7 +8,7 @@ use super::repository::furnish;
 use super::site::{NOW, Site};
 
 /// Routes with the status that the owner receives. `RUN` and `COMMIT` stand for ids.
-const ROUTES: [(&str, u16); 35] = [
+const ROUTES: [(&str, u16); 41] = [
     ("/", 200),
     ("/runs", 200),
     ("/-/health", 200),
@@ -34,12 +34,18 @@ const ROUTES: [(&str, u16); 35] = [
     ("/work/app/-/log/main", 200),
     ("/work/app/-/log/main/README.md", 200),
     ("/work/app/-/commit/COMMIT", 200),
+    ("/work/app/-/search", 200),
+    ("/work/app/-/search?q=ledger", 200),
+    ("/work/app/-/search?q=ledger&type=commits&rev=main", 200),
+    ("/work/app/-/search?q=read&type=paths", 200),
+    ("/work/app/-/search?q=(&regex=1", 400),
     ("/work/app/-/archive/main.tar.gz", 200),
     ("/work/app/-/archive/main.zip", 200),
     ("/work/app/-/archive/COMMIT.zip", 200),
     ("/work/none", 404),
     ("/work/none/-/tree/main", 404),
     ("/work/none/-/badge.svg", 404),
+    ("/work/none/-/search?q=ledger", 404),
     ("/work/none/-/commits.atom", 404),
     ("/work/none/-/archive/main.zip", 404),
     ("/nothing/at/all", 404),

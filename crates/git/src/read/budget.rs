@@ -52,6 +52,15 @@ impl Budget {
         }
     }
 
+    /// The same budget for objects of another size.
+    #[must_use]
+    pub fn with_bytes(&self, bytes: u64) -> Self {
+        Self {
+            bytes,
+            ..self.clone()
+        }
+    }
+
     /// Whether the time is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -77,12 +86,24 @@ pub struct Portion<T, C> {
     pub next: Option<C>,
     /// Whether the time ended before the portion was full.
     pub out_of_time: bool,
+    /// Whether more follows, but where it begins cannot be named.
+    pub is_cut: bool,
 }
 
 impl<T, C> Portion<T, C> {
+    /// Nothing yet.
+    pub(super) fn empty() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+            out_of_time: false,
+            is_cut: false,
+        }
+    }
+
     /// Whether nothing follows.
     #[must_use]
     pub fn is_last(&self) -> bool {
-        self.next.is_none()
+        self.next.is_none() && !self.out_of_time && !self.is_cut
     }
 }

@@ -15,6 +15,7 @@ use super::commit::CommitSummary;
 use super::commit_links::LinkReader;
 use super::error::ReadError;
 use super::reader::{Reader, gix_id, public_id};
+use super::search::CommitFilter;
 use super::tree::EntryMode;
 use super::tree_path::TreePath;
 
@@ -66,6 +67,8 @@ pub struct HistoryQuery {
     /// Only commits that changed this path, simplified as `git log` does it: of a merge that took the path from one parent
     /// unchanged, only that parent is followed. The root stands for all commits.
     pub path: TreePath,
+    /// Only commits that match.
+    pub filter: CommitFilter,
 }
 
 /// A commit that waits, ordered by time, then by when it was found.
@@ -105,11 +108,7 @@ impl Reader {
             }
             walk.add(id)?;
         }
-        let mut page = Portion {
-            items: Vec::new(),
-            next: None,
-            out_of_time: false,
-        };
+        let mut page = Portion::empty();
         while let Some(commit) = walk.pop() {
             page.out_of_time = budget.is_over();
             if page.out_of_time {
@@ -121,15 +120,38 @@ impl Reader {
                 walk.queue.push(commit);
                 break;
             }
+            let summary = match self.filtered(&commit, &is_wanted, &query.filter, budget) {
+                Err(ReadError::OutOfTime) => {
+                    page.out_of_time = true;
+                    walk.queue.push(commit);
+                    break;
+                }
+                summary => summary?,
+            };
             for parent in is_wanted.followed {
                 walk.add(parent)?;
             }
-            if is_wanted.shown {
-                page.items.push(self.commit_details(commit.id)?.summary);
-            }
+            page.items.extend(summary);
         }
+        let has_more = !walk.queue.is_empty();
         page.next = walk.cursor()?;
+        page.is_cut = has_more && page.next.is_none();
         Ok(page)
+    }
+
+    /// The commit, if it is shown and the filter wants it.
+    fn filtered(
+        &self,
+        commit: &Waiting,
+        verdict: &Verdict,
+        filter: &CommitFilter,
+        budget: &Budget,
+    ) -> Result<Option<CommitSummary>, ReadError> {
+        if !verdict.shown {
+            return Ok(None);
+        }
+        let details = self.commit_details(commit.id)?;
+        Ok(filter.holds(&details, budget)?.then_some(details.summary))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading repositories inside this process, for pages.
 //!
-//! Owns: revisions and paths as they stand in addresses ([`RevPath`]), folders, files, histories, commits and their differences, and
+//! Owns: revisions and paths as they stand in addresses ([`RevPath`]), folders, files, histories, commits and their differences, searches, and
 //! the threads on which they are read ([`ReadPool`]). It starts no process, writes nothing, and knows neither HTML nor HTTP.
 //!
 //! Invariants: every call has a [`Budget`], and what does not fit into it is left out; only an archive is whole, and written
@@ -28,6 +28,7 @@ mod ref_tips;
 mod refs;
 mod renames;
 mod rev;
+mod search;
 mod tree;
 mod tree_changes;
 mod tree_path;
@@ -49,6 +50,10 @@ pub use reader::Reader;
 pub use ref_tips::{Annotation, RefTip, RefTips};
 pub use refs::{BranchOrTag, NamedRefs, RefNames};
 pub use rev::{ResolvedRev, RevPath};
+pub use search::{
+    CodeCursor, CodeHits, CodeQuery, CommitFilter, CommitHit, FileHits, MatchedLine, PathCursor,
+    PathGlobs, PathGlobsError, PathHit, PathHits, PathQuery, PatternError, TextPattern,
+};
 pub use tree::{EntryMode, FolderPage, TreeItem};
 pub use tree_path::TreePath;
 

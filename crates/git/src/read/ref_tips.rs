@@ -85,6 +85,7 @@ impl Reader {
                 items,
                 next,
                 out_of_time: false,
+                is_cut: false,
             },
             total,
             is_cut,

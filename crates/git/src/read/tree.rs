@@ -71,6 +71,13 @@ pub struct TreeItem {
     pub target: Option<Vec<u8>>,
 }
 
+/// An entry as the tree object has it.
+pub(super) struct RawEntry {
+    pub(super) mode: EntryMode,
+    pub(super) name: Vec<u8>,
+    pub(super) id: Id,
+}
+
 /// Part of a folder; the rest begins after the name of [`Portion::next`].
 pub type FolderPage = Portion<TreeItem, Vec<u8>>;
 
@@ -97,40 +104,29 @@ impl Reader {
         after: Option<&[u8]>,
         budget: &Budget,
     ) -> Result<FolderPage, ReadError> {
-        let id = gix_id(tree)?;
-        let data = self.object(id, Kind::Tree, MAX_TREE_BYTES)?;
-        let attempt = "read a tree";
-        let mut found = Vec::new();
-        for entry in TreeRefIter::from_bytes(&data, id.kind()) {
-            let entry = entry.map_err(ReadError::damaged(attempt))?;
-            found.push((EntryMode::of(entry.mode), entry.filename, entry.oid));
-        }
+        let mut found = self.raw_entries(gix_id(tree)?)?;
         // Stable, so git's order stays within each kind.
-        found.sort_by_key(|(mode, _, _)| *mode != EntryMode::Folder);
+        found.sort_by_key(|entry| entry.mode != EntryMode::Folder);
         let start = match after {
             Some(name) => {
-                let at = found.iter().position(|(_, found, _)| *found == name);
+                let at = found.iter().position(|entry| entry.name == name);
                 at.ok_or(ReadError::NoPath)? + 1
             }
             None => 0,
         };
-        let mut page = Portion {
-            items: Vec::new(),
-            next: None,
-            out_of_time: false,
-        };
+        let mut page = Portion::empty();
         let end = found.len().min(start.saturating_add(budget.lines));
-        for (mode, name, id) in &found[start..end] {
+        for entry in &found[start..end] {
             let mut item = TreeItem {
-                name: name.to_vec(),
-                mode: *mode,
-                id: public_id(id)?,
+                name: entry.name.clone(),
+                mode: entry.mode,
+                id: public_id(entry.id)?,
                 size: None,
                 target: None,
             };
             page.out_of_time |= budget.is_over();
             if !page.out_of_time {
-                self.describe(&mut item, (*id).to_owned());
+                self.describe(&mut item, entry.id);
             }
             page.items.push(item);
         }
@@ -138,6 +134,21 @@ impl Reader {
             .then(|| page.items.last().map(|item| item.name.clone()))
             .flatten();
         Ok(page)
+    }
+
+    /// All entries of a tree object, in git's order.
+    pub(super) fn raw_entries(&self, id: Id) -> Result<Vec<RawEntry>, ReadError> {
+        let data = self.object(id, Kind::Tree, MAX_TREE_BYTES)?;
+        TreeRefIter::from_bytes(&data, id.kind())
+            .map(|entry| {
+                let entry = entry.map_err(ReadError::damaged("read a tree"))?;
+                Ok(RawEntry {
+                    mode: EntryMode::of(entry.mode),
+                    name: entry.filename.to_vec(),
+                    id: entry.oid.to_owned(),
+                })
+            })
+            .collect()
     }
 
     /// Adds the size of a blob and the target of a link. A blob that is missing has neither.

@@ -25,6 +25,9 @@ const ARCHIVE: &str = "archive";
 /// The page that compares two revisions.
 const COMPARE: &str = "compare";
 
+/// The page that searches.
+const SEARCH: &str = "search";
+
 /// Pages of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
@@ -74,6 +77,7 @@ pub(super) enum Page {
     Feed(Feed),
     Badge,
     Archive(ArchiveFormat, RevPath),
+    Search,
     /// The form that asks which revisions are compared.
     CompareForm,
     /// Two revisions, and whether the difference is from their common ancestor.
@@ -140,6 +144,7 @@ impl<'a> RepoAddress<'a> {
             "runs" => return Some(Page::Runs),
             "branches" => return Some(Page::Refs(RefNames::Branches)),
             COMPARE => return Some(Page::CompareForm),
+            SEARCH => return Some(Page::Search),
             "tags" => return Some(Page::Refs(RefNames::Tags)),
             _ => {}
         }
@@ -198,6 +203,11 @@ pub(super) fn compare_link(base: &str, first: &[u8], second: &[u8], range: Range
     format!("{base}{SEPARATOR}{COMPARE}/{first}{range}{second}")
 }
 
+/// The path of the page that searches.
+pub(super) fn search_link(base: &str) -> String {
+    format!("{base}{SEPARATOR}{SEARCH}")
+}
+
 /// Bytes as part of a path, or as the value of a query.
 pub(super) fn encoded_bytes(bytes: &[u8]) -> String {
     percent_encode(bytes, PATH_SET).to_string()
@@ -231,10 +241,11 @@ fn archive(name: &str) -> Option<Page> {
         })
 }
 
-/// A value of a query, as bytes.
+/// A value of a query, as bytes. A form sends spaces as plus signs.
 pub(super) fn query_value(query: &str, name: &str) -> Option<Vec<u8>> {
     query.split('&').find_map(|pair| {
         let value = pair.strip_prefix(name)?.strip_prefix('=')?;
+        let value = value.replace('+', " ");
         Some(percent_decode(value.as_bytes()).collect())
     })
 }
@@ -251,6 +262,7 @@ mod tests {
         assert_eq!(name("/-/repo/runs/x/-/runs"), "runs/x");
         assert_eq!(page("/work/app"), Some(Page::Overview));
         assert_eq!(page("/-/repo/runs/x/-/runs"), Some(Page::Runs));
+        assert_eq!(page(&search_link("/app")), Some(Page::Search));
         let rest = RevPath::parse(b"main/a b/-/c").unwrap();
         assert_eq!(
             page("/app/-/tree/main/a%20b/-/c"),
@@ -330,5 +342,7 @@ mod tests {
             assert_eq!(query_value(&query, "after").as_deref(), Some(name));
         }
         assert_eq!(query_value("afterwards=1", "after"), None);
+        let plus = query_value("q=a+b%2Bc", "q");
+        assert_eq!(plus.as_deref(), Some(&b"a b+c"[..]));
     }
 }

@@ -1,22 +1,31 @@
 //! A commit in lists: as data, and the pieces of its row.
 
+use askama::Template;
 use serde_json::{Value, json};
 
+use super::super::html as pieces;
 use super::address::View;
 use super::context::RepoContext;
-use super::source_text::marked;
-use quire_git::read::{CommitSummary, Person, TreePath};
+use super::source_text::{line_html, marked, marked_matches};
+use quire_git::read::{CommitHit, CommitSummary, Person, TextPattern, TreePath};
 use quire_types::clock::Millis;
 
+/// Why a history ends before its end.
+pub(super) const CUT_HISTORY: &str = "Older commits follow, but so many lines of history are side by side here that no page can go on.";
+
 /// A commit as a list shows it.
+#[derive(Template)]
+#[template(path = "commit_row.html")]
 pub(super) struct CommitRow {
-    pub(super) href: String,
-    pub(super) subject: String,
-    pub(super) author: String,
-    pub(super) at: Millis,
-    pub(super) short: String,
-    pub(super) change: Option<String>,
-    pub(super) is_merge: bool,
+    href: String,
+    subject: String,
+    /// A line of the message that a search found.
+    line: Option<String>,
+    author: String,
+    at: Millis,
+    short: String,
+    change: Option<String>,
+    is_merge: bool,
 }
 
 impl CommitRow {
@@ -28,6 +37,7 @@ impl CommitRow {
                 &TreePath::default(),
             ),
             subject: subject_html(&commit.subject),
+            line: None,
             author: marked(&commit.author.name).html,
             at: signed_at(&commit.author),
             short: commit.id.short().to_owned(),
@@ -37,6 +47,23 @@ impl CommitRow {
                 .map(|id| id.chars().take(12).collect()),
             is_merge: commit.parents.len() > 1,
         }
+    }
+
+    /// A commit that a search found.
+    pub(super) fn found(context: &RepoContext, hit: &CommitHit, pattern: &TextPattern) -> Self {
+        let marked = |text: &str| marked_matches(text.as_bytes(), &pattern.marks_in(text)).html;
+        let CommitHit { commit, line } = hit;
+        let mut row = Self::new(context, commit);
+        if !commit.subject.is_empty() {
+            row.subject = marked(&commit.subject);
+        }
+        row.author = marked(&commit.author.name);
+        // The address is not shown otherwise.
+        if !pattern.marks_in(&commit.author.email).is_empty() {
+            row.author = format!("{} &lt;{}&gt;", row.author, marked(&commit.author.email));
+        }
+        row.line = line.as_ref().map(line_html);
+        row
     }
 }
 

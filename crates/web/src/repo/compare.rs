@@ -6,11 +6,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
-use super::super::html as pieces;
 use super::super::layout::{Layout, html};
 use super::address::{Range, View, compare_link};
 use super::commit_row::{CommitRow, commit_json};
-use super::context::RepoContext;
+use super::context::{RepoContext, whole_rev};
 use super::diff_sections::{DiffAddress, DiffSections, MAX_PAGE_LINES, files_json, options};
 use super::head::{RepoHead, Tab, label};
 use super::source_text::name_text;
@@ -65,7 +64,7 @@ pub(super) async fn page(
     let asked = options.clone();
     let read = context
         .read(MAX_PAGE_LINES, move |reader, budget| {
-            let (first, second) = (rev(reader, &first)?, rev(reader, &second)?);
+            let (first, second) = (whole_rev(reader, &first)?, whole_rev(reader, &second)?);
             read(reader, (first, second), range, &asked, budget)
         })
         .await?;
@@ -128,15 +127,6 @@ pub(super) async fn page(
             .as_ref()
             .map(|diff| DiffSections::new(context, &place, diff, &options)),
     })
-}
-
-/// A revision without a path.
-fn rev(reader: &Reader, wanted: &RevPath) -> Result<ResolvedRev, ReadError> {
-    let (rev, path) = reader.resolve(wanted)?;
-    match path.is_root() {
-        true => Ok(rev),
-        false => Err(ReadError::NoRevision),
-    }
 }
 
 fn read(

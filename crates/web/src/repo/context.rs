@@ -23,6 +23,8 @@ use quire_types::names::{ObjectId, RepoName};
 pub(super) const MAX_LISTED_REFS: usize = 50;
 /// How long a browser keeps what was asked for by the id of a commit.
 pub(super) const FIXED_MAX_AGE: &str = "private, max-age=86400, immutable";
+/// How long a search lasts.
+pub(super) const SEARCH_TIME: Duration = Duration::from_secs(2);
 /// How long a page reads a repository.
 const READ_TIME: Duration = Duration::from_secs(5);
 
@@ -246,5 +248,14 @@ pub(super) fn file_entry(
         EntryMode::Folder => Ok(None),
         EntryMode::Submodule => Err(ReadError::NoPath),
         _ => Ok(Some(entry)),
+    }
+}
+
+/// A revision without a path.
+pub(super) fn whole_rev(reader: &Reader, wanted: &RevPath) -> Result<ResolvedRev, ReadError> {
+    let (rev, path) = reader.resolve(wanted)?;
+    match path.is_root() {
+        true => Ok(rev),
+        false => Err(ReadError::NoRevision),
     }
 }

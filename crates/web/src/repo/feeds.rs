@@ -12,7 +12,7 @@ use super::address::{Feed, View};
 use super::commit_row::signed_at;
 use super::context::{RepoContext, entity_tag, is_known};
 use super::source_text::name_text;
-use quire_git::read::{HistoryCursor, HistoryQuery, ReadError, RevPath, TreePath};
+use quire_git::read::{CommitFilter, HistoryCursor, HistoryQuery, ReadError, RevPath, TreePath};
 use quire_store::RunFilter;
 use quire_types::clock::Millis;
 use quire_types::run::Run;
@@ -109,6 +109,7 @@ async fn commits(context: &RepoContext) -> Result<Vec<FeedEntry>, WebError> {
             let query = HistoryQuery {
                 from: HistoryCursor::start(rev.commit),
                 path,
+                filter: CommitFilter::default(),
             };
             let commits = reader.history(&query, budget)?.items.into_iter();
             commits

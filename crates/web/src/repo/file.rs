@@ -122,6 +122,24 @@ impl TextWindow {
     }
 }
 
+/// The address of a window. The windows of a Markdown file are of its source.
+fn window_link(file: &str, path: &TreePath, from: usize) -> String {
+    match is_markdown(path.name()) {
+        true => format!("{file}?source=1&from={from}"),
+        false => format!("{file}?from={from}"),
+    }
+}
+
+/// The address of a line of a file; `file` is the address of the file.
+pub(super) fn line_link(file: &str, path: &TreePath, line: usize) -> String {
+    let from = (line - 1) / MAX_WINDOW_LINES * MAX_WINDOW_LINES + 1;
+    let window = match from {
+        1 if !is_markdown(path.name()) => file.to_owned(),
+        from => window_link(file, path, from),
+    };
+    format!("{window}#L{line}")
+}
+
 struct FileRead {
     entry: TreeItem,
     /// `None` if it is too large.
@@ -199,11 +217,7 @@ fn respond(
         _ => None,
     };
     let here = context.link(View::File, &rev.spelled, path);
-    // The windows of a Markdown file are of its source.
-    let window_link = |from: usize| match is_markdown(path.name()) {
-        true => format!("{here}?source=1&from={from}"),
-        false => format!("{here}?from={from}"),
-    };
+    let window_link = |from| window_link(&here, path, from);
     let commit = rev.commit.as_str().as_bytes();
     let title = format!("{} · {}", name_text(path.as_bytes()), context.repo);
     html(&FileTemplate {
@@ -312,6 +326,15 @@ mod tests {
         assert_eq!(of("a\r\nb\n\n"), [&b"a"[..], b"b", b""]);
         assert_eq!(of("a"), [&b"a"[..]]);
         assert_eq!(of("\n"), [&b""[..]]);
+    }
+
+    #[test]
+    fn a_line_has_an_address_in_its_window() {
+        let link =
+            |path: &str, line| line_link("/f", &TreePath::parse(path.as_bytes()).unwrap(), line);
+        assert_eq!(link("a.rs", 5000), "/f#L5000");
+        assert_eq!(link("a.rs", 5001), "/f?from=5001#L5001");
+        assert_eq!(link("a.md", 2), "/f?source=1&from=1#L2");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::RepoContext;
 use super::source_text::name_html;
 use quire_git::read::{
-    Budget, CommitSummary, EntryMode, HistoryCursor, HistoryQuery, ReadError, Reader, RevPath,
-    TreePath,
+    Budget, CommitFilter, CommitSummary, EntryMode, HistoryCursor, HistoryQuery, ReadError, Reader,
+    RevPath, TreePath,
 };
 use quire_types::clock::Millis;
 use quire_types::names::ObjectId;
@@ -85,6 +85,7 @@ fn find(reader: &Reader, wanted: &RevPath, budget: &Budget) -> Result<GonePath, 
     let query = HistoryQuery {
         from: HistoryCursor::start(rev.commit),
         path: path.clone(),
+        filter: CommitFilter::default(),
     };
     let newest = reader.history(&query, &budget.within(SEARCH_TIME))?;
     let removed_by = newest.items.into_iter().next().ok_or(ReadError::NoPath)?;

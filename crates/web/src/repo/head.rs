@@ -2,8 +2,9 @@
 
 use askama::Template;
 
-use super::address::{View, link};
+use super::address::{View, link, search_link};
 use super::context::RepoContext;
+use super::search_query::SearchQuery;
 use super::source_text::name_html;
 use quire_git::read::{BranchOrTag, NamedRefs, ResolvedRev, TreePath};
 
@@ -21,6 +22,7 @@ pub(super) enum Tab {
     Commits,
     Branches,
     Tags,
+    Search,
 }
 
 /// The head of a repository's pages.
@@ -37,6 +39,9 @@ pub(super) struct RepoHead {
     tab: Tab,
     code: String,
     commits: String,
+    search: String,
+    /// Where the form of the head is sent, and the revision that it sends; `None` where the page has a form of its own.
+    form: Option<(String, Option<String>)>,
 }
 
 impl RepoHead {
@@ -47,17 +52,30 @@ impl RepoHead {
         rev: Option<&ResolvedRev>,
         choices: Option<NamedRefs>,
     ) -> Self {
-        let view = match tab {
-            Tab::Commits => View::Log,
-            Tab::Code | Tab::Branches | Tab::Tags => View::Tree,
-        };
         let to = |view, rev: &[u8]| link(&context.base, view, rev, &TreePath::default());
+        let searched = match tab {
+            Tab::Search => SearchQuery::parse(&context.query).unwrap_or_default(),
+            _ => SearchQuery::default(),
+        };
+        let search = |rev: &[u8]| {
+            let at_rev = SearchQuery {
+                rev: rev.to_owned(),
+                after: None,
+                ..searched.clone()
+            };
+            at_rev.link(&context.base)
+        };
+        let choice = |rev: &[u8]| match tab {
+            Tab::Search => search(rev),
+            Tab::Commits => to(View::Log, rev),
+            Tab::Code | Tab::Branches | Tab::Tags => to(View::Tree, rev),
+        };
         let of_kind = |kind: &str, refs: Vec<BranchOrTag>| -> Vec<RefLink> {
             let links = refs.into_iter().map(|found| {
                 let full = [kind.as_bytes(), &found.short].concat();
                 RefLink {
                     html: name_html(&found.short),
-                    href: to(view, &found.spelled),
+                    href: choice(&found.spelled),
                     is_current: rev.and_then(|rev| rev.ref_name.as_ref()) == Some(&full),
                 }
             });
@@ -82,6 +100,12 @@ impl RepoHead {
                 _ => context.base.clone(),
             },
             commits: to(View::Log, spelled),
+            search: search(spelled),
+            form: (tab != Tab::Search).then(|| {
+                let sent = std::str::from_utf8(spelled).ok();
+                let sent = sent.filter(|rev| *rev != "HEAD").map(str::to_owned);
+                (search_link(&context.base), sent)
+            }),
         }
     }
 }

@@ -6,16 +6,17 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
-use super::super::html as pieces;
 use super::super::layout::{Layout, html};
-use super::address::View;
-use super::commit_row::{CommitRow, commit_json};
-use super::context::{RepoContext, RevContent, RevPage};
+use super::address::{View, encoded_bytes};
+use super::commit_row::{CUT_HISTORY, CommitRow, commit_json};
+use super::context::{RepoContext, RevContent, RevPage, SEARCH_TIME};
 use super::head::{RepoHead, Tab};
+use super::search_query::pattern_problem;
 use super::source_text::name_text;
 use super::tree::Crumbs;
 use quire_git::read::{
-    CommitSummary, HistoryCursor, HistoryQuery, NamedRefs, Portion, ResolvedRev, RevPath, TreePath,
+    CommitFilter, CommitSummary, HistoryCursor, HistoryQuery, NamedRefs, Portion, RevPath,
+    TextPattern,
 };
 
 /// Commits of a page.
@@ -31,6 +32,54 @@ struct LogTemplate {
     next: Option<String>,
     newest: Option<String>,
     out_of_time: bool,
+    /// Why the list ends before the history does.
+    cut: Option<&'static str>,
+    /// Where the form is sent that narrows the list.
+    here: String,
+    wanted: WantedCommits,
+}
+
+/// Which commits of the history are wanted, as an address says it.
+#[derive(Default)]
+struct WantedCommits {
+    author: String,
+    text: String,
+}
+
+impl WantedCommits {
+    fn of(context: &RepoContext) -> Self {
+        Self {
+            author: context.query_text("author").unwrap_or_default(),
+            text: context.query_text("q").unwrap_or_default(),
+        }
+    }
+
+    fn is_all(&self) -> bool {
+        self.author.is_empty() && self.text.is_empty()
+    }
+
+    fn filter(&self) -> Result<CommitFilter, WebError> {
+        let pattern = |text: &str| -> Result<Option<TextPattern>, WebError> {
+            let text = Some(text).filter(|text| !text.is_empty());
+            text.map(TextPattern::literal)
+                .transpose()
+                .map_err(|problem| WebError::BadRequest(pattern_problem(&problem)))
+        };
+        Ok(CommitFilter {
+            author: pattern(&self.author)?,
+            message: pattern(&self.text)?,
+            anything: None,
+        })
+    }
+
+    /// What an address of the same list has in its query, each part after an `&`.
+    fn query(&self) -> String {
+        [("author", &self.author), ("q", &self.text)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| format!("&{name}={}", encoded_bytes(value.as_bytes())))
+            .collect()
+    }
 }
 
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
@@ -39,6 +88,8 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         .map(|text| HistoryCursor::parse(&text).ok_or(WebError::NotFound))
         .transpose()?;
     let is_continued = from.is_some();
+    let commits = WantedCommits::of(context);
+    let (filter, is_all) = (commits.filter()?, commits.is_all());
     let read = context
         .read_rev(
             View::Log,
@@ -48,8 +99,14 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                 let query = HistoryQuery {
                     from: from.unwrap_or_else(|| HistoryCursor::start(rev.commit.clone())),
                     path: path.clone(),
+                    filter,
                 };
-                Ok(RevContent::Here(reader.history(&query, budget)?))
+                // Of a few commits among many, all have to be read.
+                let history = match is_all {
+                    true => reader.history(&query, budget),
+                    false => reader.history(&query, &budget.within(SEARCH_TIME)),
+                };
+                Ok(RevContent::Here(history?))
             },
         )
         .await?;
@@ -58,12 +115,12 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         Err(response) => return Ok(response),
     };
     let is_whole = !page.content.out_of_time;
-    if page.content.items.is_empty() && !is_continued && is_whole {
+    if page.content.items.is_empty() && !is_continued && is_whole && is_all {
         // No commit of this revision ever had the path.
         return Err(WebError::NotFound);
     }
     let choices = page.choices.take();
-    let response = respond(context, &page, choices, is_continued)?;
+    let response = respond(context, &page, choices, (commits, is_continued))?;
     Ok(page.tag_if(is_whole, response))
 }
 
@@ -71,10 +128,12 @@ fn respond(
     context: &RepoContext,
     page: &RevPage<Portion<CommitSummary, HistoryCursor>>,
     choices: Option<NamedRefs>,
-    is_continued: bool,
+    (wanted, is_continued): (WantedCommits, bool),
 ) -> Result<Response, WebError> {
     let (rev, path, commits) = (&page.rev, &page.path, &page.content);
-    let next = next_link(context, rev, path, commits);
+    let here = context.link(View::Log, &rev.spelled, path);
+    let cursor = commits.next.as_ref();
+    let next = cursor.map(|next| format!("{here}?from={next}{}", wanted.query()));
     if context.wants_json() {
         let list: Vec<Value> = commits
             .items
@@ -86,6 +145,8 @@ fn respond(
             "commit": rev.commit,
             "path": name_text(path.as_bytes()),
             "commits": list,
+            "out_of_time": commits.out_of_time,
+            "is_cut": commits.is_cut,
             "next": next,
         }))
         .into_response());
@@ -104,18 +165,13 @@ fn respond(
             .map(|c| CommitRow::new(context, c))
             .collect(),
         next,
-        newest: is_continued.then(|| context.link(View::Log, &rev.spelled, path)),
+        newest: is_continued.then(|| match wanted.query().strip_prefix('&') {
+            Some(query) => format!("{here}?{query}"),
+            None => here.clone(),
+        }),
         out_of_time: commits.out_of_time,
+        cut: commits.is_cut.then_some(CUT_HISTORY),
+        here,
+        wanted,
     })
-}
-
-fn next_link(
-    context: &RepoContext,
-    rev: &ResolvedRev,
-    path: &TreePath,
-    commits: &Portion<CommitSummary, HistoryCursor>,
-) -> Option<String> {
-    let cursor = commits.next.as_ref()?;
-    let here = context.link(View::Log, &rev.spelled, path);
-    Some(format!("{here}?from={cursor}"))
 }

@@ -23,6 +23,11 @@ mod markdown;
 mod overview;
 mod raw;
 mod refs;
+mod search;
+mod search_json;
+mod search_query;
+mod search_read;
+mod search_results;
 mod several;
 mod source_text;
 mod tree;
@@ -124,6 +129,7 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         Page::Feed(feed) => return feeds::page(context, feed).await,
         Page::Badge => return badge::page(context).await,
         Page::Archive(format, wanted) => return archive::page(context, format, wanted).await,
+        Page::Search => return search::page(context).await,
         Page::CompareForm => return compare::form(context),
         Page::Compare(first, second, range) => {
             return compare::page(context, first, second, range).await;

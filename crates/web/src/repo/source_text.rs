@@ -1,8 +1,10 @@
 //! Foreign text on a page: escaped, with marks for what a reader would not see.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::super::ansi::escaped;
+use quire_git::read::MatchedLine;
 
 /// The longest line that is shown.
 const MAX_LINE_BYTES: usize = 16 << 10;
@@ -39,25 +41,99 @@ pub(super) struct MarkedText {
     pub(super) has_hidden: bool,
 }
 
+/// Text that becomes HTML part by part.
+struct Marker {
+    html: String,
+    has_hidden: bool,
+    before: char,
+    /// Whether a newline is hidden as well: a name has no lines.
+    is_name: bool,
+}
+
+impl Marker {
+    fn new(is_name: bool) -> Self {
+        Self {
+            html: String::new(),
+            has_hidden: false,
+            before: ' ',
+            is_name,
+        }
+    }
+
+    fn push(&mut self, text: &str) {
+        let mut start = 0;
+        for (at, c) in text.char_indices() {
+            if is_hidden(c, self.before) || (self.is_name && c == '\n') {
+                self.has_hidden = true;
+                self.html.push_str(&escaped(&text[start..at]));
+                self.html.push_str(&format!(
+                    "<i class=\"hidden-char\">U+{:04X}</i>",
+                    u32::from(c)
+                ));
+                start = at + c.len_utf8();
+            }
+            self.before = c;
+        }
+        self.html.push_str(&escaped(&text[start..]));
+    }
+
+    /// Adds bytes as text. What of them matches a search is marked.
+    fn push_matches(&mut self, bytes: &[u8], matches: &[Range<usize>]) {
+        let mut at = 0;
+        for found in matches {
+            self.push(&String::from_utf8_lossy(&bytes[at..found.start]));
+            self.html.push_str("<mark>");
+            self.push(&String::from_utf8_lossy(&bytes[found.clone()]));
+            self.html.push_str("</mark>");
+            at = found.end;
+        }
+        self.push(&String::from_utf8_lossy(&bytes[at..]));
+    }
+
+    fn finish(self) -> MarkedText {
+        MarkedText {
+            html: self.html,
+            has_hidden: self.has_hidden,
+        }
+    }
+}
+
 /// Escapes text and replaces hidden characters by their code points, as marks.
 pub(super) fn marked(text: &str) -> MarkedText {
-    let mut html = String::with_capacity(text.len() + 16);
-    let mut has_hidden = false;
-    let (mut start, mut before) = (0, ' ');
-    for (at, c) in text.char_indices() {
-        if is_hidden(c, before) {
-            has_hidden = true;
-            html.push_str(&escaped(&text[start..at]));
-            html.push_str(&format!(
-                "<i class=\"hidden-char\">U+{:04X}</i>",
-                u32::from(c)
-            ));
-            start = at + c.len_utf8();
+    let mut marker = Marker::new(false);
+    marker.push(text);
+    marker.finish()
+}
+
+/// The same of bytes in which a search found something. The matches are in order and apart.
+pub(super) fn marked_matches(bytes: &[u8], matches: &[Range<usize>]) -> MarkedText {
+    let mut marker = Marker::new(false);
+    marker.push_matches(bytes, matches);
+    marker.finish()
+}
+
+/// A line that a search found, as HTML; what was left out of it is shown as dots.
+pub(super) fn line_html(line: &MatchedLine) -> String {
+    let dots = |is_cut| {
+        if is_cut {
+            "<i class=\"hidden-char\">…</i>"
+        } else {
+            ""
         }
-        before = c;
-    }
-    html.push_str(&escaped(&text[start..]));
-    MarkedText { html, has_hidden }
+    };
+    format!(
+        "{}{}{}",
+        dots(line.is_cut_before),
+        marked_matches(&line.text, &line.matches).html,
+        dots(line.is_cut_after)
+    )
+}
+
+/// A name of a file in which a search found something, as HTML.
+pub(super) fn name_matches_html(name: &str, matches: &[Range<usize>]) -> String {
+    let mut marker = Marker::new(true);
+    marker.push_matches(name.as_bytes(), matches);
+    marker.html
 }
 
 /// Bytes as text, with marks. What is no UTF-8 becomes U+FFFD.
@@ -67,13 +143,9 @@ pub(super) fn marked_bytes(bytes: &[u8]) -> MarkedText {
 
 /// A name of a file or ref as HTML.
 pub(super) fn name_html(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    // A name has no lines, so a newline is hidden as well.
-    let parts: Vec<String> = text.split('\n').map(|part| marked(part).html).collect();
-    match parts.as_slice() {
-        [only] => only.clone(),
-        _ => parts.join("<i class=\"hidden-char\">U+000A</i>"),
-    }
+    let mut marker = Marker::new(true);
+    marker.push(&String::from_utf8_lossy(name));
+    marker.html
 }
 
 /// A name as plain text, for titles and JSON.
@@ -119,6 +191,21 @@ mod tests {
         ] {
             assert!(marked(hidden).has_hidden, "{hidden:?}");
         }
+    }
+
+    #[test]
+    fn matches_of_a_search_are_marked() {
+        let found = marked_matches(b"a <b> \xffc\xe2\x80\xae", &[2..5, 7..8]);
+        assert_eq!(
+            found.html,
+            "a <mark>&lt;b&gt;</mark> \u{fffd}<mark>c</mark><i class=\"hidden-char\">U+202E</i>"
+        );
+        // A joiner between two parts is as visible as within one.
+        assert!(!marked_matches("👩\u{200d}🚀".as_bytes(), &[4..7, 7..11]).has_hidden);
+        assert_eq!(
+            name_matches_html("a\nb", &[0..1, 2..3]),
+            "<mark>a</mark><i class=\"hidden-char\">U+000A</i><mark>b</mark>"
+        );
     }
 
     #[test]

@@ -4,11 +4,10 @@ use std::io;
 
 use gix::ObjectId as Id;
 use gix::object::Kind;
-use gix::objs::TreeRefIter;
 
 use super::super::error::ReadError;
 use super::super::reader::{Reader, gix_id, public_id};
-use super::super::tree::{EntryMode, MAX_TREE_BYTES};
+use super::super::tree::{EntryMode, RawEntry};
 use super::content::{ArchiveContent, ArchiveError, LargeBlobs};
 use super::export_ignore::ExportIgnore;
 use super::writer::{ArchiveWriter, FileEntry};
@@ -19,13 +18,6 @@ const MAX_BLOB_IN_MEMORY: u64 = 1 << 20;
 const MAX_TARGET_BYTES: u64 = 64 << 10;
 /// The largest `.gitattributes` that is obeyed.
 const MAX_ATTRIBUTES_BYTES: u64 = 1 << 20;
-
-/// An entry of a tree object.
-struct RawEntry {
-    mode: EntryMode,
-    name: Vec<u8>,
-    id: Id,
-}
 
 /// A folder whose entries are being written.
 struct OpenFolder {
@@ -74,17 +66,7 @@ impl TreeArchiver<'_> {
         path: Vec<u8>,
         ignored: &mut ExportIgnore,
     ) -> Result<OpenFolder, ReadError> {
-        let data = self.reader.object(id, Kind::Tree, MAX_TREE_BYTES)?;
-        let entries = TreeRefIter::from_bytes(&data, id.kind())
-            .map(|entry| {
-                let entry = entry.map_err(ReadError::damaged("read a tree"))?;
-                Ok(RawEntry {
-                    mode: EntryMode::of(entry.mode),
-                    name: entry.filename.to_vec(),
-                    id: entry.oid.to_owned(),
-                })
-            })
-            .collect::<Result<Vec<_>, ReadError>>()?;
+        let entries = self.reader.raw_entries(id)?;
         let attributes = entries
             .iter()
             .find(|entry| entry.name == b".gitattributes" && is_file(entry.mode));

@@ -66,6 +66,7 @@ fn what_is_too_much_is_left_out() {
     let query = HistoryQuery {
         from: HistoryCursor::start(commit.clone()),
         path: TreePath::default(),
+        filter: CommitFilter::default(),
     };
     let portion = reader.history(&query, &over).unwrap();
     assert!(portion.out_of_time && portion.items.is_empty());

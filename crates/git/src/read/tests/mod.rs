@@ -8,3 +8,4 @@ mod odd_repository;
 mod pool;
 mod refs;
 mod revisions;
+mod search;

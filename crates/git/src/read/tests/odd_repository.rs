@@ -3,14 +3,24 @@
 #![expect(clippy::disallowed_methods, reason = "tests compare with git itself")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use super::super::*;
 use quire_types::names::ObjectId;
 
 pub(super) fn git(folder: &Path, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("git")
+    let output = git_output(folder, arguments);
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+pub(super) fn git_output(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new("git")
         .arg("-C")
         .arg(folder)
         .args([
@@ -26,15 +36,10 @@ pub(super) fn git(folder: &Path, arguments: &[&str]) -> Vec<u8> {
         .env("GIT_AUTHOR_EMAIL", "a@example.org")
         .env("GIT_COMMITTER_NAME", "A Person")
         .env("GIT_COMMITTER_EMAIL", "a@example.org")
+        .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "git {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output.stdout
+        .unwrap()
 }
 
 pub(super) fn text(folder: &Path, arguments: &[&str]) -> String {
@@ -221,6 +226,7 @@ pub(super) fn all(reader: &Reader, commit: &ObjectId, path: &TreePath, page: usi
     let mut query = HistoryQuery {
         from: HistoryCursor::start(commit.clone()),
         path: path.clone(),
+        filter: CommitFilter::default(),
     };
     let mut ids = Vec::new();
     loop {
