@@ -11,13 +11,15 @@ step_limit=${QUIRE_STEP_LIMIT:-40m}
 trap 'exit 130' INT
 
 # How tests are run. cargo-nextest, where it is installed, ends each test that hangs
-# (.config/nextest.toml); with cargo test only the step as a whole has a limit. All steps select the whole workspace:
-# the selection decides which features of the dependencies are on, and another one compiles them again.
+# (.config/nextest.toml); with cargo test only the step as a whole has a limit. All steps select the whole workspace with
+# the same features, since another selection compiles most of it again. `faults` compiles in the fault points, which do
+# nothing until a test names one.
+selection=(--locked --workspace --features faults)
 # shellcheck disable=SC2034  # used by scripts/test
 if cargo nextest --version >/dev/null 2>&1; then
-  run_tests=(cargo nextest run --locked --workspace)
+  run_tests=(cargo nextest run "${selection[@]}")
 else
-  run_tests=(cargo test --locked --workspace)
+  run_tests=(cargo test "${selection[@]}")
 fi
 
 # Drops what makes a log long and says nothing: passed tests and compiled crates.
@@ -75,8 +77,8 @@ finish_step() {
 # Format, lints, documentation, scripts.
 check_steps() {
   step format cargo fmt --all --check
-  step lints cargo clippy --locked --workspace --all-targets --features faults -- -D warnings
-  step docs env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --workspace --no-deps --document-private-items
+  step lints cargo clippy "${selection[@]}" --all-targets -- -D warnings
+  step docs env RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc "${selection[@]}" --no-deps --document-private-items
   step scripts shellcheck -x scripts/* image/third-party-licences .ci/run .quire/links
 }
 
