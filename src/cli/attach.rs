@@ -12,8 +12,8 @@ use super::context::Context;
 use super::error::CommandError;
 use super::terminal::{RawTerminal, SizeChanges, size};
 use quire_server::control::attach_frames::{
-    AttachRequest, AttachResponse, FrameKind, HEADER_LEN, MAX_FRAME, TerminalRequest,
-    decode_header, encode_header,
+    AttachRequest, AttachResponse, AttachedProgram, FrameKind, HEADER_LEN, MAX_FRAME,
+    TerminalRequest, decode_header, encode_header,
 };
 use quire_types::names::RunId;
 use quire_types::run::RunSelector;
@@ -40,15 +40,6 @@ pub(super) fn attach(
     run: RunId,
     args: &AttachArgs,
 ) -> Result<(), CommandError> {
-    let lost = |error: io::Error| {
-        CommandError::failed(format!("the connection to the server was lost: {error}"))
-    };
-    let stream = UnixStream::connect(context.paths.attach_socket()).map_err(|error| {
-        CommandError::failed(format!("the server is not running: {error}"))
-            .hint("`status` shows what is wrong")
-    })?;
-    let mut writer = stream.try_clone().map_err(lost)?;
-    let mut reader = BufReader::new(stream);
     let argv = if args.command.is_empty() {
         vec!["sh".to_owned()]
     } else {
@@ -65,25 +56,7 @@ pub(super) fn attach(
             kind: RawTerminal::kind(),
         }
     });
-    let request = AttachRequest {
-        run,
-        argv,
-        terminal,
-    };
-    let mut request =
-        serde_json::to_vec(&request).map_err(|error| CommandError::usage(error.to_string()))?;
-    request.push(b'\n');
-    writer.write_all(&request).map_err(lost)?;
-    let mut line = String::new();
-    reader.read_line(&mut line).map_err(lost)?;
-    let answer: AttachResponse = serde_json::from_str(&line).map_err(|error| {
-        CommandError::failed(format!(
-            "the server sent a response that is not valid JSON: {error}"
-        ))
-    })?;
-    if let Some(error) = answer.error {
-        return Err(CommandError::failed(error));
-    }
+    let (mut reader, writer) = connect(context, run, AttachedProgram::Command { argv, terminal })?;
     if args.command.is_empty()
         && raw.is_none()
         && (context.caller.remote || io::stdin().is_terminal())
@@ -92,13 +65,12 @@ pub(super) fn attach(
             "quire: a shell in run {run}, without a terminal and therefore without a prompt; `exit` or the end of input closes it"
         );
     }
-    let writer = Arc::new(Mutex::new(writer));
     if raw.is_some() {
         let writer = Arc::clone(&writer);
         std::thread::spawn(move || pass_sizes_on(&changes, &writer));
     }
     std::thread::spawn(move || feed(&writer));
-    let code = show(&mut reader).map_err(lost)?;
+    let code = show(&mut reader).map_err(|error| connection_lost(&error))?;
     drop(raw);
     match code {
         Some(0) => Ok(()),
@@ -111,7 +83,49 @@ pub(super) fn attach(
     }
 }
 
-fn send(writer: &Mutex<UnixStream>, kind: FrameKind, bytes: &[u8]) -> io::Result<()> {
+/// The reading end of a connection to the attach socket.
+pub(super) type AttachReader = BufReader<UnixStream>;
+/// The writing end, shared by threads.
+pub(super) type AttachWriter = Arc<Mutex<UnixStream>>;
+
+/// Asks the server to start a program in the container of a run.
+pub(super) fn connect(
+    context: &Context<'_>,
+    run: RunId,
+    program: AttachedProgram,
+) -> Result<(AttachReader, AttachWriter), CommandError> {
+    let stream = UnixStream::connect(context.paths.attach_socket()).map_err(|error| {
+        CommandError::failed(format!("the server is not running: {error}"))
+            .hint("`status` shows what is wrong")
+    })?;
+    let mut writer = stream
+        .try_clone()
+        .map_err(|error| connection_lost(&error))?;
+    let mut reader = BufReader::new(stream);
+    let mut request = serde_json::to_vec(&AttachRequest { run, program })
+        .map_err(|error| CommandError::usage(error.to_string()))?;
+    request.push(b'\n');
+    let mut line = String::new();
+    writer
+        .write_all(&request)
+        .and_then(|()| reader.read_line(&mut line))
+        .map_err(|error| connection_lost(&error))?;
+    let answer: AttachResponse = serde_json::from_str(&line).map_err(|error| {
+        CommandError::failed(format!(
+            "the server sent a response that is not valid JSON: {error}"
+        ))
+    })?;
+    match answer.error {
+        Some(error) => Err(CommandError::failed(error)),
+        None => Ok((reader, Arc::new(Mutex::new(writer)))),
+    }
+}
+
+pub(super) fn connection_lost(error: &io::Error) -> CommandError {
+    CommandError::failed(format!("the connection to the server was lost: {error}"))
+}
+
+pub(super) fn send(writer: &Mutex<UnixStream>, kind: FrameKind, bytes: &[u8]) -> io::Result<()> {
     let mut writer = lock(writer);
     writer.write_all(&encode_header(kind, bytes.len()))?;
     writer.write_all(bytes)
@@ -146,7 +160,15 @@ fn feed(writer: &Mutex<UnixStream>) {
 }
 
 /// Prints output until the command ends. Returns its exit code, or `None` if it is unknown.
-fn show(reader: &mut impl Read) -> io::Result<Option<i32>> {
+fn show(reader: &mut AttachReader) -> io::Result<Option<i32>> {
+    match print_until_end(reader)? {
+        (FrameKind::Exit, code) => Ok(String::from_utf8_lossy(&code).parse().ok()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Prints output until a frame of another kind, and returns that one.
+pub(super) fn print_until_end(reader: &mut AttachReader) -> io::Result<(FrameKind, Vec<u8>)> {
     loop {
         let mut start = [0; HEADER_LEN];
         reader.read_exact(&mut start)?;
@@ -158,8 +180,7 @@ fn show(reader: &mut impl Read) -> io::Result<Option<i32>> {
                 .write_all(&bytes)
                 .and_then(|()| io::stdout().flush())?,
             FrameKind::Stderr => io::stderr().write_all(&bytes)?,
-            FrameKind::Exit => return Ok(String::from_utf8_lossy(&bytes).parse().ok()),
-            FrameKind::Input | FrameKind::Resize => return Err(io::ErrorKind::InvalidData.into()),
+            other => return Ok((other, bytes)),
         }
     }
 }

@@ -18,7 +18,7 @@ use quire_types::paths::Paths;
 use quire_types::push_event::PUSH_OPTIONS;
 
 /// What the greeting prints: the usage of each command and what it does.
-pub(super) const OVERVIEW: [(&str, &str); 22] = [
+pub(super) const OVERVIEW: &[(&str, &str)] = &[
     (
         "git push -o ci.skip | ci.wait | ci.job=J",
         "push without a run, follow the run, run one job",
@@ -56,6 +56,10 @@ pub(super) const OVERVIEW: [(&str, &str); 22] = [
     (
         "run attach RUN [COMMAND]",
         "open a shell in the container of a run",
+    ),
+    (
+        "run repl RUN",
+        "try out what a job does, in the container of a run",
     ),
     (
         "run start REPO [--branch B] [--param K=V]",

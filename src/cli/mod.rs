@@ -29,6 +29,7 @@ mod notify;
 mod output;
 mod privileges;
 mod reconcile;
+mod repl;
 mod repo;
 mod restore;
 mod run;

@@ -10,7 +10,7 @@ use super::logs::{self, LogFormat, LogOptions};
 use super::output::Output;
 use super::run_list::{RunsDocument, print_runs};
 use super::run_show::print_run;
-use super::{artifacts, attach, start};
+use super::{artifacts, attach, repl, start};
 use quire_server::forge::ForgeError;
 use quire_server::forge::run_details::RunDetails;
 use quire_server::forge::runs::{self, Cancellation};
@@ -42,6 +42,11 @@ pub(super) enum RunCommand {
     Start(start::StartArgs),
     /// Open a shell in the container of an active run, or of a failed one whose container is kept
     Attach(attach::AttachArgs),
+    /// Evaluate Fennel with the tools of a job, in the container of an active run or of one that is kept
+    ///
+    /// Each entry is evaluated when it is complete, and at the end what worked is printed as a job. On a terminal
+    /// (`ssh -t`) there is a prompt; otherwise standard input is evaluated.
+    Repl(repl::ReplArgs),
 }
 
 #[derive(clap::Args)]
@@ -109,6 +114,7 @@ impl RunCommand {
             Self::Retry(retry) => retry.run.format.json,
             Self::Start(start) => start.format.json,
             Self::Attach(attach) => attach.format.json,
+            Self::Repl(repl) => repl.format.json,
             Self::Logs(logs) => logs.json,
             Self::Artifacts(command) => command.json(),
         }
@@ -128,6 +134,7 @@ pub(super) fn run(
         RunCommand::Show(run) => show(&store, resolve(&run.run)?, out),
         RunCommand::Cancel(run) => cancel(context, resolve(&run.run)?, out),
         RunCommand::Attach(args) => attach::attach(context, resolve(&args.run)?, args),
+        RunCommand::Repl(args) => repl::repl(context, resolve(&args.run)?, out),
         RunCommand::Start(args) => report(&start::start(context, args)?, "queued", out),
         RunCommand::Retry(args) => {
             let options = RetryOptions {

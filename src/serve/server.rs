@@ -315,6 +315,7 @@ impl ServerParts {
         let attach = AttachServer {
             store: self.store,
             executors: self.executors.clone(),
+            runner: self.runner.clone(),
         };
         tasks.spawn(attach.serve(sockets.attach, shutdown.child_token()));
         tasks.spawn(run_intake(self.intake, health.clone(), shutdown.clone()));

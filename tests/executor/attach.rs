@@ -38,7 +38,7 @@ fn pipeline(command: &str) -> String {
 }
 
 /// A command over SSH with something on its standard input.
-fn ssh_with(forge: &TestForge, command: &str, input: &str) -> Output {
+pub(crate) fn ssh_with(forge: &TestForge, command: &str, input: &str) -> Output {
     let mut child = Command::new(forge.file("client/ssh"))
         .arg(command)
         .stdin(Stdio::piped())
@@ -280,7 +280,7 @@ fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
 }
 
 /// What a terminal shows, read by a thread of its own.
-fn screen(master: OwnedFd) -> Arc<Mutex<String>> {
+pub(crate) fn screen(master: OwnedFd) -> Arc<Mutex<String>> {
     let shown = Arc::new(Mutex::new(String::new()));
     let (all, mut master) = (Arc::clone(&shown), File::from(master));
     thread::spawn(move || {

@@ -36,6 +36,7 @@ mod network;
 mod pressure;
 mod refusing;
 mod registry;
+mod repl;
 mod services;
 mod settings;
 mod suite;

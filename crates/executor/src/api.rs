@@ -184,6 +184,13 @@ pub trait Attach: Send + Sync {
         argv: Vec<String>,
         terminal: Option<Terminal>,
     ) -> BoxFuture<'_, Result<AttachedCommand, ExecutorError>>;
+
+    /// Returns the workspace of the run, for commands and files beside those of its jobs. It is not to be stopped or
+    /// removed through this.
+    ///
+    /// # Errors
+    /// [`ExecutorError::Command`] if the run has no container.
+    fn workspace(&self, run: RunId) -> BoxFuture<'_, Result<Arc<dyn Workspace>, ExecutorError>>;
 }
 
 /// A terminal for a command of the user.

@@ -16,6 +16,7 @@ mod graph;
 mod job_tracker;
 mod lua_advice;
 mod registration;
+pub mod repl;
 mod shell;
 mod source;
 mod source_file;

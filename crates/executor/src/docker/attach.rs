@@ -17,10 +17,10 @@ use super::helper_volume::HelperVolume;
 use super::image::command_env;
 use super::place::DockerPlace;
 use super::warm_pool::WarmPool;
-use crate::api::{Attach, AttachedCommand, Terminal};
+use crate::api::{Attach, AttachedCommand, Terminal, Workspace};
 use crate::engine::ExecSpec;
 use crate::error::{ExecutorError, InvalidCommand};
-use crate::link::{HelperLink, HelperSession, WorkspaceStart};
+use crate::link::{HelperLink, HelperSession, LinkWorkspace, WorkspaceStart};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -58,11 +58,16 @@ impl DockerAttach {
         argv: Vec<String>,
         terminal: Option<Terminal>,
     ) -> Result<AttachedCommand, ExecutorError> {
-        let session = match self.session(run) {
-            Some(session) => session,
-            None => self.start_helper(run).await?,
-        };
+        let session = self.helper(run).await?;
         session.attach(argv, terminal).await
+    }
+
+    /// The helper of a run.
+    async fn helper(&self, run: RunId) -> Result<Arc<HelperSession>, ExecutorError> {
+        match self.session(run) {
+            Some(session) => Ok(session),
+            None => self.start_helper(run).await,
+        }
     }
 
     /// Starts a second helper in the container of a run.
@@ -127,5 +132,13 @@ impl Attach for DockerAttach {
         terminal: Option<Terminal>,
     ) -> BoxFuture<'_, Result<AttachedCommand, ExecutorError>> {
         self.start_command(run, argv, terminal).boxed()
+    }
+    fn workspace(&self, run: RunId) -> BoxFuture<'_, Result<Arc<dyn Workspace>, ExecutorError>> {
+        let helper = self.helper(run);
+        async {
+            let workspace = LinkWorkspace::new(helper.await?);
+            Ok(Arc::new(workspace) as Arc<dyn Workspace>)
+        }
+        .boxed()
     }
 }

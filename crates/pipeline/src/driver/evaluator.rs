@@ -15,12 +15,13 @@ use super::compiled::CompiledFiles;
 use super::dsl;
 use super::functions;
 use super::lua_api::LuaApi;
-use super::modules::ENVIRONMENT;
+use super::modules::{ENVIRONMENT, global_key};
 use super::protocol::{EncodedBytes, FromDriver, JobEnd, PipelineSource, ShResult, ToDriver};
+use super::replies::resume_values;
 use super::running_job::{Pending, PendingReply, RunningJob};
 use super::stdio;
-use crate::fennel::{Compiler, LuaError, MEMORY_LIMIT, Vm, from_json};
-use crate::{Diagnostic, Registration, format_duration};
+use crate::fennel::{Compiler, LuaError, MEMORY_LIMIT, Vm};
+use crate::{Diagnostic, Registration, SourceFile, format_duration};
 use quire_types::secret::Secret;
 use quire_types::text::excerpt_name;
 
@@ -32,6 +33,9 @@ const TIME_SLICE: Duration = Duration::from_millis(20);
 /// How many seconds a single call of a built-in function may take. The hook cannot interrupt such a
 /// call, so the kernel ends this process by SIGALRM.
 const BUILTIN_CALL_LIMIT_SECS: u32 = 30;
+
+/// What messages call a text that is evaluated for itself.
+const ENTRY_NAME: &str = "input";
 
 /// The Lua states that every pipeline needs. They are loaded before the pipeline is known.
 pub(super) struct LuaStates {
@@ -60,6 +64,8 @@ struct LuaRuntime {
     run: Function,
     /// Returns the call and the fields of a command's result.
     fields: Function,
+    /// The tools by name.
+    tools: Table,
     /// Marks a yield that waits for a reply.
     call: Table,
 }
@@ -79,6 +85,7 @@ impl LuaRuntime {
             register: runtime.raw_get("register")?,
             run: runtime.raw_get("run")?,
             fields: runtime.raw_get("fields")?,
+            tools: runtime.raw_get("tools")?,
             call: runtime.raw_get("call")?,
         })
     }
@@ -213,6 +220,19 @@ impl Evaluator {
                 timeout_ms,
                 env,
             } => self.start(job, env, timeout_ms),
+            ToDriver::Evaluate { job, text, env } => match self.load_entry(text) {
+                Ok(entry) => self.call(job, entry, env, None),
+                Err(diagnostic) => {
+                    report_end(job, JobEnd::failed(diagnostic.message, diagnostic.location))
+                }
+            },
+            ToDriver::Interrupt { job } => {
+                let runs = self.api.jobs.borrow().contains_key(&job);
+                if runs {
+                    self.finish(&job, JobEnd::failed("interrupted".to_owned(), None))?;
+                }
+                Ok(())
+            }
             ToDriver::ShEnded { call, result } => self.command_ended(call, result),
             ToDriver::SecretValue { call, value } => self.replied(
                 call,
@@ -231,16 +251,46 @@ impl Evaluator {
         env: Vec<(String, String)>,
         timeout_ms: Option<u64>,
     ) -> io::Result<()> {
+        let Some(function) = self.api.functions.borrow().get(&id).cloned() else {
+            let message = format!("there is no job `{}`", excerpt_name(&id));
+            return report_end(id, JobEnd::failed(message, None));
+        };
+        self.call(id, function, env, timeout_ms)
+    }
+
+    /// Loads a text that is evaluated for itself.
+    fn load_entry(&self, text: String) -> Result<Function, Diagnostic> {
+        let text = SourceFile {
+            file: ENTRY_NAME.to_owned(),
+            text,
+        };
+        let api = &self.api;
+        self.runtime
+            .tools
+            .pairs::<String, Value>()
+            .try_for_each(|tool| {
+                let (name, tool) = tool?;
+                let environment = api.modules.environment(&api.vm)?;
+                environment.raw_set(global_key(&name), tool)
+            })
+            .map_err(|error| api.sources.diagnose(LuaError::from(&error)))?;
+        api.modules.load_entry(&api.vm, &api.sources, &text)
+    }
+
+    /// Calls a function as that of a job.
+    fn call(
+        &mut self,
+        id: String,
+        function: Function,
+        env: Vec<(String, String)>,
+        timeout_ms: Option<u64>,
+    ) -> io::Result<()> {
         if self.api.jobs.borrow().contains_key(&id) {
             return Err(io::Error::other(format!(
                 "job `{}` is running already",
                 excerpt_name(&id)
             )));
         }
-        let Some(function) = self.api.functions.borrow().get(&id).cloned() else {
-            let message = format!("there is no job `{}`", excerpt_name(&id));
-            return report_end(id, JobEnd::failed(message, None));
-        };
         let thread = match self.api.vm.lua().create_thread(self.runtime.run.clone()) {
             Ok(thread) => thread,
             Err(error) => {
@@ -425,50 +475,6 @@ fn without_location(error: LuaError) -> Vec<Diagnostic> {
         source_line: None,
         hint: None,
     }]
-}
-
-/// Converts the runner's reply to what runtime.lua expects: a value, or nil and a message.
-fn resume_values(
-    lua: &Lua,
-    pending: &PendingReply,
-    reply: Result<EncodedBytes, String>,
-) -> mlua::Result<MultiValue> {
-    let value = reply.and_then(|text| {
-        let bytes = text
-            .into_bytes()
-            .map_err(|_| "the reply is not valid base64".to_owned())?;
-        reply_value(lua, pending, &bytes)
-    });
-    match value {
-        Ok(value) => Ok(MultiValue::from_iter([value?])),
-        Err(message) => {
-            let message = lua.create_string(message)?;
-            Ok(MultiValue::from_iter([Value::Nil, Value::String(message)]))
-        }
-    }
-}
-
-/// The value of a reply, or a message for the job. The inner error is an error of Lua.
-fn reply_value(
-    lua: &Lua,
-    pending: &PendingReply,
-    bytes: &[u8],
-) -> Result<mlua::Result<Value>, String> {
-    match pending {
-        PendingReply::Secret(_) | PendingReply::Text => {
-            Ok(lua.create_string(bytes).map(Value::String))
-        }
-        PendingReply::Done => Ok(Ok(Value::Nil)),
-        // What is wrong with the text is not said: the message could quote it.
-        PendingReply::SecretJson(name) => match serde_json::from_slice(bytes) {
-            Ok(value) => Ok(from_json(lua, &value)),
-            Err(_) => Err(format!("the secret `{}` is not JSON", excerpt_name(name))),
-        },
-        PendingReply::Json(path) => match serde_json::from_slice::<serde_json::Value>(bytes) {
-            Ok(value) => Ok(from_json(lua, &value)),
-            Err(error) => Err(format!("`{}` is not JSON: {error}", excerpt_name(path))),
-        },
-    }
 }
 
 /// Reports a job's end. A job whose output is too long for a message fails.

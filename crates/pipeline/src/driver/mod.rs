@@ -24,6 +24,7 @@ mod locations;
 mod lua_api;
 mod modules;
 pub mod protocol;
+mod replies;
 mod running_job;
 mod sandbox;
 mod stdio;

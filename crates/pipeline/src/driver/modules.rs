@@ -1,7 +1,7 @@
 //! Loads the author's files into the pipeline's Lua state: the pipeline itself, and the helper
 //! files that it requires.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use mlua::{Function, Table, Value};
 
@@ -22,7 +22,7 @@ const STREAM_WORDS: [&str; 2] = ["stdout", "stderr"];
 pub(super) struct ModuleLoader {
     source: PipelineSource,
     /// Whether one of the author's files has one of [`STREAM_WORDS`].
-    tells_streams_apart: bool,
+    tells_streams_apart: Cell<bool>,
     /// `None` once no file can need compiling any more.
     compiler: RefCell<Option<Compiler>>,
     /// Files whose Lua text the parent process sent along.
@@ -39,9 +39,9 @@ impl ModuleLoader {
         let texts = source.helpers.iter().map(|(_, text)| text);
         let tells_streams_apart = texts
             .chain([&source.text])
-            .any(|text| STREAM_WORDS.iter().any(|word| text.contains(word)));
+            .any(|text| has_stream_word(text));
         Self {
-            tells_streams_apart,
+            tells_streams_apart: Cell::new(tells_streams_apart),
             compiler: RefCell::new(Some(compiler.with_helpers(source.helpers.clone()))),
             source,
             known,
@@ -53,7 +53,7 @@ impl ModuleLoader {
     /// Whether the author's code may read standard output and standard error of a command
     /// separately. Code that reads neither gets the exact order of both.
     pub(super) fn tells_streams_apart(&self) -> bool {
-        self.tells_streams_apart
+        self.tells_streams_apart.get()
     }
 
     /// Loads the helper file that `(require name)` means.
@@ -119,6 +119,28 @@ impl ModuleLoader {
         self.rejected.take()
     }
 
+    /// The author's global environment.
+    pub(super) fn environment(&self, vm: &Vm) -> mlua::Result<Table> {
+        vm.lua().named_registry_value(ENVIRONMENT)
+    }
+
+    /// Loads a text in Fennel that is not among the author's files.
+    pub(super) fn load_entry(
+        &self,
+        vm: &Vm,
+        sources: &SourceMap,
+        text: &SourceFile,
+    ) -> Result<Function, Diagnostic> {
+        if has_stream_word(&text.text) {
+            self.tells_streams_apart.set(true);
+        }
+        if self.compiler.borrow().is_none() {
+            let compiler = Compiler::new().map_err(|error| error.into_diagnostic(text))?;
+            *self.compiler.borrow_mut() = Some(compiler);
+        }
+        self.load(vm, sources, text, Language::Fennel)
+    }
+
     /// Loads one of the author's files as a function.
     pub(super) fn load(
         &self,
@@ -128,10 +150,7 @@ impl ModuleLoader {
         language: Language,
     ) -> Result<Function, Diagnostic> {
         let diagnostic = |error: mlua::Error| sources.diagnose(LuaError::from(&error));
-        let environment: Table = vm
-            .lua()
-            .named_registry_value(ENVIRONMENT)
-            .map_err(diagnostic)?;
+        let environment = self.environment(vm).map_err(diagnostic)?;
         let lua_text = match language {
             Language::Lua => text.text.clone(),
             Language::Fennel => self.compile(text, &environment)?,
@@ -211,12 +230,85 @@ impl ModuleLoader {
     }
 }
 
+fn has_stream_word(text: &str) -> bool {
+    STREAM_WORDS.iter().any(|word| text.contains(word))
+}
+
+/// What Fennel puts before the name of a global that is no name in Lua.
+const FENNEL_GLOBAL: &str = "__fnl_global__";
+
+/// The key of a global in the environment, as Fennel's compiler writes it: in a name that Lua does not have, every
+/// character but letters and digits is encoded.
+pub(super) fn global_key(name: &str) -> String {
+    if name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        return name.to_owned();
+    }
+    let encoded = name.bytes().map(|byte| {
+        if byte.is_ascii_alphanumeric() {
+            char::from(byte).to_string()
+        } else {
+            format!("_{byte:02x}")
+        }
+    });
+    std::iter::once(FENNEL_GLOBAL.to_owned())
+        .chain(encoded)
+        .collect()
+}
+
+/// The name of a global in Fennel.
+fn fennel_name(key: String) -> String {
+    let Some(encoded) = key.strip_prefix(FENNEL_GLOBAL) else {
+        return key;
+    };
+    let mut parts = encoded.split('_');
+    let mut name = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part
+            .get(..2)
+            .and_then(|code| u8::from_str_radix(code, 16).ok())
+        {
+            Some(byte) => {
+                name.push(byte);
+                name.extend(&part.as_bytes()[2..]);
+            }
+            None => return key,
+        }
+    }
+    String::from_utf8(name).unwrap_or(key)
+}
+
 /// The names in the author's environment, sorted.
 fn global_names(environment: &Table) -> Vec<String> {
     let mut names: Vec<String> = environment
         .pairs::<String, Value>()
-        .filter_map(|pair| pair.ok().map(|(name, _)| name))
+        .filter_map(|pair| pair.ok().map(|(name, _)| fennel_name(name)))
         .collect();
     names.sort_unstable();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_globals_in_fennel_have_keys_of_lua() {
+        for (name, key) in [
+            ("sh", "sh"),
+            ("a_b", "a_b"),
+            ("read-file", "__fnl_global__read_2dfile"),
+            ("ok?_x", "__fnl_global__ok_3f_5fx"),
+            ("ü", "__fnl_global___c3_bc"),
+        ] {
+            assert_eq!(global_key(name), key);
+            assert_eq!(fennel_name(key.to_owned()), name);
+        }
+        assert_eq!(
+            fennel_name("__fnl_global__x_zz".into()),
+            "__fnl_global__x_zz"
+        );
+    }
 }

@@ -141,6 +141,17 @@ pub enum ToDriver {
         #[serde(default)]
         env: Vec<(String, String)>,
     },
+    /// Evaluates a text in Fennel in the environment of the pipeline, with the tools of a job as globals. It may use
+    /// the tools as the function of a job does. The driver always replies with [`FromDriver::JobEnded`].
+    Evaluate {
+        /// The name of the evaluation, which no job has.
+        job: String,
+        text: String,
+        /// The variables that `(env name)` returns.
+        env: Vec<(String, String)>,
+    },
+    /// Ends a job or an evaluation, as failed. Nothing if it has ended.
+    Interrupt { job: String },
     /// The reply to [`FromDriver::Sh`]: the command ended.
     ShEnded { call: u64, result: ShResult },
     /// The reply to [`FromDriver::ReadFile`].

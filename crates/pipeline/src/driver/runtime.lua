@@ -212,6 +212,7 @@ return {
   env = env,
   call = CALL,
   tool_names = tool_names,
+  tools = tool_table,
   user = USER,
   register = function(chunk) return xpcall(chunk, api.record_raised) end,
   run = function(job) return xpcall(job, api.record_raised, tools) end,

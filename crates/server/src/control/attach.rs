@@ -1,7 +1,8 @@
-//! The server of the attach socket: runs a client's command in the container of a run.
+//! The server of the attach socket: runs a client's command, or evaluates what the client types, in the container of
+//! a run.
 //!
-//! Only the server reaches the engine, so `run attach` connects here and [`attach_frames`](super::attach_frames)
-//! carry input and output. A client that disconnects ends its command.
+//! Only the server reaches the engine, so `run attach` and `run repl` connect here and
+//! [`attach_frames`](super::attach_frames) carry input and output. A client that disconnects ends its command.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +13,46 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::attach_frames::{
-    AttachRequest, AttachResponse, FrameKind, HEADER_LEN, MAX_FRAME, decode_header, encode_header,
-};
-use quire_executor::{AttachedCommand, AttachedControl, Executor, Stream, Terminal};
+use super::attach_frames::{AttachRequest, AttachResponse, AttachedProgram, FrameKind};
+use super::frame_stream::{read_frame, stream_kind, write_frame};
+use super::repl;
+use crate::runner::{ReplSession, Runner};
+use quire_executor::{Attach, AttachedCommand, AttachedControl, Executor, Terminal};
 use quire_store::Store;
 use quire_types::names::RunId;
-use quire_types::run::RunState;
+use quire_types::run::{Run, RunState};
 
 /// The longest request, in bytes.
 const MAX_REQUEST: u64 = 64 << 10;
 /// How long a client may take to send its request, and commands to end at shutdown.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves `run attach`. Cheap to clone.
+/// Serves `run attach` and `run repl`. Cheap to clone.
 #[derive(Clone)]
 pub struct AttachServer {
     pub store: Store,
     pub executors: Vec<Arc<dyn Executor>>,
+    pub runner: Runner,
+}
+
+/// A run with a container, and the executor that has it.
+struct AttachedRun {
+    run: Run,
+    executor: Arc<dyn Executor>,
+}
+
+impl AttachedRun {
+    fn attach(&self) -> Result<&dyn Attach, String> {
+        self.executor.attach().ok_or_else(|| {
+            "the run is executed on the host, so it has no container to attach to".to_owned()
+        })
+    }
+}
+
+/// What a client asked for, once it has started.
+enum Started {
+    Command(AttachedCommand),
+    Repl(Box<ReplSession>),
 }
 
 impl AttachServer {
@@ -65,25 +88,51 @@ impl AttachServer {
             (&mut reader).take(MAX_REQUEST).read_until(b'\n', &mut line),
         )
         .await??;
-        let attached = match serde_json::from_slice::<AttachRequest>(&line) {
-            Ok(request) => self.attach(request).await,
+        let started = match serde_json::from_slice::<AttachRequest>(&line) {
+            Ok(request) => self.begin(request).await,
             Err(error) => Err(format!("not a request: {error}")),
         };
         let response = AttachResponse {
-            error: attached.as_ref().err().cloned(),
+            error: started.as_ref().err().cloned(),
         };
         writer
             .write_all(format!("{}\n", serde_json::to_string(&response)?).as_bytes())
             .await?;
-        let Ok(attached) = attached else {
-            return Ok(());
-        };
-        relay(attached, reader, writer, stop).await
+        match started {
+            Ok(Started::Command(command)) => relay(command, reader, writer, stop).await,
+            Ok(Started::Repl(session)) => repl::serve(*session, reader, writer, stop).await,
+            Err(_) => Ok(()),
+        }
     }
 
-    /// Starts the command. An error is one sentence.
-    async fn attach(&self, request: AttachRequest) -> Result<AttachedCommand, String> {
-        let run = request.run;
+    /// Starts what the client asks for. An error is one sentence.
+    async fn begin(&self, request: AttachRequest) -> Result<Started, String> {
+        let attached = self.find(request.run).await?;
+        let attach = attached.attach()?;
+        let id = request.run;
+        match request.program {
+            AttachedProgram::Command { argv, terminal } => {
+                let terminal = terminal.map(|terminal| Terminal {
+                    columns: terminal.columns,
+                    rows: terminal.rows,
+                    kind: terminal.kind,
+                });
+                let command = attach.start_command(id, argv, terminal).await;
+                command
+                    .map(Started::Command)
+                    .map_err(|error| error.to_string())
+            }
+            AttachedProgram::Repl => {
+                let workspace = attach.workspace(id).await;
+                let workspace = workspace.map_err(|error| error.to_string())?;
+                let session = self.runner.repl(&attached.run, workspace).await?;
+                Ok(Started::Repl(Box::new(session)))
+            }
+        }
+    }
+
+    /// Finds a run that has a container, and its executor.
+    async fn find(&self, run: RunId) -> Result<AttachedRun, String> {
         let found = self
             .store
             .call(move |store| Ok((store.runs().get(run)?, store.kept_containers().get(run)?)))
@@ -92,32 +141,20 @@ impl AttachServer {
         let row = row.ok_or_else(|| format!("there is no run `{run}`"))?;
         let executor = row.executor.as_ref().and_then(|name| {
             let mut executors = self.executors.iter();
-            executors.find(|executor| executor.name() == name)
+            executors.find(|executor| executor.name() == name).cloned()
         });
-        if executor.is_some_and(|executor| executor.attach().is_none()) {
-            return Err(
-                "the run is executed on the host, so it has no container to attach to".to_owned(),
-            );
-        }
-        if kept.is_none() && row.container_id.is_none() {
+        let on_host = executor
+            .as_ref()
+            .is_some_and(|executor| executor.attach().is_none());
+        if !on_host && kept.is_none() && row.container_id.is_none() {
             return Err(match row.state {
                 RunState::Pending => "the run has not started yet".to_owned(),
                 RunState::Active => "the run has no container at the moment".to_owned(),
                 _ => no_container(run),
             });
         }
-        let attach = executor
-            .and_then(|executor| executor.attach())
-            .ok_or("the executor of the run is not available any more")?;
-        let terminal = request.terminal.map(|terminal| Terminal {
-            columns: terminal.columns,
-            rows: terminal.rows,
-            kind: terminal.kind,
-        });
-        attach
-            .start_command(run, request.argv, terminal)
-            .await
-            .map_err(|error| error.to_string())
+        let executor = executor.ok_or("the executor of the run is not available any more")?;
+        Ok(AttachedRun { run: row, executor })
     }
 }
 
@@ -140,11 +177,7 @@ async fn relay(
         tokio::select! {
             frame = attached.output.next() => match frame {
                 Some(Ok((stream, bytes))) => {
-                    let kind = match stream {
-                        Stream::Stdout => FrameKind::Stdout,
-                        Stream::Stderr => FrameKind::Stderr,
-                    };
-                    if let Err(error) = write_frame(&mut writer, kind, &bytes).await {
+                    if let Err(error) = write_frame(&mut writer, stream_kind(stream), &bytes).await {
                         break Err(error);
                     }
                 }
@@ -174,18 +207,11 @@ async fn relay_client(
     control: &dyn AttachedControl,
 ) -> std::io::Error {
     loop {
-        let mut start = [0; HEADER_LEN];
-        if let Err(error) = reader.read_exact(&mut start).await {
-            return error;
-        }
-        let (kind, length) = match decode_header(start) {
-            Some((kind @ (FrameKind::Input | FrameKind::Resize), length)) => (kind, length),
-            _ => return std::io::ErrorKind::InvalidData.into(),
+        let (kind, bytes) = match read_frame(reader).await {
+            Ok((kind @ (FrameKind::Input | FrameKind::Resize), bytes)) => (kind, bytes),
+            Ok(_) => return std::io::ErrorKind::InvalidData.into(),
+            Err(error) => return error,
         };
-        let mut bytes = vec![0; length];
-        if let Err(error) = reader.read_exact(&mut bytes).await {
-            return error;
-        }
         if kind == FrameKind::Resize {
             let Ok([a, b, c, d]) = <[u8; 4]>::try_from(bytes) else {
                 return std::io::ErrorKind::InvalidData.into();
@@ -201,20 +227,4 @@ async fn relay_client(
         };
         let _ = input.flush().await;
     }
-}
-
-async fn write_frame(
-    writer: &mut (impl AsyncWrite + Unpin),
-    kind: FrameKind,
-    bytes: &[u8],
-) -> std::io::Result<()> {
-    // At least one frame: an unknown exit code is an empty one.
-    let mut chunks = bytes.chunks(MAX_FRAME);
-    let mut next = Some(chunks.next().unwrap_or_default());
-    while let Some(chunk) = next {
-        writer.write_all(&encode_header(kind, chunk.len())).await?;
-        writer.write_all(chunk).await?;
-        next = chunks.next();
-    }
-    Ok(())
 }

@@ -15,10 +15,20 @@ pub const HEADER_LEN: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachRequest {
     pub run: RunId,
-    pub argv: Vec<String>,
-    /// A terminal for the command; without it, pipes.
-    #[serde(default)]
-    pub terminal: Option<TerminalRequest>,
+    pub program: AttachedProgram,
+}
+
+/// What runs in the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachedProgram {
+    Command {
+        argv: Vec<String>,
+        /// A terminal for the command; without it, pipes.
+        terminal: Option<TerminalRequest>,
+    },
+    /// Evaluates text in Fennel. Each frame of input is one entry.
+    Repl,
 }
 
 /// The client's terminal.
@@ -40,7 +50,7 @@ pub struct AttachResponse {
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// Standard input of the command. An empty frame closes it.
+    /// Standard input of the command, where an empty frame closes it; or one entry.
     Input,
     Stdout,
     Stderr,
@@ -48,15 +58,21 @@ pub enum FrameKind {
     Exit,
     /// The client's terminal has this size: columns and rows, two bytes each, big-endian.
     Resize,
+    /// The entry that is being evaluated is to end.
+    Interrupt,
+    /// An entry has ended, and its value has been sent as output. Empty, or why it failed.
+    EntryEnd,
 }
 
 impl FrameKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Input,
         Self::Stdout,
         Self::Stderr,
         Self::Exit,
         Self::Resize,
+        Self::Interrupt,
+        Self::EntryEnd,
     ];
 }
 

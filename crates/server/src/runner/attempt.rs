@@ -324,7 +324,7 @@ impl Runner {
 }
 
 /// The secrets of the configuration for a run.
-fn secrets_of(run: &Run, config: &RunnerConfig) -> SecretResolver {
+pub(super) fn secrets_of(run: &Run, config: &RunnerConfig) -> SecretResolver {
     let secrets = config.secrets.clone();
     let (repo, ref_name) = (run.repo.clone(), run.ref_name.clone());
     Arc::new(move |name| secrets(&repo, &ref_name, name))

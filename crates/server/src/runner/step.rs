@@ -64,14 +64,15 @@ struct StepOutputState {
     quiet: bool,
 }
 
+/// What the pipeline gets of an output stream.
 #[derive(Default)]
-struct Capture {
+pub(super) struct Capture {
     bytes: Vec<u8>,
     truncated: bool,
 }
 
 impl Capture {
-    fn append(&mut self, bytes: &[u8]) {
+    pub(super) fn append(&mut self, bytes: &[u8]) {
         let available = MAX_CAPTURE_BYTES - self.bytes.len();
         self.bytes
             .extend_from_slice(&bytes[..bytes.len().min(available)]);
@@ -79,7 +80,7 @@ impl Capture {
     }
 
     /// What the pipeline sees. It may show it to others, and half a secret would be recognized by nobody.
-    fn visible_to_pipeline(mut self, redactor: &Redactor) -> EncodedBytes {
+    pub(super) fn visible_to_pipeline(mut self, redactor: &Redactor) -> EncodedBytes {
         if self.truncated {
             self.bytes.truncate(redactor.safe_prefix_len(&self.bytes));
         }
