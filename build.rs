@@ -1,10 +1,13 @@
-//! Tells the binary which commit it was built from.
+//! Tells the binary which commit it was built from, and packs its relocations.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rustc-env=QUIRE_COMMIT={}", commit());
+    // A process of quire starts several times for each push. Packed, its 27,000 relative relocations occupy 10 KB
+    // instead of 660 KB, which the loader reads at each start. glibc can do this from version 2.36 on.
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
 }
 
 /// The commit this is built from: `QUIRE_COMMIT`, else what git says, else `unknown`.
