@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use quire_config::{Config, NotifyService, NotifyTarget, SecretSource, TargetSettings, UrlSource};
 use quire_server::notify::{
-    GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget, RunSelection, SecretReader,
-    SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
+    EmailTarget, GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget, RunSelection,
+    SecretReader, SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
 };
 use quire_types::http_url::HttpUrl;
 use quire_types::run::Run;
@@ -75,6 +75,21 @@ fn service(service: &NotifyService) -> TargetService {
             url: url.clone(),
             room: room.clone(),
             token: reader("token", token),
+        }),
+        NotifyService::Email {
+            to,
+            from,
+            smtp,
+            starttls,
+            login,
+        } => TargetService::Email(EmailTarget {
+            to: to.clone(),
+            from: from.clone(),
+            smtp: smtp.clone(),
+            starttls: *starttls,
+            login: login
+                .as_ref()
+                .map(|login| (login.user.clone(), reader("password", &login.password))),
         }),
     }
 }

@@ -17,7 +17,7 @@ mod settings;
 mod suggest;
 
 pub use load::{ConfigError, LoadedConfig, Origin, SettingValue};
-pub use notify::{NotifyConfig, NotifyService, NotifyTarget, TargetSettings, UrlSource};
+pub use notify::{MailLogin, NotifyConfig, NotifyService, NotifyTarget, TargetSettings, UrlSource};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
 pub use sections::{

@@ -9,9 +9,11 @@ use std::time::Duration;
 use super::run_grant::RunGrant;
 use super::secrets::SecretSource;
 use quire_types::http_url::HttpUrl;
+use quire_types::mail_address::MailAddress;
 use quire_types::network::Network;
 use quire_types::occasion::Occasion;
 use quire_types::run::Trigger;
+use quire_types::smtp_url::SmtpUrl;
 
 /// `:notify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +83,23 @@ pub enum NotifyService {
         room: String,
         token: SecretSource,
     },
+    /// Recipients of mail.
+    Email {
+        to: Vec<MailAddress>,
+        from: MailAddress,
+        /// The server that mail is submitted to.
+        smtp: SmtpUrl,
+        /// Whether a connection that begins without TLS must switch to it; otherwise it stays without.
+        starttls: bool,
+        login: Option<MailLogin>,
+    },
+}
+
+/// Who quire is to a mail server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailLogin {
+    pub user: String,
+    pub password: SecretSource,
 }
 
 impl NotifyService {
@@ -99,6 +118,10 @@ impl NotifyService {
             Self::Slack { url } => (of_url(url), None),
             Self::Gotify { token, .. } | Self::Matrix { token, .. } => {
                 (None, Some(("token", token)))
+            }
+            Self::Email { login, .. } => {
+                let login = login.as_ref();
+                (None, login.map(|login| ("password", &login.password)))
             }
         };
         url.into_iter().chain(other).collect()

@@ -2,17 +2,23 @@
 
 use serde_json::{Map, Value};
 
-use super::notify::{NotifyService, TargetSettings, UrlSource};
+use super::notify::{MailLogin, NotifyService, TargetSettings, UrlSource};
 use super::secrets::SecretSource;
 use super::setting_types::{Grants, Positive, SettingType as _};
 use quire_types::http_url::HttpUrl;
+use quire_types::mail_address::MailAddress;
 use quire_types::occasion::Occasion;
 use quire_types::run::Trigger;
+use quire_types::smtp_url::SmtpUrl;
 
 /// The longest name of a target, in bytes.
 const MAX_NAME: usize = 64;
 /// The longest id of a room, in bytes. That of Matrix's specification.
 const MAX_ROOM: usize = 255;
+/// How many recipients a mail has.
+const MAX_RECIPIENTS: usize = 20;
+/// The longest name of a user of a mail server, in bytes.
+const MAX_USER: usize = 255;
 
 /// A target as it was read.
 pub(super) struct ReadTarget {
@@ -101,7 +107,7 @@ impl TargetReader {
     }
 
     fn service(&mut self) -> Option<NotifyService> {
-        const SERVICES: &str = ":webhook, :ntfy, :gotify, :slack or :matrix";
+        const SERVICES: &str = ":webhook, :email, :ntfy, :gotify, :slack or :matrix";
         let name = self.required("type", SERVICES, |value| value.as_str().map(str::to_owned))?;
         match name.as_str() {
             "webhook" => {
@@ -134,6 +140,7 @@ impl TargetReader {
                     token: token?,
                 })
             }
+            "email" => self.email(),
             other => {
                 let other = quire_types::text::excerpt(other, 40);
                 self.fail(
@@ -143,6 +150,41 @@ impl TargetReader {
                 None
             }
         }
+    }
+
+    fn email(&mut self) -> Option<NotifyService> {
+        let to = self.required("to", RECIPIENTS, recipients);
+        let from = self.required("from", ADDRESS, mail_address);
+        let smtp: Option<SmtpUrl> =
+            self.required("smtp", SMTP_URL, |value| value.as_str()?.parse().ok());
+        let starttls = self.optional("starttls", "true or false", Value::as_bool);
+        let user = self.optional("user", "the name of a user", user);
+        let password = self.optional("password", SECRET, SecretSource::from_data);
+        let login = match (user, password) {
+            (Some(user), Some(password)) => Some(MailLogin { user, password }),
+            (None, None) => None,
+            _ => {
+                let message = "`user` and `password` need each other";
+                self.fail(None, message.to_owned());
+                None
+            }
+        };
+        let smtp = smtp?;
+        if starttls.is_some() && smtp.is_implicit_tls() {
+            let message = "`starttls` is for a server at `smtp://`; with `smtps://` the connection begins with TLS";
+            self.fail(Some("starttls"), message.to_owned());
+        } else if starttls == Some(false) && login.is_some() {
+            let message =
+                "without TLS no password is sent; remove `starttls`, or `user` and `password`";
+            self.fail(Some("starttls"), message.to_owned());
+        }
+        Some(NotifyService::Email {
+            to: to?,
+            from: from?,
+            smtp,
+            starttls: starttls.unwrap_or(true),
+            login,
+        })
     }
 
     fn server_and_token(&mut self) -> (Option<HttpUrl>, Option<SecretSource>) {
@@ -191,6 +233,10 @@ const URL: &str =
 const TOPIC_URL: &str =
     "the URL of a topic such as \"https://ntfy.sh/topic\", {:file \"/path\"} or {:env \"NAME\"}";
 const SERVER_URL: &str = "the URL of a server such as \"https://host.example\", without a query";
+const ADDRESS: &str = "an address such as \"quire <ci@host.example>\"";
+const RECIPIENTS: &str = "an address such as \"you@host.example\", or a list of them, 20 at most";
+const SMTP_URL: &str =
+    "the URL of a mail server such as \"smtps://host.example:465\" or \"smtp://host.example:587\"";
 const ROOM: &str = "the id of a room such as \"!id:host.example\" (an alias is none)";
 
 fn url_source(value: &Value) -> Option<UrlSource> {
@@ -198,6 +244,26 @@ fn url_source(value: &Value) -> Option<UrlSource> {
         Some(text) => text.parse().ok().map(UrlSource::Plain),
         None => SecretSource::from_data(value).map(UrlSource::Secret),
     }
+}
+
+fn mail_address(value: &Value) -> Option<MailAddress> {
+    value.as_str()?.parse().ok()
+}
+
+/// A list of addresses, or one address.
+fn recipients(value: &Value) -> Option<Vec<MailAddress>> {
+    let addresses = match value.as_array() {
+        Some(list) => list.iter().map(mail_address).collect(),
+        None => mail_address(value).map(|address| vec![address]),
+    };
+    addresses.filter(|list: &Vec<_>| (1..=MAX_RECIPIENTS).contains(&list.len()))
+}
+
+fn user(value: &Value) -> Option<String> {
+    let is_user = |text: &&str| {
+        (1..=MAX_USER).contains(&text.len()) && !text.contains(|c: char| c.is_control())
+    };
+    value.as_str().filter(is_user).map(str::to_owned)
 }
 
 /// The value of a secret is judged when it is read.

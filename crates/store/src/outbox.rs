@@ -168,6 +168,14 @@ impl Outbox<'_> {
         self.change(sql, params![target, seq])
     }
 
+    /// The receiver refused a message for good, so it is not attempted any more, and the next one may be attempted at once.
+    /// Returns false if the target was removed, or has passed it.
+    pub fn refused(self, target: &str, seq: i64, problem: &str) -> Result<bool, StoreError> {
+        let sql = "UPDATE notify_targets SET position = ?2, given_up = given_up + 1, failures = failures + 1, problem = ?3, next_attempt_ms = NULL
+                   WHERE name = ?1 AND position < ?2";
+        self.change(sql, params![target, seq, problem])
+    }
+
     /// An attempt failed; the next one may be made at this time. Returns false if the target was removed.
     pub fn failed(self, target: &str, problem: &str, next: Millis) -> Result<bool, StoreError> {
         let sql = "UPDATE notify_targets SET failures = failures + 1, problem = ?2, next_attempt_ms = ?3 WHERE name = ?1";

@@ -12,6 +12,7 @@
     reason = "tests start real programs and fail by panicking"
 )]
 
+mod authority;
 mod browser;
 mod files;
 mod forge;
@@ -22,6 +23,7 @@ mod git;
 mod git_user;
 mod http;
 mod keys;
+mod mail;
 mod needs;
 mod net;
 mod program;
@@ -30,6 +32,7 @@ mod ssh_forge;
 mod tree;
 mod wait;
 
+pub use authority::CertificateAuthority;
 pub use browser::Browser;
 pub use files::files_below;
 pub use forge::TestForge;
@@ -37,6 +40,7 @@ pub use git::hermetic_git;
 pub use git_user::{GIT_UID, own};
 pub use http::Response;
 pub use keys::{HostKeys, generate_key, ssh_options};
+pub use mail::{MailServer, MailTls};
 pub use needs::skipped;
 pub use net::free_port;
 pub use program::{run, run_ok, stderr, stdout, text, transcript};

@@ -3,9 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::wait::wait_for;
 
@@ -56,6 +61,7 @@ impl ReceivedRequest {
 #[derive(Debug)]
 pub struct HttpReceiver {
     pub port: u16,
+    scheme: &'static str,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -64,9 +70,14 @@ pub struct HttpReceiver {
 struct Shared {
     requests: Mutex<Vec<ReceivedRequest>>,
     answers: Mutex<VecDeque<Answer>>,
-    held: Mutex<Vec<TcpStream>>,
+    held: Mutex<Vec<Box<dyn Connection>>>,
     ended: AtomicBool,
 }
+
+/// A connection with or without TLS.
+trait Connection: Read + Write + Send + std::fmt::Debug {}
+
+impl<T: Read + Write + Send + std::fmt::Debug> Connection for T {}
 
 impl HttpReceiver {
     pub fn start() -> Self {
@@ -75,6 +86,26 @@ impl HttpReceiver {
 
     /// Listens on this port; 0 stands for any that is free.
     pub fn start_on(port: u16) -> Self {
+        Self::listen(port, None)
+    }
+
+    /// Speaks TLS. `certificate` is a file with a certificate and its key.
+    pub fn start_tls(certificate: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap();
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(certificate).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Self::listen(0, Some(Arc::new(config)))
+    }
+
+    fn listen(port: u16, tls: Option<Arc<ServerConfig>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::<Shared>::default();
@@ -85,11 +116,19 @@ impl HttpReceiver {
                     return;
                 }
                 let shared = of_thread.clone();
-                std::thread::spawn(move || shared.serve(stream));
+                let tls = tls.clone();
+                std::thread::spawn(move || match tls {
+                    None => shared.serve(Box::new(stream)),
+                    Some(config) => {
+                        let tls = ServerConnection::new(config).unwrap();
+                        shared.serve(Box::new(StreamOwned::new(tls, stream)));
+                    }
+                });
             }
         });
         Self {
             port,
+            scheme,
             shared,
             thread: Some(thread),
         }
@@ -97,7 +136,7 @@ impl HttpReceiver {
 
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     /// Plans the answers to the next requests.
@@ -119,13 +158,12 @@ impl HttpReceiver {
 }
 
 impl Shared {
-    fn serve(&self, stream: TcpStream) {
-        let Some(request) = read_request(&stream) else {
+    fn serve(&self, mut stream: Box<dyn Connection>) {
+        let Some(request) = read_request(&mut stream) else {
             return;
         };
         self.requests.lock().unwrap().push(request);
         let answer = self.answers.lock().unwrap().pop_front();
-        let mut stream = stream;
         let _ = match answer.unwrap_or_else(|| Answer::status("200 OK", "")) {
             Answer::Status(head, body) => stream.write_all(
                 format!(
@@ -144,7 +182,7 @@ impl Shared {
 }
 
 /// Reads one request; `None` if the client closes before its end.
-fn read_request(stream: &TcpStream) -> Option<ReceivedRequest> {
+fn read_request(stream: &mut dyn Read) -> Option<ReceivedRequest> {
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut line = String::new();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use http::Uri;
 
-use crate::url_host::{host_in_url, host_of_authority};
+use crate::url_host::{host_in_url, split_authority};
 
 /// An absolute URL with the scheme `http` or `https` and without a user. Its path and query may be a secret, so neither
 /// `Debug` nor [`HttpUrl::origin`] has them.
@@ -33,12 +33,7 @@ impl FromStr for HttpUrl {
             _ => return Err(InvalidHttpUrl),
         };
         let authority = uri.authority().ok_or(InvalidHttpUrl)?;
-        let host = host_of_authority(authority.as_str()).ok_or(InvalidHttpUrl)?;
-        let after_host = authority.as_str().rsplit(']').next().unwrap_or_default();
-        let port = match after_host.split_once(':') {
-            Some((_, port)) => Some(port.parse().map_err(|_| InvalidHttpUrl)?),
-            None => None,
-        };
+        let (host, port) = split_authority(authority.as_str()).ok_or(InvalidHttpUrl)?;
         Ok(Self {
             host: host.to_owned(),
             port,

@@ -76,6 +76,18 @@ pub fn host_of_authority(text: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
+/// Host and port of `host[:port]`.
+#[must_use]
+pub fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+    let host = host_of_authority(text)?;
+    let after_host = text.rsplit(']').next().unwrap_or_default();
+    let port = match after_host.split_once(':') {
+        Some((_, port)) => Some(port.parse().ok()?),
+        None => None,
+    };
+    Some((host, port))
+}
+
 /// A host as it is written in a URL: an IPv6 address in brackets.
 #[must_use]
 pub fn host_in_url(host: &str) -> Cow<'_, str> {

@@ -14,6 +14,7 @@ mod kinds;
 mod links;
 mod native;
 mod notifications;
+mod notify_email;
 mod notify_kinds;
 mod odd_repositories;
 mod outcomes;

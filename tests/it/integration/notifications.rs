@@ -11,13 +11,21 @@ use crate::QUIRE;
 
 /// A forge that may send to loopback, with these targets in its configuration.
 pub(super) fn forge_with(targets: &str) -> TestForge {
+    forge_knowing(targets, &[])
+}
+
+/// The same, with further environment variables.
+pub(super) fn forge_knowing(targets: &str, variables: &[(&str, &str)]) -> TestForge {
     let mut forge = TestForge::new(QUIRE);
     configure(&forge, targets);
     forge
         .set("QUIRE_NOTIFY_ALLOWED_NETWORKS", "127.0.0.1")
         .set("QUIRE_HTTP_URL", "https://git.example.org")
-        .set("HOOK_KEY", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-        .serve();
+        .set("HOOK_KEY", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    for (name, value) in variables {
+        forge.set(name, value);
+    }
+    forge.serve();
     forge
 }
 

@@ -2,15 +2,15 @@
 
 use quire_testkit::{Answer, HttpReceiver, ReceivedRequest, TestForge, transcript, wait_for};
 
-use super::notifications::{configure, forge_with, target, wait_until_told};
+use super::notifications::{forge_knowing, forge_with, target, wait_until_told};
 use super::{GREEN, one};
 
 const TOKEN: &str = "t0ken-of-the-receiver";
 
-/// A target of each kind that is told by HTTP, at receivers of these ports.
-fn targets(receivers: &[HttpReceiver; 4]) -> String {
+/// A forge that tells these receivers, each by another kind of target.
+fn forge_telling(receivers: &[HttpReceiver; 4]) -> TestForge {
     let [ntfy, gotify, slack, matrix] = receivers;
-    format!(
+    let targets = format!(
         ":phone {{:type :ntfy :url \"{}\" :token {{:env \"TOKEN\"}}}}\n\
          :desk {{:type :gotify :url \"{}\" :token {{:env \"TOKEN\"}}}}\n\
          :team {{:type :slack :url {{:env \"SLACK_URL\"}}}}\n\
@@ -18,29 +18,9 @@ fn targets(receivers: &[HttpReceiver; 4]) -> String {
         ntfy.url("/alerts"),
         gotify.url("/gotify/"),
         matrix.url(""),
-    )
-    .replace("SLACK_URL", &format!("SLACK_URL_{}", slack.port))
-}
-
-/// A forge that tells these receivers.
-fn forge_telling(receivers: &[HttpReceiver; 4]) -> TestForge {
-    let mut forge = forge_with("");
-    forge.stop();
-    let slack = &receivers[2];
-    forge
-        .set("TOKEN", TOKEN)
-        .set(
-            &format!("SLACK_URL_{}", slack.port),
-            &slack.url("/services/T01234567/B01234567/s3cretOfSlack"),
-        )
-        .serve();
-    configure(&forge, &targets(receivers));
-    forge.signal(nix::sys::signal::Signal::SIGHUP);
-    wait_for("the targets", || {
-        let listed = forge.ssh_ok("notify list --json");
-        (listed.matches("\"name\"").count() == 4).then_some(())
-    });
-    forge
+    );
+    let slack = slack.url("/services/T01234567/B01234567/s3cretOfSlack");
+    forge_knowing(&targets, &[("TOKEN", TOKEN), ("SLACK_URL", &slack)])
 }
 
 /// A request without what differs from run to run.

@@ -1,5 +1,6 @@
 //! Connections to receivers: the name is resolved, each address is checked, and a checked address is connected to.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,9 +16,9 @@ use quire_runtime::blocking::run_blocking;
 use quire_types::network::Network;
 
 /// A connection, with or without TLS.
-pub(super) trait IoStream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait IoStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> IoStream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug> IoStream for T {}
 
 /// Connects to the first address of a host that is permitted and answers.
 pub(super) async fn connect(

@@ -5,9 +5,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use quire_runtime::blocking::BlockingInterrupted;
+use quire_types::secret::Redactor;
+use quire_types::text::first_line;
 
 /// How long one attempt may take.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much of an answer an error message quotes, in characters.
+const MAX_QUOTED_ANSWER: usize = 120;
+
+/// The beginning of a receiver's answer for a message, without any secret.
+pub(super) fn quote(answer: &str, redactor: &Redactor) -> String {
+    first_line(&redactor.redact_text(answer), MAX_QUOTED_ANSWER)
+}
 
 /// Why an attempt failed. No message contains the path of a URL or another secret.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +69,16 @@ pub(super) enum DeliveryError {
     /// The receiver does not accept this message, and would not the next time.
     #[error("{origin} refused the message: {answer}")]
     Refused { origin: String, answer: String },
+    /// The dialogue with a mail server came to no end.
+    #[error("the connection to {server} failed: {problem}")]
+    Smtp { server: String, problem: String },
+    #[error(
+        "{server} does not offer STARTTLS, so nothing was sent; use smtps:// if it has TLS from the beginning, \
+         or `:starttls false` if the network between is yours"
+    )]
+    NoStartTls { server: String },
+    #[error("{server} offers no login with a password, but the target has `user` and `password`")]
+    NoPasswords { server: String },
     #[error("there was no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs())]
     TimedOut,
     #[error(transparent)]

@@ -33,5 +33,5 @@ pub use readers::{SecretReader, UrlReader};
 pub use service::{NotificationTestError, Notifications};
 pub use settings::{NotifySettings, TargetConfig};
 pub use targets::{
-    GotifyTarget, MatrixTarget, NtfyTarget, SlackTarget, TargetService, WebhookTarget,
+    EmailTarget, GotifyTarget, MatrixTarget, NtfyTarget, SlackTarget, TargetService, WebhookTarget,
 };

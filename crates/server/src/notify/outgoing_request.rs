@@ -13,16 +13,13 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::{IoStream, connect, secure};
-use super::delivery_error::DeliveryError;
+use super::delivery_error::{DeliveryError, quote};
 use quire_types::http_url::HttpUrl;
 use quire_types::network::Network;
 use quire_types::secret::{Redactor, Secret};
-use quire_types::text::first_line;
 
 /// How much of an answer is read, in bytes.
 const MAX_ANSWER: usize = 4096;
-/// How much of an answer an error message quotes, in characters.
-const MAX_QUOTED_ANSWER: usize = 120;
 /// The longest delay that a receiver can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
@@ -123,11 +120,11 @@ async fn judge(
         .await;
     let text = body.map(|body| body.to_bytes()).unwrap_or_default();
     let retry_after = asked_delay.or_else(|| asked_delay_of_matrix(&text));
-    let text = redactor.redact_text(&String::from_utf8_lossy(&text));
     // The path may be a secret although the configuration has it as it is.
     let path = Secret::new(url.path_and_query().to_owned());
-    let text = Redactor::new([("url", &path)]).redact_text(&text);
-    let quoted = match first_line(&text, MAX_QUOTED_ANSWER) {
+    let path = Redactor::new([("url", &path)]);
+    let text = path.redact_text(&redactor.redact_text(&String::from_utf8_lossy(&text)));
+    let quoted = match quote(&text, redactor) {
         text if text.is_empty() => String::new(),
         text => format!(": {text}"),
     };

@@ -134,11 +134,12 @@ impl Notifications {
             for (name, target) in &settings.targets {
                 if let Err(problem) = target.check() {
                     problems.push(target.problem(name, &problem));
-                } else if let Some(failing) = progress
+                } else if let Some(problem) = progress
                     .iter()
-                    .find(|progress| progress.name == *name && progress.failures > 0)
+                    .find(|progress| progress.name == *name)
+                    .and_then(problem_sentence)
                 {
-                    problems.push(target.problem(name, &failing_sentence(failing)));
+                    problems.push(target.problem(name, &problem));
                 }
             }
             problems
@@ -147,10 +148,12 @@ impl Notifications {
     }
 }
 
-fn failing_sentence(progress: &TargetProgress) -> String {
-    let problem = progress.problem.as_deref().unwrap_or("an attempt failed");
-    match progress.failures {
+/// What is wrong with the delivery to a target; `None` if nothing is.
+fn problem_sentence(progress: &TargetProgress) -> Option<String> {
+    let problem = progress.problem.as_deref()?;
+    Some(match progress.failures {
+        _ if progress.waiting == 0 => format!("the last message was given up: {problem}"),
         1 => format!("an attempt failed and will be repeated: {problem}"),
         failures => format!("{failures} attempts in a row failed: {problem}"),
-    }
+    })
 }

@@ -103,21 +103,21 @@ async fn step(
             };
         }
     };
+    // After a refusal, or a change of the configuration, the next attempt may succeed.
     let mut failures = progress.failures;
+    let mut is_failing = progress.next_attempt_ms.is_some();
     let told = ended
         .iter()
         .filter_map(|ended| Some((ended, selection.reason(ended)?)));
     for (ended, reason) in told {
         let now = deps.store.clock().now();
         // While the target fails, messages that are too old are not attempted. One that succeeds is told of all that waits.
-        if failures > 0 && is_too_old(ended, settings, now) {
+        if is_failing && is_too_old(ended, settings, now) {
             tracing::warn!(target_name = name, run = %ended.run.id, "a notification was given up after its time");
             give_up(deps, name, ended.seq).await?;
             continue;
         }
-        if failures > 0
-            && let Some(wait) = wait_before_attempt(&progress, now)
-        {
+        if is_failing && let Some(wait) = wait_before_attempt(&progress, now) {
             return Ok(WorkerStep::Wait(wait));
         }
         let message = compose(deps, ended, reason, settings).await?;
@@ -125,7 +125,9 @@ async fn step(
         let delivered = deliver(&message, service, settings).await;
         failpoint::hit("notify-delivered");
         match delivered {
-            Ok(()) if record_delivered(deps, name, ended.seq).await => failures = 0,
+            Ok(()) if record_delivered(deps, name, ended.seq).await => {
+                (is_failing, failures) = (false, 0);
+            }
             // The target was removed, or removed and added again.
             Ok(()) => return Ok(WorkerStep::Continue),
             Err(error) => return record_failure(deps, &progress, failures, ended, &error).await,
@@ -157,13 +159,16 @@ async fn record_failure(
         .notification_failures
         .fetch_add(1, Ordering::Relaxed);
     tracing::warn!(target_name = name, run = %ended.run.id, error = with_sources(error), "a notification was not delivered");
+    let problem = chain(error);
     if error.is_final() {
-        give_up(deps, &name, ended.seq).await?;
+        count_given_up(deps);
+        let seq = ended.seq;
+        let refused = move |store: &Store| store.outbox().refused(&name, seq, &problem);
+        deps.store.call(refused).await?;
         return Ok(WorkerStep::Continue);
     }
     let delay = i64::try_from(delay_after(failures, error).as_millis()).unwrap_or(i64::MAX);
     let next = deps.store.clock().now().plus(delay);
-    let problem = chain(error);
     let failed = move |store: &Store| store.outbox().failed(&name, &problem, next);
     deps.store.call(failed).await?;
     Ok(WorkerStep::Continue)
@@ -244,13 +249,17 @@ async fn skip(deps: &NotifyDeps, name: &str, seq: i64) -> Result<WorkerStep, Sto
     Ok(WorkerStep::Continue)
 }
 
+/// Passes over a message that is too old.
 async fn give_up(deps: &NotifyDeps, name: &str, seq: i64) -> Result<(), StoreError> {
-    deps.metrics
-        .notifications_given_up
-        .fetch_add(1, Ordering::Relaxed);
+    count_given_up(deps);
     let name = name.to_owned();
     let give_up = move |store: &Store| store.outbox().given_up(&name, seq);
     deps.store.call(give_up).await.map(drop)
+}
+
+fn count_given_up(deps: &NotifyDeps) {
+    let count = &deps.metrics.notifications_given_up;
+    count.fetch_add(1, Ordering::Relaxed);
 }
 
 #[cfg(test)]

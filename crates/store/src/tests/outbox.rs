@@ -128,6 +128,25 @@ fn each_target_has_a_position_of_its_own() {
 }
 
 #[test]
+fn a_refusal_allows_the_next_attempt_at_once() {
+    let f = fixture();
+    let outbox = f.store.outbox();
+    outbox.set_targets(&["mail"]).unwrap();
+    record(&f.store, "app", &["one"]);
+    end_next(&f, &Outcome::Complete);
+    let seq = outbox.next("mail", 1).unwrap()[0].seq;
+    assert!(outbox.failed("mail", "away", Millis(9)).unwrap());
+    assert!(outbox.refused("mail", seq, "no such user").unwrap());
+    assert!(!outbox.refused("mail", seq, "again").unwrap());
+    let mail = outbox.target("mail").unwrap().unwrap();
+    assert_eq!((mail.waiting, mail.failures, mail.given_up), (0, 2, 1));
+    assert_eq!(
+        (mail.next_attempt_ms, mail.problem.as_deref()),
+        (None, Some("no such user"))
+    );
+}
+
+#[test]
 fn retention_leaves_the_runs_of_the_outbox_alone() {
     let f = fixture();
     f.store.outbox().set_targets(&["hook"]).unwrap();

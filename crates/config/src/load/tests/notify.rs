@@ -85,3 +85,56 @@ fn targets_of_each_kind_are_read() {
     });
     insta::assert_snapshot!(described(text, value));
 }
+
+#[test]
+fn targets_of_mail_are_read() {
+    let cases: &[(&str, Value)] = &[
+        ("", serde_json::json!({})),
+        (
+            ":to [\"a@h\" \"B <b@h>\"]",
+            serde_json::json!({"to": ["a@h", "B <b@h>"]}),
+        ),
+        (
+            ":smtp \"smtps://h\" :user \"u\" :password {:env \"P\"}",
+            serde_json::json!({"smtp": "smtps://h", "user": "u", "password": {"env": "P"}}),
+        ),
+        (":starttls false", serde_json::json!({"starttls": false})),
+        (":to []", serde_json::json!({"to": []})),
+        (":to \"a@h, b@h\"", serde_json::json!({"to": "a@h, b@h"})),
+        (":from \"ci\"", serde_json::json!({"from": "ci"})),
+        (
+            ":smtp \"https://h\"",
+            serde_json::json!({"smtp": "https://h"}),
+        ),
+        (":user \"u\"", serde_json::json!({"user": "u"})),
+        (
+            ":password \"hunter2\"",
+            serde_json::json!({"password": "hunter2"}),
+        ),
+        (
+            ":smtp \"smtps://h\" :starttls true",
+            serde_json::json!({"smtp": "smtps://h", "starttls": true}),
+        ),
+        (
+            ":starttls false :user \"u\" :password {:env \"P\"}",
+            serde_json::json!({"starttls": false, "user": "u", "password": {"env": "P"}}),
+        ),
+        (":starttls :maybe", serde_json::json!({"starttls": "maybe"})),
+    ];
+    let mut text = String::new();
+    let mut value = serde_json::Map::new();
+    for (number, (keys, fields)) in cases.iter().enumerate() {
+        let name = format!("m{number:02}");
+        text += &format!(":{name} {{:type :email\n {keys}}}\n");
+        let mut target =
+            serde_json::json!({"type": "email", "to": "you@h", "from": "ci@h", "smtp": "smtp://h"});
+        target
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        value.insert(name, target);
+    }
+    let described = described(&text, value.into());
+    assert!(!described.contains("hunter2"), "{described}");
+    insta::assert_snapshot!(described);
+}

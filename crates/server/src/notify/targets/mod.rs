@@ -1,18 +1,23 @@
 //! The kinds of targets: what each is sent, and how.
 
+mod email;
 mod escape;
 mod gotify;
+mod greeted_stream;
 mod http_target;
 mod matrix;
 mod ntfy;
 mod service;
 mod slack;
+mod smtp;
+mod starttls;
 mod webhook;
 mod webhook_document;
 
 #[cfg(test)]
 pub(in crate::notify) use http_target::HttpTarget;
 
+pub use email::EmailTarget;
 pub use gotify::GotifyTarget;
 pub use matrix::MatrixTarget;
 pub use ntfy::NtfyTarget;

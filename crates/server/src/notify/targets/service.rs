@@ -1,13 +1,16 @@
 //! A target of any kind.
 
+use super::email::EmailTarget;
 use super::gotify::GotifyTarget;
 use super::http_target::HttpTarget;
 use super::matrix::MatrixTarget;
 use super::ntfy::NtfyTarget;
 use super::slack::SlackTarget;
+use super::smtp::{OutgoingMail, SmtpServer};
 use super::webhook::WebhookTarget;
 use crate::notify::delivery_error::DeliveryError;
 use crate::notify::message::Message;
+use crate::notify::outgoing_request::OutgoingRequest;
 use quire_runtime::blocking::run_blocking;
 use quire_types::network::Network;
 use quire_types::secret::Redactor;
@@ -20,22 +23,39 @@ pub enum TargetService {
     Gotify(GotifyTarget),
     Slack(SlackTarget),
     Matrix(MatrixTarget),
+    Email(EmailTarget),
+}
+
+/// How a message reaches a target.
+enum Transport<'a> {
+    Http(&'a dyn HttpTarget),
+    Smtp(&'a EmailTarget),
+}
+
+/// A message that is ready to be sent.
+enum PreparedMessage {
+    Http(OutgoingRequest),
+    Smtp(SmtpServer, OutgoingMail),
 }
 
 impl TargetService {
-    fn http(&self) -> &dyn HttpTarget {
+    fn transport(&self) -> Transport<'_> {
         match self {
-            Self::Webhook(target) => target,
-            Self::Ntfy(target) => target,
-            Self::Gotify(target) => target,
-            Self::Slack(target) => target,
-            Self::Matrix(target) => target,
+            Self::Webhook(target) => Transport::Http(target),
+            Self::Ntfy(target) => Transport::Http(target),
+            Self::Gotify(target) => Transport::Http(target),
+            Self::Slack(target) => Transport::Http(target),
+            Self::Matrix(target) => Transport::Http(target),
+            Self::Email(target) => Transport::Smtp(target),
         }
     }
 
     /// What is wrong with the settings or with a secret that they name. Blocks.
     pub(in crate::notify) fn check(&self) -> Result<(), String> {
-        self.http().check()
+        match self.transport() {
+            Transport::Http(target) => target.check(),
+            Transport::Smtp(target) => target.check(),
+        }
     }
 
     /// Sends a message. Returns once the receiver has confirmed it.
@@ -46,9 +66,21 @@ impl TargetService {
         allowed: &[Network],
     ) -> Result<(), DeliveryError> {
         let (target, message, known) = (self.clone(), message.clone(), redactor.clone());
-        let request = run_blocking(move || target.http().request(&message, &known))
+        let outgoing = run_blocking(move || target.outgoing(&message, &known))
             .await?
             .map_err(DeliveryError::Settings)?;
-        request.send(redactor, allowed).await
+        match outgoing {
+            PreparedMessage::Http(request) => request.send(redactor, allowed).await,
+            PreparedMessage::Smtp(server, mail) => server.submit(&mail, redactor, allowed).await,
+        }
+    }
+
+    fn outgoing(&self, message: &Message, redactor: &Redactor) -> Result<PreparedMessage, String> {
+        Ok(match self.transport() {
+            Transport::Http(target) => PreparedMessage::Http(target.request(message, redactor)?),
+            Transport::Smtp(target) => {
+                PreparedMessage::Smtp(target.server()?, target.mail(message, redactor)?)
+            }
+        })
     }
 }
