@@ -6,11 +6,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use nix::pty::{Winsize, openpty};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::unistd::ttyname;
 use quire_testkit::{TestForge, skipped, transcript, wait_for};
 use quire_types::run::{FailureKind, RunState};
@@ -280,7 +280,7 @@ fn a_person_in_an_active_run_leaves_nothing_and_disturbs_nothing() {
 }
 
 /// What a terminal shows, read by a thread of its own.
-pub(crate) fn screen(master: OwnedFd) -> Arc<Mutex<String>> {
+fn screen(master: OwnedFd) -> Arc<Mutex<String>> {
     let shown = Arc::new(Mutex::new(String::new()));
     let (all, mut master) = (Arc::clone(&shown), File::from(master));
     thread::spawn(move || {
@@ -291,6 +291,33 @@ pub(crate) fn screen(master: OwnedFd) -> Arc<Mutex<String>> {
         }
     });
     shown
+}
+
+/// Starts a command of quire on a terminal. Returns it with what types on the terminal, and what the terminal shows.
+pub(crate) fn on_terminal(
+    forge: &TestForge,
+    arguments: &[&str],
+    pty: OpenptyResult,
+) -> (Child, File, Arc<Mutex<String>>) {
+    let keys = File::from(pty.master.try_clone().unwrap());
+    let quire = forge.quire(arguments);
+    // The terminal must be that of its session for the kernel to say when its size changes.
+    let child = Command::new("setsid")
+        .args(["--ctty", "--wait"])
+        .arg(quire.get_program())
+        .args(quire.get_args())
+        .envs(
+            quire
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("TERM", "vt100")
+        .stdin(pty.slave.try_clone().unwrap())
+        .stdout(pty.slave.try_clone().unwrap())
+        .stderr(pty.slave)
+        .spawn()
+        .unwrap();
+    (child, keys, screen(pty.master))
 }
 
 #[test]
@@ -324,25 +351,8 @@ fn a_person_on_a_terminal_has_one_in_the_container() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let mut keys = File::from(pty.master.try_clone().unwrap());
-    let shown = screen(pty.master);
-    let quire = forge.quire(&["run", "attach", &run.id.to_string()]);
-    // The terminal must be that of its session for the kernel to say when its size changes.
-    let mut child = Command::new("setsid")
-        .args(["--ctty", "--wait"])
-        .arg(quire.get_program())
-        .args(quire.get_args())
-        .envs(
-            quire
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .env("TERM", "vt100")
-        .stdin(pty.slave.try_clone().unwrap())
-        .stdout(pty.slave.try_clone().unwrap())
-        .stderr(pty.slave)
-        .spawn()
-        .unwrap();
+    let id = run.id.to_string();
+    let (mut child, mut keys, shown) = on_terminal(&forge, &["run", "attach", &id], pty);
     let shows = |text: &str| {
         wait_for(text, || shown.lock().unwrap().contains(text).then_some(()));
     };

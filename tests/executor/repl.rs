@@ -1,17 +1,13 @@
 //! `run repl`: the tools of a job in the container of a run, typed by a person.
 
-#![expect(clippy::disallowed_methods, reason = "tests start real programs")]
-
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
-use std::process::Command;
 
 use nix::pty::openpty;
-use nix::unistd::ttyname;
 use quire_testkit::{TestForge, skipped, transcript, wait_for};
 use quire_types::run::Run;
 
-use super::attach::{contained, screen, ssh_with};
+use super::attach::{contained, on_terminal, ssh_with};
 
 /// A forge with a failed run whose container is kept. The pipeline has a helper file and a variable.
 fn kept(forge: &TestForge) -> Run {
@@ -100,25 +96,8 @@ fn a_person_on_a_terminal_edits_and_interrupts_entries() {
     let forge = contained();
     let run = kept(&forge);
     let pty = openpty(None, None).unwrap();
-    let mut keys = File::from(pty.master.try_clone().unwrap());
-    let shown = screen(pty.master);
-    let quire = forge.quire(&["run", "repl", &run.id.to_string()]);
-    assert!(ttyname(&pty.slave).is_ok());
-    let mut child = Command::new("setsid")
-        .args(["--ctty", "--wait"])
-        .arg(quire.get_program())
-        .args(quire.get_args())
-        .envs(
-            quire
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .env("TERM", "vt100")
-        .stdin(pty.slave.try_clone().unwrap())
-        .stdout(pty.slave.try_clone().unwrap())
-        .stderr(pty.slave)
-        .spawn()
-        .unwrap();
+    let id = run.id.to_string();
+    let (mut child, mut keys, shown) = on_terminal(&forge, &["run", "repl", &id], pty);
     let shows = |text: &str| {
         wait_for(text, || shown.lock().unwrap().contains(text).then_some(()));
     };
