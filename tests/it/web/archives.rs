@@ -5,6 +5,7 @@ use std::path::Path;
 use quire_testkit::hermetic_git;
 use quire_web::SignInMethod;
 
+use super::client::try_send;
 use super::repository::furnish;
 use super::site::Site;
 
@@ -106,6 +107,8 @@ async fn an_archive_that_cannot_be_complete_is_broken_off() {
     let (folder, file) = blob.trim().split_at(2);
     std::fs::remove_file(repo.join("objects").join(folder).join(file)).unwrap();
     let path = format!("/app/-/archive/{second}.tar.gz");
-    let answer = site.get(&path).await;
-    assert!(!answer.is_complete, "{} bytes", answer.bytes.len());
+    let cookie = site.cookie.clone().unwrap();
+    let answer = try_send(site.address, "GET", &path, &[("Cookie", &cookie)]).await;
+    // The connection may be closed before the head of the answer has been sent.
+    assert!(answer.is_none_or(|answer| !answer.is_complete));
 }

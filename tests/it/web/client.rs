@@ -32,6 +32,17 @@ pub(crate) async fn send(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Response {
+    let answer = try_send(address, method, path, headers).await;
+    answer.unwrap_or_else(|| panic!("{method} {path}: the connection was closed"))
+}
+
+/// Like [`send`], but returns `None` if the connection was closed before the head of an answer.
+pub(crate) async fn try_send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Option<Response> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let text = format!(
@@ -41,8 +52,11 @@ pub(crate) async fn send(
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.unwrap();
-        Response::parse(&bytes)
-            .unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(&bytes)))
+        if bytes.is_empty() {
+            return None;
+        }
+        let answer = Response::parse(&bytes);
+        Some(answer.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(&bytes))))
     };
     timeout(WAIT_TIMEOUT, exchange)
         .await
