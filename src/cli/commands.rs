@@ -35,6 +35,10 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "repo restore NAME [--as NEW]",
         "bring a removed repository back",
     ),
+    (
+        "repo undo NAME [REF] [--to ID]",
+        "list what pushes overwrote, or move a ref back",
+    ),
     ("repo default NAME BRANCH", "set the default branch"),
     (
         "run list [--repo --ref --state --limit]",

@@ -246,9 +246,13 @@ impl From<ForgeError> for CommandError {
             ForgeError::NoRepository { .. } | ForgeError::NoRun(_) | ForgeError::NoRef { .. } => {
                 NOT_FOUND
             }
-            ForgeError::NoCache { .. } | ForgeError::NoToken(_) => NOT_FOUND,
+            ForgeError::NoCache { .. }
+            | ForgeError::NoToken(_)
+            | ForgeError::NothingToUndo { .. }
+            | ForgeError::NotOverwritten { .. } => NOT_FOUND,
             ForgeError::NotConfirmed(_)
             | ForgeError::DeletionNotConfirmed(_)
+            | ForgeError::AmbiguousOverwritten(_)
             | ForgeError::RepeatedParameter(_)
             | ForgeError::TooManyParameters(_) => USAGE,
             _ => FAILED,
@@ -280,6 +284,17 @@ impl From<ForgeError> for CommandError {
             )),
             ForgeError::RunsStillActive(_) => {
                 failure.hint("`run list --state active` shows it; retry when it has ended")
+            }
+            ForgeError::NothingToUndo { repo, .. } => {
+                failure.hint(format!("`repo undo {repo}` lists what pushes overwrote"))
+            }
+            ForgeError::RefHasMoved { .. } => failure.hint("`--to ID` moves it all the same"),
+            ForgeError::NotOverwritten { .. } | ForgeError::AmbiguousOverwritten(_) => {
+                failure.hint("`repo undo REPO --json` lists the whole ids")
+            }
+            ForgeError::RefMovedMeanwhile(_) => failure.hint("look at it, and try again"),
+            ForgeError::DefaultBranch { repo, .. } => {
+                failure.hint(format!("`repo default {repo} BRANCH` sets another one"))
             }
             ForgeError::NoDefaultBranch(_) => failure.hint("choose one with --branch"),
             ForgeError::NoRef { .. } => {

@@ -33,6 +33,7 @@ fn summary(freed: &GcReport) -> String {
             "repository in the trash",
             "repositories in the trash",
         ),
+        (freed.overwritten, "overwritten ref", "overwritten refs"),
         (freed.leftovers, "leftover", "leftovers"),
     ];
     let said: Vec<String> = parts

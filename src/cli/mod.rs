@@ -42,6 +42,7 @@ mod start;
 mod status;
 mod terminal;
 mod trash;
+mod undo;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};

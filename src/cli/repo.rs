@@ -8,6 +8,7 @@ use super::context::Context;
 use super::error::CommandError;
 use super::output::{Cell, Output};
 use super::trash::{print_trash, restore};
+use super::undo::{UndoArgs, undo};
 use quire_git::ObjectFormat;
 use quire_server::forge::repos::{self, RemoveRequest, Removed, RepoOverview, RepoOverviews};
 use quire_server::forge::trash;
@@ -29,6 +30,13 @@ Examples:
   repo restore shop             bring back the shop that was removed last
   repo restore shop --as old    under another name, beside a new shop
   repo restore 01a2005e-5360    the one with this trash id (`repo list --trash`)";
+
+const UNDO_EXAMPLES: &str = "\
+Examples:
+  repo undo shop                      list what pushes overwrote in shop
+  repo undo shop main                 move main to where it was before the last forced push
+  repo undo shop main --to 3f9a1c2    move it to one of the ids in the list
+  repo undo shop refs/tags/v1         create the tag again that a push deleted";
 
 #[derive(Subcommand)]
 pub(super) enum RepoCommand {
@@ -107,6 +115,17 @@ pub(super) enum RepoCommand {
         #[command(flatten)]
         format: OutputArgs,
     },
+    /// List what pushes overwrote, or move a ref back
+    ///
+    /// What a forced push replaced and what a push deleted is kept for as long as `keep.undo` says. A ref that is moved back has
+    /// its run, as after a push, and the move can be undone in the same way.
+    #[command(after_help = UNDO_EXAMPLES)]
+    Undo {
+        #[command(flatten)]
+        arguments: UndoArgs,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
 }
 
 impl RepoCommand {
@@ -116,7 +135,8 @@ impl RepoCommand {
         | Self::Rename { format, .. }
         | Self::Default { format, .. }
         | Self::Rm { format, .. }
-        | Self::Restore { format, .. }) = self;
+        | Self::Restore { format, .. }
+        | Self::Undo { format, .. }) = self;
         format.json
     }
 }
@@ -248,6 +268,7 @@ pub(super) fn repo(
         RepoCommand::Restore { name, new_name, .. } => {
             restore(context, name, new_name.as_ref(), out)
         }
+        RepoCommand::Undo { arguments, .. } => undo(context, arguments, out),
     }
 }
 

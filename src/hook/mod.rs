@@ -1,14 +1,12 @@
 //! The hooks. `pre-receive` explains what git is about to refuse. `post-receive` records a push in the spool and tells the pusher which runs it made.
 //!
 //! Git calls it once per push, after the refs have moved. It syncs the folders of the refs to disk
-//! ([`fsync`]), writes the event into the spool ([`spool`]; from then on nothing is lost), announces it
+//! ([`sync_ref_folders`]), writes the event into the spool ([`spool_event`]; from then on nothing is lost), announces it
 //! to the server and prints the runs that the server answers. Git has accepted the push already, so every
 //! failure is a line for the pusher and exit code 0. What could not be spooled the server finds by
 //! comparing refs.
 
-mod fsync;
 mod refs;
-mod spool;
 
 pub use refs::{RefUpdates, read as read_refs};
 
@@ -17,15 +15,16 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
-use quire_git::{Git, PushMark};
+use quire_git::{Git, PushMark, sync_ref_folders};
 use quire_server::control::client::{self, ControlError};
 use quire_server::control::protocol::RunLink;
+use quire_server::intake::spool_event;
 use quire_types::base_url::REACHED_VARIABLE;
 use quire_types::clock::Clock;
 use quire_types::failpoint;
 use quire_types::names::{EventId, RefName, RepoName};
 use quire_types::paths::Paths;
-use quire_types::push_event::{EventType, PushEvent, RefUpdate};
+use quire_types::push_event::{EventType, MAX_OVERWRITTEN, PushEvent, RefUpdate, deletions};
 use quire_types::text::{excerpt, single_line};
 
 /// How many refs one event holds; a larger push makes several. Keeps the file below what intake reads.
@@ -56,7 +55,8 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
             return output.line(&format!("warning: this push starts no run: {reason}"));
         }
     };
-    if let Err(error) = fsync::sync_ref_dirs(&paths.repo(&repo), &updates.refs) {
+    let names = updates.refs.iter().map(|update| update.ref_name.as_str());
+    if let Err(error) = sync_ref_folders(&paths.repo(&repo), names) {
         output.line(&format!(
             "warning: push accepted, but syncing it to disk failed ({error}); check the disk and push again"
         ));
@@ -83,7 +83,7 @@ pub fn post_receive(paths: &Paths, input: impl io::Read) {
         event.id = EventId::new();
         event.refs = refs.to_vec();
         failpoint::hit("hook-before-spool");
-        if let Err(error) = spool::write(paths, &event) {
+        if let Err(error) = spool_event(paths, &event) {
             output.line(&format!(
                 "warning: push accepted, but its event could not be written to the spool ({error})"
             ));
@@ -126,6 +126,7 @@ pub fn pre_receive(paths: &Paths, input: impl io::Read) {
     };
     let mut output = PusherOutput::default();
     explain_deletion(paths, &repo, &updates.refs, &mut output);
+    keep_deleted(paths, &repo, &updates.refs);
     report_missing_objects(paths, &repo, &updates.refs, &mut output);
 }
 
@@ -142,6 +143,14 @@ fn explain_deletion(paths: &Paths, repo: &RepoName, refs: &[RefUpdate], output: 
             "{branch} is the default branch and cannot be deleted; `repo default {repo} BRANCH` sets another one"
         ));
     }
+}
+
+/// Keeps what the refs that are deleted refer to, so that they can be created again. Git removes the log of a ref with it, so it
+/// must be done before. If it fails, the intake does it.
+fn keep_deleted(paths: &Paths, repo: &RepoName, refs: &[RefUpdate]) {
+    let deleted = deletions(refs).take(MAX_OVERWRITTEN);
+    let ids: Vec<_> = deleted.map(|update| update.old_sha.clone()).collect();
+    let _ = Git::new(paths).keep_objects(&paths.repo(repo), &ids);
 }
 
 /// Says which objects of Git LFS the new commits refer to that are not here. Before the refs change, git can tell which

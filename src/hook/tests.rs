@@ -69,7 +69,7 @@ fn ref_lines() {
 fn an_event_is_in_the_spool_whole_or_not_at_all() {
     let (_folder, paths) = fixture();
     let event = event(3);
-    spool::write(&paths, &event).unwrap();
+    spool_event(&paths, &event).unwrap();
     let text = std::fs::read(paths.spool_file(event.id)).unwrap();
     assert_eq!(serde_json::from_slice::<PushEvent>(&text).unwrap(), event);
     assert_eq!(
@@ -80,7 +80,7 @@ fn an_event_is_in_the_spool_whole_or_not_at_all() {
     // A spool that cannot be written: what is in the way is named, and nothing is left.
     let (_folder, paths) = fixture();
     std::fs::write(paths.spool(), "a file").unwrap();
-    let error = spool::write(&paths, &event).unwrap_err().to_string();
+    let error = spool_event(&paths, &event).unwrap_err().to_string();
     assert!(error.contains("spool"), "{error}");
 }
 

@@ -18,7 +18,7 @@ use quire_server::control::attach::AttachServer;
 use quire_server::control::server::{self as control, ControlServer};
 use quire_server::findings::Findings;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
-use quire_server::intake::Intake;
+use quire_server::intake::{Intake, IntakeSettings};
 use quire_server::metrics::Metrics;
 use quire_server::notify::{Notifications, NotifyDeps};
 use quire_server::queue::Queue;
@@ -260,7 +260,10 @@ impl ServerParts {
             metrics.clone(),
             findings.clone(),
             url.clone(),
-            reload.max_runs_per_push(),
+            IntakeSettings {
+                max_runs: reload.max_runs_per_push(),
+                retention: reload.retention(),
+            },
         );
         let program = std::env::current_exe().map_err(system("find the quire binary"))?;
         let backups = ScheduledBackups::new(

@@ -211,6 +211,7 @@ pub(super) fn retention(config: &Config) -> RetentionLimits {
 pub(super) fn keep_times(config: &Config) -> KeepTimes {
     KeepTimes {
         trash: config.keep.trash,
+        undo: config.keep.undo,
     }
 }
 

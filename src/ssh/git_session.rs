@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::command::GitService;
 use super::confinement;
@@ -289,23 +290,17 @@ fn exec_git(
         command.env("GIT_PROTOCOL", version.to_string());
     }
     #[cfg(feature = "faults")]
-    for name in ["QUIRE_FAULT", "QUIRE_FAULT_ONCE", "QUIRE_FAULT_CLOCK"] {
+    for name in [
+        "QUIRE_FAULT",
+        "QUIRE_FAULT_STOP",
+        "QUIRE_FAULT_ONCE",
+        "QUIRE_FAULT_CLOCK",
+    ] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
     }
-    // These come before the repository's own configuration, which a session can write.
-    let own_settings = [
-        Some(("core.hooksPath", absolute(&paths.hooks()).into_os_string())),
-        Some(("core.fsmonitor", "false".into())),
-        max_push(paths).map(|bytes| ("receive.maxInputSize", bytes.to_string().into())),
-    ];
-    let own_settings = own_settings.into_iter().flatten().enumerate();
-    for (index, (name, value)) in own_settings {
-        command.env(format!("GIT_CONFIG_KEY_{index}"), name);
-        command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
-        command.env("GIT_CONFIG_COUNT", (index + 1).to_string());
-    }
+    set_own_settings(&mut command, paths);
     command.arg(absolute(&paths.repo(repo)));
     if service == GitService::ReceivePack {
         let _ = setrlimit(Resource::RLIMIT_DATA, MAX_MEMORY, MAX_MEMORY);
@@ -319,6 +314,22 @@ fn exec_git(
         true => existing_push::run(command, &git, repo),
         false => command.exec(),
     })
+}
+
+/// Sets what the repository's own configuration, which a session can write, must not change.
+fn set_own_settings(command: &mut Command, paths: &Paths) {
+    let own_settings = [
+        Some(("core.hooksPath", absolute(&paths.hooks()).into_os_string())),
+        Some(("core.fsmonitor", "false".into())),
+        Some(("transfer.hideRefs", "refs/quire".into())),
+        max_push(paths).map(|bytes| ("receive.maxInputSize", bytes.to_string().into())),
+    ];
+    let own_settings = own_settings.into_iter().flatten().enumerate();
+    for (index, (name, value)) in own_settings {
+        command.env(format!("GIT_CONFIG_KEY_{index}"), name);
+        command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
+        command.env("GIT_CONFIG_COUNT", (index + 1).to_string());
+    }
 }
 
 /// The largest push in bytes, if the server has written a limit. A file that is not a number changes nothing.

@@ -146,6 +146,8 @@ pub struct KeepConfig {
     pub min_free: u64,
     /// How long removed repositories can be restored; zero if they are deleted at once.
     pub trash: Duration,
+    /// How long what a push overwrote can be brought back; zero if it is not kept.
+    pub undo: Duration,
 }
 
 /// `:backup`: scheduled backups.
@@ -234,6 +236,7 @@ impl Default for KeepConfig {
             caches: 0,
             min_free: 1 << 30,
             trash: KeepTimes::default().trash,
+            undo: KeepTimes::default().undo,
         }
     }
 }

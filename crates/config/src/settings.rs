@@ -95,6 +95,7 @@ settings! {
     keep.caches          "caches"          Size         reload;
     keep.min_free        "min-free"        Size         reload;
     keep.trash           "trash"           TimeOrZero   reload;
+    keep.undo            "undo"            TimeOrZero   reload;
     backup.to            "to"              FolderPath   reload;
     backup.every         "every"           Time         reload;
     backup.keep          "keep"            Positive     reload;

@@ -43,6 +43,8 @@ pub struct CommitInfo {
     pub misnamed: Vec<Misnamed>,
     /// Whether the object does not exist. No ref points to it then: that would be an error.
     pub missing: bool,
+    /// The parents of the commit.
+    pub parents: Vec<ObjectId>,
 }
 
 /// The longest subject, in characters.
@@ -344,6 +346,7 @@ async fn commit_infos(
             problems: folder.problems(),
             misnamed: misnamed(folder.entries.iter().map(|entry| entry.name.as_str())),
             message: Some(commit.message.clone()),
+            parents: commit.parents.clone(),
             ..CommitInfo::default()
         };
         if info.fennel || info.lua {

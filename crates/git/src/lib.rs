@@ -30,12 +30,14 @@ mod push_mark;
 mod raw_object;
 pub mod read;
 mod redirects;
+mod ref_folders;
 mod refs;
 mod repo;
 mod scratch_repo;
 mod submodules;
 mod trash;
 mod trash_entry;
+mod undo_refs;
 mod upload_pack;
 mod workspace_repo;
 
@@ -57,6 +59,7 @@ pub use pipeline_folder::{
 };
 pub use push_mark::{PUSH_MARK_VARIABLE, PushMark};
 pub use redirects::{PathState, move_leaving_link, relative_link};
+pub use ref_folders::sync_ref_folders;
 pub use refs::Refs;
 pub use repo::closest_name;
 pub use submodules::{ForgeAddress, Submodule, SubmoduleOrigin};

@@ -151,6 +151,21 @@ impl Git {
         }
     }
 
+    /// Keeps `git gc` of this appliance away from a repository as long as the file is open. Returns `None` if it is at work
+    /// there.
+    pub fn lock_against_maintenance(&self, repo: &RepoName) -> Result<Option<File>, GitError> {
+        let objects = self.paths.repo(repo).join("objects");
+        let locked = File::open(&objects).and_then(|folder| {
+            let busy = would_block(folder.try_lock_shared())?;
+            Ok((!busy).then_some(folder))
+        });
+        locked.map_err(|source| GitError::Io {
+            action: "lock",
+            path: objects,
+            source,
+        })
+    }
+
     /// Checks the objects and refs of a repository with `git fsck`. Returns its first words if it finds damage.
     pub async fn check(&self, repo: &RepoName) -> Result<Option<String>, GitError> {
         let mut command = tokio::process::Command::from(self.background_command());

@@ -96,6 +96,55 @@ impl Git {
             _ => checked("merge-base", output).map(|_| true),
         }
     }
+
+    /// What a ref refers to; `None` if it does not exist.
+    pub fn ref_value(&self, repo: &Path, name: &RefName) -> Result<Option<ObjectId>, GitError> {
+        const VERB: &str = "for-each-ref";
+        let mut command = self.command_in(repo);
+        command.args([VERB, "--format=%(objectname) %(refname)", name.as_str()]);
+        let output = Self::run(&mut command, VERB)?;
+        let output = String::from_utf8_lossy(&output);
+        let found = output.lines().find_map(|line| {
+            let (id, found) = line.split_once(' ')?;
+            (found == name.as_str()).then_some(id)
+        });
+        found
+            .map(|id| {
+                id.parse().map_err(|_| GitError::Unexpected {
+                    verb: VERB,
+                    output: excerpt(id),
+                })
+            })
+            .transpose()
+    }
+
+    /// Moves, creates or deletes a ref that is still at `from`. Returns false, and changes nothing, if it is not.
+    pub fn move_ref(
+        &self,
+        repo: &Path,
+        name: &RefName,
+        from: Option<&ObjectId>,
+        to: Option<&ObjectId>,
+    ) -> Result<bool, GitError> {
+        const VERB: &str = "update-ref";
+        let mut command = self.command_in(repo);
+        command.args([VERB, "--no-deref", "-m", "undo"]);
+        match (from, to) {
+            (None, None) => return Ok(true),
+            (Some(from), None) => command.args(["-d", name.as_str(), from.as_str()]),
+            (_, Some(to)) => {
+                // Zeros stand for a ref that does not exist.
+                let none = "0".repeat(to.as_str().len());
+                let from = from.map_or(none.as_str(), ObjectId::as_str);
+                command.args([name.as_str(), to.as_str(), from])
+            }
+        };
+        match Self::run(&mut command, VERB) {
+            Ok(_) => Ok(true),
+            Err(error) if self.ref_value(repo, name)?.as_ref() == from => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
 }
 
 /// Lists a folder and all folders below it, to see that it can be done.

@@ -241,7 +241,7 @@ async fn facts_of_many_commits_by_one_process() {
     fixture.work(&["push", "-q", repo.to_str().unwrap(), "v1"]);
     let tag: ObjectId = fixture.work(&["rev-parse", "v1"]).parse().unwrap();
     let unknown: ObjectId = "1".repeat(40).parse().unwrap();
-    let mut ids = vec![none, some.clone(), tag, unknown];
+    let mut ids = vec![none.clone(), some.clone(), tag, unknown];
     ids.extend(std::iter::repeat_n(some, 600));
     let facts = fixture.git.push_info(&repo, &ids, &[]).await.unwrap();
     let facts = facts.commits;
@@ -258,6 +258,7 @@ async fn facts_of_many_commits_by_one_process() {
         lua: false,
         dockerfile: true,
         message: Some("second [skip ci]".to_owned()),
+        parents: vec![none],
         ..CommitInfo::default()
     };
     assert_eq!(facts[1], second);
@@ -521,4 +522,54 @@ fn objects_in_git_lfs_stay_and_what_killed_uploads_left_goes() {
     assert!(!git.remove_if_empty(&app).unwrap(), "it has an object");
     fs::remove_dir_all(store.folder()).unwrap();
     assert!(git.remove_if_empty(&app).unwrap());
+}
+
+#[test]
+fn hidden_refs_keep_objects_until_they_are_released() {
+    let (fixture, repo, first) = Fixture::with_files(&[("a", "1")]);
+    let second = fixture.commit(&[("a", "2")], "second");
+    let git = &fixture.git;
+    let missing: ObjectId = "1".repeat(40).parse().unwrap();
+    assert!(git.kept_objects(&repo).unwrap().is_empty());
+    assert!(git.keep_objects(&repo, &[]).unwrap().is_empty());
+    // One that does not exist keeps no other from being kept, and nothing changes the second time.
+    for _ in 0..2 {
+        let kept = git
+            .keep_objects(&repo, &[first.clone(), missing.clone(), second.clone()])
+            .unwrap();
+        assert_eq!(kept, [first.clone(), second.clone()]);
+    }
+    let all = [first.clone(), second.clone()].into();
+    assert_eq!(git.kept_objects(&repo).unwrap(), all);
+    fixture.work(&["--git-dir", repo.to_str().unwrap(), "pack-refs", "--all"]);
+    assert_eq!(git.kept_objects(&repo).unwrap(), all, "packed");
+    git.release_objects(&repo, &[first].into()).unwrap();
+    assert_eq!(git.kept_objects(&repo).unwrap(), [second].into());
+}
+
+#[test]
+fn a_ref_moves_only_from_where_it_is_said_to_be() {
+    let (fixture, repo, first) = Fixture::with_files(&[("a", "1")]);
+    let second = fixture.commit(&[("a", "2")], "second");
+    let git = &fixture.git;
+    let name: RefName = "refs/heads/main".parse().unwrap();
+    let value = |name: &RefName| git.ref_value(&repo, name).unwrap();
+    let moved = |name: &RefName, from: Option<&ObjectId>, to: Option<&ObjectId>| {
+        git.move_ref(&repo, name, from, to)
+    };
+    assert_eq!(value(&name).as_ref(), Some(&second));
+    for from in [None, Some(&first)] {
+        assert!(!moved(&name, from, Some(&first)).unwrap());
+        assert_eq!(value(&name).as_ref(), Some(&second));
+    }
+    assert!(moved(&name, Some(&second), Some(&first)).unwrap());
+    assert!(!moved(&name, Some(&second), None).unwrap());
+    assert!(moved(&name, Some(&first), None).unwrap());
+    assert_eq!(value(&name), None);
+    assert!(!moved(&name, Some(&first), Some(&second)).unwrap());
+    assert!(moved(&name, None, Some(&second)).unwrap());
+    // A branch cannot be beside one below it.
+    let below: RefName = "refs/heads/main/x".parse().unwrap();
+    assert_eq!(value(&below), None);
+    assert!(moved(&below, None, Some(&second)).is_err());
 }

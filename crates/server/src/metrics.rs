@@ -72,6 +72,8 @@ pub struct Metrics {
     pub notifications_given_up: AtomicU64,
     /// The size of the trash, as housekeeping measured it last.
     pub trash_bytes: AtomicU64,
+    /// The same of what pushes overwrote.
+    pub undo_bytes: AtomicU64,
 }
 
 #[cfg(test)]

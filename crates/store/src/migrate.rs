@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0010_fresh_images.sql"),
     include_str!("../../../migrations/0011_access_tokens.sql"),
     include_str!("../../../migrations/0012_outbox.sql"),
+    include_str!("../../../migrations/0013_overwritten_refs.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -204,6 +205,7 @@ mod tests {
         include_str!("../../../migrations/samples/0010_fresh_images.sql"),
         include_str!("../../../migrations/samples/0011_access_tokens.sql"),
         include_str!("../../../migrations/samples/0012_outbox.sql"),
+        include_str!("../../../migrations/samples/0013_overwritten_refs.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

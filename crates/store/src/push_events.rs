@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::instance::advance;
 use super::new_run::{NewRun, insert_last};
 use super::open::Store;
+use super::overwritten_refs;
 use super::redirects;
 use super::row;
 use super::seen_refs::{RecordedRef, record_ref, recorded_ref};
@@ -27,6 +28,8 @@ pub struct PlannedEvent {
     pub event: PushEvent,
     pub runs: Vec<NewRun>,
     pub current_refs: CurrentRefs,
+    /// Those of its refs whose old objects git keeps.
+    pub overwritten: Vec<RefUpdate>,
 }
 
 /// What recording an event did.
@@ -68,8 +71,14 @@ impl Events<'_> {
         decide: SupersedeDecision,
     ) -> Result<RecordedEvent, StoreError> {
         let now = self.store.clock().now();
+        let planned = PlannedEvent {
+            event: event.clone(),
+            runs: runs.to_vec(),
+            current_refs: current_refs.clone(),
+            overwritten: Vec::new(),
+        };
         self.store
-            .write(|tx| record_in(tx, event, runs, current_refs, (now, decide)))
+            .write(|tx| record_in(tx, &planned, (now, decide)))
     }
 
     /// [`Events::record`] for several events in one transaction, oldest first.
@@ -80,10 +89,9 @@ impl Events<'_> {
     ) -> Result<Vec<RecordedEvent>, StoreError> {
         let now = self.store.clock().now();
         self.store.write(|tx| {
-            let each = planned.iter().map(|planned| {
-                let (event, runs) = (&planned.event, &planned.runs);
-                record_in(tx, event, runs, &planned.current_refs, (now, decide))
-            });
+            let each = planned
+                .iter()
+                .map(|planned| record_in(tx, planned, (now, decide)));
             each.collect()
         })
     }
@@ -115,16 +123,15 @@ impl Events<'_> {
 
 fn record_in(
     tx: &Transaction<'_>,
-    event: &PushEvent,
-    runs: &[NewRun],
-    current_refs: &CurrentRefs,
+    planned: &PlannedEvent,
     (now, decide): (Millis, SupersedeDecision),
 ) -> Result<RecordedEvent, StoreError> {
+    let (runs, current_refs) = (&planned.runs, &planned.current_refs);
     // The repository may have been renamed since the push, or since the runs were planned.
-    let repo = redirects::resolve(tx, &event.repo)?;
+    let repo = redirects::resolve(tx, &planned.event.repo)?;
     let event = &PushEvent {
         repo: repo.clone(),
-        ..event.clone()
+        ..planned.event.clone()
     };
     if !insert_event(tx, event, now)? {
         return Ok(RecordedEvent {
@@ -134,6 +141,7 @@ fn record_in(
     }
     let by_ref: HashMap<&RefName, &NewRun> = runs.iter().map(|run| (&run.ref_name, run)).collect();
     advance(tx)?;
+    overwritten_refs::record(tx, event, &planned.overwritten, now)?;
     let mut recorded = RecordedEvent {
         is_new: true,
         ..RecordedEvent::default()

@@ -21,7 +21,7 @@ const ACTION: &str = "move the rows of a repository";
 
 /// The tables whose rows are moved, each with the condition for those of the repository `?1`. A table comes after those that
 /// it refers to.
-pub(super) const MOVED: [(&str, &str); 9] = [
+pub(super) const MOVED: [(&str, &str); 10] = [
     ("events", "repo = ?1"),
     (
         "event_refs",
@@ -35,6 +35,7 @@ pub(super) const MOVED: [(&str, &str); 9] = [
         "run_id IN (SELECT id FROM runs WHERE repo = ?1)",
     ),
     ("seen_refs", "repo = ?1"),
+    ("overwritten_refs", "repo = ?1"),
     ("run_numbers", "repo = ?1"),
     ("former_names", "repo = ?1 AND moving = 0"),
 ];

@@ -92,6 +92,7 @@ pub(super) fn forget(tx: &Transaction<'_>, repo: &RepoName) -> Result<(), StoreE
         "DELETE FROM runs WHERE repo = ?1 AND state <> 'active'",
         "DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)",
         "DELETE FROM seen_refs WHERE repo = ?1",
+        "DELETE FROM overwritten_refs WHERE repo = ?1",
         "DELETE FROM maintenance WHERE repo = ?1",
         "DELETE FROM cache_uses WHERE repo = ?1",
     ] {

@@ -4,6 +4,7 @@ mod access_tokens;
 mod model;
 mod open;
 mod outbox;
+mod overwritten_refs;
 mod push_events;
 mod queue;
 mod redirects;

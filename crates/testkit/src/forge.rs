@@ -120,6 +120,7 @@ impl TestForge {
         let script = format!(
             "#!/bin/sh\nfor command; do :; done\nexec env -i PATH=\"${{TEST_PATH:-$PATH}}\" ${{GIT_PROTOCOL:+GIT_PROTOCOL=$GIT_PROTOCOL}} \
              ${{QUIRE_FAULT:+QUIRE_FAULT=$QUIRE_FAULT}} ${{QUIRE_FAULT_ONCE:+QUIRE_FAULT_ONCE=$QUIRE_FAULT_ONCE}} \
+             ${{QUIRE_FAULT_STOP:+QUIRE_FAULT_STOP=$QUIRE_FAULT_STOP}} \
              ${{QUIRE_FAULT_CLOCK:+QUIRE_FAULT_CLOCK=$QUIRE_FAULT_CLOCK}} \
              SSH_USER_AUTH={auth} SSH_ORIGINAL_COMMAND=\"$command\" {quire} exec --data {data} --runtime {runtime}\n",
             quire = self.program.display(),

@@ -13,12 +13,15 @@ use crate::paths::Paths;
 pub struct KeepTimes {
     /// Removed repositories.
     pub trash: Duration,
+    /// What pushes overwrote.
+    pub undo: Duration,
 }
 
 impl Default for KeepTimes {
     fn default() -> Self {
         Self {
             trash: Duration::from_secs(7 * 24 * 60 * 60),
+            undo: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 }
@@ -49,6 +52,7 @@ mod tests {
         assert_eq!(KeepTimes::read(&paths), KeepTimes::default());
         let kept = KeepTimes {
             trash: Duration::from_secs(90),
+            ..KeepTimes::default()
         };
         std::fs::write(paths.keep_times(), serde_json::to_vec(&kept).unwrap()).unwrap();
         assert_eq!(KeepTimes::read(&paths), kept);

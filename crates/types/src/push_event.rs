@@ -8,6 +8,15 @@ use crate::names::{EventId, ObjectId, RefName, RepoName};
 /// The largest spool file that is read, in bytes. A push of 10,000 long refs stays below it.
 pub const MAX_EVENT_BYTES: u64 = 16 << 20;
 
+/// How many of the refs that a push overwrites can be brought back.
+pub const MAX_OVERWRITTEN: usize = 1000;
+
+/// The refs that a push deletes.
+pub fn deletions(refs: &[RefUpdate]) -> impl Iterator<Item = &RefUpdate> {
+    refs.iter()
+        .filter(|update| update.new_sha.is_zero() && !update.old_sha.is_zero())
+}
+
 /// The push options that quire knows, with what they do.
 pub const PUSH_OPTIONS: [(&str, &str); 4] = [
     ("ci.skip", "start no run"),

@@ -226,8 +226,13 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
         "gauge",
         "Space that removed things take, by kind, as housekeeping measured it last.",
     );
-    let trash = metrics.trash_bytes.load(Ordering::Relaxed);
-    text.sample("quire_kept_bytes", &[("kind", "trash")], trash);
+    for (kind, bytes) in [
+        ("trash", &metrics.trash_bytes),
+        ("undo", &metrics.undo_bytes),
+    ] {
+        let bytes = bytes.load(Ordering::Relaxed);
+        text.sample("quire_kept_bytes", &[("kind", kind)], bytes);
+    }
     let engine = Duration::from_micros(metrics.engine_micros.load(Ordering::Relaxed));
     if !engine.is_zero() {
         text.gauge(

@@ -32,6 +32,7 @@ mod strangers;
 mod submodules;
 mod transitions;
 mod trash;
+mod undo;
 mod unfinished;
 mod unreadable;
 mod upgrade;

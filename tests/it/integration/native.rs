@@ -10,8 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quire_testkit::{
-    HostKeys, Response, free_port, generate_key, hermetic_git, run, ssh_options, transcript,
-    wait_for,
+    HostKeys, Response, free_port, generate_key, hermetic_git, run, run_ok, ssh_options,
+    transcript, wait_for,
 };
 use serde_json::Value;
 
@@ -186,4 +186,76 @@ fn a_native_appliance_from_its_start_to_a_green_run() {
     generate_key(&native.path("stranger"), "stranger");
     let refused = native.ssh_as("stranger", &["status"]);
     assert_eq!(refused.status.code(), Some(255));
+}
+
+#[test]
+fn what_was_lost_is_brought_back_over_ssh() {
+    let native = Native::start();
+    wait_for("the appliance", || {
+        native.ssh(&["status"]).status.success().then_some(())
+    });
+    let ok = |words: &[&str]| -> String {
+        let output = native.ssh(words);
+        assert!(
+            output.status.success(),
+            "{words:?}: {}",
+            transcript(&output)
+        );
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let tree = native.path("tree");
+    fs::create_dir_all(tree.join(".quire")).unwrap();
+    fs::write(tree.join(".quire/ci.fnl"), GREEN).unwrap();
+    native.git(&tree, &["init", "-q", "-b", "main"]);
+    native.git(&tree, &["add", "-A"]);
+    native.git(&tree, &["commit", "-q", "-m", "first"]);
+    native.git(&tree, &["commit", "-q", "--allow-empty", "-m", "lost"]);
+    let url = native.url("app");
+    native.git(
+        &tree,
+        &["push", "-o", "ci.wait", &url, "main", "main:topic"],
+    );
+    native.git(
+        &tree,
+        &["commit", "-q", "--allow-empty", "--amend", "-m", "other"],
+    );
+    native.git(&tree, &["push", "-o", "ci.wait", "--force", &url, "main"]);
+    native.git(&tree, &["push", &url, "--delete", "topic"]);
+    let list: Value = serde_json::from_str(&ok(&["repo", "undo", "app", "--json"])).unwrap();
+    let overwritten: Vec<_> = list["overwritten"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["ref_name"].as_str().unwrap(), row["pusher"].as_str()))
+        .collect();
+    assert_eq!(
+        overwritten,
+        [
+            ("refs/heads/topic", Some("laptop")),
+            ("refs/heads/main", Some("laptop"))
+        ]
+    );
+    for name in ["main", "topic"] {
+        let undone = ok(&["repo", "undo", "app", name]);
+        assert!(undone.contains("run app#"), "{undone}");
+    }
+    // The repository as well, with both branches at the commit that was lost.
+    let removed = ok(&["repo", "rm", "app", "--yes"]);
+    assert!(
+        removed.contains("`repo restore app` brings it back"),
+        "{removed}"
+    );
+    ok(&["repo", "restore", "app"]);
+    let clone = native.path("clone");
+    native.git(
+        &native.path(""),
+        &["clone", "-q", &url, clone.to_str().unwrap()],
+    );
+    native.git(
+        &clone,
+        &["diff", "--exit-code", "origin/main", "origin/topic"],
+    );
+    let log = &["log", "-1", "--format=%s"];
+    let subject = run_ok(&mut hermetic_git(&clone, &native.path(""), log));
+    assert_eq!(subject.trim(), "lost");
 }

@@ -76,6 +76,19 @@ impl Reader {
         })
     }
 
+    /// Whether a commit is the other one or an ancestor of it; `None` if there was no time to find out. Fails if one of the
+    /// ids is not that of a commit.
+    pub fn is_ancestor(
+        &self,
+        older: &ObjectId,
+        newer: &ObjectId,
+        budget: &Budget,
+    ) -> Result<Option<bool>, ReadError> {
+        let history = self.mark(gix_id(older)?, gix_id(newer)?, budget)?;
+        let is_ancestor = history.marks.values().all(|marks| *marks != OF_FIRST);
+        Ok(history.is_whole.then_some(is_ancestor))
+    }
+
     /// What changed from one commit to another.
     pub fn diff_between(
         &self,

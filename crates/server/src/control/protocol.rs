@@ -131,6 +131,9 @@ pub struct GcReport {
     /// Repositories that were in the trash.
     #[serde(default)]
     pub trash: u64,
+    /// Refs that pushes overwrote, and that can no longer be brought back.
+    #[serde(default)]
+    pub overwritten: u64,
     /// Files and folders that belong to nothing, and old copies of the database.
     pub leftovers: u64,
     /// The size of all these files and caches. Images are not counted: they share layers.
@@ -220,7 +223,7 @@ mod tests {
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
 {"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
 {"answer":"ok"}
-{"answer":"freed","runs":0,"logs":0,"artifacts":0,"events":0,"images":0,"caches":0,"trash":0,"leftovers":0,"bytes":0,"problems":[]}
+{"answer":"freed","runs":0,"logs":0,"artifacts":0,"events":0,"images":0,"caches":0,"trash":0,"overwritten":0,"leftovers":0,"bytes":0,"problems":[]}
 {"answer":"findings","findings":[{"part":"schedules","text":"text"}]}
 {"answer":"error","message":"message"}
 "#);

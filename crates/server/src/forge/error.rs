@@ -53,6 +53,26 @@ pub enum ForgeError {
     NoPipeline { repo: RepoName, commit: ObjectId },
     #[error("`{repo}` has no cache `{name}`")]
     NoCache { repo: RepoName, name: String },
+    #[error("`{repo}` has nothing to undo for {ref_name}")]
+    NothingToUndo { repo: RepoName, ref_name: RefName },
+    #[error(
+        "{ref_name} has moved since it was overwritten: it is at {}",
+        .now.as_ref().map_or("nothing", ObjectId::short)
+    )]
+    RefHasMoved {
+        ref_name: RefName,
+        now: Option<ObjectId>,
+    },
+    #[error("{ref_name} is at {} already", .id.short())]
+    RefIsThere { ref_name: RefName, id: ObjectId },
+    #[error("{ref_name} was not at {id} before a push that overwrote it")]
+    NotOverwritten { ref_name: RefName, id: String },
+    #[error("`{0}` is the beginning of several ids")]
+    AmbiguousOverwritten(String),
+    #[error("{0} was moved by a push at the same time, so nothing was changed")]
+    RefMovedMeanwhile(RefName),
+    #[error("{} is the default branch of `{repo}` and cannot be deleted", .branch.short())]
+    DefaultBranch { repo: RepoName, branch: RefName },
     #[error("nothing was removed")]
     NothingCollected(#[source] ControlError),
     #[error("the keys cannot be read")]
@@ -118,6 +138,28 @@ mod tests {
                 repo: "work/app".parse().unwrap(),
                 name: "cargo".to_owned(),
             },
+            ForgeError::NothingToUndo {
+                repo: "work/app".parse().unwrap(),
+                ref_name: "refs/heads/main".parse().unwrap(),
+            },
+            ForgeError::RefHasMoved {
+                ref_name: "refs/heads/main".parse().unwrap(),
+                now: None,
+            },
+            ForgeError::RefIsThere {
+                ref_name: "refs/heads/main".parse().unwrap(),
+                id: "1".repeat(40).parse().unwrap(),
+            },
+            ForgeError::NotOverwritten {
+                ref_name: "refs/heads/main".parse().unwrap(),
+                id: "1234".to_owned(),
+            },
+            ForgeError::AmbiguousOverwritten("1234".to_owned()),
+            ForgeError::RefMovedMeanwhile("refs/heads/main".parse().unwrap()),
+            ForgeError::DefaultBranch {
+                repo: "work/app".parse().unwrap(),
+                branch: "refs/heads/main".parse().unwrap(),
+            },
             ForgeError::NothingCollected(ControlError::TimedOut),
             ForgeError::Keys(std::io::Error::other("permission denied")),
             ForgeError::TokenExists("laptop".parse().unwrap()),
@@ -145,6 +187,13 @@ the repository `work/app` has no default branch
 `work/app` has no refs/heads/main
 111111111111 of `work/app` has no pipeline
 `work/app` has no cache `cargo`
+`work/app` has nothing to undo for refs/heads/main
+refs/heads/main has moved since it was overwritten: it is at nothing
+refs/heads/main is at 111111111111 already
+refs/heads/main was not at 1234 before a push that overwrote it
+`1234` is the beginning of several ids
+refs/heads/main was moved by a push at the same time, so nothing was changed
+main is the default branch of `work/app` and cannot be deleted
 nothing was removed
 the keys cannot be read
 there is an access token `laptop` already

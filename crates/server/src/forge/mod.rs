@@ -17,6 +17,7 @@ pub mod run_details;
 pub mod runs;
 pub mod tokens;
 pub mod trash;
+pub mod undo;
 pub mod views;
 
 pub use access::Forge;

@@ -1,6 +1,6 @@
 //! One round of removal: its limits, and what it removed so far.
 //!
-//! The steps are in `retention.rs`, `trash.rs`, `caches.rs` and `images.rs`. A step that fails does not keep the others
+//! The steps are in `retention.rs`, `trash.rs`, `undo.rs`, `caches.rs` and `images.rs`. A step that fails does not keep the others
 //! from running.
 
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(super) struct CleanupPass<'a> {
     pub(super) build_cutoff: Option<Millis>,
     /// Repositories that were removed before this time are deleted from the trash. `None` if the clock is not plausible.
     pub(super) trash_cutoff: Option<Millis>,
+    /// The same for what pushes overwrote.
+    pub(super) undo_cutoff: Option<Millis>,
     pub(super) freed: GcReport,
 }
 
@@ -51,6 +53,7 @@ impl<'a> CleanupPass<'a> {
             cutoff: days_ago(limits.days).filter(|_| limits.days > 0),
             build_cutoff: days_ago(1),
             trash_cutoff: clock_plausible.then(|| ago(now, limits.times.trash)),
+            undo_cutoff: clock_plausible.then(|| ago(now, limits.times.undo)),
             freed,
         }
     }
@@ -59,6 +62,7 @@ impl<'a> CleanupPass<'a> {
         let results = [
             self.remove_old_runs().await,
             self.empty_trash().await,
+            self.release_overwritten().await,
             self.remove_leftovers().await,
             self.call(|store| store.retention().clamp_future_usage())
                 .await

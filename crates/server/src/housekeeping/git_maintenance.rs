@@ -1,5 +1,5 @@
 //! Runs git's maintenance: one repository after the other, each at most once a day and only if it was pushed
-//! to since, never during a push to it.
+//! to since, never during a push to it, and not before all pushes to it are recorded.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,10 +9,13 @@ use quire_store::{LastMaintenance, Store};
 use quire_types::clock::Millis;
 use quire_types::error_chain::chain;
 use quire_types::names::RepoName;
+use quire_types::paths::Paths;
 use tokio_util::sync::CancellationToken;
 
 use super::deps::HousekeepingDeps;
+use super::error::HousekeepingError;
 use crate::findings::{Findings, RepoTask};
+use crate::intake;
 
 /// Before the first check. By then the lock files of a git that was killed with the server are old enough
 /// to be removed.
@@ -22,6 +25,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 pub(super) struct GitMaintenance {
+    paths: Paths,
     git: Git,
     store: Store,
     findings: Findings,
@@ -30,6 +34,7 @@ pub(super) struct GitMaintenance {
 impl GitMaintenance {
     pub(super) fn new(deps: &HousekeepingDeps) -> Self {
         Self {
+            paths: deps.paths.clone(),
             git: Git::new(&deps.paths),
             store: deps.store.clone(),
             findings: deps.findings.clone(),
@@ -136,7 +141,29 @@ impl GitMaintenance {
         }
     }
 
+    /// Whether git may remove what is unreachable: what pushes overwrote is kept once they are recorded.
+    async fn may_collect(&self, repo: &RepoName) -> Result<bool, HousekeepingError> {
+        let (paths, name) = (self.paths.clone(), repo.clone());
+        let unrecorded = self
+            .git
+            .call(move |git| intake::has_unrecorded_push(git, &paths, &name));
+        if unrecorded.await? {
+            return Ok(false);
+        }
+        let name = repo.clone();
+        let seen = self
+            .store
+            .call(move |store| store.seen_refs().list(&name))
+            .await?;
+        let current = self.git.refs(&self.paths.repo(repo)).await?;
+        Ok(intake::are_recorded(&seen, &current.refs))
+    }
+
     async fn maintain(&self, repo: &RepoName, stop: &CancellationToken) {
+        // What cannot be read is a finding of the comparison of refs. It stays due.
+        if !self.may_collect(repo).await.unwrap_or(false) {
+            return;
+        }
         let started = Instant::now();
         let problem = match self.git.maintain(repo, stop.cancelled()).await {
             Ok(MaintenanceOutcome::Done) => {
@@ -189,7 +216,65 @@ fn is_due(last: Option<&LastMaintenance>, now: Millis) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::intake::spool_event;
+    use quire_store::{CurrentRefs, Journal};
+    use quire_types::clock::Clock;
+    use quire_types::names::EventId;
+    use quire_types::push_event::{EventType, PushEvent, RefUpdate};
+    use quire_types::supersede::superseded_runs;
+
+    #[tokio::test]
+    async fn nothing_is_collected_before_all_pushes_are_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
+        let database = paths.database();
+        fs::create_dir_all(paths.spool()).unwrap();
+        let store = Store::open(&database, &paths.backups(), Journal::Wal, Clock::system());
+        let maintenance = GitMaintenance {
+            git: Git::new(&paths),
+            store: store.unwrap(),
+            findings: Findings::default(),
+            paths,
+        };
+        let (git, paths) = (&maintenance.git, &maintenance.paths);
+        let (app, other): (RepoName, RepoName) = ("app".parse().unwrap(), "other".parse().unwrap());
+        assert!(git.create(&app).unwrap() && git.create(&other).unwrap());
+        let may_collect = async || {
+            let [app, other] = [&app, &other].map(|repo| maintenance.may_collect(repo));
+            (app.await.unwrap(), other.await.unwrap())
+        };
+        assert_eq!(may_collect().await, (true, true));
+        let mark = git.mark_push(&app, false).unwrap();
+        assert_eq!(may_collect().await, (false, true), "the mark of a push");
+        mark.remove().unwrap();
+        let event = PushEvent {
+            id: EventId::new(),
+            event_type: EventType::Push,
+            repo: app.clone(),
+            pusher: None,
+            pushed_at: Clock::system().now(),
+            options: Vec::new(),
+            refs: vec![RefUpdate {
+                ref_name: "refs/heads/main".parse().unwrap(),
+                old_sha: "0".repeat(40).parse().unwrap(),
+                new_sha: "1".repeat(40).parse().unwrap(),
+            }],
+        };
+        spool_event(paths, &event).unwrap();
+        assert_eq!(may_collect().await, (false, true), "an event in the spool");
+        fs::remove_file(paths.spool_file(event.id)).unwrap();
+        assert_eq!(may_collect().await, (true, true));
+        // A ref that was recorded was deleted, and no event says so.
+        maintenance
+            .store
+            .events()
+            .record(&event, &[], &CurrentRefs::new(), superseded_runs)
+            .unwrap();
+        assert_eq!(may_collect().await, (false, true), "refs that differ");
+    }
 
     #[test]
     fn due_at_most_once_a_day_and_only_after_a_push() {

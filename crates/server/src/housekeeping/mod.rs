@@ -20,6 +20,7 @@ mod policy;
 mod retention;
 mod service;
 mod trash;
+mod undo;
 
 pub use deps::{HousekeepingDeps, RetentionLimits};
 pub use error::HousekeepingError;

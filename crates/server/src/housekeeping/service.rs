@@ -182,6 +182,7 @@ fn log_result(freed: &GcReport) {
             images = freed.images,
             caches = freed.caches,
             trash = freed.trash,
+            overwritten = freed.overwritten,
             leftovers = freed.leftovers,
             freed = format_bytes(freed.bytes),
             "housekeeping removed what need not be kept"

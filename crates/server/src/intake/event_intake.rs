@@ -12,6 +12,7 @@ use super::error::IntakeError;
 use super::{plan, spool};
 use crate::control::protocol::RunLink;
 use crate::findings::{Findings, RepoTask};
+use crate::housekeeping::RetentionLimits;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use quire_git::Git;
@@ -63,6 +64,14 @@ impl RepoLocks {
     }
 }
 
+/// What the configuration says about the intake; replaced when it is reloaded.
+#[derive(Debug, Clone)]
+pub struct IntakeSettings {
+    /// The most runs that one push makes.
+    pub max_runs: watch::Receiver<usize>,
+    pub retention: watch::Receiver<RetentionLimits>,
+}
+
 /// The intake. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake(pub(super) Arc<IntakeState>);
@@ -73,8 +82,7 @@ pub(super) struct IntakeState {
     pub(super) queue: Queue,
     pub(super) git: Git,
     url: BaseUrl,
-    /// The most runs that one push makes.
-    max_runs: watch::Receiver<usize>,
+    settings: IntakeSettings,
     pub(super) taking: RepoLocks,
     /// Repositories that the last comparison of refs did not find.
     pub(super) gone: Mutex<BTreeSet<RepoName>>,
@@ -84,7 +92,7 @@ pub(super) struct IntakeState {
 }
 
 impl Intake {
-    /// Creates an intake. `url` is the address of the pages, for links to runs, `max_runs` the most runs of one push.
+    /// Creates an intake. `url` is the address of the pages, for links to runs.
     #[must_use]
     pub fn new(
         paths: Paths,
@@ -93,7 +101,7 @@ impl Intake {
         metrics: Arc<Metrics>,
         findings: Findings,
         url: BaseUrl,
-        max_runs: watch::Receiver<usize>,
+        settings: IntakeSettings,
     ) -> Self {
         let git = Git::new(&paths);
         let (taking, gone, damaged) = (RepoLocks::default(), Mutex::default(), AtomicU64::new(0));
@@ -103,7 +111,7 @@ impl Intake {
             queue,
             git,
             url,
-            max_runs,
+            settings,
             taking,
             gone,
             damaged,
@@ -226,14 +234,17 @@ impl Intake {
         &self,
         push: PushEvent,
     ) -> Result<(PlannedEvent, Vec<String>), IntakeError> {
-        let mut plan = plan::plan(&self.0.git, &self.0.paths, &push).await?;
-        let max_runs = *self.0.max_runs.borrow();
+        let keep_overwritten = !self.0.settings.retention.borrow().times.undo.is_zero();
+        let (git, paths) = (&self.0.git, &self.0.paths);
+        let mut plan = plan::plan(git, paths, &push, keep_overwritten).await?;
+        let max_runs = *self.0.settings.max_runs.borrow();
         plan.limit_runs(max_runs);
         quire_types::failpoint::hit("intake-before-record");
         let planned = PlannedEvent {
             event: push,
             runs: plan.runs,
             current_refs: plan.refs_now,
+            overwritten: plan.overwritten,
         };
         Ok((planned, plan.notes))
     }

@@ -13,11 +13,16 @@
 mod drain;
 mod error;
 mod event_intake;
+mod overwritten;
 mod plan;
 mod reconcile_refs;
 mod spool;
+mod spool_writer;
+mod unrecorded;
 
 pub use drain::Drained;
 pub use error::IntakeError;
-pub use event_intake::{Intake, IntakeResult};
+pub use event_intake::{Intake, IntakeResult, IntakeSettings};
 pub use spool::{SpoolFileError, parse as parse_event};
+pub use spool_writer::{SpoolError, write as spool_event};
+pub use unrecorded::{are_recorded, has_unrecorded_push};

@@ -7,6 +7,7 @@ use quire_types::paths::Paths;
 use quire_types::push_event::{PUSH_OPTIONS, PushEvent, RefUpdate};
 
 use super::error::IntakeError;
+use super::overwritten;
 use quire_types::text::excerpt_name;
 
 /// The runs of a push, and what the pusher is told.
@@ -14,6 +15,8 @@ use quire_types::text::excerpt_name;
 pub(super) struct PushPlan {
     pub(super) runs: Vec<NewRun>,
     pub(super) refs_now: CurrentRefs,
+    /// Those of its refs whose old objects are kept.
+    pub(super) overwritten: Vec<RefUpdate>,
     pub(super) notes: Vec<String>,
 }
 
@@ -68,11 +71,12 @@ impl PushOptions {
     }
 }
 
-/// Plans a push.
+/// Plans a push. What it overwrote is kept from here on, if `keep_overwritten`.
 pub(super) async fn plan(
     git: &Git,
     paths: &Paths,
     push: &PushEvent,
+    keep_overwritten: bool,
 ) -> Result<PushPlan, IntakeError> {
     let mut plan = PushPlan::default();
     let options = PushOptions::parse(&push.options);
@@ -105,6 +109,15 @@ pub(super) async fn plan(
     let names: Vec<&RefName> = push.refs.iter().map(|update| &update.ref_name).collect();
     let facts = git.push_info(&repo, &commits, &names).await?;
     plan.refs_now = names.into_iter().cloned().zip(facts.refs).collect();
+    if keep_overwritten {
+        let parents = wanted
+            .iter()
+            .zip(&facts.commits)
+            .map(|(update, facts)| (&update.ref_name, facts.parents.as_slice()));
+        let kept = overwritten::keep(git, &repo, push, &parents.collect()).await;
+        plan.notes.extend(kept.note(&push.repo));
+        plan.overwritten = kept.refs;
+    }
     for (update, facts) in wanted.iter().zip(facts.commits) {
         if facts.missing {
             // The ref has moved on: git has read what it points to now.

@@ -126,6 +126,7 @@ fn events_recorded_together_are_as_if_recorded_one_by_one() {
                 event,
                 runs,
                 current_refs: CurrentRefs::new(),
+                overwritten: Vec::new(),
             }
         })
         .collect();

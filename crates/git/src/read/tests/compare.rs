@@ -24,6 +24,9 @@ fn two_commits_are_compared_as_git_compares_them() {
                 (theirs.clone(), theirs.len()),
                 "{first} {second}"
             );
+            let forward = log(odd.path(), &[&format!("{second}..{first}")]).is_empty();
+            let is_ancestor = reader.is_ancestor(&id(first), &id(second), &budget(1000));
+            assert_eq!(is_ancestor.unwrap(), Some(forward), "{first} {second}");
             let range = format!("{first}...{second}");
             let bases = text(odd.path(), &["rev-parse", &range]);
             let bases: Vec<&str> = bases.lines().filter_map(|l| l.strip_prefix('^')).collect();

@@ -9,16 +9,18 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use quire_types::fsutil::sync_folder;
-use quire_types::push_event::RefUpdate;
 
-/// Syncs the directory entries of a push's pack and refs.
-pub(super) fn sync_ref_dirs(repo: &Path, refs: &[RefUpdate]) -> io::Result<()> {
+/// Syncs the directory entries of these refs of a repository, and of the packs that pushes wrote.
+pub fn sync_ref_folders<'a>(
+    repo: &Path,
+    refs: impl IntoIterator<Item = &'a str>,
+) -> io::Result<()> {
     // `unpackLimit` of image/gitconfig: every push is stored as a pack.
     let mut folders = BTreeSet::from([repo.join("objects/pack")]);
-    for update in refs {
+    for name in refs {
         // The branch `a/b` may have created `refs/heads/a`, whose entry is in `refs/heads`.
         folders.extend(
-            Path::new(update.ref_name.as_str())
+            Path::new(name)
                 .ancestors()
                 .skip(1)
                 .map(|folder| repo.join(folder)),
@@ -43,15 +45,6 @@ mod tests {
         let repo = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(repo.path().join("objects/pack")).unwrap();
         std::fs::create_dir_all(repo.path().join("refs/heads/a")).unwrap();
-        let update = |name: &str| RefUpdate {
-            ref_name: name.parse().unwrap(),
-            old_sha: "0".repeat(40).parse().unwrap(),
-            new_sha: "1".repeat(40).parse().unwrap(),
-        };
-        sync_ref_dirs(
-            repo.path(),
-            &[update("refs/heads/a/b"), update("refs/tags/gone/v1")],
-        )
-        .unwrap();
+        sync_ref_folders(repo.path(), ["refs/heads/a/b", "refs/tags/gone/v1"]).unwrap();
     }
 }

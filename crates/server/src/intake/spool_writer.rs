@@ -11,13 +11,13 @@ use quire_types::push_event::PushEvent;
 /// Why an event is not in the spool.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", .path.display())]
-pub(super) struct SpoolError {
+pub struct SpoolError {
     path: PathBuf,
     source: io::Error,
 }
 
 /// Writes the event durably and atomically. The intake ignores the draft, whose name begins with a dot.
-pub(super) fn write(paths: &Paths, event: &PushEvent) -> Result<(), SpoolError> {
+pub fn write(paths: &Paths, event: &PushEvent) -> Result<(), SpoolError> {
     let folder = paths.spool();
     let target = paths.spool_file(event.id);
     let at = |path: &PathBuf| {
