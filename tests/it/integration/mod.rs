@@ -39,6 +39,8 @@ mod upgrade;
 mod upkeep;
 mod values;
 
+use quire_testkit::{TestForge, wait_for};
+
 /// A pipeline whose one job prints a line.
 pub(crate) const GREEN: &str = r#"
 (local ci (require :quire.ci))
@@ -57,4 +59,25 @@ pub(crate) fn gate(folder: &std::path::Path) -> String {
     std::fs::create_dir_all(folder).unwrap();
     let folder = folder.display();
     format!("touch {folder}/started; while [ ! -e {folder}/go ]; do sleep 0.01; done; echo through")
+}
+
+/// Writes a configuration in which `keep` has this value under `key`, a literal of Fennel.
+pub(crate) fn set_keep(forge: &TestForge, key: &str, value: &str) {
+    let text = format!("{{:keep {{:{key} {value}}}}}");
+    std::fs::write(forge.paths.config_fennel(), text).unwrap();
+}
+
+/// How many bytes of a kind are kept, by the metrics.
+pub(crate) fn kept_bytes(forge: &TestForge, kind: &str) -> u64 {
+    let start = format!("quire_kept_bytes{{kind=\"{kind}\"}} ");
+    let text = forge.get("/metrics").body;
+    let line = text.lines().find_map(|line| line.strip_prefix(&start));
+    line.unwrap().parse().unwrap()
+}
+
+/// Calls `gc` until it removes something, and returns what it says then.
+pub(crate) fn removed_by_gc(forge: &TestForge) -> String {
+    wait_for("something to be removed", || {
+        Some(forge.ssh_ok("gc")).filter(|text| text != "nothing to remove\n")
+    })
 }

@@ -9,7 +9,7 @@ use quire_types::names::RepoName;
 use quire_types::run::RunState;
 use serde_json::Value;
 
-use super::{gate, one};
+use super::{gate, kept_bytes, one, removed_by_gc, set_keep};
 use crate::QUIRE;
 
 const KEEPS: &str = r#"
@@ -308,40 +308,27 @@ fn what_is_deleted_at_once_is_not_in_the_trash() {
 #[test]
 fn the_trash_is_emptied_when_its_time_is_over() {
     let mut forge = TestForge::new(QUIRE);
-    let keep = |forge: &TestForge, trash: &str| {
-        let text = format!("{{:keep {{:trash {trash}}}}}");
-        fs::write(forge.paths.config_fennel(), text).unwrap();
-    };
-    keep(&forge, "\"2h\"");
+    set_keep(&forge, "trash", "\"2h\"");
     forge.serve();
     let tree = forge.tree_with("app", KEEPS);
     tree.push(&["main"]);
     forge.wait_for_quiet();
     forge.ssh_ok("repo rm app --yes");
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
-    let metric = |forge: &TestForge| -> u64 {
-        let text = forge.get("/metrics").body;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("quire_kept_bytes{kind=\"trash\"} "));
-        line.unwrap().parse().unwrap()
-    };
-    assert!(metric(&forge) > 1000);
+    assert!(kept_bytes(&forge, "trash") > 1000);
     // A changed setting holds for what is in the trash already.
-    keep(&forge, "\"1ms\"");
+    set_keep(&forge, "trash", "\"1ms\"");
     forge.signal(Signal::SIGHUP);
-    let emptied = wait_for("the removal", || {
-        Some(forge.ssh_ok("gc")).filter(|text| text != "nothing to remove\n")
-    });
+    let emptied = removed_by_gc(&forge);
     assert!(
         emptied.starts_with("removed 1 repository in the trash: "),
         "{emptied}"
     );
-    assert_eq!(metric(&forge), 0);
+    assert_eq!(kept_bytes(&forge, "trash"), 0);
     assert!(files_below(&forge.paths.trash()).is_empty());
     assert!(files_below(&forge.paths.artifacts()).is_empty());
     // Without a trash, a repository is deleted.
-    keep(&forge, "0");
+    set_keep(&forge, "trash", "0");
     forge.signal(Signal::SIGHUP);
     tree.push(&["main"]);
     forge.wait_for_quiet();

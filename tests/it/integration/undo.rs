@@ -9,7 +9,7 @@ use quire_types::names::RepoName;
 use quire_types::run::RunState;
 use serde_json::Value;
 
-use super::GREEN;
+use super::{GREEN, kept_bytes, removed_by_gc, set_keep};
 use crate::QUIRE;
 
 fn name(text: &str) -> RepoName {
@@ -341,11 +341,7 @@ fn a_push_that_deletes_many_refs_is_kept_in_part() {
 #[test]
 fn what_was_overwritten_is_released_when_its_time_is_over() {
     let mut forge = TestForge::new(QUIRE);
-    let keep = |forge: &TestForge, undo: &str| {
-        let text = format!("{{:keep {{:undo {undo}}}}}");
-        fs::write(forge.paths.config_fennel(), text).unwrap();
-    };
-    keep(&forge, "\"2h\"");
+    set_keep(&forge, "undo", "\"2h\"");
     forge.serve();
     let tree = forge.tree_with("app", GREEN);
     tree.push(&["main"]);
@@ -359,24 +355,18 @@ fn what_was_overwritten_is_released_when_its_time_is_over() {
     let kept = overwrite("topic");
     forge.wait_for_quiet();
     assert_eq!(forge.ssh_ok("gc"), "nothing to remove\n");
-    let metric = |forge: &TestForge| -> u64 {
-        let text = forge.get("/metrics").body;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("quire_kept_bytes{kind=\"undo\"} "));
-        line.unwrap().parse().unwrap()
-    };
-    assert!(metric(&forge) > 100);
-    keep(&forge, "\"1ms\"");
+    assert!(kept_bytes(&forge, "undo") > 100);
+    set_keep(&forge, "undo", "\"1ms\"");
     forge.signal(Signal::SIGHUP);
-    let removed = wait_for("the release", || {
-        Some(forge.ssh_ok("gc")).filter(|text| text != "nothing to remove\n")
-    });
+    let removed = removed_by_gc(&forge);
     assert!(
         removed.starts_with("removed 1 overwritten ref: "),
         "{removed}"
     );
-    assert_eq!((hidden(&forge, "app"), metric(&forge)), (Vec::new(), 0));
+    assert_eq!(
+        (hidden(&forge, "app"), kept_bytes(&forge, "undo")),
+        (Vec::new(), 0)
+    );
     refused(&forge, "repo undo app topic", 3, "nothing to undo");
     collect_garbage(&forge, "app");
     let gone = Command::new("git")
@@ -387,7 +377,7 @@ fn what_was_overwritten_is_released_when_its_time_is_over() {
         .unwrap();
     assert!(!gone.status.success(), "its object is still there");
     // Nothing is kept at all.
-    keep(&forge, "0");
+    set_keep(&forge, "undo", "0");
     forge.signal(Signal::SIGHUP);
     wait_for("nothing to be listed", || {
         overwrite("other");
