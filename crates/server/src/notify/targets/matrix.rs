@@ -32,7 +32,7 @@ impl HttpTarget for MatrixTarget {
     fn request(&self, message: &Message, redactor: &Redactor) -> Result<OutgoingRequest, String> {
         let token = (self.token)()?;
         let summary = Summary::new(message, redactor);
-        // Clients notify nobody of an `m.notice`.
+        // Clients show no notification for an `m.notice`.
         let kind = match summary.urgency {
             Urgency::Failed => "m.text",
             Urgency::Fixed | Urgency::Other => "m.notice",
