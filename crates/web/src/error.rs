@@ -67,8 +67,8 @@ pub enum WebError {
     /// As many live streams as allowed are open.
     #[error("too many live streams are open")]
     TooManyFollowers,
-    /// A file is larger than what is sent.
-    #[error("the file is too large to be sent")]
+    /// A file or a patch is larger than what is sent.
+    #[error("what was asked for is too large to be sent")]
     TooLarge,
     /// The handler took too long.
     #[error("the response took too long")]
@@ -230,7 +230,7 @@ impl WebError {
                 ("Too many live pages", "Too many pages receive live updates. Close some, then reload this one.".to_owned())
             }
             Self::Slow | Self::Store(_) => ("Temporarily unavailable", "The appliance is too busy to answer. Try again in a moment.".to_owned()),
-            Self::TooLarge => ("Too large", "This file is too large to be sent by the web. Clone the repository to read it.".to_owned()),
+            Self::TooLarge => ("Too large", "This is too large to be sent by the web. Clone the repository to read it.".to_owned()),
             Self::Forge(_) | Self::Git(_) | Self::Io { .. } | Self::Read(_) | Self::Render(_) | Self::Token(_) | Self::Task(_) => {
                 ("Internal error", "quire could not complete the request. The log of the server has the details.".to_owned())
             }

@@ -18,6 +18,8 @@ pub(super) struct Layout {
     pub(super) key_name: Option<String>,
     /// Everybody is signed in.
     pub(super) open: bool,
+    /// The path of the repository whose feeds the page names.
+    pub(super) feeds_of: Option<String>,
     /// The time of the page; `None` for one that does not change with time.
     pub(super) now: Option<i64>,
     pub(super) version: &'static str,
@@ -34,6 +36,7 @@ impl Layout {
             icon: assets::icon(),
             key_name: viewer.and_then(|v| v.key_name.clone()),
             open: app.web.config.auth == SignInMethod::Open,
+            feeds_of: None,
             now: Some(app.web.clock.now().0),
             version: env!("CARGO_PKG_VERSION"),
             commit: short_commit(app.web.commit),
@@ -62,6 +65,7 @@ impl Layout {
             icon: "icon.svg",
             key_name: Some("laptop".to_owned()),
             open: false,
+            feeds_of: None,
             now: Some(0),
             version: "0.0.0",
             commit: None,

@@ -105,8 +105,8 @@ pub struct WebState {
 
 /// How many processes of git run at once for clients over HTTP.
 const MAX_GIT_PROCESSES: usize = 4;
-/// How many archives are written at once.
-const MAX_ARCHIVES: usize = 4;
+/// How many archives and patches are written at once.
+const MAX_DOWNLOADS: usize = 4;
 /// How many live streams there may be at once.
 const MAX_FOLLOWERS: usize = 256;
 /// The state that handlers share.
@@ -119,8 +119,8 @@ pub(super) struct App {
     pub(super) git_processes: Arc<Semaphore>,
     /// Where lines of files come from.
     pub(super) blames: Arc<BlameCache>,
-    /// Archives that may be written at once.
-    pub(super) archives: Arc<Semaphore>,
+    /// Archives and patches that may be written at once.
+    pub(super) downloads: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
     /// Held by the live stream that is reading: they read one after the other.
     pub(super) read_lock: Arc<tokio::sync::Mutex<()>>,
@@ -135,7 +135,7 @@ impl App {
             reading: ReadPool::start(),
             git_processes: Arc::new(Semaphore::new(MAX_GIT_PROCESSES)),
             blames: Arc::default(),
-            archives: Arc::new(Semaphore::new(MAX_ARCHIVES)),
+            downloads: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             read_lock: Arc::default(),
         }

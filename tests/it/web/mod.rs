@@ -12,6 +12,7 @@ mod history_pages;
 mod limits;
 mod live;
 mod pages;
+mod patches;
 mod repository;
 mod repository_browser;
 mod search;

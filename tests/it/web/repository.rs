@@ -152,7 +152,8 @@ async fn every_link_of_a_repository_leads_somewhere() {
             "{path}: {}",
             page.status
         );
-        if path.contains("/-/raw/") {
+        let ends = [".patch", ".diff", ".atom", ".svg"];
+        if path.contains("/-/raw/") || ends.iter().any(|end| path.ends_with(end)) {
             continue;
         }
         let of_revision = path.contains("/-/") && !path.contains("/-/runs");

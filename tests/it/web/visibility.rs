@@ -8,7 +8,7 @@ use super::repository::furnish;
 use super::site::{NOW, Site};
 
 /// Routes with the status that the owner receives. `RUN` and `COMMIT` stand for ids.
-const ROUTES: [(&str, u16); 41] = [
+const ROUTES: [(&str, u16); 48] = [
     ("/", 200),
     ("/runs", 200),
     ("/-/health", 200),
@@ -34,6 +34,13 @@ const ROUTES: [(&str, u16); 41] = [
     ("/work/app/-/log/main", 200),
     ("/work/app/-/log/main/README.md", 200),
     ("/work/app/-/commit/COMMIT", 200),
+    ("/work/app/-/commit/COMMIT?view=split&ws=ignore", 200),
+    ("/work/app/-/commit/COMMIT.patch", 200),
+    ("/work/app/-/commit/main.diff", 200),
+    ("/work/app/-/commit/none.patch", 404),
+    ("/work/app/-/compare/v1.0...main", 200),
+    ("/work/app/-/compare/v1.0...main.patch", 200),
+    ("/work/app/-/compare/v1.0..main.diff", 200),
     ("/work/app/-/search", 200),
     ("/work/app/-/search?q=ledger", 200),
     ("/work/app/-/search?q=ledger&type=commits&rev=main", 200),

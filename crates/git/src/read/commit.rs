@@ -12,7 +12,7 @@ const MAX_MESSAGE_BYTES: usize = 64 << 10;
 /// The longest subject that is shown, in characters.
 const MAX_SUBJECT_CHARS: usize = 500;
 /// The largest commit object that is read.
-const MAX_COMMIT_BYTES: u64 = 4 << 20;
+pub(super) const MAX_COMMIT_BYTES: u64 = 4 << 20;
 /// The longest change id.
 const MAX_CHANGE_ID: usize = 64;
 
@@ -112,7 +112,7 @@ pub(super) fn person(raw: &[u8], encoding: Option<&[u8]>) -> Person {
 }
 
 /// Text in the encoding that the commit names, UTF-8 if it names none that is known.
-fn decode(bytes: &[u8], encoding: Option<&[u8]>) -> String {
+pub(super) fn decode(bytes: &[u8], encoding: Option<&[u8]>) -> String {
     let known = encoding.and_then(encoding_rs::Encoding::for_label);
     match known {
         Some(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),

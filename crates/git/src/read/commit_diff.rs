@@ -9,16 +9,20 @@ use quire_types::names::ObjectId;
 use super::blob::is_binary;
 use super::budget::Budget;
 use super::error::ReadError;
-use super::file_diff::{ComputedDiff, FileDiff, LineCounts};
+use super::file_diff::{ComputedDiff, FileDiff, LineCounts, Whitespace};
+use super::fold::{FoldReason, fold_reason};
 use super::reader::{Reader, gix_id, public_id};
 use super::tree::EntryMode;
 use super::tree_changes::{Change, Version};
 use super::tree_path::TreePath;
+use super::word_marks::mark_words;
 
 /// Larger versions of a file are not compared.
-const MAX_COMPARED_BYTES: u64 = 2 << 20;
+pub(super) const MAX_COMPARED_BYTES: u64 = 2 << 20;
 /// The time for all lines of a page.
 const LINES_TIME: Duration = Duration::from_secs(2);
+/// How many bytes of changed lines are compared word by word for a page.
+const MAX_WORD_BYTES: usize = 256 << 10;
 
 /// Which part of a difference is wanted.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +39,10 @@ pub struct DiffOptions {
     pub skip_lines: usize,
     /// How many lines of one file are shown at most.
     pub max_lines: usize,
+    /// Which lines count as the same.
+    pub whitespace: Whitespace,
+    /// Whether files that are rarely read have no lines.
+    pub folds: bool,
 }
 
 /// What became of a file.
@@ -65,6 +73,8 @@ pub struct ChangedFile {
     pub is_binary: bool,
     /// Whether a version is too large to be compared.
     pub is_too_large: bool,
+    /// Why its lines are left out, if they are.
+    pub folded: Option<FoldReason>,
     /// The lines, as far as they have a place on this page.
     pub diff: FileDiff,
 }
@@ -92,10 +102,20 @@ impl Reader {
         options: &DiffOptions,
         budget: &Budget,
     ) -> Result<CommitDiff, ReadError> {
+        let (old, new) = self.trees_of_change(commit, options.parent)?;
+        self.diff_of_trees(old, new, options, budget)
+    }
+
+    /// The trees of a parent, by its number from 0, and of the commit. Without parents, the commit is compared with nothing.
+    pub(super) fn trees_of_change(
+        &self,
+        commit: &ObjectId,
+        parent: usize,
+    ) -> Result<(Option<Id>, Id), ReadError> {
         let details = self.commit(commit)?;
         let new = gix_id(&details.tree)?;
         let parents = &details.summary.parents;
-        let parent = match options.parent {
+        let parent = match parent {
             0 => parents.first(),
             other => Some(parents.get(other).ok_or(ReadError::NoPath)?),
         };
@@ -103,7 +123,7 @@ impl Reader {
         // A parent beyond the end of a shallow history is not there.
         let parent = parent.filter(|parent| self.repo.has_object(parent));
         let old = parent.map(|parent| self.root_tree(parent)).transpose()?;
-        self.diff_of_trees(old, new, options, budget)
+        Ok((old, new))
     }
 
     /// How two trees differ.
@@ -133,8 +153,10 @@ impl Reader {
         };
         let budget = budget.within(LINES_TIME);
         let mut lines_left = budget.lines;
+        let mut word_bytes = MAX_WORD_BYTES;
         for change in changes.get(options.skip_files..end).unwrap_or_default() {
-            let file = self.compare_versions(change, options, lines_left, &budget)?;
+            let mut file = self.compare_versions(change, options, lines_left, &budget)?;
+            mark_words(&mut file.diff.lines, &mut word_bytes);
             lines_left = lines_left.saturating_sub(file.diff.lines.len());
             part.out_of_time |= budget.is_over();
             part.files.push(file);
@@ -165,15 +187,22 @@ impl Reader {
         if file.is_binary {
             return Ok(file);
         }
-        let computed = ComputedDiff::new(&old, &new);
+        let computed = ComputedDiff::new(&old, &new, options.whitespace);
         file.counts = Some(computed.counts());
+        let newest = if change.new.is_some() { &new } else { &old };
+        if options.folds && options.only.is_none() {
+            file.folded = fold_reason(&change.path, newest);
+        }
+        if file.folded.is_some() {
+            return Ok(file);
+        }
         let limit = options.max_lines.min(lines_left);
         file.diff = computed.lines(options.skip_lines, limit);
         Ok(file)
     }
 
     /// The text of a version. Of a submodule it is the line that git shows.
-    fn version(&self, version: Option<Version>) -> Result<Vec<u8>, ReadError> {
+    pub(super) fn version(&self, version: Option<Version>) -> Result<Vec<u8>, ReadError> {
         match version {
             None => Ok(Vec::new()),
             Some(Version {
@@ -205,6 +234,7 @@ fn listed(change: &Change) -> Result<ChangedFile, ReadError> {
         counts: None,
         is_binary: false,
         is_too_large: false,
+        folded: None,
         diff: FileDiff::default(),
     })
 }

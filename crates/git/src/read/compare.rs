@@ -101,6 +101,62 @@ impl Reader {
         self.diff_of_trees(Some(old), new, options, budget)
     }
 
+    /// The commits that only the second one has, each after its parents, without merges. Fails if there are more than `max`.
+    pub(super) fn series(
+        &self,
+        first: &ObjectId,
+        second: &ObjectId,
+        max: usize,
+        budget: &Budget,
+    ) -> Result<Vec<Id>, ReadError> {
+        let history = self.mark(gix_id(first)?, gix_id(second)?, budget)?;
+        if !history.is_whole {
+            return Err(ReadError::OutOfTime);
+        }
+        let mut links = LinkReader::new(self)?;
+        // Of each commit of the series its parents, and how many children wait.
+        let mut parents: HashMap<Id, Vec<Id>> = HashMap::new();
+        let mut children: HashMap<Id, usize> = HashMap::new();
+        for (id, _) in history
+            .marks
+            .iter()
+            .filter(|(_, marks)| **marks == OF_SECOND)
+        {
+            let of_commit = links.of(*id)?.parents;
+            for parent in &of_commit {
+                *children.entry(*parent).or_default() += 1;
+            }
+            parents.insert(*id, of_commit);
+        }
+        let age = |id: &Id| history.seconds.get(id).copied();
+        let mut ready: BinaryHeap<(Option<i64>, Id)> = parents
+            .keys()
+            .filter(|id| !children.contains_key(*id))
+            .map(|id| (age(id), *id))
+            .collect();
+        let mut newest_first = Vec::new();
+        while let Some((_, id)) = ready.pop() {
+            let of_commit = parents.get(&id).map_or(&[][..], Vec::as_slice);
+            for parent in of_commit.iter().filter(|id| parents.contains_key(*id)) {
+                let waiting = children.entry(*parent).or_default();
+                *waiting = waiting.saturating_sub(1);
+                if *waiting == 0 {
+                    ready.push((age(parent), *parent));
+                }
+            }
+            if of_commit.len() < 2 {
+                newest_first.push(id);
+            }
+        }
+        if newest_first.len() > max {
+            return Err(ReadError::TooLarge {
+                bytes: u64::try_from(newest_first.len()).unwrap_or(u64::MAX),
+            });
+        }
+        newest_first.reverse();
+        Ok(newest_first)
+    }
+
     fn mark(&self, first: Id, second: Id, budget: &Budget) -> Result<MarkedHistory, ReadError> {
         let mut links = LinkReader::new(self)?;
         let mut history = MarkedHistory {

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use gix::diff::blob::{Algorithm, Diff, Hunk, InternedInput, diff_with_slider_heuristics};
 
+use super::blank_free::BlankFreeLines;
+use super::line_index::LineIndex;
+
 /// Unchanged lines around a change.
 const CONTEXT: u32 = 3;
 /// How far up the line that encloses a hunk is looked for.
@@ -17,6 +20,16 @@ const SAME_END_BLOCK: usize = 1024;
 pub struct LineCounts {
     pub added: u32,
     pub removed: u32,
+}
+
+/// Which lines count as the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Whitespace {
+    /// Those of the same bytes.
+    #[default]
+    Compared,
+    /// Those that differ in white space alone, as with `git diff -w`.
+    Ignored,
 }
 
 /// What a line of a difference is.
@@ -42,6 +55,8 @@ pub struct DiffLine {
     pub new: Option<u32>,
     /// The bytes.
     pub text: Vec<u8>,
+    /// The parts of the text that differ from the line that it is paired with; empty if it is not compared with one.
+    pub marks: Vec<Range<usize>>,
 }
 
 /// Part of the difference of a file.
@@ -53,17 +68,39 @@ pub struct FileDiff {
     pub next: Option<usize>,
 }
 
+/// Hunks and the lines around them.
+pub(super) struct HunkGroup {
+    pub(super) hunks: Vec<Hunk>,
+    /// The lines of the old version.
+    pub(super) old: Range<u32>,
+    /// The lines of the new version.
+    pub(super) new: Range<u32>,
+}
+
 /// A difference that was computed and can be written in parts.
 pub(super) struct ComputedDiff<'a> {
-    input: InternedInput<&'a [u8]>,
+    pub(super) old: LineIndex<'a>,
+    pub(super) new: LineIndex<'a>,
     diff: Diff,
 }
 
 impl<'a> ComputedDiff<'a> {
-    pub(super) fn new(old: &'a [u8], new: &'a [u8]) -> Self {
-        let input = InternedInput::new(old, new);
-        let diff = diff_with_slider_heuristics(Algorithm::Myers, &input);
-        Self { input, diff }
+    pub(super) fn new(old: &'a [u8], new: &'a [u8], whitespace: Whitespace) -> Self {
+        let diff = match whitespace {
+            Whitespace::Compared => {
+                let input = InternedInput::new(old, new);
+                diff_with_slider_heuristics(Algorithm::Myers, &input)
+            }
+            Whitespace::Ignored => {
+                let input = InternedInput::new(BlankFreeLines(old), BlankFreeLines(new));
+                diff_with_slider_heuristics(Algorithm::Myers, &input)
+            }
+        };
+        Self {
+            old: LineIndex::new(old),
+            new: LineIndex::new(new),
+            diff,
+        }
     }
 
     pub(super) fn counts(&self) -> LineCounts {
@@ -76,7 +113,7 @@ impl<'a> ComputedDiff<'a> {
     /// The lines from number `from` on, `limit` at most.
     pub(super) fn lines(&self, from: usize, limit: usize) -> FileDiff {
         let mut out = DiffWriter {
-            input: &self.input,
+            computed: self,
             at: 0,
             from,
             end: from.saturating_add(limit),
@@ -96,7 +133,7 @@ impl<'a> ComputedDiff<'a> {
     }
 
     /// Hunks whose surroundings touch, together.
-    fn groups(&self) -> Vec<Vec<Hunk>> {
+    pub(super) fn groups(&self) -> Vec<HunkGroup> {
         let mut groups: Vec<Vec<Hunk>> = Vec::new();
         for hunk in self.diff.hunks() {
             match groups.last_mut() {
@@ -110,7 +147,33 @@ impl<'a> ComputedDiff<'a> {
                 _ => groups.push(vec![hunk]),
             }
         }
-        groups
+        let groups = groups.into_iter();
+        groups.filter_map(|hunks| self.surrounded(hunks)).collect()
+    }
+
+    fn surrounded(&self, hunks: Vec<Hunk>) -> Option<HunkGroup> {
+        let (first, last) = (hunks.first()?, hunks.last()?);
+        let lead = first.before.start.min(CONTEXT);
+        let end = (self.old.len() - last.before.end).min(CONTEXT);
+        Some(HunkGroup {
+            old: first.before.start - lead..last.before.end + end,
+            new: first.after.start - lead..last.after.end + end,
+            hunks,
+        })
+    }
+
+    /// The nearest line above that begins with a letter, as git's default rule has it.
+    pub(super) fn enclosing(&self, start: u32) -> &'a [u8] {
+        let lowest = start.saturating_sub(MAX_LOOK_BACK);
+        let mut above = (lowest..start)
+            .rev()
+            .filter_map(|number| self.old.line(number));
+        let line = above.find(|line| {
+            line.first()
+                .is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$'))
+        });
+        let line = line.unwrap_or_default();
+        line[..line.len().min(80)].trim_ascii_end()
     }
 }
 
@@ -144,7 +207,7 @@ fn same_end(old: &[u8], new: &[u8]) -> usize {
 }
 
 struct DiffWriter<'a> {
-    input: &'a InternedInput<&'a [u8]>,
+    computed: &'a ComputedDiff<'a>,
     at: usize,
     from: usize,
     end: usize,
@@ -164,20 +227,20 @@ impl DiffWriter<'_> {
                 old: old.map(|n| n + 1),
                 new: new.map(|n| n + 1),
                 text: text.to_owned(),
+                marks: Vec::new(),
             });
         }
         self.at += 1;
     }
 
     fn line(&mut self, kind: DiffLineKind, old: Option<u32>, new: Option<u32>) {
-        let input = self.input;
-        let token = match (old, new) {
-            (_, Some(new)) => input.after.get(new as usize),
-            (Some(old), None) => input.before.get(old as usize),
+        let computed = self.computed;
+        let text = match (old, new) {
+            (_, Some(new)) => computed.new.line(new),
+            (Some(old), None) => computed.old.line(old),
             (None, None) => None,
         };
-        let Some(token) = token else { return };
-        let text = input.interner[*token];
+        let Some(text) = text else { return };
         match text.strip_suffix(b"\n") {
             Some(text) => self.push(kind, old, new, text),
             None => {
@@ -187,15 +250,11 @@ impl DiffWriter<'_> {
         }
     }
 
-    fn group(&mut self, hunks: &[Hunk]) {
-        let (Some(first), Some(last)) = (hunks.first(), hunks.last()) else {
-            return;
-        };
-        let lead = first.before.start.min(CONTEXT);
-        let (mut old, mut new) = (first.before.start - lead, first.after.start - lead);
-        let enclosing = self.enclosing(old);
-        self.push(DiffLineKind::Hunk, Some(old), Some(new), &enclosing);
-        for hunk in hunks {
+    fn group(&mut self, group: &HunkGroup) {
+        let (mut old, mut new) = (group.old.start, group.new.start);
+        let enclosing = self.computed.enclosing(old);
+        self.push(DiffLineKind::Hunk, Some(old), Some(new), enclosing);
+        for hunk in &group.hunks {
             self.context(&mut old, &mut new, hunk.before.start);
             self.changed(DiffLineKind::Removed, &hunk.before);
             self.changed(DiffLineKind::Added, &hunk.after);
@@ -204,9 +263,7 @@ impl DiffWriter<'_> {
                 return;
             }
         }
-        let total = u32::try_from(self.input.before.len()).unwrap_or(u32::MAX);
-        let end = last.before.end.saturating_add(CONTEXT).min(total);
-        self.context(&mut old, &mut new, end);
+        self.context(&mut old, &mut new, group.old.end);
     }
 
     fn context(&mut self, old: &mut u32, new: &mut u32, end: u32) {
@@ -228,21 +285,6 @@ impl DiffWriter<'_> {
             }
         }
     }
-
-    /// The nearest line above that begins with a letter, as git's default rule has it.
-    fn enclosing(&self, start: u32) -> Vec<u8> {
-        let lowest = start.saturating_sub(MAX_LOOK_BACK);
-        let mut above = (lowest..start).rev().filter_map(|number| {
-            let token = self.input.before.get(number as usize)?;
-            Some(self.input.interner[*token])
-        });
-        let line = above.find(|line| {
-            line.first()
-                .is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$'))
-        });
-        let line = line.unwrap_or_default().trim_ascii_end();
-        line[..line.len().min(80)].to_owned()
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +292,7 @@ mod tests {
     use super::*;
 
     fn written(old: &str, new: &str, from: usize, limit: usize) -> (String, Option<usize>) {
-        let computed = ComputedDiff::new(old.as_bytes(), new.as_bytes());
+        let computed = ComputedDiff::new(old.as_bytes(), new.as_bytes(), Whitespace::Compared);
         let diff = computed.lines(from, limit);
         let mut text = String::new();
         for line in diff.lines {
@@ -310,8 +352,9 @@ mod tests {
 
     #[test]
     fn counts_are_of_lines() {
-        let counts =
-            |old: &str, new: &str| ComputedDiff::new(old.as_bytes(), new.as_bytes()).counts();
+        let counts = |old: &str, new: &str| {
+            ComputedDiff::new(old.as_bytes(), new.as_bytes(), Whitespace::Compared).counts()
+        };
         assert_eq!(
             counts("", "a\nb"),
             LineCounts {

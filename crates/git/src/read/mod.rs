@@ -12,6 +12,7 @@ mod blame;
 mod blame_cache;
 mod blame_lines;
 mod blame_walk;
+mod blank_free;
 mod blob;
 mod budget;
 mod commit;
@@ -20,8 +21,11 @@ mod commit_links;
 mod compare;
 mod error;
 mod file_diff;
+mod fold;
 mod history;
 mod last_change;
+mod line_index;
+mod patch;
 mod pool;
 mod reader;
 mod ref_tips;
@@ -32,6 +36,7 @@ mod search;
 mod tree;
 mod tree_changes;
 mod tree_path;
+mod word_marks;
 
 pub use archive::{ArchiveContent, ArchiveError, ArchiveFormat, LargeBlobs};
 pub use blame::{Blame, BlameBlock, BlameQuery};
@@ -42,9 +47,11 @@ pub use commit::{CommitDetails, CommitSummary, Person};
 pub use commit_diff::{ChangeKind, ChangedFile, CommitDiff, DiffOptions};
 pub use compare::Comparison;
 pub use error::ReadError;
-pub use file_diff::{DiffLine, DiffLineKind, FileDiff, LineCounts};
+pub use file_diff::{DiffLine, DiffLineKind, FileDiff, LineCounts, Whitespace};
+pub use fold::FoldReason;
 pub use history::{HistoryCursor, HistoryQuery};
 pub use last_change::LastChanges;
+pub use patch::{MAX_PATCH_COMMITS, PatchContent, PatchError, PatchFormat};
 pub use pool::ReadPool;
 pub use reader::Reader;
 pub use ref_tips::{Annotation, RefTip, RefTips};
@@ -56,6 +63,7 @@ pub use search::{
 };
 pub use tree::{EntryMode, FolderPage, TreeItem};
 pub use tree_path::TreePath;
+pub use word_marks::side_by_side;
 
 #[cfg(test)]
 mod tests;

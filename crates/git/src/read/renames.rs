@@ -33,7 +33,7 @@ const MIN_NAMESAKE_SIMILARITY: u64 = 750;
 const MAX_CHUNK_BYTES: usize = 64;
 
 /// How many bytes a file has of each piece of text, by the hash of the piece.
-struct Fingerprint {
+pub(super) struct Fingerprint {
     size: u64,
     chunks: Vec<(u32, u32)>,
 }
@@ -272,7 +272,7 @@ fn share(part: u64, whole: u64) -> u64 {
 }
 
 impl Fingerprint {
-    fn new(content: &[u8]) -> Self {
+    pub(super) fn new(content: &[u8]) -> Self {
         let mut chunks: Vec<(u32, u32)> = content
             .split_inclusive(|b| *b == b'\n')
             .flat_map(|line| line.chunks(MAX_CHUNK_BYTES))
@@ -298,7 +298,8 @@ impl Fingerprint {
         }
     }
 
-    fn similarity(&self, other: &Self) -> u64 {
+    /// How much of the larger one of two files is common, in thousandths.
+    pub(super) fn similarity(&self, other: &Self) -> u64 {
         let (mut old, mut new) = (self.chunks.as_slice(), other.chunks.as_slice());
         let mut common = 0;
         while let ([a, rest_old @ ..], [b, rest_new @ ..]) = (old, new) {

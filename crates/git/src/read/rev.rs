@@ -57,6 +57,12 @@ impl RevPath {
         (!path.is_root()).then_some(Self(path))
     }
 
+    /// What stands before an ending, if there is one.
+    #[must_use]
+    pub fn strip_suffix(&self, end: &[u8]) -> Option<Self> {
+        Self::parse(self.0.as_bytes().strip_suffix(end)?)
+    }
+
     /// The first `count` parts and the path that the others are.
     fn split_at(&self, count: usize) -> Option<(&[u8], TreePath)> {
         let bytes = self.0.as_bytes();

@@ -3,7 +3,6 @@
 //! It is written while the client reads it, in a thread of its own, and ends when the client disconnects.
 
 use std::io;
-use std::time::Duration;
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -15,9 +14,6 @@ use super::address::archive_link;
 use super::context::{FIXED_MAX_AGE, RepoContext, entity_tag, is_known};
 use quire_git::Git;
 use quire_git::read::{ArchiveContent, ArchiveError, ArchiveFormat, Reader, ResolvedRev, RevPath};
-
-/// How long a client waits for its turn.
-const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// The links to the archives of a revision, for a page.
 pub(super) struct ArchiveLinks {
@@ -57,10 +53,7 @@ pub(super) async fn page(
     if is_known(&context.known, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
-    let waiting = tokio::time::timeout(MAX_WAIT, context.app.archives.clone().acquire_owned());
-    let Ok(Ok(turn)) = waiting.await else {
-        return Err(WebError::Slow);
-    };
+    let turn = context.download_turn().await?;
     let file = [&content.folder, format.extension().as_bytes()].concat();
     let mut headers: Vec<(HeaderName, String)> = vec![
         (header::CONTENT_TYPE, media_type(format).to_owned()),

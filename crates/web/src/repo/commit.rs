@@ -11,7 +11,9 @@ use super::super::layout::{Layout, html};
 use super::address::View;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent};
-use super::diff_sections::{DiffAddress, DiffSections, MAX_PAGE_LINES, files_json, options};
+use super::diff_sections::{
+    DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, options,
+};
 use super::head::{RepoHead, Tab};
 use super::source_text::{marked, name_text};
 use quire_git::read::{
@@ -132,26 +134,25 @@ fn template(
             &TreePath::default(),
         ),
         others: (0..summary.parents.len())
-            .filter(|number| *number != options.parent && summary.parents.len() > 1)
-            .map(|number| (number + 1, of_parent(context, rev, number)))
+            .filter(|parent| *parent != options.parent && summary.parents.len() > 1)
+            .map(|parent| {
+                let other = DiffAddress {
+                    parent,
+                    ..address(context, rev, options)
+                };
+                (parent + 1, other.here())
+            })
             .collect(),
         diff: DiffSections::new(context, &place, &read.diff, options),
     }
 }
 
-/// The page of the difference from a parent; of the first one it has no query.
-fn of_parent(context: &RepoContext, rev: &ResolvedRev, parent: usize) -> String {
-    let id = rev.commit.as_str().as_bytes();
-    let here = context.link(View::Commit, id, &TreePath::default());
-    match parent {
-        0 => here,
-        other => format!("{here}?parent={}", other + 1),
-    }
-}
-
 fn address(context: &RepoContext, rev: &ResolvedRev, options: &DiffOptions) -> DiffAddress {
+    let id = rev.commit.as_str().as_bytes();
     DiffAddress {
-        here: of_parent(context, rev, options.parent),
+        page: context.link(View::Commit, id, &TreePath::default()),
+        parent: options.parent,
+        look: DiffLook::of(context),
         new: rev.commit.clone(),
         is_commit: true,
     }

@@ -10,7 +10,9 @@ use super::super::layout::{Layout, html};
 use super::address::{Range, View, compare_link};
 use super::commit_row::{CommitRow, commit_json};
 use super::context::{RepoContext, whole_rev};
-use super::diff_sections::{DiffAddress, DiffSections, MAX_PAGE_LINES, files_json, options};
+use super::diff_sections::{
+    DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, options,
+};
 use super::head::{RepoHead, Tab, label};
 use super::source_text::name_text;
 use quire_git::read::{
@@ -77,7 +79,9 @@ pub(super) async fn page(
         )
     };
     let place = DiffAddress {
-        here: link(range),
+        page: link(range),
+        parent: 0,
+        look: DiffLook::of(context),
         new: read.second.commit.clone(),
         is_commit: false,
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::error::WebError;
 use super::super::layout::Layout;
@@ -25,6 +26,8 @@ pub(super) const MAX_LISTED_REFS: usize = 50;
 pub(super) const FIXED_MAX_AGE: &str = "private, max-age=86400, immutable";
 /// How long a search lasts.
 pub(super) const SEARCH_TIME: Duration = Duration::from_secs(2);
+/// How long a client waits for its turn to download something that is written for it.
+const MAX_DOWNLOAD_WAIT: Duration = Duration::from_secs(2);
 /// How long a page reads a repository.
 const READ_TIME: Duration = Duration::from_secs(5);
 
@@ -106,6 +109,14 @@ impl RepoContext {
     pub(super) fn layout(&self, title: impl Into<String>) -> Layout {
         Layout {
             now: None,
+            ..self.live_layout(title)
+        }
+    }
+
+    /// The frame of a page that shows how long ago something was.
+    pub(super) fn live_layout(&self, title: impl Into<String>) -> Layout {
+        Layout {
+            feeds_of: Some(self.base.clone()),
             ..Layout::new(&self.app, Some(&self.viewer), title)
         }
     }
@@ -128,6 +139,15 @@ impl RepoContext {
 
     pub(super) fn link(&self, view: View, rev: &[u8], path: &TreePath) -> String {
         link(&self.base, view, rev, path)
+    }
+
+    /// The place of a download that is written while the client reads it.
+    pub(super) async fn download_turn(&self) -> Result<OwnedSemaphorePermit, WebError> {
+        let waiting = self.app.downloads.clone().acquire_owned();
+        match tokio::time::timeout(MAX_DOWNLOAD_WAIT, waiting).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(WebError::Slow),
+        }
     }
 
     /// Reads the repository; `lines` is the size of a page.

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::super::error::WebError;
 use super::address::{View, encoded_bytes};
 use super::context::RepoContext;
-use super::source_text::{bounded_line, marked, name_html, name_text};
+use super::diff_lines::{DiffView, lines_html};
+use super::source_text::{bounded_line, name_html, name_text};
 use quire_git::read::{
-    ChangeKind, ChangedFile, CommitDiff, DiffLine, DiffLineKind, DiffOptions, EntryMode, TreePath,
+    ChangeKind, ChangedFile, CommitDiff, DiffLine, DiffLineKind, DiffOptions, EntryMode,
+    FoldReason, PatchFormat, TreePath, Whitespace,
 };
 use quire_types::names::ObjectId;
 
@@ -23,25 +25,91 @@ const MAX_PAGE_FILES: usize = 100;
 
 /// Where a difference is shown.
 pub(super) struct DiffAddress {
-    /// The page, with its own query if it has one.
-    pub(super) here: String,
+    /// The page without a query.
+    pub(super) page: String,
+    /// The parent that a merge is compared with, from 0.
+    pub(super) parent: usize,
+    pub(super) look: DiffLook,
     /// The commit after the change.
     pub(super) new: ObjectId,
     /// Whether it is the change of one commit.
     pub(super) is_commit: bool,
 }
 
+/// How lines are compared and shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct DiffLook {
+    pub(super) view: DiffView,
+    pub(super) whitespace: Whitespace,
+}
+
+impl DiffLook {
+    /// As the query asks for it: `view=split`, `ws=ignore`.
+    pub(super) fn of(context: &RepoContext) -> Self {
+        let asks = |name, value: &[u8]| context.query_bytes(name).as_deref() == Some(value);
+        Self {
+            view: match asks("view", b"split") {
+                true => DiffView::Split,
+                false => DiffView::Unified,
+            },
+            whitespace: match asks("ws", b"ignore") {
+                true => Whitespace::Ignored,
+                false => Whitespace::Compared,
+            },
+        }
+    }
+}
+
 impl DiffAddress {
-    /// The page with another query.
+    /// The page with this query besides its own.
     fn with(&self, query: &str) -> String {
-        let separator = if self.here.contains('?') { '&' } else { '?' };
-        format!("{}{separator}{query}", self.here)
+        self.looking(self.look, query)
+    }
+
+    /// The page of all files.
+    pub(super) fn here(&self) -> String {
+        self.with("")
+    }
+
+    /// The page with another look.
+    fn looking(&self, look: DiffLook, query: &str) -> String {
+        let mut parts = Vec::new();
+        if self.parent > 0 {
+            parts.push(format!("parent={}", self.parent + 1));
+        }
+        if look.view == DiffView::Split {
+            parts.push("view=split".to_owned());
+        }
+        if look.whitespace == Whitespace::Ignored {
+            parts.push("ws=ignore".to_owned());
+        }
+        if !query.is_empty() {
+            parts.push(query.to_owned());
+        }
+        match parts.as_slice() {
+            [] => self.page.clone(),
+            parts => format!("{}?{}", self.page, parts.join("&")),
+        }
+    }
+
+    /// The patch in a format.
+    fn patch(&self, format: PatchFormat) -> String {
+        let parent = match self.parent {
+            0 => String::new(),
+            other => format!("?parent={}", other + 1),
+        };
+        format!("{}{}{parent}", self.page, format.extension())
     }
 
     fn rest_link(&self, file: &ChangedFile) -> Option<String> {
-        let next = file.diff.next?;
         let path = encoded_bytes(&file.path);
-        Some(self.with(&format!("path={path}&from={next}")))
+        match file.diff.next {
+            Some(next) => Some(self.with(&format!("path={path}&from={next}"))),
+            None => file
+                .folded
+                .is_some()
+                .then(|| self.with(&format!("path={path}"))),
+        }
     }
 
     pub(super) fn next_link(&self, diff: &CommitDiff) -> Option<String> {
@@ -58,13 +126,14 @@ struct FileSection {
     counts: Option<(u32, u32)>,
     mode_change: Option<(&'static str, &'static str)>,
     /// Why there are no lines.
-    note: Option<&'static str>,
+    note: Option<String>,
     lines: String,
     has_hidden: bool,
     /// The file after the commit.
     file: Option<String>,
-    /// The rest of its lines.
+    /// The rest of its lines, or all if they are folded.
     rest: Option<String>,
+    is_folded: bool,
 }
 
 /// The changed files, as a part of a page.
@@ -74,6 +143,14 @@ pub(super) struct DiffSections {
     /// The page of all files, if only one is shown.
     whole: Option<String>,
     is_commit: bool,
+    is_split: bool,
+    /// The same part with the other view, and with the other comparison of white space.
+    other_view: String,
+    other_whitespace: String,
+    ignores_whitespace: bool,
+    /// The whole difference as text: for `git am` and for `git apply`.
+    mail: String,
+    plain: String,
     files: Vec<FileSection>,
     total: usize,
     is_cut: bool,
@@ -89,9 +166,33 @@ impl DiffSections {
         options: &DiffOptions,
     ) -> Self {
         let files = diff.files.iter().enumerate();
+        let part = part_query(options);
+        let is_split = place.look.view == DiffView::Split;
+        let ignores_whitespace = place.look.whitespace == Whitespace::Ignored;
+        let other_view = DiffLook {
+            view: match is_split {
+                true => DiffView::Unified,
+                false => DiffView::Split,
+            },
+            ..place.look
+        };
+        let other_whitespace = DiffLook {
+            whitespace: match ignores_whitespace {
+                true => Whitespace::Compared,
+                false => Whitespace::Ignored,
+            },
+            ..place.look
+        };
         Self {
-            whole: options.only.as_ref().map(|_| place.here.clone()),
+            whole: options.only.as_ref().map(|_| place.here()),
             is_commit: place.is_commit,
+            is_split,
+            other_view: place.looking(other_view, &part),
+            // The same number of lines is another part of the file.
+            other_whitespace: place.looking(other_whitespace, &part_query(&from_start(options))),
+            ignores_whitespace,
+            mail: place.patch(PatchFormat::Mail),
+            plain: place.patch(PatchFormat::Diff),
             files: files
                 .map(|(at, file)| section(context, place, at + options.skip_files, file))
                 .collect(),
@@ -101,6 +202,27 @@ impl DiffSections {
             out_of_time: diff.out_of_time,
         }
     }
+}
+
+fn from_start(options: &DiffOptions) -> DiffOptions {
+    DiffOptions {
+        skip_lines: 0,
+        ..options.clone()
+    }
+}
+
+/// The query that asks for the part that `options` describes.
+fn part_query(options: &DiffOptions) -> String {
+    let mut parts = Vec::new();
+    if let Some(only) = &options.only {
+        parts.push(format!("path={}", encoded_bytes(only.as_bytes())));
+    }
+    for (name, number) in [("from", options.skip_lines), ("files", options.skip_files)] {
+        if number > 0 {
+            parts.push(format!("{name}={number}"));
+        }
+    }
+    parts.join("&")
 }
 
 /// Which part of a difference the query asks for.
@@ -121,6 +243,8 @@ pub(super) fn options(context: &RepoContext) -> Result<DiffOptions, WebError> {
             MAX_FILE_LINES
         },
         only,
+        whitespace: DiffLook::of(context).whitespace,
+        folds: true,
     })
 }
 
@@ -147,7 +271,7 @@ fn section(
     at: usize,
     file: &ChangedFile,
 ) -> FileSection {
-    let (lines, has_hidden) = lines_html(&file.diff.lines);
+    let (lines, has_hidden) = lines_html(&file.diff.lines, place.look.view);
     let modes = file.old.as_ref().zip(file.new.as_ref());
     let link = TreePath::parse(&file.path).filter(|_| {
         file.new
@@ -163,7 +287,8 @@ fn section(
         mode_change: modes
             .filter(|((old, _), (new, _))| old != new)
             .map(|((old, _), (new, _))| (old.as_octal(), new.as_octal())),
-        note: note(file),
+        note: note(file, place.look.whitespace),
+        is_folded: file.folded.is_some(),
         has_hidden,
         rest: place.rest_link(file),
         file: link.map(|path| context.link(View::File, place.new.as_str().as_bytes(), &path)),
@@ -171,62 +296,27 @@ fn section(
     }
 }
 
-fn note(file: &ChangedFile) -> Option<&'static str> {
-    if file.is_binary {
-        Some("Binary file.")
+fn note(file: &ChangedFile, whitespace: Whitespace) -> Option<String> {
+    let note = if file.is_binary {
+        "Binary file."
     } else if file.is_too_large {
-        Some("Too large to be compared.")
+        "Too large to be compared."
     } else if file.counts.is_none() {
-        Some("There was no time to compare it.")
-    } else if file.diff.lines.is_empty() && file.diff.next.is_none() {
-        Some("No line changed.")
-    } else {
-        None
-    }
-}
-
-/// Lines of a difference as HTML, and whether they have hidden characters.
-fn lines_html(lines: &[DiffLine]) -> (String, bool) {
-    let mut html = String::new();
-    let mut has_hidden = false;
-    let number = |n: Option<u32>| n.map_or_else(String::new, |n| n.to_string());
-    for line in lines {
-        let (text, is_cut) = bounded_line(&line.text);
-        // A carriage return ends lines of some files; it matters where it was added or removed.
-        let text = match line.kind {
-            DiffLineKind::Context => text.strip_suffix('\r').unwrap_or(&text),
-            _ => &text,
-        };
-        let marked = marked(text);
-        has_hidden |= marked.has_hidden;
-        let (class, sign) = match line.kind {
-            // The first lines of a file need no head.
-            DiffLineKind::Hunk if line.old <= Some(1) && line.text.is_empty() => continue,
-            DiffLineKind::Hunk => {
-                html.push_str(&format!("<span class=\"dl hunk\">{}</span>", marked.html));
-                continue;
-            }
-            DiffLineKind::NoNewline => {
-                html.push_str("<span class=\"dl end\">No newline at the end of the file.</span>");
-                continue;
-            }
-            DiffLineKind::Context => ("dl", " "),
-            DiffLineKind::Added => ("dl add", "+"),
-            DiffLineKind::Removed => ("dl del", "-"),
-        };
-        let end = if is_cut {
-            "<i class=\"hidden-char\">…</i>"
-        } else {
-            ""
-        };
-        html.push_str(&format!(
-            "<span class=\"{class}\" data-o=\"{}\" data-n=\"{}\"><b>{sign}</b>{}{end}</span>",
-            number(line.old),
-            number(line.new),
-            marked.html
+        "There was no time to compare it."
+    } else if let Some(reason) = file.folded {
+        return Some(format!(
+            "The changes of this {} are folded.",
+            reason.as_str()
         ));
-    }
-    (html, has_hidden)
+    } else if file.diff.lines.is_empty() && file.diff.next.is_none() {
+        match whitespace {
+            Whitespace::Compared => "No line changed.",
+            Whitespace::Ignored => "No line changed, or white space alone.",
+        }
+    } else {
+        return None;
+    };
+    Some(note.to_owned())
 }
 
 fn file_json(place: &DiffAddress, file: &ChangedFile) -> Value {
@@ -256,6 +346,7 @@ fn file_json(place: &DiffAddress, file: &ChangedFile) -> Value {
         "removed": file.counts.map(|counts| counts.removed),
         "is_binary": file.is_binary,
         "is_too_large": file.is_too_large,
+        "folded": file.folded.map(FoldReason::as_str),
         "lines": file.diff.lines.iter().map(line).collect::<Vec<_>>(),
         "next": place.rest_link(file),
     })

@@ -12,6 +12,7 @@ mod commit;
 mod commit_row;
 mod compare;
 mod context;
+mod diff_lines;
 mod diff_sections;
 mod feeds;
 mod file;
@@ -21,6 +22,7 @@ mod hex;
 mod log;
 mod markdown;
 mod overview;
+mod patch;
 mod raw;
 mod refs;
 mod search;
@@ -132,7 +134,13 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         Page::Search => return search::page(context).await,
         Page::CompareForm => return compare::form(context),
         Page::Compare(first, second, range) => {
-            return compare::page(context, first, second, range).await;
+            let asked = (first.clone(), second.clone());
+            return match compare::page(context, first, second, range).await {
+                Err(WebError::NotFound) => {
+                    patch::of_comparison(context, asked.0, &asked.1, range).await
+                }
+                answer => answer,
+            };
         }
         Page::OfRevision(view, wanted) => (view, wanted),
     };
@@ -154,6 +162,7 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         {
             gone::page(context, asked).await
         }
+        Err(WebError::NotFound) if view == View::Commit => patch::of_commit(context, &asked).await,
         answer => answer,
     }
 }

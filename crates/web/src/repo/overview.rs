@@ -142,7 +142,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         choices = Some(head.choices);
     }
     html(&OverviewTemplate {
-        layout: Layout::new(&context.app, Some(&context.viewer), context.repo.as_str()),
+        layout: context.live_layout(context.repo.as_str()),
         head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
         path: context.base.clone(),
         clone_url,

@@ -5,6 +5,7 @@ mod compare;
 mod differences;
 mod equals_git;
 mod odd_repository;
+mod patches;
 mod pool;
 mod refs;
 mod revisions;
