@@ -78,7 +78,14 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "notify list | test TARGET",
         "list the targets of notifications, or test one",
     ),
-    ("key list", "list the keys that may connect"),
+    (
+        "key list | show KEY | rm KEY",
+        "list, show or remove the keys that may connect",
+    ),
+    (
+        "key add [--read] [--repo R] < FILE.pub",
+        "add a key, also one that may do less",
+    ),
     ("login", "print a link that signs a browser in"),
     ("status", "show the health of each component"),
     ("backup > FILE", "write a backup of everything"),
@@ -111,7 +118,7 @@ pub(super) enum ManagementCommand {
     /// List and test the targets of notifications
     #[command(subcommand)]
     Notify(notify::NotifyCommand),
-    /// List SSH keys
+    /// List, add and remove SSH keys
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Print a one-time link that signs a browser in, or manage access tokens
@@ -219,7 +226,7 @@ fn dispatch(
         ManagementCommand::Cache(command) => cache::cache(&context, &command, out),
         ManagementCommand::Schedule(command) => schedule::schedule(&context, &command, out),
         ManagementCommand::Notify(command) => notify::notify(&context, &command, out),
-        ManagementCommand::Key(command) => key::key(&context, &command, out),
+        ManagementCommand::Key(command) => key::key(&context, command, out),
         ManagementCommand::Login(command) => login::login(&context, command, out),
         ManagementCommand::Backup(command) => backup::backup(&context, &command),
         ManagementCommand::Gc(_) => gc::gc(&context, out),

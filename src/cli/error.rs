@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::serve::ServeError;
+use crate::ssh::access::AccessDenied;
 use crate::ssh::command::SshCommandError;
 use crate::ssh::git_session::SessionError;
 use quire_git::GitError;
 use quire_server::backup::BackupError;
-use quire_server::forge::ForgeError;
+use quire_server::forge::{ForgeError, KeyError};
 use quire_server::rename::RenameError;
 use quire_store::StoreError;
 use quire_types::error_chain;
@@ -234,6 +235,7 @@ impl From<ForgeError> for CommandError {
             ForgeError::Git(error) => return error.into(),
             ForgeError::Store(error) => return error.into(),
             ForgeError::Rename(error) => return error.into(),
+            ForgeError::Key(error) => return error.into(),
             // The system's reason adds nothing to that the server is not running.
             ForgeError::Control(error) => return Self::failed(error.to_string()),
             ForgeError::NothingCollected(error) => {
@@ -361,6 +363,53 @@ impl From<SshCommandError> for CommandError {
                 ..
             } => failure.hint(format!("did you mean `{name}`?")),
             _ => failure,
+        }
+    }
+}
+
+impl From<KeyError> for CommandError {
+    fn from(error: KeyError) -> Self {
+        let code = match error {
+            KeyError::NotFound(_) => NOT_FOUND,
+            KeyError::NoKey
+            | KeyError::SeveralKeys
+            | KeyError::TooLarge(_)
+            | KeyError::Line(_)
+            | KeyError::ExpiresInPast
+            | KeyError::Ambiguous { .. }
+            | KeyError::LastFull(_) => USAGE,
+            _ => FAILED,
+        };
+        let failure = Self::from_error(code, &error);
+        match error {
+            KeyError::NoKey | KeyError::Line(_) | KeyError::TooLarge(_) => {
+                failure.hint("use the one line of a .pub file: `key add < ~/.ssh/id_ed25519.pub`")
+            }
+            KeyError::SeveralKeys => failure.hint("add them one by one"),
+            KeyError::NotFound(_) => failure.hint("`key list` shows all keys"),
+            KeyError::Ambiguous { .. } => failure.hint("use the fingerprint"),
+            KeyError::FromElsewhere { .. } => failure.hint("remove it there"),
+            KeyError::LastFull(_) => {
+                failure.hint("add another key first, or add `--yes` to remove it all the same")
+            }
+            KeyError::ExpiresInPast
+            | KeyError::Exists { .. }
+            | KeyError::FileTooLarge { .. }
+            | KeyError::NotText(_)
+            | KeyError::Io { .. } => failure,
+        }
+    }
+}
+
+impl From<AccessDenied> for CommandError {
+    fn from(denied: AccessDenied) -> Self {
+        let failure = Self::from_error(REFUSED, &denied);
+        match denied {
+            AccessDenied::Unidentified => failure.hint(
+                "set `ExposeAuthInfo yes` in the configuration of sshd, as the configuration that quire generates does",
+            ),
+            AccessDenied::Limited { .. } => failure.hint("use a key without these limits"),
+            AccessDenied::Ended | AccessDenied::Unreadable(_) => failure,
         }
     }
 }

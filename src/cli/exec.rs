@@ -9,11 +9,14 @@ use super::commands;
 use super::context::Caller;
 use super::error::CommandError;
 use super::output::Output;
+use crate::ssh::access::SessionAccess;
 use crate::ssh::command::{self, SshCommand};
 use crate::ssh::confinement;
 use crate::ssh::git_session;
 use crate::ssh::lfs;
+use quire_git::Git;
 use quire_types::paths::Paths;
+use quire_types::ssh_keys::{KeyLimits, SessionKey};
 
 /// The login shell `quire-shell`. sshd calls it with `-c` and the forced command, which is the only
 /// command that it accepts. It starts no real shell.
@@ -79,34 +82,45 @@ fn answer(paths: &Paths) -> Result<ExitCode, CommandError> {
         .as_deref()
         .map(|text| text.to_str().ok_or(command::SshCommandError::Unreadable))
         .transpose()?;
-    match command::parse(original)? {
+    let command = command::parse(original)?;
+    let access = SessionAccess::of_session(paths)?;
+    access.check(&Git::new(paths), &command)?;
+    let key = access.key;
+    match command {
         SshCommand::Transport(service, repo) => {
-            git_session::serve(paths, service, &repo)?;
+            git_session::serve(paths, service, &repo, key)?;
             Ok(ExitCode::SUCCESS)
         }
         SshCommand::Lfs(operation, repo) => {
-            lfs::serve(paths, operation, &repo)?;
+            lfs::serve(paths, operation, &repo, key.as_ref())?;
             Ok(ExitCode::SUCCESS)
         }
-        SshCommand::Manage(words) => Ok(commands::run_remote(paths, &words, &caller(paths))),
+        SshCommand::Manage(words) => Ok(commands::run_remote(paths, &words, &caller(key))),
         SshCommand::Greeting => {
             let mut stdout = io::stdout();
             let mut out = Output::standard(&mut stdout, false);
-            greet(&caller(paths), &mut out).map(|()| ExitCode::SUCCESS)
+            greet(&caller(key), &access.limits, &mut out).map(|()| ExitCode::SUCCESS)
         }
     }
 }
 
-fn caller(paths: &Paths) -> Caller {
+fn caller(key: Option<SessionKey>) -> Caller {
     Caller {
-        key: git_session::key(paths),
+        key,
         remote: true,
         reached: git_session::reached_here(),
     }
 }
 
-pub(super) fn greet(caller: &Caller, out: &mut Output<'_>) -> Result<(), CommandError> {
+pub(super) fn greet(
+    caller: &Caller,
+    limits: &KeyLimits,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     let name = quire_types::text::single_line(caller.name());
+    if !limits.is_full() {
+        return out.line(&format!("quire: hello {name}. This key may {limits}."));
+    }
     out.line(&format!(
         "quire: hello {name}. This server has no shell; it accepts these commands:"
     ))?;

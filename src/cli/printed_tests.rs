@@ -24,6 +24,7 @@ use quire_store::{KeptContainer, StoreError};
 use quire_types::clock::Millis;
 use quire_types::names::{RepoName, RunId};
 use quire_types::run::{JobState, Run, RunJob, RunState, RunStep};
+use quire_types::ssh_keys::KeyLimits;
 
 fn id(last: u8) -> RunId {
     format!("0197a1b2-0000-7000-8000-0000000000{last:02x}")
@@ -141,7 +142,7 @@ fn the_greeting_over_ssh() {
         remote: true,
         reached: None,
     };
-    insta::assert_snapshot!(printed(|out| greet(&caller, out)));
+    insta::assert_snapshot!(printed(|out| greet(&caller, &KeyLimits::default(), out)));
 }
 
 /// The exit code and the text of each error.

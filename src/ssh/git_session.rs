@@ -23,7 +23,7 @@ use quire_types::disk_space::{MinFree, free_bytes, has_inodes};
 use quire_types::failpoint;
 use quire_types::names::RepoName;
 use quire_types::paths::{DATA_VARIABLE, Paths, RUNTIME_VARIABLE};
-use quire_types::ssh_keys::{self, SessionKey};
+use quire_types::ssh_keys::SessionKey;
 use quire_types::text::format_bytes;
 
 /// How much memory each process of a push may allocate: enough to index ten million objects.
@@ -83,14 +83,6 @@ fn suggestion(nearest: Option<&RepoName>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
-/// The key of this session, if sshd reports it.
-#[must_use]
-pub fn key(paths: &Paths) -> Option<SessionKey> {
-    let info = std::fs::read_to_string(std::env::var_os("SSH_USER_AUTH")?).ok()?;
-    let keys = std::fs::read_to_string(paths.merged_authorized_keys()).unwrap_or_default();
-    ssh_keys::session_key(&info, &keys)
-}
-
 /// The address by which the client of this session reached this machine, if sshd reports it.
 #[must_use]
 pub fn reached_here() -> Option<IpAddr> {
@@ -111,8 +103,13 @@ pub(super) fn follow_redirect(git: &Git, repo: &RepoName) -> RepoName {
 }
 
 /// Executes git for one transport command. Returns only if that fails, or if a client that pushes to a new name has
-/// nothing to push.
-pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> Result<(), SessionError> {
+/// nothing to push. `key` is that of the session, if sshd reports it.
+pub fn serve(
+    paths: &Paths,
+    service: GitService,
+    repo: &RepoName,
+    key: Option<SessionKey>,
+) -> Result<(), SessionError> {
     let current = follow_redirect(&Git::new(paths), repo);
     let first_line = match prepare(paths, service, &current)? {
         RepoState::Existing => None,
@@ -121,7 +118,8 @@ pub fn serve(paths: &Paths, service: GitService, repo: &RepoName) -> Result<(), 
             None => return Ok(()),
         },
     };
-    Err(exec_git(paths, service, &current, first_line))
+    let pusher = key.map(|session| session.key.name);
+    Err(exec_git(paths, service, &current, first_line, pusher))
 }
 
 /// Whether a repository was there before the session.
@@ -250,6 +248,7 @@ fn exec_git(
     service: GitService,
     repo: &RepoName,
     first_line: Option<FirstLine>,
+    pusher: Option<String>,
 ) -> SessionError {
     let git = Git::new(paths);
     let mut command = git.command();
@@ -281,8 +280,8 @@ fn exec_git(
     if let Some(reached) = reached_here() {
         command.env(REACHED_VARIABLE, reached.to_string());
     }
-    if let Some(session) = key(paths) {
-        command.env(PUSHER_VARIABLE, session.key.name);
+    if let Some(pusher) = pusher {
+        command.env(PUSHER_VARIABLE, pusher);
     }
     if let Ok(protocol) = std::env::var("GIT_PROTOCOL")
         && let Some(version) = ProtocolVersion::parse(&protocol)

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use quire_types::file_stamp::FileStamp;
 use quire_types::fsutil;
-use quire_types::ssh_keys::{AuthorizedKey, unquote};
+use quire_types::ssh_keys::{AuthorizedKey, merged_source, unquote};
 
 use super::accounts::Account;
 use super::privileges::as_user;
@@ -115,12 +115,14 @@ impl MergedKeys {
                     path.display().to_string()
                 }
             };
+            let mut heading = Some(merged_source(&name));
             for (index, line) in source.text.lines().enumerate() {
                 match AuthorizedKey::parse(line) {
                     Ok(None) => {}
                     Ok(Some(key)) => {
                         let (options, blob) = key.identity();
                         if seen.insert((options.to_owned(), blob.to_owned())) {
+                            text.push_str(&heading.take().unwrap_or_default());
                             text.push_str(key.line);
                             text.push('\n');
                         }
@@ -234,7 +236,7 @@ mod tests {
         fs::read_to_string(&keys.target)
             .unwrap()
             .lines()
-            .skip(1)
+            .filter(|line| !line.starts_with('#'))
             .map(str::to_owned)
             .collect()
     }

@@ -75,6 +75,18 @@ impl Paths {
         self.data.join("authorized_keys")
     }
 
+    /// Held by the one command that changes the keys kept in the volume.
+    #[must_use]
+    pub fn authorized_keys_lock(&self) -> PathBuf {
+        self.data.join("authorized_keys.lock")
+    }
+
+    /// Folder of the files whose times say when each key was used last.
+    #[must_use]
+    pub fn key_uses(&self) -> PathBuf {
+        self.data.join("key-uses")
+    }
+
     /// Folder of the host keys.
     #[must_use]
     pub fn host_keys(&self) -> PathBuf {

@@ -225,6 +225,10 @@ impl WebError {
                      If that is the address of a proxy, list it in `:http {{:trusted-proxies […]}}`."
                 ),
             ),
+            Self::KeyDenied { why: KeyDenied::Limited, .. } => (
+                "Key with limits",
+                "The key that asked for this link may only use git, and not the pages.".to_owned(),
+            ),
             Self::Conflict(why) => ("Not possible", (*why).to_owned()),
             Self::TooManyFollowers => {
                 ("Too many live pages", "Too many pages receive live updates. Close some, then reload this one.".to_owned())
@@ -311,6 +315,7 @@ mod tests {
             denied(KeyDenied::NotAuthorized),
             denied(KeyDenied::Expired),
             denied(KeyDenied::Address),
+            denied(KeyDenied::Limited),
             WebError::Conflict("This run is being stopped already."),
             WebError::TooManyFollowers,
             WebError::TooLarge,

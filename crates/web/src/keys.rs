@@ -77,7 +77,8 @@ mod tests {
             let fingerprint = &ssh_keys::parse_all(line)[0].fingerprint;
             let address = std::net::Ipv4Addr::LOCALHOST.into();
             let keys = keys.current().unwrap();
-            keys.admit(fingerprint, None, address, Millis(0)).is_ok()
+            keys.admit_fully(fingerprint, None, address, Millis(0))
+                .is_ok()
         };
         let keys = Keys::new(paths.clone());
         assert!(!has(&keys, A));

@@ -57,7 +57,8 @@ impl Viewer {
     }
 }
 
-/// Asks of the key what sshd would ask now of a connection from this address. A link that was made without a key, on the
+/// Asks of the key what sshd would ask now of a connection from this address, and that it may do everything: pages show all
+/// repositories. A link that was made without a key, on the
 /// machine itself, is always admitted.
 pub(super) fn admit_key(
     app: &App,
@@ -72,5 +73,5 @@ pub(super) fn admit_key(
         source,
     })?;
     let now = app.web.clock.now();
-    Ok(keys.admit(fingerprint, session.certificate.as_deref(), address, now))
+    Ok(keys.admit_fully(fingerprint, session.certificate.as_deref(), address, now))
 }

@@ -18,6 +18,7 @@ use quire_git::lfs::LfsStore;
 use quire_types::disk_space::MinFree;
 use quire_types::names::RepoName;
 use quire_types::paths::Paths;
+use quire_types::ssh_keys::SessionKey;
 
 use self::packets::MAX_DATA;
 use self::session::{CreateStore, LfsAccess, LfsSession, OpenStore};
@@ -29,14 +30,19 @@ use super::git_session::{self, RepoState, SessionError};
 ///
 /// # Errors
 /// The repository does not exist, or the connection failed.
-pub fn serve(paths: &Paths, operation: LfsOperation, repo: &RepoName) -> Result<(), SessionError> {
+pub fn serve(
+    paths: &Paths,
+    operation: LfsOperation,
+    repo: &RepoName,
+    key: Option<&SessionKey>,
+) -> Result<(), SessionError> {
     let repo = git_session::follow_redirect(&Git::new(paths), repo);
     let service = match operation {
         LfsOperation::Upload => GitService::ReceivePack,
         LfsOperation::Download => GitService::UploadPack,
     };
     let state = git_session::find(paths, service, &repo)?;
-    let owner = git_session::key(paths).map_or_else(
+    let owner = key.map_or_else(
         || "(unknown key)".to_owned(),
         |session| quire_types::text::single_line(&session.key.name),
     );

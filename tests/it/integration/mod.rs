@@ -10,6 +10,7 @@ mod foreign;
 mod history;
 mod hostile;
 mod housekeeping;
+mod keys;
 mod kinds;
 mod links;
 mod native;

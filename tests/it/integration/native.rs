@@ -123,18 +123,30 @@ impl Native {
     }
 
     /// The same with another key.
-    fn ssh_as(&self, key: &str, words: &[&str]) -> Output {
+    pub(super) fn ssh_as(&self, key: &str, words: &[&str]) -> Output {
+        run(&mut self.ssh_command(key, words))
+    }
+
+    /// The command of an ssh client with this key.
+    pub(super) fn ssh_command(&self, key: &str, words: &[&str]) -> Command {
         let ssh = self.ssh_words(key);
         let address = format!("{}@127.0.0.1", Self::user());
-        run(Command::new(&ssh[0])
+        let mut command = Command::new(&ssh[0]);
+        command
             .args(&ssh[1..])
             .args(["-p", &self.ssh.to_string(), &address])
-            .args(words))
+            .args(words);
+        command
+    }
+
+    /// git with this key.
+    pub(super) fn git_as(&self, key: &str, folder: &Path, arguments: &[&str]) -> Output {
+        run(hermetic_git(folder, self.folder.path(), arguments)
+            .env("GIT_SSH_COMMAND", self.ssh_words(key).join(" ")))
     }
 
     pub(super) fn git(&self, folder: &Path, arguments: &[&str]) -> String {
-        let output = run(hermetic_git(folder, self.folder.path(), arguments)
-            .env("GIT_SSH_COMMAND", self.ssh_words("key").join(" ")));
+        let output = self.git_as("key", folder, arguments);
         assert!(
             output.status.success(),
             "git {arguments:?}: {}\n{}",

@@ -87,7 +87,7 @@ fn hostile_commands_are_refused_in_one_line() {
         <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"git-receive-pack \xff\xfe");
     let output = forge.ssh_as("owner", &[], &[]).arg(raw).output().unwrap();
     assert_eq!(output.status.code(), Some(128), "{}", transcript(&output));
-    for command in ["repo frobnicate", "run detach x", "key add x"] {
+    for command in ["repo frobnicate", "run detach x", "key add x", "key put x"] {
         assert_eq!(forge.ssh(&[command]).status.code(), Some(2), "{command}");
     }
     untouched(&forge);

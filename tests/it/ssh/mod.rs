@@ -7,6 +7,7 @@ mod access;
 mod confinement;
 mod events;
 mod first_push;
+mod keys;
 mod lfs;
 mod manage;
 mod refusals;

@@ -37,7 +37,7 @@ pub struct BackupSummary {
 }
 
 /// Entries of the data folder that are added in an order of their own, or that a restored appliance makes anew.
-const LEFT_OUT: [&str; 13] = [
+const LEFT_OUT: [&str; 14] = [
     "quire.db",
     "quire.db-wal",
     "quire.db-shm",
@@ -49,6 +49,7 @@ const LEFT_OUT: [&str; 13] = [
     "caches",
     "runtime",
     "init.lock",
+    "authorized_keys.lock",
     "endpoint.json",
     "lost+found",
     ".restore",

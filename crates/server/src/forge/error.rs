@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::keys::KeyError;
 use crate::control::client::ControlError;
 use crate::rename::RenameError;
 use quire_git::GitError;
@@ -77,6 +78,8 @@ pub enum ForgeError {
     NothingCollected(#[source] ControlError),
     #[error("the keys cannot be read")]
     Keys(#[source] std::io::Error),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error("there is an access token `{0}` already")]
     TokenExists(TokenName),
     #[error("there is no access token `{0}`")]

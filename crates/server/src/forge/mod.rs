@@ -22,4 +22,5 @@ pub mod views;
 
 pub use access::Forge;
 pub use error::ForgeError;
+pub use keys::KeyError;
 pub use notifier::Notifier;

@@ -6,6 +6,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::keys::KeyEntry;
 use quire_store::{KeptContainer, RepoSchedule, TargetProgress};
 use quire_types::clock::Millis;
 use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
@@ -13,6 +14,46 @@ use quire_types::run::{
     ExecutorName, FailureKind, JobState, Run, RunArtifact, RunJob, RunState, RunStep, StopReason,
     Trigger,
 };
+
+/// A key.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyJson<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    key_type: &'a str,
+    fingerprint: &'a str,
+    options: &'a str,
+    read_only: bool,
+    /// `None` if it reaches all of them.
+    repos: Option<&'a [RepoName]>,
+    expires_at_ms: Option<Millis>,
+    last_used_at_ms: Option<Millis>,
+    source: Option<&'a str>,
+    removable: bool,
+}
+
+impl<'a> From<&'a KeyEntry> for KeyJson<'a> {
+    fn from(entry: &'a KeyEntry) -> Self {
+        let KeyEntry {
+            key,
+            is_stored,
+            last_used_at,
+        } = entry;
+        let repos = key.limits.repos.as_slice();
+        Self {
+            name: &key.key.name,
+            key_type: &key.key.key_type,
+            fingerprint: &key.key.fingerprint,
+            options: &key.options,
+            read_only: key.limits.read_only,
+            repos: (!repos.is_empty()).then_some(repos),
+            expires_at_ms: key.valid_until,
+            last_used_at_ms: *last_used_at,
+            source: key.source.as_deref(),
+            removable: *is_stored,
+        }
+    }
+}
 
 /// A run.
 #[derive(Debug, Clone, Serialize)]

@@ -33,7 +33,8 @@ pub enum KeyLineError {
     )]
     FromPattern(String),
     #[error(
-        "its option `command` has no effect here, so the key could do everything that quire offers; remove the option or the key"
+        "its option `command` has no effect here, so the key could do everything that quire offers; remove the option, \
+         or add the key with `key add --read` or `key add --repo`, which limit it"
     )]
     CommandOption,
     #[error(

@@ -5,13 +5,15 @@ use jiff::tz::TimeZone;
 
 use super::address_list::AddressList;
 use super::error::KeyLineError;
+use super::limits::KeyLimits;
 use super::quoting::{quoted_value, split_list};
 use crate::clock::Millis;
 
 /// Options that restrict who can connect, or forbid what quire does not offer anyway. sshd ignores a
 /// whole line with an option that it does not know.
-const SUPPORTED_OPTIONS: [&str; 14] = [
+const SUPPORTED_OPTIONS: [&str; 15] = [
     "cert-authority",
+    "command",
     "expiry-time",
     "from",
     "no-agent-forwarding",
@@ -51,6 +53,8 @@ pub(super) struct KeyOptions {
     pub(super) from: Option<AddressList>,
     /// The names of which a certificate needs one.
     pub(super) principals: Option<Vec<String>>,
+    /// What it may do.
+    pub(super) limits: KeyLimits,
 }
 
 impl KeyOptions {
@@ -76,6 +80,14 @@ impl KeyOptions {
         let quoted = |name| quoted_value(value).ok_or(KeyLineError::UnquotedValue(name));
         match name {
             "cert-authority" => self.is_authority = true,
+            "command" if !self.limits.is_full() => {
+                return Err(KeyLineError::RepeatedOption("command"));
+            }
+            "command" => {
+                self.limits = quoted_value(value)
+                    .and_then(|command| KeyLimits::from_command(&command))
+                    .ok_or(KeyLineError::CommandOption)?;
+            }
             "expiry-time" => {
                 let time = parse_time(&quoted("expiry-time")?).ok_or(KeyLineError::ExpiryTime)?;
                 // Of several the earliest counts, as for sshd.
@@ -99,8 +111,6 @@ impl KeyOptions {
 fn check_name(name: &str) -> Result<(), KeyLineError> {
     if SUPPORTED_OPTIONS.contains(&name) {
         Ok(())
-    } else if name == "command" {
-        Err(KeyLineError::CommandOption)
     } else if OPTIONS_WITHOUT_EFFECT.contains(&name) {
         Err(KeyLineError::OptionWithoutEffect(name.to_owned()))
     } else {

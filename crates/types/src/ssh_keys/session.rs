@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use super::certificate::Certificate;
+use super::limits::KeyLimits;
 use super::line::{AuthorizedKey, PublicKey};
 use super::options::KeyOptions;
 use super::wire::fingerprint;
@@ -91,6 +92,8 @@ pub enum KeyDenied {
     Expired,
     /// `from=` or the certificate does not admit the address.
     Address,
+    /// The key may not do everything, and what it is used for needs that.
+    Limited,
 }
 
 /// The keys that can connect, with the restrictions of their lines.
@@ -109,7 +112,7 @@ impl AuthorizedKeys {
     }
 
     /// Asks what sshd asks at a new connection: whether this key could connect now from this address. If several
-    /// lines have the key, one that admits it is enough.
+    /// lines have the key, the first that admits it counts, as for sshd; its limits are returned.
     ///
     /// # Errors
     /// No line admits it; the reason is that of the line that comes closest.
@@ -119,7 +122,7 @@ impl AuthorizedKeys {
         certificate: Option<&str>,
         address: IpAddr,
         now: Millis,
-    ) -> Result<(), KeyDenied> {
+    ) -> Result<&KeyLimits, KeyDenied> {
         let certificate = match certificate {
             Some(blob) => Some(Certificate::parse(blob).ok_or(KeyDenied::NotAuthorized)?),
             None => None,
@@ -128,12 +131,35 @@ impl AuthorizedKeys {
         let lines = self.0.iter().filter(|(known, _)| known == fingerprint);
         for (_, options) in lines {
             match admit_by(options, certificate.as_ref(), address, now) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(&options.limits),
                 Err(KeyDenied::NotAuthorized) => {}
                 Err(why) => closest = why,
             }
         }
         Err(closest)
+    }
+
+    /// Like [`AuthorizedKeys::admit`], for what only a key without limits may do.
+    ///
+    /// # Errors
+    /// No line admits it, or that line has limits.
+    pub fn admit_fully(
+        &self,
+        fingerprint: &str,
+        certificate: Option<&str>,
+        address: IpAddr,
+        now: Millis,
+    ) -> Result<(), KeyDenied> {
+        match self.admit(fingerprint, certificate, address, now)? {
+            limits if limits.is_full() => Ok(()),
+            _ => Err(KeyDenied::Limited),
+        }
+    }
+
+    /// Whether a line limits what its key may do.
+    #[must_use]
+    pub fn has_limited(&self) -> bool {
+        self.0.iter().any(|(_, options)| !options.limits.is_full())
     }
 }
 

@@ -202,7 +202,7 @@ const NOW: Millis = Millis(1_785_000_000_000); // 2026-07-25T17:20:00Z
 
 fn admit(keys: &str, certificate: Option<&str>, address: &str) -> Result<(), KeyDenied> {
     let fingerprint = &parse_all(keys)[0].fingerprint;
-    AuthorizedKeys::parse(keys).admit(fingerprint, certificate, address.parse().unwrap(), NOW)
+    AuthorizedKeys::parse(keys).admit_fully(fingerprint, certificate, address.parse().unwrap(), NOW)
 }
 
 #[test]
@@ -223,6 +223,7 @@ fn a_key_is_admitted_while_its_line_admits_it() {
             "from=\"10.0.0.0/8\",expiry-time=\"20270101Z\" ",
             Err(KeyDenied::Address),
         ),
+        ("command=\"quire exec --read\" ", Err(KeyDenied::Limited)),
         // A key that signs certificates cannot connect itself, and sshd ignores a line that it cannot read.
         ("cert-authority ", Err(KeyDenied::NotAuthorized)),
         ("expiry-time=\"tomorrow\" ", Err(KeyDenied::NotAuthorized)),
@@ -233,10 +234,11 @@ fn a_key_is_admitted_while_its_line_admits_it() {
             expected,
             "{options}"
         );
-        // One line that admits the key is enough.
+        // A line that admits the key is enough, and the first one counts.
+        let limited = expected == Err(KeyDenied::Limited);
         assert_eq!(
             admit(&format!("{options}{KEY}\n{KEY}\n"), None, "192.0.2.7"),
-            Ok(()),
+            if limited { expected } else { Ok(()) },
             "{options}"
         );
     }
@@ -245,7 +247,7 @@ fn a_key_is_admitted_while_its_line_admits_it() {
     let fingerprint = &parse_all(KEY)[0].fingerprint;
     let address = "192.0.2.7".parse().unwrap();
     assert_eq!(
-        keys.admit(fingerprint, None, address, NOW),
+        keys.admit_fully(fingerprint, None, address, NOW),
         Err(KeyDenied::NotAuthorized)
     );
 }
@@ -272,6 +274,11 @@ fn a_certificate_is_admitted_while_it_is_valid() {
             Err(KeyDenied::Expired),
         ),
         ("cert-authority,principals=\"admin\" ", &valid, Ok(())),
+        (
+            "cert-authority,command=\"quire exec --repo app\" ",
+            &valid,
+            Err(KeyDenied::Limited),
+        ),
         (
             "cert-authority,principals=\"other\" ",
             &valid,
