@@ -18,6 +18,7 @@ use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
 use super::session::next_cookie;
 use super::state::{App, SignInMethod};
+use super::transfer::{accepts_gzip, compressed};
 use super::viewer::Viewer;
 
 /// How long a handler may take until it returns a response.
@@ -53,6 +54,8 @@ pub(super) async fn response_middleware(
     let format = ResponseFormat::of(request.headers());
     let config = RequestConfig::new(&app.web.config, request.uri(), request.headers());
     let is_git = GitRequest::is_one(request.method(), request.uri());
+    // The size of what a HEAD request asks for is that of the text.
+    let accepts_gzip = request.method() != Method::HEAD && accepts_gzip(request.headers());
     let wanted = (request.method() == Method::GET).then(|| request.uri().clone());
     let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
@@ -80,6 +83,9 @@ pub(super) async fn response_middleware(
             .filter(|_| may_sign_in)
             .and_then(|uri| next_cookie(&uri));
         cookie.map(|cookie| response.headers_mut().append(header::SET_COOKIE, cookie));
+    }
+    if accepts_gzip {
+        response = compressed(response).await;
     }
     let policy = response.extensions().get::<ContentPolicy>().copied();
     add_headers(response.headers_mut(), policy);
@@ -194,7 +200,7 @@ fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
             "permissions-policy",
             "camera=(), geolocation=(), microphone=()",
         ),
-        ("vary", "accept, authorization, cookie"),
+        ("vary", "accept, accept-encoding, authorization, cookie"),
         ("x-robots-tag", "noindex, nofollow"),
     ];
     for (name, value) in SECURITY_HEADERS {

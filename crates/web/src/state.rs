@@ -16,6 +16,7 @@ use quire_types::paths::Paths;
 use quire_types::url_host::host_in_url;
 
 use super::health_registry::HealthRegistry;
+use super::kept_bodies::KeptBodies;
 use super::keys::Keys;
 
 /// How people prove who they are.
@@ -117,6 +118,8 @@ pub(super) struct App {
     pub(super) reading: ReadPool,
     /// Processes of git that may run for clients at once.
     pub(super) git_processes: Arc<Semaphore>,
+    /// Bodies of pages that were rendered once.
+    pub(super) bodies: Arc<KeptBodies>,
     /// Where lines of files come from.
     pub(super) blames: Arc<BlameCache>,
     /// Archives and patches that may be written at once.
@@ -134,6 +137,7 @@ impl App {
             keys,
             reading: ReadPool::start(),
             git_processes: Arc::new(Semaphore::new(MAX_GIT_PROCESSES)),
+            bodies: Arc::default(),
             blames: Arc::default(),
             downloads: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),

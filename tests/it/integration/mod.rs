@@ -10,6 +10,7 @@ mod foreign;
 mod history;
 mod hostile;
 mod housekeeping;
+mod kept_pages;
 mod keys;
 mod kinds;
 mod links;

@@ -19,4 +19,5 @@ mod search;
 mod seed;
 mod site;
 mod tokens;
+mod transfer;
 mod visibility;

@@ -26,8 +26,12 @@ const MAX_LOCAL: usize = 8;
 /// Handles that the threads share.
 const MAX_SHARED: usize = 64;
 
-/// What tells whether a folder still is the repository that was opened: device, inode, and when its configuration changed.
-type Identity = (u64, u64, i64, i64);
+/// What tells whether a folder still is the repository that was opened: device, inode, and when its configuration and its
+/// packs changed. An open handle would go on reading packs that `git gc` has deleted.
+type Identity = (u64, u64, ChangeTime, ChangeTime);
+
+/// Seconds and nanoseconds.
+type ChangeTime = (i64, i64);
 
 type ReadJob = Box<dyn FnOnce(&mut Handles) + Send>;
 
@@ -153,9 +157,12 @@ fn identity(folder: &Path) -> Result<Identity, ReadError> {
         source: gix::Error::from_error(source),
     };
     let repository = std::fs::metadata(folder).map_err(failed)?;
-    let config = std::fs::metadata(folder.join("config"));
-    let changed = config.map_or((0, 0), |file| (file.mtime(), file.mtime_nsec()));
-    Ok((repository.dev(), repository.ino(), changed.0, changed.1))
+    let changed = |name: &str| {
+        let found = std::fs::metadata(folder.join(name));
+        found.map_or((0, 0), |found| (found.mtime(), found.mtime_nsec()))
+    };
+    let (config, packs) = (changed("config"), changed("objects/pack"));
+    Ok((repository.dev(), repository.ino(), config, packs))
 }
 
 /// A few values by folder; the one that was used longest ago is dropped first.

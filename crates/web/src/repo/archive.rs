@@ -4,14 +4,15 @@
 
 use std::io;
 
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::super::error::WebError;
 use super::super::html::attachment;
 use super::super::written_body::written_body;
 use super::address::archive_link;
-use super::context::{FIXED_MAX_AGE, RepoContext, entity_tag, is_known};
+use super::context::{FIXED_MAX_AGE, RepoContext};
+use super::page_identity::{entity_tag, unchanged};
 use quire_git::Git;
 use quire_git::read::{ArchiveContent, ArchiveError, ArchiveFormat, Reader, ResolvedRev, RevPath};
 
@@ -50,8 +51,8 @@ pub(super) async fn page(
         commit: rev.commit.clone(),
     };
     let tag = entity_tag(&format!("archive {content:?} {format:?}"));
-    if is_known(&context.known, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    if let Some(response) = unchanged(&context.known, &tag) {
+        return Ok(response);
     }
     let turn = context.download_turn().await?;
     let file = [&content.folder, format.extension().as_bytes()].concat();

@@ -1,18 +1,17 @@
 //! `GET /{repo}/-/blame/{rev}/{path}`: a file with the commit that each line came with, in windows of lines.
 
 use askama::Template;
-use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
 use super::super::html as pieces;
-use super::super::layout::{Layout, html};
 use super::address::View;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent, RevPage, file_entry};
 use super::file::lines;
 use super::head::{RepoHead, Tab};
+use super::kept_page::PageBody;
 use super::source_text::{bounded_line, marked, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
@@ -49,9 +48,8 @@ struct BlockView {
 }
 
 #[derive(Template)]
-#[template(path = "repo_blame.html")]
+#[template(path = "repo_blame.html", block = "main")]
 struct BlameTemplate {
-    layout: Layout,
     head: RepoHead,
     crumbs: Crumbs,
     file: String,
@@ -111,12 +109,14 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         BlameRead::TooLarge => &Blame::default(),
     };
     let is_whole = blame.is_whole();
-    let response = if context.wants_json() {
+    let body = if context.wants_json() {
         as_json(context, &page, blame)
     } else {
-        html(&template(context, &page, blame, choices))?
+        let path = name_text(page.path.as_bytes());
+        let title = format!("Blame of {path} · {}", context.repo);
+        PageBody::html(title, &template(context, &page, blame, choices))?
     };
-    Ok(page.tag_if(is_whole, response))
+    context.send(&page.identity, is_whole, body).await
 }
 
 /// The address of the page from a line on.
@@ -152,11 +152,6 @@ fn template(
     let (blocks, has_hidden) = block_views(context, blame);
     let open = blame.blocks.iter().filter(|block| block.commit.is_none());
     BlameTemplate {
-        layout: context.layout(format!(
-            "Blame of {} · {}",
-            name_text(path.as_bytes()),
-            context.repo
-        )),
         head: RepoHead::new(context, Tab::Code, Some(rev), choices),
         crumbs: Crumbs::new(context, View::Tree, rev, path),
         file: context.link(View::File, &rev.spelled, path),
@@ -252,7 +247,7 @@ fn before_link(context: &RepoContext, block: &BlameBlock) -> Option<String> {
     })
 }
 
-fn as_json(context: &RepoContext, page: &RevPage<BlameRead>, blame: &Blame) -> Response {
+fn as_json(context: &RepoContext, page: &RevPage<BlameRead>, blame: &Blame) -> PageBody {
     let all: Vec<&[u8]> = lines(&blame.content).collect();
     let block = |block: &BlameBlock| -> Value {
         let shown = all.iter().skip(block.line as usize - 1);
@@ -273,7 +268,7 @@ fn as_json(context: &RepoContext, page: &RevPage<BlameRead>, blame: &Blame) -> R
     let (_, to) = bounds(blame);
     let honours_ignored = context.query_text("ignore").as_deref() != Some("no");
     let next = (to > 0 && to < blame.total).then(|| window(context, page, to + 1, honours_ignored));
-    Json(json!({
+    PageBody::json(&json!({
         "repo": context.repo,
         "commit": page.rev.commit,
         "path": name_text(page.path.as_bytes()),
@@ -285,5 +280,4 @@ fn as_json(context: &RepoContext, page: &RevPage<BlameRead>, blame: &Blame) -> R
         "blocks": blame.blocks.iter().map(block).collect::<Vec<_>>(),
         "next": next,
     }))
-    .into_response()
 }

@@ -1,13 +1,11 @@
 //! `GET /{repo}/-/commit/{rev}`: a commit, and what it changed against its first parent, or against the one that `?parent=` says.
 
 use askama::Template;
-use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
 use super::super::html as pieces;
-use super::super::layout::{Layout, html};
 use super::address::View;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent};
@@ -15,6 +13,7 @@ use super::diff_sections::{
     DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, options,
 };
 use super::head::{RepoHead, Tab};
+use super::kept_page::PageBody;
 use super::source_text::{marked, name_text};
 use quire_git::read::{
     CommitDetails, CommitDiff, DiffOptions, NamedRefs, Person, ReadError, ResolvedRev, RevPath,
@@ -30,9 +29,8 @@ struct Signature {
 }
 
 #[derive(Template)]
-#[template(path = "repo_commit.html")]
+#[template(path = "repo_commit.html", block = "main")]
 struct CommitTemplate {
-    layout: Layout,
     head: RepoHead,
     id: String,
     subject: String,
@@ -82,19 +80,16 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         Err(response) => return Ok(response),
     };
     let choices = page.choices.take();
-    let response = if context.wants_json() {
+    let body = if context.wants_json() {
         as_json(context, &page.rev, &page.content, &options)
     } else {
-        html(&template(
-            context,
-            &page.rev,
-            &page.content,
-            choices,
-            &options,
-        ))?
+        let subject = name_text(page.content.details.summary.subject.as_bytes());
+        let title = format!("{subject} · {}", context.repo);
+        let main = template(context, &page.rev, &page.content, choices, &options);
+        PageBody::html(title, &main)?
     };
     let is_whole = !page.content.diff.out_of_time;
-    Ok(page.tag_if(is_whole, response))
+    context.send(&page.identity, is_whole, body).await
 }
 
 fn template(
@@ -112,13 +107,7 @@ fn template(
         let href = context.link(View::Commit, id.as_str().as_bytes(), &TreePath::default());
         (id.short().to_owned(), href)
     });
-    let title = format!(
-        "{} · {}",
-        name_text(summary.subject.as_bytes()),
-        context.repo
-    );
     CommitTemplate {
-        layout: context.layout(title),
         head: RepoHead::new(context, Tab::Commits, Some(rev), choices),
         id: rev.commit.to_string(),
         subject: subject_html(&summary.subject),
@@ -171,7 +160,7 @@ fn as_json(
     rev: &ResolvedRev,
     read: &CommitRead,
     options: &DiffOptions,
-) -> Response {
+) -> PageBody {
     let place = address(context, rev, options);
     let mut data = commit_json(context, &read.details.summary);
     let more = json!({
@@ -188,5 +177,5 @@ fn as_json(
     if let (Value::Object(data), Value::Object(more)) = (&mut data, more) {
         data.extend(more);
     }
-    Json(data).into_response()
+    PageBody::json(&data)
 }

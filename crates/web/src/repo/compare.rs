@@ -1,19 +1,18 @@
 //! `GET /{repo}/-/compare/{a}...{b}`: the commits that only `b` has, and what changed since the common ancestor; `{a}..{b}` since `a`.
 
 use askama::Template;
-use axum::Json;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
-use super::super::layout::{Layout, html};
-use super::address::{Range, View, compare_link};
+use super::address::{Range, View, compare_form_link, compare_link};
 use super::commit_row::{CommitRow, commit_json};
 use super::context::{RepoContext, whole_rev};
 use super::diff_sections::{
     DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, options,
 };
 use super::head::{RepoHead, Tab, label};
+use super::kept_page::PageBody;
 use super::source_text::name_text;
 use quire_git::read::{
     Budget, CommitDiff, Comparison, DiffOptions, ReadError, Reader, ResolvedRev, RevPath, TreePath,
@@ -31,9 +30,8 @@ struct CompareRead {
 }
 
 #[derive(Template)]
-#[template(path = "repo_compare.html")]
+#[template(path = "repo_compare.html", block = "main")]
 struct CompareTemplate {
-    layout: Layout,
     head: RepoHead,
     first: String,
     second: String,
@@ -64,55 +62,69 @@ pub(super) async fn page(
 ) -> Result<Response, WebError> {
     let options = options(context)?;
     let asked = options.clone();
+    let identifier = context.identifier(&compare_form_link(&context.base));
     let read = context
         .read(MAX_PAGE_LINES, move |reader, budget| {
             let (first, second) = (whole_rev(reader, &first)?, whole_rev(reader, &second)?);
-            read(reader, (first, second), range, &asked, budget)
+            let identity = match identifier.identify(&(&first, &second, range)) {
+                Ok(identity) => identity,
+                Err(known) => return Ok(Err(known)),
+            };
+            let read = read(reader, (first, second), range, &asked, budget)?;
+            Ok(Ok((identity, read)))
         })
         .await?;
-    let link = |range| {
-        compare_link(
+    let (identity, read) = match read {
+        Ok(read) => read,
+        Err(known) => return context.send_known(known),
+    };
+    let place = DiffAddress {
+        page: compare_link(
             &context.base,
             &read.first.spelled,
             &read.second.spelled,
             range,
-        )
-    };
-    let place = DiffAddress {
-        page: link(range),
+        ),
         parent: 0,
         look: DiffLook::of(context),
         new: read.second.commit.clone(),
         is_commit: false,
     };
-    if context.wants_json() {
-        return Ok(as_json(context, &place, &read));
-    }
+    let body = match context.wants_json() {
+        true => as_json(context, &place, &read),
+        false => as_html(context, &place, &read, range, &options)?,
+    };
+    let is_cut_short = |diff: &CommitDiff| diff.out_of_time;
+    let is_whole = !read.comparison.out_of_time && !read.diff.as_ref().is_some_and(is_cut_short);
+    context.send(&identity, is_whole, body).await
+}
+
+fn as_html(
+    context: &RepoContext,
+    place: &DiffAddress,
+    read: &CompareRead,
+    range: Range,
+    options: &DiffOptions,
+) -> Result<PageBody, WebError> {
     let other = match range {
         Range::FromBase => Range::FromFirst,
         Range::FromFirst => Range::FromBase,
     };
-    let (first, second) = (label(&read.first), label(&read.second));
+    let (first, second) = (&read.first.spelled, &read.second.spelled);
     let title = format!(
         "{}{}{} · {}",
-        name_text(&read.first.spelled),
+        name_text(first),
         range.as_str(),
-        name_text(&read.second.spelled),
+        name_text(second),
         context.repo
     );
-    html(&CompareTemplate {
-        layout: context.layout(title),
+    let main = CompareTemplate {
         head: RepoHead::new(context, Tab::Branches, None, None),
-        first,
-        second,
+        first: label(&read.first),
+        second: label(&read.second),
         range,
-        swapped: compare_link(
-            &context.base,
-            &read.second.spelled,
-            &read.first.spelled,
-            range,
-        ),
-        other_range: link(other),
+        swapped: compare_link(&context.base, second, first, range),
+        other_range: compare_link(&context.base, first, second, other),
         base: read.comparison.base.as_ref().map(|base| {
             let id = base.as_str().as_bytes();
             let href = context.link(View::Commit, id, &TreePath::default());
@@ -129,8 +141,9 @@ pub(super) async fn page(
         diff: read
             .diff
             .as_ref()
-            .map(|diff| DiffSections::new(context, &place, diff, &options)),
-    })
+            .map(|diff| DiffSections::new(context, place, diff, options)),
+    };
+    PageBody::html(title, &main)
 }
 
 fn read(
@@ -157,11 +170,11 @@ fn read(
     })
 }
 
-fn as_json(context: &RepoContext, place: &DiffAddress, read: &CompareRead) -> Response {
+fn as_json(context: &RepoContext, place: &DiffAddress, read: &CompareRead) -> PageBody {
     let commits = read.comparison.commits.iter();
     let commits: Vec<Value> = commits.map(|commit| commit_json(context, commit)).collect();
     let diff = read.diff.as_ref();
-    Json(json!({
+    PageBody::json(&json!({
         "repo": context.repo,
         "first": read.first.commit,
         "second": read.second.commit,
@@ -174,5 +187,4 @@ fn as_json(context: &RepoContext, place: &DiffAddress, read: &CompareRead) -> Re
         "files": diff.map(|diff| files_json(place, diff)),
         "next": diff.and_then(|diff| place.next_link(diff)),
     }))
-    .into_response()
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::error::WebError;
@@ -14,6 +13,7 @@ use super::super::response_format::ResponseFormat;
 use super::super::state::{App, WebConfig};
 use super::super::viewer::Viewer;
 use super::address::{View, link, query_value};
+use super::page_identity::{KnownPage, PageIdentity};
 use quire_git::read::{
     Budget, EntryMode, MAX_BLOB_BYTES, NamedRefs, ReadError, Reader, ResolvedRev, RevPath,
     TreeItem, TreePath,
@@ -45,6 +45,8 @@ pub(super) struct RepoContext {
     pub(super) range: Option<(String, Option<String>)>,
     /// The tags of the copies that the client has.
     pub(super) known: Vec<String>,
+    /// Whether the client reads gzip.
+    pub(super) accepts_gzip: bool,
 }
 
 /// A page of a revision, before it is rendered.
@@ -54,22 +56,14 @@ pub(super) struct RevPage<T> {
     /// Other revisions, for a page with a head.
     pub(super) choices: Option<NamedRefs>,
     pub(super) content: T,
-    /// What the response is tagged with, if nothing was left out for want of time.
-    tag: String,
+    /// Which page it is.
+    pub(super) identity: PageIdentity,
 }
 
 impl<T> RevPage<T> {
     /// Tags a response, so that the client asks next time whether its copy is still right.
-    pub(super) fn tag(&self, response: Response) -> Response {
-        self.tag_if(true, response)
-    }
-
-    /// Tags a response if it is whole: of what was left out for want of time, the client must not keep a copy.
-    pub(super) fn tag_if(&self, is_whole: bool, mut response: Response) -> Response {
-        if !is_whole {
-            return response;
-        }
-        if let Ok(tag) = HeaderValue::from_str(&self.tag) {
+    pub(super) fn tag(&self, mut response: Response) -> Response {
+        if let Ok(tag) = HeaderValue::from_str(&self.identity.tag) {
             response.headers_mut().insert(header::ETAG, tag);
         }
         response
@@ -80,7 +74,9 @@ impl<T> RevPage<T> {
     /// The part of its content that the client asks for; the whole if it has another version of the rest.
     pub(super) fn wanted_range<'a>(&self, context: &'a RepoContext) -> Option<&'a str> {
         let (range, of_version) = context.range.as_ref()?;
-        let is_current = of_version.as_ref().is_none_or(|tag| *tag == self.tag);
+        let is_current = of_version
+            .as_ref()
+            .is_none_or(|tag| *tag == self.identity.tag);
         is_current.then_some(range.as_str())
     }
 }
@@ -96,8 +92,8 @@ enum RevRead<T> {
     Page(RevPage<T>),
     /// The same content has another address.
     Elsewhere(View, ResolvedRev, TreePath),
-    /// The client has it.
-    Unchanged(String),
+    /// There is nothing to read.
+    Known(KnownPage),
 }
 
 impl RepoContext {
@@ -161,8 +157,8 @@ impl RepoContext {
         Ok(self.app.reading.read(folder, budget, call).await?)
     }
 
-    /// Resolves a revision and reads what its page shows. `call` may say that another page shows it. A copy that the client
-    /// has is right as long as the commit, the names of the refs and what surrounds the page are the same.
+    /// Resolves a revision and reads what its page shows. `call` may say that another page shows it. A copy that the client or
+    /// quire has is right as long as the commit, the names of the refs and what surrounds the page are the same.
     pub(super) async fn read_rev<T, F>(
         &self,
         view: View,
@@ -177,7 +173,11 @@ impl RepoContext {
             + 'static,
     {
         let wants_head = !self.wants_json() && view != View::Raw;
-        let (surroundings, known) = (self.surroundings(view), self.known.clone());
+        let address = self.link(view, b"", &TreePath::default());
+        let identifier = match view {
+            View::Raw => self.file_identifier(&address),
+            _ => self.identifier(&address),
+        };
         let read = self
             .read(lines, move |reader, budget| {
                 let (rev, path) = reader.resolve(&wanted)?;
@@ -187,17 +187,20 @@ impl RepoContext {
                 let choices = wants_head
                     .then(|| reader.named_refs(MAX_LISTED_REFS, budget))
                     .transpose()?;
-                let tag = entity_tag(&format!("{surroundings} {rev:?} {path:?} {choices:?}"));
-                if is_known(&known, &tag) {
-                    return Ok(RevRead::Unchanged(tag));
-                }
+                // The default branch says which commits a blame passes over.
+                let is_blame = view == View::Blame;
+                let head = is_blame.then(|| reader.head()).transpose()?;
+                let identity = match identifier.identify(&(&rev, &path, &choices, head)) {
+                    Ok(identity) => identity,
+                    Err(known) => return Ok(RevRead::Known(known)),
+                };
                 Ok(match call(reader, &rev, &path, budget)? {
                     RevContent::Here(content) => RevRead::Page(RevPage {
                         rev,
                         path,
                         choices,
                         content,
-                        tag,
+                        identity,
                     }),
                     RevContent::At(view) => RevRead::Elsewhere(view, rev, path),
                 })
@@ -205,10 +208,7 @@ impl RepoContext {
             .await?;
         Ok(match read {
             RevRead::Page(page) => Ok(page),
-            RevRead::Unchanged(tag) => {
-                let unchanged = (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]);
-                Err(unchanged.into_response())
-            }
+            RevRead::Known(known) => Err(self.send_known(known)?),
             RevRead::Elsewhere(view, rev, path) => {
                 let target = self.link(view, &rev.spelled, &path);
                 let target = match self.query.as_str() {
@@ -219,42 +219,6 @@ impl RepoContext {
             }
         })
     }
-
-    /// Everything that a page depends on besides the repository.
-    fn surroundings(&self, view: View) -> String {
-        let address = self.link(view, b"", &TreePath::default());
-        if view == View::Raw {
-            return address;
-        }
-        let layout = self.layout("");
-        format!(
-            "{} {:?} {} {} {} {} {:?} {:?} {address}?{}",
-            layout.version,
-            layout.commit,
-            layout.css,
-            layout.js,
-            layout.icon,
-            layout.open,
-            layout.key_name,
-            self.format,
-            self.query,
-        )
-    }
-}
-
-/// The entity tag of what a text says.
-pub(super) fn entity_tag(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let digits: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
-    format!("\"{digits}\"")
-}
-
-/// Whether a client has what has this tag.
-pub(super) fn is_known(known: &[String], tag: &str) -> bool {
-    known
-        .iter()
-        .flat_map(|list| list.split(','))
-        .any(|one| one.trim().trim_start_matches("W/") == tag)
 }
 
 /// The entry of a file at a path; `None` if there is a folder.

@@ -3,14 +3,15 @@
 //! They sign in with an access token as the password. Addresses in a feed are absolute, since they also are its ids.
 
 use askama::Template;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::super::error::WebError;
 use super::super::html::{ref_label, run_path};
 use super::address::{Feed, View};
 use super::commit_row::signed_at;
-use super::context::{RepoContext, entity_tag, is_known};
+use super::context::RepoContext;
+use super::page_identity::{entity_tag, unchanged};
 use super::source_text::name_text;
 use quire_git::read::{CommitFilter, HistoryCursor, HistoryQuery, ReadError, RevPath, TreePath};
 use quire_store::RunFilter;
@@ -66,8 +67,8 @@ pub(super) async fn page(context: &RepoContext, feed: Feed) -> Result<Response, 
     }
     .render()?;
     let tag = entity_tag(&text);
-    if is_known(&context.known, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    if let Some(response) = unchanged(&context.known, &tag) {
+        return Ok(response);
     }
     let headers = [
         (

@@ -1,16 +1,15 @@
 //! `GET /{repo}/-/file/{rev}/{path}`: a file, as text in windows of lines, as a picture, or as what is known of it.
 
 use askama::Template;
-use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::json;
 
 use super::super::error::WebError;
-use super::super::layout::{Layout, html};
 use super::address::View;
 use super::context::{RepoContext, RevContent, RevPage, file_entry};
 use super::head::{RepoHead, Tab};
 use super::hex;
+use super::kept_page::PageBody;
 use super::markdown::{LinkBase, is_markdown, render};
 use super::raw::MediaType;
 use super::source_text::{bounded_line, marked, name_html, name_text};
@@ -50,9 +49,8 @@ enum FileBody {
 }
 
 #[derive(Template)]
-#[template(path = "repo_file.html")]
+#[template(path = "repo_file.html", block = "main")]
 struct FileTemplate {
-    layout: Layout,
     head: RepoHead,
     crumbs: Crumbs,
     body: FileBody,
@@ -191,22 +189,22 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         Err(response) => return Ok(response),
     };
     let choices = page.choices.take();
-    let response = if context.wants_json() {
+    let body = if context.wants_json() {
         as_json(context, &page.rev, &page.path, &page.content, from)?
     } else {
         let markdown = page.content.markdown.take();
-        respond(context, &page, choices, markdown, from)?
+        as_html(context, &page, choices, markdown, from)?
     };
-    Ok(page.tag(response))
+    context.send(&page.identity, true, body).await
 }
 
-fn respond(
+fn as_html(
     context: &RepoContext,
     page: &RevPage<FileRead>,
     choices: Option<NamedRefs>,
     markdown: Option<String>,
     from: usize,
-) -> Result<Response, WebError> {
+) -> Result<PageBody, WebError> {
     let (rev, path, read) = (&page.rev, &page.path, &page.content);
     let (is_rendered, body) = match markdown {
         Some(markdown) => (true, FileBody::Markdown(markdown)),
@@ -220,8 +218,7 @@ fn respond(
     let window_link = |from| window_link(&here, path, from);
     let commit = rev.commit.as_str().as_bytes();
     let title = format!("{} · {}", name_text(path.as_bytes()), context.repo);
-    html(&FileTemplate {
-        layout: context.layout(title),
+    let main = FileTemplate {
         head: RepoHead::new(context, Tab::Code, Some(rev), choices),
         crumbs: Crumbs::new(context, View::Tree, rev, path),
         size: read.entry.size.map_or_else(String::new, format_bytes),
@@ -244,7 +241,8 @@ fn respond(
             .map(|window| window_link(window.to + 1)),
         name: name_text(path.name()),
         body,
-    })
+    };
+    PageBody::html(title, &main)
 }
 
 fn body(read: &FileRead, path: &TreePath, from: usize) -> Result<FileBody, WebError> {
@@ -276,7 +274,7 @@ fn as_json(
     path: &TreePath,
     read: &FileRead,
     from: usize,
-) -> Result<Response, WebError> {
+) -> Result<PageBody, WebError> {
     let text = read
         .content
         .as_ref()
@@ -298,7 +296,7 @@ fn as_json(
     let to = from - 1 + shown.len();
     let here = context.link(View::File, &rev.spelled, path);
     let next = (to < all.len()).then(|| format!("{here}?from={}", to + 1));
-    Ok(Json(json!({
+    Ok(PageBody::json(&json!({
         "repo": context.repo,
         "commit": rev.commit,
         "path": name_text(path.as_bytes()),
@@ -312,8 +310,7 @@ fn as_json(
         "lines": shown,
         "raw": context.link(View::Raw, &rev.spelled, path),
         "next": next,
-    }))
-    .into_response())
+    })))
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! `GET /{repo}/-/log/{rev}[/{path}]`: the commits of a revision, or those that changed a path.
 
 use askama::Template;
-use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
-use super::super::layout::{Layout, html};
 use super::address::{View, encoded_bytes};
 use super::commit_row::{CUT_HISTORY, CommitRow, commit_json};
 use super::context::{RepoContext, RevContent, RevPage, SEARCH_TIME};
 use super::head::{RepoHead, Tab};
+use super::kept_page::PageBody;
 use super::search_query::pattern_problem;
 use super::source_text::name_text;
 use super::tree::Crumbs;
@@ -23,9 +22,8 @@ use quire_git::read::{
 const MAX_PAGE_COMMITS: usize = 50;
 
 #[derive(Template)]
-#[template(path = "repo_log.html")]
+#[template(path = "repo_log.html", block = "main")]
 struct LogTemplate {
-    layout: Layout,
     head: RepoHead,
     crumbs: Option<Crumbs>,
     rows: Vec<CommitRow>,
@@ -120,16 +118,16 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         return Err(WebError::NotFound);
     }
     let choices = page.choices.take();
-    let response = respond(context, &page, choices, (commits, is_continued))?;
-    Ok(page.tag_if(is_whole, response))
+    let body = body(context, &page, choices, (commits, is_continued))?;
+    context.send(&page.identity, is_whole, body).await
 }
 
-fn respond(
+fn body(
     context: &RepoContext,
     page: &RevPage<Portion<CommitSummary, HistoryCursor>>,
     choices: Option<NamedRefs>,
     (wanted, is_continued): (WantedCommits, bool),
-) -> Result<Response, WebError> {
+) -> Result<PageBody, WebError> {
     let (rev, path, commits) = (&page.rev, &page.path, &page.content);
     let here = context.link(View::Log, &rev.spelled, path);
     let cursor = commits.next.as_ref();
@@ -140,7 +138,7 @@ fn respond(
             .iter()
             .map(|commit| commit_json(context, commit))
             .collect();
-        return Ok(Json(json!({
+        return Ok(PageBody::json(&json!({
             "repo": context.repo,
             "commit": rev.commit,
             "path": name_text(path.as_bytes()),
@@ -148,15 +146,13 @@ fn respond(
             "out_of_time": commits.out_of_time,
             "is_cut": commits.is_cut,
             "next": next,
-        }))
-        .into_response());
+        })));
     }
     let title = match name_text(path.as_bytes()) {
         path if path.is_empty() => format!("Commits · {}", context.repo),
         path => format!("History of {path} · {}", context.repo),
     };
-    html(&LogTemplate {
-        layout: context.layout(title),
+    let main = LogTemplate {
         head: RepoHead::new(context, Tab::Commits, Some(rev), choices),
         crumbs: (!path.is_root()).then(|| Crumbs::new(context, View::Log, rev, path)),
         rows: commits
@@ -173,5 +169,6 @@ fn respond(
         cut: commits.is_cut.then_some(CUT_HISTORY),
         here,
         wanted,
-    })
+    };
+    PageBody::html(title, &main)
 }

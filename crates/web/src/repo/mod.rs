@@ -19,9 +19,11 @@ mod file;
 mod gone;
 mod head;
 mod hex;
+mod kept_page;
 mod log;
 mod markdown;
 mod overview;
+mod page_identity;
 mod patch;
 mod raw;
 mod refs;
@@ -48,6 +50,7 @@ use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
 use super::runs;
 use super::state::{App, SharedApp};
+use super::transfer::accepts_gzip;
 use super::viewer::Viewer;
 use address::{Page, RepoAddress, View};
 use context::RepoContext;
@@ -88,6 +91,7 @@ pub(super) async fn dispatch(
         return Ok(redirect.into_response());
     }
     let context = RepoContext {
+        accepts_gzip: accepts_gzip(request.headers()),
         app,
         viewer,
         config,

@@ -1,5 +1,7 @@
 //! `GET /{repo}`: what is in a repository, its newest commit and runs, and how to clone it.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -7,6 +9,7 @@ use serde_json::json;
 
 use super::super::error::WebError;
 use super::super::html as pieces;
+use super::super::kept_bodies::KeptBody;
 use super::super::layout::{Layout, html};
 use super::super::runs::RunList;
 use super::address::View;
@@ -15,6 +18,7 @@ use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{MAX_LISTED_REFS, RepoContext};
 use super::head::{RepoHead, Tab};
 use super::markdown::{LinkBase, is_markdown, render};
+use super::page_identity::{Identifier, PageIdentity};
 use super::source_text::{marked, marked_bytes, name_html, name_text};
 use super::tree::{FolderRead, MAX_PAGE_ENTRIES, TreeTable, entries_json};
 use quire_git::read::{
@@ -56,9 +60,29 @@ struct ReadmeView {
 struct HeadRead {
     rev: ResolvedRev,
     newest: CommitSummary,
+    files: HeadFiles,
+    choices: NamedRefs,
+}
+
+/// The files of HEAD.
+enum HeadFiles {
+    Read(Box<FilesRead>),
+    /// As they were rendered before.
+    Kept(Arc<KeptBody>),
+}
+
+struct FilesRead {
+    identity: PageIdentity,
     folder: FolderRead,
     readme: Option<Readme>,
-    choices: NamedRefs,
+}
+
+/// The part of the page that depends on the commit alone.
+#[derive(Template)]
+#[template(path = "repo_overview_files.html")]
+struct FilesTemplate {
+    table: TreeTable,
+    readme: Option<ReadmeView>,
 }
 
 /// The newest commit as the page shows it.
@@ -81,18 +105,18 @@ struct OverviewTemplate {
     /// If the host is known.
     http_url: Option<String>,
     newest: Option<NewestCommit>,
-    table: Option<TreeTable>,
+    files: Option<String>,
     history: String,
     archives: ArchiveLinks,
-    readme: Option<ReadmeView>,
     list: RunList,
 }
 
 pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
     let base = context.base.clone();
+    let identifier = context.part_identifier("files of HEAD");
     let head = match context
         .read(MAX_PAGE_ENTRIES, move |reader, budget| {
-            read_head(reader, budget, &base)
+            read_head(reader, budget, &base, &identifier)
         })
         .await
     {
@@ -124,21 +148,10 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
     let spelled = rev.as_ref().map_or(&b"HEAD"[..], |rev| &rev.spelled);
     let history = context.link(View::Log, spelled, &TreePath::default());
     let archives = ArchiveLinks::new(context, spelled);
-    let (mut newest, mut table, mut readme, mut choices) = (None, None, None, None);
+    let (mut newest, mut files, mut choices) = (None, None, None);
     if let Some(head) = head {
         newest = Some(newest_commit(context, &head.newest, newest_run));
-        let root = TreePath::default();
-        table = Some(TreeTable::new(context, &head.rev, &root, &head.folder));
-        readme = head.readme.map(|readme| {
-            let path = root.join(&readme.name);
-            let href = context.link(View::File, &head.rev.spelled, &path);
-            ReadmeView {
-                name: name_html(&readme.name),
-                href,
-                text: marked_bytes(&readme.text).html,
-                markdown: readme.markdown,
-            }
-        });
+        files = Some(files_html(context, &head.rev, head.files).await?);
         choices = Some(head.choices);
     }
     html(&OverviewTemplate {
@@ -148,12 +161,44 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         clone_url,
         http_url: http_url(context),
         newest,
-        table,
+        files,
         history,
         archives,
-        readme,
         list: RunList::new(runs, context.app.web.clock.now(), false),
     })
+}
+
+/// The table of the files and the README.
+async fn files_html(
+    context: &RepoContext,
+    rev: &ResolvedRev,
+    files: HeadFiles,
+) -> Result<String, WebError> {
+    let files = match files {
+        HeadFiles::Kept(body) => return Ok(String::from_utf8_lossy(&body.plain).into_owned()),
+        HeadFiles::Read(files) => *files,
+    };
+    let FilesRead {
+        identity,
+        folder,
+        readme,
+    } = files;
+    let root = TreePath::default();
+    let is_whole = folder.changes.is_whole && !folder.page.out_of_time;
+    let html = FilesTemplate {
+        table: TreeTable::new(context, rev, &root, &folder),
+        readme: readme.map(|readme| ReadmeView {
+            href: context.link(View::File, &rev.spelled, &root.join(&readme.name)),
+            name: name_html(&readme.name),
+            text: marked_bytes(&readme.text).html,
+            markdown: readme.markdown,
+        }),
+    }
+    .render()?;
+    if is_whole {
+        context.keep_part(&identity, html.clone()).await?;
+    }
+    Ok(html)
 }
 
 /// Where to clone from over HTTP, if the host in the address is one that clients use.
@@ -164,18 +209,33 @@ fn http_url(context: &RepoContext) -> Option<String> {
 }
 
 /// What HEAD has; `None` if there is no commit.
-fn read_head(reader: &Reader, budget: &Budget, base: &str) -> Result<Option<HeadRead>, ReadError> {
+fn read_head(
+    reader: &Reader,
+    budget: &Budget,
+    base: &str,
+    identifier: &Identifier,
+) -> Result<Option<HeadRead>, ReadError> {
     let Some(rev) = reader.head()? else {
         return Ok(None);
     };
-    let root = reader.entry(&rev.commit, &TreePath::default())?;
-    let path = TreePath::default();
-    let folder = FolderRead::read(reader, &rev.commit, &path, &root.id, None, budget)?;
+    let files = match identifier.identify_part(&rev) {
+        Ok(identity) => {
+            let path = TreePath::default();
+            let root = reader.entry(&rev.commit, &path)?;
+            let folder = FolderRead::read(reader, &rev.commit, &path, &root.id, None, budget)?;
+            let readme = readme(reader, &folder.page, &rev, base)?;
+            HeadFiles::Read(Box::new(FilesRead {
+                identity,
+                folder,
+                readme,
+            }))
+        }
+        Err(body) => HeadFiles::Kept(body),
+    };
     Ok(Some(HeadRead {
         newest: reader.commit(&rev.commit)?.summary,
-        readme: readme(reader, &folder.page, &rev, base)?,
         choices: reader.named_refs(MAX_LISTED_REFS, budget)?,
-        folder,
+        files,
         rev,
     }))
 }
@@ -265,16 +325,21 @@ fn as_json(
     runs: &[Run],
 ) -> Response {
     let root = TreePath::default();
-    let head = head.map(|head| {
-        json!({
+    let head = head.and_then(|head| {
+        // As data, nothing is kept.
+        let HeadFiles::Read(files) = &head.files else {
+            return None;
+        };
+        let (folder, readme) = (&files.folder, &files.readme);
+        Some(json!({
             "ref": head.rev.ref_name.as_deref().map(name_text),
             "commit": commit_json(context, &head.newest),
-            "entries": entries_json(context, &head.rev, &root, &head.folder),
-            "readme": head.readme.as_ref().map(|readme| json!({
+            "entries": entries_json(context, &head.rev, &root, folder),
+            "readme": readme.as_ref().map(|readme| json!({
                 "name": name_text(&readme.name),
                 "text": String::from_utf8_lossy(&readme.text),
             })),
-        })
+        }))
     });
     Json(json!({
         "repo": context.repo,

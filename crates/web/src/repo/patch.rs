@@ -5,14 +5,15 @@
 
 use std::io;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::super::error::WebError;
 use super::super::page::ContentPolicy;
 use super::super::written_body::written_body;
 use super::address::{Range, View};
-use super::context::{FIXED_MAX_AGE, RepoContext, entity_tag, is_known, whole_rev};
+use super::context::{FIXED_MAX_AGE, RepoContext, whole_rev};
+use super::page_identity::{entity_tag, unchanged};
 use quire_git::read::{
     Budget, PatchContent, PatchError, PatchFormat, ReadError, Reader, ResolvedRev, RevPath,
     TreePath,
@@ -109,8 +110,8 @@ async fn send(
     let PlannedPatch { content, is_fixed } = planned;
     let version = env!("CARGO_PKG_VERSION");
     let tag = entity_tag(&format!("patch {version} {format:?} {content:?}"));
-    if is_known(&context.known, &tag) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    if let Some(response) = unchanged(&context.known, &tag) {
+        return Ok(response);
     }
     let turn = context.download_turn().await?;
     let folder = context.app.web.paths.repo(&context.repo);

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
 use super::super::html as pieces;
-use super::super::layout::{Layout, html};
 use super::address::{View, encoded_bytes};
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent, RevPage};
 use super::head::{RepoHead, Tab};
+use super::kept_page::PageBody;
 use super::source_text::{name_html, name_text};
 use quire_git::read::{
     Budget, CommitSummary, EntryMode, FolderPage, LastChanges, NamedRefs, ReadError, Reader,
@@ -208,9 +207,8 @@ impl Crumbs {
 }
 
 #[derive(Template)]
-#[template(path = "repo_folder.html")]
+#[template(path = "repo_folder.html", block = "main")]
 struct FolderTemplate {
-    layout: Layout,
     head: RepoHead,
     crumbs: Crumbs,
     table: TreeTable,
@@ -265,37 +263,36 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         Err(response) => return Ok(response),
     };
     let choices = page.choices.take();
-    let response = respond(context, &page, choices)?;
+    let body = body(context, &page, choices)?;
     let is_whole = page.content.changes.is_whole && !page.content.page.out_of_time;
-    Ok(page.tag_if(is_whole, response))
+    context.send(&page.identity, is_whole, body).await
 }
 
-fn respond(
+fn body(
     context: &RepoContext,
     page: &RevPage<FolderRead>,
     choices: Option<NamedRefs>,
-) -> Result<Response, WebError> {
+) -> Result<PageBody, WebError> {
     let (rev, path, folder) = (&page.rev, &page.path, &page.content);
     if context.wants_json() {
-        return Ok(Json(json!({
+        return Ok(PageBody::json(&json!({
             "repo": context.repo,
             "commit": rev.commit,
             "path": name_text(path.as_bytes()),
             "entries": entries_json(context, rev, path, folder),
             "next": next_link(context, rev, path, &folder.page),
-        }))
-        .into_response());
+        })));
     }
     let title = match name_text(path.as_bytes()) {
         path if path.is_empty() => context.repo.to_string(),
         path => format!("{path} · {}", context.repo),
     };
-    html(&FolderTemplate {
-        layout: context.layout(title),
+    let main = FolderTemplate {
         head: RepoHead::new(context, Tab::Code, Some(rev), choices),
         crumbs: Crumbs::new(context, View::Tree, rev, path),
         table: TreeTable::new(context, rev, path, folder),
         history: context.link(View::Log, &rev.spelled, path),
         permalink: context.link(View::Tree, rev.commit.as_str().as_bytes(), path),
-    })
+    };
+    PageBody::html(title, &main)
 }
