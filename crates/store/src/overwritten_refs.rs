@@ -65,6 +65,25 @@ impl OverwrittenRefs<'_> {
         })
     }
 
+    /// The newest one that referred to this object.
+    pub fn newest_of_object(
+        self,
+        repo: &RepoName,
+        object: &ObjectId,
+    ) -> Result<Option<OverwrittenRef>, StoreError> {
+        self.store.read(|connection| {
+            let repo = redirects::resolve(connection, repo)?;
+            sql::first(
+                connection,
+                "find an overwritten object",
+                "SELECT event_id, repo, ref_name, old_sha, new_sha, pushed_at_ms, recorded_at_ms, pusher FROM overwritten_refs
+                 WHERE repo = ?1 AND old_sha = ?2 ORDER BY recorded_at_ms DESC, event_id DESC LIMIT 1",
+                [repo.as_str(), object.as_str()],
+                overwritten_ref,
+            )
+        })
+    }
+
     /// The objects that those of a repository referred to.
     pub fn objects(self, repo: &RepoName) -> Result<BTreeSet<ObjectId>, StoreError> {
         let objects = self.store.read(|connection| {

@@ -10,7 +10,7 @@ use super::row::{self, RUN_COLUMNS};
 use super::runs::Runs;
 use super::sql;
 use quire_types::clock::Millis;
-use quire_types::names::{RefName, RepoName, RunId};
+use quire_types::names::{ObjectId, RefName, RepoName, RunId};
 use quire_types::run::{FailureKind, Run, RunName, RunSelector, RunState};
 
 /// Which runs to list. Fields that are `None` do not restrict the list.
@@ -70,6 +70,29 @@ impl Runs<'_> {
             );
             let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
             sql::all(connection, "list runs", &sql, values.as_slice(), row::run)
+        })
+    }
+
+    /// Returns the newest run of a commit, if it is one of the newest 10,000 of the repository.
+    pub fn newest_of_commit(
+        self,
+        repo: &RepoName,
+        commit: &ObjectId,
+    ) -> Result<Option<Run>, StoreError> {
+        let sql = format!(
+            "SELECT {RUN_COLUMNS} FROM runs WHERE sha = ?2
+             AND id IN (SELECT id FROM runs WHERE repo = ?1 ORDER BY id DESC LIMIT 10000) ORDER BY id DESC LIMIT 1"
+        );
+        self.store.read(|connection| {
+            let repo = redirects::resolve(connection, repo)?;
+            let values = [repo.as_str(), commit.as_str()];
+            sql::first(
+                connection,
+                "find the run of a commit",
+                &sql,
+                values,
+                row::run,
+            )
         })
     }
 

@@ -99,6 +99,30 @@
   addEventListener('hashchange', reveal);
   reveal();
 
+  // Keys: each does what a link or a field of the page does.
+  const open = (key) => () => { const link = doc.querySelector('[data-key=' + key + ']'); if (link) location.assign(link.dataset.href || link.href); };
+  const help = doc.createElement('dialog');
+  const keys = {
+    '/': ['Search', () => { const field = doc.querySelector('[type=search], [name=q]'); if (field) { field.focus(); field.select(); } }],
+    t: ['Find a path', open('t')],
+    y: ['Permanent link to this page', open('y')],
+    '?': ['Show the keys', () => { if (help.open) help.close(); else help.showModal(); }],
+  };
+  for (const [key, [what]] of Object.entries(keys)) {
+    const row = help.appendChild(doc.createElement('p'));
+    row.append(Object.assign(doc.createElement('kbd'), { textContent: key }), ' ' + what);
+  }
+  help.className = 'keys';
+  help.setAttribute('aria-label', 'Keys');
+  body.append(help);
+  addEventListener('keydown', (event) => {
+    const { target } = event;
+    const writes = target.closest && target.closest('input, textarea, select, [contenteditable]');
+    if (writes || event.ctrlKey || event.altKey || event.metaKey || event.isComposing || !Object.hasOwn(keys, event.key)) return;
+    event.preventDefault();
+    keys[event.key][1]();
+  });
+
   const run = byId('run');
   if (!run || !run.dataset.events) return;
 

@@ -81,7 +81,17 @@ pub(super) async fn robots() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use super::super::transfer::{DeflatedPart, gzip_of};
     use super::*;
+
+    #[test]
+    fn style_and_script_stay_small_on_the_way() {
+        let sent = [&*CSS, &*JS].map(|asset| {
+            let part = DeflatedPart::new(asset.text.as_bytes()).unwrap();
+            gzip_of(&[&part]).len()
+        });
+        assert!(sent.iter().sum::<usize>() < 12_000, "{sent:?} bytes");
+    }
 
     #[test]
     fn style_and_script_stay_small() {

@@ -90,8 +90,8 @@ struct StateLink {
 #[template(path = "runs.html")]
 struct RunsPage {
     layout: Layout,
-    /// Name and path of the repository, where the list is of one.
-    repo: Option<(RepoName, String)>,
+    /// The head of the repository, if the list is of one.
+    head: Option<String>,
     list: RunList,
     ref_value: String,
     state_value: &'static str,
@@ -101,6 +101,13 @@ struct RunsPage {
     newest: Option<String>,
 }
 
+/// The repository whose runs are listed, and what its page has in common with its other pages.
+pub(super) struct RunsPlace {
+    pub(super) repo: RepoName,
+    pub(super) head: String,
+    pub(super) layout: Layout,
+}
+
 /// `GET /runs`.
 pub(super) async fn all(
     State(app): SharedApp,
@@ -108,13 +115,15 @@ pub(super) async fn all(
     format: ResponseFormat,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, WebError> {
-    list(&app, &viewer, format, None, query.filter()?).await
+    let layout = Layout::new(&app, Some(&viewer), "Runs");
+    list(&app, format, (layout, None), None, query.filter()?).await
 }
 
+/// A list of runs: of one repository with its head, or of all.
 async fn list(
     app: &App,
-    viewer: &Viewer,
     format: ResponseFormat,
+    (layout, head): (Layout, Option<String>),
     of: Option<RepoName>,
     mut filter: RunFilter,
 ) -> Result<Response, WebError> {
@@ -155,11 +164,9 @@ async fn list(
             href: address(&path, &filter, of.is_none(), state, None),
             current: filter.state == state,
         });
-    let title = of
-        .as_ref()
-        .map_or_else(|| "Runs".to_owned(), |repo| format!("Runs of {repo}"));
     let page = RunsPage {
-        layout: Layout::new(app, Some(viewer), title),
+        layout,
+        head,
         list: RunList::new(runs, app.web.clock.now(), of.is_none()),
         ref_value: filter
             .ref_name
@@ -170,7 +177,6 @@ async fn list(
         newest: filter
             .before
             .map(|_| address(&path, &filter, of.is_none(), filter.state, None)),
-        repo: of.map(|repo| (repo.clone(), repo_path(&repo))),
         path,
         older,
     };
@@ -212,13 +218,13 @@ fn address(
 /// `GET /<repo>/-/runs`: the runs of a repository.
 pub(super) async fn of_repository(
     app: &App,
-    viewer: &Viewer,
     format: ResponseFormat,
-    repo: RepoName,
+    place: RunsPlace,
     query: &str,
 ) -> Result<Response, WebError> {
     let filter = parse_query(query)?.filter()?;
-    list(app, viewer, format, Some(repo), filter).await
+    let frame = (place.layout, Some(place.head));
+    list(app, format, frame, Some(place.repo), filter).await
 }
 
 fn parse_query(query: &str) -> Result<ListQuery, WebError> {

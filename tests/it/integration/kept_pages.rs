@@ -96,7 +96,18 @@ fn what_gc_removed_has_no_page_any_more() {
     remove_own_refs(&folder);
     git(&["reflog", "expire", "--expire=now", "--all"]);
     git(&["gc", "--quiet", "--prune=now"]);
-    assert_eq!(read.forge.get(&page).status, 404);
+    let vanished = read.forge.get(&page);
+    assert_eq!(vanished.status, 404);
+    // The records of the push still say what took its place.
+    for text in [
+        "A push moved",
+        "is now at",
+        &format!("/app/-/commit/{}", read.first),
+    ] {
+        assert!(vanished.body.contains(text), "{text}: {}", vanished.body);
+    }
+    let none = format!("/app/-/commit/{}", "0123456789".repeat(4));
+    assert!(!read.forge.get(&none).body.contains("is now at"));
     assert_eq!(read.forge.get("/app/-/log/main").status, 200);
 }
 

@@ -2,7 +2,7 @@
 
 use quire_web::SignInMethod;
 
-use super::repository::furnish;
+use super::repository::{commit, furnish, git, install};
 use super::site::Site;
 
 async fn signed_in() -> Site {
@@ -124,4 +124,46 @@ async fn two_revisions_are_compared() {
         let path = format!("/app/-/commit/{second}?parent={parent}");
         assert_eq!(site.get(&path).await.status, 404, "{parent}");
     }
+}
+
+#[tokio::test]
+async fn a_history_names_the_file_before_it_was_renamed() {
+    let site = signed_in().await;
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path();
+    git(work, &["init", "--quiet", "--initial-branch=main"]);
+    std::fs::write(work.join("old name"), "a line\nand another\n").unwrap();
+    let first = commit(work, "Add");
+    git(work, &["mv", "old name", "new"]);
+    let second = commit(work, "Rename");
+    install(&site, "app", work);
+    let plain = site.get("/app/-/log/main/new").await.body;
+    assert!(plain.contains("href=\"/app/-/log/main/new?follow=1\">Follow renames"));
+    assert!(!plain.contains("was called"));
+    let followed = site.get("/app/-/log/main/new?follow=1").await.body;
+    let former = format!("/app/-/log/{first}/old%20name?follow=1");
+    let sentence = format!("the file was called <a href=\"{former}\">old name</a>");
+    assert!(followed.contains(&sentence), "{followed}");
+    let data = site.json("/app/-/log/main/new?follow=1").await.json();
+    assert_eq!(data["renamed_from"]["href"], former.as_str());
+    assert_eq!(data["commits"][0]["id"], second.as_str());
+    let before = site.json(&former).await.json();
+    assert_eq!(before["commits"][0]["id"], first.as_str());
+    assert_eq!(before["renamed_from"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn the_runs_of_a_repository_have_its_head() {
+    let site = signed_in().await;
+    furnish(&site, "work/app");
+    let body = site.get("/work/app/-/runs").await.body;
+    for text in [
+        "<h1><a href=\"/work/app\">work/app</a></h1>",
+        "<a href=\"/work/app/-/runs\" aria-current=\"page\">Runs</a>",
+        "role=\"search\"",
+        "href=\"/work/app/-/runs.atom\"",
+    ] {
+        assert!(body.contains(text), "{text}: {body}");
+    }
+    assert!(site.get("/runs").await.body.contains("<h1>Runs</h1>"));
 }

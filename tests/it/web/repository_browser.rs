@@ -42,6 +42,8 @@ async fn a_person_reads_a_repository() {
         ("search-paths", "/-/search?q=in&type=paths".to_owned()),
         ("search-commits", "/-/search?q=one&type=commits".to_owned()),
         ("commit", format!("/-/commit/{second}")),
+        ("commit-split", format!("/-/commit/{second}?view=split")),
+        ("runs", "/-/runs".to_owned()),
         ("commit-first", "/-/commit/v1.0".to_owned()),
     ] {
         browser.look(1280, 900, false).await;
@@ -80,6 +82,52 @@ async fn a_person_reads_a_repository() {
         .await
         .unwrap();
     browser.until_visible("<script>alert(1)</script>").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_do_what_links_do() {
+    if skipped("browser") {
+        return;
+    }
+    let mut site = site().await;
+    site.state.config.auth = SignInMethod::Open;
+    site.restart().await;
+    let (_, second) = furnish(&site, "work/ledger");
+    let base = format!("http://{}/work/ledger", site.address);
+    let browser = Browser::start().await;
+    let page = &browser.client;
+    page.goto(&format!("{base}/-/file/main/src/main.rs"))
+        .await
+        .unwrap();
+    let press = async |key: &str| {
+        let code = format!(
+            "(document.activeElement || document.body).dispatchEvent(new KeyboardEvent('keydown', \
+             {{ key: '{key}', bubbles: true, cancelable: true }}))"
+        );
+        browser.script(&code).await;
+    };
+    let is = async |condition: &str| browser.until(&format!("return {condition}")).await;
+    press("?").await;
+    is("document.querySelector('dialog.keys').open").await;
+    browser.look_at_all("keys").await;
+    press("?").await;
+    is("!document.querySelector('dialog.keys').open").await;
+    press("/").await;
+    is("document.activeElement.name === 'q'").await;
+    // In a field, keys are text.
+    press("y").await;
+    press("t").await;
+    is("location.pathname.endsWith('/-/file/main/src/main.rs')").await;
+    browser.script("document.activeElement.blur()").await;
+    press("y").await;
+    is(&format!(
+        "location.pathname.endsWith('/-/file/{second}/src/main.rs')"
+    ))
+    .await;
+    press("t").await;
+    is("location.search.includes('type=paths')").await;
     assert_eq!(browser.complaints().await, [""; 0]);
     browser.close().await;
 }

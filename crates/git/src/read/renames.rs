@@ -16,6 +16,8 @@ use super::error::ReadError;
 use super::reader::Reader;
 use super::tree::EntryMode;
 use super::tree_changes::{Change, Version};
+use super::tree_path::TreePath;
+use quire_types::names::ObjectId;
 
 /// Renames by content are looked for among this many changes at most.
 const MAX_CHANGES: usize = 2000;
@@ -51,6 +53,25 @@ struct Candidates<'a> {
 }
 
 impl Reader {
+    /// What a file was called before a commit renamed it, with the parent that had it so; `None` if the commit did not rename it.
+    pub fn renamed_from(
+        &self,
+        commit: &ObjectId,
+        path: &TreePath,
+        budget: &Budget,
+    ) -> Result<Option<(ObjectId, TreePath)>, ReadError> {
+        let Some(parent) = self.commit(commit)?.summary.parents.into_iter().next() else {
+            return Ok(None);
+        };
+        let (old, new) = self.trees_of_change(commit, 0)?;
+        let (changes, _) = self.changes(old, new, budget)?;
+        let renamed = changes
+            .into_iter()
+            .find(|change| change.path == path.as_bytes());
+        let old_path = renamed.and_then(|change| TreePath::parse(&change.old_path?));
+        Ok(old_path.map(|old_path| (parent, old_path)))
+    }
+
     /// The files that differ between two trees, renamed ones as one change, and whether there are more.
     pub(super) fn changes(
         &self,

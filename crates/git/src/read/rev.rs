@@ -57,6 +57,12 @@ impl RevPath {
         (!path.is_root()).then_some(Self(path))
     }
 
+    /// The object whose whole id this is.
+    #[must_use]
+    pub fn as_id(&self) -> Option<ObjectId> {
+        str::from_utf8(self.0.as_bytes()).ok()?.parse().ok()
+    }
+
     /// What stands before an ending, if there is one.
     #[must_use]
     pub fn strip_suffix(&self, end: &[u8]) -> Option<Self> {

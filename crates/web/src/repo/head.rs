@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::address::{View, link, search_link};
 use super::context::RepoContext;
-use super::search_query::SearchQuery;
+use super::search_query::{SearchKind, SearchQuery};
 use super::source_text::name_html;
 use quire_git::read::{BranchOrTag, NamedRefs, ResolvedRev, TreePath};
 
@@ -22,6 +22,7 @@ pub(super) enum Tab {
     Commits,
     Branches,
     Tags,
+    Runs,
     Search,
 }
 
@@ -40,6 +41,8 @@ pub(super) struct RepoHead {
     code: String,
     commits: String,
     search: String,
+    /// The page that finds paths.
+    find: String,
     /// Where the form of the head is sent, and the revision that it sends; `None` where the page has a form of its own.
     form: Option<(String, Option<String>)>,
 }
@@ -68,7 +71,7 @@ impl RepoHead {
         let choice = |rev: &[u8]| match tab {
             Tab::Search => search(rev),
             Tab::Commits => to(View::Log, rev),
-            Tab::Code | Tab::Branches | Tab::Tags => to(View::Tree, rev),
+            Tab::Code | Tab::Branches | Tab::Tags | Tab::Runs => to(View::Tree, rev),
         };
         let of_kind = |kind: &str, refs: Vec<BranchOrTag>| -> Vec<RefLink> {
             let links = refs.into_iter().map(|found| {
@@ -101,6 +104,12 @@ impl RepoHead {
             },
             commits: to(View::Log, spelled),
             search: search(spelled),
+            find: SearchQuery {
+                kind: SearchKind::Paths,
+                rev: spelled.to_owned(),
+                ..SearchQuery::default()
+            }
+            .link(&context.base),
             form: (tab != Tab::Search).then(|| {
                 let sent = std::str::from_utf8(spelled).ok();
                 let sent = sent.filter(|rev| *rev != "HEAD").map(str::to_owned);

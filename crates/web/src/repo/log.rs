@@ -11,12 +11,13 @@ use super::context::{RepoContext, RevContent, RevPage, SEARCH_TIME};
 use super::head::{RepoHead, Tab};
 use super::kept_page::PageBody;
 use super::search_query::pattern_problem;
-use super::source_text::name_text;
+use super::source_text::{name_html, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
     CommitFilter, CommitSummary, HistoryCursor, HistoryQuery, NamedRefs, Portion, RevPath,
-    TextPattern,
+    TextPattern, TreePath,
 };
+use quire_types::names::ObjectId;
 
 /// Commits of a page.
 const MAX_PAGE_COMMITS: usize = 50;
@@ -32,6 +33,9 @@ struct LogTemplate {
     out_of_time: bool,
     /// Why the list ends before the history does.
     cut: Option<&'static str>,
+    /// The same list with the former name of the file.
+    follow: Option<String>,
+    former: Option<FormerName>,
     /// Where the form is sent that narrows the list.
     here: String,
     wanted: WantedCommits,
@@ -42,6 +46,22 @@ struct LogTemplate {
 struct WantedCommits {
     author: String,
     text: String,
+    /// Whether the name of a file before it was renamed is looked for.
+    follows: bool,
+}
+
+/// The commits of a page.
+struct LogRead {
+    history: Portion<CommitSummary, HistoryCursor>,
+    /// What the file was called before the last of them, and the commit before it.
+    renamed_from: Option<(ObjectId, TreePath)>,
+}
+
+/// A former name as the page shows it.
+struct FormerName {
+    name: String,
+    /// Its history.
+    href: String,
 }
 
 impl WantedCommits {
@@ -49,6 +69,7 @@ impl WantedCommits {
         Self {
             author: context.query_text("author").unwrap_or_default(),
             text: context.query_text("q").unwrap_or_default(),
+            follows: context.query_text("follow").as_deref() == Some("1"),
         }
     }
 
@@ -72,11 +93,16 @@ impl WantedCommits {
 
     /// What an address of the same list has in its query, each part after an `&`.
     fn query(&self) -> String {
-        [("author", &self.author), ("q", &self.text)]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| format!("&{name}={}", encoded_bytes(value.as_bytes())))
-            .collect()
+        let follow = if self.follows { "1" } else { "" };
+        [
+            ("author", &*self.author),
+            ("q", &self.text),
+            ("follow", follow),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("&{name}={}", encoded_bytes(value.as_bytes())))
+        .collect()
     }
 }
 
@@ -88,6 +114,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     let is_continued = from.is_some();
     let commits = WantedCommits::of(context);
     let (filter, is_all) = (commits.filter()?, commits.is_all());
+    let follows = commits.follows && is_all;
     let read = context
         .read_rev(
             View::Log,
@@ -103,8 +130,21 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                 let history = match is_all {
                     true => reader.history(&query, budget),
                     false => reader.history(&query, &budget.within(SEARCH_TIME)),
+                }?;
+                let first = history
+                    .items
+                    .last()
+                    .filter(|_| history.is_last() && follows);
+                let renamed_from = match first {
+                    Some(first) if !path.is_root() => {
+                        reader.renamed_from(&first.id, path, budget)?
+                    }
+                    _ => None,
                 };
-                Ok(RevContent::Here(history?))
+                Ok(RevContent::Here(LogRead {
+                    history,
+                    renamed_from,
+                }))
             },
         )
         .await?;
@@ -112,8 +152,8 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         Ok(page) => page,
         Err(response) => return Ok(response),
     };
-    let is_whole = !page.content.out_of_time;
-    if page.content.items.is_empty() && !is_continued && is_whole && is_all {
+    let is_whole = !page.content.history.out_of_time;
+    if page.content.history.items.is_empty() && !is_continued && is_whole && is_all {
         // No commit of this revision ever had the path.
         return Err(WebError::NotFound);
     }
@@ -124,11 +164,16 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
 
 fn body(
     context: &RepoContext,
-    page: &RevPage<Portion<CommitSummary, HistoryCursor>>,
+    page: &RevPage<LogRead>,
     choices: Option<NamedRefs>,
     (wanted, is_continued): (WantedCommits, bool),
 ) -> Result<PageBody, WebError> {
-    let (rev, path, commits) = (&page.rev, &page.path, &page.content);
+    let (rev, path, commits) = (&page.rev, &page.path, &page.content.history);
+    let renamed_from = page.content.renamed_from.as_ref();
+    let followed = |commit: &ObjectId, path: &TreePath| {
+        let history = context.link(View::Log, commit.as_str().as_bytes(), path);
+        format!("{history}?follow=1")
+    };
     let here = context.link(View::Log, &rev.spelled, path);
     let cursor = commits.next.as_ref();
     let next = cursor.map(|next| format!("{here}?from={next}{}", wanted.query()));
@@ -145,6 +190,10 @@ fn body(
             "commits": list,
             "out_of_time": commits.out_of_time,
             "is_cut": commits.is_cut,
+            "renamed_from": renamed_from.map(|(commit, path)| json!({
+                "path": name_text(path.as_bytes()),
+                "href": followed(commit, path),
+            })),
             "next": next,
         })));
     }
@@ -167,6 +216,12 @@ fn body(
         }),
         out_of_time: commits.out_of_time,
         cut: commits.is_cut.then_some(CUT_HISTORY),
+        follow: (!path.is_root() && !wanted.follows && wanted.is_all())
+            .then(|| format!("{here}?follow=1")),
+        former: renamed_from.map(|(commit, path)| FormerName {
+            name: name_html(path.as_bytes()),
+            href: followed(commit, path),
+        }),
         here,
         wanted,
     };

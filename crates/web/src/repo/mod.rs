@@ -35,9 +35,11 @@ mod search_results;
 mod several;
 mod source_text;
 mod tree;
+mod vanished;
 
 use std::sync::Arc;
 
+use askama::Template;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -54,6 +56,7 @@ use super::transfer::accepts_gzip;
 use super::viewer::Viewer;
 use address::{Page, RepoAddress, View};
 use context::RepoContext;
+use head::{RepoHead, Tab};
 use quire_git::Git;
 use quire_git::read::ReadError;
 use quire_types::names::RepoName;
@@ -121,15 +124,14 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
     let (view, wanted) = match page {
         Page::Overview => return overview::page(context).await,
         Page::Runs => {
-            let RepoContext {
-                app,
-                viewer,
-                format,
-                repo,
-                query,
-                ..
-            } = context;
-            return runs::of_repository(app, viewer, *format, repo.clone(), query).await;
+            let head = RepoHead::new(context, Tab::Runs, None, None).render()?;
+            let place = runs::RunsPlace {
+                repo: context.repo.clone(),
+                head,
+                layout: context.live_layout(format!("Runs of {}", context.repo)),
+            };
+            let (app, query) = (&context.app, &context.query);
+            return runs::of_repository(app, context.format, place, query).await;
         }
         Page::Refs(wanted) => return refs::page(context, wanted).await,
         Page::Feed(feed) => return feeds::page(context, feed).await,
@@ -166,7 +168,12 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         {
             gone::page(context, asked).await
         }
-        Err(WebError::NotFound) if view == View::Commit => patch::of_commit(context, &asked).await,
+        Err(WebError::NotFound) if view == View::Commit => {
+            match patch::of_commit(context, &asked).await {
+                Err(WebError::NotFound) => vanished::page(context, &asked).await,
+                answer => answer,
+            }
+        }
         answer => answer,
     }
 }

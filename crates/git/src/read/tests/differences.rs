@@ -72,3 +72,49 @@ fn what_is_too_much_is_left_out() {
     assert!(portion.out_of_time && portion.items.is_empty());
     assert_eq!(portion.next, Some(HistoryCursor::start(commit)));
 }
+
+/// The history of a file under all of its names, as pages that follow renames show it.
+fn followed(reader: &Reader, commit: &str, name: &str) -> Vec<String> {
+    let (mut commit, mut name) = (id(commit), path(name.as_bytes()));
+    let mut ids = Vec::new();
+    loop {
+        let part = all(reader, &commit, &name, 7);
+        let first = id(part.last().unwrap());
+        ids.extend(part);
+        match reader.renamed_from(&first, &name, &budget(1)).unwrap() {
+            Some((parent, former)) => (commit, name) = (parent, former),
+            None => return ids,
+        }
+    }
+}
+
+#[test]
+fn renames_are_followed_as_git_follows_them() {
+    let mut odd = Odd::new();
+    let text = |end: &str| format!("{}{end}\n", "a line of it\n".repeat(20));
+    odd.write("one", text(""));
+    odd.write("other", "else\n");
+    odd.commit("Add");
+    odd.write("one", text("changed"));
+    odd.commit("Change");
+    git(odd.path(), &["mv", "one", "two"]);
+    odd.write("two", text("changed too"));
+    odd.commit("Rename and change");
+    odd.write("other", "more\n");
+    odd.commit("Something else");
+    std::fs::create_dir(odd.path().join("folder")).unwrap();
+    git(odd.path(), &["mv", "two", "folder/three"]);
+    odd.commit("Rename");
+    odd.write("folder/three", text("last"));
+    odd.commit("Change again");
+    let mut repositories = vec![(odd.git_dir(), vec!["folder/three", "other"])];
+    repositories.extend(own().map(|own| (own, vec!["crates/git/src/repo.rs"])));
+    for (git_dir, names) in repositories {
+        let reader = Reader::open(&git_dir).unwrap();
+        let head = super::odd_repository::text(&git_dir, &["rev-parse", "HEAD"]);
+        for name in names {
+            let of_git = log(&git_dir, &["--follow", "HEAD", "--", name]);
+            assert_eq!(followed(&reader, &head, name), of_git, "{name}");
+        }
+    }
+}
