@@ -58,7 +58,6 @@ async fn a_compressed_page_is_the_same_page() {
             "/",
             "/app",
             "/runs",
-            "/-/health",
             "/app/-/branches",
             "/app/-/commits.atom",
         ]
