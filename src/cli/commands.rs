@@ -11,7 +11,8 @@ use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
 use super::{
-    backup, cache, gc, key, login, notify, privileges, reconcile, repo, run, schedule, status,
+    backup, cache, gc, key, login, notify, privileges, reconcile, repo, run, schedule, secret,
+    status,
 };
 use quire_types::clock::Clock;
 use quire_types::paths::Paths;
@@ -86,6 +87,14 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "key add [--read] [--repo R] < FILE.pub",
         "add a key, also one that may do less",
     ),
+    (
+        "secret set NAME [--repo R] < FILE",
+        "set a secret that pipelines may use",
+    ),
+    (
+        "secret list | rm NAME | show-uses NAME",
+        "list or remove secrets, or see who used one",
+    ),
     ("login", "print a link that signs a browser in"),
     ("status", "show the health of each component"),
     ("backup > FILE", "write a backup of everything"),
@@ -121,6 +130,9 @@ pub(super) enum ManagementCommand {
     /// List, add and remove SSH keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Set, list and remove secrets
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Print a one-time link that signs a browser in, or manage access tokens
     ///
     /// A token is for programs that read pages and for git over HTTP. It ends with the key that made it.
@@ -151,6 +163,7 @@ impl ManagementCommand {
             Self::Schedule(command) => command.json(),
             Self::Notify(command) => command.json(),
             Self::Key(command) => command.json(),
+            Self::Secret(command) => command.json(),
             Self::Reconcile(command) => command.json(),
             Self::Login(command) => command.json(),
             // Standard output is the archive.
@@ -227,6 +240,7 @@ fn dispatch(
         ManagementCommand::Schedule(command) => schedule::schedule(&context, &command, out),
         ManagementCommand::Notify(command) => notify::notify(&context, &command, out),
         ManagementCommand::Key(command) => key::key(&context, command, out),
+        ManagementCommand::Secret(command) => secret::secret(&context, command, out),
         ManagementCommand::Login(command) => login::login(&context, command, out),
         ManagementCommand::Backup(command) => backup::backup(&context, &command),
         ManagementCommand::Gc(_) => gc::gc(&context, out),

@@ -10,6 +10,7 @@ use crate::ssh::command::SshCommandError;
 use crate::ssh::git_session::SessionError;
 use quire_git::GitError;
 use quire_server::backup::BackupError;
+use quire_server::forge::secrets::StoredSecretError;
 use quire_server::forge::{ForgeError, KeyError};
 use quire_server::rename::RenameError;
 use quire_store::StoreError;
@@ -236,6 +237,7 @@ impl From<ForgeError> for CommandError {
             ForgeError::Store(error) => return error.into(),
             ForgeError::Rename(error) => return error.into(),
             ForgeError::Key(error) => return error.into(),
+            ForgeError::Secret(error) => return error.into(),
             // The system's reason adds nothing to that the server is not running.
             ForgeError::Control(error) => return Self::failed(error.to_string()),
             ForgeError::NothingCollected(error) => {
@@ -397,6 +399,31 @@ impl From<KeyError> for CommandError {
             | KeyError::FileTooLarge { .. }
             | KeyError::NotText(_)
             | KeyError::Io { .. } => failure,
+        }
+    }
+}
+
+impl From<StoredSecretError> for CommandError {
+    fn from(error: StoredSecretError) -> Self {
+        let code = match error {
+            StoredSecretError::NotFound(_) => NOT_FOUND,
+            StoredSecretError::Empty | StoredSecretError::TooLarge | StoredSecretError::NotText => {
+                USAGE
+            }
+            _ => FAILED,
+        };
+        let failure = Self::from_error(code, &error);
+        match error {
+            StoredSecretError::Store(error) => error.into(),
+            StoredSecretError::NotFound(_) => failure.hint("`secret list` shows all secrets"),
+            StoredSecretError::Configured(_) => {
+                failure.hint("remove it from :secrets in the configuration first, or choose another name")
+            }
+            StoredSecretError::KeyMissing(_) | StoredSecretError::UnknownKey { .. } => failure.hint(
+                "put the file of keys back in place, or remove the secrets that need it (`secret rm`) and set them again",
+            ),
+            StoredSecretError::Damaged(_) => failure.hint("set it again with `secret set`"),
+            _ => failure,
         }
     }
 }

@@ -15,6 +15,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "schedule",
             "notify",
             "key",
+            "secret",
             "login",
             "status",
             "gc",

@@ -13,6 +13,7 @@ mod build_fold;
 mod cache;
 mod ci;
 mod commands;
+mod configuration;
 mod context;
 mod error;
 mod exec;
@@ -38,6 +39,7 @@ mod run_show;
 #[cfg(test)]
 mod sample;
 mod schedule;
+mod secret;
 mod start;
 mod status;
 mod terminal;
@@ -197,9 +199,7 @@ fn dispatch(command: Command) -> ExitCode {
 /// Reads the file only: `init` knows the variables. What is wrong with the file is said by the server.
 fn engine(data: std::path::PathBuf) -> ExitCode {
     let paths = Paths::new(data, "");
-    let loaded = quire_config::Config::load(&paths, |_| None);
-    let last_good = || quire_config::Config::load_last_good(&paths, |_| None).ok()?;
-    let Some(loaded) = loaded.ok().or_else(last_good) else {
+    let Some(loaded) = configuration::load_file(&paths) else {
         return ExitCode::FAILURE;
     };
     if matches!(loaded.origin("ci.engine"), quire_config::Origin::File) {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use console::Term;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 /// A terminal that passes every key on as it is typed, until dropped.
 pub(super) struct RawTerminal(Termios);
@@ -37,6 +37,27 @@ impl RawTerminal {
 }
 
 impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+/// A terminal that does not show what is typed, until dropped.
+pub(super) struct NoEcho(Termios);
+
+impl NoEcho {
+    /// Standard input has to be a terminal.
+    pub(super) fn enter() -> io::Result<Self> {
+        let input = io::stdin();
+        let before = tcgetattr(input.as_fd())?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(input.as_fd(), SetArg::TCSAFLUSH, &quiet)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for NoEcho {
     fn drop(&mut self) {
         let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSADRAIN, &self.0);
     }

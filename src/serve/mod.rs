@@ -11,6 +11,7 @@ mod health_probes;
 mod notify_settings;
 mod reload;
 mod runtime_files;
+mod secret_sources;
 mod server;
 mod signals;
 mod wiring;

@@ -7,15 +7,17 @@ use quire_server::notify::{
     EmailTarget, GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget, RunSelection,
     SecretReader, SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
 };
+use quire_server::secrets::StoredSecrets;
 use quire_types::http_url::HttpUrl;
 use quire_types::run::Run;
 use quire_types::secret::{Redactor, Secret};
 
 use super::wiring::{base_url, variable};
 
-pub(super) fn notify_settings(config: &Config) -> NotifySettings {
+pub(super) fn notify_settings(config: &Config, stored: &StoredSecrets) -> NotifySettings {
     let targets = config.notify.targets.iter();
     let sources = Arc::new(secret_sources(config));
+    let stored = stored.clone();
     NotifySettings {
         targets: targets
             .map(|(name, target)| (name.clone(), target_config(target)))
@@ -23,7 +25,7 @@ pub(super) fn notify_settings(config: &Config) -> NotifySettings {
         allowed_networks: config.notify.allowed_networks.clone(),
         give_up_after: config.notify.give_up_after,
         url: base_url(config),
-        redactor: Arc::new(move || redactor(&sources)),
+        redactor: Arc::new(move || redactor(&sources, stored.values())),
     }
 }
 
@@ -137,9 +139,9 @@ fn secret_sources(config: &Config) -> Vec<NamedSource> {
     of_runs.chain(of_targets).collect()
 }
 
-/// A redactor of the values that can be read at this moment. Of the URL of a target also the path, which a receiver may
+/// A redactor of the values that can be read at this moment, and of the stored ones. Of the URL of a target also the path, which a receiver may
 /// quote, and its last name, such as the topic of ntfy, are redacted.
-fn redactor(sources: &[NamedSource]) -> Redactor {
+fn redactor(sources: &[NamedSource], stored: Vec<(String, Secret)>) -> Redactor {
     let mut known = Vec::new();
     for NamedSource {
         name,
@@ -158,5 +160,7 @@ fn redactor(sources: &[NamedSource]) -> Redactor {
         }
         known.push((name, secret));
     }
-    Redactor::new(known.iter().map(|(name, secret)| (name.as_str(), secret)))
+    let stored = stored.iter().map(|(name, secret)| (name.as_str(), secret));
+    let known = known.iter().map(|(name, secret)| (name.as_str(), secret));
+    Redactor::new(known.chain(stored))
 }

@@ -9,11 +9,12 @@ use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
 use quire_server::notify::NotifySettings;
 use quire_server::runner::RunnerConfig;
+use quire_server::secrets::StoredSecrets;
 use quire_types::paths::Paths;
 use quire_web::{Component, HealthRegistry, Status};
 
 use super::notify_settings::notify_settings;
-use super::{runtime_files, wiring};
+use super::{runtime_files, secret_sources, wiring};
 use quire_types::error_chain::with_sources;
 
 /// How many keys without effect the health page names.
@@ -126,18 +127,26 @@ pub(super) struct ConfigReload {
     max_runs_per_push: Sender<usize>,
     backup: Sender<Option<BackupPlan>>,
     notify: Sender<Arc<NotifySettings>>,
+    stored: StoredSecrets,
 }
 
 impl ConfigReload {
-    pub(super) fn new(paths: &Paths, config: &Config, health: &HealthRegistry) -> Self {
+    pub(super) fn new(
+        paths: &Paths,
+        config: &Config,
+        health: &HealthRegistry,
+        stored: StoredSecrets,
+    ) -> Self {
+        let secrets = secret_sources::resolver(config, &stored);
         Self {
             paths: paths.clone(),
             health: health.clone(),
-            runner: watch::Sender::new(Arc::new(wiring::runner_config(config))),
+            runner: watch::Sender::new(Arc::new(wiring::runner_config(config, secrets))),
             retention: watch::Sender::new(wiring::retention(config)),
             max_runs_per_push: watch::Sender::new(config.ci.max_runs_per_push as usize),
             backup: watch::Sender::new(wiring::backup_plan(config)),
-            notify: watch::Sender::new(Arc::new(notify_settings(config))),
+            notify: watch::Sender::new(Arc::new(notify_settings(config, &stored))),
+            stored,
         }
     }
 
@@ -179,9 +188,11 @@ impl ConfigReload {
         self.max_runs_per_push
             .send_replace(config.ci.max_runs_per_push as usize);
         self.backup.send_replace(wiring::backup_plan(config));
+        let secrets = secret_sources::resolver(config, &self.stored);
         self.runner
-            .send_replace(Arc::new(wiring::runner_config(config)));
-        self.notify.send_replace(Arc::new(notify_settings(config)));
+            .send_replace(Arc::new(wiring::runner_config(config, secrets)));
+        self.notify
+            .send_replace(Arc::new(notify_settings(config, &self.stored)));
         report_loaded(&self.health, loaded);
         wiring::warn_about_open_pages(config);
         tracing::info!(

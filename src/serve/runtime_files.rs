@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use quire_config::Config;
+use quire_server::secrets::KEY_FILE_VARIABLE;
 use quire_types::base_url::BaseUrl;
 use quire_types::fsutil::replace_file;
 use quire_types::paths::Paths;
@@ -42,6 +43,18 @@ pub(super) fn write_push_limits(paths: &Paths, config: &Config) -> io::Result<()
     match std::fs::remove_file(marker) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Writes where the operator keeps the keys of secrets, for commands of SSH sessions, which do not have this environment.
+pub(super) fn write_secrets_key_location(paths: &Paths) -> io::Result<()> {
+    let file = paths.secrets_key_location();
+    match wiring::variable(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()) {
+        Some(path) => replace(&file, &std::path::absolute(path)?.to_string_lossy()),
+        None => match std::fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
     }
 }
 

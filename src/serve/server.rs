@@ -24,6 +24,7 @@ use quire_server::notify::{Notifications, NotifyDeps};
 use quire_server::queue::Queue;
 use quire_server::rename::Renamer;
 use quire_server::runner::{self, Runner};
+use quire_server::secrets::StoredSecrets;
 use quire_server::sequence::{SequenceError, SequenceFile};
 use quire_store::{Store, StoreError};
 use quire_types::base_url::BaseUrl;
@@ -71,6 +72,8 @@ impl Server {
         })?;
         runtime_files::write_push_limits(paths, config)
             .map_err(system("write the limits of pushes"))?;
+        runtime_files::write_secrets_key_location(paths)
+            .map_err(system("write where the keys of secrets are"))?;
         let clock = Clock::system();
         let health = HealthRegistry::new(clock.clone());
         report_start(&health, start);
@@ -85,7 +88,12 @@ impl Server {
         let database_lost = watch_database(store.clone());
         let renamer = Renamer::new(paths, store.clone());
         finish_renames(&renamer).await;
-        let reload = ConfigReload::new(paths, config, &health);
+        let reload = ConfigReload::new(
+            paths,
+            config,
+            &health,
+            StoredSecrets::new(paths, store.clone()),
+        );
         let parts = ServerParts::new(
             paths,
             config,

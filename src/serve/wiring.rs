@@ -13,7 +13,7 @@ use quire_git::ForgeAddress;
 use quire_pipeline::driver::allow_unsandboxed;
 use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
-use quire_server::runner::{RunGrants, RunnerConfig};
+use quire_server::runner::{RunGrants, RunSecretResolver, RunnerConfig};
 use quire_store::Journal;
 use quire_types::base_url::{BaseUrl, UrlHost};
 use quire_types::keep_times::KeepTimes;
@@ -157,8 +157,7 @@ pub(crate) fn resource_limits(ci: &CiConfig) -> ResourceLimits {
     }
 }
 
-pub(super) fn runner_config(config: &Config) -> RunnerConfig {
-    let secrets = config.clone();
+pub(super) fn runner_config(config: &Config, secrets: RunSecretResolver) -> RunnerConfig {
     let docker_socket = config.ci.docker_socket.clone();
     let privileges = config.ci.privileges.clone();
     RunnerConfig {
@@ -179,11 +178,7 @@ pub(super) fn runner_config(config: &Config) -> RunnerConfig {
                 privileges: covers(&privileges),
             }
         }),
-        secrets: Arc::new(move |repo, ref_name, name| {
-            secrets
-                .secret(name, (repo, ref_name), variable)
-                .map_err(|error| error.to_string())
-        }),
+        secrets,
     }
 }
 

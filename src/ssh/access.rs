@@ -174,6 +174,8 @@ mod tests {
             ("notify list", [false; 3]),
             ("key list", [false; 3]),
             ("key add x", [false; 3]),
+            ("secret list", [false; 3]),
+            ("secret set x", [false; 3]),
             ("login", [false; 3]),
             ("login --token x", [false; 3]),
             ("status", [false; 3]),

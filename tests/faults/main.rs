@@ -36,6 +36,7 @@ mod random;
 mod registry;
 mod renames;
 mod scarce;
+mod secrets;
 mod services;
 mod trash;
 mod undo;

@@ -22,7 +22,7 @@ fn error_messages() {
         .to_string(),
         SecretError::Unknown {
             name: name(),
-            hint: "add it to :secrets in the configuration".to_owned(),
+            hint: "set it with `secret set`, or add it to :secrets in the configuration".to_owned(),
         }
         .to_string(),
         SecretError::NotGranted {

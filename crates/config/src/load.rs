@@ -75,7 +75,10 @@ impl LoadedConfig {
                 SecretSource::File(path) => format!("file {}", path.display()),
                 SecretSource::Environment(variable) => format!("environment variable {variable}"),
             };
-            for (what, list) in [("repositories", &grant.repos), ("refs", &grant.refs)] {
+            for (what, list) in [
+                ("repositories", &grant.scope.repos),
+                ("refs", &grant.scope.refs),
+            ] {
                 value += &list
                     .as_ref()
                     .map_or_else(String::new, |list| format!(", {what} {}", list.join(" ")));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::secrets::matches;
+use quire_types::name_pattern::matches_pattern;
 use quire_types::names::{RefName, RepoName};
 
 /// The runs of repositories, at refs, that match patterns; `*` in a pattern stands for any
@@ -37,8 +37,8 @@ impl RunGrant {
 
     #[must_use]
     pub fn covers(&self, repo: &RepoName, ref_name: &RefName) -> bool {
-        let covers_ref = |refs: &String| matches(refs, ref_name.as_str());
-        matches(&self.repo, repo.as_str()) && self.refs.as_ref().is_none_or(covers_ref)
+        let covers_ref = |refs: &String| matches_pattern(refs, ref_name.as_str());
+        matches_pattern(&self.repo, repo.as_str()) && self.refs.as_ref().is_none_or(covers_ref)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use quire_types::names::{RefName, RepoName};
-use quire_types::secret::Secret;
+use quire_types::secret::{FinalNewline, Secret, SecretScope, secret_from_text};
 
 /// The largest secret, in bytes.
 pub const MAX_SECRET_BYTES: usize = 64 << 10;
@@ -25,18 +25,14 @@ pub enum SecretSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretGrant {
     pub source: SecretSource,
-    /// Patterns of the repositories whose runs may use it. `None` for all.
-    pub repos: Option<Vec<String>>,
-    /// Patterns of the refs whose runs may use it. `None` for all.
-    pub refs: Option<Vec<String>>,
+    pub scope: SecretScope,
 }
 
 impl From<SecretSource> for SecretGrant {
     fn from(source: SecretSource) -> Self {
         Self {
             source,
-            repos: None,
-            refs: None,
+            scope: SecretScope::default(),
         }
     }
 }
@@ -56,20 +52,8 @@ impl SecretGrant {
         let (repos, refs) = (list("repos")?, list("refs")?);
         Some(Self {
             source: SecretSource::from_data(&Value::Object(fields))?,
-            repos,
-            refs,
+            scope: SecretScope { repos, refs },
         })
-    }
-
-    /// Whether runs of this ref of this repository may use it.
-    #[must_use]
-    pub fn grants(&self, repo: &RepoName, ref_name: &RefName) -> bool {
-        let matches_any = |patterns: &Option<Vec<String>>, name: &str| {
-            patterns
-                .as_ref()
-                .is_none_or(|patterns| patterns.iter().any(|pattern| matches(pattern, name)))
-        };
-        matches_any(&self.repos, repo.as_str()) && matches_any(&self.refs, ref_name.as_str())
     }
 }
 
@@ -83,28 +67,6 @@ fn patterns(list: &Value) -> Option<Vec<String>> {
     names
         .collect::<Option<Vec<_>>>()
         .filter(|names| !names.is_empty())
-}
-
-/// Whether a name matches a pattern, in which `*` matches any characters.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
-        return false;
-    };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        let Some(at) = rest.find(part) else {
-            return false;
-        };
-        rest = &rest[at + part.len()..];
-    }
-    true
 }
 
 /// Why a secret cannot be used. No message contains any part of a value.
@@ -186,25 +148,11 @@ impl SecretSource {
         let Ok(text) = std::str::from_utf8(&value) else {
             return invalid("is not UTF-8 text");
         };
-        match without_trailing_newlines(text) {
-            "" => invalid("is empty"),
-            text => Ok(Secret::new(text.to_owned())),
+        match secret_from_text(text, FinalNewline::Trim) {
+            secret if secret.expose().is_empty() => invalid("is empty"),
+            secret => Ok(secret),
         }
     }
-}
-
-/// A text without the newlines at its end. One of several lines keeps one of them: it is a file, such as a private key,
-/// which programs read by lines.
-fn without_trailing_newlines(text: &str) -> &str {
-    let trimmed = text.trim_end_matches(['\n', '\r']);
-    if !trimmed.contains('\n') {
-        return trimmed;
-    }
-    let line_end = match &text[trimmed.len()..] {
-        end if end.starts_with("\r\n") => 2,
-        end => end.len().min(1),
-    };
-    &text[..trimmed.len() + line_end]
 }
 
 fn read_file(path: &std::path::Path) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -214,27 +162,4 @@ fn read_file(path: &std::path::Path) -> io::Result<Zeroizing<Vec<u8>>> {
         .take(MAX_SECRET_BYTES as u64 + 1)
         .read_to_end(&mut value)?;
     Ok(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_matches_any_characters() {
-        for (pattern, name, expected) in [
-            ("app", "app", true),
-            ("app", "apple", false),
-            ("*", "", true),
-            ("refs/tags/*", "refs/tags/v1/x", true),
-            ("refs/tags/*", "refs/heads/refs/tags/x", false),
-            ("*/app", "work/app", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b*c", "a-c-b", false),
-            ("a*a", "a", false),
-            ("", "x", false),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 }

@@ -250,30 +250,47 @@ impl Config {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Secret, SecretError> {
         match self.secrets.get(name) {
-            Some(grant) if grant.grants(repo, ref_name) => grant.source.read(name, environment),
+            Some(grant) if grant.scope.grants(repo, ref_name) => {
+                grant.source.read(name, environment)
+            }
             Some(_) => Err(SecretError::NotGranted {
                 name: name.to_owned(),
                 repo: repo.clone(),
                 ref_name: ref_name.clone(),
             }),
-            None => Err(SecretError::Unknown {
-                name: excerpt_name(name),
-                hint: self.secret_hint(name, repo, ref_name),
-            }),
+            None => Err(self.unknown_secret(name, (repo, ref_name), &[])),
         }
     }
 
-    /// Suggests a secret that a run may use. It does not reveal the names of other secrets.
-    fn secret_hint(&self, name: &str, repo: &RepoName, ref_name: &RefName) -> String {
-        let names: Vec<&str> = self
-            .secrets
-            .iter()
-            .filter(|(_, grant)| grant.grants(repo, ref_name))
-            .map(|(name, _)| name.as_str())
+    /// The error about a name that no secret has. `stored` has the names of secrets from elsewhere that the run may use.
+    #[must_use]
+    pub fn unknown_secret(
+        &self,
+        name: &str,
+        (repo, ref_name): (&RepoName, &RefName),
+        stored: &[String],
+    ) -> SecretError {
+        // It does not reveal the names of secrets that the run may not use.
+        let configured = self.secrets.iter();
+        let names: Vec<&str> = configured
+            .filter(|(_, grant)| grant.scope.grants(repo, ref_name))
+            .map(|(name, _)| name)
+            .chain(stored)
+            .map(String::as_str)
             .collect();
-        match closest_name(name, &names) {
+        SecretError::Unknown {
+            name: excerpt_name(name),
+            hint: Self::secret_hint(name, &names),
+        }
+    }
+
+    /// Suggests one of these names.
+    fn secret_hint(name: &str, names: &[&str]) -> String {
+        match closest_name(name, names) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if names.is_empty() => "add it to :secrets in the configuration".to_owned(),
+            None if names.is_empty() => {
+                "set it with `secret set`, or add it to :secrets in the configuration".to_owned()
+            }
             None => format!("the secrets for this run are {}", names.join(", ")),
         }
     }

@@ -11,5 +11,6 @@ pub mod notify;
 pub mod queue;
 pub mod rename;
 pub mod runner;
+pub mod secrets;
 pub mod sequence;
 pub mod trash;

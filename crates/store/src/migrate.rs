@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0011_access_tokens.sql"),
     include_str!("../../../migrations/0012_outbox.sql"),
     include_str!("../../../migrations/0013_overwritten_refs.sql"),
+    include_str!("../../../migrations/0014_secrets.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -206,6 +207,7 @@ mod tests {
         include_str!("../../../migrations/samples/0011_access_tokens.sql"),
         include_str!("../../../migrations/samples/0012_outbox.sql"),
         include_str!("../../../migrations/samples/0013_overwritten_refs.sql"),
+        include_str!("../../../migrations/samples/0014_secrets.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

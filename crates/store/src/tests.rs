@@ -13,6 +13,7 @@ mod retries;
 mod runs;
 mod scale;
 mod schedules;
+mod secrets;
 mod sessions;
 mod usage;
 

@@ -18,6 +18,7 @@ pub mod init_status;
 pub mod keep_times;
 pub mod mail_address;
 pub mod memory_protection;
+pub mod name_pattern;
 pub mod names;
 pub mod network;
 pub mod occasion;

@@ -69,6 +69,25 @@ impl Paths {
         self.data.join("config.lua")
     }
 
+    /// The keys with which stored secrets are encrypted, unless the operator keeps them.
+    #[must_use]
+    pub fn secrets_key(&self) -> PathBuf {
+        self.data.join("secrets.key")
+    }
+
+    /// The path of the file of keys that the operator keeps, if there is one. `serve` keeps it as its environment says, since
+    /// sessions of SSH do not have that.
+    #[must_use]
+    pub fn secrets_key_location(&self) -> PathBuf {
+        self.data.join("secrets-key-file")
+    }
+
+    /// Held by the one command that changes stored secrets.
+    #[must_use]
+    pub fn secrets_lock(&self) -> PathBuf {
+        self.data.join("secrets.lock")
+    }
+
     /// Public keys kept in the volume.
     #[must_use]
     pub fn authorized_keys(&self) -> PathBuf {

@@ -20,11 +20,16 @@ impl RandomError {
     }
 }
 
+/// Random bytes of the operating system.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], RandomError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(RandomError)?;
+    Ok(bytes)
+}
+
 /// Returns a new token and its hash. The user gets the token, the database the hash.
 pub fn new_token() -> Result<(String, String), RandomError> {
-    let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes).map_err(RandomError)?;
-    let token = hex(&bytes);
+    let token = hex(&random_bytes::<32>()?);
     let hash = hash_token(&token);
     Ok((token, hash))
 }

@@ -83,6 +83,8 @@ fn refuses_management(native: &Native, key: &str) {
         "key list",
         "key add x",
         "key rm laptop --yes",
+        "secret list",
+        "secret set x",
         "login",
         "login --token x",
         "login --list",

@@ -29,6 +29,7 @@ mod replaced;
 mod restarts;
 mod run_names;
 mod runs;
+mod secrets;
 mod starts;
 mod strangers;
 mod submodules;

@@ -7,6 +7,7 @@ use quire_pipeline::Location;
 use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
+use quire_types::secret::SecretScope;
 
 mod notify;
 mod secrets;
@@ -184,9 +185,11 @@ fn the_example_of_the_documentation() {
         SecretSource::Environment("NPM_TOKEN".to_owned()).into()
     );
     let limited = SecretGrant {
-        repos: Some(vec!["app".to_owned()]),
-        refs: Some(vec!["refs/heads/main".to_owned(), "refs/tags/*".to_owned()]),
-        ..SecretSource::File("/k".into()).into()
+        source: SecretSource::File("/k".into()),
+        scope: SecretScope {
+            repos: Some(vec!["app".to_owned()]),
+            refs: Some(vec!["refs/heads/main".to_owned(), "refs/tags/*".to_owned()]),
+        },
     };
     assert_eq!(secrets["deploy-key"], limited);
     assert!(loaded.warnings.is_empty());

@@ -37,7 +37,7 @@ pub struct BackupSummary {
 }
 
 /// Entries of the data folder that are added in an order of their own, or that a restored appliance makes anew.
-const LEFT_OUT: [&str; 14] = [
+const LEFT_OUT: [&str; 18] = [
     "quire.db",
     "quire.db-wal",
     "quire.db-shm",
@@ -50,6 +50,11 @@ const LEFT_OUT: [&str; 14] = [
     "runtime",
     "init.lock",
     "authorized_keys.lock",
+    // Who has a backup must not have the values of secrets.
+    "secrets.key",
+    ".secrets.key.new",
+    "secrets-key-file",
+    "secrets.lock",
     "endpoint.json",
     "lost+found",
     ".restore",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::keys::KeyError;
 use crate::control::client::ControlError;
 use crate::rename::RenameError;
+use crate::secrets::StoredSecretError;
 use quire_git::GitError;
 use quire_runtime::blocking::BlockingInterrupted;
 use quire_store::StoreError;
@@ -80,6 +81,8 @@ pub enum ForgeError {
     Keys(#[source] std::io::Error),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Secret(#[from] StoredSecretError),
     #[error("there is an access token `{0}` already")]
     TokenExists(TokenName),
     #[error("there is no access token `{0}`")]

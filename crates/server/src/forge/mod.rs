@@ -15,6 +15,7 @@ mod notifier;
 pub mod repos;
 pub mod run_details;
 pub mod runs;
+pub mod secrets;
 pub mod tokens;
 pub mod trash;
 pub mod undo;

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::keys::KeyEntry;
-use quire_store::{KeptContainer, RepoSchedule, TargetProgress};
+use super::secrets::SecretEntry;
+use quire_store::{KeptContainer, RepoSchedule, SecretUse, TargetProgress};
 use quire_types::clock::Millis;
 use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire_types::run::{
@@ -51,6 +52,60 @@ impl<'a> From<&'a KeyEntry> for KeyJson<'a> {
             last_used_at_ms: *last_used_at,
             source: key.source.as_deref(),
             removable: *is_stored,
+        }
+    }
+}
+
+/// A stored secret, without its value.
+#[derive(Debug, Clone, Serialize)]
+pub struct SecretJson<'a> {
+    name: &'a str,
+    /// `None` for all.
+    repos: Option<&'a [String]>,
+    refs: Option<&'a [String]>,
+    version: u32,
+    created_at_ms: Millis,
+    updated_at_ms: Millis,
+    updated_by: &'a str,
+    used_at_ms: Option<Millis>,
+    /// Why its value cannot be read.
+    problem: Option<&'a str>,
+}
+
+impl<'a> From<&'a SecretEntry> for SecretJson<'a> {
+    fn from(entry: &'a SecretEntry) -> Self {
+        let secret = &entry.secret;
+        Self {
+            name: secret.name.as_str(),
+            repos: secret.scope.repos.as_deref(),
+            refs: secret.scope.refs.as_deref(),
+            version: secret.version,
+            created_at_ms: secret.created_at,
+            updated_at_ms: secret.updated_at,
+            updated_by: &secret.updated_by,
+            used_at_ms: secret.used_at,
+            problem: entry.problem.as_deref(),
+        }
+    }
+}
+
+/// A run that used a secret.
+#[derive(Debug, Clone, Serialize)]
+pub struct SecretUseJson<'a> {
+    run_id: RunId,
+    /// `None` if the run is deleted.
+    repo: Option<&'a RepoName>,
+    ref_name: Option<&'a RefName>,
+    used_at_ms: Millis,
+}
+
+impl<'a> From<&'a SecretUse> for SecretUseJson<'a> {
+    fn from(used: &'a SecretUse) -> Self {
+        Self {
+            run_id: used.run,
+            repo: used.of.as_ref().map(|(repo, _)| repo),
+            ref_name: used.of.as_ref().map(|(_, ref_name)| ref_name),
+            used_at_ms: used.used_at,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::job_recorder::{RecordError, Recorder, StoreRecorder};
 use super::prepare::{self, Prepared, PushContext};
 use super::run_end::{Allocated, RunEnd, internal_error, recording_failed};
 use super::run_loop::Runner;
-use super::secrets::SecretResolver;
+use super::secrets::{SecretResolver, SecretUser};
 use super::start_observer::RunStartObserver;
 use super::start_spec::{StartContext, image, power_notes};
 use crate::findings::RepoTask;
@@ -323,11 +323,11 @@ impl Runner {
     }
 }
 
-/// The secrets of the configuration for a run.
+/// The secrets that a run may use.
 pub(super) fn secrets_of(run: &Run, config: &RunnerConfig) -> SecretResolver {
     let secrets = config.secrets.clone();
-    let (repo, ref_name) = (run.repo.clone(), run.ref_name.clone());
-    Arc::new(move |name| secrets(&repo, &ref_name, name))
+    let user = SecretUser::from(run);
+    Arc::new(move |name| secrets(&user, name))
 }
 
 /// Ends a run that asks for more than the owner grants it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::secrets::RepoSecretResolver;
+use super::secrets::RunSecretResolver;
 use super::start_spec::RunGrants;
 use quire_executor::ResourceLimits;
 use quire_git::ForgeAddress;
@@ -39,5 +39,5 @@ pub struct RunnerConfig {
     /// What runs of a ref of a repository may have that others may not.
     pub grants: GrantResolver,
     /// Resolves secrets.
-    pub secrets: RepoSecretResolver,
+    pub secrets: RunSecretResolver,
 }

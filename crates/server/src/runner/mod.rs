@@ -39,6 +39,6 @@ pub use git_tree::GitTree;
 pub use job_recorder::{RecordError, Recorder};
 pub use repl::{EntryError, ReplOutput, ReplSession};
 pub use run_loop::{Runner, RunnerDeps};
-pub use secrets::{RepoSecretResolver, SecretResolver};
+pub use secrets::{RunSecretResolver, SecretResolver, SecretUser};
 pub use service_log::ServiceLogSink;
 pub use start_spec::{RunGrants, StartContext, image};

@@ -11,8 +11,10 @@ mod encodings;
 mod matcher;
 mod redact;
 mod search;
+mod stored;
 mod value;
 mod visible;
 
 pub use redact::{RedactStream, Redactor};
+pub use stored::{FinalNewline, SecretName, SecretNameError, SecretScope, secret_from_text};
 pub use value::{MIN_REDACTED_CHARS, Secret};

@@ -1,0 +1,86 @@
+//! Returns the values of stored secrets to runs.
+
+use super::error::StoredSecretError;
+use super::key_file::SecretKeys;
+use super::seal;
+use crate::runner::SecretUser;
+use quire_store::{SealedSecret, Store};
+use quire_types::paths::Paths;
+use quire_types::secret::Secret;
+
+/// The stored secrets, for runs. Cheap to clone.
+#[derive(Clone)]
+pub struct StoredSecrets {
+    paths: Paths,
+    store: Store,
+}
+
+impl StoredSecrets {
+    #[must_use]
+    pub fn new(paths: &Paths, store: Store) -> Self {
+        Self {
+            paths: paths.clone(),
+            store,
+        }
+    }
+
+    /// The value of a secret for a run, whose use is recorded; `None` if no secret has this name.
+    pub fn resolve(
+        &self,
+        name: &str,
+        user: &SecretUser,
+    ) -> Result<Option<Secret>, StoredSecretError> {
+        let Some(secret) = self.store.secrets().find(name)? else {
+            return Ok(None);
+        };
+        if !secret.scope.grants(&user.repo, &user.ref_name) {
+            return Err(StoredSecretError::NotGranted {
+                name: secret.name,
+                repo: user.repo.clone(),
+                ref_name: user.ref_name.clone(),
+            });
+        }
+        let value = seal::open(&self.keys()?, &secret)?;
+        let now = self.store.clock().now();
+        self.store.secrets().record_use(name, user.run, now)?;
+        Ok(Some(value))
+    }
+
+    /// Why the value of a secret cannot be read, if so.
+    pub fn check(&self, secret: &SealedSecret) -> Result<(), StoredSecretError> {
+        seal::open(&self.keys()?, secret).map(|_| ())
+    }
+
+    /// The names of the secrets that a run may use.
+    #[must_use]
+    pub fn names_for(&self, user: &SecretUser) -> Vec<String> {
+        let secrets = self.store.secrets().list().unwrap_or_default();
+        let granted = secrets
+            .into_iter()
+            .filter(|secret| secret.scope.grants(&user.repo, &user.ref_name));
+        granted
+            .map(|secret| secret.name.as_str().to_owned())
+            .collect()
+    }
+
+    /// All values that can be decrypted, by name, to be redacted.
+    #[must_use]
+    pub fn values(&self) -> Vec<(String, Secret)> {
+        let secrets = self.store.secrets().list().unwrap_or_default();
+        if secrets.is_empty() {
+            return Vec::new();
+        }
+        let Ok(keys) = self.keys() else {
+            return Vec::new();
+        };
+        let value = |secret: &SealedSecret| {
+            let value = seal::open(&keys, secret).ok()?;
+            Some((secret.name.as_str().to_owned(), value))
+        };
+        secrets.iter().filter_map(value).collect()
+    }
+
+    fn keys(&self) -> Result<SecretKeys, StoredSecretError> {
+        SecretKeys::require(&self.paths)
+    }
+}
