@@ -11,8 +11,8 @@ use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
 use super::{
-    backup, cache, gc, key, login, notify, privileges, reconcile, repo, run, schedule, secret,
-    status,
+    backup, cache, config, gc, key, login, notify, privileges, reconcile, repo, run, schedule,
+    secret, status,
 };
 use quire_types::clock::Clock;
 use quire_types::paths::Paths;
@@ -95,6 +95,10 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "secret list | rm NAME | show-uses NAME",
         "list or remove secrets, or see who used one",
     ),
+    (
+        "config show | check < FILE",
+        "show the settings in force, or check a file",
+    ),
     ("login", "print a link that signs a browser in"),
     ("status", "show the health of each component"),
     ("backup > FILE", "write a backup of everything"),
@@ -133,6 +137,9 @@ pub(super) enum ManagementCommand {
     /// Set, list and remove secrets
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Show the configuration in force, and check a file
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Print a one-time link that signs a browser in, or manage access tokens
     ///
     /// A token is for programs that read pages and for git over HTTP. It ends with the key that made it.
@@ -164,6 +171,7 @@ impl ManagementCommand {
             Self::Notify(command) => command.json(),
             Self::Key(command) => command.json(),
             Self::Secret(command) => command.json(),
+            Self::Config(command) => command.json(),
             Self::Reconcile(command) => command.json(),
             Self::Login(command) => command.json(),
             // Standard output is the archive.
@@ -241,6 +249,7 @@ fn dispatch(
         ManagementCommand::Notify(command) => notify::notify(&context, &command, out),
         ManagementCommand::Key(command) => key::key(&context, command, out),
         ManagementCommand::Secret(command) => secret::secret(&context, command, out),
+        ManagementCommand::Config(command) => config::config(&context, &command, out),
         ManagementCommand::Login(command) => login::login(&context, command, out),
         ManagementCommand::Backup(command) => backup::backup(&context, &command),
         ManagementCommand::Gc(_) => gc::gc(&context, out),

@@ -9,6 +9,7 @@ use crate::ssh::access::AccessDenied;
 use crate::ssh::command::SshCommandError;
 use crate::ssh::git_session::SessionError;
 use quire_git::GitError;
+use quire_pipeline::Diagnostic;
 use quire_server::backup::BackupError;
 use quire_server::forge::secrets::StoredSecretError;
 use quire_server::forge::{ForgeError, KeyError};
@@ -98,6 +99,13 @@ impl CommandError {
     }
 }
 
+/// A problem of a configuration in one line.
+pub(super) fn diagnostic_line(diagnostic: &Diagnostic) -> String {
+    let hint = diagnostic.hint.as_deref();
+    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+    printable(&diagnostic.to_string()) + &printable(&hint)
+}
+
 fn printable(text: &str) -> String {
     single_line(text.trim_end())
 }
@@ -107,8 +115,8 @@ pub(super) fn serve(error: &ServeError) -> ExitCode {
     let failure = match error {
         ServeError::Config(config) => {
             for diagnostic in config.diagnostics() {
-                let hint = diagnostic.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-                let _ = io::stderr().write_all(format!("quire: {}{}\n", printable(&diagnostic.to_string()), printable(&hint)).as_bytes());
+                let line = format!("quire: {}\n", diagnostic_line(diagnostic));
+                let _ = io::stderr().write_all(line.as_bytes());
             }
             CommandError::from_error(CONFIGURATION, error).hint("fix the configuration; the server restarts automatically")
         }

@@ -16,6 +16,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "notify",
             "key",
             "secret",
+            "config",
             "login",
             "status",
             "gc",

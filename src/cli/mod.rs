@@ -13,6 +13,7 @@ mod build_fold;
 mod cache;
 mod ci;
 mod commands;
+mod config;
 mod configuration;
 mod context;
 mod error;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch::{self, Receiver, Sender};
 
-use quire_config::{Config, ConfigError, LoadedConfig};
+use quire_config::{Config, ConfigError, LoadedConfig, SettingsInForce};
 use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
 use quire_server::notify::NotifySettings;
@@ -42,6 +42,7 @@ pub(super) fn load_at_start(paths: &Paths) -> Result<StartConfig, ConfigError> {
     // A wrong variable of the environment is refused by the copy as well.
     match Config::load_last_good(paths, wiring::variable) {
         Ok(Some(loaded)) => {
+            note_in_force(&loaded, paths);
             log_error(
                 &error,
                 "the configuration does not load; the last one that loaded is in force",
@@ -56,8 +57,15 @@ pub(super) fn load_at_start(paths: &Paths) -> Result<StartConfig, ConfigError> {
 }
 
 fn keep(loaded: &LoadedConfig, paths: &Paths) {
+    note_in_force(loaded, paths);
     if let Err(error) = loaded.keep_as_last_good(paths) {
         tracing::error!(%error, "cannot keep a copy of the configuration");
+    }
+}
+
+fn note_in_force(loaded: &LoadedConfig, paths: &Paths) {
+    if let Err(error) = SettingsInForce::from(loaded).write(paths) {
+        tracing::error!(%error, "cannot note the settings that are in force");
     }
 }
 

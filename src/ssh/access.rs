@@ -176,6 +176,7 @@ mod tests {
             ("key add x", [false; 3]),
             ("secret list", [false; 3]),
             ("secret set x", [false; 3]),
+            ("config show", [false; 3]),
             ("login", [false; 3]),
             ("login --token x", [false; 3]),
             ("status", [false; 3]),

@@ -5,6 +5,8 @@
 //! set has its default. Without a file no Lua is loaded at all. All invalid values are reported
 //! together, with file and line. An unknown setting is only a warning.
 
+mod check;
+mod in_force;
 mod last_good;
 mod load;
 mod notify;
@@ -16,7 +18,8 @@ mod setting_types;
 mod settings;
 mod suggest;
 
-pub use load::{ConfigError, LoadedConfig, Origin, SettingValue};
+pub use in_force::{SettingInForce, SettingsInForce};
+pub use load::{ConfigError, LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
 pub use notify::{MailLogin, NotifyConfig, NotifyService, NotifyTarget, TargetSettings, UrlSource};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};

@@ -18,7 +18,7 @@ use quire_types::paths::Paths;
 use quire_types::text::with_unix_line_ends;
 
 /// The largest configuration file, in bytes.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// The longest value that a message quotes, in characters.
 const MAX_QUOTED_VALUE: usize = 40;
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -201,6 +202,17 @@ impl TestForge {
             .stdin(Stdio::null())
             .output()
             .unwrap()
+    }
+
+    /// A management command over SSH with this on its standard input.
+    pub fn ssh_with(&self, command: &str, input: &[u8]) -> Output {
+        let mut session = Command::new(self.file("client/ssh"));
+        session.arg(command).stdin(Stdio::piped());
+        session.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = session.spawn().unwrap();
+        // A command that has failed already reads nothing.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
     }
 
     /// The same, which must succeed; its standard output.

@@ -88,6 +88,12 @@ impl Paths {
         self.data.join("secrets.lock")
     }
 
+    /// The settings that are in force, with their origins. `serve` keeps it, since commands do not have its environment.
+    #[must_use]
+    pub fn settings_in_force(&self) -> PathBuf {
+        self.data.join("settings-in-force.json")
+    }
+
     /// Public keys kept in the volume.
     #[must_use]
     pub fn authorized_keys(&self) -> PathBuf {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use quire_testkit::{TestForge, transcript, wait_for};
+use quire_testkit::{TestForge, stderr, stdout, transcript, wait_for};
 use quire_types::run::RunState;
 
 use super::{gate, one};
@@ -159,4 +159,78 @@ fn a_reload_takes_a_good_configuration_and_refuses_a_bad_one() {
             .all(|run| run.state == RunState::Complete)
     );
     forge.check_whole();
+}
+
+#[test]
+fn what_is_in_force_is_shown_with_where_it_comes_from() {
+    let mut forge = TestForge::new(QUIRE);
+    let early = forge.ssh("config show");
+    assert_eq!(early.status.code(), Some(1), "{}", transcript(&early));
+    let text = "{:ci {:pids 77 :memory \"1g\"} :secrets {:token {:env \"TOKEN\"}}}";
+    fs::write(forge.paths.config_fennel(), text).unwrap();
+    forge
+        .set("QUIRE_CI_MEMORY", "2g")
+        .set("TOKEN", "hunter22hunter22");
+    forge.serve();
+    let shown = forge.ssh_ok("config show --set");
+    let line = |name: &str| {
+        let line = shown.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let file = forge.paths.config_fennel().display().to_string();
+    assert_eq!(line("ci.pids"), format!("ci.pids 77 {file}"));
+    assert!(line("ci.memory").ends_with(" QUIRE_CI_MEMORY"), "{shown}");
+    assert_eq!(
+        line("secrets.token"),
+        format!("secrets.token environment variable TOKEN {file}")
+    );
+    assert!(!shown.contains("default") && !shown.contains("hunter22"));
+    // A change is shown when it is in force.
+    fs::write(forge.paths.config_fennel(), "{:ci {:pids 78}}").unwrap();
+    forge.signal(Signal::SIGHUP);
+    wait_for("the change", || {
+        let shown = forge.ssh_ok("config show --json");
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let pids = |setting: &serde_json::Value| {
+            setting["setting"] == "ci.pids" && setting["value"] == "78"
+        };
+        let settings = shown["settings"].as_array().unwrap();
+        settings.iter().any(pids).then_some(())
+    });
+}
+
+#[test]
+fn a_file_is_checked_in_the_words_of_a_start() {
+    let forge = TestForge::new(QUIRE);
+    for text in [
+        "{:http {:port 3000}\n :ci {:concurrent-runs",
+        "{:http {:port 3000}\n :ci {:concurrent-runs :many}}",
+        "(os.exit 0)",
+        "7",
+    ] {
+        let checked = forge.ssh_with("config check", text.as_bytes());
+        assert_eq!(checked.status.code(), Some(1), "{}", transcript(&checked));
+        fs::write(forge.paths.config_fennel(), text).unwrap();
+        let refused = transcript(&forge.serve_to_end());
+        // The start names the file with its folder.
+        let folder = format!("{}/", forge.paths.data().display());
+        for line in stderr(&checked).lines() {
+            assert!(
+                refused.replace(&folder, "").contains(line),
+                "{line}\n{refused}"
+            );
+        }
+        assert!(stderr(&checked).starts_with("quire: config.fnl"));
+    }
+    let valid = forge.ssh_with("config check", b"{:ci {:pids 77}}");
+    assert_eq!(stdout(&valid), "the configuration is valid");
+    let unknown = forge.ssh_with("config check", b"{:ci {:pdis 77}}");
+    assert_eq!(unknown.status.code(), Some(0), "{}", transcript(&unknown));
+    assert!(
+        stderr(&unknown).contains("pids"),
+        "{}",
+        transcript(&unknown)
+    );
+    let lua = forge.ssh_with("config check --lua", b"return {ci = {pids = 77}}");
+    assert_eq!(lua.status.code(), Some(0), "{}", transcript(&lua));
 }

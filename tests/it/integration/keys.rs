@@ -85,6 +85,7 @@ fn refuses_management(native: &Native, key: &str) {
         "key rm laptop --yes",
         "secret list",
         "secret set x",
+        "config show",
         "login",
         "login --token x",
         "login --list",

@@ -1,8 +1,7 @@
 //! Secrets that are set by a command: runs get them as those of the configuration, and their values are nowhere.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use quire_testkit::{TestForge, files_below, stderr, stdout, transcript, wait_for};
 use serde_json::Value;
@@ -10,20 +9,9 @@ use serde_json::Value;
 use super::gate;
 use crate::QUIRE;
 
-/// Runs a command of SSH with this on its standard input.
-fn ssh_with(forge: &TestForge, command: &str, input: &[u8]) -> Output {
-    let mut session = Command::new(forge.file("client/ssh"));
-    session.arg(command).stdin(Stdio::piped());
-    session.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = session.spawn().unwrap();
-    // A command that has failed already reads nothing.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
-}
-
 #[track_caller]
 fn set(forge: &TestForge, arguments: &str, value: &str) -> String {
-    let output = ssh_with(forge, &format!("secret set {arguments}"), value.as_bytes());
+    let output = forge.ssh_with(&format!("secret set {arguments}"), value.as_bytes());
     assert!(output.status.success(), "{}", transcript(&output));
     stdout(&output)
 }
@@ -136,10 +124,10 @@ fn the_configuration_comes_first() {
     forge.serve();
     let log = run(&forge, "app", &prints("token"));
     assert!(log.contains("length=30"), "{log}");
-    let refused = ssh_with(&forge, "secret set token", b"hunter22hunter22");
+    let refused = forge.ssh_with("secret set token", b"hunter22hunter22");
     assert_eq!(
         stderr(&refused),
-        "quire: the configuration defines the secret `token`, so it cannot be set here\nquire: remove it from :secrets in the configuration first, or choose another name",
+        "quire: the configuration defines the secret `token`, so it cannot be set here\nquire: remove it from :secrets in the configuration first, or choose another name\n",
         "{}",
         transcript(&refused)
     );
@@ -180,7 +168,7 @@ fn what_is_no_value_changes_nothing() {
             "the value of a secret is not an argument",
         ),
     ] {
-        let output = ssh_with(&forge, command, input);
+        let output = forge.ssh_with(command, input);
         assert_eq!(output.status.code(), Some(code), "{}", transcript(&output));
         assert!(stderr(&output).contains(why), "{}", transcript(&output));
         assert_eq!(list(&forge), before);
@@ -200,7 +188,7 @@ fn without_its_key_a_secret_is_not_lost_silently() {
     set(&forge, "token", "hunter22hunter22");
     let kept = forge.file("kept.key");
     fs::rename(forge.paths.secrets_key(), &kept).unwrap();
-    let refused = ssh_with(&forge, "secret set other", b"hunter22hunter22");
+    let refused = forge.ssh_with("secret set other", b"hunter22hunter22");
     assert_eq!(refused.status.code(), Some(1), "{}", transcript(&refused));
     assert!(
         stderr(&refused).contains("secrets.key, is missing"),
@@ -249,7 +237,7 @@ fn the_operator_can_keep_the_key() {
     forge.set("QUIRE_SECRETS_KEY_FILE", &key.display().to_string());
     forge.serve();
     // Sessions do not have the variable.
-    let refused = ssh_with(&forge, "secret set token", b"hunter22hunter22");
+    let refused = forge.ssh_with("secret set token", b"hunter22hunter22");
     assert!(
         stderr(&refused).contains("operator.key, is missing"),
         "{}",

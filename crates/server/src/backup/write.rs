@@ -37,7 +37,7 @@ pub struct BackupSummary {
 }
 
 /// Entries of the data folder that are added in an order of their own, or that a restored appliance makes anew.
-const LEFT_OUT: [&str; 18] = [
+const LEFT_OUT: [&str; 19] = [
     "quire.db",
     "quire.db-wal",
     "quire.db-shm",
@@ -56,6 +56,7 @@ const LEFT_OUT: [&str; 18] = [
     "secrets-key-file",
     "secrets.lock",
     "endpoint.json",
+    "settings-in-force.json",
     "lost+found",
     ".restore",
 ];
