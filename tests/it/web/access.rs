@@ -284,6 +284,23 @@ async fn a_session_ends_when_its_key_expires() {
 }
 
 #[tokio::test]
+async fn a_session_ends_when_its_key_gets_limits() {
+    let mut site = Site::start(SignInMethod::Ssh).await;
+    site.seed.keys(LAPTOP);
+    site.sign_in().await;
+    let pending = site.seed.login_link("laptop", NOW.plus(300_000));
+    assert_eq!(site.get("/").await.status, 200);
+    site.seed
+        .keys(&format!("command=\"quire exec --repo app\" {LAPTOP}"));
+    assert_eq!(site.get("/").await.status, 401);
+    let late = site
+        .send("POST", &format!("/login/{pending}"), &[HERE])
+        .await;
+    assert_eq!((late.status, late.cookies().len()), (403, 0));
+    assert!(late.body.contains("may only use git"), "{}", late.body);
+}
+
+#[tokio::test]
 async fn a_session_holds_only_where_its_key_may_connect() {
     let mut site = Site::start(SignInMethod::Ssh).await;
     site.seed
