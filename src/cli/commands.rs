@@ -11,8 +11,8 @@ use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
 use super::{
-    backup, cache, config, gc, key, login, notify, privileges, reconcile, repo, run, schedule,
-    secret, status,
+    backup, cache, config, doctor, gc, key, login, notify, privileges, reconcile, repo, run,
+    schedule, secret, status,
 };
 use quire_types::clock::Clock;
 use quire_types::paths::Paths;
@@ -101,6 +101,7 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
     ),
     ("login", "print a link that signs a browser in"),
     ("status", "show the health of each component"),
+    ("doctor", "check everything, and say what to do"),
     ("backup > FILE", "write a backup of everything"),
     ("gc", "remove expired runs, logs, artifacts and caches now"),
     (
@@ -146,6 +147,11 @@ pub(super) enum ManagementCommand {
     Login(login::LoginCommand),
     /// Show the health of each component
     Status(OutputArgs),
+    /// Check everything by using it, and say what to do about each fault
+    ///
+    /// Reads every page of the database, lets git check the repositories that were changed last, and starts a container as a
+    /// run does. The exit code is 1 if something does not work.
+    Doctor(OutputArgs),
     /// Remove expired runs, logs, artifacts and caches now
     ///
     /// The server does this by itself every hour. The retention settings (`:keep`) say what expires.
@@ -176,7 +182,7 @@ impl ManagementCommand {
             Self::Login(command) => command.json(),
             // Standard output is the archive.
             Self::Backup(_) => false,
-            Self::Status(format) | Self::Gc(format) => format.json,
+            Self::Status(format) | Self::Doctor(format) | Self::Gc(format) => format.json,
         }
     }
 }
@@ -255,6 +261,7 @@ fn dispatch(
         ManagementCommand::Gc(_) => gc::gc(&context, out),
         ManagementCommand::Reconcile(command) => reconcile::reconcile(&context, &command, out),
         ManagementCommand::Status(_) => status::status(&context, out),
+        ManagementCommand::Doctor(_) => doctor::doctor(&context, out),
     }
 }
 

@@ -19,6 +19,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "config",
             "login",
             "status",
+            "doctor",
             "gc",
             "backup",
             "reconcile",

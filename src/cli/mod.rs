@@ -16,6 +16,7 @@ mod commands;
 mod config;
 mod configuration;
 mod context;
+mod doctor;
 mod error;
 mod exec;
 mod follow;

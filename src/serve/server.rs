@@ -16,6 +16,7 @@ use quire_runtime::changes::ChangeNotifier;
 use quire_server::backup::ScheduledBackups;
 use quire_server::control::attach::AttachServer;
 use quire_server::control::server::{self as control, ControlServer};
+use quire_server::doctor::{Doctor, DoctorDeps};
 use quire_server::findings::Findings;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
 use quire_server::intake::{Intake, IntakeSettings};
@@ -228,6 +229,7 @@ struct ServerParts {
     intake: Intake,
     runner: Runner,
     backups: ScheduledBackups,
+    doctor: Doctor,
 }
 
 impl ServerParts {
@@ -280,6 +282,7 @@ impl ServerParts {
             program.clone(),
             reload.backup_plan(),
         );
+        let doctor = Doctor::new(doctor_deps(paths, &executors, reload, url));
         let runner = Runner::new(runner::RunnerDeps {
             store: store.clone(),
             queue: queue.clone(),
@@ -303,6 +306,7 @@ impl ServerParts {
             intake,
             runner,
             backups,
+            doctor,
         })
     }
 
@@ -319,6 +323,7 @@ impl ServerParts {
             store: self.store.clone(),
             housekeeping: self.housekeeping.clone(),
             notifications: self.notifications.clone(),
+            doctor: self.doctor,
             executors: self.executors.clone(),
         };
         let stop = shutdown.clone();
@@ -347,6 +352,20 @@ impl ServerParts {
         });
         tasks.spawn(self.housekeeping.run(shutdown.child_token()));
         tasks.spawn(self.notifications.run(shutdown.child_token()));
+    }
+}
+
+fn doctor_deps(
+    paths: &Paths,
+    executors: &[Arc<dyn Executor>],
+    reload: &ConfigReload,
+    url: &BaseUrl,
+) -> DoctorDeps {
+    DoctorDeps {
+        paths: paths.clone(),
+        executor: executors.first().cloned(),
+        config: reload.runner_config(),
+        url: url.clone(),
     }
 }
 

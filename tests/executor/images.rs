@@ -58,7 +58,7 @@ impl Drop for Contained {
 }
 
 /// What the engine's own client says.
-fn docker(arguments: &[&str]) -> Result<String, String> {
+pub(super) fn docker(arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("docker")
         .args(["--host", &endpoint()])
         .args(arguments)

@@ -26,6 +26,7 @@ mod attach;
 mod builds;
 mod caches;
 mod docker;
+mod doctor;
 mod engine_away;
 mod files;
 mod host;

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod control;
+pub mod doctor;
 pub mod findings;
 pub mod forge;
 pub mod housekeeping;

@@ -5,6 +5,7 @@
 mod backup;
 mod config;
 mod corpus;
+mod doctor;
 mod files;
 mod foreign;
 mod history;

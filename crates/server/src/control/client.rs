@@ -16,6 +16,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use super::protocol::{
     CacheEntry, ComponentProblem, ControlRequest, ControlResponse, GcReport, RunLink,
 };
+use crate::doctor::DoctorFinding;
 use quire_types::names::{EventId, RepoName};
 use quire_types::paths::Paths;
 
@@ -28,6 +29,8 @@ const PROBLEMS_TIMEOUT: Duration = Duration::from_secs(3);
 pub const CACHES_TIMEOUT: Duration = Duration::from_secs(130);
 /// An attempt to deliver a message has a time limit of its own, which is shorter.
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(45);
+/// An image may have to be pulled first, and git may check repositories for a minute.
+const DOCTOR_TIMEOUT: Duration = Duration::from_secs(600);
 const GC_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The largest response that is read, in bytes: thousands of runs fit.
@@ -112,6 +115,14 @@ pub fn collect_garbage(paths: &Paths) -> Result<GcReport, ControlError> {
 pub fn problems(paths: &Paths) -> Result<Vec<ComponentProblem>, ControlError> {
     match ask(paths, &ControlRequest::ListProblems, PROBLEMS_TIMEOUT)? {
         ControlResponse::Problems { problems } => Ok(problems),
+        _ => Err(ControlError::Unexpected),
+    }
+}
+
+/// Lets the server check everything, and waits until that is done.
+pub fn examine(paths: &Paths) -> Result<Vec<DoctorFinding>, ControlError> {
+    match ask(paths, &ControlRequest::Doctor, DOCTOR_TIMEOUT)? {
+        ControlResponse::Examined { findings } => Ok(findings),
         _ => Err(ControlError::Unexpected),
     }
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::doctor::DoctorFinding;
 use quire_types::clock::Millis;
 use quire_types::names::{EventId, RefName, RepoName};
 use quire_types::run::ExecutorName;
@@ -41,6 +42,8 @@ pub enum ControlRequest {
     /// List the problems of maintenance and schedules, with the names of repositories.
     #[serde(rename = "findings")]
     ListProblems,
+    /// Check everything. The server answers when that is done.
+    Doctor,
     /// Send a test message to a target of notifications. The server answers when it is delivered.
     TestNotification { target: String },
 }
@@ -70,6 +73,8 @@ pub enum ControlResponse {
         #[serde(rename = "findings")]
         problems: Vec<ComponentProblem>,
     },
+    /// What was found; also what is as it should be.
+    Examined { findings: Vec<DoctorFinding> },
     /// The request failed; the message is one sentence.
     Error { message: String },
 }
@@ -145,6 +150,7 @@ pub struct GcReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Grade;
 
     /// What an older hook sends and understands.
     #[test]
@@ -166,6 +172,7 @@ mod tests {
             },
             ControlRequest::CollectGarbage,
             ControlRequest::ListProblems,
+            ControlRequest::Doctor,
             ControlRequest::TestNotification {
                 target: "ops".to_owned(),
             },
@@ -198,6 +205,14 @@ mod tests {
                     text: "text".to_owned(),
                 }],
             },
+            ControlResponse::Examined {
+                findings: vec![DoctorFinding {
+                    part: "disk".to_owned(),
+                    grade: Grade::Failed,
+                    text: "text".to_owned(),
+                    advice: Some("advice".to_owned()),
+                }],
+            },
             ControlResponse::Error {
                 message: "message".to_owned(),
             },
@@ -219,12 +234,14 @@ mod tests {
 {"request":"clear-caches","repo":"work/app","name":null}
 {"request":"housekeep"}
 {"request":"findings"}
+{"request":"doctor"}
 {"request":"test-notification","target":"ops"}
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
 {"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
 {"answer":"ok"}
 {"answer":"freed","runs":0,"logs":0,"artifacts":0,"events":0,"images":0,"caches":0,"trash":0,"overwritten":0,"leftovers":0,"bytes":0,"problems":[]}
 {"answer":"findings","findings":[{"part":"schedules","text":"text"}]}
+{"answer":"examined","findings":[{"part":"disk","grade":"failed","text":"text","advice":"advice"}]}
 {"answer":"error","message":"message"}
 "#);
     }

@@ -15,12 +15,13 @@ use tokio_util::task::TaskTracker;
 
 use super::cache_requests;
 use super::protocol::{CacheEntry, ComponentProblem, ControlRequest, ControlResponse};
+use crate::doctor::{Doctor, DoctorFinding};
 use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
 use crate::notify::Notifications;
 use crate::queue::Queue;
 use quire_executor::{Executor, ExecutorError};
-use quire_store::Store;
+use quire_store::{Store, StoreError};
 use quire_types::error_chain::with_sources;
 
 /// The longest request, in bytes.
@@ -57,6 +58,7 @@ pub struct ControlServer {
     pub store: Store,
     pub housekeeping: Housekeeping,
     pub notifications: Notifications,
+    pub doctor: Doctor,
     /// The first one executes new runs; the others may still hold caches of earlier runs.
     pub executors: Vec<Arc<dyn Executor>>,
 }
@@ -130,7 +132,11 @@ impl ControlServer {
                 self.queue.wake();
                 ControlResponse::Ok
             }
-            ControlRequest::ListProblems => self.problems().await,
+            ControlRequest::ListProblems => match self.problems().await {
+                Ok(problems) => ControlResponse::Problems { problems },
+                Err(error) => failed(error.to_string()),
+            },
+            ControlRequest::Doctor => self.examine().await,
             ControlRequest::TestNotification { target } => {
                 match self.notifications.test(&target).await {
                     Ok(()) => ControlResponse::Ok,
@@ -143,15 +149,9 @@ impl ControlServer {
         }
     }
 
-    async fn problems(&self) -> ControlResponse {
-        let found = match self.housekeeping.problems().await {
-            Ok(found) => found,
-            Err(error) => return failed(error.to_string()),
-        };
-        let notifications = match self.notifications.problems().await {
-            Ok(problems) => problems,
-            Err(error) => return failed(error.to_string()),
-        };
+    async fn problems(&self) -> Result<Vec<ComponentProblem>, StoreError> {
+        let found = self.housekeeping.problems().await?;
+        let notifications = self.notifications.problems().await?;
         let of_part = |part: &str, texts: Vec<String>| {
             texts
                 .into_iter()
@@ -161,15 +161,27 @@ impl ControlServer {
                 })
                 .collect::<Vec<_>>()
         };
-        ControlResponse::Problems {
-            problems: [
-                of_part("maintenance", found.maintenance),
-                of_part("schedules", found.schedules),
-                of_part("repositories", found.repositories),
-                of_part("notifications", notifications),
-            ]
-            .concat(),
+        Ok([
+            of_part("maintenance", found.maintenance),
+            of_part("schedules", found.schedules),
+            of_part("repositories", found.repositories),
+            of_part("notifications", notifications),
+        ]
+        .concat())
+    }
+
+    /// Checks everything, and adds what is known to be wrong already.
+    async fn examine(&self) -> ControlResponse {
+        let mut findings = self.doctor.examine().await;
+        match self.problems().await {
+            Ok(problems) => findings.extend(
+                problems
+                    .into_iter()
+                    .map(|problem| DoctorFinding::of_problem(&problem.part, problem.text)),
+            ),
+            Err(error) => return failed(error.to_string()),
         }
+        ControlResponse::Examined { findings }
     }
 }
 

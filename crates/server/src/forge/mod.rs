@@ -6,6 +6,7 @@
 
 mod access;
 pub mod caches;
+pub mod doctor;
 mod error;
 pub mod gc;
 pub mod keys;

@@ -1,0 +1,89 @@
+//! `doctor`: what it says of an appliance that works, and of one with faults.
+
+use std::fs;
+
+use quire_testkit::{TestForge, transcript};
+
+use super::GREEN;
+use crate::QUIRE;
+
+/// The findings by part, each with its grade and text.
+fn findings(output: &str) -> Vec<(String, String, String)> {
+    let listed: serde_json::Value = serde_json::from_str(output).unwrap();
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let findings = listed["findings"].as_array().unwrap();
+    findings
+        .iter()
+        .map(|one| (text(one, "part"), text(one, "grade"), text(one, "text")))
+        .collect()
+}
+
+#[test]
+fn an_appliance_that_works_passes_and_keeps_nothing_of_the_check() {
+    let forge = TestForge::start(QUIRE);
+    forge.tree_with("app", GREEN).push(&["main"]);
+    forge.end_of(forge.newest("app").id);
+    let found = findings(&forge.ssh_ok("doctor --json"));
+    let of = |part: &str| {
+        let finding = found.iter().find(|(name, ..)| name == part);
+        let (_, grade, text) = finding.unwrap_or_else(|| panic!("{part}: {found:?}"));
+        (grade.as_str(), text.as_str())
+    };
+    assert_eq!(of("database").0, "ok");
+    assert!(
+        of("database").1.contains("1 runs and 1 pushes"),
+        "{found:?}"
+    );
+    assert_eq!(of("disk").0, "ok");
+    assert_eq!(
+        of("repositories"),
+        ("ok", "git finds nothing wrong with any of the 1")
+    );
+    assert_eq!(of("host").0, "ok");
+    assert_eq!(of("clock").0, "ok");
+    assert!(!forge.paths.runs_dir().join("quire-doctor").exists());
+    assert!(!forge.paths.caches().join("quire-doctor/doctor").exists());
+    assert_eq!(forge.runs().len(), 1, "the check is no run");
+}
+
+#[test]
+fn what_does_not_work_is_named_with_what_to_do() {
+    let mut forge = TestForge::new(QUIRE);
+    forge
+        .set("QUIRE_CI_EXECUTOR", "docker")
+        .set("QUIRE_CI_ENGINE", "unix:///nonexistent/docker.sock");
+    forge.serve();
+    forge
+        .tree_with("app", GREEN)
+        .push(&["-o", "ci.skip", "main"]);
+    let packs = forge
+        .paths
+        .repo(&"app".parse().unwrap())
+        .join("objects/pack");
+    for file in fs::read_dir(packs).unwrap() {
+        let path = file.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "pack")
+        {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let output = forge.ssh("doctor");
+    assert_eq!(output.status.code(), Some(1), "{}", transcript(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |part: &str| {
+        let mut lines = text.lines();
+        lines
+            .find(|line| line.starts_with(part))
+            .unwrap_or_else(|| panic!("{part}: {text}"))
+            .to_owned()
+    };
+    assert!(line("repositories").contains("failed"), "{text}");
+    assert!(
+        line("repositories").contains("app: git fsck reports"),
+        "{text}"
+    );
+    assert!(line("container").contains("cannot be reached"), "{text}");
+    assert!(line("container: ").contains(":ci {:engine"), "{text}");
+}
