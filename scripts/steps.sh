@@ -50,13 +50,13 @@ step() {
   printf '== %s: done in %s s\n' "$name" "$((SECONDS - started))"
 }
 
-# start_step NAME COMMAND…: runs a step in the background, with less priority than what is in the foreground.
+# start_step NAME COMMAND…: runs a step in the background.
 declare -A background=()
 start_step() {
   local name=$1
   shift
   printf '\n== %s: started in the background: %s\n' "$name" "$*"
-  nice timeout --kill-after=30s "$step_limit" env --default-signal=INT,QUIT "$@" >"$logs/$name.log" 2>&1 </dev/null &
+  timeout --kill-after=30s "$step_limit" env --default-signal=INT,QUIT "$@" >"$logs/$name.log" 2>&1 </dev/null &
   background[$name]=$!
 }
 trap 'for job in "${background[@]}"; do kill "$job" 2>/dev/null || true; done' EXIT
