@@ -31,7 +31,7 @@ fn keys(paths: &Paths) -> Vec<DoctorFinding> {
                 DoctorFinding::warning(
                     "start",
                     text,
-                    "correct it and restart the container; the warning ends with its cause",
+                    "correct what the warning names, and restart quire",
                 )
             });
             std::iter::once(count).chain(warnings).collect()
@@ -44,7 +44,7 @@ fn keys(paths: &Paths) -> Vec<DoctorFinding> {
                 "the status file of `quire init` cannot be read: {}",
                 chain(&error)
             ),
-            "restart the container",
+            "restart quire",
         )],
     }
 }

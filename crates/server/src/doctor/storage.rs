@@ -42,7 +42,7 @@ fn database(paths: &Paths) -> DoctorFinding {
         Ok(found) => DoctorFinding::ok(
             "database",
             format!(
-                "sound: {} of {} runs and {} pushes",
+                "sound: {}; runs: {}, pushes: {}",
                 format_bytes(file_size(&paths.database())),
                 found.runs,
                 found.pushes
