@@ -11,8 +11,8 @@ use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
 use super::{
-    backup, cache, config, doctor, gc, key, login, notify, privileges, reconcile, repo, run,
-    schedule, secret, status,
+    backup, cache, config, doctor, gc, key, login, mirror, notify, privileges, reconcile, repo,
+    run, schedule, secret, status,
 };
 use quire_types::clock::Clock;
 use quire_types::paths::Paths;
@@ -80,6 +80,10 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "list the targets of notifications, or test one",
     ),
     (
+        "mirror list | sync REPO [NAME] | key",
+        "list the mirrors of repositories, push to them now",
+    ),
+    (
         "key list | show KEY | rm KEY",
         "list, show or remove the keys that may connect",
     ),
@@ -132,6 +136,9 @@ pub(super) enum ManagementCommand {
     /// List and test the targets of notifications
     #[command(subcommand)]
     Notify(notify::NotifyCommand),
+    /// List the mirrors of repositories, and push to them now
+    #[command(subcommand)]
+    Mirror(mirror::MirrorCommand),
     /// List, add and remove SSH keys
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -175,6 +182,7 @@ impl ManagementCommand {
             Self::Cache(command) => command.json(),
             Self::Schedule(command) => command.json(),
             Self::Notify(command) => command.json(),
+            Self::Mirror(command) => command.json(),
             Self::Key(command) => command.json(),
             Self::Secret(command) => command.json(),
             Self::Config(command) => command.json(),
@@ -253,6 +261,7 @@ fn dispatch(
         ManagementCommand::Cache(command) => cache::cache(&context, &command, out),
         ManagementCommand::Schedule(command) => schedule::schedule(&context, &command, out),
         ManagementCommand::Notify(command) => notify::notify(&context, &command, out),
+        ManagementCommand::Mirror(command) => mirror::mirror(&context, &command, out),
         ManagementCommand::Key(command) => key::key(&context, command, out),
         ManagementCommand::Secret(command) => secret::secret(&context, command, out),
         ManagementCommand::Config(command) => config::config(&context, &command, out),

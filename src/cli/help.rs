@@ -14,6 +14,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "cache",
             "schedule",
             "notify",
+            "mirror",
             "key",
             "secret",
             "config",

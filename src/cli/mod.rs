@@ -28,6 +28,7 @@ mod key;
 mod log_document;
 mod login;
 mod logs;
+mod mirror;
 mod notify;
 mod output;
 mod privileges;

@@ -11,6 +11,7 @@ use quire_server::backup::{BackupState, ScheduledBackups};
 use quire_server::housekeeping::{Housekeeping, ProblemsByComponent};
 use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
+use quire_server::mirror::MirrorService;
 use quire_server::notify::Notifications;
 use quire_types::clock::Millis;
 use quire_types::text::{format_bytes, format_elapsed};
@@ -225,6 +226,28 @@ pub(super) async fn notifications(notifications: &Notifications, health: &Health
                 |n| match n {
                     1 => "1 target fails; `status` over SSH names it".to_owned(),
                     n => format!("{n} targets fail; `status` over SSH names them"),
+                },
+            ),
+            // The check of the database reports this as well.
+            Err(error) => tracing::error!("health: {}", quire_types::error_chain::chain(&error)),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Reports mirrors that fail.
+pub(super) async fn mirrors(mirrors: &MirrorService, health: &HealthRegistry) {
+    loop {
+        match mirrors.problems().await {
+            Ok(problems) => report(
+                health,
+                Component::Mirrors,
+                "failing",
+                problems,
+                "no problems",
+                |n| match n {
+                    1 => "1 mirror is not in sync; `status` over SSH names it".to_owned(),
+                    n => format!("{n} mirrors are not in sync; `status` over SSH names them"),
                 },
             ),
             // The check of the database reports this as well.

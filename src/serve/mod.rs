@@ -6,8 +6,11 @@
 //! claims). TERM: the web server ends its streams, the runner ends its runs, and the intake finishes
 //! the events that it has begun.
 
+mod bind;
 mod error;
 mod health_probes;
+mod known_secrets;
+mod mirror_settings;
 mod notify_settings;
 mod reload;
 mod runtime_files;

@@ -7,12 +7,14 @@ use tokio::sync::watch::{self, Receiver, Sender};
 use quire_config::{Config, ConfigError, LoadedConfig, SettingsInForce};
 use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
+use quire_server::mirror::MirrorSettings;
 use quire_server::notify::NotifySettings;
 use quire_server::runner::RunnerConfig;
 use quire_server::secrets::StoredSecrets;
 use quire_types::paths::Paths;
 use quire_web::{Component, HealthRegistry, Status};
 
+use super::mirror_settings::mirror_settings;
 use super::notify_settings::notify_settings;
 use super::{runtime_files, secret_sources, wiring};
 use quire_types::error_chain::with_sources;
@@ -135,6 +137,7 @@ pub(super) struct ConfigReload {
     max_runs_per_push: Sender<usize>,
     backup: Sender<Option<BackupPlan>>,
     notify: Sender<Arc<NotifySettings>>,
+    mirrors: Sender<Arc<MirrorSettings>>,
     stored: StoredSecrets,
 }
 
@@ -154,6 +157,7 @@ impl ConfigReload {
             max_runs_per_push: watch::Sender::new(config.ci.max_runs_per_push as usize),
             backup: watch::Sender::new(wiring::backup_plan(config)),
             notify: watch::Sender::new(Arc::new(notify_settings(config, &stored))),
+            mirrors: watch::Sender::new(Arc::new(mirror_settings(config, &stored))),
             stored,
         }
     }
@@ -176,6 +180,10 @@ impl ConfigReload {
 
     pub(super) fn notify_settings(&self) -> Receiver<Arc<NotifySettings>> {
         self.notify.subscribe()
+    }
+
+    pub(super) fn mirror_settings(&self) -> Receiver<Arc<MirrorSettings>> {
+        self.mirrors.subscribe()
     }
 
     /// Loads the configuration again. If it does not load, the previous one stays in force.
@@ -201,6 +209,8 @@ impl ConfigReload {
             .send_replace(Arc::new(wiring::runner_config(config, secrets)));
         self.notify
             .send_replace(Arc::new(notify_settings(config, &self.stored)));
+        self.mirrors
+            .send_replace(Arc::new(mirror_settings(config, &self.stored)));
         report_loaded(&self.health, loaded);
         wiring::warn_about_open_pages(config);
         tracing::info!(

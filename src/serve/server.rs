@@ -1,6 +1,6 @@
 //! The server: started in order, run until a stop is requested, stopped in order.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use quire_server::findings::Findings;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
 use quire_server::intake::{Intake, IntakeSettings};
 use quire_server::metrics::Metrics;
+use quire_server::mirror::{MirrorDeps, MirrorService};
 use quire_server::notify::{Notifications, NotifyDeps};
 use quire_server::queue::Queue;
 use quire_server::rename::Renamer;
@@ -33,17 +34,15 @@ use quire_types::clock::Clock;
 use quire_types::paths::Paths;
 use quire_web::{Component, HealthRegistry, StartupGate, Status, WebConfig, WebState};
 
+use super::bind::bind_with_retry;
 use super::error::{ServeError, system};
 use super::reload::{ConfigReload, StartConfig, report_start};
 use super::signals::{ServerSignals, SignalRequest};
 use super::{health_probes, runtime_files, wiring};
 use quire_types::error_chain::with_sources;
 
-/// How long an address that is in use is tried again before another server is assumed to use it.
-const BIND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the file of the database is compared with the one that is open.
 const DATABASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-const BIND_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// A server that has started.
 pub(super) struct Server {
@@ -226,6 +225,7 @@ struct ServerParts {
     engine: String,
     housekeeping: Housekeeping,
     notifications: Notifications,
+    mirrors: MirrorService,
     intake: Intake,
     runner: Runner,
     backups: ScheduledBackups,
@@ -263,6 +263,7 @@ impl ServerParts {
             settings: reload.notify_settings(),
             metrics: metrics.clone(),
         });
+        let mirrors = mirrors(paths, &store, &live, reload, &metrics);
         let intake = Intake::new(
             paths.clone(),
             store.clone(),
@@ -303,6 +304,7 @@ impl ServerParts {
             engine: config.ci.engine.clone(),
             housekeeping,
             notifications,
+            mirrors,
             intake,
             runner,
             backups,
@@ -324,6 +326,7 @@ impl ServerParts {
             housekeeping: self.housekeeping.clone(),
             notifications: self.notifications.clone(),
             doctor: self.doctor,
+            mirrors: self.mirrors.clone(),
             executors: self.executors.clone(),
         };
         let stop = shutdown.clone();
@@ -338,6 +341,7 @@ impl ServerParts {
         tasks.spawn(self.runner.run(shutdown.clone()));
         tasks.spawn(self.backups.clone().run(shutdown.child_token()));
         let probed = (self.housekeeping.clone(), self.notifications.clone());
+        let mirrors = self.mirrors.clone();
         let stop = shutdown.clone();
         tasks.spawn(async move {
             let probes = async {
@@ -345,6 +349,7 @@ impl ServerParts {
                     health_probes::engine(&self.executors, &self.engine, &health, &self.metrics),
                     health_probes::upkeep(&probed.0, &health),
                     health_probes::notifications(&probed.1, &health),
+                    health_probes::mirrors(&mirrors, &health),
                     health_probes::backups(&self.backups, &health)
                 )
             };
@@ -352,6 +357,7 @@ impl ServerParts {
         });
         tasks.spawn(self.housekeeping.run(shutdown.child_token()));
         tasks.spawn(self.notifications.run(shutdown.child_token()));
+        tasks.spawn(self.mirrors.run(shutdown.child_token()));
     }
 }
 
@@ -367,6 +373,22 @@ fn doctor_deps(
         config: reload.runner_config(),
         url: url.clone(),
     }
+}
+
+fn mirrors(
+    paths: &Paths,
+    store: &Store,
+    live: &ChangeNotifier,
+    reload: &ConfigReload,
+    metrics: &Arc<Metrics>,
+) -> MirrorService {
+    MirrorService::new(MirrorDeps {
+        store: store.clone(),
+        paths: paths.clone(),
+        changes: live.clone(),
+        settings: reload.mirror_settings(),
+        metrics: metrics.clone(),
+    })
 }
 
 /// The local sockets, which the hook and commands connect to.
@@ -403,23 +425,6 @@ async fn run_intake(intake: Intake, health: HealthRegistry, stop: CancellationTo
         intake.poll(&stop),
         stop.run_until_cancelled(health_probes::intake(&intake, &health))
     );
-}
-
-/// Binds an address, and retries for a while if it is in use: a server that was killed while it
-/// started a child leaves a process that holds its sockets until that child executes its program.
-async fn bind_with_retry<T>(bind: impl AsyncFn() -> io::Result<T>) -> io::Result<T> {
-    let deadline = tokio::time::Instant::now() + BIND_TIMEOUT;
-    loop {
-        match bind().await {
-            Err(error)
-                if error.kind() == ErrorKind::AddrInUse
-                    && tokio::time::Instant::now() < deadline =>
-            {
-                tokio::time::sleep(BIND_RETRY_DELAY).await;
-            }
-            result => return result,
-        }
-    }
 }
 
 /// Completes interrupted renames, removals and restores, before a repository or its runs are looked up by name.

@@ -22,6 +22,7 @@ mod housekeeping;
 mod inodes;
 mod limits;
 mod memory;
+mod mirror;
 mod mounts;
 mod neighbours;
 mod notify;

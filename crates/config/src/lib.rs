@@ -6,9 +6,13 @@
 //! together, with file and line. An unknown setting is only a warning.
 
 mod check;
+mod data_values;
+mod entry_fields;
 mod in_force;
 mod last_good;
 mod load;
+mod mirror_reader;
+mod mirrors;
 mod notify;
 mod notify_target_reader;
 mod run_grant;
@@ -20,6 +24,7 @@ mod suggest;
 
 pub use in_force::{SettingInForce, SettingsInForce};
 pub use load::{ConfigError, LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
+pub use mirrors::{MirrorEntry, MirrorRemote, MirrorsConfig, RefPatterns};
 pub use notify::{MailLogin, NotifyConfig, NotifyService, NotifyTarget, TargetSettings, UrlSource};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};

@@ -5,22 +5,25 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::data_values::{found, quoted, table};
+use super::entry_fields::ReadEntry;
+use super::mirror_reader::read_mirror;
+use super::mirrors::MirrorEntry;
 use super::notify::NotifyTarget;
-use super::notify_target_reader::{ReadTarget, read_target};
+use super::notify_target_reader::read_target;
 use super::secrets::{SecretGrant, SecretSource};
 use super::sections::Config;
-use super::settings::{NOTIFY_TARGETS, SECRETS, SETTINGS, sections};
+use super::settings::{MIRROR_REPOS, NOTIFY_TARGETS, SECRETS, SETTINGS, sections};
 use super::suggest::closest_name;
 use quire_pipeline::{Diagnostic, Language, SourceFile};
+use quire_types::names::RepoName;
 use quire_types::paths::Paths;
-use quire_types::text::with_unix_line_ends;
+use quire_types::text::{excerpt_name, with_unix_line_ends};
 
 /// The largest configuration file, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// The longest value that a message quotes, in characters.
-const MAX_QUOTED_VALUE: usize = 40;
 
 /// A configuration, and where its values come from.
 #[derive(Debug, Clone)]
@@ -356,6 +359,9 @@ impl SettingsReader<'_> {
         if (section, name) == NOTIFY_TARGETS {
             return self.section(&format!("{section}.{name}"), value, Self::notify_target);
         }
+        if (section, name) == MIRROR_REPOS {
+            return self.section(&format!("{section}.{name}"), value, Self::mirrors_of_repo);
+        }
         let Some(key) = SETTINGS
             .iter()
             .find(|key| key.section == section && key.name == name)
@@ -404,27 +410,47 @@ impl SettingsReader<'_> {
 
     fn notify_target(&mut self, _: &str, name: &str, value: &Value) {
         let path = [NOTIFY_TARGETS.0, NOTIFY_TARGETS.1, name];
-        let ReadTarget {
-            settings,
-            unknown,
-            known,
-        } = read_target(name, value);
-        for key in unknown {
-            self.unknown(&[path[0], path[1], path[2], &key], &known);
+        let (location, settings) = self.entry(&path, read_target(name, value));
+        let target = NotifyTarget { location, settings };
+        let targets = &mut self.loaded.config.notify.targets;
+        targets.insert(name.to_owned(), target);
+    }
+
+    fn mirrors_of_repo(&mut self, section: &str, name: &str, value: &Value) {
+        let path = [MIRROR_REPOS.0, MIRROR_REPOS.1, name];
+        let (Ok(repo), Some(mirrors)) = (name.parse::<RepoName>(), table(value)) else {
+            let what = format!("`{}`", excerpt_name(&format!("{section}.{name}")));
+            let expected = "the name of a repository with a table of its mirrors";
+            let wrong = self.wrong(&path, &what, expected, value);
+            return self.errors.push(wrong);
+        };
+        for (name, value) in mirrors.iter() {
+            let path = [path[0], path[1], path[2], name];
+            let (location, settings) = self.entry(&path, read_mirror(name, value));
+            let mirror = MirrorEntry { location, settings };
+            let repos = &mut self.loaded.config.mirrors.repos;
+            repos
+                .entry(repo.clone())
+                .or_default()
+                .insert(name.clone(), mirror);
+        }
+    }
+
+    /// The place of an entry in the file, and its settings or what is wrong with them.
+    fn entry<T>(
+        &mut self,
+        path: &[&str],
+        entry: ReadEntry<T>,
+    ) -> (Option<String>, Result<T, String>) {
+        for key in &entry.unknown {
+            self.unknown(&[path, &[key]].concat(), &entry.known);
         }
         let at = |path: &[&str]| Some(self.source.location_of_key_path(path)?.to_string());
-        let target = NotifyTarget {
-            location: match &settings {
-                Err(problem) => at(&[&path[..], problem.key.as_slice()].concat()),
-                Ok(_) => at(&path),
-            },
-            settings: settings.map_err(|problem| problem.message),
+        let location = match &entry.settings {
+            Err(problem) => at(&[path, problem.key.as_slice()].concat()),
+            Ok(_) => at(path),
         };
-        self.loaded
-            .config
-            .notify
-            .targets
-            .insert(name.to_owned(), target);
+        (location, entry.settings.map_err(|problem| problem.message))
     }
 
     fn unknown(&mut self, path: &[&str], known: &[&str]) {
@@ -466,31 +492,6 @@ impl SettingsReader<'_> {
             },
         }
     }
-}
-
-/// The fields of a table. Lua's empty table may have become an empty list.
-fn table(value: &Value) -> Option<std::borrow::Cow<'_, Map<String, Value>>> {
-    match value {
-        Value::Object(fields) => Some(std::borrow::Cow::Borrowed(fields)),
-        Value::Array(items) if items.is_empty() => Some(std::borrow::Cow::Owned(Map::new())),
-        _ => None,
-    }
-}
-
-/// Describes a value for a message.
-fn found(value: &Value) -> String {
-    match value {
-        Value::Null => "nil".to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => quoted(text),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "a table".to_owned(),
-    }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", quire_types::text::excerpt(text, MAX_QUOTED_VALUE))
 }
 
 #[cfg(test)]

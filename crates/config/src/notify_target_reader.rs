@@ -1,7 +1,8 @@
 //! Reads one target of `:notify {:targets …}`. The first problem takes the place of its settings.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::entry_fields::{EntryFields, ReadEntry, SECRET, is_entry_name};
 use super::notify::{MailLogin, NotifyService, TargetSettings, UrlSource};
 use super::secrets::SecretSource;
 use super::setting_types::{Grants, Positive, SettingType as _};
@@ -11,8 +12,6 @@ use quire_types::occasion::Occasion;
 use quire_types::run::Trigger;
 use quire_types::smtp_url::SmtpUrl;
 
-/// The longest name of a target, in bytes.
-const MAX_NAME: usize = 64;
 /// The longest id of a room, in bytes. That of Matrix's specification.
 const MAX_ROOM: usize = 255;
 /// How many recipients a mail has.
@@ -20,83 +19,48 @@ const MAX_RECIPIENTS: usize = 20;
 /// The longest name of a user of a mail server, in bytes.
 const MAX_USER: usize = 255;
 
-/// A target as it was read.
-pub(super) struct ReadTarget {
-    pub(super) settings: Result<TargetSettings, TargetProblem>,
-    /// Keys that no target of its type has, and the keys that it may have.
-    pub(super) unknown: Vec<String>,
-    pub(super) known: Vec<&'static str>,
-}
-
-pub(super) struct TargetProblem {
-    /// The key whose value is wrong, if it is there.
-    pub(super) key: Option<&'static str>,
-    pub(super) message: String,
-}
-
 /// Reads a target.
-pub(super) fn read_target(name: &str, value: &Value) -> ReadTarget {
-    let mut reader = TargetReader {
-        fields: value.as_object().cloned().unwrap_or_default(),
-        known: Vec::new(),
-        problem: None,
-    };
-    if !is_name(name) {
-        reader.fail(
+pub(super) fn read_target(name: &str, value: &Value) -> ReadEntry<TargetSettings> {
+    let mut fields = EntryFields::of(value);
+    if !is_entry_name(name) {
+        fields.fail(
             None,
             "the name of a target consists of letters, digits, `-` and `_`, 64 at most".to_owned(),
         );
     } else if !value.is_object() {
-        reader.fail(
+        fields.fail(
             None,
             "a target must be a table such as {:type :webhook :url \"https://host.example/path\"}"
                 .to_owned(),
         );
     }
+    let mut reader = TargetReader { fields };
     let settings = reader.settings();
-    let settings = match (reader.problem, settings) {
-        (None, Some(settings)) => Ok(settings),
-        (problem, _) => Err(problem.unwrap_or(TargetProblem {
-            key: None,
-            message: "the target is not complete".to_owned(),
-        })),
-    };
-    ReadTarget {
-        // Which keys a target may have is known once its type is.
-        unknown: match &settings {
-            Ok(_) => reader.fields.into_iter().map(|(key, _)| key).collect(),
-            Err(_) => Vec::new(),
-        },
-        settings,
-        known: reader.known,
-    }
+    reader.fields.finish(settings, "the target is not complete")
 }
 
-fn is_name(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_plain) && !name.starts_with('-')
-}
-
-/// Takes the fields of a target. The first problem counts.
+/// Takes the fields of a target.
 struct TargetReader {
-    fields: Map<String, Value>,
-    known: Vec<&'static str>,
-    problem: Option<TargetProblem>,
+    fields: EntryFields,
 }
 
 impl TargetReader {
     fn settings(&mut self) -> Option<TargetSettings> {
         let service = self.service();
-        let on = self.optional(
+        let on = self.fields.optional(
             "on",
             "a list of :failed, :fixed, :every and :never",
             occasions,
         );
-        let runs = self.optional("runs", Grants::EXPECTED, Grants::data);
-        let triggers = self.optional("triggers", "a list of :push, :manual and :cron", triggers);
-        let cron_failures = self.optional("cron-failures", "a number from 1 to 100", |value| {
-            Positive::data(value).filter(|count| *count <= 100)
-        });
+        let runs = self.fields.optional("runs", Grants::EXPECTED, Grants::data);
+        let triggers =
+            self.fields
+                .optional("triggers", "a list of :push, :manual and :cron", triggers);
+        let cron_failures =
+            self.fields
+                .optional("cron-failures", "a number from 1 to 100", |value| {
+                    Positive::data(value).filter(|count| *count <= 100)
+                });
         Some(TargetSettings {
             on: on.unwrap_or_else(|| vec![Occasion::Failed, Occasion::Fixed]),
             runs,
@@ -108,20 +72,24 @@ impl TargetReader {
 
     fn service(&mut self) -> Option<NotifyService> {
         const SERVICES: &str = ":webhook, :email, :ntfy, :gotify, :slack or :matrix";
-        let name = self.required("type", SERVICES, |value| value.as_str().map(str::to_owned))?;
+        let name = self
+            .fields
+            .required("type", SERVICES, |value| value.as_str().map(str::to_owned))?;
         match name.as_str() {
             "webhook" => {
-                let url = self.required("url", URL, url_source);
-                let key = self.optional("key", SECRET, SecretSource::from_data);
+                let url = self.fields.required("url", URL, url_source);
+                let key = self.fields.optional("key", SECRET, SecretSource::from_data);
                 Some(NotifyService::Webhook { url: url?, key })
             }
             "ntfy" => {
-                let url = self.required("url", TOPIC_URL, topic_source);
-                let token = self.optional("token", SECRET, SecretSource::from_data);
+                let url = self.fields.required("url", TOPIC_URL, topic_source);
+                let token = self
+                    .fields
+                    .optional("token", SECRET, SecretSource::from_data);
                 Some(NotifyService::Ntfy { url: url?, token })
             }
             "slack" => {
-                let url = self.required("url", URL, url_source);
+                let url = self.fields.required("url", URL, url_source);
                 Some(NotifyService::Slack { url: url? })
             }
             "gotify" => {
@@ -133,7 +101,7 @@ impl TargetReader {
             }
             "matrix" => {
                 let (url, token) = self.server_and_token();
-                let room = self.required("room", ROOM, room);
+                let room = self.fields.required("room", ROOM, room);
                 Some(NotifyService::Matrix {
                     url: url?,
                     room: room?,
@@ -143,7 +111,7 @@ impl TargetReader {
             "email" => self.email(),
             other => {
                 let other = quire_types::text::excerpt(other, 40);
-                self.fail(
+                self.fields.fail(
                     Some("type"),
                     format!("`type` must be {SERVICES}, not \"{other}\""),
                 );
@@ -153,30 +121,35 @@ impl TargetReader {
     }
 
     fn email(&mut self) -> Option<NotifyService> {
-        let to = self.required("to", RECIPIENTS, recipients);
-        let from = self.required("from", ADDRESS, mail_address);
-        let smtp: Option<SmtpUrl> =
-            self.required("smtp", SMTP_URL, |value| value.as_str()?.parse().ok());
-        let starttls = self.optional("starttls", "true or false", Value::as_bool);
-        let user = self.optional("user", "the name of a user", user);
-        let password = self.optional("password", SECRET, SecretSource::from_data);
+        let to = self.fields.required("to", RECIPIENTS, recipients);
+        let from = self.fields.required("from", ADDRESS, mail_address);
+        let smtp: Option<SmtpUrl> = self
+            .fields
+            .required("smtp", SMTP_URL, |value| value.as_str()?.parse().ok());
+        let starttls = self
+            .fields
+            .optional("starttls", "true or false", Value::as_bool);
+        let user = self.fields.optional("user", "the name of a user", user);
+        let password = self
+            .fields
+            .optional("password", SECRET, SecretSource::from_data);
         let login = match (user, password) {
             (Some(user), Some(password)) => Some(MailLogin { user, password }),
             (None, None) => None,
             _ => {
                 let message = "`user` and `password` need each other";
-                self.fail(None, message.to_owned());
+                self.fields.fail(None, message.to_owned());
                 None
             }
         };
         let smtp = smtp?;
         if starttls.is_some() && smtp.is_implicit_tls() {
             let message = "`starttls` is for a server at `smtp://`; with `smtps://` the connection begins with TLS";
-            self.fail(Some("starttls"), message.to_owned());
+            self.fields.fail(Some("starttls"), message.to_owned());
         } else if starttls == Some(false) && login.is_some() {
             let message =
                 "without TLS no password is sent; remove `starttls`, or `user` and `password`";
-            self.fail(Some("starttls"), message.to_owned());
+            self.fields.fail(Some("starttls"), message.to_owned());
         }
         Some(NotifyService::Email {
             to: to?,
@@ -188,46 +161,14 @@ impl TargetReader {
     }
 
     fn server_and_token(&mut self) -> (Option<HttpUrl>, Option<SecretSource>) {
-        let url = self.required("url", SERVER_URL, server_url);
-        let token = self.required("token", SECRET, SecretSource::from_data);
+        let url = self.fields.required("url", SERVER_URL, server_url);
+        let token = self
+            .fields
+            .required("token", SECRET, SecretSource::from_data);
         (url, token)
-    }
-
-    fn required<T>(
-        &mut self,
-        key: &'static str,
-        expected: &str,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Option<T> {
-        if !self.fields.contains_key(key) {
-            self.fail(None, format!("`{key}` is missing; it must be {expected}"));
-        }
-        self.optional(key, expected, read)
-    }
-
-    /// The value may be a secret, so it is not part of the message.
-    fn optional<T>(
-        &mut self,
-        key: &'static str,
-        expected: &str,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Option<T> {
-        self.known.push(key);
-        let value = self.fields.remove(key)?;
-        let read = read(&value);
-        if read.is_none() {
-            self.fail(Some(key), format!("`{key}` must be {expected}"));
-        }
-        read
-    }
-
-    fn fail(&mut self, key: Option<&'static str>, message: String) {
-        self.problem.get_or_insert(TargetProblem { key, message });
     }
 }
 
-const SECRET: &str =
-    "{:file \"/path\"} or {:env \"NAME\"} (where the value is, never the value itself)";
 const URL: &str =
     "a URL such as \"https://host.example/path\", {:file \"/path\"} or {:env \"NAME\"}";
 const TOPIC_URL: &str =

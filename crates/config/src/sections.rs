@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::mirrors::MirrorsConfig;
 use super::notify::NotifyConfig;
 use super::run_grant::RunGrant;
 use super::secrets::{SecretError, SecretGrant};
@@ -28,6 +29,7 @@ pub struct Config {
     pub keep: KeepConfig,
     pub backup: BackupConfig,
     pub notify: NotifyConfig,
+    pub mirrors: MirrorsConfig,
     /// By name.
     pub secrets: BTreeMap<String, SecretGrant>,
 }

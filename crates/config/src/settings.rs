@@ -101,10 +101,15 @@ settings! {
     backup.keep          "keep"            Positive     reload;
     notify.give_up_after "give-up-after"   Time         reload;
     notify.allowed_networks "allowed-networks" Networks reload;
+    mirrors.compare_every "compare-every"  Time         reload;
+    mirrors.allowed_networks "allowed-networks" Networks reload;
 }
 
 /// The setting `notify.targets`, a table whose keys are chosen by the owner.
 pub(super) const NOTIFY_TARGETS: (&str, &str) = ("notify", "targets");
+
+/// The setting `mirrors.repos`, a table of repositories, each with mirrors whose names are chosen by the owner.
+pub(super) const MIRROR_REPOS: (&str, &str) = ("mirrors", "repos");
 
 /// The section of secrets, whose keys are chosen by the owner.
 pub(super) const SECRETS: &str = "secrets";

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
-use quire_types::names::RunId;
+use quire_types::names::{RepoName, RunId};
 use quire_types::sync::lock;
 
 /// Notifies about changed runs. A clone notifies the same subscribers.
@@ -20,6 +20,7 @@ pub struct ChangeNotifier(Arc<Inner>);
 struct Inner {
     all: watch::Sender<u64>,
     runs: Mutex<HashMap<RunId, watch::Sender<u64>>>,
+    repos: Mutex<HashMap<RepoName, watch::Sender<u64>>>,
 }
 
 impl Default for ChangeNotifier {
@@ -27,6 +28,7 @@ impl Default for ChangeNotifier {
         Self(Arc::new(Inner {
             all: watch::Sender::new(0),
             runs: Mutex::default(),
+            repos: Mutex::default(),
         }))
     }
 }
@@ -58,6 +60,25 @@ impl ChangeNotifier {
         let mut runs = lock(&self.0.runs);
         runs.retain(|_, sender| sender.receiver_count() > 0);
         runs.entry(run)
+            .or_insert_with(|| watch::Sender::new(0))
+            .subscribe()
+    }
+
+    /// Reports that the refs of a repository may have changed.
+    pub fn notify_repo(&self, repo: &RepoName) {
+        let repos = lock(&self.0.repos);
+        if let Some(sender) = repos.get(repo) {
+            sender.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
+
+    /// Subscribes to the refs of one repository. Subscribe first, then read.
+    #[must_use]
+    pub fn subscribe_repo(&self, repo: &RepoName) -> watch::Receiver<u64> {
+        let mut repos = lock(&self.0.repos);
+        repos.retain(|_, sender| sender.receiver_count() > 0);
+        repos
+            .entry(repo.clone())
             .or_insert_with(|| watch::Sender::new(0))
             .subscribe()
     }

@@ -1,5 +1,6 @@
 //! The work of `quire serve`: the queue of runs, the intake of pushes, the runner and housekeeping.
 
+mod addresses;
 pub mod backup;
 pub mod control;
 pub mod doctor;
@@ -8,6 +9,7 @@ pub mod forge;
 pub mod housekeeping;
 pub mod intake;
 pub mod metrics;
+pub mod mirror;
 pub mod notify;
 pub mod queue;
 pub mod rename;

@@ -70,6 +70,10 @@ pub struct Metrics {
     pub notification_failures: AtomicU64,
     /// Notifications that are not attempted any more.
     pub notifications_given_up: AtomicU64,
+    /// Attempts that found or made a remote of a mirror equal.
+    pub mirror_syncs: AtomicU64,
+    /// Attempts that did not.
+    pub mirror_failures: AtomicU64,
     /// The size of the trash, as housekeeping measured it last.
     pub trash_bytes: AtomicU64,
     /// The same of what pushes overwrote.

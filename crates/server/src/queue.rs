@@ -1,6 +1,7 @@
 //! The queue of runs, which is the table `runs`. A run that enters it is checked by the supersede policy,
 //! and each change wakes the runner and notifies the followers of the run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::sequence::SequenceFile;
 use quire_pipeline::Group;
 use quire_runtime::changes::ChangeNotifier;
 use quire_store::{PlannedEvent, RecordedEvent, Store, StoreError};
-use quire_types::names::RunId;
+use quire_types::names::{RepoName, RunId};
 use quire_types::run::{ExecutorName, Run};
 use quire_types::supersede;
 
@@ -64,11 +65,16 @@ impl Queue {
         &self,
         planned: Vec<PlannedEvent>,
     ) -> Result<Vec<RecordedEvent>, StoreError> {
+        let repos: BTreeSet<RepoName> = planned
+            .iter()
+            .map(|planned| planned.event.repo.clone())
+            .collect();
         let record = move |store: &Store| {
             let decide = supersede::superseded_runs;
             store.events().record_all(&planned, decide)
         };
         let recorded = self.store.call(record).await?;
+        repos.iter().for_each(|repo| self.live.notify_repo(repo));
         for event in &recorded {
             let made = event.runs.iter().map(|(id, _)| id);
             for run in event.replaced.iter().chain(made) {

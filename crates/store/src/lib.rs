@@ -19,6 +19,7 @@ mod jobs;
 mod kept_containers;
 mod maintenance;
 mod migrate;
+mod mirrors;
 mod new_run;
 mod open;
 mod outbox;
@@ -53,6 +54,9 @@ pub use instance::{Hold, Instance};
 pub use jobs::{JobResult, Jobs};
 pub use kept_containers::{KeptContainer, KeptContainers};
 pub use maintenance::{LastMaintenance, Maintenance};
+pub use mirrors::{
+    MirrorFailure, MirrorKey, MirrorRef, MirrorState, MirroredRef, Mirrors, NewMirror,
+};
 pub use new_run::NewRun;
 pub use open::{Journal, Store};
 pub use outbox::{EndedRun, FailureStreak, MAX_FAILURE_STREAK, Outbox, TargetProgress};

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::wait::wait_for;
 
 /// Debian's Python, for which the package is.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 const PROGRAM: &str = include_str!("smtp_receiver.py");
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 

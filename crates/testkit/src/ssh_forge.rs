@@ -213,6 +213,51 @@ impl SshForge {
         events
     }
 
+    /// A new bare repository of a plain sshd; its path.
+    pub fn bare(&self, name: &str) -> PathBuf {
+        let bare = self.paths.repos().join(format!("{name}.git"));
+        let path = bare.to_str().unwrap();
+        self.git_ok(
+            &self.file(""),
+            &["init", "-q", "--bare", "-b", "main", path],
+        );
+        own(&bare);
+        bare
+    }
+
+    /// Allows a key to connect, given as a line of `authorized_keys`.
+    pub fn allow(&self, key: &str) {
+        let file = self.paths.merged_authorized_keys();
+        let keys = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("{}\n{key}\n", keys.trim_end())).unwrap();
+    }
+
+    /// Ends sshd; its address is free then.
+    pub fn stop(&mut self) {
+        let _ = kill(Pid::from_raw(self.sshd.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.sshd.wait();
+    }
+
+    /// Starts sshd again at the same address.
+    pub fn start_again(&mut self) {
+        self.sshd = command(&self.file(""), &self.paths, self.is_plain)
+            .spawn()
+            .unwrap();
+        wait_for("sshd", || {
+            TcpStream::connect(("127.0.0.1", self.port)).ok().map(drop)
+        });
+    }
+
+    /// Gives the stopped sshd another host key.
+    pub fn replace_host_key(&self) {
+        let key = self.paths.host_keys().join("host");
+        fs::remove_file(&key).unwrap();
+        generate_key(&key, "another");
+        if geteuid().is_root() {
+            chown(key, Some(0), Some(0)).unwrap();
+        }
+    }
+
     /// What sshd logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.file("sshd.log")).unwrap_or_default()

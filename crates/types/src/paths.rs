@@ -118,6 +118,12 @@ impl Paths {
         self.data.join("ssh")
     }
 
+    /// Folder of the key by which this appliance is known to remotes.
+    #[must_use]
+    pub fn mirrors(&self) -> PathBuf {
+        self.data.join("mirrors")
+    }
+
     /// The number of recorded pushes and claimed runs, beside the repositories.
     #[must_use]
     pub fn sequence(&self) -> PathBuf {

@@ -26,7 +26,7 @@ pub use expiry::{expiry_option, parse_end};
 pub use key_file::{FileKey, KeyFile, merged_source};
 pub use last_use::{forget_use, last_use, record_use};
 pub use limits::KeyLimits;
-pub use line::{AuthorizedKey, PublicKey};
+pub use line::{AuthorizedKey, PublicKey, host_key_fingerprint};
 pub use quoting::unquote;
 pub use session::{AuthorizedKeys, KeyDenied, SessionKey, parse_all, read, session_key};
 

@@ -42,11 +42,13 @@ pub enum Component {
     Backup,
     /// The targets of notifications; degraded while one of them fails.
     Notifications,
+    /// The remotes of mirrors; degraded while one of them fails for a while.
+    Mirrors,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Database,
         Self::EventSocket,
         Self::Sshd,
@@ -59,6 +61,7 @@ impl Component {
         Self::Repositories,
         Self::Backup,
         Self::Notifications,
+        Self::Mirrors,
     ];
 
     /// Its name in JSON and in metrics.
@@ -77,6 +80,7 @@ impl Component {
             Self::Repositories => "repositories",
             Self::Backup => "backup",
             Self::Notifications => "notifications",
+            Self::Mirrors => "mirrors",
         }
     }
 

@@ -161,6 +161,11 @@ fn process_metrics(text: &mut OpenMetricsWriter, app: &App) {
             "quire_notification_targets_failing",
             "Targets of notifications that fail.",
         ),
+        (
+            Component::Mirrors,
+            "quire_mirrors_failing",
+            "Mirrors that fail for a while, or that need their owner.",
+        ),
     ] {
         if let Some(figure) = app
             .web
@@ -217,6 +222,16 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
             "quire_notifications_given_up",
             "Notifications that are not attempted any more.",
             &metrics.notifications_given_up,
+        ),
+        (
+            "quire_mirror_syncs",
+            "Attempts that found or made a remote of a mirror equal.",
+            &metrics.mirror_syncs,
+        ),
+        (
+            "quire_mirror_failures",
+            "Attempts to make a remote of a mirror equal that failed.",
+            &metrics.mirror_failures,
         ),
     ] {
         text.counter(name, help, count.load(Ordering::Relaxed));

@@ -15,6 +15,7 @@ mod kept_pages;
 mod keys;
 mod kinds;
 mod links;
+mod mirrors;
 mod native;
 mod notifications;
 mod notify_email;

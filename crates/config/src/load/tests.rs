@@ -9,6 +9,7 @@ use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
 use quire_types::secret::SecretScope;
 
+mod mirrors;
 mod notify;
 mod secrets;
 
@@ -85,6 +86,7 @@ fn the_example_of_the_documentation() {
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0", "trash": "12h", "undo": "3d"},
         "backup": {"to": "/backups", "every": "12h", "keep": 3},
         "notify": {"give-up-after": "2h", "allowed-networks": ["127.0.0.1"], "targets": {}},
+        "mirrors": {"compare-every": "2h", "allowed-networks": ["127.0.0.1"], "repos": {}},
         "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"},
                     "deploy-key": {"file": "/k", "repos": ["app"], "refs": ["refs/heads/main", "refs/tags/*"]}},
     });
@@ -97,6 +99,7 @@ fn the_example_of_the_documentation() {
         keep,
         backup,
         notify,
+        mirrors,
         secrets,
     } = loaded.config.clone();
     assert_eq!(
@@ -122,6 +125,13 @@ fn the_example_of_the_documentation() {
     assert_eq!((git.push_to_create, git.max_push), (false, 1 << 30));
     assert_eq!(
         (notify.give_up_after, notify.allowed_networks),
+        (
+            Duration::from_secs(7200),
+            vec!["127.0.0.1".parse().unwrap()]
+        )
+    );
+    assert_eq!(
+        (mirrors.compare_every, mirrors.allowed_networks),
         (
             Duration::from_secs(7200),
             vec!["127.0.0.1".parse().unwrap()]

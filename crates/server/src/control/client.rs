@@ -14,7 +14,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 
 use super::protocol::{
-    CacheEntry, ComponentProblem, ControlRequest, ControlResponse, GcReport, RunLink,
+    CacheEntry, ComponentProblem, ControlRequest, ControlResponse, GcReport, MirrorSyncResult,
+    RunLink,
 };
 use crate::doctor::DoctorFinding;
 use quire_types::names::{EventId, RepoName};
@@ -31,6 +32,8 @@ pub const CACHES_TIMEOUT: Duration = Duration::from_secs(130);
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(45);
 /// An image may have to be pulled first, and git may check repositories for a minute.
 const DOCTOR_TIMEOUT: Duration = Duration::from_secs(600);
+/// A push of everything to a new remote may take long.
+const MIRROR_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
 const GC_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The largest response that is read, in bytes: thousands of runs fit.
@@ -133,6 +136,24 @@ pub fn test_notification(paths: &Paths, target: &str) -> Result<(), ControlError
         target: target.to_owned(),
     };
     ask(paths, &request, NOTIFICATION_TIMEOUT).map(drop)
+}
+
+/// Pushes a repository to one of its mirrors, or to all, and waits until that has ended.
+pub fn sync_mirrors(
+    paths: &Paths,
+    repo: RepoName,
+    name: Option<String>,
+    new_host_key: bool,
+) -> Result<Vec<MirrorSyncResult>, ControlError> {
+    let request = ControlRequest::SyncMirrors {
+        repo,
+        name,
+        new_host_key,
+    };
+    match ask(paths, &request, MIRROR_TIMEOUT)? {
+        ControlResponse::Mirrors { mirrors } => Ok(mirrors),
+        _ => Err(ControlError::Unexpected),
+    }
 }
 
 fn ask(

@@ -46,6 +46,12 @@ pub enum ControlRequest {
     Doctor,
     /// Send a test message to a target of notifications. The server answers when it is delivered.
     TestNotification { target: String },
+    /// Push a repository to one of its mirrors, or to all, now. The server answers when that has ended.
+    SyncMirrors {
+        repo: RepoName,
+        name: Option<String>,
+        new_host_key: bool,
+    },
 }
 
 /// What the server answers to a [`ControlRequest`].
@@ -75,6 +81,8 @@ pub enum ControlResponse {
     },
     /// What was found; also what is as it should be.
     Examined { findings: Vec<DoctorFinding> },
+    /// The mirrors to which a repository was pushed.
+    Mirrors { mirrors: Vec<MirrorSyncResult> },
     /// The request failed; the message is one sentence.
     Error { message: String },
 }
@@ -94,10 +102,18 @@ pub struct CacheEntry {
     pub used_at_ms: Option<Millis>,
 }
 
+/// How a push to a mirror ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorSyncResult {
+    pub name: String,
+    /// What is wrong, if it is not in sync.
+    pub problem: Option<String>,
+}
+
 /// A problem with one part of the appliance. It may name repositories, so health pages do not show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentProblem {
-    /// `maintenance`, `schedules`, `repositories` or `notifications`.
+    /// `maintenance`, `schedules`, `repositories`, `notifications` or `mirrors`.
     pub part: String,
     /// One sentence.
     pub text: String,
@@ -176,6 +192,11 @@ mod tests {
             ControlRequest::TestNotification {
                 target: "ops".to_owned(),
             },
+            ControlRequest::SyncMirrors {
+                repo: repo.clone(),
+                name: None,
+                new_host_key: false,
+            },
         ];
         let responses = [
             ControlResponse::Runs {
@@ -213,6 +234,12 @@ mod tests {
                     advice: Some("advice".to_owned()),
                 }],
             },
+            ControlResponse::Mirrors {
+                mirrors: vec![MirrorSyncResult {
+                    name: "nas".to_owned(),
+                    problem: None,
+                }],
+            },
             ControlResponse::Error {
                 message: "message".to_owned(),
             },
@@ -236,12 +263,14 @@ mod tests {
 {"request":"findings"}
 {"request":"doctor"}
 {"request":"test-notification","target":"ops"}
+{"request":"sync-mirrors","repo":"work/app","name":null,"new_host_key":false}
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
 {"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
 {"answer":"ok"}
 {"answer":"freed","runs":0,"logs":0,"artifacts":0,"events":0,"images":0,"caches":0,"trash":0,"overwritten":0,"leftovers":0,"bytes":0,"problems":[]}
 {"answer":"findings","findings":[{"part":"schedules","text":"text"}]}
 {"answer":"examined","findings":[{"part":"disk","grade":"failed","text":"text","advice":"advice"}]}
+{"answer":"mirrors","mirrors":[{"name":"nas","problem":null}]}
 {"answer":"error","message":"message"}
 "#);
     }

@@ -14,10 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cache_requests;
-use super::protocol::{CacheEntry, ComponentProblem, ControlRequest, ControlResponse};
+use super::protocol::{
+    CacheEntry, ComponentProblem, ControlRequest, ControlResponse, MirrorSyncResult,
+};
 use crate::doctor::{Doctor, DoctorFinding};
 use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
+use crate::mirror::{MirrorService, SyncedMirror};
 use crate::notify::Notifications;
 use crate::queue::Queue;
 use quire_executor::{Executor, ExecutorError};
@@ -59,6 +62,7 @@ pub struct ControlServer {
     pub housekeeping: Housekeeping,
     pub notifications: Notifications,
     pub doctor: Doctor,
+    pub mirrors: MirrorService,
     /// The first one executes new runs; the others may still hold caches of earlier runs.
     pub executors: Vec<Arc<dyn Executor>>,
 }
@@ -143,6 +147,19 @@ impl ControlServer {
                     Err(error) => failed(error.to_string()),
                 }
             }
+            ControlRequest::SyncMirrors {
+                repo,
+                name,
+                new_host_key,
+            } => {
+                let synced = self.mirrors.sync(&repo, name.as_deref(), new_host_key);
+                match synced.await {
+                    Ok(synced) => ControlResponse::Mirrors {
+                        mirrors: synced.into_iter().map(sync_result).collect(),
+                    },
+                    Err(error) => failed(error.to_string()),
+                }
+            }
             ControlRequest::CollectGarbage => {
                 ControlResponse::Collected(self.housekeeping.run_once().await)
             }
@@ -152,6 +169,7 @@ impl ControlServer {
     async fn problems(&self) -> Result<Vec<ComponentProblem>, StoreError> {
         let found = self.housekeeping.problems().await?;
         let notifications = self.notifications.problems().await?;
+        let mirrors = self.mirrors.problems().await?;
         let of_part = |part: &str, texts: Vec<String>| {
             texts
                 .into_iter()
@@ -166,6 +184,7 @@ impl ControlServer {
             of_part("schedules", found.schedules),
             of_part("repositories", found.repositories),
             of_part("notifications", notifications),
+            of_part("mirrors", mirrors),
         ]
         .concat())
     }
@@ -183,6 +202,11 @@ impl ControlServer {
         }
         ControlResponse::Examined { findings }
     }
+}
+
+fn sync_result(synced: SyncedMirror) -> MirrorSyncResult {
+    let SyncedMirror { name, problem } = synced;
+    MirrorSyncResult { name, problem }
 }
 
 fn caches_response(result: Result<Vec<CacheEntry>, ExecutorError>) -> ControlResponse {

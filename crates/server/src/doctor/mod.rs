@@ -71,6 +71,9 @@ fn advice_for(part: &str) -> &'static str {
     match part {
         "schedules" => "correct the pipeline; `quire ci check` shows its errors",
         "notifications" => "correct the target; `notify test TARGET` shows whether it works",
+        "mirrors" => {
+            "correct what the other side complains about; `mirror sync REPO` tries again at once"
+        }
         "repositories" => "check the repository's files on the volume",
         _ => "it is retried by itself; `gc` retries it now",
     }

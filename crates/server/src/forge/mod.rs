@@ -11,6 +11,7 @@ mod error;
 pub mod gc;
 pub mod keys;
 pub mod login;
+pub mod mirrors;
 pub mod notifications;
 mod notifier;
 pub mod repos;

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::keys::KeyEntry;
+use super::mirrors::ListedMirror;
 use super::secrets::SecretEntry;
-use quire_store::{KeptContainer, RepoSchedule, SecretUse, TargetProgress};
+use quire_store::{KeptContainer, MirrorRef, RepoSchedule, SecretUse, TargetProgress};
 use quire_types::clock::Millis;
 use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire_types::run::{
@@ -354,6 +355,76 @@ impl<'a> From<&'a TargetProgress> for NotificationTargetJson<'a> {
     }
 }
 
+/// A mirror of a repository.
+#[derive(Debug, Clone, Serialize)]
+pub struct MirrorJson<'a> {
+    repo: &'a RepoName,
+    name: &'a str,
+    url: &'a str,
+    state: &'static str,
+    host_key: Option<&'a str>,
+    in_sync_ms: Option<Millis>,
+    refs_in_sync: u64,
+    refs_waiting: u64,
+    refs_rejected: u64,
+    waiting_since_ms: Option<Millis>,
+    failures: u32,
+    failure: Option<&'static str>,
+    problem: Option<&'a str>,
+    failing_since_ms: Option<Millis>,
+    next_attempt_ms: Option<Millis>,
+    differing: Vec<MirrorRefJson<'a>>,
+}
+
+/// A ref of a mirror that is not in sync.
+#[derive(Debug, Clone, Serialize)]
+pub struct MirrorRefJson<'a> {
+    ref_name: &'a RefName,
+    wanted: Option<&'a ObjectId>,
+    remote: Option<&'a ObjectId>,
+    waiting_since_ms: Option<Millis>,
+    failed_since_ms: Option<Millis>,
+    problem: Option<&'a str>,
+}
+
+impl<'a> From<&'a ListedMirror> for MirrorJson<'a> {
+    fn from(row: &'a ListedMirror) -> Self {
+        let state = &row.state;
+        let failure = state.failure.as_ref();
+        Self {
+            repo: &state.repo,
+            name: &state.name,
+            url: &state.url,
+            state: state.word().as_str(),
+            host_key: row.host_key.as_deref(),
+            in_sync_ms: state.in_sync_ms,
+            refs_in_sync: state.equal,
+            refs_waiting: state.waiting,
+            refs_rejected: state.rejected,
+            waiting_since_ms: state.waiting_since_ms,
+            failures: failure.map_or(0, |failure| failure.attempts),
+            failure: failure.map(|failure| failure.kind.as_str()),
+            problem: failure.map(|failure| failure.problem.as_str()),
+            failing_since_ms: failure.map(|failure| failure.since_ms),
+            next_attempt_ms: failure.and_then(|failure| failure.next_attempt_ms),
+            differing: views(&row.differing),
+        }
+    }
+}
+
+impl<'a> From<&'a MirrorRef> for MirrorRefJson<'a> {
+    fn from(row: &'a MirrorRef) -> Self {
+        Self {
+            ref_name: &row.ref_name,
+            wanted: row.wanted.as_ref(),
+            remote: row.remote.as_ref(),
+            waiting_since_ms: row.waiting_since_ms,
+            failed_since_ms: row.failed_since_ms,
+            problem: row.problem.as_deref(),
+        }
+    }
+}
+
 /// The views of rows, in their order.
 pub fn views<'a, Row, View: From<&'a Row>>(rows: &'a [Row]) -> Vec<View> {
     rows.iter().map(View::from).collect()
@@ -362,6 +433,8 @@ pub fn views<'a, Row, View: From<&'a Row>>(rows: &'a [Row]) -> Vec<View> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quire_store::{MirrorFailure, MirrorState};
+    use quire_types::mirror::MirrorFailureKind;
 
     fn run_id() -> RunId {
         "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap()
@@ -510,5 +583,40 @@ mod tests {
             delivered_ms: Some(at(-60)),
         };
         insta::assert_snapshot!(pretty(&NotificationTargetJson::from(&target)));
+    }
+
+    #[test]
+    fn json_of_a_mirror() {
+        let mirror = ListedMirror {
+            state: MirrorState {
+                repo: "work/app".parse().unwrap(),
+                name: "nas".to_owned(),
+                url: "ssh://git@nas/app".to_owned(),
+                host_key: Some("ssh-ed25519 AAAA".to_owned()),
+                in_sync_ms: Some(at(-60)),
+                failure: Some(MirrorFailure {
+                    kind: MirrorFailureKind::Rejected,
+                    problem: "1 of 1 refs was not accepted".to_owned(),
+                    since_ms: at(-5),
+                    attempts: 2,
+                    next_attempt_ms: Some(at(60)),
+                }),
+                equal: 3,
+                waiting: 1,
+                rejected: 1,
+                waiting_since_ms: Some(at(-6)),
+                has_new: false,
+            },
+            host_key: Some("SHA256:abc".to_owned()),
+            differing: vec![MirrorRef {
+                ref_name: "refs/heads/main".parse().unwrap(),
+                wanted: Some("1".repeat(40).parse().unwrap()),
+                remote: None,
+                waiting_since_ms: Some(at(-6)),
+                failed_since_ms: Some(at(-5)),
+                problem: Some("[remote rejected] (pre-receive hook declined)".to_owned()),
+            }],
+        };
+        insta::assert_snapshot!(pretty(&MirrorJson::from(&mirror)));
     }
 }

@@ -1,7 +1,6 @@
 //! Connections to receivers: the name is resolved, each address is checked, and a checked address is connected to.
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -10,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::addresses::AddressPolicy;
 use super::delivery_error::DeliveryError;
+use crate::addresses::permitted;
 use quire_runtime::blocking::run_blocking;
 use quire_types::network::Network;
 
@@ -26,31 +25,14 @@ pub(super) async fn connect(
     port: u16,
     allowed: &[Network],
 ) -> Result<TcpStream, DeliveryError> {
-    let allowed = allowed.to_vec();
-    let policy = run_blocking(move || AddressPolicy::of_this_machine(&allowed)).await?;
-    let resolve = |source| DeliveryError::Resolve {
-        host: host.to_owned(),
-        source,
-    };
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(resolve)?
-        .collect();
-    let mut result = Err(resolve(std::io::ErrorKind::NotFound.into()));
-    for address in addresses {
-        if !policy.permits(address.ip()) {
-            result = result.or(Err(DeliveryError::NotPermitted {
-                host: host.to_owned(),
-                address: address.ip(),
-            }));
-            continue;
-        }
+    let mut failed = None;
+    for address in permitted(host, port, allowed).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
-            Err(source) => result = Err(DeliveryError::Connect { address, source }),
+            Err(source) => failed = Some(DeliveryError::Connect { address, source }),
         }
     }
-    result
+    Err(failed.unwrap_or(DeliveryError::TimedOut))
 }
 
 /// Makes a TLS connection of a connection, if the receiver's certificate is valid for the host.

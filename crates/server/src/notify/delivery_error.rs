@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::addresses::AddressError;
 use quire_runtime::blocking::BlockingInterrupted;
 use quire_types::secret::Redactor;
 use quire_types::text::first_line;
@@ -25,19 +26,12 @@ pub(super) enum DeliveryError {
     /// The settings of the target, or a secret that they name.
     #[error("{0}")]
     Settings(String),
-    #[error("the address of {host} cannot be found")]
-    Resolve {
-        host: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "{host} has the address {address}, which is one of this machine, of its link or of the engine's machine; \
-         :notify {{:allowed-networks [\"{address}\"]}} permits it"
-    )]
+    #[error(transparent)]
+    Address(AddressError),
+    #[error("{problem}; :notify {{:allowed-networks [\"{address}\"]}} permits it")]
     NotPermitted {
-        host: String,
         address: std::net::IpAddr,
+        problem: AddressError,
     },
     #[error("cannot connect to {address}")]
     Connect {
@@ -83,6 +77,18 @@ pub(super) enum DeliveryError {
     TimedOut,
     #[error(transparent)]
     Interrupted(#[from] BlockingInterrupted),
+}
+
+impl From<AddressError> for DeliveryError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::NotPermitted { address, .. } => Self::NotPermitted {
+                address,
+                problem: error,
+            },
+            error => Self::Address(error),
+        }
+    }
 }
 
 impl DeliveryError {

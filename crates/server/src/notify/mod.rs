@@ -9,9 +9,8 @@
 //! Each target has a worker of its own, which delivers in the order of the ends and holds up nothing else: no other
 //! target, no run and no push. A message is delivered at least once; one that is repeated has the same id. [`policy`]
 //! alone decides which ends a target is told of; it does no I/O. No secret of the configuration is part of a message, and no
-//! connection is made to an address that [`addresses`] does not permit.
+//! connection is made to an address that [`crate::addresses`] does not permit.
 
-mod addresses;
 mod connection;
 mod delivery;
 mod delivery_error;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// The tables with rows of repositories that stay when a repository is removed, or go for good.
-const NOT_MOVED: [&str; 5] = [
+const NOT_MOVED: [&str; 7] = [
+    "mirrors",
+    "mirror_refs",
     "schedules",
     "schedule_sources",
     "maintenance",

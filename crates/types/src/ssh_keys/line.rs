@@ -36,6 +36,13 @@ pub struct AuthorizedKey<'a> {
     comment: &'a str,
 }
 
+/// The fingerprint of a key that is written as its type and base64; `None` if it is none.
+#[must_use]
+pub fn host_key_fingerprint(key: &str) -> Option<String> {
+    let key = AuthorizedKey::parse(key).ok()??;
+    Some(key.public_key().fingerprint)
+}
+
 impl<'a> AuthorizedKey<'a> {
     /// Parses and checks a line. Returns `None` for a blank line and a comment.
     ///

@@ -25,7 +25,8 @@ use quire_git::read::{
     Budget, CommitSummary, EntryMode, FolderPage, NamedRefs, ReadError, Reader, ResolvedRev,
     TreePath,
 };
-use quire_server::forge::views::{RunJson, views};
+use quire_server::forge::mirrors::{ListedMirror, list_in};
+use quire_server::forge::views::{MirrorJson, RunJson, views};
 use quire_store::RunFilter;
 use quire_types::clock::Millis;
 use quire_types::names::RefName;
@@ -108,6 +109,7 @@ struct OverviewTemplate {
     files: Option<String>,
     history: String,
     archives: ArchiveLinks,
+    mirrors: Vec<ListedMirror>,
     list: RunList,
 }
 
@@ -134,9 +136,15 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         MAX_NEWEST_RUNS
     };
     let runs = runs(context, None, limit).await?;
+    let mirrors = mirrors(context).await?;
     let clone_url = context.config.clone_url(&context.repo);
     if context.wants_json() {
-        return Ok(as_json(context, head.as_ref(), &clone_url, &runs));
+        return Ok(as_json(
+            context,
+            head.as_ref(),
+            &clone_url,
+            (&runs, &mirrors),
+        ));
     }
     let mut newest_run = None;
     if let Some(head) = &head
@@ -164,6 +172,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         files,
         history,
         archives,
+        mirrors,
         list: RunList::new(runs, context.app.web.clock.now(), false),
     })
 }
@@ -308,6 +317,12 @@ async fn runs(
     Ok(context.app.web.store.call(list).await?)
 }
 
+async fn mirrors(context: &RepoContext) -> Result<Vec<ListedMirror>, WebError> {
+    let repo = context.repo.clone();
+    let list = move |store: &quire_store::Store| list_in(store, Some(&repo));
+    Ok(context.app.web.store.call(list).await?)
+}
+
 /// The newest run of a ref, if it is of this commit.
 async fn runs_of_commit(
     context: &RepoContext,
@@ -322,7 +337,7 @@ fn as_json(
     context: &RepoContext,
     head: Option<&HeadRead>,
     clone_url: &str,
-    runs: &[Run],
+    (runs, mirrors): (&[Run], &[ListedMirror]),
 ) -> Response {
     let root = TreePath::default();
     let head = head.and_then(|head| {
@@ -346,6 +361,7 @@ fn as_json(
         "clone_url": clone_url,
         "head": head,
         "runs": views::<_, RunJson<'_>>(runs),
+        "mirrors": views::<_, MirrorJson<'_>>(mirrors),
     }))
     .into_response()
 }

@@ -1,17 +1,65 @@
-//! Which addresses messages may be sent to.
+//! Which addresses messages may be sent to, and refs pushed to.
 //!
 //! Addresses of this machine, of its link and of the machine of the engine are reached without passing any firewall of the
 //! owner, so they are permitted only if the configuration names them. The address that a name has is checked, and that
 //! address is connected to, so a name that changes its address in between gains nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use quire_runtime::blocking::{BlockingInterrupted, run_blocking};
 use quire_types::network::Network;
+
+/// Why a host has no address that may be connected to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AddressError {
+    #[error("the address of {host} cannot be found")]
+    Resolve {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{host} has the address {address}, which is one of this machine, of its link or of the engine's machine"
+    )]
+    NotPermitted { host: String, address: IpAddr },
+    #[error(transparent)]
+    Interrupted(#[from] BlockingInterrupted),
+}
+
+/// The addresses of a host that may be connected to, at least one. `allowed` are networks that the configuration permits.
+pub(crate) async fn permitted(
+    host: &str,
+    port: u16,
+    allowed: &[Network],
+) -> Result<Vec<SocketAddr>, AddressError> {
+    let allowed = allowed.to_vec();
+    let policy = run_blocking(move || AddressPolicy::of_this_machine(&allowed)).await?;
+    let resolve = |source| AddressError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(resolve)?
+        .collect();
+    let (permitted, others): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|address| policy.permits(address.ip()));
+    match others.first() {
+        Some(other) if permitted.is_empty() => Err(AddressError::NotPermitted {
+            host: host.to_owned(),
+            address: other.ip(),
+        }),
+        None if permitted.is_empty() => Err(resolve(io::ErrorKind::NotFound.into())),
+        _ => Ok(permitted),
+    }
+}
 
 /// Decides about addresses.
 #[derive(Debug, Clone)]
-pub(super) struct AddressPolicy {
-    /// The networks of `:notify {:allowed-networks …}`.
+struct AddressPolicy {
+    /// Networks that the configuration permits.
     allowed: Vec<Network>,
     /// Addresses of the interfaces of this machine, and of its default gateways: in a container the engine's machine.
     own: Vec<IpAddr>,
@@ -19,14 +67,14 @@ pub(super) struct AddressPolicy {
 
 impl AddressPolicy {
     /// A policy for this machine. Reads files of the kernel.
-    pub(super) fn of_this_machine(allowed: &[Network]) -> Self {
+    fn of_this_machine(allowed: &[Network]) -> Self {
         Self {
             allowed: allowed.to_vec(),
             own: interface_addresses().chain(gateways()).collect(),
         }
     }
 
-    pub(super) fn permits(&self, address: IpAddr) -> bool {
+    fn permits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let is_special = match address {
             IpAddr::V4(address) => is_special_v4(address),

@@ -1,0 +1,81 @@
+//! Reads one mirror of `:mirrors {:repos …}`.
+
+use serde_json::Value;
+
+use super::entry_fields::{EntryFields, ReadEntry, SECRET, is_entry_name};
+use super::mirrors::{MirrorRemote, RefPatterns};
+use super::secrets::SecretSource;
+use quire_types::git_remote_url::{GitRemoteUrl, RemoteTransport};
+
+/// The user for HTTPS if none is named. Servers that take a token as the password accept any.
+const DEFAULT_USER: &str = "git";
+/// The longest name of a user, in bytes.
+const MAX_USER: usize = 255;
+
+const URL: &str = "an address such as \"https://host.example/app.git\" or \"git@host.example:app.git\", without a password";
+const REFS: &str = "a list of patterns of whole refs such as [\"refs/heads/main\" \"refs/tags/*\"]";
+
+/// Reads a mirror.
+pub(super) fn read_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRemote> {
+    let mut fields = EntryFields::of(value);
+    if !is_entry_name(name) {
+        let message = "the name of a mirror consists of letters, digits, `-` and `_`, 64 at most";
+        fields.fail(None, message.to_owned());
+    } else if !value.is_object() {
+        let message = "a mirror must be a table such as {:url \"git@host.example:app.git\"}";
+        fields.fail(None, message.to_owned());
+    }
+    let settings = settings(&mut fields);
+    fields.finish(settings, "the mirror is not complete")
+}
+
+fn settings(fields: &mut EntryFields) -> Option<MirrorRemote> {
+    let url: Option<GitRemoteUrl> =
+        fields.required("url", URL, |value| value.as_str()?.parse().ok());
+    let user = fields.optional("user", "the name of a user", user);
+    let token = fields.optional("token", SECRET, SecretSource::from_data);
+    let refs = fields.optional("refs", REFS, ref_patterns);
+    let delete = fields.optional("delete", "true or false", Value::as_bool);
+    let force = fields.optional("force", "true or false", Value::as_bool);
+    let url = url?;
+    match (url.transport(), &token) {
+        (RemoteTransport::Https, None) => {
+            fields.fail(
+                None,
+                format!("`token` is missing; for HTTPS it must be {SECRET}"),
+            );
+        }
+        (RemoteTransport::Ssh, Some(_)) => {
+            let message = "`token` is for HTTPS; for SSH the key of `mirror key` is used";
+            fields.fail(Some("token"), message.to_owned());
+        }
+        (RemoteTransport::Ssh, None) if user.is_some() => {
+            let message = "`user` is for HTTPS; for SSH the address names the user";
+            fields.fail(Some("user"), message.to_owned());
+        }
+        _ => {}
+    }
+    Some(MirrorRemote {
+        url,
+        login: token.map(|token| (user.unwrap_or_else(|| DEFAULT_USER.to_owned()), token)),
+        refs: refs.unwrap_or_default(),
+        delete: delete.unwrap_or(true),
+        force: force.unwrap_or(true),
+    })
+}
+
+fn user(value: &Value) -> Option<String> {
+    let is_user = |text: &&str| {
+        (1..=MAX_USER).contains(&text.len()) && !text.contains(|c: char| c.is_control() || c == ':')
+    };
+    value.as_str().filter(is_user).map(str::to_owned)
+}
+
+fn ref_patterns(value: &Value) -> Option<RefPatterns> {
+    let patterns = value.as_array()?.iter();
+    RefPatterns::new(
+        patterns
+            .map(|pattern| pattern.as_str().map(str::to_owned))
+            .collect::<Option<_>>()?,
+    )
+}

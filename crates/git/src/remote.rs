@@ -1,0 +1,326 @@
+//! Remotes on other machines: reading their refs, and pushing to them.
+//!
+//! Git runs on an empty repository that only borrows the objects of the one that is pushed. So neither the configuration of the
+//! repository, which a session over SSH could write, nor that of the machine or of a user has an effect, and what is
+//! pushed are exactly the objects that the caller names. A token is in the environment of the process alone. The host is
+//! connected to at the address that the caller has checked.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::error::GitError;
+use super::git::Git;
+use super::object_format::ObjectFormat;
+use super::remote_output::{PushedRef, RemoteError, parse_push, parse_refs};
+use quire_runtime::process::{Captured, Limits, capture};
+use quire_types::git_remote_url::GitRemoteUrl;
+use quire_types::names::{ObjectId, RefName};
+use quire_types::secret::{Redactor, Secret};
+
+/// How long reading the refs of a remote may take.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a push may take. A remote that sends nothing is given up earlier.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How many refs one push has: a command line has a limit.
+const MAX_PUSHED_REFS: usize = 500;
+/// Under which name the host key of a remote is looked up in its file.
+pub(super) const HOST_ALIAS: &str = "mirror";
+
+/// A remote and how it is reached.
+#[derive(Debug, Clone)]
+pub struct RemoteAccess {
+    pub url: GitRemoteUrl,
+    /// Addresses of the host that may be connected to, at least one.
+    pub addresses: Vec<IpAddr>,
+    pub login: RemoteLogin,
+    /// Takes secrets out of what the remote says.
+    pub redactor: Redactor,
+}
+
+/// Who quire is to a remote.
+#[derive(Debug, Clone)]
+pub enum RemoteLogin {
+    Token {
+        user: String,
+        token: Secret,
+    },
+    Key {
+        private_key: PathBuf,
+        /// A file of known hosts, of which only the key of this remote is read.
+        known_hosts: PathBuf,
+        /// Whether a key is accepted, and written to the file, if the file has none.
+        accept_new: bool,
+    },
+}
+
+/// A change of one ref of a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefPush {
+    pub ref_name: RefName,
+    /// `None` deletes it.
+    pub to: Option<ObjectId>,
+}
+
+impl Git {
+    /// All refs of a remote, except those whose names are not supported.
+    pub async fn remote_refs(
+        &self,
+        repo: &Path,
+        format: ObjectFormat,
+        remote: &RemoteAccess,
+    ) -> Result<Vec<(RefName, ObjectId)>, RemoteError> {
+        let mut command = self.remote_command(repo, format, remote)?;
+        command.args(["ls-remote", "--refs", "--", remote.url.as_str()]);
+        let ended = run(&mut command, remote, LIST_TIMEOUT).await?;
+        if ended.status.success() {
+            Ok(parse_refs(&ended.stdout))
+        } else {
+            Err(RemoteError::of_output(
+                &ended.stderr,
+                remote.url.transport(),
+            ))
+        }
+    }
+
+    /// Pushes the objects of a repository to refs of a remote. `force` allows to move them to commits that do not contain the
+    /// old ones. Returns what the remote said to each ref.
+    pub async fn push_refs(
+        &self,
+        repo: &Path,
+        format: ObjectFormat,
+        remote: &RemoteAccess,
+        refs: &[RefPush],
+        force: bool,
+    ) -> Result<Vec<PushedRef>, RemoteError> {
+        let mut pushed = Vec::with_capacity(refs.len());
+        for refs in refs.chunks(MAX_PUSHED_REFS) {
+            let mut command = self.remote_command(repo, format, remote)?;
+            command.args(["push", "--porcelain", "--no-verify", "--no-follow-tags"]);
+            command.args(["--no-signed", "--recurse-submodules=no", "--"]);
+            command.arg(remote.url.as_str());
+            command.args(refs.iter().map(|push| refspec(push, force)));
+            let ended = run(&mut command, remote, PUSH_TIMEOUT).await?;
+            let results = parse_push(&ended.stdout, &ended.stderr);
+            if !ended.status.success() && results.iter().all(|pushed| pushed.result.is_ok()) {
+                return Err(RemoteError::of_output(
+                    &ended.stderr,
+                    remote.url.transport(),
+                ));
+            }
+            pushed.extend(results);
+        }
+        Ok(pushed)
+    }
+
+    /// A git process for a remote, without any configuration but this.
+    fn remote_command(
+        &self,
+        repo: &Path,
+        format: ObjectFormat,
+        remote: &RemoteAccess,
+    ) -> Result<Command, GitError> {
+        let empty = self.ensure_empty_repo(format)?;
+        let objects = repo.join("objects");
+        let mut command = self.command();
+        command
+            .env(
+                "GIT_OBJECT_DIRECTORY",
+                std::path::absolute(&objects).unwrap_or(objects),
+            )
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .arg("--git-dir")
+            .arg(empty)
+            .args(["-c", "credential.helper="]);
+        match &remote.login {
+            RemoteLogin::Token { user, token } => {
+                command
+                    .env("GIT_ALLOW_PROTOCOL", "https")
+                    .env("QUIRE_REMOTE_USER", user)
+                    .env("QUIRE_REMOTE_TOKEN", token.expose())
+                    .args(http_settings(remote));
+            }
+            RemoteLogin::Key { .. } => {
+                command
+                    .env("GIT_ALLOW_PROTOCOL", "ssh")
+                    .env("GIT_SSH_VARIANT", "ssh")
+                    .env("GIT_SSH_COMMAND", ssh_command(remote));
+            }
+        }
+        let mut command = Command::from(command);
+        command.kill_on_drop(true);
+        Ok(command)
+    }
+}
+
+/// Prints what is in the environment; the shell's own `printf` has no command line.
+const CREDENTIAL_HELPER: &str = "credential.helper=!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \
+     \"$QUIRE_REMOTE_USER\" \"$QUIRE_REMOTE_TOKEN\"; }; f";
+
+fn http_settings(remote: &RemoteAccess) -> Vec<OsString> {
+    let mut settings: Vec<OsString> = vec![
+        CREDENTIAL_HELPER.into(),
+        "http.followRedirects=false".into(),
+        "http.proxy=".into(),
+        // A remote that sends or takes nothing for a minute is given up.
+        "http.lowSpeedLimit=1".into(),
+        "http.lowSpeedTime=60".into(),
+    ];
+    let url = &remote.url;
+    if url.host().parse::<IpAddr>().is_err() {
+        let addresses: Vec<String> = remote.addresses.iter().map(in_resolve).collect();
+        let (host, port) = (url.host(), url.port());
+        settings.push(format!("http.curloptResolve={host}:{port}:{}", addresses.join(",")).into());
+    }
+    // The certificates that the notifications trust as well.
+    for (variable, setting) in [
+        ("SSL_CERT_FILE", "http.sslCAInfo="),
+        ("SSL_CERT_DIR", "http.sslCAPath="),
+    ] {
+        if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
+            let mut setting = OsString::from(setting);
+            setting.push(path);
+            settings.push(setting);
+        }
+    }
+    let option = |setting| [OsString::from("-c"), setting];
+    settings.into_iter().flat_map(option).collect()
+}
+
+fn in_resolve(address: &IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// An ssh that reads no configuration, offers one key, and knows one host.
+fn ssh_command(remote: &RemoteAccess) -> String {
+    let RemoteLogin::Key {
+        private_key,
+        known_hosts,
+        accept_new,
+    } = &remote.login
+    else {
+        return "false".to_owned();
+    };
+    let checking = if *accept_new { "accept-new" } else { "yes" };
+    let address = remote.addresses.first().map(IpAddr::to_string);
+    let mut words = vec!["ssh".to_owned(), "-F".to_owned(), "none".to_owned()];
+    for setting in [
+        format!("IdentityFile={}", quoted(private_key)),
+        format!("UserKnownHostsFile={}", quoted(known_hosts)),
+        format!("StrictHostKeyChecking={checking}"),
+        format!("HostKeyAlias={HOST_ALIAS}"),
+        format!("HostName={}", address.unwrap_or_default()),
+        "GlobalKnownHostsFile=/dev/null".to_owned(),
+        "IdentitiesOnly=yes".to_owned(),
+        "IdentityAgent=none".to_owned(),
+        "BatchMode=yes".to_owned(),
+        "PreferredAuthentications=publickey".to_owned(),
+        "CheckHostIP=no".to_owned(),
+        "HashKnownHosts=no".to_owned(),
+        "UpdateHostKeys=no".to_owned(),
+        "ClearAllForwardings=yes".to_owned(),
+        "ControlMaster=no".to_owned(),
+        "ControlPath=none".to_owned(),
+        "ConnectTimeout=30".to_owned(),
+        "ServerAliveInterval=15".to_owned(),
+        "ServerAliveCountMax=4".to_owned(),
+    ] {
+        words.extend(["-o".to_owned(), setting]);
+    }
+    shell_words::join(words)
+}
+
+/// A path for an option of ssh.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display())
+}
+
+fn refspec(push: &RefPush, force: bool) -> String {
+    let name = push.ref_name.as_str();
+    match &push.to {
+        None => format!(":{name}"),
+        Some(id) if force => format!("+{}:{name}", id.as_str()),
+        Some(id) => format!("{}:{name}", id.as_str()),
+    }
+}
+
+/// Runs git to its end. What it printed holds no secret.
+async fn run(
+    command: &mut Command,
+    remote: &RemoteAccess,
+    deadline: Duration,
+) -> Result<Captured, RemoteError> {
+    let limits = Limits {
+        deadline,
+        ..Limits::default()
+    };
+    let mut captured = capture(command, limits).await?;
+    for output in [&mut captured.stdout, &mut captured.stderr] {
+        let text = String::from_utf8_lossy(output);
+        *output = remote.redactor.redact_text(&text).into_bytes();
+    }
+    Ok(captured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssh_knows_one_key_and_one_host() {
+        let remote = RemoteAccess {
+            url: "git@nas:app.git".parse().unwrap(),
+            addresses: vec!["192.0.2.7".parse().unwrap()],
+            login: RemoteLogin::Key {
+                private_key: "/var/it's/id".into(),
+                known_hosts: "/var/known hosts".into(),
+                accept_new: false,
+            },
+            redactor: Redactor::default(),
+        };
+        insta::assert_snapshot!(ssh_command(&remote).replace(" '-o' ", "\n"));
+    }
+
+    #[test]
+    fn the_settings_of_https_hold_no_token() {
+        let remote = RemoteAccess {
+            url: "https://git.example.org/app.git".parse().unwrap(),
+            addresses: vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
+            login: RemoteLogin::Token {
+                user: "me".to_owned(),
+                token: Secret::new("hunter2".to_owned()),
+            },
+            redactor: Redactor::default(),
+        };
+        let settings: Vec<String> = http_settings(&remote)
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .filter(|word| word != "-c" && !word.starts_with("http.sslCA"))
+            .collect();
+        insta::assert_snapshot!(settings.join("\n"));
+    }
+
+    #[test]
+    fn refspecs_name_objects() {
+        let id: ObjectId = "1111111111111111111111111111111111111111".parse().unwrap();
+        let push = |to: Option<&ObjectId>| RefPush {
+            ref_name: "refs/heads/main".parse().unwrap(),
+            to: to.cloned(),
+        };
+        assert_eq!(refspec(&push(None), true), ":refs/heads/main");
+        assert_eq!(
+            refspec(&push(Some(&id)), true),
+            "+1111111111111111111111111111111111111111:refs/heads/main"
+        );
+        assert_eq!(
+            refspec(&push(Some(&id)), false),
+            "1111111111111111111111111111111111111111:refs/heads/main"
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Listing mirrors, and pushing to them now. Only the server connects to remotes.
+
+use super::access::Forge;
+use super::error::ForgeError;
+use crate::control::client;
+use crate::control::protocol::MirrorSyncResult;
+use quire_git::Git;
+use quire_store::{MirrorRef, MirrorState, Store, StoreError};
+use quire_types::names::RepoName;
+use quire_types::ssh_keys::host_key_fingerprint;
+
+/// How many refs that differ are listed for each mirror.
+pub const MAX_LISTED_REFS: u32 = 100;
+
+/// A mirror with the refs that differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedMirror {
+    pub state: MirrorState,
+    /// The fingerprint of the known host key.
+    pub host_key: Option<String>,
+    /// At most [`MAX_LISTED_REFS`], by name.
+    pub differing: Vec<MirrorRef>,
+}
+
+/// Returns the mirrors of a repository, or all, of the configuration in force.
+pub fn list(forge: &Forge, repo: Option<&RepoName>) -> Result<Vec<ListedMirror>, ForgeError> {
+    Ok(list_in(&forge.store()?, repo)?)
+}
+
+/// The same from an open database.
+pub fn list_in(store: &Store, repo: Option<&RepoName>) -> Result<Vec<ListedMirror>, StoreError> {
+    let listed = |state: MirrorState| {
+        let key = state.key();
+        let differing = store.mirrors().waiting_refs(&key, MAX_LISTED_REFS)?;
+        let host_key = state.host_key.as_deref().and_then(host_key_fingerprint);
+        Ok(ListedMirror {
+            state,
+            host_key,
+            differing,
+        })
+    };
+    let states = store.mirrors().list(repo)?;
+    states.into_iter().map(listed).collect()
+}
+
+/// Pushes a repository to one of its mirrors, or to all. Returns once that has ended.
+pub fn sync(
+    forge: &Forge,
+    repo: &RepoName,
+    name: Option<&str>,
+    new_host_key: bool,
+) -> Result<Vec<MirrorSyncResult>, ForgeError> {
+    let name = name.map(str::to_owned);
+    Ok(client::sync_mirrors(
+        &forge.paths,
+        repo.clone(),
+        name,
+        new_host_key,
+    )?)
+}
+
+/// The public key by which remotes over SSH know this appliance, as a line of `authorized_keys`.
+pub fn key(forge: &Forge) -> Result<String, ForgeError> {
+    Ok(Git::new(&forge.paths).remote_public_key()?)
+}

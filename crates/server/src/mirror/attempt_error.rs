@@ -1,0 +1,153 @@
+//! Why an attempt to make a remote equal failed, and when the next one is made.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::addresses::AddressError;
+use quire_git::{GitError, RemoteError};
+use quire_runtime::blocking::BlockingInterrupted;
+use quire_store::StoreError;
+use quire_types::backoff::Backoff;
+use quire_types::mirror::MirrorFailureKind;
+
+/// The longest delay between attempts.
+pub(super) const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Why an attempt failed. No message contains a secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttemptError {
+    /// The settings of the mirror, or a secret that they name.
+    #[error("{0}")]
+    Settings(String),
+    #[error("{problem}; :mirrors {{:allowed-networks [\"{address}\"]}} permits it")]
+    NotPermitted {
+        address: std::net::IpAddr,
+        problem: AddressError,
+    },
+    #[error(transparent)]
+    Address(AddressError),
+    #[error("cannot connect to {address}")]
+    Connect {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{authority} has another host key than before: {} in place of {known}. Nothing was pushed. Find out why; if the new \
+         key is right, `mirror sync {repo} {name} --new-host-key` accepts it",
+        found.as_deref().unwrap_or("one of another type")
+    )]
+    HostKeyChanged {
+        authority: String,
+        repo: String,
+        name: String,
+        known: String,
+        found: Option<String>,
+    },
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error("{rejected} of {pushed} refs {} not accepted; {first}", if *rejected == 1 { "was" } else { "were" })]
+    Rejected {
+        rejected: usize,
+        pushed: usize,
+        /// The first one, and why.
+        first: String,
+    },
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    Interrupted(#[from] BlockingInterrupted),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<AddressError> for AttemptError {
+    fn from(error: AddressError) -> Self {
+        match error {
+            AddressError::NotPermitted { address, .. } => Self::NotPermitted {
+                address,
+                problem: error,
+            },
+            error => Self::Address(error),
+        }
+    }
+}
+
+impl AttemptError {
+    pub(super) fn kind(&self) -> MirrorFailureKind {
+        match self {
+            Self::Settings(_) | Self::NotPermitted { .. } => MirrorFailureKind::Settings,
+            Self::Address(_) | Self::Connect { .. } => MirrorFailureKind::Connection,
+            Self::HostKeyChanged { .. } => MirrorFailureKind::HostKey,
+            Self::Remote(error) => error.kind(),
+            Self::Rejected { .. } => MirrorFailureKind::Rejected,
+            Self::Git(_) | Self::Interrupted(_) | Self::Store(_) => MirrorFailureKind::Repository,
+        }
+    }
+}
+
+/// The delay after a failure that this many failures precede. What only the owner can change is rarely tried again: a token
+/// that has expired does not work the next time, and its use may lock an account.
+pub(super) fn delay_after(kind: MirrorFailureKind, failures: u32) -> Duration {
+    let (first, max) = match kind {
+        MirrorFailureKind::Connection | MirrorFailureKind::Repository => (5, 3600),
+        MirrorFailureKind::Rejected => (60, 3600),
+        MirrorFailureKind::Settings | MirrorFailureKind::HostKey | MirrorFailureKind::Access => {
+            (3600, MAX_DELAY.as_secs())
+        }
+    };
+    let mut backoff = Backoff::new(Duration::from_secs(first), Duration::from_secs(max));
+    (0..failures.min(32)).for_each(|_| {
+        backoff.next_delay();
+    });
+    backoff.next_delay()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_wait_longer_each_time_and_longest_for_the_owner() {
+        let delays = |kind| [0, 1, 2, 9, u32::MAX].map(|n| delay_after(kind, n).as_secs());
+        assert_eq!(
+            delays(MirrorFailureKind::Connection),
+            [5, 10, 20, 2560, 3600]
+        );
+        assert_eq!(
+            delays(MirrorFailureKind::Rejected),
+            [60, 120, 240, 3600, 3600]
+        );
+        assert_eq!(
+            delays(MirrorFailureKind::Access),
+            [3600, 7200, 14400, 86400, 86400]
+        );
+    }
+
+    #[test]
+    fn messages_say_what_to_do() {
+        let changed = |found: Option<&str>| AttemptError::HostKeyChanged {
+            authority: "nas:22".to_owned(),
+            repo: "app".to_owned(),
+            name: "nas".to_owned(),
+            known: "SHA256:old".to_owned(),
+            found: found.map(str::to_owned),
+        };
+        let address = "127.0.0.1".parse().unwrap();
+        let errors = [
+            changed(Some("SHA256:new")),
+            changed(None),
+            AttemptError::from(AddressError::NotPermitted {
+                host: "localhost".to_owned(),
+                address,
+            }),
+            AttemptError::Rejected {
+                rejected: 1,
+                pushed: 3,
+                first: "refs/heads/main: [rejected] (fetch first)".to_owned(),
+            },
+        ];
+        insta::assert_snapshot!(errors.map(|error| error.to_string()).join("\n"));
+    }
+}

@@ -1,0 +1,22 @@
+//! Pushes repositories to the remotes of `:mirrors`.
+//!
+//! ```text
+//! push, poll, start, configuration ──► read the refs here ──► what is known of the remote differs, or is old?
+//!                                                                │ yes, and no delay is left
+//!                                      in sync ◄── push ◄── read the refs there ──► fails: again, after a delay
+//! ```
+//! The state to reach is that the refs of the remote equal those of the repository, as far as the patterns cover them. It is
+//! compared, not remembered: many pushes are one, and neither a restart nor a lost notification loses any. Each mirror has a
+//! worker of its own, which holds up no other mirror, no push and no run. No secret is part of a message, and no
+//! connection is made to an address that [`crate::addresses`] does not permit.
+
+mod attempt;
+mod attempt_error;
+mod service;
+mod settings;
+mod shared;
+mod worker;
+
+pub use service::{MirrorService, MirrorSyncError, SyncedMirror};
+pub use settings::{MirrorConfig, MirrorSettings, MirrorTarget};
+pub use shared::MirrorDeps;

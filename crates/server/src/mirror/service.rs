@@ -1,0 +1,204 @@
+//! Mirrors of the server: one worker for each of the configuration in force.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::settings::MirrorSettings;
+use super::shared::{MirrorDeps, MirrorShared};
+use super::worker::{self, POLL_INTERVAL};
+use quire_store::{MirrorState, NewMirror, Store, StoreError};
+use quire_types::error_chain::with_sources;
+use quire_types::names::RepoName;
+use quire_types::text::format_elapsed;
+
+/// How long a mirror may fail before it is reported, unless only the owner can change what is wrong.
+const REPORT_AFTER: Duration = Duration::from_secs(600);
+
+/// A handle to the mirrors. Cheap to clone.
+#[derive(Clone)]
+pub struct MirrorService {
+    shared: Arc<MirrorShared>,
+}
+
+/// A mirror that was synchronized by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncedMirror {
+    pub name: String,
+    /// What is wrong, if it is not in sync.
+    pub problem: Option<String>,
+}
+
+/// Why no mirror was synchronized.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorSyncError {
+    #[error("the configuration has no mirror of {0}; :mirrors {{:repos …}} adds one")]
+    NoMirror(RepoName),
+    #[error("the configuration has no mirror `{name}` of {repo}; its mirrors are {}", known.join(", "))]
+    NoSuchMirror {
+        repo: RepoName,
+        name: String,
+        known: Vec<String>,
+    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl MirrorService {
+    #[must_use]
+    pub fn new(deps: MirrorDeps) -> Self {
+        Self {
+            shared: Arc::new(MirrorShared::new(deps)),
+        }
+    }
+
+    /// Runs until `stop` is cancelled. Attempts that are cut off are made again after the next start.
+    pub async fn run(self, stop: CancellationToken) {
+        let deps = &self.shared.deps;
+        let mut settings = deps.settings.clone();
+        let mut workers: HashMap<NewMirror, AbortOnDropHandle<()>> = HashMap::new();
+        let removed = self.shared.git.call(|git| {
+            git.remove_remote_leftovers();
+            Ok(())
+        });
+        let _ = removed.await;
+        loop {
+            let current = settings.borrow_and_update().clone();
+            let mirrors: Vec<NewMirror> = current.mirrors.keys().cloned().collect();
+            match self.record(&current).await {
+                Ok(()) => {
+                    workers.retain(|_, worker| !worker.is_finished());
+                    for mirror in mirrors {
+                        let shared = self.shared.clone();
+                        workers.entry(mirror.clone()).or_insert_with(|| {
+                            AbortOnDropHandle::new(tokio::spawn(worker::run(shared, mirror)))
+                        });
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(error = with_sources(&error), "cannot record the mirrors");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+                changed = settings.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // What made them fail may have been corrected.
+                    if let Err(error) = deps.store.call(|store| store.mirrors().retry_now()).await {
+                        tracing::error!(error = with_sources(&error), "mirrors that failed are retried later");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Records which mirrors there are. A repository may have got another name, or its former one, in between.
+    async fn record(&self, settings: &MirrorSettings) -> Result<(), StoreError> {
+        let mirrors: Vec<NewMirror> = settings.mirrors.keys().cloned().collect();
+        let record = move |store: &Store| store.mirrors().set(&mirrors);
+        self.shared.deps.store.call(record).await
+    }
+
+    /// Makes an attempt now for one mirror of a repository, or for each, and returns once they have ended. With
+    /// `new_host_key` the host key that is known is forgotten before.
+    pub async fn sync(
+        &self,
+        repo: &RepoName,
+        name: Option<&str>,
+        new_host_key: bool,
+    ) -> Result<Vec<SyncedMirror>, MirrorSyncError> {
+        let settings = self.shared.deps.settings.borrow().clone();
+        self.record(&settings).await?;
+        let mut synced = Vec::new();
+        let mut known = Vec::new();
+        for mirror in self.of_repo(repo, &settings).await? {
+            known.push(mirror.name.clone());
+            if name.is_some_and(|name| name != mirror.name) {
+                continue;
+            }
+            let lock = self.shared.lock_of(&mirror);
+            let _one_at_a_time = lock.lock().await;
+            if new_host_key {
+                self.forget_host_key(&mirror).await?;
+            }
+            let problem = worker::sync_now(&self.shared, &mirror, &settings).await?;
+            let name = mirror.name;
+            synced.push(SyncedMirror { name, problem });
+        }
+        match (known.is_empty(), name) {
+            (true, _) => Err(MirrorSyncError::NoMirror(repo.clone())),
+            (false, Some(name)) if synced.is_empty() => Err(MirrorSyncError::NoSuchMirror {
+                repo: repo.clone(),
+                name: name.to_owned(),
+                known,
+            }),
+            _ => Ok(synced),
+        }
+    }
+
+    /// The mirrors of the configuration that are those of this repository, by any of its names.
+    async fn of_repo(
+        &self,
+        repo: &RepoName,
+        settings: &MirrorSettings,
+    ) -> Result<Vec<NewMirror>, StoreError> {
+        let (repo, mirrors) = (repo.clone(), settings.mirrors.keys().cloned());
+        let mirrors: Vec<NewMirror> = mirrors.collect();
+        let find = move |store: &Store| {
+            let states = store.mirrors().list(Some(&repo))?;
+            let mut found = Vec::new();
+            for mirror in mirrors {
+                let state = store.mirrors().find(&mirror)?;
+                if state.is_some_and(|state| states.iter().any(|of| of.key() == state.key())) {
+                    found.push(mirror);
+                }
+            }
+            Ok(found)
+        };
+        self.shared.deps.store.call(find).await
+    }
+
+    async fn forget_host_key(&self, mirror: &NewMirror) -> Result<(), StoreError> {
+        let mirror = mirror.clone();
+        let forget = move |store: &Store| match store.mirrors().find(&mirror)? {
+            Some(state) => store.mirrors().set_host_key(&state.key(), None),
+            None => Ok(()),
+        };
+        self.shared.deps.store.call(forget).await
+    }
+
+    /// What is wrong with mirrors, one sentence each.
+    pub async fn problems(&self) -> Result<Vec<String>, StoreError> {
+        let deps = &self.shared.deps;
+        let settings = deps.settings.borrow().clone();
+        let mirrors: Vec<NewMirror> = settings.mirrors.keys().cloned().collect();
+        let read = move |store: &Store| {
+            let find = |mirror: NewMirror| Ok((store.mirrors().find(&mirror)?, mirror));
+            mirrors.into_iter().map(find).collect::<Result<Vec<_>, _>>()
+        };
+        let states = deps.store.call(read).await?;
+        let problems = states.into_iter().filter_map(|(state, mirror)| {
+            let problem = self.problem_sentence(&state?)?;
+            let config = settings.mirrors.get(&mirror)?;
+            Some(config.problem(&mirror, &problem))
+        });
+        Ok(problems.collect())
+    }
+
+    /// What is wrong with a mirror for long enough to be reported.
+    fn problem_sentence(&self, state: &MirrorState) -> Option<String> {
+        let failure = state.failure.as_ref()?;
+        let elapsed = self.shared.deps.store.clock().now().since(failure.since_ms);
+        if !failure.kind.needs_owner() && u128::from(elapsed) < REPORT_AFTER.as_millis() {
+            return None;
+        }
+        let since = format_elapsed(elapsed);
+        Some(format!("not in sync for {since}: {}", failure.problem))
+    }
+}

@@ -1,0 +1,60 @@
+//! The settings of mirrors, as the configuration in force has them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::notify::SecretReader;
+use quire_store::NewMirror;
+use quire_types::git_remote_url::GitRemoteUrl;
+use quire_types::names::RefName;
+use quire_types::network::Network;
+use quire_types::secret::Redactor;
+
+#[derive(Clone)]
+pub struct MirrorSettings {
+    pub mirrors: BTreeMap<NewMirror, MirrorConfig>,
+    /// Networks in which remotes may be although they are those of this machine or its link.
+    pub allowed_networks: Vec<Network>,
+    /// How often a remote is compared although nothing differs as far as is known.
+    pub compare_every: Duration,
+    /// Returns a redactor of all secrets that the configuration names. It may block.
+    pub redactor: Arc<dyn Fn() -> Redactor + Send + Sync>,
+}
+
+#[derive(Clone)]
+pub struct MirrorConfig {
+    /// Its place in the configuration file.
+    pub location: Option<String>,
+    /// Its settings, or what is wrong with them.
+    pub target: Result<MirrorTarget, String>,
+}
+
+#[derive(Clone)]
+pub struct MirrorTarget {
+    pub url: GitRemoteUrl,
+    /// User and token for HTTPS.
+    pub login: Option<(String, SecretReader)>,
+    /// Whether the patterns cover a ref.
+    pub covers: Arc<dyn Fn(&RefName) -> bool + Send + Sync>,
+    pub delete: bool,
+    pub force: bool,
+}
+
+impl MirrorConfig {
+    /// A problem of the mirror, with its place in the configuration file.
+    pub(super) fn problem(&self, mirror: &NewMirror, problem: &str) -> String {
+        let NewMirror { repo, name, .. } = mirror;
+        match &self.location {
+            Some(location) => format!("{location}: mirror `{name}` of {repo}: {problem}"),
+            None => format!("mirror `{name}` of {repo}: {problem}"),
+        }
+    }
+}
+
+impl fmt::Debug for MirrorSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.mirrors.keys()).finish()
+    }
+}

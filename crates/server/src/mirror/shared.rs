@@ -1,0 +1,57 @@
+//! What the workers of mirrors share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
+
+use super::settings::MirrorSettings;
+use crate::metrics::Metrics;
+use quire_git::Git;
+use quire_runtime::changes::ChangeNotifier;
+use quire_store::{NewMirror, Store};
+use quire_types::names::RepoName;
+use quire_types::paths::Paths;
+use quire_types::sync::lock;
+
+/// How many attempts are made at the same time.
+const MAX_ATTEMPTS: usize = 4;
+
+/// What mirrors need from the rest of the server.
+pub struct MirrorDeps {
+    pub store: Store,
+    pub paths: Paths,
+    /// Wakes the workers when a push was recorded.
+    pub changes: ChangeNotifier,
+    /// Replaced when the configuration is reloaded.
+    pub settings: watch::Receiver<Arc<MirrorSettings>>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// By repository and name.
+type MirrorLocks = HashMap<(RepoName, String), Arc<AsyncMutex<()>>>;
+
+/// What the workers share.
+pub(super) struct MirrorShared {
+    pub(super) deps: MirrorDeps,
+    pub(super) git: Git,
+    pub(super) slots: Semaphore,
+    /// One attempt at a time for each mirror.
+    locks: Mutex<MirrorLocks>,
+}
+
+impl MirrorShared {
+    pub(super) fn new(deps: MirrorDeps) -> Self {
+        Self {
+            git: Git::new(&deps.paths),
+            deps,
+            slots: Semaphore::new(MAX_ATTEMPTS),
+            locks: Mutex::default(),
+        }
+    }
+
+    pub(super) fn lock_of(&self, mirror: &NewMirror) -> Arc<AsyncMutex<()>> {
+        let key = (mirror.repo.clone(), mirror.name.clone());
+        lock(&self.locks).entry(key).or_default().clone()
+    }
+}

@@ -1,0 +1,309 @@
+//! The worker of one mirror: compares the refs here with what is known of the remote, and makes attempts.
+//!
+//! It keeps no state of its own: after a crash, or a change of the configuration, it goes on from the rows in the database.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::attempt::{MirrorAttempt, is_mirrored};
+use super::attempt_error::{AttemptError, MAX_DELAY, delay_after};
+use super::settings::{MirrorConfig, MirrorSettings, MirrorTarget};
+use super::shared::{MirrorDeps, MirrorShared};
+use quire_runtime::blocking::run_blocking;
+use quire_store::{MirrorState, NewMirror, Store, StoreError};
+use quire_types::clock::Millis;
+use quire_types::error_chain::{chain, with_sources};
+use quire_types::mirror::MirrorFailureKind;
+use quire_types::names::{ObjectId, RefName, RepoName};
+
+/// How long the refs here are not read without a notification.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a worker does next.
+enum MirrorStep {
+    /// Something may have to be done.
+    Continue,
+    /// Nothing is to be done for this time.
+    Wait(Duration),
+    /// The mirror is not in the configuration any more.
+    Removed,
+}
+
+/// Keeps a remote equal until its mirror is removed from the configuration.
+pub(super) async fn run(shared: Arc<MirrorShared>, mirror: NewMirror) {
+    let mut settings = shared.deps.settings.clone();
+    loop {
+        let current = settings.borrow_and_update().clone();
+        let repo = current_name(&shared.deps, &mirror).await;
+        let mut changes = shared.deps.changes.subscribe_repo(&repo);
+        let wait = match step(&shared, &mirror, &current).await {
+            Ok(MirrorStep::Continue) => continue,
+            Ok(MirrorStep::Wait(wait)) => wait.min(POLL_INTERVAL),
+            Ok(MirrorStep::Removed) => return,
+            Err(error) => {
+                tracing::error!(
+                    repo = mirror.repo.as_str(),
+                    mirror = mirror.name,
+                    error = with_sources(&error),
+                    "cannot read or write the state of a mirror"
+                );
+                POLL_INTERVAL
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = changes.changed() => {}
+            changed = settings.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The name that the repository has at this moment.
+async fn current_name(deps: &MirrorDeps, mirror: &NewMirror) -> RepoName {
+    let asked = mirror.clone();
+    let find = move |store: &Store| store.mirrors().find(&asked);
+    let found = deps.store.call(find).await.ok().flatten();
+    found.map_or_else(|| mirror.repo.clone(), |state| state.repo)
+}
+
+async fn step(
+    shared: &MirrorShared,
+    mirror: &NewMirror,
+    settings: &MirrorSettings,
+) -> Result<MirrorStep, StoreError> {
+    let Some(config) = settings.mirrors.get(mirror) else {
+        return Ok(MirrorStep::Removed);
+    };
+    let lock = shared.lock_of(mirror);
+    let _one_at_a_time = lock.lock().await;
+    let outcome = match prepare(shared, mirror, config).await? {
+        PreparedMirror::Nothing => return Ok(MirrorStep::Wait(POLL_INTERVAL)),
+        PreparedMirror::Failed(state, error) => {
+            // What is wrong with the settings is recorded once.
+            let known = state.failure.as_ref().map(|failure| &failure.problem);
+            if known == Some(&chain(&error)) && matches!(error, AttemptError::Settings(_)) {
+                return Ok(MirrorStep::Wait(POLL_INTERVAL));
+            }
+            if let Some(wait) = delay_left(&state, shared.deps.store.clock().now()) {
+                return Ok(MirrorStep::Wait(wait));
+            }
+            (state, Err(error))
+        }
+        PreparedMirror::Ready(ready) => {
+            let now = shared.deps.store.clock().now();
+            if !is_due(&ready.state, settings, now) {
+                return Ok(MirrorStep::Wait(POLL_INTERVAL));
+            }
+            if let Some(wait) = delay_left(&ready.state, now) {
+                return Ok(MirrorStep::Wait(wait));
+            }
+            let result = attempt(shared, settings, &ready).await;
+            (ready.state, result)
+        }
+    };
+    record(shared, &outcome.0, outcome.1).await?;
+    Ok(MirrorStep::Continue)
+}
+
+/// Makes an attempt now, whatever the delay. The caller holds the lock of the mirror. Returns what is wrong, if anything is.
+pub(super) async fn sync_now(
+    shared: &MirrorShared,
+    mirror: &NewMirror,
+    settings: &MirrorSettings,
+) -> Result<Option<String>, StoreError> {
+    let Some(config) = settings.mirrors.get(mirror) else {
+        return Ok(Some("it is not in the configuration any more".to_owned()));
+    };
+    let (state, result) = match prepare(shared, mirror, config).await? {
+        PreparedMirror::Nothing => {
+            return Ok(Some(
+                "there is no such repository now, or the decision about an older copy of the database is open".to_owned(),
+            ));
+        }
+        PreparedMirror::Failed(state, error) => (state, Err(error)),
+        PreparedMirror::Ready(ready) => {
+            let result = attempt(shared, settings, &ready).await;
+            (ready.state, result)
+        }
+    };
+    let problem = result.as_ref().err().map(|error| chain(error));
+    record(shared, &state, result).await?;
+    Ok(problem)
+}
+
+enum PreparedMirror {
+    /// There is no such repository, or nothing may be pushed now.
+    Nothing,
+    Failed(MirrorState, AttemptError),
+    Ready(ReadyMirror),
+}
+
+struct ReadyMirror {
+    target: MirrorTarget,
+    state: MirrorState,
+    wanted: Vec<(RefName, ObjectId)>,
+    delete: bool,
+}
+
+/// Reads the refs here, and records what the remote has to have.
+async fn prepare(
+    shared: &MirrorShared,
+    mirror: &NewMirror,
+    config: &MirrorConfig,
+) -> Result<PreparedMirror, StoreError> {
+    let deps = &shared.deps;
+    let asked = mirror.clone();
+    let read = move |store: &Store| Ok((store.mirrors().find(&asked)?, store.instance().hold()?));
+    // What an older copy does not know may be on the remote, and must not be overwritten there.
+    let (Some(state), None) = deps.store.call(read).await? else {
+        return Ok(PreparedMirror::Nothing);
+    };
+    let target = match &config.target {
+        Ok(target) => target.clone(),
+        Err(problem) => {
+            let problem = AttemptError::Settings(problem.clone());
+            return Ok(PreparedMirror::Failed(state, problem));
+        }
+    };
+    let path = deps.paths.repo(&state.repo);
+    let folder = path.clone();
+    if !run_blocking(move || folder.is_dir()).await.unwrap_or(false) {
+        return Ok(PreparedMirror::Nothing);
+    }
+    let wanted = match shared.git.refs(&path).await {
+        Ok(refs) => refs.refs.into_iter(),
+        Err(error) => return Ok(PreparedMirror::Failed(state, AttemptError::Git(error))),
+    };
+    let wanted: Vec<_> = wanted
+        .filter(|(name, _)| is_mirrored(&target, name))
+        .collect();
+    // A repository without any ref to mirror is new, or was made anew: it does not empty the remote.
+    let delete = target.delete && !wanted.is_empty();
+    let (key, refs) = (state.key(), wanted.clone());
+    let want = move |store: &Store| store.mirrors().want(&key, &refs, delete);
+    let Some(state) = deps.store.call(want).await? else {
+        return Ok(PreparedMirror::Nothing);
+    };
+    Ok(PreparedMirror::Ready(ReadyMirror {
+        target,
+        state,
+        wanted,
+        delete,
+    }))
+}
+
+/// Whether something differs, or was not compared for a while.
+fn is_due(state: &MirrorState, settings: &MirrorSettings, now: Millis) -> bool {
+    let is_old = state.in_sync_ms.is_none_or(|at| {
+        // A time in the future is of a clock that was wrong.
+        at > now || u128::from(now.since(at)) >= settings.compare_every.as_millis()
+    });
+    state.waiting > 0 || state.failure.is_some() || is_old
+}
+
+/// How long the next attempt has to wait. A ref that was not rejected does not wait for those that were.
+fn delay_left(state: &MirrorState, now: Millis) -> Option<Duration> {
+    let failure = state.failure.as_ref()?;
+    if failure.kind == MirrorFailureKind::Rejected && state.has_new {
+        return None;
+    }
+    let wait = Duration::from_millis(failure.next_attempt_ms?.since(now));
+    // A time that is too far ahead is of a clock that was wrong.
+    (!wait.is_zero() && wait <= MAX_DELAY).then_some(wait)
+}
+
+async fn attempt(
+    shared: &MirrorShared,
+    settings: &MirrorSettings,
+    ready: &ReadyMirror,
+) -> Result<(), AttemptError> {
+    // Closed never; an attempt without a slot would only be one more.
+    let _slot = shared.slots.acquire().await;
+    let attempt = MirrorAttempt {
+        store: &shared.deps.store,
+        git: &shared.git,
+        paths: &shared.deps.paths,
+        settings,
+        target: &ready.target,
+        state: &ready.state,
+        wanted: &ready.wanted,
+        delete: ready.delete,
+    };
+    attempt.run().await
+}
+
+/// Records how an attempt ended.
+async fn record(
+    shared: &MirrorShared,
+    state: &MirrorState,
+    result: Result<(), AttemptError>,
+) -> Result<(), StoreError> {
+    let deps = &shared.deps;
+    let error = match result {
+        Ok(()) => {
+            deps.metrics.mirror_syncs.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        Err(AttemptError::Store(error)) => return Err(error),
+        Err(error) => error,
+    };
+    deps.metrics.mirror_failures.fetch_add(1, Ordering::Relaxed);
+    tracing::warn!(repo = %state.repo, mirror = state.name, error = with_sources(&error), "a mirror is not in sync");
+    let kind = error.kind();
+    let failures = match &state.failure {
+        Some(failure) if failure.kind == kind => failure.attempts,
+        _ => 0,
+    };
+    let delay = i64::try_from(delay_after(kind, failures).as_millis()).unwrap_or(i64::MAX);
+    let next = deps.store.clock().now().plus(delay);
+    let (key, problem) = (state.key(), chain(&error));
+    let failed = move |store: &Store| {
+        let failure = (kind, problem.as_str());
+        store.mirrors().failed(&key, failure, Some(next))
+    };
+    deps.store.call(failed).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quire_store::MirrorFailure;
+
+    const NOW: Millis = Millis(1_700_000_000_000);
+
+    fn state(failure: Option<(MirrorFailureKind, i64)>, has_new: bool) -> MirrorState {
+        MirrorState {
+            repo: "app".parse().unwrap(),
+            name: "nas".to_owned(),
+            url: "git@nas:app".to_owned(),
+            host_key: None,
+            in_sync_ms: None,
+            failure: failure.map(|(kind, wait)| MirrorFailure {
+                kind,
+                problem: "refused".to_owned(),
+                since_ms: NOW,
+                attempts: 1,
+                next_attempt_ms: Some(NOW.plus(wait)),
+            }),
+            equal: 0,
+            waiting: 1,
+            rejected: u64::from(!has_new),
+            waiting_since_ms: Some(NOW),
+            has_new,
+        }
+    }
+
+    #[test]
+    fn only_refs_that_were_rejected_wait_for_those() {
+        let left = |failure, has_new| delay_left(&state(failure, has_new), NOW);
+        let minute = Some(Duration::from_secs(60));
+        let (rejected, access) = (MirrorFailureKind::Rejected, MirrorFailureKind::Access);
+        assert_eq!(left(None, true), None);
+        assert_eq!(left(Some((access, 60_000)), true), minute);
+        assert_eq!(left(Some((access, -1)), true), None);
+        assert_eq!(left(Some((access, 1 << 40)), true), None);
+        assert_eq!(left(Some((rejected, 60_000)), false), minute);
+        assert_eq!(left(Some((rejected, 60_000)), true), None);
+    }
+}

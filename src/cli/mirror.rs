@@ -1,0 +1,180 @@
+//! `quire mirror`: lists the mirrors of repositories, pushes to them now, and prints the key for remotes.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::args::OutputArgs;
+use super::context::Context;
+use super::error::{CommandError, FAILED};
+use super::output::{Cell, Output};
+use quire_server::control::protocol::MirrorSyncResult;
+use quire_server::forge::mirrors::{self, ListedMirror};
+use quire_server::forge::views::{MirrorJson, views};
+use quire_types::names::RepoName;
+use quire_types::text::first_line;
+
+/// How much of a problem a row shows, in characters.
+const MAX_PROBLEM: usize = 200;
+
+#[derive(Subcommand)]
+pub(super) enum MirrorCommand {
+    /// List mirrors, and what keeps them from being in sync
+    List {
+        /// Only those of this repository, with each ref that is not in sync
+        #[arg(value_name = "REPO")]
+        repo: Option<RepoName>,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// Push a repository to its mirrors now
+    ///
+    /// The server does this by itself after each push. This command does not wait for the delay after a failure.
+    Sync {
+        /// The repository
+        #[arg(value_name = "REPO")]
+        repo: RepoName,
+        /// Only the mirror with this name
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        /// Forget the host key of the other side, and accept the one that it has now
+        #[arg(long, requires = "name")]
+        new_host_key: bool,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// Print the public key by which remotes over SSH know this server
+    Key(OutputArgs),
+}
+
+impl MirrorCommand {
+    pub(super) fn json(&self) -> bool {
+        let (Self::List { format, .. } | Self::Sync { format, .. } | Self::Key(format)) = self;
+        format.json
+    }
+}
+
+#[derive(Serialize)]
+struct MirrorList<'a> {
+    mirrors: Vec<MirrorJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct SyncedMirrors<'a> {
+    mirrors: &'a [MirrorSyncResult],
+}
+
+#[derive(Serialize)]
+struct RemoteKey<'a> {
+    key: &'a str,
+}
+
+pub(super) fn mirror(
+    context: &Context<'_>,
+    command: &MirrorCommand,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let forge = context.forge();
+    match command {
+        MirrorCommand::List { repo, .. } => {
+            let listed = mirrors::list(&forge, repo.as_ref())?;
+            context.explain_empty_list(&listed, repo.as_ref())?;
+            list(&listed, repo.is_some(), out)
+        }
+        MirrorCommand::Sync {
+            repo,
+            name,
+            new_host_key,
+            ..
+        } => {
+            let synced = mirrors::sync(&forge, repo, name.as_deref(), *new_host_key)?;
+            show_synced(&synced, out)
+        }
+        MirrorCommand::Key(_) => {
+            let key = mirrors::key(&forge)?;
+            if out.json {
+                out.json(&RemoteKey { key: &key })
+            } else {
+                out.line(&key)
+            }
+        }
+    }
+}
+
+fn list(listed: &[ListedMirror], of_repo: bool, out: &mut Output<'_>) -> Result<(), CommandError> {
+    if out.json {
+        return out.json(&MirrorList {
+            mirrors: views(listed),
+        });
+    }
+    if listed.is_empty() {
+        return out.line("no mirrors");
+    }
+    let rows: Vec<_> = listed.iter().map(|mirror| row(mirror, out)).collect();
+    out.table(
+        ["REPO", "MIRROR", "STATE", "WAITING", "LAST IN SYNC", "WHY"],
+        &rows,
+    )?;
+    if !of_repo {
+        return Ok(());
+    }
+    for mirror in listed {
+        let name = Cell::from(mirror.state.name.as_str()).plain();
+        out.line("")?;
+        out.line(&format!(
+            "{name}: {}",
+            Cell::from(mirror.state.url.as_str()).plain()
+        ))?;
+        if let Some(host_key) = &mirror.host_key {
+            out.line(&format!("  host key {host_key}"))?;
+        }
+        for differing in &mirror.differing {
+            let since = out.time(differing.failed_since_ms.or(differing.waiting_since_ms));
+            let what = match (&differing.problem, &differing.wanted) {
+                (Some(problem), _) => format!("failed since {since}: {problem}"),
+                (None, Some(_)) => format!("waits since {since}"),
+                (None, None) => format!("waits for its deletion since {since}"),
+            };
+            out.line(&format!(
+                "  {} {}",
+                Cell::from(differing.ref_name.as_str()).plain(),
+                Cell::from(what).plain()
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn row(mirror: &ListedMirror, out: &Output<'_>) -> [Cell; 6] {
+    let state = &mirror.state;
+    let failure = state.failure.as_ref();
+    let problem = failure.map_or("", |failure| failure.problem.as_str());
+    [
+        state.repo.as_str().into(),
+        state.name.as_str().into(),
+        state.word().phrase().into(),
+        state.waiting.to_string().into(),
+        out.time(state.in_sync_ms).into(),
+        first_line(problem, MAX_PROBLEM).into(),
+    ]
+}
+
+fn show_synced(synced: &[MirrorSyncResult], out: &mut Output<'_>) -> Result<(), CommandError> {
+    if out.json {
+        out.json(&SyncedMirrors { mirrors: synced })?;
+    } else {
+        for mirror in synced {
+            let name = Cell::from(mirror.name.as_str()).plain();
+            match &mirror.problem {
+                None => out.line(&format!("{name}: in sync"))?,
+                Some(problem) => {
+                    let problem = Cell::from(problem.as_str()).plain();
+                    out.line(&format!("{name}: not in sync: {problem}"))?;
+                }
+            }
+        }
+    }
+    match synced.iter().all(|mirror| mirror.problem.is_none()) {
+        true => Ok(()),
+        false => Err(CommandError::exit_only(FAILED)),
+    }
+}

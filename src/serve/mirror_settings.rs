@@ -1,0 +1,53 @@
+//! From `:mirrors` of the configuration to the settings of mirrors.
+
+use std::sync::Arc;
+
+use quire_config::{Config, MirrorEntry, MirrorRemote};
+use quire_server::mirror::{MirrorConfig, MirrorSettings, MirrorTarget};
+use quire_server::secrets::StoredSecrets;
+use quire_store::NewMirror;
+
+use super::known_secrets::{known_secrets_redactor, reader};
+
+pub(super) fn mirror_settings(config: &Config, stored: &StoredSecrets) -> MirrorSettings {
+    let repos = config.mirrors.repos.iter();
+    let mirrors = repos.flat_map(|(repo, mirrors)| {
+        mirrors.iter().map(move |(name, entry)| {
+            let mirror = NewMirror {
+                repo: repo.clone(),
+                name: name.clone(),
+                url: entry
+                    .settings
+                    .as_ref()
+                    .ok()
+                    .map(|remote| remote.url.as_str().to_owned()),
+            };
+            (mirror, mirror_config(entry))
+        })
+    });
+    MirrorSettings {
+        mirrors: mirrors.collect(),
+        allowed_networks: config.mirrors.allowed_networks.clone(),
+        compare_every: config.mirrors.compare_every,
+        redactor: known_secrets_redactor(config, stored),
+    }
+}
+
+fn mirror_config(entry: &MirrorEntry) -> MirrorConfig {
+    MirrorConfig {
+        location: entry.location.clone(),
+        target: entry.settings.as_ref().map(target).map_err(Clone::clone),
+    }
+}
+
+fn target(remote: &MirrorRemote) -> MirrorTarget {
+    let refs = remote.refs.clone();
+    let login = remote.login.as_ref();
+    MirrorTarget {
+        url: remote.url.clone(),
+        login: login.map(|(user, token)| (user.clone(), reader("token", token))),
+        covers: Arc::new(move |name| refs.cover(name)),
+        delete: remote.delete,
+        force: remote.force,
+    }
+}
