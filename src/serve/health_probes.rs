@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quire_executor::Executor;
 use quire_server::backup::{BackupState, ScheduledBackups};
+use quire_server::hooks::Hooks;
 use quire_server::housekeeping::{Housekeeping, ProblemsByComponent};
 use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
@@ -253,6 +254,24 @@ pub(super) async fn mirrors(mirrors: &MirrorService, health: &HealthRegistry) {
             // The check of the database reports this as well.
             Err(error) => tracing::error!("health: {}", quire_types::error_chain::chain(&error)),
         }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Reports incoming webhooks that cannot accept anything.
+pub(super) async fn hooks(hooks: &Hooks, health: &HealthRegistry) {
+    loop {
+        report(
+            health,
+            Component::Hooks,
+            "unusable",
+            hooks.problems().await,
+            "no problems",
+            |n| match n {
+                1 => "1 webhook accepts nothing; `status` over SSH names it".to_owned(),
+                n => format!("{n} webhooks accept nothing; `status` over SSH names them"),
+            },
+        );
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -38,7 +38,7 @@ struct NamedSource {
     is_url: bool,
 }
 
-/// All secrets that the configuration names: those of runs, of targets and of mirrors.
+/// All secrets that the configuration names: those of runs, of targets, of mirrors and of incoming webhooks.
 fn secret_sources(config: &Config) -> Vec<NamedSource> {
     let of_runs = config.secrets.iter().map(|(name, grant)| NamedSource {
         name: name.clone(),
@@ -63,7 +63,15 @@ fn secret_sources(config: &Config) -> Vec<NamedSource> {
             is_url: false,
         })
     });
-    of_runs.chain(of_targets).chain(of_mirrors).collect()
+    let of_hooks = config.hooks.iter().filter_map(|(name, hook)| {
+        Some(NamedSource {
+            name: format!("{name}.secret"),
+            source: hook.settings.as_ref().ok()?.secret.clone(),
+            is_url: false,
+        })
+    });
+    let of_others = of_targets.chain(of_mirrors).chain(of_hooks);
+    of_runs.chain(of_others).collect()
 }
 
 /// A redactor of the values that can be read at this moment, and of the stored ones. Of the URL of a target also the path, which a receiver may

@@ -9,9 +9,11 @@
 mod bind;
 mod error;
 mod health_probes;
+mod hooks_settings;
 mod known_secrets;
 mod mirror_settings;
 mod notify_settings;
+mod outside;
 mod reload;
 mod runtime_files;
 mod secret_sources;

@@ -6,6 +6,7 @@ use tokio::sync::watch::{self, Receiver, Sender};
 
 use quire_config::{Config, ConfigError, LoadedConfig, SettingsInForce};
 use quire_server::backup::BackupPlan;
+use quire_server::hooks::HooksSettings;
 use quire_server::housekeeping::RetentionLimits;
 use quire_server::mirror::MirrorSettings;
 use quire_server::notify::NotifySettings;
@@ -14,6 +15,7 @@ use quire_server::secrets::StoredSecrets;
 use quire_types::paths::Paths;
 use quire_web::{Component, HealthRegistry, Status};
 
+use super::hooks_settings::hooks_settings;
 use super::mirror_settings::mirror_settings;
 use super::notify_settings::notify_settings;
 use super::{runtime_files, secret_sources, wiring};
@@ -138,6 +140,7 @@ pub(super) struct ConfigReload {
     backup: Sender<Option<BackupPlan>>,
     notify: Sender<Arc<NotifySettings>>,
     mirrors: Sender<Arc<MirrorSettings>>,
+    hooks: Sender<Arc<HooksSettings>>,
     stored: StoredSecrets,
 }
 
@@ -158,6 +161,7 @@ impl ConfigReload {
             backup: watch::Sender::new(wiring::backup_plan(config)),
             notify: watch::Sender::new(Arc::new(notify_settings(config, &stored))),
             mirrors: watch::Sender::new(Arc::new(mirror_settings(config, &stored))),
+            hooks: watch::Sender::new(Arc::new(hooks_settings(config))),
             stored,
         }
     }
@@ -186,6 +190,10 @@ impl ConfigReload {
         self.mirrors.subscribe()
     }
 
+    pub(super) fn hooks_settings(&self) -> Receiver<Arc<HooksSettings>> {
+        self.hooks.subscribe()
+    }
+
     /// Loads the configuration again. If it does not load, the previous one stays in force.
     pub(super) fn reload(&self) {
         match load(&self.paths) {
@@ -211,6 +219,7 @@ impl ConfigReload {
             .send_replace(Arc::new(notify_settings(config, &self.stored)));
         self.mirrors
             .send_replace(Arc::new(mirror_settings(config, &self.stored)));
+        self.hooks.send_replace(Arc::new(hooks_settings(config)));
         report_loaded(&self.health, loaded);
         wiring::warn_about_open_pages(config);
         tracing::info!(

@@ -21,8 +21,6 @@ use quire_server::findings::Findings;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
 use quire_server::intake::{Intake, IntakeSettings};
 use quire_server::metrics::Metrics;
-use quire_server::mirror::{MirrorDeps, MirrorService};
-use quire_server::notify::{Notifications, NotifyDeps};
 use quire_server::queue::Queue;
 use quire_server::rename::Renamer;
 use quire_server::runner::{self, Runner};
@@ -36,6 +34,7 @@ use quire_web::{Component, HealthRegistry, StartupGate, Status, WebConfig, WebSt
 
 use super::bind::bind_with_retry;
 use super::error::{ServeError, system};
+use super::outside::OutsideParts;
 use super::reload::{ConfigReload, StartConfig, report_start};
 use super::signals::{ServerSignals, SignalRequest};
 use super::{health_probes, runtime_files, wiring};
@@ -109,6 +108,7 @@ impl Server {
             live: parts.live.clone(),
             clock,
             config: web.config,
+            hooks: parts.outside.hooks.clone(),
             queue: parts.queue.clone(),
             metrics: parts.metrics.clone(),
             health: health.clone(),
@@ -224,8 +224,7 @@ struct ServerParts {
     /// The address of the engine.
     engine: String,
     housekeeping: Housekeeping,
-    notifications: Notifications,
-    mirrors: MirrorService,
+    outside: OutsideParts,
     intake: Intake,
     runner: Runner,
     backups: ScheduledBackups,
@@ -256,14 +255,7 @@ impl ServerParts {
             findings: findings.clone(),
             metrics: metrics.clone(),
         });
-        let notifications = Notifications::new(NotifyDeps {
-            store: store.clone(),
-            paths: paths.clone(),
-            changes: live.clone(),
-            settings: reload.notify_settings(),
-            metrics: metrics.clone(),
-        });
-        let mirrors = mirrors(paths, &store, &live, reload, &metrics);
+        let outside = OutsideParts::new(paths, (&store, &queue, &live), reload, &metrics);
         let intake = Intake::new(
             paths.clone(),
             store.clone(),
@@ -303,8 +295,7 @@ impl ServerParts {
             executors,
             engine: config.ci.engine.clone(),
             housekeeping,
-            notifications,
-            mirrors,
+            outside,
             intake,
             runner,
             backups,
@@ -324,9 +315,10 @@ impl ServerParts {
             queue: self.queue,
             store: self.store.clone(),
             housekeeping: self.housekeeping.clone(),
-            notifications: self.notifications.clone(),
+            notifications: self.outside.notifications.clone(),
             doctor: self.doctor,
-            mirrors: self.mirrors.clone(),
+            mirrors: self.outside.mirrors.clone(),
+            hooks: self.outside.hooks.clone(),
             executors: self.executors.clone(),
         };
         let stop = shutdown.clone();
@@ -340,24 +332,25 @@ impl ServerParts {
         tasks.spawn(run_intake(self.intake, health.clone(), shutdown.clone()));
         tasks.spawn(self.runner.run(shutdown.clone()));
         tasks.spawn(self.backups.clone().run(shutdown.child_token()));
-        let probed = (self.housekeeping.clone(), self.notifications.clone());
-        let mirrors = self.mirrors.clone();
+        let probed = (self.housekeeping.clone(), self.outside.clone());
         let stop = shutdown.clone();
         tasks.spawn(async move {
             let probes = async {
                 tokio::join!(
                     health_probes::engine(&self.executors, &self.engine, &health, &self.metrics),
                     health_probes::upkeep(&probed.0, &health),
-                    health_probes::notifications(&probed.1, &health),
-                    health_probes::mirrors(&mirrors, &health),
+                    health_probes::notifications(&probed.1.notifications, &health),
+                    health_probes::mirrors(&probed.1.mirrors, &health),
+                    health_probes::hooks(&probed.1.hooks, &health),
                     health_probes::backups(&self.backups, &health)
                 )
             };
             stop.run_until_cancelled(probes).await;
         });
         tasks.spawn(self.housekeeping.run(shutdown.child_token()));
-        tasks.spawn(self.notifications.run(shutdown.child_token()));
-        tasks.spawn(self.mirrors.run(shutdown.child_token()));
+        let outside = self.outside;
+        tasks.spawn(outside.notifications.run(shutdown.child_token()));
+        tasks.spawn(outside.mirrors.run(shutdown.child_token()));
     }
 }
 
@@ -373,22 +366,6 @@ fn doctor_deps(
         config: reload.runner_config(),
         url: url.clone(),
     }
-}
-
-fn mirrors(
-    paths: &Paths,
-    store: &Store,
-    live: &ChangeNotifier,
-    reload: &ConfigReload,
-    metrics: &Arc<Metrics>,
-) -> MirrorService {
-    MirrorService::new(MirrorDeps {
-        store: store.clone(),
-        paths: paths.clone(),
-        changes: live.clone(),
-        settings: reload.mirror_settings(),
-        metrics: metrics.clone(),
-    })
 }
 
 /// The local sockets, which the hook and commands connect to.

@@ -18,6 +18,7 @@ mod containers;
 mod database;
 mod disk;
 mod engine;
+mod hooks;
 mod housekeeping;
 mod inodes;
 mod limits;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::load::{ConfigError, LoadedConfig, load};
+use super::config_error::ConfigError;
+use super::load::{LoadedConfig, load};
 use super::sections::Config;
 use quire_pipeline::Language;
 

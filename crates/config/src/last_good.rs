@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::load::{ConfigError, LoadedConfig, load, read_either};
+use super::config_error::ConfigError;
+use super::load::{LoadedConfig, load, read_either};
 use super::sections::Config;
 use quire_pipeline::Language;
 use quire_types::fsutil;

@@ -6,8 +6,11 @@
 //! together, with file and line. An unknown setting is only a warning.
 
 mod check;
+mod config_error;
 mod data_values;
 mod entry_fields;
+mod hook_reader;
+mod hooks;
 mod in_force;
 mod last_good;
 mod load;
@@ -22,8 +25,10 @@ mod setting_types;
 mod settings;
 mod suggest;
 
+pub use config_error::ConfigError;
+pub use hooks::{HookConfig, HookEntry};
 pub use in_force::{SettingInForce, SettingsInForce};
-pub use load::{ConfigError, LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
+pub use load::{LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
 pub use mirrors::{MirrorEntry, MirrorRemote, MirrorsConfig, RefPatterns};
 pub use notify::{MailLogin, NotifyConfig, NotifyService, NotifyTarget, TargetSettings, UrlSource};
 pub use run_grant::RunGrant;

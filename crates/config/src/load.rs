@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::config_error::ConfigError;
 use super::data_values::{found, quoted, table};
 use super::entry_fields::ReadEntry;
+use super::hook_reader::read_hook;
+use super::hooks::HookEntry;
 use super::mirror_reader::read_mirror;
 use super::mirrors::MirrorEntry;
 use super::notify::NotifyTarget;
 use super::notify_target_reader::read_target;
 use super::secrets::{SecretGrant, SecretSource};
 use super::sections::Config;
-use super::settings::{MIRROR_REPOS, NOTIFY_TARGETS, SECRETS, SETTINGS, sections};
+use super::settings::{HOOKS, MIRROR_REPOS, NOTIFY_TARGETS, SECRETS, SETTINGS, sections};
 use super::suggest::closest_name;
 use quire_pipeline::{Diagnostic, Language, SourceFile};
 use quire_types::names::RepoName;
@@ -94,46 +97,6 @@ impl LoadedConfig {
             .chain(secrets)
             .collect()
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("there are two configuration files, {} and {}; remove one of them", fennel.display(), lua.display())]
-    Both { fennel: PathBuf, lua: PathBuf },
-    #[error("the configuration file {} cannot be read", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// The file cannot be evaluated, or has invalid values. There is at least one diagnostic.
-    #[error("{}", summary(.0))]
-    Invalid(Vec<Diagnostic>),
-    #[error("the environment variable {variable} must be {expected}, not {found}")]
-    Environment {
-        variable: String,
-        expected: &'static str,
-        found: String,
-    },
-}
-
-impl ConfigError {
-    /// The problems of the file's content, with their locations.
-    #[must_use]
-    pub fn diagnostics(&self) -> &[Diagnostic] {
-        match self {
-            Self::Invalid(diagnostics) => diagnostics,
-            _ => &[],
-        }
-    }
-}
-
-fn summary(diagnostics: &[Diagnostic]) -> String {
-    diagnostics
-        .iter()
-        .map(Diagnostic::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 /// Evaluates a file, given as text, name and language, to plain data.
@@ -333,7 +296,9 @@ impl SettingsReader<'_> {
             return;
         };
         for (section, value) in fields.iter() {
-            if section == SECRETS {
+            if section == HOOKS {
+                self.section(section, value, Self::hook);
+            } else if section == SECRETS {
                 self.section(section, value, Self::secret);
             } else if SETTINGS.iter().any(|key| key.section == section) {
                 self.section(section, value, Self::setting);
@@ -414,6 +379,12 @@ impl SettingsReader<'_> {
         let target = NotifyTarget { location, settings };
         let targets = &mut self.loaded.config.notify.targets;
         targets.insert(name.to_owned(), target);
+    }
+
+    fn hook(&mut self, section: &str, name: &str, value: &Value) {
+        let (location, settings) = self.entry(&[section, name], read_hook(name, value));
+        let hook = HookEntry { location, settings };
+        self.loaded.config.hooks.insert(name.to_owned(), hook);
     }
 
     fn mirrors_of_repo(&mut self, section: &str, name: &str, value: &Value) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hooks::HookEntry;
 use super::mirrors::MirrorsConfig;
 use super::notify::NotifyConfig;
 use super::run_grant::RunGrant;
@@ -30,6 +31,8 @@ pub struct Config {
     pub backup: BackupConfig,
     pub notify: NotifyConfig,
     pub mirrors: MirrorsConfig,
+    /// Incoming webhooks, by name.
+    pub hooks: BTreeMap<String, HookEntry>,
     /// By name.
     pub secrets: BTreeMap<String, SecretGrant>,
 }

@@ -114,11 +114,14 @@ pub(super) const MIRROR_REPOS: (&str, &str) = ("mirrors", "repos");
 /// The section of secrets, whose keys are chosen by the owner.
 pub(super) const SECRETS: &str = "secrets";
 
+/// The section of incoming webhooks, whose keys are chosen by the owner.
+pub(super) const HOOKS: &str = "hooks";
+
 pub(super) fn sections() -> Vec<&'static str> {
     let mut sections: Vec<&str> = SETTINGS
         .iter()
         .map(|key| key.section)
-        .chain([SECRETS])
+        .chain([HOOKS, SECRETS])
         .collect();
     sections.dedup();
     sections

@@ -1,6 +1,6 @@
 //! A valid job graph with its settings.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::diagnostic::Location;
 use super::registration::{
@@ -140,13 +140,20 @@ impl Pipeline {
             .collect()
     }
 
-    /// All sources that can be inputs: the built-in ones, then those of the schedules.
+    /// All sources that can be inputs: the built-in ones, then those of the schedules, then the incoming webhooks that are
+    /// inputs. Which of the latter there are is known to the owner's configuration alone.
     fn all_sources(&self) -> impl Iterator<Item = Source> + '_ {
-        Source::BUILT_IN.into_iter().chain(
-            self.crons
-                .iter()
-                .filter_map(|cron| cron.name.parse().ok().map(Source::Cron)),
-        )
+        let crons = self
+            .crons
+            .iter()
+            .filter_map(|cron| cron.name.parse().ok().map(Source::Cron));
+        let inputs = self.jobs.iter().flat_map(|job| &job.inputs);
+        let hooks: BTreeSet<Source> = inputs
+            .filter_map(Input::source)
+            .filter(|source| matches!(source, Source::Hook(_)))
+            .cloned()
+            .collect();
+        Source::BUILT_IN.into_iter().chain(crons).chain(hooks)
     }
 
     /// All sources and jobs that `job` depends on, which are those that it may pass to `(jobs name)`:

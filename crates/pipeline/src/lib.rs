@@ -36,7 +36,7 @@ pub use registration::{
     JobRegistration, Language, Registration, Resources, Service,
 };
 pub use shell::shell_command;
-pub use source::{CRON_SOURCE, Input, Source};
+pub use source::{CRON_SOURCE, HOOK_SOURCE, Input, Source};
 pub use source_file::SourceFile;
 pub use units::{format_cpus, format_size, parse_cpus, parse_size};
 

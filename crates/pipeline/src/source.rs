@@ -13,26 +13,34 @@ pub enum Source {
     Manual,
     /// The schedule of this name was due.
     Cron(JobName),
+    /// A request to the incoming webhook of this name.
+    Hook(JobName),
 }
 
 /// The prefix of the source of a schedule. The name of the schedule follows.
 pub const CRON_SOURCE: &str = "quire/cron/";
 
+/// The prefix of the source of an incoming webhook. Its name in the owner's configuration follows.
+pub const HOOK_SOURCE: &str = "quire/hook/";
+
 impl Source {
     /// The sources that every pipeline has.
     pub const BUILT_IN: [Self; 2] = [Self::Push, Self::Manual];
 
-    /// Parses `quire/push`, `quire/manual` or `quire/cron/NAME`.
+    /// Parses `quire/push`, `quire/manual`, `quire/cron/NAME` or `quire/hook/NAME`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "quire/push" => Some(Self::Push),
             "quire/manual" => Some(Self::Manual),
-            other => other
-                .strip_prefix(CRON_SOURCE)?
-                .parse()
-                .ok()
-                .map(Self::Cron),
+            other => match other.strip_prefix(HOOK_SOURCE) {
+                Some(name) => name.parse().ok().map(Self::Hook),
+                None => other
+                    .strip_prefix(CRON_SOURCE)?
+                    .parse()
+                    .ok()
+                    .map(Self::Cron),
+            },
         }
     }
 }
@@ -44,6 +52,7 @@ impl fmt::Display for Source {
             Self::Push => f.pad("quire/push"),
             Self::Manual => f.pad("quire/manual"),
             Self::Cron(name) => f.pad(&format!("{CRON_SOURCE}{name}")),
+            Self::Hook(name) => f.pad(&format!("{HOOK_SOURCE}{name}")),
         }
     }
 }

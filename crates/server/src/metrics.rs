@@ -70,6 +70,10 @@ pub struct Metrics {
     pub notification_failures: AtomicU64,
     /// Notifications that are not attempted any more.
     pub notifications_given_up: AtomicU64,
+    /// Requests to incoming webhooks that were accepted.
+    pub hooks_accepted: AtomicU64,
+    /// Those that were not.
+    pub hooks_refused: AtomicU64,
     /// Attempts that found or made a remote of a mirror equal.
     pub mirror_syncs: AtomicU64,
     /// Attempts that did not.

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0013_overwritten_refs.sql"),
     include_str!("../../../migrations/0014_secrets.sql"),
     include_str!("../../../migrations/0015_mirrors.sql"),
+    include_str!("../../../migrations/0016_hooks.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -210,6 +211,7 @@ mod tests {
         include_str!("../../../migrations/samples/0013_overwritten_refs.sql"),
         include_str!("../../../migrations/samples/0014_secrets.sql"),
         include_str!("../../../migrations/samples/0015_mirrors.sql"),
+        include_str!("../../../migrations/samples/0016_hooks.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

@@ -1,6 +1,7 @@
 //! The store over a real SQLite file.
 
 mod access_tokens;
+mod hook_deliveries;
 mod mirrors;
 mod model;
 mod open;

@@ -28,6 +28,26 @@ impl TestForge {
         Response::parse(&bytes)
     }
 
+    /// Sends a body with these headers.
+    #[track_caller]
+    pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+        let headers: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        // A body that is too large is answered before it is read.
+        let _ = stream.write_all((head + body).as_bytes());
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        Response::parse(&bytes).unwrap_or_else(|| panic!("no answer to {path}: {}", self.log()))
+    }
+
     /// Asks the web.
     #[track_caller]
     pub fn get(&self, path: &str) -> Response {

@@ -44,11 +44,13 @@ pub enum Component {
     Notifications,
     /// The remotes of mirrors; degraded while one of them fails for a while.
     Mirrors,
+    /// Incoming webhooks; degraded while the settings or the secret of one of them are wrong.
+    Hooks,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Database,
         Self::EventSocket,
         Self::Sshd,
@@ -62,6 +64,7 @@ impl Component {
         Self::Backup,
         Self::Notifications,
         Self::Mirrors,
+        Self::Hooks,
     ];
 
     /// Its name in JSON and in metrics.
@@ -81,6 +84,7 @@ impl Component {
             Self::Backup => "backup",
             Self::Notifications => "notifications",
             Self::Mirrors => "mirrors",
+            Self::Hooks => "webhooks",
         }
     }
 

@@ -7,6 +7,7 @@
 //! ```text
 //! response_middleware (headers, errors as pages, time limit)
 //!   ├── health, metrics, assets, login        for everybody
+//!   ├── incoming webhooks                     for programs that know the secret
 //!   └── guard (session) ── pages, streams, cancel and retry
 //! ```
 
@@ -24,6 +25,7 @@ mod health;
 mod health_checks;
 mod health_registry;
 mod home;
+mod hooks;
 mod html;
 mod kept_bodies;
 mod keys;
@@ -84,6 +86,7 @@ pub fn router(state: WebState) -> Router {
         .route("/runs/{id}/retry", post(run::retry))
         .route("/runs/{id}/retry-failed", post(run::retry_failed))
         .route("/-/health", get(health::page))
+        .route("/-/hook/{name}", get(hooks::nothing))
         .route("/logout", post(session::logout))
         .fallback(get(repo::dispatch).post(git_http::post))
         .layer(from_fn_with_state(app.clone(), session::guard));
@@ -99,9 +102,14 @@ pub fn router(state: WebState) -> Router {
         )
         .route("/assets/{name}", get(assets::serve))
         .route("/robots.txt", get(assets::robots));
+    // No page of another site knows the secret of a webhook.
+    let hooks = Router::new()
+        .route("/-/hook/{name}", post(hooks::receive))
+        .layer(DefaultBodyLimit::max(hooks::MAX_BODY_BYTES));
     guarded
         .merge(open)
         .layer(from_fn_with_state(app.clone(), session::same_origin_only))
+        .merge(hooks)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(app.clone(), page::response_middleware))
         .with_state(app)

@@ -207,35 +207,7 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
         "Bytes written to the logs of runs.",
         metrics.log_bytes.load(Ordering::Relaxed),
     );
-    for (name, help, count) in [
-        (
-            "quire_notifications_delivered",
-            "Notifications that a receiver confirmed.",
-            &metrics.notifications_delivered,
-        ),
-        (
-            "quire_notification_failures",
-            "Attempts to deliver a notification that failed.",
-            &metrics.notification_failures,
-        ),
-        (
-            "quire_notifications_given_up",
-            "Notifications that are not attempted any more.",
-            &metrics.notifications_given_up,
-        ),
-        (
-            "quire_mirror_syncs",
-            "Attempts that found or made a remote of a mirror equal.",
-            &metrics.mirror_syncs,
-        ),
-        (
-            "quire_mirror_failures",
-            "Attempts to make a remote of a mirror equal that failed.",
-            &metrics.mirror_failures,
-        ),
-    ] {
-        text.counter(name, help, count.load(Ordering::Relaxed));
-    }
+    outside_counters(text, metrics);
     text.family(
         "quire_kept_bytes",
         "gauge",
@@ -255,6 +227,49 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
             "What the engine took to answer last.",
             engine.as_secs_f64(),
         );
+    }
+}
+
+/// What was exchanged with other machines since the start.
+fn outside_counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
+    for (name, help, count) in [
+        (
+            "quire_notifications_delivered",
+            "Notifications that a receiver confirmed.",
+            &metrics.notifications_delivered,
+        ),
+        (
+            "quire_notification_failures",
+            "Attempts to deliver a notification that failed.",
+            &metrics.notification_failures,
+        ),
+        (
+            "quire_notifications_given_up",
+            "Notifications that are not attempted any more.",
+            &metrics.notifications_given_up,
+        ),
+        (
+            "quire_hooks_accepted",
+            "Requests to incoming webhooks that were accepted.",
+            &metrics.hooks_accepted,
+        ),
+        (
+            "quire_hooks_refused",
+            "Requests to incoming webhooks that were not accepted.",
+            &metrics.hooks_refused,
+        ),
+        (
+            "quire_mirror_syncs",
+            "Attempts that found or made a remote of a mirror equal.",
+            &metrics.mirror_syncs,
+        ),
+        (
+            "quire_mirror_failures",
+            "Attempts to make a remote of a mirror equal that failed.",
+            &metrics.mirror_failures,
+        ),
+    ] {
+        text.counter(name, help, count.load(Ordering::Relaxed));
     }
 }
 

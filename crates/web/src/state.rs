@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use quire_git::read::{BlameCache, ReadPool};
 use quire_runtime::changes::ChangeNotifier;
+use quire_server::hooks::Hooks;
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
 use quire_store::Store;
@@ -94,6 +95,8 @@ pub struct WebState {
     pub clock: Clock,
     /// The configuration.
     pub config: WebConfig,
+    /// Incoming webhooks.
+    pub hooks: Hooks,
     /// The queue, to wake the runner.
     pub queue: Queue,
     /// What the other parts have counted.

@@ -9,6 +9,7 @@ mod doctor;
 mod files;
 mod foreign;
 mod history;
+mod hooks;
 mod hostile;
 mod housekeeping;
 mod kept_pages;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use quire_runtime::changes::ChangeNotifier;
+use quire_server::forge::{Forge, Notifier};
+use quire_server::hooks::{Hooks, HooksDeps};
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
 use quire_server::sequence::SequenceFile;
@@ -18,6 +20,7 @@ use quire_web::{
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -76,14 +79,25 @@ impl Site {
         );
         let seed = Seed::new(&paths, &store);
         seed.keys(LAPTOP);
+        let metrics = Arc::<Metrics>::default();
+        let notifier = Notifier::Server {
+            queue: queue.clone(),
+            changes: live.clone(),
+        };
+        let hooks = Hooks::new(HooksDeps {
+            forge: Forge::in_server(paths.clone(), store.clone(), notifier),
+            settings: watch::Sender::new(Arc::default()).subscribe(),
+            metrics: metrics.clone(),
+        });
         let state = WebState {
             store,
             paths,
             live,
             clock,
             config,
+            hooks,
             queue,
-            metrics: Arc::<Metrics>::default(),
+            metrics,
             health,
             commit: env!("QUIRE_COMMIT"),
         };

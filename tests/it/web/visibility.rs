@@ -8,10 +8,11 @@ use super::repository::furnish;
 use super::site::{NOW, Site};
 
 /// Routes with the status that the owner receives. `RUN` and `COMMIT` stand for ids.
-const ROUTES: [(&str, u16); 48] = [
+const ROUTES: [(&str, u16); 49] = [
     ("/", 200),
     ("/runs", 200),
     ("/-/health", 200),
+    ("/-/hook/deploy", 404),
     ("/runs/RUN", 200),
     ("/runs/RUN/log.txt", 200),
     ("/runs/RUN/artifacts/none", 404),
@@ -108,6 +109,24 @@ async fn each_route_is_for_those_who_signed_in_alone() {
         answers.dedup();
         assert_eq!(answers.len(), 1, "{answers:?}");
         assert_eq!(answers[0] == stranger.body, accept == "text/html");
+    }
+    // What an incoming webhook answers depends on its secret alone, not on who is signed in.
+    for (name, token) in [
+        ("deploy", None),
+        ("deploy", Some(bearer.as_str())),
+        ("none", None),
+    ] {
+        let path = format!("/-/hook/{name}");
+        let headers: Vec<_> = token
+            .map(|token| ("Authorization", token))
+            .into_iter()
+            .collect();
+        let answer = owner.send("POST", &path, &headers).await;
+        assert_eq!(answer.status, 401, "{path}");
+        assert_eq!(
+            answer.json()["error"],
+            "there is no such webhook, or this is not its secret"
+        );
     }
     owner.cookie = None;
     for (path, status) in GIT_ROUTES {

@@ -9,6 +9,7 @@ use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
 use quire_types::secret::SecretScope;
 
+mod hooks;
 mod mirrors;
 mod notify;
 mod secrets;
@@ -87,6 +88,7 @@ fn the_example_of_the_documentation() {
         "backup": {"to": "/backups", "every": "12h", "keep": 3},
         "notify": {"give-up-after": "2h", "allowed-networks": ["127.0.0.1"], "targets": {}},
         "mirrors": {"compare-every": "2h", "allowed-networks": ["127.0.0.1"], "repos": {}},
+        "hooks": {},
         "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"},
                     "deploy-key": {"file": "/k", "repos": ["app"], "refs": ["refs/heads/main", "refs/tags/*"]}},
     });
@@ -100,6 +102,7 @@ fn the_example_of_the_documentation() {
         backup,
         notify,
         mirrors,
+        hooks,
         secrets,
     } = loaded.config.clone();
     assert_eq!(
@@ -130,6 +133,7 @@ fn the_example_of_the_documentation() {
             vec!["127.0.0.1".parse().unwrap()]
         )
     );
+    assert!(hooks.is_empty());
     assert_eq!(
         (mirrors.compare_every, mirrors.allowed_networks),
         (

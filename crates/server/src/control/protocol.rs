@@ -113,7 +113,7 @@ pub struct MirrorSyncResult {
 /// A problem with one part of the appliance. It may name repositories, so health pages do not show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentProblem {
-    /// `maintenance`, `schedules`, `repositories`, `notifications` or `mirrors`.
+    /// `maintenance`, `schedules`, `repositories`, `notifications`, `mirrors` or `webhooks`.
     pub part: String,
     /// One sentence.
     pub text: String,

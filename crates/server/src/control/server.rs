@@ -18,6 +18,7 @@ use super::protocol::{
     CacheEntry, ComponentProblem, ControlRequest, ControlResponse, MirrorSyncResult,
 };
 use crate::doctor::{Doctor, DoctorFinding};
+use crate::hooks::Hooks;
 use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
 use crate::mirror::{MirrorService, SyncedMirror};
@@ -63,6 +64,7 @@ pub struct ControlServer {
     pub notifications: Notifications,
     pub doctor: Doctor,
     pub mirrors: MirrorService,
+    pub hooks: Hooks,
     /// The first one executes new runs; the others may still hold caches of earlier runs.
     pub executors: Vec<Arc<dyn Executor>>,
 }
@@ -185,6 +187,7 @@ impl ControlServer {
             of_part("repositories", found.repositories),
             of_part("notifications", notifications),
             of_part("mirrors", mirrors),
+            of_part("webhooks", self.hooks.problems().await),
         ]
         .concat())
     }

@@ -14,7 +14,8 @@ use super::repos::no_repository;
 use quire_git::{CommitInfo, Git, GitError};
 use quire_pipeline::Source;
 use quire_runtime::blocking::run_blocking;
-use quire_store::{NewRun, RetryOptions, Store};
+use quire_store::{HookDelivery, NewRun, RetryOptions, Store};
+use quire_types::failpoint;
 use quire_types::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use quire_types::run::{Run, RunState, Trigger};
 use quire_types::supersede;
@@ -51,31 +52,18 @@ pub async fn start(forge: &Forge, request: StartRequest) -> Result<Run, ForgeErr
         _ if !request.parameters.is_empty() => return Err(ForgeError::ParametersOfPush),
         _ => None,
     };
-    let (repo, ref_name) = {
-        let (forge, request) = (forge.clone(), request.clone());
-        run_blocking(move || resolve(&forge, &request)).await??
-    };
-    let tip = commit_at(&forge.git, &forge.paths.repo(&repo), &ref_name).await?;
-    let Some((sha, info)) = tip else {
-        return Err(ForgeError::NoRef { repo, ref_name });
-    };
-    let Some(info) = info.filter(CommitInfo::has_pipeline) else {
-        return Err(ForgeError::NoPipeline { repo, commit: sha });
-    };
+    let tip = new_run(forge, &request.repo, request.ref_name.as_ref()).await?;
     let forge = forge.clone();
     run_blocking(move || {
         let store = forge.store()?;
         let run = NewRun {
-            subject: info.subject(),
-            trigger: Trigger::Manual,
             source: request.source.to_string(),
             pusher: Some(request.started_by),
             only_job: request.only_job.as_ref().map(ToString::to_string),
             params: parameters,
-            group_unknown: info.may_declare_group,
             keep: request.keep_container,
             rebuild: request.rebuild,
-            ..NewRun::of_push(repo, ref_name, sha, store.clock().now())
+            ..tip
         };
         let id = store.queue().enqueue(&run, supersede::superseded_runs)?;
         let timeout = if forge.notifier.notify(&[id]) {
@@ -86,6 +74,66 @@ pub async fn start(forge: &Forge, request: StartRequest) -> Result<Run, ForgeErr
         wait_for_pipeline_check(&store, id, timeout)
     })
     .await?
+}
+
+/// A run that an incoming webhook starts.
+#[derive(Debug, Clone)]
+pub struct HookStart {
+    pub hook: JobName,
+    pub repo: RepoName,
+    /// The default branch if `None`.
+    pub ref_name: Option<RefName>,
+    pub params: Map<String, Value>,
+    pub delivery: HookDelivery,
+}
+
+/// Queues a run of the commit at which a ref is now, unless the same delivery has started one. Returns the run, and whether
+/// an earlier delivery started it.
+pub async fn start_by_hook(forge: &Forge, start: HookStart) -> Result<(Run, bool), ForgeError> {
+    let tip = new_run(forge, &start.repo, start.ref_name.as_ref()).await?;
+    let forge = forge.clone();
+    run_blocking(move || {
+        let store = forge.store()?;
+        let run = NewRun {
+            pusher: Some(format!("webhook {}", start.hook)),
+            source: Source::Hook(start.hook).to_string(),
+            params: Some(start.params),
+            ..tip
+        };
+        let deliveries = store.hook_deliveries();
+        let decide = supersede::superseded_runs;
+        let (id, is_repeated) = deliveries.enqueue(&start.delivery, &run, decide)?;
+        failpoint::hit("hook-queued");
+        forge.notifier.notify(&[id]);
+        Ok((get(&store, id)?, is_repeated))
+    })
+    .await?
+}
+
+/// A run of the commit at which a ref is now, which has to have a pipeline.
+async fn new_run(
+    forge: &Forge,
+    repo: &RepoName,
+    ref_name: Option<&RefName>,
+) -> Result<NewRun, ForgeError> {
+    let (repo, ref_name) = {
+        let (forge, repo, ref_name) = (forge.clone(), repo.clone(), ref_name.cloned());
+        run_blocking(move || resolve(&forge, &repo, ref_name)).await??
+    };
+    let tip = commit_at(&forge.git, &forge.paths.repo(&repo), &ref_name).await?;
+    let Some((sha, info)) = tip else {
+        return Err(ForgeError::NoRef { repo, ref_name });
+    };
+    let Some(info) = info.filter(CommitInfo::has_pipeline) else {
+        return Err(ForgeError::NoPipeline { repo, commit: sha });
+    };
+    let now = forge.store()?.clock().now();
+    Ok(NewRun {
+        subject: info.subject(),
+        trigger: Trigger::Manual,
+        group_unknown: info.may_declare_group,
+        ..NewRun::of_push(repo, ref_name, sha, now)
+    })
 }
 
 fn parameters(given: &[(String, String)]) -> Result<Map<String, Value>, ForgeError> {
@@ -103,15 +151,19 @@ fn parameters(given: &[(String, String)]) -> Result<Map<String, Value>, ForgeErr
 }
 
 /// The current name of the repository, and the ref to run.
-fn resolve(forge: &Forge, request: &StartRequest) -> Result<(RepoName, RefName), ForgeError> {
-    let repo = forge.git.resolve(&request.repo);
+fn resolve(
+    forge: &Forge,
+    repo: &RepoName,
+    ref_name: Option<RefName>,
+) -> Result<(RepoName, RefName), ForgeError> {
+    let repo = forge.git.resolve(repo);
     if !forge.git.exists(&repo)? {
         return Err(no_repository(forge, repo));
     }
     // Says so before git is asked if there is no database.
     forge.store()?;
-    let ref_name = match &request.ref_name {
-        Some(name) => name.clone(),
+    let ref_name = match ref_name {
+        Some(name) => name,
         None => forge
             .git
             .head_branch(&repo)?

@@ -47,7 +47,7 @@ impl RunSelection {
         let source = Source::from_name(&ended.run.source);
         let trigger = match &source {
             Some(Source::Push) => Trigger::Push,
-            Some(Source::Manual) => Trigger::Manual,
+            Some(Source::Manual | Source::Hook(_)) => Trigger::Manual,
             Some(Source::Cron(_)) => Trigger::Cron,
             None => ended.run.trigger,
         };

@@ -285,6 +285,14 @@ pub fn started_values(run: &Run, message: &str) -> Option<Map<String, Value>> {
             "sha": run.sha, "ref": run.ref_name, "branch": branch, "tag": tag, "message": message,
             "started-by": run.pusher, "started-at": at, "params": run.params.clone().unwrap_or_default(),
         }),
+        Source::Hook(name) => {
+            let params = run.params.clone().unwrap_or_default();
+            json!({
+                "sha": run.sha, "ref": run.ref_name, "branch": branch, "tag": tag, "message": message, "name": name,
+                "received-at": at, "delivery": params.get("delivery"), "content-type": params.get("content-type"),
+                "body": params.get("body"),
+            })
+        }
         Source::Cron(name) => json!({
             "sha": run.sha, "ref": run.ref_name, "branch": branch, "tag": tag, "message": message,
             "name": name, "scheduled-at": at,

@@ -1,0 +1,24 @@
+//! `:hooks`: incoming webhooks, which start runs.
+
+use super::secrets::SecretSource;
+use quire_types::names::{RefName, RepoName};
+
+/// One of `:hooks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookEntry {
+    /// Its file, line and column, if the file says where it is.
+    pub location: Option<String>,
+    /// Its settings, or what is wrong with them.
+    pub settings: Result<HookConfig, String>,
+}
+
+/// The settings of an incoming webhook that are right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookConfig {
+    pub repo: RepoName,
+    /// The branch or tag whose commit is run; the default branch if `None`.
+    pub ref_name: Option<RefName>,
+    pub secret: SecretSource,
+    /// How many requests a minute start runs.
+    pub per_minute: u32,
+}

@@ -1,0 +1,57 @@
+//! The parts that exchange messages with other machines: notifications, mirrors and incoming webhooks.
+
+use std::sync::Arc;
+
+use quire_runtime::changes::ChangeNotifier;
+use quire_server::forge::{Forge, Notifier};
+use quire_server::hooks::{Hooks, HooksDeps};
+use quire_server::metrics::Metrics;
+use quire_server::mirror::{MirrorDeps, MirrorService};
+use quire_server::notify::{Notifications, NotifyDeps};
+use quire_server::queue::Queue;
+use quire_store::Store;
+use quire_types::paths::Paths;
+
+use super::reload::ConfigReload;
+
+#[derive(Clone)]
+pub(super) struct OutsideParts {
+    pub(super) notifications: Notifications,
+    pub(super) mirrors: MirrorService,
+    pub(super) hooks: Hooks,
+}
+
+impl OutsideParts {
+    pub(super) fn new(
+        paths: &Paths,
+        (store, queue, live): (&Store, &Queue, &ChangeNotifier),
+        reload: &ConfigReload,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let notifier = Notifier::Server {
+            queue: queue.clone(),
+            changes: live.clone(),
+        };
+        Self {
+            notifications: Notifications::new(NotifyDeps {
+                store: store.clone(),
+                paths: paths.clone(),
+                changes: live.clone(),
+                settings: reload.notify_settings(),
+                metrics: metrics.clone(),
+            }),
+            mirrors: MirrorService::new(MirrorDeps {
+                store: store.clone(),
+                paths: paths.clone(),
+                changes: live.clone(),
+                settings: reload.mirror_settings(),
+                metrics: metrics.clone(),
+            }),
+            hooks: Hooks::new(HooksDeps {
+                forge: Forge::in_server(paths.clone(), store.clone(), notifier),
+                settings: reload.hooks_settings(),
+                metrics: metrics.clone(),
+            }),
+        }
+    }
+}
