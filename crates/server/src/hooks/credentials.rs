@@ -27,7 +27,8 @@ impl HookCredentials {
     /// Whether they are right for this secret. All are looked at, each in the same time whether it is right or wrong.
     pub(super) fn prove(&self, secret: &Secret, body: &[u8], now: Millis) -> bool {
         let bearer = self.bearer.as_deref().unwrap_or_default();
-        let is_bearer = same(bearer.as_bytes(), secret.expose().as_bytes());
+        // What is not shown proves nothing, not even an empty secret.
+        let is_bearer = self.bearer.is_some() & same(bearer.as_bytes(), secret.expose().as_bytes());
         let hub = self.hub_signature.as_deref().unwrap_or_default();
         let is_hub = same(hub.as_bytes(), hub_signature(secret, body).as_bytes());
         let is_standard = self
@@ -86,6 +87,8 @@ mod tests {
         assert!(proves(&bearer("It's a Secret to Everybody")));
         assert!(!proves(&bearer("It's a Secret to Everybod")));
         assert!(!proves(&HookCredentials::default()));
+        let empty = Secret::new(String::new());
+        assert!(!HookCredentials::default().prove(&empty, body, now));
         // The example of GitHub's documentation.
         let hub = |text: &str| HookCredentials {
             hub_signature: Some(text.to_owned()),

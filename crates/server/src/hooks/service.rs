@@ -84,7 +84,7 @@ pub enum HookError {
 impl Hooks {
     #[must_use]
     pub fn new(deps: HooksDeps) -> Self {
-        // Without random bytes nothing equals an empty secret, since no request shows one that is proved by it.
+        // Whether it is random or, without random bytes, empty: no webhook has it, so nothing that it proves is accepted.
         let random = new_token().map_or_else(|_| String::new(), |(token, _)| token);
         Self {
             shared: Arc::new(HooksShared {
