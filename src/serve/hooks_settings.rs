@@ -1,6 +1,6 @@
 //! From `:hooks` of the configuration to the settings of incoming webhooks.
 
-use quire_config::{Config, HookConfig, HookEntry};
+use quire_config::{Config, ConfigEntry, HookConfig};
 use quire_server::hooks::{HookSettings, HookTarget, HooksSettings};
 
 use super::known_secrets::reader;
@@ -14,7 +14,7 @@ pub(super) fn hooks_settings(config: &Config) -> HooksSettings {
     }
 }
 
-fn hook(entry: &HookEntry) -> HookSettings {
+fn hook(entry: &ConfigEntry<HookConfig>) -> HookSettings {
     HookSettings {
         location: entry.location.clone(),
         target: entry.settings.as_ref().map(target).map_err(Clone::clone),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quire_config::{Config, MirrorEntry, MirrorRemote};
+use quire_config::{Config, ConfigEntry, MirrorRemote};
 use quire_server::mirror::{MirrorConfig, MirrorSettings, MirrorTarget};
 use quire_server::secrets::StoredSecrets;
 use quire_store::NewMirror;
@@ -33,7 +33,7 @@ pub(super) fn mirror_settings(config: &Config, stored: &StoredSecrets) -> Mirror
     }
 }
 
-fn mirror_config(entry: &MirrorEntry) -> MirrorConfig {
+fn mirror_config(entry: &ConfigEntry<MirrorRemote>) -> MirrorConfig {
     MirrorConfig {
         location: entry.location.clone(),
         target: entry.settings.as_ref().map(target).map_err(Clone::clone),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quire_config::{Config, NotifyService, NotifyTarget, TargetSettings, UrlSource};
+use quire_config::{Config, ConfigEntry, NotifyService, TargetSettings, UrlSource};
 use quire_server::notify::{
     EmailTarget, GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget, RunSelection, SlackTarget,
     TargetConfig, TargetService, UrlReader, WebhookTarget,
@@ -26,7 +26,7 @@ pub(super) fn notify_settings(config: &Config, stored: &StoredSecrets) -> Notify
     }
 }
 
-fn target_config(target: &NotifyTarget) -> TargetConfig {
+fn target_config(target: &ConfigEntry<TargetSettings>) -> TargetConfig {
     TargetConfig {
         location: target.location.clone(),
         settings: target

@@ -3,15 +3,6 @@
 use super::secrets::SecretSource;
 use quire_types::names::{RefName, RepoName};
 
-/// One of `:hooks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HookEntry {
-    /// Its file, line and column, if the file says where it is.
-    pub location: Option<String>,
-    /// Its settings, or what is wrong with them.
-    pub settings: Result<HookConfig, String>,
-}
-
 /// The settings of an incoming webhook that are right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookConfig {

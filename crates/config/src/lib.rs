@@ -8,6 +8,7 @@
 mod check;
 mod config_error;
 mod data_values;
+mod entry;
 mod entry_fields;
 mod hook_reader;
 mod hooks;
@@ -26,11 +27,12 @@ mod settings;
 mod suggest;
 
 pub use config_error::ConfigError;
-pub use hooks::{HookConfig, HookEntry};
+pub use entry::ConfigEntry;
+pub use hooks::HookConfig;
 pub use in_force::{SettingInForce, SettingsInForce};
 pub use load::{LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
-pub use mirrors::{MirrorEntry, MirrorRemote, MirrorsConfig, RefPatterns};
-pub use notify::{MailLogin, NotifyConfig, NotifyService, NotifyTarget, TargetSettings, UrlSource};
+pub use mirrors::{MirrorRemote, MirrorsConfig, RefPatterns};
+pub use notify::{MailLogin, NotifyConfig, NotifyService, TargetSettings, UrlSource};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
 pub use sections::{

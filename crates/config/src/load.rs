@@ -9,12 +9,10 @@ use serde_json::Value;
 
 use super::config_error::ConfigError;
 use super::data_values::{found, quoted, table};
+use super::entry::ConfigEntry;
 use super::entry_fields::ReadEntry;
 use super::hook_reader::read_hook;
-use super::hooks::HookEntry;
 use super::mirror_reader::read_mirror;
-use super::mirrors::MirrorEntry;
-use super::notify::NotifyTarget;
 use super::notify_target_reader::read_target;
 use super::secrets::{SecretGrant, SecretSource};
 use super::sections::Config;
@@ -376,14 +374,14 @@ impl SettingsReader<'_> {
     fn notify_target(&mut self, _: &str, name: &str, value: &Value) {
         let path = [NOTIFY_TARGETS.0, NOTIFY_TARGETS.1, name];
         let (location, settings) = self.entry(&path, read_target(name, value));
-        let target = NotifyTarget { location, settings };
+        let target = ConfigEntry { location, settings };
         let targets = &mut self.loaded.config.notify.targets;
         targets.insert(name.to_owned(), target);
     }
 
     fn hook(&mut self, section: &str, name: &str, value: &Value) {
         let (location, settings) = self.entry(&[section, name], read_hook(name, value));
-        let hook = HookEntry { location, settings };
+        let hook = ConfigEntry { location, settings };
         self.loaded.config.hooks.insert(name.to_owned(), hook);
     }
 
@@ -398,7 +396,7 @@ impl SettingsReader<'_> {
         for (name, value) in mirrors.iter() {
             let path = [path[0], path[1], path[2], name];
             let (location, settings) = self.entry(&path, read_mirror(name, value));
-            let mirror = MirrorEntry { location, settings };
+            let mirror = ConfigEntry { location, settings };
             let repos = &mut self.loaded.config.mirrors.repos;
             repos
                 .entry(repo.clone())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::entry::ConfigEntry;
 use super::secrets::SecretSource;
 use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::name_pattern::matches_pattern;
@@ -17,7 +18,7 @@ pub struct MirrorsConfig {
     /// Networks of this machine or of its link in which remotes may be.
     pub allowed_networks: Vec<Network>,
     /// By repository and name.
-    pub repos: BTreeMap<RepoName, BTreeMap<String, MirrorEntry>>,
+    pub repos: BTreeMap<RepoName, BTreeMap<String, ConfigEntry<MirrorRemote>>>,
 }
 
 impl Default for MirrorsConfig {
@@ -28,15 +29,6 @@ impl Default for MirrorsConfig {
             repos: BTreeMap::new(),
         }
     }
-}
-
-/// One of the mirrors of a repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirrorEntry {
-    /// Its file, line and column, if the file says where it is.
-    pub location: Option<String>,
-    /// Its settings, or what is wrong with them.
-    pub settings: Result<MirrorRemote, String>,
 }
 
 /// The settings of a mirror that are right.

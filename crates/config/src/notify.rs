@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::entry::ConfigEntry;
 use super::run_grant::RunGrant;
 use super::secrets::SecretSource;
 use quire_types::http_url::HttpUrl;
@@ -23,7 +24,7 @@ pub struct NotifyConfig {
     /// Networks of this machine or of its link that messages may be sent to.
     pub allowed_networks: Vec<Network>,
     /// By name.
-    pub targets: BTreeMap<String, NotifyTarget>,
+    pub targets: BTreeMap<String, ConfigEntry<TargetSettings>>,
 }
 
 impl Default for NotifyConfig {
@@ -34,15 +35,6 @@ impl Default for NotifyConfig {
             targets: BTreeMap::new(),
         }
     }
-}
-
-/// One of `:targets`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotifyTarget {
-    /// Its file, line and column, if the file says where it is.
-    pub location: Option<String>,
-    /// Its settings, or what is wrong with them.
-    pub settings: Result<TargetSettings, String>,
 }
 
 /// The settings of a target that are right.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::hooks::HookEntry;
+use super::entry::ConfigEntry;
+use super::hooks::HookConfig;
 use super::mirrors::MirrorsConfig;
 use super::notify::NotifyConfig;
 use super::run_grant::RunGrant;
@@ -32,7 +33,7 @@ pub struct Config {
     pub notify: NotifyConfig,
     pub mirrors: MirrorsConfig,
     /// Incoming webhooks, by name.
-    pub hooks: BTreeMap<String, HookEntry>,
+    pub hooks: BTreeMap<String, ConfigEntry<HookConfig>>,
     /// By name.
     pub secrets: BTreeMap<String, SecretGrant>,
 }

@@ -19,3 +19,4 @@ pub mod secrets;
 pub mod sequence;
 pub mod trash;
 mod webhook_signature;
+mod workers;

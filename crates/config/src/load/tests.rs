@@ -14,6 +14,26 @@ mod mirrors;
 mod notify;
 mod secrets;
 
+/// Entries and the warnings of their file, a line each, with the places of both but without folders.
+fn described_entries<'a, T: std::fmt::Debug + 'a>(
+    entries: impl Iterator<Item = (&'a String, &'a ConfigEntry<T>)>,
+    loaded: &LoadedConfig,
+) -> String {
+    let file_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let mut lines: Vec<String> = entries
+        .map(|(name, entry)| {
+            let location = file_name(entry.location.as_deref().unwrap_or("-"));
+            match &entry.settings {
+                Ok(settings) => format!("{location} {name}: {settings:?}"),
+                Err(problem) => format!("{location} {name}: {problem}"),
+            }
+        })
+        .collect();
+    let warnings = loaded.warnings.iter().map(ToString::to_string);
+    lines.extend(warnings.map(|text| file_name(&text)));
+    lines.join("\n")
+}
+
 /// An appliance's folder with these files. Tests pass the value that a file evaluates to.
 struct Fixture(tempfile::TempDir);
 

@@ -1,15 +1,14 @@
 //! Mirrors of the server: one worker for each of the configuration in force.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::settings::MirrorSettings;
 use super::shared::{MirrorDeps, MirrorShared};
 use super::worker::{self, POLL_INTERVAL};
+use crate::workers::Workers;
 use quire_store::{MirrorState, NewMirror, Store, StoreError};
 use quire_types::error_chain::with_sources;
 use quire_types::names::RepoName;
@@ -59,7 +58,7 @@ impl MirrorService {
     pub async fn run(self, stop: CancellationToken) {
         let deps = &self.shared.deps;
         let mut settings = deps.settings.clone();
-        let mut workers: HashMap<NewMirror, AbortOnDropHandle<()>> = HashMap::new();
+        let mut workers = Workers::default();
         let removed = self.shared.git.call(|git| {
             git.remove_remote_leftovers();
             Ok(())
@@ -70,13 +69,7 @@ impl MirrorService {
             let mirrors: Vec<NewMirror> = current.mirrors.keys().cloned().collect();
             match self.record(&current).await {
                 Ok(()) => {
-                    workers.retain(|_, worker| !worker.is_finished());
-                    for mirror in mirrors {
-                        let shared = self.shared.clone();
-                        workers.entry(mirror.clone()).or_insert_with(|| {
-                            AbortOnDropHandle::new(tokio::spawn(worker::run(shared, mirror)))
-                        });
-                    }
+                    workers.ensure(mirrors, |mirror| worker::run(self.shared.clone(), mirror));
                 }
                 Err(error) => {
                     tracing::error!(error = with_sources(&error), "cannot record the mirrors");

@@ -1,16 +1,15 @@
 //! Notifications of the server: one worker for each target of the configuration in force.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::delivery::deliver;
 use super::deps::NotifyDeps;
 use super::message::Message;
 use super::worker::{self, POLL_INTERVAL};
+use crate::workers::Workers;
 use quire_runtime::blocking::run_blocking;
 use quire_store::{Store, StoreError, TargetProgress};
 use quire_types::error_chain::{chain, with_sources};
@@ -48,19 +47,13 @@ impl Notifications {
     /// Runs until `stop` is cancelled. Deliveries that are cut off are made again after the next start.
     pub async fn run(self, stop: CancellationToken) {
         let mut settings = self.deps.settings.clone();
-        let mut workers: HashMap<String, AbortOnDropHandle<()>> = HashMap::new();
+        let mut workers = Workers::default();
         loop {
             let current = settings.borrow_and_update().clone();
             let names: Vec<String> = current.targets.keys().cloned().collect();
             match self.record_targets(names.clone()).await {
                 Ok(()) => {
-                    workers.retain(|_, worker| !worker.is_finished());
-                    for name in names {
-                        let deps = self.deps.clone();
-                        workers.entry(name.clone()).or_insert_with(|| {
-                            AbortOnDropHandle::new(tokio::spawn(worker::run(deps, name)))
-                        });
-                    }
+                    workers.ensure(names, |name| worker::run(self.deps.clone(), name));
                 }
                 Err(error) => {
                     tracing::error!(

@@ -19,22 +19,7 @@ fn webhooks_are_read_and_wrong_ones_have_a_problem() {
         "key": {"repo": "app", "secret": {"env": "S"}, "branhc": "main"},
     }});
     let loaded = file(text, value).unwrap();
-    let mut lines: Vec<String> = loaded
-        .config
-        .hooks
-        .iter()
-        .map(|(name, hook)| {
-            let location = hook.location.as_deref().unwrap_or("-");
-            let location = location.rsplit('/').next().unwrap_or_default();
-            match &hook.settings {
-                Ok(settings) => format!("{location} {name}: {settings:?}"),
-                Err(problem) => format!("{location} {name}: {problem}"),
-            }
-        })
-        .collect();
-    let warnings = loaded.warnings.iter().map(ToString::to_string);
-    lines.extend(warnings.map(|text| text.rsplit('/').next().unwrap_or_default().to_owned()));
-    let lines = lines.join("\n");
+    let lines = described_entries(loaded.config.hooks.iter(), &loaded);
     assert!(!lines.contains("hunter2"), "{lines}");
     insta::assert_snapshot!(lines);
 }

@@ -7,20 +7,7 @@ fn described(mirrors: &str, value: Value) -> String {
     let text = format!("{{:mirrors\n {{:repos\n  {{:app {{{mirrors}}}}}}}}}");
     let value = serde_json::json!({"mirrors": {"repos": {"app": value}}});
     let loaded = file(&text, value).unwrap();
-    let mirrors = loaded.config.mirrors.repos.values().flatten();
-    let mut lines: Vec<String> = mirrors
-        .map(|(name, mirror)| {
-            let location = mirror.location.as_deref().unwrap_or("-");
-            let location = location.rsplit('/').next().unwrap_or_default();
-            match &mirror.settings {
-                Ok(settings) => format!("{location} {name}: {settings:?}"),
-                Err(problem) => format!("{location} {name}: {problem}"),
-            }
-        })
-        .collect();
-    let warnings = loaded.warnings.iter().map(ToString::to_string);
-    lines.extend(warnings.map(|text| text.rsplit('/').next().unwrap_or_default().to_owned()));
-    lines.join("\n")
+    described_entries(loaded.config.mirrors.repos.values().flatten(), &loaded)
 }
 
 #[test]

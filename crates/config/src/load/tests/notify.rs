@@ -6,23 +6,7 @@ use super::*;
 fn described(targets: &str, value: Value) -> String {
     let text = format!("{{:notify\n {{:targets\n  {{{targets}}}}}}}");
     let loaded = file(&text, serde_json::json!({"notify": {"targets": value}})).unwrap();
-    let mut lines: Vec<String> = loaded
-        .config
-        .notify
-        .targets
-        .iter()
-        .map(|(name, target)| {
-            let location = target.location.as_deref().unwrap_or("-");
-            let location = location.rsplit('/').next().unwrap_or_default();
-            match &target.settings {
-                Ok(settings) => format!("{location} {name}: {settings:?}"),
-                Err(problem) => format!("{location} {name}: {problem}"),
-            }
-        })
-        .collect();
-    let warnings = loaded.warnings.iter().map(ToString::to_string);
-    lines.extend(warnings.map(|text| text.rsplit('/').next().unwrap_or_default().to_owned()));
-    lines.join("\n")
+    described_entries(loaded.config.notify.targets.iter(), &loaded)
 }
 
 #[test]
