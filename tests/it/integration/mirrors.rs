@@ -134,7 +134,7 @@ fn a_remote_gets_what_is_pushed() {
     );
     let metrics = forge.get("/metrics").body;
     assert!(metrics.contains("quire_mirrors_failing 0"), "{metrics}");
-    // What somebody else did there is found by a comparison, and undone.
+    // What another user did there is found by a comparison, and undone.
     tree.push(&["+main:main"]);
     wait_for_refs(
         &bare,

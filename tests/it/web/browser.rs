@@ -9,6 +9,14 @@ use quire_web::{Component, ConnectionLimits, SignInMethod, Status};
 
 use super::site::Site;
 
+/// A site whose pages need no sign-in.
+pub(super) async fn open_site() -> Site {
+    let mut site = site().await;
+    site.state.config.auth = SignInMethod::Open;
+    site.restart().await;
+    site
+}
+
 pub(super) async fn site() -> Site {
     let mut site = Site::with(
         SignInMethod::Ssh,
@@ -278,9 +286,7 @@ async fn a_run_that_begins_while_it_is_looked_at_builds_its_page() {
     if skipped("browser") {
         return;
     }
-    let mut site = site().await;
-    site.state.config.auth = SignInMethod::Open;
-    site.restart().await;
+    let site = open_site().await;
     let now = site.state.clock.now();
     let run = site.seed.run("app", "main", now);
     let browser = Browser::start().await;
@@ -332,10 +338,8 @@ async fn lists_move_and_everything_fits_in_light_and_dark() {
     if skipped("browser") {
         return;
     }
-    let mut site = site().await;
+    let site = open_site().await;
     let base = format!("http://{}", site.address);
-    site.state.config.auth = SignInMethod::Open;
-    site.restart().await;
     let browser = Browser::start().await;
     let page = &browser.client;
     std::fs::write(site.state.paths.merged_authorized_keys(), "").unwrap();
@@ -451,9 +455,7 @@ async fn the_page_shows_what_happens_to_a_run_under_faults_live() {
     if skipped("browser") {
         return;
     }
-    let mut site = site().await;
-    site.state.config.auth = SignInMethod::Open;
-    site.restart().await;
+    let site = open_site().await;
     let base = format!("http://{}", site.address);
     let (store, queue, now) = (
         site.state.store.clone(),

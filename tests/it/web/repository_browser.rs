@@ -1,9 +1,8 @@
 //! Chromium on the pages of a repository: they fit, have contrast, load nothing foreign, and work without scripts.
 
 use quire_testkit::{Browser, skipped};
-use quire_web::SignInMethod;
 
-use super::browser::site;
+use super::browser::open_site;
 use super::repository::furnish;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -11,9 +10,7 @@ async fn a_person_reads_a_repository() {
     if skipped("browser") {
         return;
     }
-    let mut site = site().await;
-    site.state.config.auth = SignInMethod::Open;
-    site.restart().await;
+    let site = open_site().await;
     let (_, second) = furnish(&site, "work/ledger");
     let now = site.state.clock.now();
     let run = site.seed.run("work/ledger", "main", now);
@@ -91,9 +88,7 @@ async fn keys_do_what_links_do() {
     if skipped("browser") {
         return;
     }
-    let mut site = site().await;
-    site.state.config.auth = SignInMethod::Open;
-    site.restart().await;
+    let site = open_site().await;
     let (_, second) = furnish(&site, "work/ledger");
     let base = format!("http://{}/work/ledger", site.address);
     let browser = Browser::start().await;

@@ -292,15 +292,17 @@ impl Canary<'_> {
     }
 }
 
+/// How many bytes of a command's output are read.
+const MAX_OUTPUT: usize = 4096;
+
 /// The first bytes of a command's output.
 #[derive(Clone, Default)]
 struct Collected(Arc<std::sync::Mutex<Vec<u8>>>);
 
 impl OutputSink for Collected {
     fn output(&mut self, _stream: Stream, bytes: &[u8]) {
-        const MOST: usize = 4096;
         let mut collected = lock(&self.0);
-        let left = MOST - collected.len();
+        let left = MAX_OUTPUT - collected.len();
         collected.extend_from_slice(&bytes[..bytes.len().min(left)]);
     }
 }
