@@ -166,16 +166,12 @@ impl FromStr for ImageReference {
             None => (named, None),
         };
         check_repository(repository)?;
-        if let Some(tag) = tag {
-            // `sha256:HEX` would be looked up as an id.
-            if repository == "sha256" || is_tag(tag).is_none() {
-                let is_id = repository == "sha256";
-                return Err(if is_id {
-                    ImageReferenceError::Id
-                } else {
-                    ImageReferenceError::Tag
-                });
-            }
+        // Also without a tag: its full name is `sha256:latest`, and `sha256:…` is looked up as an id.
+        if repository == "sha256" {
+            return Err(ImageReferenceError::Id);
+        }
+        if tag.is_some_and(|tag| is_tag(tag).is_none()) {
+            return Err(ImageReferenceError::Tag);
         }
         if digest.is_some_and(|digest| is_digest(digest).is_none()) {
             return Err(ImageReferenceError::Digest);
@@ -420,6 +416,7 @@ mod tests {
             (&long, TooLong),
             (&id, Id),
             (&format!("sha256:{id}"), Id),
+            ("sha256", Id),
             ("a@sha256:00", Digest),
             ("a@b@c", Digest),
         ] {
