@@ -19,6 +19,7 @@ mod mirror_reader;
 mod mirrors;
 mod notify;
 mod notify_target_reader;
+mod repo_settings;
 mod run_grant;
 mod secrets;
 mod sections;
@@ -33,6 +34,7 @@ pub use in_force::{SettingInForce, SettingsInForce};
 pub use load::{LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
 pub use mirrors::{MirrorRemote, MirrorsConfig, RefPatterns};
 pub use notify::{MailLogin, NotifyConfig, NotifyService, TargetSettings, UrlSource};
+pub use repo_settings::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
 pub use sections::{

@@ -1,6 +1,7 @@
 //! What a run kept: its part of the run's page, and downloads.
 
 use askama::Template;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -8,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, utf8_percent_encode};
 use tokio_util::io::ReaderStream;
 
+use super::access::find_run;
 use super::error::WebError;
 use super::html::{VALUE_SET, attachment, run_path};
-use super::run_data::find;
 use super::state::SharedApp;
+use super::viewer::Viewer;
 use super::written_body::written_body;
 use quire_run_files::artifacts::{self, Artifact, ArtifactName, Folder};
 use quire_types::names::RunId;
@@ -59,9 +61,10 @@ impl ArtifactLinks {
 /// save and never a page: what a run made must not act in the name of the user who opens it.
 pub(super) async fn download(
     State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
     Path((id, name)): Path<(String, String)>,
 ) -> Result<Response, WebError> {
-    let run = find(&app, &id).await?;
+    let run = find_run(&app, &viewer, &id).await?;
     if let Some(at) = run.artifacts_removed_at_ms {
         return Ok((
             StatusCode::GONE,

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -16,10 +17,12 @@ use flate2::write::GzDecoder;
 use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::access::RepoAccess;
 use super::error::WebError;
 use super::html::REPO_PREFIX;
 use super::request_config::RequestConfig;
 use super::state::{App, SharedApp};
+use super::viewer::Viewer;
 use quire_git::{Git, ProtocolVersion};
 use quire_types::names::RepoName;
 
@@ -93,31 +96,43 @@ impl<'a> GitRequest<'a> {
 /// A `POST` request that matches no other route.
 pub(super) async fn post(
     State(app): SharedApp,
-    RequestConfig(config): RequestConfig,
+    Extension(viewer): Extension<Viewer>,
+    config: RequestConfig,
     request: Request,
 ) -> Result<Response, WebError> {
     if !GitRequest::is_one(request.method(), request.uri()) {
         let allow = [(header::ALLOW, "GET,HEAD")];
         return Ok((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
     }
-    serve(app, RequestConfig(config), request).await
+    serve(app, &viewer, config, request).await
 }
 
 /// Answers a request for which [`GitRequest::is_one`] holds.
 pub(super) async fn serve(
     app: Arc<App>,
+    viewer: &Viewer,
     RequestConfig(config): RequestConfig,
     request: Request,
 ) -> Result<Response, WebError> {
-    let asked = GitRequest::of(request.method(), request.uri()).ok_or(WebError::NotFound)?;
+    let nothing = || match viewer.is_stranger {
+        // Upon this, git asks for a token. What does not exist cannot be told from what is not shown.
+        true => WebError::TokenRequired,
+        false => WebError::NotFound,
+    };
+    let asked = GitRequest::of(request.method(), request.uri()).ok_or_else(nothing)?;
     let service = asked.service;
-    let name: RepoName = asked.repo.parse().map_err(|_| WebError::NotFound)?;
+    let name: RepoName = asked.repo.parse().map_err(|_| nothing())?;
     let git = Git::new(&app.web.paths);
     let find = move |git: &Git| {
         let current = git.resolve(&name);
         Ok(git.exists(&current)?.then_some(current))
     };
-    let repo = git.call(find).await?.ok_or(WebError::NotFound)?;
+    let repo = git.call(find).await?.ok_or_else(nothing)?;
+    match RepoAccess::of(&app, viewer, &repo).await {
+        Ok(_) => {}
+        Err(WebError::SignIn) => return Err(nothing()),
+        Err(error) => return Err(error),
+    }
     let version = request
         .headers()
         .get("git-protocol")

@@ -9,13 +9,15 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::access::RepoAccess;
 use super::error::WebError;
 use super::html as pieces;
 use super::layout::{Layout, html};
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
+use super::run_data::without_private_fields;
 use super::runs::RunList;
-use super::state::SharedApp;
+use super::state::{App, SharedApp};
 use super::viewer::Viewer;
 use quire_git::Git;
 use quire_server::forge::views::{RunJson, views};
@@ -41,6 +43,8 @@ struct HomePage {
     now: Millis,
     repos: Vec<RepoLine>,
     list: RunList,
+    /// For a client that is not signed in: the list has no runs, and is not live.
+    is_stranger: bool,
     /// There is no key yet, so no user can push.
     no_key: bool,
     remote: String,
@@ -72,7 +76,15 @@ pub(super) async fn page(
         (repos, has_no_key(&paths))
     });
     let (on_disk, no_key) = listed.await?;
-    let repos = join(on_disk, summaries);
+    let mut repos = join(on_disk, summaries);
+    let is_stranger = viewer.is_stranger;
+    if is_stranger {
+        repos = shown_to_strangers(&app, &viewer, repos).await?;
+    }
+    let runs = match is_stranger {
+        true => Vec::new(),
+        false => runs,
+    };
     if format == ResponseFormat::Json {
         let repos: Vec<Value> =
             repos.iter().map(|r| json!({ "repo": r.name, "last_push_ms": r.last_push_ms, "newest_run": r.newest_run.as_ref().map(RunJson::from) })).collect();
@@ -86,11 +98,38 @@ pub(super) async fn page(
         now,
         repos,
         list: RunList::new(runs, now, true),
-        no_key,
+        is_stranger,
+        no_key: no_key && !is_stranger,
         remote: config.ssh_url("my-project.git"),
         list_command: config.ssh_command("run list"),
         key_file: app.web.paths.authorized_keys().display().to_string(),
     })
+}
+
+/// The repositories that are shown to everyone; [`WebError::SignIn`] if there are none.
+async fn shown_to_strangers(
+    app: &App,
+    viewer: &Viewer,
+    repos: Vec<RepoLine>,
+) -> Result<Vec<RepoLine>, WebError> {
+    let mut shown = Vec::new();
+    for repo in repos {
+        match RepoAccess::of(app, viewer, &repo.name).await {
+            Ok(access) => {
+                let newest_run = repo.newest_run.filter(|_| access.sees_runs());
+                shown.push(RepoLine {
+                    newest_run: newest_run.map(without_private_fields),
+                    ..repo
+                });
+            }
+            Err(WebError::SignIn) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match shown.is_empty() {
+        true => Err(WebError::SignIn),
+        false => Ok(shown),
+    }
 }
 
 /// Everything that lies in the repository folder, with what is known of it; the most recently pushed first.
@@ -197,6 +236,7 @@ mod tests {
             now: Millis(0),
             repos: Vec::new(),
             list: RunList::new(Vec::new(), Millis(0), true),
+            is_stranger: false,
             no_key: true,
             remote: "ssh://git@nas/my-project.git".to_owned(),
             list_command: "ssh git@nas run list".to_owned(),

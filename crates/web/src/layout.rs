@@ -18,8 +18,12 @@ pub(super) struct Layout {
     pub(super) key_name: Option<String>,
     /// Everybody is signed in.
     pub(super) open: bool,
+    /// The reader is a stranger, who may sign in.
+    pub(super) may_sign_in: bool,
     /// The path of the repository whose feeds the page names.
     pub(super) feeds_of: Option<String>,
+    /// Whether one of them is that of the runs.
+    pub(super) has_runs_feed: bool,
     /// The time of the page; `None` for one that does not change with time.
     pub(super) now: Option<i64>,
     pub(super) version: &'static str,
@@ -36,7 +40,9 @@ impl Layout {
             icon: assets::icon(),
             key_name: viewer.and_then(|v| v.key_name.clone()),
             open: app.web.config.auth == SignInMethod::Open,
+            may_sign_in: viewer.is_some_and(|v| v.is_stranger),
             feeds_of: None,
+            has_runs_feed: false,
             now: Some(app.web.clock.now().0),
             version: env!("CARGO_PKG_VERSION"),
             commit: short_commit(app.web.commit),
@@ -65,7 +71,9 @@ impl Layout {
             icon: "icon.svg",
             key_name: Some("laptop".to_owned()),
             open: false,
+            may_sign_in: false,
             feeds_of: None,
+            has_runs_feed: false,
             now: Some(0),
             version: "0.0.0",
             commit: None,

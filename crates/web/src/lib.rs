@@ -8,9 +8,11 @@
 //! response_middleware (headers, errors as pages, time limit)
 //!   ├── health, metrics, assets, login        for everybody
 //!   ├── incoming webhooks                     for programs that know the secret
-//!   └── guard (session) ── pages, streams, cancel and retry
+//!   ├── guard (session) ── lists of all runs, health for people, cancel and retry
+//!   └── admit (session, or a stranger) ── home, repositories, runs: each page asks what its viewer may see
 //! ```
 
+mod access;
 mod allowed_hosts;
 mod ansi;
 mod artifacts;
@@ -48,6 +50,7 @@ mod state;
 mod stream;
 mod transfer;
 mod viewer;
+mod visibility;
 mod written_body;
 
 use std::sync::Arc;
@@ -74,13 +77,8 @@ const MAX_BODY_BYTES: usize = 16 << 10;
 pub fn router(state: WebState) -> Router {
     let app = Arc::new(App::new(state));
     let guarded = Router::new()
-        .route("/", get(home::page))
         .route("/events", get(stream::states))
         .route("/runs", get(runs::all))
-        .route("/runs/{id}", get(run::page))
-        .route("/runs/{id}/events", get(stream::run))
-        .route("/runs/{id}/log.txt", get(log::raw))
-        .route("/runs/{id}/artifacts/{*name}", get(artifacts::download))
         .route("/runs/{id}/cancel", post(run::cancel))
         .route("/runs/{id}/release", post(run::release))
         .route("/runs/{id}/retry", post(run::retry))
@@ -88,8 +86,16 @@ pub fn router(state: WebState) -> Router {
         .route("/-/health", get(health::page))
         .route("/-/hook/{name}", get(hooks::nothing))
         .route("/logout", post(session::logout))
-        .fallback(get(repo::dispatch).post(git_http::post))
         .layer(from_fn_with_state(app.clone(), session::guard));
+    // Each of these asks what its viewer may see.
+    let shown = Router::new()
+        .route("/", get(home::page))
+        .route("/runs/{id}", get(run::page))
+        .route("/runs/{id}/events", get(stream::run))
+        .route("/runs/{id}/log.txt", get(log::raw))
+        .route("/runs/{id}/artifacts/{*name}", get(artifacts::download))
+        .fallback(get(repo::dispatch).post(git_http::post))
+        .layer(from_fn_with_state(app.clone(), session::admit));
     let open = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/livez", get(health::healthz))
@@ -107,6 +113,7 @@ pub fn router(state: WebState) -> Router {
         .route("/-/hook/{name}", post(hooks::receive))
         .layer(DefaultBodyLimit::max(hooks::MAX_BODY_BYTES));
     guarded
+        .merge(shown)
         .merge(open)
         .layer(from_fn_with_state(app.clone(), session::same_origin_only))
         .merge(hooks)

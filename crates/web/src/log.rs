@@ -10,17 +10,19 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::access::find_run;
 use super::ansi::{Style, escaped, render};
 use super::error::WebError;
 use super::html::encoded;
-use super::run_data::find;
 use super::state::SharedApp;
+use super::viewer::Viewer;
 use quire_run_files::logs::{Cursor, LogFollower, LogLine, StepKey, Stream, is_cap_notice};
 use quire_types::ansi::strip;
 use quire_types::run::RunStep;
@@ -231,10 +233,11 @@ pub(super) struct RawQuery {
 /// `GET /runs/<id>/log.txt`: all of the log as text, colours taken out.
 pub(super) async fn raw(
     State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     Query(query): Query<RawQuery>,
 ) -> Result<Response, WebError> {
-    let run = find(&app, &id).await?;
+    let run = find_run(&app, &viewer, &id).await?;
     if let Some(at) = run.logs_removed_at_ms {
         return Ok((
             StatusCode::GONE,

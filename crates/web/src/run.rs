@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Json};
 use serde_json::json;
 
+use super::access::find_run;
 use super::artifacts::ArtifactLinks;
 use super::error::WebError;
 use super::html::{self as pieces, run_path, title_sign};
@@ -15,7 +16,7 @@ use super::layout::{Layout, html};
 use super::log::{self, PageLogs, RUN_PREFIX, RUN_SEQ, RenderedLog};
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
-use super::run_data::{RunData, StepQuery, find, read_run};
+use super::run_data::{RunData, StepQuery, find, read_run, without_private_fields};
 use super::run_views::{JobLine, RunHeader, StepLine};
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
@@ -62,16 +63,29 @@ pub(super) async fn page(
     Path(id): Path<String>,
 ) -> Result<Response, WebError> {
     let Ok(run) = id.parse::<RunId>() else {
-        return redirect_selector(&app, &id).await;
+        return redirect_selector(&app, &viewer, &id).await;
     };
+    if viewer.is_stranger {
+        find_run(&app, &viewer, &id).await?;
+    }
     if format == ResponseFormat::Json {
         let read = move |s: &quire_store::Store| RunDetails::read(s, run);
-        let details = app.web.store.call(read).await?.ok_or(WebError::NotFound)?;
+        let mut details = app.web.store.call(read).await?.ok_or(WebError::NotFound)?;
+        if viewer.is_stranger {
+            details.run = without_private_fields(details.run);
+            details.kept = None;
+            for job in &mut details.jobs {
+                job.output = None;
+            }
+        }
         return Ok(Json(details.document()).into_response());
     }
-    let rows = read_run(&app, run, StepQuery::default())
+    let mut rows = read_run(&app, run, StepQuery::default())
         .await?
         .ok_or(WebError::NotFound)?;
+    if viewer.is_stranger {
+        rows = rows.without_private_fields();
+    }
     let folder = app.web.paths.run_dir(&rows.run.repo, run);
     let steps = rows.steps.clone();
     let logs = tokio::task::spawn_blocking(move || log::read_page(folder, &steps)).await?;
@@ -90,7 +104,7 @@ pub(super) async fn page(
         &rows,
         logs,
         Layout::new(&app, Some(&viewer), title),
-        RunHeader::new(&rows, &config, now),
+        RunHeader::new(&rows, &config, now, !viewer.is_stranger),
     ))
 }
 
@@ -137,14 +151,21 @@ fn view<'a>(
 }
 
 /// Redirects to the run that a selector names, such as `latest` or a part of an id.
-async fn redirect_selector(app: &App, text: &str) -> Result<Response, WebError> {
-    let selector: RunSelector = text.parse().map_err(|_| WebError::NotFound)?;
-    let id = app
-        .web
-        .store
-        .call(move |s| s.runs().resolve(&selector))
-        .await?;
+async fn redirect_selector(app: &App, viewer: &Viewer, text: &str) -> Result<Response, WebError> {
+    let id = selected(app, text).await;
+    if viewer.is_stranger {
+        // What a selector may mean tells of runs that are not shown.
+        let id = id.as_ref().map_err(|_| WebError::SignIn)?;
+        find_run(app, viewer, &id.to_string()).await?;
+    }
+    let id = id?;
     Ok(Redirect::temporary(&run_path(&id)).into_response())
+}
+
+async fn selected(app: &App, text: &str) -> Result<RunId, WebError> {
+    let selector: RunSelector = text.parse().map_err(|_| WebError::NotFound)?;
+    let find = move |s: &quire_store::Store| s.runs().resolve(&selector);
+    Ok(app.web.store.call(find).await?)
 }
 
 /// `POST /runs/<id>/cancel`.

@@ -35,6 +35,28 @@ pub(super) struct RunData {
     pub(super) names: RunNames,
 }
 
+impl RunData {
+    /// The run as strangers see it.
+    pub(super) fn without_private_fields(self) -> Self {
+        Self {
+            run: without_private_fields(self.run),
+            kept: None,
+            ..self
+        }
+    }
+}
+
+/// A run as strangers see it: without the names of keys, the data of its request, and places on the machine.
+pub(super) fn without_private_fields(run: Run) -> Run {
+    Run {
+        pusher: None,
+        params: None,
+        container_id: None,
+        workspace_path: None,
+        ..run
+    }
+}
+
 /// The names of runs by their ids.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RunNames(pub(super) BTreeMap<RunId, RunName>);

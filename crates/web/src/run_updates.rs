@@ -50,12 +50,13 @@ impl RunUpdates {
         rows: &RunData,
         config: &WebConfig,
         now: Millis,
+        may_act: bool,
     ) -> Result<Option<Value>, WebError> {
         let mut news = Map::new();
         // Only the rows decide whether there is news: rendered times move by themselves.
         let run = digest(&(format!("{:?}{:?}", rows.run, rows.kept), rows.successor));
         if self.run.replace(run) != Some(run) {
-            let head = RunHeader::new(rows, config, now).render()?;
+            let head = RunHeader::new(rows, config, now, may_act).render()?;
             news.insert(
                 "title".to_owned(),
                 format!(

@@ -21,11 +21,13 @@ pub(super) struct RunHeader<'a> {
     names: &'a RunNames,
     /// The command that opens a shell in its container.
     attach: String,
+    /// Whether the reader may cancel and retry it.
+    may_act: bool,
     pub(super) now: Millis,
 }
 
 impl<'a> RunHeader<'a> {
-    pub(super) fn new(rows: &'a RunData, config: &WebConfig, now: Millis) -> Self {
+    pub(super) fn new(rows: &'a RunData, config: &WebConfig, now: Millis, may_act: bool) -> Self {
         let attach = config.ssh_command(&format!("run attach {}", rows.run.name()));
         Self {
             run: &rows.run,
@@ -33,6 +35,7 @@ impl<'a> RunHeader<'a> {
             kept: rows.kept.as_ref(),
             names: &rows.names,
             attach,
+            may_act,
             now,
         }
     }
@@ -191,6 +194,7 @@ mod tests {
             kept: Some(&kept),
             names: &RunNames::default(),
             attach: "ssh git@nas run attach 0197a1b2".to_owned(),
+            may_act: true,
             now: Millis(60_000),
         };
         insta::assert_snapshot!(header.render().unwrap());

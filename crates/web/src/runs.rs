@@ -12,6 +12,7 @@ use super::error::WebError;
 use super::html::{self as pieces, encoded, repo_path};
 use super::layout::{Layout, html};
 use super::response_format::ResponseFormat;
+use super::run_data::without_private_fields;
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
 use quire_server::forge::views::{RunJson, views};
@@ -99,6 +100,8 @@ struct RunsPage {
     path: String,
     older: Option<String>,
     newest: Option<String>,
+    /// Whether the list is loaded again when a run changes.
+    is_live: bool,
 }
 
 /// The repository whose runs are listed, and what its page has in common with its other pages.
@@ -116,17 +119,27 @@ pub(super) async fn all(
     Query(query): Query<ListQuery>,
 ) -> Result<Response, WebError> {
     let layout = Layout::new(&app, Some(&viewer), "Runs");
-    list(&app, format, (layout, None), None, query.filter()?).await
+    let place = ListPlace { layout, of: None };
+    list(&app, format, place, query.filter()?).await
+}
+
+/// What surrounds a list of runs.
+struct ListPlace {
+    layout: Layout,
+    /// The one repository that it is of, and the head of its pages.
+    of: Option<(RepoName, String)>,
 }
 
 /// A list of runs: of one repository with its head, or of all.
 async fn list(
     app: &App,
     format: ResponseFormat,
-    (layout, head): (Layout, Option<String>),
-    of: Option<RepoName>,
+    place: ListPlace,
     mut filter: RunFilter,
 ) -> Result<Response, WebError> {
+    let ListPlace { layout, of } = place;
+    let (of, head) = of.unzip();
+    let is_for_stranger = layout.may_sign_in;
     if of.is_some() {
         filter.repo.clone_from(&of);
     }
@@ -144,6 +157,9 @@ async fn list(
         .await?;
     let more = runs.len() > MAX_PAGE_RUNS as usize;
     runs.truncate(MAX_PAGE_RUNS as usize);
+    if is_for_stranger {
+        runs = runs.into_iter().map(without_private_fields).collect();
+    }
     let path = of.as_ref().map_or_else(
         || "/runs".to_owned(),
         |repo| format!("{}/-/runs", repo_path(repo)),
@@ -179,6 +195,7 @@ async fn list(
             .map(|_| address(&path, &filter, of.is_none(), filter.state, None)),
         path,
         older,
+        is_live: !is_for_stranger,
     };
     html(&page)
 }
@@ -223,8 +240,12 @@ pub(super) async fn of_repository(
     query: &str,
 ) -> Result<Response, WebError> {
     let filter = parse_query(query)?.filter()?;
-    let frame = (place.layout, Some(place.head));
-    list(app, format, frame, Some(place.repo), filter).await
+    let RunsPlace { repo, head, layout } = place;
+    let place = ListPlace {
+        layout,
+        of: Some((repo, head)),
+    };
+    list(app, format, place, filter).await
 }
 
 fn parse_query(query: &str) -> Result<ListQuery, WebError> {

@@ -35,11 +35,16 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Passes on the requests of signed-in users. Others are asked to sign in, whatever the address, so that what exists and
 /// what does not cannot be told apart.
-pub(super) async fn guard(
-    State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    pass(&app, request, next, false).await
+}
+
+/// Passes on the requests of strangers as well, if they only read. What these may see is decided by each page.
+pub(super) async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    pass(&app, request, next, true).await
+}
+
+async fn pass(app: &App, mut request: Request, next: Next, with_strangers: bool) -> Response {
     if app.web.config.auth == SignInMethod::Open
         && !allowed_hosts::is_allowed(&app.web.config, &request)
     {
@@ -47,7 +52,7 @@ pub(super) async fn guard(
     }
     let address = client_address(request.extensions());
     let is_git = GitRequest::is_one(request.method(), request.uri());
-    match viewer(&app, request.headers(), address).await {
+    match viewer(app, request.headers(), address).await {
         Ok(Some(viewer)) if !viewer.may_write && !is_git && !only_reads(request.method()) => {
             WebError::ReadOnlyToken.into_response()
         }
@@ -57,11 +62,12 @@ pub(super) async fn guard(
             response.extensions_mut().insert(viewer);
             response
         }
-        Ok(None)
-            if is_git
-                || RequestCredentials::of(request.headers()) != RequestCredentials::Absent =>
-        {
+        Ok(None) if RequestCredentials::of(request.headers()) != RequestCredentials::Absent => {
             WebError::TokenRequired.into_response()
+        }
+        Ok(None) if with_strangers && (is_git || only_reads(request.method())) => {
+            request.extensions_mut().insert(Viewer::stranger(address));
+            next.run(request).await
         }
         Ok(None) => WebError::SignIn.into_response(),
         Err(error) => error.into_response(),

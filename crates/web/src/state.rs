@@ -19,6 +19,7 @@ use quire_types::url_host::host_in_url;
 use super::health_registry::HealthRegistry;
 use super::kept_bodies::KeptBodies;
 use super::keys::Keys;
+use super::visibility::Visibilities;
 
 /// How people prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +120,8 @@ pub(super) struct App {
     pub(super) keys: Keys,
     /// Reads repositories.
     pub(super) reading: ReadPool,
+    /// What repositories show to strangers.
+    pub(super) visibilities: Visibilities,
     /// Processes of git that may run for clients at once.
     pub(super) git_processes: Arc<Semaphore>,
     /// Bodies of pages that were rendered once.
@@ -138,7 +141,8 @@ impl App {
         Self {
             web,
             keys,
-            reading: ReadPool::start(),
+            reading: ReadPool::default(),
+            visibilities: Visibilities::default(),
             git_processes: Arc::new(Semaphore::new(MAX_GIT_PROCESSES)),
             bodies: Arc::default(),
             blames: Arc::default(),

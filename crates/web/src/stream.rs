@@ -29,17 +29,18 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::access::{admit_to_runs, find_run};
 use super::ansi::{Style, render};
 use super::error::WebError;
 use super::log::{RUN_SEQ, key};
 use super::request_config::RequestConfig;
-use super::run_data::{find, read_run};
+use super::run_data::{RunData, read_run};
 use super::run_updates::RunUpdates;
 use super::server::Shutdown;
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
 use quire_run_files::logs::{Batch, Cursor, LogFollower, StepKey, Stream, is_cap_notice};
-use quire_types::names::RunId;
+use quire_types::names::{RepoName, RunId};
 use quire_types::run::RunStep;
 
 /// Without an event for this long, a comment is sent and the data is read, in case a wake-up was missed.
@@ -191,7 +192,7 @@ pub(super) async fn run(
     config: RequestConfig,
     headers: HeaderMap,
 ) -> Result<Response, WebError> {
-    let run = find(&app, &id).await?;
+    let run = find_run(&app, &viewer, &id).await?;
     let place = headers
         .get("last-event-id")
         .and_then(|v| v.to_str().ok())
@@ -216,6 +217,7 @@ pub(super) async fn run(
         config,
         viewer,
         id: run.id,
+        repo: run.repo,
         waiter,
         log: Some(FollowedLog {
             follower,
@@ -277,6 +279,8 @@ struct RunFollower {
     config: RequestConfig,
     viewer: Viewer,
     id: RunId,
+    /// The repository, by the name that it had at the last read.
+    repo: RepoName,
     waiter: UpdateTimer,
     /// Away only while a read is in progress.
     log: Option<FollowedLog>,
@@ -311,7 +315,7 @@ impl RunFollower {
 
     /// Reads rows, then files: the lines of a step that the rows call finished are all there.
     async fn read(&mut self) -> Result<(), WebError> {
-        if !self.viewer.key_is_current(&self.app)? {
+        if !self.viewer.key_is_current(&self.app)? || !self.is_shown().await? {
             self.over = true;
             return Ok(());
         }
@@ -327,6 +331,15 @@ impl RunFollower {
             });
         }
         last_read
+    }
+
+    /// Whether the run may still be seen: a repository may become private while a stranger follows its run.
+    async fn is_shown(&self) -> Result<bool, WebError> {
+        match admit_to_runs(&self.app, &self.viewer, &self.repo).await {
+            Ok(()) => Ok(true),
+            Err(WebError::SignIn) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn read_serialized(&mut self) -> Result<(), WebError> {
@@ -359,10 +372,17 @@ impl RunFollower {
         let Some(rows) = read_run(&self.app, self.id, self.updates.step_query()).await? else {
             return Ok(false);
         };
-        if let Some(news) = self
-            .updates
-            .diff(&rows, &self.config.0, self.app.web.clock.now())?
-        {
+        let rows = match self.viewer.is_stranger {
+            true => RunData::without_private_fields(rows),
+            false => rows,
+        };
+        self.repo.clone_from(&rows.run.repo);
+        if let Some(news) = self.updates.diff(
+            &rows,
+            &self.config.0,
+            self.app.web.clock.now(),
+            !self.viewer.is_stranger,
+        )? {
             self.ready
                 .push_back(Event::default().event("state").data(news.to_string()));
         }

@@ -9,15 +9,17 @@ use quire_types::token::TokenScope;
 use super::error::WebError;
 use super::state::App;
 
-/// A person who may see the pages.
+/// Who sends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Viewer {
-    /// The name of the key that signed in; `None` if no sign-in is needed.
+    /// The name of the key that signed in; `None` for a stranger, or if no sign-in is needed.
     pub(super) key_name: Option<String>,
     /// Whose session or token it is; `None` if no sign-in is needed.
     session: Option<SessionOwner>,
     /// Whether the request may change something.
     pub(super) may_write: bool,
+    /// Whether this is a client that is not signed in and sees only what repositories show to everyone.
+    pub(super) is_stranger: bool,
     address: IpAddr,
 }
 
@@ -28,7 +30,17 @@ impl Viewer {
             key_name: None,
             session: None,
             may_write: true,
+            is_stranger: false,
             address,
+        }
+    }
+
+    /// A client that is not signed in.
+    pub(super) fn stranger(address: IpAddr) -> Self {
+        Self {
+            may_write: false,
+            is_stranger: true,
+            ..Self::anonymous(address)
         }
     }
 
@@ -44,6 +56,7 @@ impl Viewer {
             key_name: Some(session.key_name.clone()),
             session: Some(session),
             may_write: true,
+            is_stranger: false,
             address,
         }
     }

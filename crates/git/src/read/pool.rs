@@ -1,6 +1,7 @@
 //! The threads on which repositories are read.
 //!
-//! Two threads read for all pages. Each keeps a few repositories open, made from handles that both share. A call whose caller has
+//! Two threads read for all pages; a pool of its own serves questions that must not wait behind a page. Each
+//! thread keeps a few repositories open, made from handles that the threads of a pool share. A call whose caller has
 //! gone away ends soon, by the interrupt of its budget; a panic ends the call and the handles of its thread, not the thread.
 
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +19,8 @@ use super::budget::Budget;
 use super::error::ReadError;
 use super::reader::Reader;
 
-const THREADS: usize = 2;
+/// Threads that read for pages.
+const PAGE_THREADS: usize = 2;
 /// How long a call waits for a thread.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Open repositories of a thread.
@@ -53,19 +55,19 @@ impl Drop for InterruptOnDrop {
 
 impl Default for ReadPool {
     fn default() -> Self {
-        Self::start()
+        Self::start(PAGE_THREADS)
     }
 }
 
 impl ReadPool {
-    /// Starts the threads.
+    /// Starts so many threads.
     #[must_use]
-    pub fn start() -> Self {
+    pub fn start(count: usize) -> Self {
         let (jobs, queue) = channel::<ReadJob>();
         let queue = Arc::new(Mutex::new(queue));
         let shared = Arc::new(Mutex::new(HandleList::new(MAX_SHARED)));
         let mut threads = 0;
-        for number in 1..=THREADS {
+        for number in 1..=count {
             let (queue, shared) = (queue.clone(), shared.clone());
             let started = std::thread::Builder::new()
                 .name(format!("read-{number}"))

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::super::access::RepoAccess;
 use super::super::error::WebError;
 use super::super::layout::Layout;
 use super::super::response_format::ResponseFormat;
@@ -35,6 +36,7 @@ const READ_TIME: Duration = Duration::from_secs(5);
 pub(super) struct RepoContext {
     pub(super) app: Arc<App>,
     pub(super) viewer: Viewer,
+    pub(super) access: RepoAccess,
     pub(super) config: WebConfig,
     pub(super) format: ResponseFormat,
     pub(super) repo: RepoName,
@@ -113,6 +115,7 @@ impl RepoContext {
     pub(super) fn live_layout(&self, title: impl Into<String>) -> Layout {
         Layout {
             feeds_of: Some(self.base.clone()),
+            has_runs_feed: self.access.sees_runs(),
             ..Layout::new(&self.app, Some(&self.viewer), title)
         }
     }

@@ -148,6 +148,7 @@ async fn runs(context: &RepoContext) -> Result<Vec<FeedEntry>, WebError> {
     };
     let list = move |store: &quire_store::Store| store.runs().list(&filter);
     let runs = context.app.web.store.call(list).await?;
+    let runs = context.access.shown_runs(runs);
     let entry = |run: &Run| {
         let subject = run.subject.as_deref().map(xml_text).unwrap_or_default();
         let place = ref_label(&run.ref_name);

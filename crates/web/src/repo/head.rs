@@ -6,6 +6,7 @@ use super::address::{View, link, search_link};
 use super::context::RepoContext;
 use super::search_query::{SearchKind, SearchQuery};
 use super::source_text::name_html;
+use quire_config::RepoVisibility;
 use quire_git::read::{BranchOrTag, NamedRefs, ResolvedRev, TreePath};
 
 /// A link of the list of revisions.
@@ -32,6 +33,9 @@ pub(super) enum Tab {
 pub(super) struct RepoHead {
     repo: String,
     path: String,
+    /// The word for who may read it.
+    visibility: &'static str,
+    sees_runs: bool,
     /// What the revision is called, as HTML; `None` if there is none.
     rev: Option<String>,
     branches: Vec<RefLink>,
@@ -48,6 +52,11 @@ pub(super) struct RepoHead {
 }
 
 impl RepoHead {
+    /// Whether it has a link to the runs.
+    pub(super) fn sees_runs(&self) -> bool {
+        self.sees_runs
+    }
+
     /// The head of a page of a revision. A choice of the list opens the same kind of page.
     pub(super) fn new(
         context: &RepoContext,
@@ -93,6 +102,8 @@ impl RepoHead {
         Self {
             repo: context.repo.to_string(),
             path: context.base.clone(),
+            visibility: visibility_word(context.access.visibility()),
+            sees_runs: context.access.sees_runs(),
             rev: rev.map(label),
             branches: of_kind("refs/heads/", choices.branches),
             tags: of_kind("refs/tags/", choices.tags),
@@ -116,6 +127,14 @@ impl RepoHead {
                 (search_link(&context.base), sent)
             }),
         }
+    }
+}
+
+/// What a page calls the visibility of a repository.
+fn visibility_word(visibility: RepoVisibility) -> &'static str {
+    match visibility {
+        RepoVisibility::Private => "private",
+        RepoVisibility::Public | RepoVisibility::PublicRuns => "public",
     }
 }
 

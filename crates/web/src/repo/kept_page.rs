@@ -46,7 +46,12 @@ impl RepoContext {
     pub(super) fn identifier(&self, address: &str) -> Identifier {
         let layout = self.layout("");
         Identifier {
-            options: format!("{:?} {address}?{}", self.format, self.query),
+            options: format!(
+                "{:?} {:?} {address}?{}",
+                self.format,
+                self.access.class(),
+                self.query
+            ),
             surroundings: format!(
                 "{} {:?} {} {} {} {} {:?}",
                 layout.version,

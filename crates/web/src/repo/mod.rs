@@ -45,6 +45,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
+use super::access::RepoAccess;
 use super::error::WebError;
 use super::git_http::{self, GitRequest};
 use super::html::{repo_path, run_path};
@@ -54,7 +55,7 @@ use super::runs;
 use super::state::{App, SharedApp};
 use super::transfer::accepts_gzip;
 use super::viewer::Viewer;
-use address::{Page, RepoAddress, View};
+use address::{Feed, Page, RepoAddress, View};
 use context::RepoContext;
 use head::{RepoHead, Tab};
 use quire_git::Git;
@@ -66,19 +67,34 @@ use quire_types::run::RunSelector;
 pub(super) async fn dispatch(
     State(app): SharedApp,
     Extension(viewer): Extension<Viewer>,
-    RequestConfig(config): RequestConfig,
+    config: RequestConfig,
     format: ResponseFormat,
     request: Request,
 ) -> Result<Response, WebError> {
     if GitRequest::is_one(request.method(), request.uri()) {
-        return git_http::serve(app, RequestConfig(config), request).await;
+        return git_http::serve(app, &viewer, config, request).await;
     }
+    let RequestConfig(config) = config;
     let uri = request.uri();
-    let wanted = RepoAddress::parse(uri.path()).ok_or(WebError::NotFound)?;
-    if let Some(number) = wanted.run_number() {
+    let nothing = || match viewer.is_stranger {
+        // What does not exist cannot be told from what is not shown.
+        true => WebError::SignIn,
+        false => WebError::NotFound,
+    };
+    let wanted = RepoAddress::parse(uri.path()).ok_or_else(nothing)?;
+    if let Some(number) = wanted.run_number()
+        && !viewer.is_stranger
+    {
         return redirect_number(&app, wanted.name, number).await;
     }
-    let (address, asked, repo) = find(&app, wanted).await?;
+    let (address, asked, repo) = find(&app, wanted).await?.ok_or_else(nothing)?;
+    let access = RepoAccess::of(&app, &viewer, &repo).await?;
+    if let Some(number) = wanted.run_number() {
+        return match access.sees_runs() {
+            true => redirect_number(&app, wanted.name, number).await,
+            false => Err(WebError::NotFound),
+        };
+    }
     let page = address.page().ok_or(WebError::NotFound)?;
     let base = repo_path(&repo);
     let canonical = address.on(&base);
@@ -97,6 +113,7 @@ pub(super) async fn dispatch(
         accepts_gzip: accepts_gzip(request.headers()),
         app,
         viewer,
+        access,
         config,
         format,
         base,
@@ -121,6 +138,10 @@ fn range(headers: &HeaderMap) -> Option<(String, Option<String>)> {
 }
 
 async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> {
+    let is_of_runs = matches!(page, Page::Runs | Page::Feed(Feed::Runs) | Page::Badge);
+    if is_of_runs && !context.access.sees_runs() {
+        return Err(WebError::NotFound);
+    }
     let (view, wanted) = match page {
         Page::Overview => return overview::page(context).await,
         Page::Runs => {
@@ -188,22 +209,22 @@ async fn redirect_number(app: &App, repo: &str, number: &str) -> Result<Response
     Ok(Redirect::temporary(&run_path(&id)).into_response())
 }
 
-/// The repository of an address: the name that is asked for, and the one that it has now. Where no repository has the name, the
-/// address may be that of a badge.
+/// The repository of an address: the name that is asked for, and the one that it has now; `None` if there is no such repository. Where
+/// no repository has the name, the address may be that of a badge.
 async fn find<'a>(
     app: &Arc<App>,
     address: RepoAddress<'a>,
-) -> Result<(RepoAddress<'a>, RepoName, RepoName), WebError> {
+) -> Result<Option<(RepoAddress<'a>, RepoName, RepoName)>, WebError> {
     for address in [Some(address), address.of_badge()].into_iter().flatten() {
         let Ok(asked) = address.name.parse::<RepoName>() else {
             continue;
         };
         let repo = current(app, &asked).await?;
         if exists(app, &repo).await? {
-            return Ok((address, asked, repo));
+            return Ok(Some((address, asked, repo)));
         }
     }
-    Err(WebError::NotFound)
+    Ok(None)
 }
 
 /// The name that a repository bears now, by whatever name it is asked for.

@@ -21,6 +21,7 @@ use super::markdown::{LinkBase, is_markdown, render};
 use super::page_identity::{Identifier, PageIdentity};
 use super::source_text::{marked, marked_bytes, name_html, name_text};
 use super::tree::{FolderRead, MAX_PAGE_ENTRIES, TreeTable, entries_json};
+use quire_config::RepoVisibility;
 use quire_git::read::{
     Budget, CommitSummary, EntryMode, FolderPage, NamedRefs, ReadError, Reader, ResolvedRev,
     TreePath,
@@ -103,6 +104,10 @@ struct OverviewTemplate {
     head: RepoHead,
     path: String,
     clone_url: String,
+    /// What is wrong with the settings of the repository.
+    problems: Vec<String>,
+    /// Whether the list of runs is loaded again when a run changes.
+    is_live: bool,
     /// If the host is known.
     http_url: Option<String>,
     newest: Option<NewestCommit>,
@@ -135,8 +140,15 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
     } else {
         MAX_NEWEST_RUNS
     };
-    let runs = runs(context, None, limit).await?;
-    let mirrors = mirrors(context).await?;
+    let runs = match context.access.sees_runs() {
+        true => runs(context, None, limit).await?,
+        false => Vec::new(),
+    };
+    // Where else a repository is pushed to is the owner's business.
+    let mirrors = match context.access.is_stranger {
+        true => Vec::new(),
+        false => mirrors(context).await?,
+    };
     let clone_url = context.config.clone_url(&context.repo);
     if context.wants_json() {
         return Ok(as_json(
@@ -148,6 +160,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
     }
     let mut newest_run = None;
     if let Some(head) = &head
+        && context.access.sees_runs()
         && let Some(ref_name) = ref_name(&head.rev)
     {
         newest_run = runs_of_commit(context, ref_name, &head.rev).await?;
@@ -167,6 +180,8 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
         path: context.base.clone(),
         clone_url,
+        problems: context.access.problems().to_vec(),
+        is_live: !context.access.is_stranger,
         http_url: http_url(context),
         newest,
         files,
@@ -314,7 +329,8 @@ async fn runs(
         ..RunFilter::default()
     };
     let list = move |store: &quire_store::Store| store.runs().list(&filter);
-    Ok(context.app.web.store.call(list).await?)
+    let runs = context.app.web.store.call(list).await?;
+    Ok(context.access.shown_runs(runs))
 }
 
 async fn mirrors(context: &RepoContext) -> Result<Vec<ListedMirror>, WebError> {
@@ -358,6 +374,9 @@ fn as_json(
     });
     Json(json!({
         "repo": context.repo,
+        "public": context.access.visibility() != RepoVisibility::Private,
+        "public_runs": context.access.visibility() == RepoVisibility::PublicRuns,
+        "problems": context.access.problems(),
         "clone_url": clone_url,
         "head": head,
         "runs": views::<_, RunJson<'_>>(runs),

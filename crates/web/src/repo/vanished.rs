@@ -47,9 +47,12 @@ struct VanishedTemplate {
 /// The page, or [`WebError::NotFound`] if nothing is known of such a commit.
 pub(super) async fn page(context: &RepoContext, wanted: &RevPath) -> Result<Response, WebError> {
     let id = wanted.as_id().ok_or(WebError::NotFound)?;
-    let record = record(context, id.clone())
+    let mut record = record(context, id.clone())
         .await?
         .ok_or(WebError::NotFound)?;
+    if !context.access.sees_runs() {
+        record.run = None;
+    }
     let now = RevPath::parse(record.ref_name.as_str().as_bytes()).ok_or(WebError::NotFound)?;
     let successor = context
         .read(1, move |reader, _| match reader.resolve(&now) {
@@ -58,6 +61,10 @@ pub(super) async fn page(context: &RepoContext, wanted: &RevPath) -> Result<Resp
             Err(error) => Err(error),
         })
         .await?;
+    // Which refs there were is not shown to strangers, only which there are.
+    if context.access.is_stranger && successor.is_none() {
+        return Err(WebError::NotFound);
+    }
     let response = match context.wants_json() {
         true => as_json(context, &id, &record, successor.as_ref()),
         false => html(&template(context, id, record, successor))?,

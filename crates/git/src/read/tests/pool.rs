@@ -8,7 +8,7 @@ use super::odd_repository::*;
 
 #[tokio::test]
 async fn a_pool_survives_panics_and_notices_new_repositories() {
-    let pool = ReadPool::start();
+    let pool = ReadPool::default();
     let read = |folder: PathBuf| {
         pool.read(folder, budget(10), |reader, _| {
             Ok(reader.head()?.map(|rev| rev.commit))

@@ -1,0 +1,173 @@
+//! What repositories show to clients that are not signed in, as the files of their default branches say at this moment.
+//!
+//! The default branch is looked up at each request. What its commit says is remembered by the id of the commit, so there is nothing to invalidate.
+//! A thread of its own reads, so that live logs and git never wait behind a page. What cannot be read is private.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use quire_config::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility};
+use quire_git::read::{Budget, EntryMode, ReadError, ReadPool, Reader, TreePath};
+use quire_types::names::{ObjectId, RepoName};
+use quire_types::paths::Paths;
+use tokio::sync::Mutex;
+
+/// Threads that read settings.
+const THREADS: usize = 1;
+/// Time to read the settings of one repository.
+const READ_TIME: Duration = Duration::from_secs(2);
+/// How many commits, and how many files, are remembered.
+const MAX_REMEMBERED: usize = 1000;
+
+/// What a repository shows, and what is wrong with its settings.
+#[derive(Debug, Default)]
+pub(super) struct RepoShown {
+    pub(super) visibility: RepoVisibility,
+    /// For those who may change the settings.
+    pub(super) problems: Vec<String>,
+}
+
+impl RepoShown {
+    fn wrong(problem: String) -> Self {
+        Self {
+            visibility: RepoVisibility::Private,
+            problems: vec![format!("{problem}. The repository is private.")],
+        }
+    }
+}
+
+/// A file of settings, by its blob and its name, which says in which language it is.
+type SettingsFileKey = (ObjectId, &'static str);
+
+/// What the default branch has.
+enum SettingsRead {
+    Known(Arc<RepoShown>),
+    /// The commit says this without any evaluation.
+    Plain(ObjectId, RepoShown),
+    File {
+        commit: ObjectId,
+        key: SettingsFileKey,
+        text: String,
+    },
+}
+
+/// What all repositories show.
+pub(super) struct Visibilities {
+    pool: ReadPool,
+    by_commit: Arc<Cache<ObjectId, Arc<RepoShown>>>,
+    by_file: Cache<SettingsFileKey, Arc<RepoShown>>,
+    /// Held by the one evaluation that is under way: a file may take seconds until it has reached its limit.
+    evaluating: Mutex<()>,
+}
+
+impl Default for Visibilities {
+    fn default() -> Self {
+        Self {
+            pool: ReadPool::start(THREADS),
+            by_commit: Arc::new(Cache::new(MAX_REMEMBERED)),
+            by_file: Cache::new(MAX_REMEMBERED),
+            evaluating: Mutex::default(),
+        }
+    }
+}
+
+impl Visibilities {
+    /// What a repository shows now.
+    pub(super) async fn of(
+        &self,
+        paths: &Paths,
+        repo: &RepoName,
+    ) -> Result<Arc<RepoShown>, ReadError> {
+        let budget = Budget::new(READ_TIME, 1, MAX_REPO_CONFIG_BYTES);
+        let known = self.by_commit.clone();
+        let read = self
+            .pool
+            .read(paths.repo(repo), budget, move |reader, _| {
+                read_settings(reader, &known)
+            })
+            .await?;
+        let (commit, shown) = match read {
+            SettingsRead::Known(shown) => return Ok(shown),
+            SettingsRead::Plain(commit, shown) => (commit, Arc::new(shown)),
+            SettingsRead::File { commit, key, text } => (commit, self.of_file(key, text).await?),
+        };
+        self.by_commit.insert(commit, shown.clone());
+        Ok(shown)
+    }
+
+    async fn of_file(
+        &self,
+        key: SettingsFileKey,
+        text: String,
+    ) -> Result<Arc<RepoShown>, ReadError> {
+        let _turn = self.evaluating.lock().await;
+        if let Some(shown) = self.by_file.get(&key) {
+            return Ok(shown);
+        }
+        let file = key.1;
+        let evaluate = move || RepoSettings::parse(file, &text);
+        let parsed = tokio::task::spawn_blocking(evaluate)
+            .await
+            .map_err(|_| ReadError::Panicked)?;
+        let shown = Arc::new(match parsed {
+            Ok(settings) => RepoShown {
+                visibility: settings.visibility,
+                problems: settings.warnings,
+            },
+            Err(problem) => RepoShown::wrong(problem.to_string()),
+        });
+        self.by_file.insert(key, shown.clone());
+        Ok(shown)
+    }
+}
+
+fn read_settings(
+    reader: &Reader,
+    known: &Cache<ObjectId, Arc<RepoShown>>,
+) -> Result<SettingsRead, ReadError> {
+    let Some(head) = reader.head()? else {
+        return Ok(SettingsRead::Known(Arc::default()));
+    };
+    let commit = head.commit;
+    if let Some(shown) = known.get(&commit) {
+        return Ok(SettingsRead::Known(shown));
+    }
+    let mut files = Vec::new();
+    for name in REPO_CONFIG_FILES {
+        let path = TreePath::parse(name.as_bytes()).ok_or(ReadError::NoPath)?;
+        match reader.entry(&commit, &path) {
+            Ok(entry) => files.push((name, entry)),
+            Err(ReadError::NoPath) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let wrong = |commit, problem| Ok(SettingsRead::Plain(commit, RepoShown::wrong(problem)));
+    let (name, entry) = match files.len() {
+        0 => return Ok(SettingsRead::Plain(commit, RepoShown::default())),
+        1 => files.remove(0),
+        _ => {
+            let problem = format!("There are both {}", REPO_CONFIG_FILES.join(" and "));
+            return wrong(commit, problem);
+        }
+    };
+    if !matches!(entry.mode, EntryMode::File | EntryMode::Executable) {
+        return wrong(commit, format!("{name} is not a regular file"));
+    }
+    let data = match reader.blob(&entry.id, MAX_REPO_CONFIG_BYTES) {
+        Ok(content) => content.data,
+        Err(ReadError::TooLarge { .. }) => {
+            let problem = format!("{name} is larger than {} KiB", MAX_REPO_CONFIG_BYTES >> 10);
+            return wrong(commit, problem);
+        }
+        Err(error) => return Err(error),
+    };
+    match String::from_utf8(data) {
+        Ok(text) => Ok(SettingsRead::File {
+            commit,
+            key: (entry.id, name),
+            text,
+        }),
+        Err(_) => wrong(commit, format!("{name} is not valid UTF-8")),
+    }
+}
