@@ -98,11 +98,7 @@ fn make_stored(arguments: &MakeStored) -> Result<(), CommandError> {
     // Pushes and runs come first.
     privileges::lower_priority();
     let caller = Caller::default();
-    let context = Context {
-        paths: &paths,
-        caller: &caller,
-        clock: Clock::system(),
-    };
+    let context = Context::new(&paths, &caller, Clock::system());
     let store = context.store()?;
     let folder = BackupFolder::new(arguments.folder.clone(), &store.instance().id()?);
     let made = backup::make_stored(&paths, &store, folder, arguments.keep);

@@ -1,6 +1,6 @@
 //! The management commands: one parser and one implementation, for the machine itself and for SSH.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -11,8 +11,8 @@ use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
 use super::{
-    backup, cache, config, doctor, gc, key, login, mirror, notify, privileges, reconcile, repo,
-    run, schedule, secret, status,
+    backup, cache, config, doctor, gc, key, login, mirror, notify, operations, privileges,
+    reconcile, repo, run, schedule, secret, status,
 };
 use quire_types::clock::Clock;
 use quire_types::paths::Paths;
@@ -103,6 +103,10 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "config show | check < FILE",
         "show the settings in force, or check a file",
     ),
+    (
+        "log [--repo R] | undo OPERATION",
+        "list who did what, or take it back",
+    ),
     ("login", "print a link that signs a browser in"),
     ("status", "show the health of each component"),
     ("doctor", "check everything, and say what to do"),
@@ -152,6 +156,16 @@ pub(super) enum ManagementCommand {
     ///
     /// A token is for programs that read pages and for git over HTTP. It ends with the key that made it.
     Login(login::LoginCommand),
+    /// List what users did, the newest operation first
+    ///
+    /// A push, a command and a button of a page that change something are operations. `undo` takes one back.
+    #[command(after_help = operations::LOG_EXAMPLES)]
+    Log(operations::LogArgs),
+    /// Take an operation back, or say why that is not possible
+    ///
+    /// The undo is an operation of its own, which can be taken back in the same way.
+    #[command(after_help = operations::UNDO_EXAMPLES)]
+    Undo(operations::UndoOperationArgs),
     /// Show the health of each component
     Status(OutputArgs),
     /// Check everything by using it, and say what to do about each fault
@@ -188,6 +202,8 @@ impl ManagementCommand {
             Self::Config(command) => command.json(),
             Self::Reconcile(command) => command.json(),
             Self::Login(command) => command.json(),
+            Self::Log(arguments) => arguments.format.json,
+            Self::Undo(arguments) => arguments.format.json,
             // Standard output is the archive.
             Self::Backup(_) => false,
             Self::Status(format) | Self::Doctor(format) | Self::Gc(format) => format.json,
@@ -248,14 +264,10 @@ fn dispatch(
     command: ManagementCommand,
     caller: &Caller,
 ) -> Result<(), CommandError> {
-    let context = Context {
-        paths,
-        caller,
-        clock: Clock::system(),
-    };
+    let context = Context::new(paths, caller, Clock::system());
     let mut stdout = io::stdout();
     let out = &mut Output::standard(&mut stdout, command.json());
-    match command {
+    let result = match command {
         ManagementCommand::Repo(command) => repo::repo(&context, &command, out),
         ManagementCommand::Run(command) => run::run(&context, &command, out),
         ManagementCommand::Cache(command) => cache::cache(&context, &command, out),
@@ -271,7 +283,14 @@ fn dispatch(
         ManagementCommand::Reconcile(command) => reconcile::reconcile(&context, &command, out),
         ManagementCommand::Status(_) => status::status(&context, out),
         ManagementCommand::Doctor(_) => doctor::doctor(&context, out),
+        ManagementCommand::Log(arguments) => operations::log(&context, &arguments, out),
+        ManagementCommand::Undo(arguments) => operations::undo(&context, &arguments, out),
+    };
+    if context.forge().is_log_incomplete() {
+        let note = "quire: this was done, but the log of operations does not have it, because the database cannot be written\n";
+        let _ = io::stderr().write_all(note.as_bytes());
     }
+    result
 }
 
 #[cfg(test)]

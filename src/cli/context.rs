@@ -7,6 +7,7 @@ use quire_server::forge::{Forge, repos};
 use quire_store::Store;
 use quire_types::clock::Clock;
 use quire_types::names::RepoName;
+use quire_types::operation::{Actor, Channel};
 use quire_types::paths::Paths;
 use quire_types::ssh_keys::SessionKey;
 
@@ -30,17 +31,43 @@ impl Caller {
             None => "local",
         }
     }
+
+    /// Who does what the command does, for the log of operations.
+    fn actor(&self) -> Actor {
+        let key = self.key.as_ref().map(|session| &session.key);
+        Actor {
+            name: match self.key.is_none() && self.remote {
+                true => None,
+                false => Some(self.name().to_owned()),
+            },
+            key_fingerprint: key.map(|key| key.fingerprint.clone()),
+            channel: match self.remote {
+                true => Channel::Ssh,
+                false => Channel::Local,
+            },
+        }
+    }
 }
 
 pub(super) struct Context<'a> {
     pub(super) paths: &'a Paths,
     pub(super) caller: &'a Caller,
     pub(super) clock: Clock,
+    forge: Forge,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    pub(super) fn new(paths: &'a Paths, caller: &'a Caller, clock: Clock) -> Self {
+        Self {
+            forge: Forge::for_command(paths, clock.clone(), caller.actor()),
+            paths,
+            caller,
+            clock,
+        }
+    }
+
     pub(super) fn forge(&self) -> Forge {
-        Forge::for_command(self.paths, self.clock.clone())
+        self.forge.clone()
     }
 
     /// Fails if a list is empty because it was asked for a repository that does not exist.

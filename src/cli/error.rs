@@ -76,7 +76,7 @@ impl CommandError {
     }
 
     /// One sentence from an error and its causes.
-    fn from_error(code: u8, error: &dyn Error) -> Self {
+    pub(super) fn from_error(code: u8, error: &dyn Error) -> Self {
         Self::new(code, error_chain::chain(error))
     }
 
@@ -246,6 +246,7 @@ impl From<ForgeError> for CommandError {
             ForgeError::Rename(error) => return error.into(),
             ForgeError::Key(error) => return error.into(),
             ForgeError::Secret(error) => return error.into(),
+            ForgeError::Inverse(error) => return error.into(),
             // The system's reason adds nothing to that the server is not running.
             ForgeError::Control(error) => return Self::failed(error.to_string()),
             ForgeError::NothingCollected(error) => {

@@ -18,6 +18,8 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "key",
             "secret",
             "config",
+            "log",
+            "undo",
             "login",
             "status",
             "doctor",

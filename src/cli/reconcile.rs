@@ -4,6 +4,7 @@ use super::args::OutputArgs;
 use super::context::Context;
 use super::error::CommandError;
 use super::output::Output;
+use quire_server::forge;
 use quire_store::Hold;
 
 #[derive(clap::Args)]
@@ -44,12 +45,7 @@ pub(super) fn reconcile(
     } else {
         (Hold::Run, "what is missing in the database runs now")
     };
-    let is_held = context.store()?.instance().decide(decision)?;
-    if !is_held {
-        return Err(CommandError::failed(
-            "there is nothing to decide: the database is not an older copy",
-        ));
-    }
+    forge::reconcile::decide(&context.forge(), decision)?;
     if out.json {
         return out.json(&serde_json::json!({ "decision": if arguments.decision.adopt { "adopt" } else { "run" } }));
     }

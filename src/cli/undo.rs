@@ -5,9 +5,10 @@ use serde::Serialize;
 use super::context::Context;
 use super::error::CommandError;
 use super::output::{Cell, Output};
+use quire_git::RefMove;
 use quire_server::control::client::ControlError;
 use quire_server::control::protocol::RunLink;
-use quire_server::forge::undo::{self, OverwrittenOverview, UndoRequest, UndoneRef};
+use quire_server::forge::undo::{self, OverwrittenOverview, UndoRequest, UndoTarget, UndoneRefs};
 use quire_types::clock::Millis;
 use quire_types::names::{NameError, ObjectId, RefName, RepoName};
 
@@ -99,8 +100,13 @@ pub(super) fn undo(
         Some(ref_name) if !arguments.list => {
             let request = UndoRequest {
                 repo: arguments.name.clone(),
-                ref_name,
-                to: arguments.to.clone(),
+                refs: vec![(
+                    ref_name,
+                    arguments
+                        .to
+                        .clone()
+                        .map_or(UndoTarget::Last, UndoTarget::Id),
+                )],
                 user: context.caller.name().to_owned(),
                 reached: context.caller.reached,
             };
@@ -142,20 +148,31 @@ pub(super) fn print_overwritten(
     out.table(["REF", "WAS", "BECAME", "PUSHED", "BY", "UNTIL"], &rows)
 }
 
-pub(super) fn print_undone(undone: &UndoneRef, out: &mut Output<'_>) -> Result<(), CommandError> {
+pub(super) fn print_undone(undone: &UndoneRefs, out: &mut Output<'_>) -> Result<(), CommandError> {
+    undone
+        .moves
+        .iter()
+        .try_for_each(|one| print_move(undone, one, out))
+}
+
+fn print_move(
+    undone: &UndoneRefs,
+    one: &RefMove,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     let runs: &[RunLink] = undone.recorded.as_ref().map_or(&[], |(runs, _)| runs);
     if out.json {
         return out.json(&UndoneRow {
             repo: &undone.repo,
-            ref_name: &undone.ref_name,
-            old_sha: undone.from.as_ref(),
-            new_sha: undone.to.as_ref(),
+            ref_name: &one.ref_name,
+            old_sha: one.from.as_ref(),
+            new_sha: one.to.as_ref(),
             runs: runs.iter().map(|run| run.id.as_str()).collect(),
         });
     }
-    let (repo, name) = (&undone.repo, &undone.ref_name);
+    let (repo, name) = (&undone.repo, &one.ref_name);
     let short = |id: &Option<ObjectId>| id.as_ref().map(|id| id.short().to_owned());
-    out.line(&match (short(&undone.from), short(&undone.to)) {
+    out.line(&match (short(&one.from), short(&one.to)) {
         (Some(from), Some(to)) => format!("moved {name} of {repo} from {from} to {to}"),
         (None, Some(to)) => format!("created {name} of {repo} at {to}"),
         (Some(from), None) => format!("deleted {name} of {repo}, which was at {from}"),

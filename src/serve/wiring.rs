@@ -199,6 +199,7 @@ pub(super) fn retention(config: &Config) -> RetentionLimits {
         artifacts: keep.artifacts,
         caches: keep.caches,
         times: keep_times(config),
+        operations: keep.operations,
     }
 }
 

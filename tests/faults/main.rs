@@ -27,6 +27,7 @@ mod mirror;
 mod mounts;
 mod neighbours;
 mod notify;
+mod operations;
 mod own_engine;
 mod points;
 mod power;

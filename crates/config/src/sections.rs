@@ -154,6 +154,8 @@ pub struct KeepConfig {
     pub trash: Duration,
     /// How long what a push overwrote can be brought back; zero if it is not kept.
     pub undo: Duration,
+    /// How long the log of operations goes back; zero for no limit.
+    pub operations: Duration,
 }
 
 /// `:backup`: scheduled backups.
@@ -243,6 +245,7 @@ impl Default for KeepConfig {
             min_free: 1 << 30,
             trash: KeepTimes::default().trash,
             undo: KeepTimes::default().undo,
+            operations: Duration::from_secs(365 * 24 * 60 * 60),
         }
     }
 }

@@ -96,6 +96,7 @@ settings! {
     keep.min_free        "min-free"        Size         reload;
     keep.trash           "trash"           TimeOrZero   reload;
     keep.undo            "undo"            TimeOrZero   reload;
+    keep.operations      "operations"      TimeOrZero   reload;
     backup.to            "to"              FolderPath   reload;
     backup.every         "every"           Time         reload;
     backup.keep          "keep"            Positive     reload;

@@ -63,7 +63,7 @@ pub use pipeline_folder::{
 pub use push_mark::{PUSH_MARK_VARIABLE, PushMark};
 pub use redirects::{PathState, move_leaving_link, relative_link};
 pub use ref_folders::sync_ref_folders;
-pub use refs::Refs;
+pub use refs::{RefMove, Refs};
 pub use remote::{RefPush, RemoteAccess, RemoteLogin};
 pub use remote_key::KnownHostsFile;
 pub use remote_output::{PushedRef, RemoteError};

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::command::checked;
 use super::error::{GitError, excerpt, stderr_tail};
 use super::git::Git;
+use super::undo_refs::with_input;
 use quire_types::names::{ObjectId, RefName};
 
 /// All refs of a repository at one moment.
@@ -118,33 +119,42 @@ impl Git {
             .transpose()
     }
 
-    /// Moves, creates or deletes a ref that is still at `from`. Returns false, and changes nothing, if it is not.
-    pub fn move_ref(
-        &self,
-        repo: &Path,
-        name: &RefName,
-        from: Option<&ObjectId>,
-        to: Option<&ObjectId>,
-    ) -> Result<bool, GitError> {
+    /// Moves, creates and deletes refs that are still where they are said to be, all or none of them. Returns false, and
+    /// changes nothing, if one is not.
+    pub fn move_refs(&self, repo: &Path, moves: &[RefMove]) -> Result<bool, GitError> {
         const VERB: &str = "update-ref";
-        let mut command = self.command_in(repo);
-        command.args([VERB, "--no-deref", "-m", "undo"]);
-        match (from, to) {
-            (None, None) => return Ok(true),
-            (Some(from), None) => command.args(["-d", name.as_str(), from.as_str()]),
-            (_, Some(to)) => {
-                // Zeros stand for a ref that does not exist.
-                let none = "0".repeat(to.as_str().len());
-                let from = from.map_or(none.as_str(), ObjectId::as_str);
-                command.args([name.as_str(), to.as_str(), from])
+        let line = |one: &RefMove| {
+            let name = &one.ref_name;
+            match (&one.from, &one.to) {
+                (None, None) => String::new(),
+                (Some(from), None) => format!("delete {name} {from}\n"),
+                (None, Some(to)) => format!("create {name} {to}\n"),
+                (Some(from), Some(to)) => format!("update {name} {to} {from}\n"),
             }
         };
-        match Self::run(&mut command, VERB) {
-            Ok(_) => Ok(true),
-            Err(error) if self.ref_value(repo, name)?.as_ref() == from => Err(error),
-            Err(_) => Ok(false),
+        let lines: String = moves.iter().map(line).collect();
+        let mut command = self.command_in(repo);
+        command.args([VERB, "--no-deref", "-m", "undo", "--stdin"]);
+        let Err(error) = with_input(command, VERB, lines.as_bytes()) else {
+            return Ok(true);
+        };
+        for one in moves {
+            if self.ref_value(repo, &one.ref_name)? != one.from {
+                return Ok(false);
+            }
         }
+        Err(error)
     }
+}
+
+/// A ref that is to be moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefMove {
+    pub ref_name: RefName,
+    /// What it refers to; `None` if it does not exist.
+    pub from: Option<ObjectId>,
+    /// What it is to refer to; `None` if it is to be deleted.
+    pub to: Option<ObjectId>,
 }
 
 /// Lists a folder and all folders below it, to see that it can be done.

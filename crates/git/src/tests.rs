@@ -556,8 +556,13 @@ fn a_ref_moves_only_from_where_it_is_said_to_be() {
     let git = &fixture.git;
     let name: RefName = "refs/heads/main".parse().unwrap();
     let value = |name: &RefName| git.ref_value(&repo, name).unwrap();
+    let one = |name: &RefName, from: Option<&ObjectId>, to: Option<&ObjectId>| RefMove {
+        ref_name: name.clone(),
+        from: from.cloned(),
+        to: to.cloned(),
+    };
     let moved = |name: &RefName, from: Option<&ObjectId>, to: Option<&ObjectId>| {
-        git.move_ref(&repo, name, from, to)
+        git.move_refs(&repo, &[one(name, from, to)])
     };
     assert_eq!(value(&name).as_ref(), Some(&second));
     for from in [None, Some(&first)] {
@@ -574,4 +579,19 @@ fn a_ref_moves_only_from_where_it_is_said_to_be() {
     let below: RefName = "refs/heads/main/x".parse().unwrap();
     assert_eq!(value(&below), None);
     assert!(moved(&below, None, Some(&second)).is_err());
+    // Several refs are moved together or not at all.
+    let other: RefName = "refs/heads/other".parse().unwrap();
+    let both = |from: Option<&ObjectId>| {
+        [
+            one(&other, None, Some(&first)),
+            one(&name, from, Some(&first)),
+        ]
+    };
+    assert!(!git.move_refs(&repo, &both(None)).unwrap());
+    assert_eq!((value(&other), value(&name)), (None, Some(second.clone())));
+    assert!(git.move_refs(&repo, &both(Some(&second))).unwrap());
+    assert_eq!(
+        (value(&other), value(&name)),
+        (Some(first.clone()), Some(first))
+    );
 }

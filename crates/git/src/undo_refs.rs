@@ -159,7 +159,11 @@ fn has_hidden_refs(repo: &Path) -> bool {
 }
 
 /// Runs git with this on its standard input, and returns its standard output.
-fn with_input(mut command: Command, verb: &'static str, input: &[u8]) -> Result<Vec<u8>, GitError> {
+pub(super) fn with_input(
+    mut command: Command,
+    verb: &'static str,
+    input: &[u8],
+) -> Result<Vec<u8>, GitError> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

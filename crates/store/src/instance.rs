@@ -25,7 +25,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Undecided => "undecided",
             Self::Adopt => "adopt",

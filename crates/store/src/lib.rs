@@ -23,6 +23,7 @@ mod migrate;
 mod mirrors;
 mod new_run;
 mod open;
+mod operations;
 mod outbox;
 mod overwritten_refs;
 mod push_events;
@@ -61,6 +62,7 @@ pub use mirrors::{
 };
 pub use new_run::NewRun;
 pub use open::{Journal, Store};
+pub use operations::{LoggedOperation, NewOperation, OperationState, Operations};
 pub use outbox::{EndedRun, FailureStreak, MAX_FAILURE_STREAK, Outbox, TargetProgress};
 pub use overwritten_refs::{OverwrittenRef, OverwrittenRefs};
 pub use push_events::{CurrentRefs, Events, PlannedEvent, RecordedEvent};

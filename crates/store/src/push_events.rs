@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::instance::advance;
 use super::new_run::{NewRun, insert_last};
 use super::open::Store;
+use super::operations;
 use super::overwritten_refs;
 use super::redirects;
 use super::row;
@@ -142,6 +143,7 @@ fn record_in(
     let by_ref: HashMap<&RefName, &NewRun> = runs.iter().map(|run| (&run.ref_name, run)).collect();
     advance(tx)?;
     overwritten_refs::record(tx, event, &planned.overwritten, now)?;
+    operations::record_event(tx, event, &planned.overwritten, now)?;
     let mut recorded = RecordedEvent {
         is_new: true,
         ..RecordedEvent::default()

@@ -5,6 +5,7 @@ mod hook_deliveries;
 mod mirrors;
 mod model;
 mod open;
+mod operations;
 mod outbox;
 mod overwritten_refs;
 mod push_events;

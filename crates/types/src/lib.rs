@@ -24,6 +24,7 @@ pub mod name_pattern;
 pub mod names;
 pub mod network;
 pub mod occasion;
+pub mod operation;
 pub mod paths;
 pub mod pull_policy;
 pub mod push_event;

@@ -171,11 +171,12 @@ async fn selected(app: &App, text: &str) -> Result<RunId, WebError> {
 /// `POST /runs/<id>/cancel`.
 pub(super) async fn cancel(
     State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     format: ResponseFormat,
 ) -> Result<Response, WebError> {
     let id = find(&app, &id).await?.id;
-    let run = match operation(&app, move |forge| runs::cancel(forge, id)).await? {
+    let run = match operation(&app, &viewer, move |forge| runs::cancel(forge, id)).await? {
         Cancellation::Cancelled(run) | Cancellation::StopRequested(run) => run,
         Cancellation::AlreadyStopping(_) => {
             return Err(WebError::Conflict("This run is already being stopped."));
@@ -187,26 +188,29 @@ pub(super) async fn cancel(
 /// `POST /runs/<id>/release`: its container is no longer kept.
 pub(super) async fn release(
     State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     format: ResponseFormat,
 ) -> Result<Response, WebError> {
     let id = find(&app, &id).await?.id;
-    let run = operation(&app, move |forge| runs::release(forge, id)).await?;
+    let run = operation(&app, &viewer, move |forge| runs::release(forge, id)).await?;
     Ok(run_response(&run, format))
 }
 
 /// `POST /runs/<id>/retry`: a new run of the same commit.
 pub(super) async fn retry(
     State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     format: ResponseFormat,
 ) -> Result<Response, WebError> {
-    retry_with(&app, &id, format, RetryOptions::default()).await
+    retry_with(&app, &viewer, &id, format, RetryOptions::default()).await
 }
 
 /// `POST /runs/<id>/retry-failed`: a new run of the jobs that failed and those that depend on them.
 pub(super) async fn retry_failed(
     State(app): SharedApp,
+    Extension(viewer): Extension<Viewer>,
     Path(id): Path<String>,
     format: ResponseFormat,
 ) -> Result<Response, WebError> {
@@ -214,30 +218,33 @@ pub(super) async fn retry_failed(
         only_failed: true,
         keep: false,
     };
-    retry_with(&app, &id, format, options).await
+    retry_with(&app, &viewer, &id, format, options).await
 }
 
 async fn retry_with(
     app: &App,
+    viewer: &Viewer,
     id: &str,
     format: ResponseFormat,
     options: RetryOptions,
 ) -> Result<Response, WebError> {
     let id = find(app, id).await?.id;
-    let run = operation(app, move |forge| runs::retry(forge, id, options)).await?;
+    let run = operation(app, viewer, move |forge| runs::retry(forge, id, options)).await?;
     Ok(run_response(&run, format))
 }
 
 /// Runs an operation of the forge on a thread of the database.
 async fn operation<T: Send + 'static>(
     app: &App,
+    viewer: &Viewer,
     operation: impl FnOnce(&Forge) -> Result<T, ForgeError> + Send + 'static,
 ) -> Result<T, WebError> {
     let notifier = Notifier::Server {
         queue: app.web.queue.clone(),
         changes: app.web.live.clone(),
     };
-    let forge = Forge::in_server(app.web.paths.clone(), app.web.store.clone(), notifier);
+    let forge = Forge::in_server(app.web.paths.clone(), app.web.store.clone(), notifier)
+        .acting_as(viewer.actor());
     let result = app.web.store.call(move |_| Ok(operation(&forge))).await?;
     Ok(result?)
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use quire_store::{AccessToken, SessionOwner};
+use quire_types::operation::{Actor, Channel};
 use quire_types::ssh_keys::KeyDenied;
 use quire_types::token::TokenScope;
 
@@ -58,6 +59,16 @@ impl Viewer {
             may_write: true,
             is_stranger: false,
             address,
+        }
+    }
+
+    /// Who does what is requested, for the log of operations.
+    pub(super) fn actor(&self) -> Actor {
+        let fingerprint = |session: &SessionOwner| session.key_fingerprint.clone();
+        Actor {
+            name: self.key_name.clone(),
+            key_fingerprint: self.session.as_ref().and_then(fingerprint),
+            channel: Channel::Web,
         }
     }
 

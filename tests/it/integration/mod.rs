@@ -22,6 +22,7 @@ mod notifications;
 mod notify_email;
 mod notify_kinds;
 mod odd_repositories;
+mod operations;
 mod outcomes;
 mod pushes;
 mod reached;

@@ -104,7 +104,7 @@ fn the_example_of_the_documentation() {
         "ci": {"executor": "host", "engine": "unix:///run/other.sock", "concurrent-runs": 3, "image": "alpine:3", "registries": ["127.0.0.1:5000", "localhost"], "pull": "always", "timeout": "1h30m",
                "memory": "512m", "cpus": 0.5, "pids": 100, "network": false, "max-log": "1m", "max-artifacts": "2m", "retry-orphaned": false,
                "max-runs-per-push": 7, "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
-        "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0", "trash": "12h", "undo": "3d"},
+        "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0", "trash": "12h", "undo": "3d", "operations": "2d"},
         "backup": {"to": "/backups", "every": "12h", "keep": 3},
         "notify": {"give-up-after": "2h", "allowed-networks": ["127.0.0.1"], "targets": {}},
         "mirrors": {"compare-every": "2h", "allowed-networks": ["127.0.0.1"], "repos": {}},

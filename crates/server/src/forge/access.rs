@@ -1,10 +1,14 @@
 //! What every operation works with.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::error::ForgeError;
 use super::notifier::Notifier;
 use quire_git::Git;
 use quire_store::Store;
 use quire_types::clock::Clock;
+use quire_types::operation::{Actor, OperationId};
 use quire_types::paths::Paths;
 
 /// The repositories, the database and the running server. Cheap to clone.
@@ -13,6 +17,12 @@ pub struct Forge {
     pub(super) paths: Paths,
     pub(super) git: Git,
     pub(super) notifier: Notifier,
+    /// Who acts.
+    pub(super) actor: Actor,
+    /// The operation that is taken back.
+    pub(super) undoes: Option<OperationId>,
+    /// Whether an operation was done that the log does not have.
+    pub(super) is_log_incomplete: Arc<AtomicBool>,
     database: Database,
 }
 
@@ -31,19 +41,45 @@ impl Forge {
             git: Git::new(&paths),
             paths,
             notifier,
+            actor: Actor::server(),
+            undoes: None,
+            is_log_incomplete: Arc::default(),
             database: Database::Open(store),
         }
     }
 
     /// For a command, which is a process of its own beside the server.
     #[must_use]
-    pub fn for_command(paths: &Paths, clock: Clock) -> Self {
+    pub fn for_command(paths: &Paths, clock: Clock, actor: Actor) -> Self {
         Self {
             git: Git::new(paths),
             paths: paths.clone(),
             notifier: Notifier::Command(paths.clone()),
+            actor,
+            undoes: None,
+            is_log_incomplete: Arc::default(),
             database: Database::OnDemand(clock),
         }
+    }
+
+    /// The same for another user.
+    #[must_use]
+    pub fn acting_as(self, actor: Actor) -> Self {
+        Self { actor, ..self }
+    }
+
+    /// The same for operations that take this one back.
+    pub(super) fn undoing(&self, operation: OperationId) -> Self {
+        Self {
+            undoes: Some(operation),
+            ..self.clone()
+        }
+    }
+
+    /// Whether an operation was done that could not be recorded in the log.
+    #[must_use]
+    pub fn is_log_incomplete(&self) -> bool {
+        self.is_log_incomplete.load(Ordering::Relaxed)
     }
 
     pub fn store(&self) -> Result<Store, ForgeError> {

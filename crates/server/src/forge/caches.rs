@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::access::Forge;
 use super::error::ForgeError;
+use super::operation_log::recorded;
 use crate::control::client;
 use crate::control::protocol::CacheEntry;
 use quire_types::names::RepoName;
+use quire_types::operation::Operation;
 
 /// How long the server may take to remove the caches of a removed repository.
 const REPO_REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -23,19 +25,23 @@ pub fn clear(
     repo: &RepoName,
     name: Option<&str>,
 ) -> Result<Vec<CacheEntry>, ForgeError> {
-    let removed = client::clear_caches(
-        &forge.paths,
-        forge.git.resolve(repo),
-        name.map(str::to_owned),
-        client::CACHES_TIMEOUT,
-    )?;
-    match name {
-        Some(name) if removed.is_empty() => Err(ForgeError::NoCache {
-            repo: repo.clone(),
-            name: name.to_owned(),
-        }),
-        _ => Ok(removed),
-    }
+    let current = forge.git.resolve(repo);
+    let operation = Operation::CacheClear {
+        repo: current.clone(),
+        name: name.map(str::to_owned),
+    };
+    recorded(forge, operation, |_| {
+        let name = name.map(str::to_owned);
+        let removed =
+            client::clear_caches(&forge.paths, current, name.clone(), client::CACHES_TIMEOUT)?;
+        match name {
+            Some(name) if removed.is_empty() => Err(ForgeError::NoCache {
+                repo: repo.clone(),
+                name,
+            }),
+            _ => Ok(removed),
+        }
+    })
 }
 
 /// Removes the caches of a repository that was removed. The server also does this by itself, so a failure only delays

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::inverse_error::InverseError;
 use super::keys::KeyError;
 use crate::control::client::ControlError;
 use crate::rename::RenameError;
@@ -72,9 +73,11 @@ pub enum ForgeError {
     #[error("`{0}` is the beginning of several ids")]
     AmbiguousOverwritten(String),
     #[error("{0} was moved by a push at the same time, so nothing was changed")]
-    RefMovedMeanwhile(RefName),
+    RefMovedMeanwhile(String),
     #[error("{} is the default branch of `{repo}` and cannot be deleted", .branch.short())]
     DefaultBranch { repo: RepoName, branch: RefName },
+    #[error("there is nothing to decide: the database is not an older copy")]
+    NothingHeld,
     #[error("nothing was removed")]
     NothingCollected(#[source] ControlError),
     #[error("the keys cannot be read")]
@@ -83,6 +86,8 @@ pub enum ForgeError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Secret(#[from] StoredSecretError),
+    #[error(transparent)]
+    Inverse(#[from] InverseError),
     #[error("there is an access token `{0}` already")]
     TokenExists(TokenName),
     #[error("there is no access token `{0}`")]
@@ -161,7 +166,7 @@ mod tests {
                 id: "1234".to_owned(),
             },
             ForgeError::AmbiguousOverwritten("1234".to_owned()),
-            ForgeError::RefMovedMeanwhile("refs/heads/main".parse().unwrap()),
+            ForgeError::RefMovedMeanwhile("refs/heads/main".to_owned()),
             ForgeError::DefaultBranch {
                 repo: "work/app".parse().unwrap(),
                 branch: "refs/heads/main".parse().unwrap(),

@@ -2,8 +2,10 @@
 
 use super::access::Forge;
 use super::error::ForgeError;
+use super::operation_log::recorded;
 use quire_store::SessionOwner;
 use quire_types::clock::Millis;
+use quire_types::operation::Operation;
 use quire_types::token::new_token;
 
 /// How long a link is valid, in milliseconds.
@@ -21,8 +23,10 @@ pub fn create_link(forge: &Forge, owner: &SessionOwner) -> Result<LoginLink, For
     let (token, hash) = new_token()?;
     let store = forge.store()?;
     let expires_at = store.clock().now().plus(LINK_LIFETIME_MS);
-    store
-        .sessions()
-        .create_login_link(&hash, owner, expires_at)?;
+    recorded(forge, Operation::Login, |_| {
+        Ok(store
+            .sessions()
+            .create_login_link(&hash, owner, expires_at)?)
+    })?;
     Ok(LoginLink { token, expires_at })
 }

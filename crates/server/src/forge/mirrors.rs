@@ -2,11 +2,13 @@
 
 use super::access::Forge;
 use super::error::ForgeError;
+use super::operation_log::recorded;
 use crate::control::client;
 use crate::control::protocol::MirrorSyncResult;
 use quire_git::Git;
 use quire_store::{MirrorRef, MirrorState, Store, StoreError};
 use quire_types::names::RepoName;
+use quire_types::operation::Operation;
 use quire_types::ssh_keys::host_key_fingerprint;
 
 /// How many refs that differ are listed for each mirror.
@@ -50,13 +52,20 @@ pub fn sync(
     name: Option<&str>,
     new_host_key: bool,
 ) -> Result<Vec<MirrorSyncResult>, ForgeError> {
-    let name = name.map(str::to_owned);
-    Ok(client::sync_mirrors(
-        &forge.paths,
-        repo.clone(),
-        name,
+    let operation = Operation::MirrorSync {
+        repo: repo.clone(),
+        name: name.map(str::to_owned),
         new_host_key,
-    )?)
+    };
+    let name = name.map(str::to_owned);
+    recorded(forge, operation, |_| {
+        Ok(client::sync_mirrors(
+            &forge.paths,
+            repo.clone(),
+            name,
+            new_host_key,
+        )?)
+    })
 }
 
 /// The public key by which remotes over SSH know this appliance, as a line of `authorized_keys`.

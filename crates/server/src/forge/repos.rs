@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::access::Forge;
 use super::caches;
 use super::error::ForgeError;
+use super::operation_log::recorded;
 use super::trash;
 use crate::rename::{RenameError, RenameLock, Renamer, remove_run_folders, run_folders};
 use quire_git::{ObjectFormat, TrashId, UnreadableEntry, closest_name};
@@ -13,6 +14,7 @@ use quire_store::{RepoSummary, RunFilter, Store};
 use quire_types::clock::Millis;
 use quire_types::keep_times::KeepTimes;
 use quire_types::names::{RefName, RepoName};
+use quire_types::operation::Operation;
 use quire_types::run::Run;
 
 /// How long the runs of a repository that is removed may take to stop.
@@ -72,16 +74,21 @@ pub fn create(
     format: ObjectFormat,
 ) -> Result<Option<RepoName>, ForgeError> {
     let target = forge.git.resolve(name);
-    if target != *name {
-        let renamer = Renamer::new(&forge.paths, forge.store()?);
-        renamer.lock()?.create_over_redirect(name, format)?;
-        return Ok(Some(target));
+    if target == *name && forge.git.exists(name)? {
+        return Err(ForgeError::RepositoryExists(name.clone()));
     }
-    if forge.git.create_with_format(name, format)? {
-        Ok(None)
-    } else {
-        Err(ForgeError::RepositoryExists(name.clone()))
-    }
+    recorded(forge, Operation::RepoNew { repo: name.clone() }, |_| {
+        if target != *name {
+            let renamer = Renamer::new(&forge.paths, forge.store()?);
+            renamer.lock()?.create_over_redirect(name, format)?;
+            return Ok(Some(target));
+        }
+        if forge.git.create_with_format(name, format)? {
+            Ok(None)
+        } else {
+            Err(ForgeError::RepositoryExists(name.clone()))
+        }
+    })
 }
 
 /// Makes a branch the default branch: `HEAD` names it, a clone checks it out, and schedules are read from it.
@@ -94,16 +101,39 @@ pub fn set_default_branch(
     if !forge.git.exists(&repo)? {
         return Err(no_repository(forge, repo));
     }
-    forge.git.set_default_branch(&repo, branch)?;
-    // The schedules of the branch are read now.
-    forge.notifier.notify(&[]);
-    Ok(())
+    let before = forge.git.head_branch(&repo)?;
+    let operation = Operation::RepoDefault {
+        repo: repo.clone(),
+        branch: branch.clone(),
+        before: match forge.git.default_branch(&repo)? {
+            Some(_) => before,
+            None => None,
+        },
+    };
+    recorded(forge, operation, |_| {
+        forge.git.set_default_branch(&repo, branch)?;
+        // The schedules of the branch are read now.
+        forge.notifier.notify(&[]);
+        Ok(())
+    })
 }
 
 /// Renames a repository. The old name redirects to it until a new repository takes the name.
 pub fn rename(forge: &Forge, name: &RepoName, new_name: &RepoName) -> Result<(), ForgeError> {
     let renamer = Renamer::new(&forge.paths, forge.store()?);
-    match renamer.lock()?.rename(name, new_name) {
+    let former_name = existing(forge, name)?;
+    let operation = Operation::RepoRename {
+        repo: new_name.clone(),
+        former_name,
+    };
+    recorded(forge, operation, |_| {
+        let renamed = renamer.lock()?.rename(name, new_name);
+        rename_result(forge, renamed)
+    })
+}
+
+fn rename_result(forge: &Forge, renamed: Result<(), RenameError>) -> Result<(), ForgeError> {
+    match renamed {
         Ok(()) => {
             // Its runs may be claimed again.
             forge.notifier.notify(&[]);
@@ -191,28 +221,57 @@ pub fn remove(forge: &Forge, request: &RemoveRequest) -> Result<Removed, ForgeEr
             None => ForgeError::DeletionNotConfirmed(name.clone()),
         });
     }
-    if lock.is_some() {
-        cancel_and_wait(forge, &forge.store()?, name)?;
-    }
-    let removed = match trash {
-        Some(lock) => {
-            let trashed = lock.move_to_trash(name, &request.removed_by);
-            forge.notifier.notify(&[]);
-            let trashed = trashed?;
-            Removed::ToTrash {
-                id: trashed.entry.id,
-                until: KeepTimes::end(trashed.removed_at, kept),
-            }
-        }
-        None => {
-            delete(forge, name, lock.is_some())?;
-            Removed::Deleted
-        }
+    let operation = Operation::RepoRm {
+        repo: name.clone(),
+        trash_id: None,
+        deleted: trash.is_none(),
     };
+    let removed = recorded(forge, operation, |operation| {
+        if lock.is_some() {
+            cancel_and_wait(forge, &forge.store()?, name)?;
+        }
+        let removed = move_or_delete(
+            forge,
+            request,
+            lock.as_ref(),
+            trash.map(|lock| (lock, kept)),
+        );
+        if let (Ok(Removed::ToTrash { id, .. }), Operation::RepoRm { trash_id, .. }) =
+            (&removed, operation)
+        {
+            *trash_id = Some(id.to_string());
+        }
+        removed
+    })?;
     // The names that redirected to it are free now. The server also checks that.
     let _ = finish_renames();
     caches::clear_after_removal(forge, name);
     Ok(removed)
+}
+
+/// Moves a repository to the trash if `trash` says so, or deletes it.
+fn move_or_delete(
+    forge: &Forge,
+    request: &RemoveRequest,
+    lock: Option<&RenameLock<'_>>,
+    trash: Option<(&RenameLock<'_>, Duration)>,
+) -> Result<Removed, ForgeError> {
+    let name = &request.repo;
+    match trash {
+        Some((lock, kept)) => {
+            let trashed = lock.move_to_trash(name, &request.removed_by);
+            forge.notifier.notify(&[]);
+            let trashed = trashed?;
+            Ok(Removed::ToTrash {
+                id: trashed.entry.id,
+                until: KeepTimes::end(trashed.removed_at, kept),
+            })
+        }
+        None => {
+            delete(forge, name, lock.is_some())?;
+            Ok(Removed::Deleted)
+        }
+    }
 }
 
 /// Deletes a repository, its rows and the folders of its runs. A part of them may be deleted already.

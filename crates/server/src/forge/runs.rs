@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::access::Forge;
 use super::error::ForgeError;
+use super::operation_log::recorded;
 use super::repos::no_repository;
 use quire_git::{CommitInfo, Git, GitError};
 use quire_pipeline::Source;
@@ -17,6 +18,7 @@ use quire_runtime::blocking::run_blocking;
 use quire_store::{HookDelivery, NewRun, RetryOptions, Store};
 use quire_types::failpoint;
 use quire_types::names::{JobName, ObjectId, RefName, RepoName, RunId};
+use quire_types::operation::Operation;
 use quire_types::run::{Run, RunState, Trigger};
 use quire_types::supersede;
 
@@ -65,7 +67,17 @@ pub async fn start(forge: &Forge, request: StartRequest) -> Result<Run, ForgeErr
             rebuild: request.rebuild,
             ..tip
         };
-        let id = store.queue().enqueue(&run, supersede::superseded_runs)?;
+        let operation = Operation::RunStart {
+            repo: run.repo.clone(),
+            run: None,
+        };
+        let id = recorded(&forge, operation, |operation| {
+            let id = store.queue().enqueue(&run, supersede::superseded_runs)?;
+            if let Operation::RunStart { run, .. } = operation {
+                *run = Some(id);
+            }
+            Ok(id)
+        })?;
         let timeout = if forge.notifier.notify(&[id]) {
             PIPELINE_CHECK_TIMEOUT
         } else {
@@ -205,10 +217,21 @@ fn wait_for_pipeline_check(store: &Store, id: RunId, timeout: Duration) -> Resul
 
 /// Queues a new run of the same commit as a finished one.
 pub fn retry(forge: &Forge, run: RunId, options: RetryOptions) -> Result<Run, ForgeError> {
-    let new = forge
-        .store()?
-        .runs()
-        .retry(run, options, supersede::superseded_runs)?;
+    let store = forge.store()?;
+    let operation = Operation::RunRetry {
+        repo: get(&store, run)?.repo,
+        retried: run,
+        run: None,
+    };
+    let new = recorded(forge, operation, |operation| {
+        let new = store
+            .runs()
+            .retry(run, options, supersede::superseded_runs)?;
+        if let Operation::RunRetry { run, .. } = operation {
+            *run = Some(new.id);
+        }
+        Ok(new)
+    })?;
     forge.notifier.notify(&[run, new.id]);
     Ok(new)
 }
@@ -227,15 +250,28 @@ pub enum Cancellation {
 /// Cancels a run that has not ended.
 pub fn cancel(forge: &Forge, run: RunId) -> Result<Cancellation, ForgeError> {
     let store = forge.store()?;
-    let changed = store.runs().request_cancel(run)?;
-    forge.notifier.notify(&[run]);
     let row = get(&store, run)?;
+    if row.state.is_final() {
+        return Err(ForgeError::AlreadyFinished {
+            run,
+            state: row.state,
+        });
+    }
+    let repo = row.repo;
+    recorded(forge, Operation::RunCancel { repo, run }, |_| {
+        let changed = store.runs().request_cancel(run)?;
+        forge.notifier.notify(&[run]);
+        cancellation(changed, get(&store, run)?)
+    })
+}
+
+fn cancellation(changed: bool, row: Run) -> Result<Cancellation, ForgeError> {
     match (changed, row.state.is_final()) {
         (true, true) => Ok(Cancellation::Cancelled(row)),
         (true, false) => Ok(Cancellation::StopRequested(row)),
         (false, false) => Ok(Cancellation::AlreadyStopping(row)),
         (false, true) => Err(ForgeError::AlreadyFinished {
-            run,
+            run: row.id,
             state: row.state,
         }),
     }
@@ -244,9 +280,18 @@ pub fn cancel(forge: &Forge, run: RunId) -> Result<Cancellation, ForgeError> {
 /// Releases the container that is kept of a failed run. Returns the run.
 pub fn release(forge: &Forge, run: RunId) -> Result<Run, ForgeError> {
     let store = forge.store()?;
-    if !store.kept_containers().release(run)? {
+    let row = get(&store, run)?;
+    let repo = row.repo;
+    if store.kept_containers().get(run)?.is_none() {
         return Err(ForgeError::NoKeptContainer(run));
     }
+    recorded(forge, Operation::RunRelease { repo, run }, |_| match store
+        .kept_containers()
+        .release(run)?
+    {
+        true => Ok(()),
+        false => Err(ForgeError::NoKeptContainer(run)),
+    })?;
     forge.notifier.notify(&[run]);
     get(&store, run)
 }

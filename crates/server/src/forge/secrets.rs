@@ -2,9 +2,11 @@
 
 use super::access::Forge;
 use super::error::ForgeError;
+use super::operation_log::recorded;
 use crate::secrets::{SecretVault, StoredSecrets};
 use quire_store::{SealedSecret, SecretUse};
 use quire_types::error_chain;
+use quire_types::operation::Operation;
 use quire_types::secret::SecretName;
 
 pub use crate::secrets::{MAX_STORED_SECRET, NewSecret, StoredSecretError};
@@ -26,7 +28,23 @@ pub fn set(
 ) -> Result<SealedSecret, ForgeError> {
     check_name(&request.name, configured)?;
     let store = forge.store()?;
-    Ok(SecretVault::lock(&forge.paths, &store)?.set(request)?)
+    let operation = Operation::SecretSet {
+        name: request.name.to_string(),
+        version: 0,
+        created_at_ms: None,
+    };
+    recorded(forge, operation, |operation| {
+        let secret = SecretVault::lock(&forge.paths, &store)?.set(request)?;
+        if let Operation::SecretSet {
+            version,
+            created_at_ms,
+            ..
+        } = operation
+        {
+            (*version, *created_at_ms) = (secret.version, Some(secret.created_at));
+        }
+        Ok(secret)
+    })
 }
 
 /// Fails if the configuration defines the name: its value is the one that runs get.
@@ -54,7 +72,15 @@ pub fn list(forge: &Forge) -> Result<Vec<SecretEntry>, ForgeError> {
 /// Deletes a stored secret.
 pub fn remove(forge: &Forge, name: &SecretName) -> Result<(), ForgeError> {
     let store = forge.store()?;
-    Ok(SecretVault::lock(&forge.paths, &store)?.remove(name)?)
+    if store.secrets().find(name.as_str())?.is_none() {
+        return Err(StoredSecretError::NotFound(name.clone()).into());
+    }
+    let operation = Operation::SecretRm {
+        name: name.to_string(),
+    };
+    recorded(forge, operation, |_| {
+        Ok(SecretVault::lock(&forge.paths, &store)?.remove(name)?)
+    })
 }
 
 /// The runs that used a stored secret, newest first.
@@ -69,5 +95,7 @@ pub fn uses(forge: &Forge, name: &SecretName) -> Result<Vec<SecretUse>, ForgeErr
 /// Encrypts all values with a new key. Returns how many there are.
 pub fn rotate_key(forge: &Forge) -> Result<usize, ForgeError> {
     let store = forge.store()?;
-    Ok(SecretVault::lock(&forge.paths, &store)?.rotate_key()?)
+    recorded(forge, Operation::SecretRotateKey, |_| {
+        Ok(SecretVault::lock(&forge.paths, &store)?.rotate_key()?)
+    })
 }

@@ -2,12 +2,14 @@
 
 use super::access::Forge;
 use super::error::ForgeError;
+use super::operation_log::recorded;
 use crate::rename::{RenameError, Renamer};
 use crate::trash::TrashedRepo;
 use quire_git::TrashId;
 use quire_types::clock::Millis;
 use quire_types::keep_times::KeepTimes;
 use quire_types::names::RepoName;
+use quire_types::operation::Operation;
 
 /// A repository that can be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +58,17 @@ pub fn restore(
     let _ = lock.finish_pending();
     let trashed = find(forge, wanted)?;
     let name = name.unwrap_or(&trashed.repo);
-    let restored = lock.restore_from_trash(&trashed, name);
-    // The server does it as well: its former names redirect to it again.
-    let _ = lock.finish_pending();
-    forge.notifier.notify(&[]);
-    restored?;
+    let operation = Operation::RepoRestore {
+        repo: name.clone(),
+        trash_id: trashed.entry.id.to_string(),
+    };
+    recorded(forge, operation, |_| {
+        let restored = lock.restore_from_trash(&trashed, name);
+        // The server does it as well: its former names redirect to it again.
+        let _ = lock.finish_pending();
+        forge.notifier.notify(&[]);
+        Ok(restored?)
+    })?;
     Ok(name.clone())
 }
 
@@ -76,7 +84,11 @@ pub fn delete(
     if !confirmed {
         return Err(ForgeError::DeletionNotConfirmed(trashed.repo));
     }
-    lock.delete_from_trash(&trashed)?;
+    let operation = Operation::RepoDelete {
+        repo: trashed.repo.clone(),
+        trash_id: trashed.entry.id.to_string(),
+    };
+    recorded(forge, operation, |_| Ok(lock.delete_from_trash(&trashed)?))?;
     Ok(trashed)
 }
 

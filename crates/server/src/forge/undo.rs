@@ -8,16 +8,18 @@ use std::net::IpAddr;
 
 use super::access::Forge;
 use super::error::ForgeError;
+use super::operation_log::record_with_event;
 use super::repos;
 use crate::control::client::{self, ControlError};
 use crate::control::protocol::RunLink;
 use crate::intake::spool_event;
-use quire_git::sync_ref_folders;
+use quire_git::{RefMove, sync_ref_folders};
 use quire_store::OverwrittenRef;
 use quire_types::clock::Millis;
 use quire_types::failpoint;
 use quire_types::keep_times::KeepTimes;
 use quire_types::names::{EventId, ObjectId, RefName, RepoName};
+use quire_types::operation::{Operation, RefChange, RefChanges};
 use quire_types::push_event::{EventType, PushEvent, RefUpdate};
 
 /// A ref that a push deleted or moved by force, and until when that can be undone.
@@ -47,144 +49,223 @@ pub fn list(
     Ok(found.into_iter().map(overview).collect())
 }
 
-/// Which ref is moved back.
+/// Which refs are moved back.
 #[derive(Debug, Clone)]
 pub struct UndoRequest {
     pub repo: RepoName,
-    pub ref_name: RefName,
-    /// The beginning of the id that it is to have; that before the last overwrite if `None`.
-    pub to: Option<String>,
+    /// Each with what it is moved to. All of them are moved, or none.
+    pub refs: Vec<(RefName, UndoTarget)>,
     /// The name of the user's key.
     pub user: String,
     /// The address by which the user reached this machine.
     pub reached: Option<IpAddr>,
 }
 
-/// A ref that was moved back.
+/// What a ref is moved to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UndoTarget {
+    /// Where it was before the last overwrite.
+    Last,
+    /// The id that begins so.
+    Id(String),
+    /// Where it was before it was moved to where it has to be now.
+    Before {
+        now: Option<ObjectId>,
+        to: Option<ObjectId>,
+    },
+}
+
+/// Refs that were moved back.
 #[derive(Debug)]
-pub struct UndoneRef {
+pub struct UndoneRefs {
     pub repo: RepoName,
-    pub ref_name: RefName,
-    /// `None` if it did not exist.
-    pub from: Option<ObjectId>,
-    /// `None` if it was deleted.
-    pub to: Option<ObjectId>,
-    /// Its runs and sentences about them, if the server has recorded the change already.
+    pub moves: Vec<RefMove>,
+    /// Their runs and sentences about them, if the server has recorded the change already.
     pub recorded: Result<(Vec<RunLink>, Vec<String>), ControlError>,
 }
 
-/// Moves a ref back, if nothing else moves it at the same time.
-pub fn apply(forge: &Forge, request: &UndoRequest) -> Result<UndoneRef, ForgeError> {
+/// Moves refs back, if nothing else moves them at the same time.
+pub fn apply(forge: &Forge, request: &UndoRequest) -> Result<UndoneRefs, ForgeError> {
     let repo = repos::existing(forge, &request.repo)?;
-    let (folder, ref_name) = (forge.paths.repo(&repo), &request.ref_name);
+    let folder = forge.paths.repo(&repo);
     // As for a push: maintenance stays away, and the refs are compared if this process is killed.
     let _lock = forge.git.lock_for_push(&repo);
-    let from = forge.git.ref_value(&folder, ref_name)?;
-    let rows = forge
-        .store()?
-        .overwritten_refs()
-        .list(&repo, Some(ref_name), u32::MAX)?;
-    let to = target(&rows, from.as_ref(), request)?;
-    if to.is_none() && forge.git.head_branch(&repo)?.as_ref() == Some(ref_name) {
-        return Err(ForgeError::DefaultBranch {
-            repo,
-            branch: ref_name.clone(),
-        });
-    }
-    if let (Some(from), None) = (&from, &to) {
-        // Git removes the reflog with the ref.
-        forge
-            .git
-            .keep_objects(&folder, std::slice::from_ref(from))?;
-    }
-    let mark = forge.git.mark_push(&repo, false).ok();
-    failpoint::hit("undo-begun");
-    let moved = forge
-        .git
-        .move_ref(&folder, ref_name, from.as_ref(), to.as_ref())?;
-    if !moved {
-        return Err(ForgeError::RefMovedMeanwhile(ref_name.clone()));
-    }
-    failpoint::hit("undo-moved");
-    let _ = sync_ref_folders(&folder, [ref_name.as_str()]);
-    let _ = forge.git.follow_first_branch(&repo, &[ref_name]);
-    let Some(event) = event(&repo, request, from.as_ref(), to.as_ref()) else {
-        return Err(ForgeError::NothingToUndo {
-            repo,
-            ref_name: ref_name.clone(),
-        });
+    let moves = plan(forge, &repo, &request.refs)?;
+    let event = event(&repo, request, &moves)?;
+    let operation = Operation::RepoUndo {
+        repo: repo.clone(),
+        changes: RefChanges {
+            refs: moves.iter().map(change).collect(),
+            more: 0,
+        },
     };
-    // Without the event, the comparison of refs finds the change by the mark.
-    let spooled = spool_event(&forge.paths, &event).is_ok();
-    failpoint::hit("undo-spooled");
-    if let Some(mark) = mark.filter(|_| spooled) {
-        let _ = mark.remove();
-    }
+    record_with_event(forge, operation, Some(event.id), |_| {
+        // Git removes the reflog with the ref.
+        let deleted = moves.iter().filter(|one| one.to.is_none());
+        let deleted: Vec<ObjectId> = deleted.filter_map(|one| one.from.clone()).collect();
+        forge.git.keep_objects(&folder, &deleted)?;
+        let mark = forge.git.mark_push(&repo, false).ok();
+        failpoint::hit("undo-begun");
+        if !forge.git.move_refs(&folder, &moves)? {
+            return Err(ForgeError::RefMovedMeanwhile(moves_name(&moves)));
+        }
+        failpoint::hit("undo-moved");
+        let names: Vec<&RefName> = moves.iter().map(|one| &one.ref_name).collect();
+        let _ = sync_ref_folders(&folder, names.iter().map(|name| name.as_str()));
+        let _ = forge.git.follow_first_branch(&repo, &names);
+        // Without the event, the comparison of refs finds the change by the mark.
+        let spooled = spool_event(&forge.paths, &event).is_ok();
+        failpoint::hit("undo-spooled");
+        if let Some(mark) = mark.filter(|_| spooled) {
+            let _ = mark.remove();
+        }
+        Ok(())
+    })?;
     let recorded = client::announce_event(&forge.paths, event.id, request.reached);
-    Ok(UndoneRef {
+    Ok(UndoneRefs {
         repo,
-        ref_name: ref_name.clone(),
-        from,
-        to,
+        moves,
         recorded,
     })
 }
 
-/// The event of a ref that was moved.
+/// Where each ref is and where it is to be.
+fn plan(
+    forge: &Forge,
+    repo: &RepoName,
+    refs: &[(RefName, UndoTarget)],
+) -> Result<Vec<RefMove>, ForgeError> {
+    let (folder, store) = (forge.paths.repo(repo), forge.store()?);
+    let plan_one = |(ref_name, wanted): &(RefName, UndoTarget)| {
+        let from = forge.git.ref_value(&folder, ref_name)?;
+        let rows = store
+            .overwritten_refs()
+            .list(repo, Some(ref_name), u32::MAX)?;
+        let one = Wanted {
+            repo,
+            ref_name,
+            target: wanted,
+        };
+        let to = target(&rows, from.as_ref(), &one)?;
+        if from.is_none() && to.is_none() {
+            return Err(one.nothing());
+        }
+        if to.is_none() && forge.git.head_branch(repo)?.as_ref() == Some(ref_name) {
+            return Err(ForgeError::DefaultBranch {
+                repo: repo.clone(),
+                branch: ref_name.clone(),
+            });
+        }
+        let ref_name = ref_name.clone();
+        Ok(RefMove { ref_name, from, to })
+    };
+    refs.iter().map(plan_one).collect()
+}
+
+/// The first of the refs, for a message.
+fn moves_name(moves: &[RefMove]) -> String {
+    match moves {
+        [one] => one.ref_name.to_string(),
+        several => format!("one of {} refs", several.len()),
+    }
+}
+
+fn change(one: &RefMove) -> RefChange {
+    RefChange {
+        ref_name: one.ref_name.clone(),
+        old_sha: one.from.clone(),
+        new_sha: one.to.clone(),
+        overwritten: one.from.is_some(),
+    }
+}
+
+/// The event of refs that are moved.
 fn event(
     repo: &RepoName,
     request: &UndoRequest,
-    from: Option<&ObjectId>,
-    to: Option<&ObjectId>,
-) -> Option<PushEvent> {
-    let none: ObjectId = "0".repeat(from.or(to)?.as_str().len()).parse().ok()?;
-    Some(PushEvent {
+    moves: &[RefMove],
+) -> Result<PushEvent, ForgeError> {
+    let update = |one: &RefMove| {
+        let known = one.from.as_ref().or(one.to.as_ref())?;
+        let none: ObjectId = "0".repeat(known.as_str().len()).parse().ok()?;
+        Some(RefUpdate {
+            ref_name: one.ref_name.clone(),
+            old_sha: one.from.clone().unwrap_or_else(|| none.clone()),
+            new_sha: one.to.clone().unwrap_or(none),
+        })
+    };
+    Ok(PushEvent {
         id: EventId::new(),
         event_type: EventType::Push,
         repo: repo.clone(),
         pusher: Some(request.user.clone()),
         pushed_at: quire_types::clock::Clock::system().now(),
         options: Vec::new(),
-        refs: vec![RefUpdate {
-            ref_name: request.ref_name.clone(),
-            old_sha: from.cloned().unwrap_or_else(|| none.clone()),
-            new_sha: to.cloned().unwrap_or(none),
-        }],
+        refs: moves.iter().filter_map(update).collect(),
     })
+}
+
+/// What is wanted of one ref.
+struct Wanted<'a> {
+    repo: &'a RepoName,
+    ref_name: &'a RefName,
+    target: &'a UndoTarget,
+}
+
+impl Wanted<'_> {
+    fn nothing(&self) -> ForgeError {
+        ForgeError::NothingToUndo {
+            repo: self.repo.clone(),
+            ref_name: self.ref_name.clone(),
+        }
+    }
 }
 
 /// What a ref is moved to. `rows` has what was overwritten in it, the newest first, `now` what it refers to.
 fn target(
     rows: &[OverwrittenRef],
     now: Option<&ObjectId>,
-    request: &UndoRequest,
+    wanted: &Wanted<'_>,
 ) -> Result<Option<ObjectId>, ForgeError> {
-    let ref_name = || request.ref_name.clone();
-    if rows.is_empty() {
-        return Err(ForgeError::NothingToUndo {
-            repo: request.repo.clone(),
-            ref_name: ref_name(),
-        });
-    }
-    let Some(wanted) = &request.to else {
-        // The last push that made it what it is, or the last undo of one that is what it was before.
-        let undo = rows.iter().find(|row| row.new_sha.as_ref() == now);
-        let redo = rows.iter().find(|row| Some(&row.old_sha) == now);
-        return match (undo, redo) {
-            (Some(row), _) => Ok(Some(row.old_sha.clone())),
-            (None, Some(row)) => Ok(row.new_sha.clone()),
-            (None, None) => Err(ForgeError::RefHasMoved {
-                ref_name: ref_name(),
-                now: now.cloned(),
-            }),
-        };
+    let ref_name = || wanted.ref_name.clone();
+    let has_moved = || ForgeError::RefHasMoved {
+        ref_name: ref_name(),
+        now: now.cloned(),
     };
-    let known = rows
-        .iter()
-        .flat_map(|row| [Some(&row.old_sha), row.new_sha.as_ref()])
-        .flatten();
-    let matching: BTreeSet<&ObjectId> = known
-        .filter(|id| id.as_str().starts_with(wanted.as_str()))
+    // What a row names is kept, or reachable from what the ref became.
+    let known = || {
+        let ids = |row| {
+            let row: &OverwrittenRef = row;
+            [Some(&row.old_sha), row.new_sha.as_ref()]
+        };
+        rows.iter().flat_map(ids).flatten()
+    };
+    let beginning = match wanted.target {
+        UndoTarget::Before { now: expected, .. } if expected.as_ref() != now => {
+            return Err(has_moved());
+        }
+        UndoTarget::Before { to: None, .. } => return Ok(None),
+        UndoTarget::Before { to: Some(id), .. } => {
+            let is_kept = known().any(|known| known == id);
+            return is_kept
+                .then(|| Some(id.clone()))
+                .ok_or_else(|| wanted.nothing());
+        }
+        _ if rows.is_empty() => return Err(wanted.nothing()),
+        UndoTarget::Last => {
+            // The last push that made it what it is, or the last undo of one that is what it was before.
+            let undo = rows.iter().find(|row| row.new_sha.as_ref() == now);
+            let redo = rows.iter().find(|row| Some(&row.old_sha) == now);
+            return match (undo, redo) {
+                (Some(row), _) => Ok(Some(row.old_sha.clone())),
+                (None, Some(row)) => Ok(row.new_sha.clone()),
+                (None, None) => Err(has_moved()),
+            };
+        }
+        UndoTarget::Id(beginning) => beginning,
+    };
+    let matching: BTreeSet<&ObjectId> = known()
+        .filter(|id| id.as_str().starts_with(beginning.as_str()))
         .collect();
     let mut matching = matching.into_iter();
     match (matching.next(), matching.next()) {
@@ -193,10 +274,10 @@ fn target(
             id: id.clone(),
         }),
         (Some(id), None) => Ok(Some(id.clone())),
-        (Some(_), Some(_)) => Err(ForgeError::AmbiguousOverwritten(wanted.clone())),
+        (Some(_), Some(_)) => Err(ForgeError::AmbiguousOverwritten(beginning.clone())),
         (None, _) => Err(ForgeError::NotOverwritten {
             ref_name: ref_name(),
-            id: wanted.clone(),
+            id: beginning.clone(),
         }),
     }
 }
@@ -229,14 +310,41 @@ mod tests {
         now: Option<&str>,
         to: Option<&str>,
     ) -> Result<Option<ObjectId>, String> {
-        let request = UndoRequest {
-            repo: "app".parse().unwrap(),
-            ref_name: "refs/heads/main".parse().unwrap(),
-            to: to.map(str::to_owned),
-            user: "laptop".to_owned(),
-            reached: None,
+        let wanted = to.map_or(UndoTarget::Last, |id| UndoTarget::Id(id.to_owned()));
+        chosen_of(changes, now, &wanted)
+    }
+
+    fn chosen_of(
+        changes: &[(&str, Option<&str>)],
+        now: Option<&str>,
+        wanted: &UndoTarget,
+    ) -> Result<Option<ObjectId>, String> {
+        let wanted = Wanted {
+            repo: &"app".parse().unwrap(),
+            ref_name: &"refs/heads/main".parse().unwrap(),
+            target: wanted,
         };
-        target(&rows(changes), now.map(id).as_ref(), &request).map_err(|error| error.to_string())
+        target(&rows(changes), now.map(id).as_ref(), &wanted).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_change_is_taken_back_only_if_it_is_the_last() {
+        let before = |now: Option<&str>, to: Option<&str>| UndoTarget::Before {
+            now: now.map(id),
+            to: to.map(id),
+        };
+        let changes = [("2", Some("3")), ("1", Some("2"))];
+        let back = chosen_of(&changes, Some("3"), &before(Some("3"), Some("2")));
+        assert_eq!(back, Ok(Some(id("2"))));
+        let error = chosen_of(&changes, Some("3"), &before(Some("2"), Some("1"))).unwrap_err();
+        assert!(error.contains("has moved"), "{error}");
+        // What was created is deleted, and what is not kept any more is not brought back.
+        assert_eq!(
+            chosen_of(&[], Some("1"), &before(Some("1"), None)),
+            Ok(None)
+        );
+        let error = chosen_of(&[], None, &before(None, Some("1"))).unwrap_err();
+        assert!(error.contains("nothing to undo"), "{error}");
     }
 
     #[test]

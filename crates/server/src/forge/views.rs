@@ -9,9 +9,13 @@ use serde_json::{Map, Value};
 use super::keys::KeyEntry;
 use super::mirrors::ListedMirror;
 use super::secrets::SecretEntry;
-use quire_store::{KeptContainer, MirrorRef, RepoSchedule, SecretUse, TargetProgress};
+use quire_store::{
+    KeptContainer, LoggedOperation, MirrorRef, OperationState, RepoSchedule, SecretUse,
+    TargetProgress,
+};
 use quire_types::clock::Millis;
 use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
+use quire_types::operation::{Channel, Operation, OperationId};
 use quire_types::run::{
     ExecutorName, FailureKind, JobState, Run, RunArtifact, RunJob, RunState, RunStep, StopReason,
     Trigger,
@@ -53,6 +57,47 @@ impl<'a> From<&'a KeyEntry> for KeyJson<'a> {
             last_used_at_ms: *last_used_at,
             source: key.source.as_deref(),
             removable: *is_stored,
+        }
+    }
+}
+
+/// An operation of the log.
+#[derive(Debug, Clone, Serialize)]
+pub struct OperationJson<'a> {
+    id: OperationId,
+    begun_at_ms: Millis,
+    /// `None` if it is not known.
+    actor: Option<&'a str>,
+    key_fingerprint: Option<&'a str>,
+    channel: Channel,
+    /// `begun`, `done` or `failed`.
+    state: &'static str,
+    /// Why it failed.
+    message: Option<&'a str>,
+    undoes: Option<OperationId>,
+    undone_by: Option<OperationId>,
+    #[serde(flatten)]
+    operation: &'a Operation,
+}
+
+impl<'a> From<&'a LoggedOperation> for OperationJson<'a> {
+    fn from(logged: &'a LoggedOperation) -> Self {
+        let (state, message) = match &logged.state {
+            OperationState::Begun => ("begun", None),
+            OperationState::Done => ("done", None),
+            OperationState::Failed(message) => ("failed", Some(message.as_str())),
+        };
+        Self {
+            id: logged.id,
+            begun_at_ms: logged.begun_at,
+            actor: logged.actor.name.as_deref(),
+            key_fingerprint: logged.actor.key_fingerprint.as_deref(),
+            channel: logged.actor.channel,
+            state,
+            message,
+            undoes: logged.undoes,
+            undone_by: logged.undone_by,
+            operation: &logged.operation,
         }
     }
 }

@@ -15,6 +15,8 @@ use super::deps::{HousekeepingDeps, RetentionLimits};
 use super::error::HousekeepingError;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How many operations the log has.
+const MAX_OPERATIONS: u32 = 100_000;
 const CLOCK_JUMPED: &str = "the system clock is far ahead of the time last recorded; \
     age-based cleanup is paused for 24 hours (check the clock of the host)";
 
@@ -63,6 +65,7 @@ impl<'a> CleanupPass<'a> {
             self.remove_old_runs().await,
             self.empty_trash().await,
             self.release_overwritten().await,
+            self.expire_operations().await,
             self.remove_leftovers().await,
             self.call(|store| store.retention().clamp_future_usage())
                 .await
@@ -75,6 +78,16 @@ impl<'a> CleanupPass<'a> {
             self.freed.problems.push(chain(&error));
         }
         self.freed
+    }
+
+    /// Deletes the operations that are older than the log goes back.
+    async fn expire_operations(&self) -> Result<(), HousekeepingError> {
+        let time = self.limits.operations;
+        let is_limited = self.build_cutoff.is_some() && !time.is_zero();
+        let cutoff = is_limited.then(|| ago(self.deps.store.clock().now(), time));
+        self.call(move |store| store.operations().expire(cutoff, MAX_OPERATIONS))
+            .await?;
+        Ok(())
     }
 
     /// Records an error of an executor; the next round retries. An engine that is down has a health check of its

@@ -1,6 +1,7 @@
 //! What housekeeping needs from the rest of the server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::findings::Findings;
 use crate::metrics::Metrics;
@@ -11,7 +12,7 @@ use quire_types::keep_times::KeepTimes;
 use quire_types::paths::Paths;
 use tokio::sync::watch;
 
-/// How much is kept (`:keep` of the configuration). 0 means no limit, except for times.
+/// How much is kept (`:keep` of the configuration). 0 means no limit, except for the times of removed things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionLimits {
     /// Runs of each repository.
@@ -25,6 +26,8 @@ pub struct RetentionLimits {
     pub caches: u64,
     /// Removed things.
     pub times: KeepTimes,
+    /// How long the log of operations goes back.
+    pub operations: Duration,
 }
 
 pub struct HousekeepingDeps {

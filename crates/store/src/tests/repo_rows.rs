@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// The tables with rows of repositories that stay when a repository is removed, or go for good.
-const NOT_MOVED: [&str; 7] = [
+const NOT_MOVED: [&str; 8] = [
     "mirrors",
     "mirror_refs",
     "schedules",
@@ -13,6 +13,7 @@ const NOT_MOVED: [&str; 7] = [
     "maintenance",
     "cache_uses",
     "images",
+    "operations",
 ];
 
 /// All rows of the tables that are moved, as sorted text. The times of redirects are left out.

@@ -106,14 +106,17 @@ impl KeyFile {
         self.text.push('\n');
     }
 
-    /// Removes all lines that have this key, with whatever options.
-    pub fn remove(&mut self, fingerprint: &str) {
+    /// Removes all lines that have this key, with whatever options. Returns them.
+    pub fn remove(&mut self, fingerprint: &str) -> Vec<String> {
         let has_key = |line: &str| {
             AuthorizedKey::parse_leniently(line)
                 .is_some_and(|key| key.public_key().fingerprint == fingerprint)
         };
-        let kept = self.text.split_inclusive('\n');
-        self.text = kept.filter(|line| !has_key(line)).collect();
+        let lines = self.text.split_inclusive('\n');
+        let (removed, kept): (Vec<&str>, Vec<&str>) = lines.partition(|line| has_key(line));
+        let removed = removed.iter().map(|line| line.trim().to_owned()).collect();
+        self.text = kept.concat();
+        removed
     }
 }
 
@@ -133,7 +136,14 @@ mod tests {
         );
         let mut file = KeyFile::new(text);
         let fingerprint = file.keys()[0].key.fingerprint.clone();
-        file.remove(&fingerprint);
+        let removed = file.remove(&fingerprint);
+        assert_eq!(
+            removed,
+            [
+                format!("{A} laptop"),
+                format!("from=\"10.0.0.0/8\" {A} again")
+            ]
+        );
         let left = format!("# mine\r\n\n  # off: {B}\nnonsense\n{B} desktop");
         assert_eq!(file.text(), left);
         file.push(&format!("restrict {A}"));

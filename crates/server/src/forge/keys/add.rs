@@ -5,8 +5,10 @@ use super::list::{KeyEntry, find, list};
 use super::stored::{StoredKeys, wait_until_merged};
 use crate::forge::access::Forge;
 use crate::forge::error::ForgeError;
+use crate::forge::operation_log::recorded;
 use crate::forge::repos;
 use quire_types::clock::Millis;
+use quire_types::operation::Operation;
 use quire_types::ssh_keys::{AuthorizedKey, FileKey, KeyLimits, expiry_option};
 
 /// A public key has less than 3 KiB, and its options and comment have their place too.
@@ -49,7 +51,30 @@ pub fn add(forge: &Forge, mut request: AddRequest) -> Result<AddedKey, ForgeErro
     if key.is_expired_at(request.now) {
         return Err(KeyError::ExpiresInPast.into());
     }
-    let fingerprint = key.key.fingerprint;
+    write(forge, &key, &[line])
+}
+
+/// Adds the lines that a key had before it was removed; `None` if one of them is not a line of this key that would be accepted
+/// now.
+pub fn add_lines(
+    forge: &Forge,
+    lines: &[String],
+    now: Millis,
+) -> Result<Option<AddedKey>, ForgeError> {
+    let keys: Option<Vec<FileKey>> = lines.iter().map(|line| FileKey::parse(line)).collect();
+    let Some([key, others @ ..]) = keys.as_deref() else {
+        return Ok(None);
+    };
+    let is_same = |other: &FileKey| other.key.fingerprint == key.key.fingerprint;
+    if !others.iter().all(is_same) || key.is_expired_at(now) {
+        return Ok(None);
+    }
+    write(forge, key, lines).map(Some)
+}
+
+/// Adds the lines of a key that is not there yet.
+fn write(forge: &Forge, key: &FileKey, lines: &[String]) -> Result<AddedKey, ForgeError> {
+    let fingerprint = key.key.fingerprint.clone();
     let mut stored = StoredKeys::lock(&forge.paths)?;
     let known = list(forge)?;
     if let Some(known) = known.iter().find(|e| e.key.key.fingerprint == fingerprint) {
@@ -59,8 +84,15 @@ pub fn add(forge: &Forge, mut request: AddRequest) -> Result<AddedKey, ForgeErro
         }
         .into());
     }
-    stored.file.push(&line);
-    stored.write()?;
+    for line in lines {
+        stored.file.push(line);
+    }
+    let operation = Operation::KeyAdd {
+        name: key.key.name.clone(),
+        fingerprint: fingerprint.clone(),
+        may: key.limits.to_string(),
+    };
+    recorded(forge, operation, |_| Ok(stored.write()?))?;
     let is_in_force = wait_until_merged(&forge.paths, |keys| {
         keys.iter().any(|key| key.key.fingerprint == fingerprint)
     });

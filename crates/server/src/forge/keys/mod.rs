@@ -9,7 +9,7 @@ mod list;
 mod remove;
 mod stored;
 
-pub use add::{AddRequest, AddedKey, MAX_KEY_INPUT, add};
+pub use add::{AddRequest, AddedKey, MAX_KEY_INPUT, add, add_lines};
 pub use error::KeyError;
 pub use list::{KeyEntry, find, list};
 pub use remove::{RemovedKey, remove};

@@ -5,7 +5,9 @@ use super::list::{KeyEntry, find, list};
 use super::stored::{StoredKeys, wait_until_merged};
 use crate::forge::access::Forge;
 use crate::forge::error::ForgeError;
+use crate::forge::operation_log::recorded;
 use quire_types::clock::Millis;
+use quire_types::operation::Operation;
 use quire_types::ssh_keys;
 
 /// A key that was removed from the volume.
@@ -45,8 +47,12 @@ pub fn remove(
     if entry.key.is_full_at(now) && !confirmed && !list(forge)?.iter().any(stays) {
         return Err(KeyError::LastFull(name.clone()).into());
     }
-    stored.file.remove(fingerprint);
-    stored.write()?;
+    let operation = Operation::KeyRm {
+        name: name.clone(),
+        fingerprint: fingerprint.clone(),
+        lines: stored.file.remove(fingerprint),
+    };
+    recorded(forge, operation, |_| Ok(stored.write()?))?;
     ssh_keys::forget_use(&forge.paths, fingerprint);
     let volume = forge.paths.authorized_keys().display().to_string();
     let is_in_force = wait_until_merged(&forge.paths, |keys| {
