@@ -52,7 +52,7 @@ impl Jobs<'_> {
     /// Records the jobs of a run with their inputs, as pending, in the order of registration. A job whose result is
     /// reused has a row already, and keeps it.
     pub fn register(self, run: RunId, jobs: &[(JobName, Vec<String>)]) -> Result<(), StoreError> {
-        self.store.write(|tx| {
+        self.store.write_unsynced(|tx| {
             for (position, (job, inputs)) in (0_i64..).zip(jobs) {
                 let inputs = serde_json::Value::from(inputs.clone()).to_string();
                 let changed = sql::execute(
@@ -71,7 +71,7 @@ impl Jobs<'_> {
     /// The job's function is about to be called. The job must be pending.
     pub fn started(self, run: RunId, job: &JobName) -> Result<(), StoreError> {
         let now = self.store.clock().now().0;
-        self.store.write(|tx| {
+        self.store.write_unsynced(|tx| {
             let changed = sql::execute(
                 tx,
                 "start a job",
@@ -91,7 +91,7 @@ impl Jobs<'_> {
         result: &JobResult<'_>,
     ) -> Result<(), StoreError> {
         let now = self.store.clock().now().0;
-        self.store.write(|tx| {
+        self.store.write_unsynced(|tx| {
             let changed = sql::execute(
                 tx,
                 "finish a job",

@@ -45,8 +45,58 @@ struct SharedStore {
     file: (u64, u64),
     clock: Clock,
     journal: Journal,
-    writer: Mutex<Connection>,
+    writer: Mutex<WritingConnection>,
     readers: Mutex<Vec<Connection>>,
+}
+
+/// The connection through which everything is written.
+#[derive(Debug)]
+struct WritingConnection {
+    connection: Connection,
+    durability: Durability,
+}
+
+/// What a power cut may do to a commit. It never breaks the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The commit is on the disk before it is acknowledged.
+    Synced,
+    /// The commit may be lost until one that is [`Durability::Synced`] follows it.
+    Unsynced,
+}
+
+impl WritingConnection {
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            durability: Durability::Synced,
+        }
+    }
+
+    /// Runs `work` in a transaction, which is committed if `work` returns `Ok`.
+    fn write<T>(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.durability != durability {
+            let synchronous = match durability {
+                Durability::Synced => SYNCED,
+                Durability::Unsynced => "NORMAL",
+            };
+            self.connection
+                .pragma_update(None, "synchronous", synchronous)
+                .context("set how commits are synced")?;
+            self.durability = durability;
+        }
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .context("begin a transaction")?;
+        let value = work(&transaction)?;
+        transaction.commit().context("commit a transaction")?;
+        Ok(value)
+    }
 }
 
 impl Store {
@@ -90,7 +140,7 @@ impl Store {
             file,
             clock,
             journal,
-            writer: Mutex::new(writer),
+            writer: Mutex::new(WritingConnection::new(writer)),
             readers: Mutex::default(),
         };
         Ok(Self {
@@ -115,6 +165,7 @@ impl Store {
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         let writer = lock(&self.shared.writer);
         writer
+            .connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .context("move the write-ahead log into the database")
     }
@@ -137,18 +188,32 @@ impl Store {
             .unwrap_or(Err(StoreError::Interrupted))
     }
 
-    /// Runs `work` in one write transaction, which is committed if `work` returns `Ok`.
+    /// Runs `work` in one write transaction, which is committed if `work` returns `Ok`, and which survives a power cut then.
     pub(super) fn write<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut writer = lock(&self.shared.writer);
-        let transaction = writer
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .context("begin a transaction")?;
-        let value = work(&transaction)?;
-        transaction.commit().context("commit a transaction")?;
-        Ok(value)
+        lock(&self.shared.writer).write(Durability::Synced, work)
+    }
+
+    /// Like [`Store::write`], but does not wait for the disk: a power cut may revert the transaction, unless one of
+    /// [`Store::write`] has followed it. For what is of no use without such a later one, as the steps of a run are without the
+    /// end of the run.
+    pub(super) fn write_unsynced<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        lock(&self.shared.writer).write(Durability::Unsynced, work)
+    }
+
+    /// SQLite's setting of how commits are synced, as the last write has left it.
+    #[cfg(test)]
+    pub(super) fn synchronous(&self) -> i64 {
+        let writer = lock(&self.shared.writer);
+        let read = writer
+            .connection
+            .pragma_query_value(None, "synchronous", |row| row.get(0));
+        read.unwrap_or(-1)
     }
 
     /// Runs `work` on a connection of its own, for reading.
@@ -221,13 +286,16 @@ fn connect(path: &Path, journal: Journal, flags: OpenFlags) -> rusqlite::Result<
     Ok(connection)
 }
 
-/// Settings of every connection. FULL: a commit that was acknowledged survives a power cut.
+/// The value of `synchronous` with which a commit that was acknowledged survives a power cut.
+const SYNCED: &str = "FULL";
+
+/// Settings of every connection.
 fn apply_pragmas(connection: &Connection) -> rusqlite::Result<()> {
     // Longer than another program (a backup, SQLite's shell) is likely to hold the lock: a change that cannot
     // be written in time fails a run.
     connection.busy_timeout(Duration::from_secs(30))?;
     connection.set_prepared_statement_cache_capacity(64);
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", SYNCED)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // A long read lets the write-ahead log grow; this returns the space afterwards.
     connection.pragma_update(None, "journal_size_limit", MAX_WAL_BYTES)?;

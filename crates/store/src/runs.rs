@@ -156,7 +156,7 @@ impl Runs<'_> {
         let id = run.to_string();
         let mut parameters: Vec<&dyn ToSql> = vec![&id];
         parameters.extend_from_slice(values);
-        self.store.write(|tx| {
+        self.store.write_unsynced(|tx| {
             match sql::execute(tx, "update an active run", &sql, parameters.as_slice())? {
                 1 => Ok(()),
                 _ => Err(illegal_transition(tx, run, to)),

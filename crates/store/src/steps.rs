@@ -32,7 +32,7 @@ impl Steps<'_> {
         command: &str,
     ) -> Result<(), StoreError> {
         let now = self.store.clock().now().0;
-        self.store.write(|tx| {
+        self.store.write_unsynced(|tx| {
             sql::execute(
                 tx,
                 "start a step",
@@ -46,7 +46,7 @@ impl Steps<'_> {
     /// The step finished; without an exit code if it was interrupted.
     pub fn finished(self, run: RunId, seq: u32, exit_code: Option<i32>) -> Result<(), StoreError> {
         let now = self.store.clock().now().0;
-        self.store.write(|tx| {
+        self.store.write_unsynced(|tx| {
             let changed = sql::execute(
                 tx,
                 "finish a step",

@@ -32,6 +32,34 @@ fn a_run_does_not_finish_before_its_container_is_removed() {
     ));
 }
 
+/// What SQLite calls the two settings.
+const FULL: i64 = 2;
+const NORMAL: i64 = 1;
+
+#[test]
+fn claims_and_ends_of_runs_are_synced_and_what_is_between_is_not() {
+    let f = fixture();
+    let run = record(&f.store, "app", &["main"])[0];
+    assert_eq!(f.store.synchronous(), FULL, "a push");
+    f.store.queue().claim_next(&ExecutorName::DOCKER).unwrap();
+    assert_eq!(f.store.synchronous(), FULL, "a claim");
+    let job: JobName = "a".parse().unwrap();
+    let jobs = [(job.clone(), Vec::new())];
+    f.store.jobs().register(run, &jobs).unwrap();
+    f.store
+        .runs()
+        .container_created(run, "c1", "image")
+        .unwrap();
+    f.store.jobs().started(run, &job).unwrap();
+    f.store.steps().started(run, 1, &job, "true").unwrap();
+    assert_eq!(f.store.synchronous(), NORMAL, "a step");
+    f.store.runs().container_ended(run).unwrap();
+    assert_eq!(f.store.synchronous(), NORMAL, "a container");
+    let outcome = Outcome::Failed(FailureKind::Timeout, "too long".into());
+    f.store.runs().finish(run, &outcome).unwrap();
+    assert_eq!(f.store.synchronous(), FULL, "an end");
+}
+
 #[test]
 fn outputs_of_jobs_are_read_only_on_demand() {
     let f = fixture();
