@@ -1,8 +1,9 @@
 //! How a git process is started: its environment and arguments.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -13,11 +14,8 @@ impl Git {
     /// The whole environment of a git process: it inherits nothing but `PATH`.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let path = std::env::var_os("PATH")
-            .filter(|path| !path.is_empty())
-            .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         vec![
-            ("PATH", path),
+            ("PATH", search_path()),
             ("LC_ALL", "C".into()),
             ("GIT_CONFIG_SYSTEM", self.paths.git_config().into()),
             ("GIT_CONFIG_GLOBAL", "/dev/null".into()),
@@ -32,7 +30,7 @@ impl Git {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that starts git")]
     pub fn command(&self) -> Command {
-        let mut command = Command::new("git");
+        let mut command = Command::new(git_program());
         command
             .env_clear()
             .envs(self.environment())
@@ -148,6 +146,26 @@ impl Git {
                 .map_err(|source| GitError::Start { verb, source })?,
         )
     }
+}
+
+/// Where programs are searched.
+fn search_path() -> OsString {
+    std::env::var_os("PATH")
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
+}
+
+/// The path of the git program. A program that is named by its path is started without a copy of this process, which a search with
+/// another environment needs.
+fn git_program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let path = search_path();
+        let mut programs = std::env::split_paths(&path).map(|folder| folder.join("git"));
+        // Where there is none, the start of git fails and says so.
+        let found = programs.find(|program| program.is_file());
+        found.unwrap_or_else(|| "git".into())
+    })
 }
 
 /// Returns the standard output of a git process that succeeded.

@@ -7,6 +7,7 @@
 //!
 //! This module knows nothing of runs; it must not log.
 
+mod session_program;
 mod tree;
 
 use std::os::unix::process::ExitStatusExt;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+pub use session_program::{SessionChild, SessionProgram};
 pub use tree::ProcessTree;
 
 /// Why a child process could not be run to its end.

@@ -1,17 +1,16 @@
 //! A child process of a run: its input is fed and its outputs are read, also after its end for as
 //! long as a process that it left in the background holds them open.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::process::Stdio;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use quire_run_files::logs::Stream;
-use quire_runtime::process::exit_code;
+use quire_runtime::process::{SessionChild, SessionProgram, exit_code};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::process::{Child, ChildStdin, Command};
 
 use crate::api::OutputSink;
 
@@ -23,7 +22,7 @@ const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Quire's ends of a child's pipes. An output is `None` once it is closed.
 pub(super) struct ChildPipes {
-    stdin: Option<ChildStdin>,
+    stdin: Option<pipe::Sender>,
     outputs: ChildOutputs,
 }
 
@@ -34,8 +33,19 @@ pub(super) struct ChildOutputs {
 }
 
 impl ChildPipes {
-    /// Starts a process with pipes for its outputs; with `merge` both outputs share one.
-    pub(super) fn spawn(mut command: Command, merge: bool) -> io::Result<(Child, Self)> {
+    /// Starts a program with pipes for its outputs; with `merge` both outputs share one. Its input is empty, unless it is `fed`.
+    pub(super) fn start(
+        program: &SessionProgram,
+        fed: bool,
+        merge: bool,
+    ) -> io::Result<(SessionChild, Self)> {
+        let (input, stdin): (OwnedFd, _) = if fed {
+            let (input, stdin) = io::pipe()?;
+            let stdin = pipe::Sender::from_owned_fd(stdin.into())?;
+            (input.into(), Some(stdin))
+        } else {
+            (File::open("/dev/null")?.into(), None)
+        };
         let (stdout, out) = io::pipe()?;
         let (stderr, err) = if merge {
             (None, out.try_clone()?)
@@ -47,11 +57,7 @@ impl ChildPipes {
             stdout: Some(pipe::Receiver::from_owned_fd(stdout.into())?),
             stderr,
         };
-        command.stdout(Stdio::from(out)).stderr(Stdio::from(err));
-        let mut child = command.spawn()?;
-        // The ends for the process are closed with the command.
-        drop(command);
-        let stdin = child.stdin.take();
+        let child = program.start(input.as_fd(), out.as_fd(), err.as_fd())?;
         Ok((child, Self { stdin, outputs }))
     }
 
@@ -59,7 +65,7 @@ impl ChildPipes {
     /// written before its end has been passed on then. May be dropped.
     pub(super) async fn follow(
         &mut self,
-        child: &mut Child,
+        child: &mut SessionChild,
         stdin: Option<Vec<u8>>,
         sink: &mut dyn OutputSink,
     ) -> io::Result<i32> {
@@ -144,11 +150,10 @@ fn read_present(
     }
 }
 
-async fn feed_stdin(input: Option<ChildStdin>, bytes: Option<Vec<u8>>) {
+async fn feed_stdin(input: Option<pipe::Sender>, bytes: Option<Vec<u8>>) {
     if let (Some(mut input), Some(bytes)) = (input, bytes) {
         // A command may leave its input unread.
         let _ = input.write_all(&bytes).await;
-        let _ = input.shutdown().await;
     }
 }
 

@@ -1,10 +1,11 @@
-//! Why a program of a run could not be started.
+//! Finds the programs of a run, and says why one could not be started.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use quire_step::{ProgramFormat, program_format};
 
 use crate::spawn_problem::SpawnProblem;
@@ -14,7 +15,10 @@ const MAX_HEAD: u64 = 256;
 
 /// Returns why `program` could not be started in the folder `cwd`, with the variable PATH `path`.
 pub(super) fn diagnose(program: &str, path: &str, cwd: &Path, error: &io::Error) -> SpawnProblem {
-    let format = || find(program, path, cwd).and_then(|file| head(&file).ok());
+    let format = || find_program(program, path, cwd).and_then(|file| head(&file).ok());
+    if error.kind() == io::ErrorKind::NotFound && error.raw_os_error().is_none() {
+        return SpawnProblem::Missing;
+    }
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => match format() {
             Some(head) => missing_interpreter(&head),
@@ -48,14 +52,25 @@ fn missing_interpreter(head: &[u8]) -> SpawnProblem {
     }
 }
 
-/// Finds a program as the kernel and the C library do.
-fn find(program: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
+/// Finds a program as execvp(3) does: a name without a slash in the folders of `path`, the first that may be executed; if none may,
+/// the first.
+pub(super) fn find_program(program: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
     if program.contains('/') {
-        return Some(cwd.join(program)).filter(|file| file.is_file());
+        return Some(cwd.join(program));
     }
-    path.split(':')
+    let files = path
+        .split(':')
         .map(|folder| cwd.join(folder).join(program))
-        .find(|file| file.is_file())
+        .filter(|file| file.is_file());
+    let may_be_executed = |file: &PathBuf| access(file, AccessFlags::X_OK).is_ok();
+    let mut first = None;
+    for file in files {
+        if may_be_executed(&file) {
+            return Some(file);
+        }
+        first.get_or_insert(file);
+    }
+    first
 }
 
 fn head(file: &Path) -> io::Result<Vec<u8>> {

@@ -1,8 +1,9 @@
 //! Commands as child processes in a workspace on disk.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,15 +11,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use quire_run_files::logs::Stream;
-use quire_runtime::process::{ProcessTree, own_session};
+use quire_runtime::process::{ProcessTree, SessionChild, SessionProgram};
 use quire_types::names::RunId;
-use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::child_output::ChildPipes;
 use super::running::RunningGuard;
-use super::spawn_diagnosis::diagnose;
+use super::spawn_diagnosis::{diagnose, find_program};
 use super::workspace_dir;
 use super::workspace_root::WorkspaceRoot;
 use crate::api::{CommandEnd, CommandSpec, OutputSink, Workspace};
@@ -104,14 +104,13 @@ impl HostWorkspace {
             Ok(text) => text,
             Err(error) => return Err(ExecutorError::caused_by("write the command", &error)),
         };
-        let started = self.spawn(&command, text.as_ref(), &cwd, &processes.marker);
+        let environment = self.environment(&command, &processes.marker);
+        let path = environment.get("PATH").copied().unwrap_or_default();
+        let started = start(&command, text.as_ref(), &environment, path, &cwd);
         let (mut child, mut pipes) = match started {
             Ok(started) => started,
             Err(error) => {
                 let program = command.argv.first().map_or("", String::as_str);
-                let variables = self.env.iter().chain(&command.env);
-                let path = variables.rev().find(|(name, _)| name == "PATH");
-                let path = path.map_or("", |(_, value)| value.as_str());
                 let (code, line) = diagnose(program, path, &cwd, &error).exit(program);
                 sink.output(Stream::Stderr, line.as_bytes());
                 return Ok(CommandEnd::Exited(code));
@@ -185,38 +184,15 @@ impl HostWorkspace {
         Ok(Some(file))
     }
 
-    fn spawn(
-        &self,
-        command: &CommandSpec,
-        text: Option<&CommandText>,
-        cwd: &Path,
-        marker: &str,
-    ) -> io::Result<(Child, ChildPipes)> {
-        let before = match text {
-            Some(_) => text_for_a_file(&command.argv).map_or(&[][..], |(before, _)| before),
-            None => &command.argv,
-        };
-        let (program, arguments) = before.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let stdin = if command.stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        };
-        let mut process = tokio::process::Command::new(program);
-        process.args(arguments).args(text.map(|text| &text.0));
-        process.current_dir(cwd).env_clear();
-        process.envs(
-            self.env
-                .iter()
-                .chain(&command.env)
-                .map(|(name, value)| (name, value)),
-        );
-        if let Some((name, value)) = marker.split_once('=') {
-            process.env(name, value);
-        }
-        process.stdin(stdin).kill_on_drop(true);
-        own_session(&mut process);
-        ChildPipes::spawn(process, command.merge)
+    /// The variables of a command; of those with the same name the last one counts.
+    fn environment<'a>(
+        &'a self,
+        command: &'a CommandSpec,
+        marker: &'a str,
+    ) -> BTreeMap<&'a str, &'a str> {
+        let variables = self.env.iter().chain(&command.env);
+        let variables = variables.map(|(name, value)| (name.as_str(), value.as_str()));
+        variables.chain(marker.split_once('=')).collect()
     }
 
     /// Uses files on a thread that may wait for a disk.
@@ -300,6 +276,27 @@ impl Workspace for HostWorkspace {
         let dir = last_dir.clone().unwrap_or_else(|| self.dir.clone());
         workspace_dir::remove(dir).boxed()
     }
+}
+
+/// Starts a command in the folder `cwd`; its program is searched in `path`.
+fn start(
+    command: &CommandSpec,
+    text: Option<&CommandText>,
+    environment: &BTreeMap<&str, &str>,
+    path: &str,
+    cwd: &Path,
+) -> io::Result<(SessionChild, ChildPipes)> {
+    let before = match text {
+        Some(_) => text_for_a_file(&command.argv).map_or(&[][..], |(before, _)| before),
+        None => &command.argv,
+    };
+    let program = before.first().ok_or(io::ErrorKind::InvalidInput)?;
+    let found = find_program(program, path, cwd).ok_or(io::ErrorKind::NotFound)?;
+    let words = before.iter().map(OsStr::new);
+    let words = words.chain(text.map(|text| text.0.as_os_str()));
+    let variables = environment.iter().map(|(name, value)| (*name, *value));
+    let program = SessionProgram::new(&found, words, variables, cwd)?;
+    ChildPipes::start(&program, command.stdin.is_some(), command.merge)
 }
 
 async fn sleep_or_never(duration: Option<Duration>) {

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -28,6 +29,12 @@ pub struct ProcessTree {
     /// A folder that is theirs alone.
     pub folder: Option<PathBuf>,
 }
+
+/// How often the environment of a process is looked at, a millisecond apart, until it is known completely.
+const MAX_LOOKS: u32 = 200;
+
+/// How often of these a complete one may be empty before it counts as such.
+const MAX_EMPTY_LOOKS: u32 = 5;
 
 /// How long killed processes may take to vanish.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -180,7 +187,7 @@ impl Process {
 
     /// What follows `prefix` in the first environment entry that begins with it.
     fn marked(&self, prefix: &str) -> io::Result<Option<String>> {
-        let Some(environ) = seen(std::fs::read(format!("/proc/{}/environ", self.pid)))? else {
+        let Some(environ) = self.environ()? else {
             return Ok(None);
         };
         let rest = environ
@@ -188,6 +195,51 @@ impl Process {
             .find_map(|entry| entry.strip_prefix(prefix.as_bytes()));
         Ok(rest.map(|rest| String::from_utf8_lossy(rest).into_owned()))
     }
+
+    /// The environment that the process was started with. While it executes another program, the kernel shows none of it, or a part.
+    fn environ(&self) -> io::Result<Option<Vec<u8>>> {
+        let mut empty_looks = 0;
+        for _ in 0..MAX_LOOKS {
+            let Some(environ) = seen(std::fs::read(format!("/proc/{}/environ", self.pid)))? else {
+                return Ok(None);
+            };
+            let Some(stat) = seen(std::fs::read(format!("/proc/{}/stat", self.pid)))? else {
+                return Ok(None);
+            };
+            let Some(range) = environ_range(&stat) else {
+                return Ok(None);
+            };
+            let is_complete = range.end > 0 && environ.len() == range.len();
+            // The range is empty for an instant before a new program is given its environment.
+            empty_looks += u32::from(is_complete && environ.is_empty());
+            if is_complete && (!environ.is_empty() || empty_looks >= MAX_EMPTY_LOOKS) {
+                return Ok(Some(environ));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(None)
+    }
+}
+
+/// Where the environment is in the memory of a process, by the text of `/proc/<pid>/stat`; `0..0` while a program is being executed;
+/// `None` if the process never has an environment again, since it has ended or is a thread of the kernel.
+fn environ_range(stat: &[u8]) -> Option<Range<usize>> {
+    // Fields after the name, by their numbers in proc_pid_stat(5) less 3.
+    const STATE: usize = 0;
+    const FLAGS: usize = 6;
+    const ENV_START: usize = 47;
+    const ENV_END: usize = 48;
+    /// PF_KTHREAD of the kernel.
+    const KERNEL_THREAD: usize = 0x0020_0000;
+    let name_end = stat.iter().rposition(|b| *b == b')')?;
+    let rest = String::from_utf8_lossy(&stat[name_end..]);
+    let fields: Vec<&str> = rest.split_ascii_whitespace().skip(1).collect();
+    let number = |at: usize| fields.get(at)?.parse::<usize>().ok();
+    let is_kernel_thread = number(FLAGS)? & KERNEL_THREAD != 0;
+    if is_kernel_thread || matches!(fields.get(STATE), Some(&("Z" | "X"))) {
+        return None;
+    }
+    Some(number(ENV_START)?..number(ENV_END)?)
 }
 
 /// What /proc says of a process; `None` if it has ended meanwhile, or if another user owns it.
@@ -251,6 +303,53 @@ pub(super) mod tests {
         );
         assert_eq!(Process::parse(b"1 (init"), None);
         assert_eq!(Process::parse(b""), None);
+    }
+
+    #[test]
+    fn a_process_that_executes_another_program_has_no_environment_yet() {
+        let range = |state: &str, flags: u64, start: u64, end: u64| {
+            let middle = vec!["7"; 40].join(" ");
+            let stat = format!("4 (a b) {state} 1 4 4 0 -1 {flags} {middle} {start} {end} 0");
+            environ_range(stat.as_bytes())
+        };
+        assert_eq!(range("S", 0x40_0100, 0, 0), Some(0..0));
+        assert_eq!(range("S", 0x40_0100, 14_000, 14_042), Some(14_000..14_042));
+        assert_eq!(range("S", 0x20_8040, 0, 0), None, "a thread of the kernel");
+        assert_eq!(range("Z", 0x40_0100, 0, 0), None, "a zombie");
+        assert_eq!(environ_range(b"4 (a b) S 1 4"), None);
+        let own = |name| std::fs::read(format!("/proc/self/{name}")).unwrap();
+        let len = environ_range(&own("stat")).map(|range| range.len());
+        assert_eq!(len, Some(own("environ").len()));
+    }
+
+    /// A program that replaces itself all the time is found at every look.
+    #[tokio::test]
+    async fn a_member_is_found_while_it_executes_another_program() {
+        let marker = format!("QUIRE_TEST_EXEC={}", uuid::Uuid::now_v7());
+        let (name, value) = marker.split_once('=').unwrap();
+        let mut child = tokio::process::Command::new("/bin/sh");
+        child.args([
+            "-c",
+            "exec /bin/sh -c \"$0\" \"$0\"",
+            "exec /bin/sh -c \"$0\" \"$0\"",
+        ]);
+        let mut child = child.env(name, value).kill_on_drop(true).spawn().unwrap();
+        let tree = ProcessTree {
+            marker: marker.clone(),
+            folder: None,
+        };
+        for look in 0..300 {
+            let found = tree.pids().unwrap();
+            let stat = format!("/proc/{}/stat", child.id().unwrap());
+            assert_eq!(
+                found.len(),
+                1,
+                "at look {look}: {:?}",
+                std::fs::read_to_string(stat)
+            );
+        }
+        tree.end().await.unwrap();
+        assert!(!child.wait().await.unwrap().success());
     }
 
     #[tokio::test]
