@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use quire_config::Config;
 use quire_executor::Executor;
+use quire_git::Git;
 use quire_runtime::changes::ChangeNotifier;
 use quire_server::backup::ScheduledBackups;
 use quire_server::control::attach::AttachServer;
@@ -256,8 +257,9 @@ impl ServerParts {
             metrics: metrics.clone(),
         });
         let outside = OutsideParts::new(paths, (&store, &queue, &live), reload, &metrics);
+        let git = Git::new(paths);
         let intake = Intake::new(
-            paths.clone(),
+            git.clone(),
             store.clone(),
             queue.clone(),
             metrics.clone(),
@@ -277,6 +279,7 @@ impl ServerParts {
         );
         let doctor = Doctor::new(doctor_deps(paths, &executors, reload, url));
         let runner = Runner::new(runner::RunnerDeps {
+            git,
             store: store.clone(),
             queue: queue.clone(),
             live: live.clone(),

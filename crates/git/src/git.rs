@@ -5,21 +5,30 @@ use std::path::PathBuf;
 use quire_types::paths::Paths;
 
 use super::error::GitError;
+use super::object_cache::ObjectCache;
 use super::object_format::ObjectFormat;
 
 /// Access to this appliance's repositories. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Git {
     pub(crate) paths: Paths,
+    pub(super) objects: ObjectCache,
 }
 
 impl Git {
-    /// Access to the repositories below these paths.
+    /// Access to the repositories below these paths. Clones share what they have read.
     #[must_use]
     pub fn new(paths: &Paths) -> Self {
         Self {
             paths: paths.clone(),
+            objects: ObjectCache::default(),
         }
+    }
+
+    /// The paths of the data volume.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     /// Runs a call that may block on a thread of its own.

@@ -23,6 +23,7 @@ pub mod lfs;
 mod listing;
 mod maintenance;
 mod object_batch;
+mod object_cache;
 mod object_format;
 mod pipeline_files;
 mod pipeline_folder;

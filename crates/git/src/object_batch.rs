@@ -1,4 +1,4 @@
-//! One running `git cat-file --batch-command`, through which many objects are read.
+//! Many objects, read through one `git cat-file --batch-command`, which starts with the first object that was not read before.
 //!
 //! Requests are lines `info NAME` and `contents NAME`; git answers each in order, with
 //! `ID TYPE SIZE` (and the contents) or `NAME missing`. Contents are truncated while they are read.
@@ -6,8 +6,9 @@
 //! Git says `missing` for an object that does not exist and for one that it cannot read. So objects are asked for by ids
 //! that another object or a ref names ([`ObjectBatch::read`]): those must exist, and `missing` is an error.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use super::command::read_capped;
 use super::error::{ANSWER_TIMEOUT, GitError, excerpt, stderr_tail};
 use super::git::Git;
+use super::object_cache::{CachedObject, RepoIdentity, identity};
 use super::pipeline_folder::{FolderEntry, TreeReader};
 use super::raw_object;
 
@@ -37,20 +39,148 @@ pub(super) struct Header {
 
 /// The first bytes of an object.
 pub(super) struct Contents {
+    kind: String,
     pub(super) bytes: Vec<u8>,
     /// The object is larger than the limit.
     pub(super) truncated: bool,
 }
 
 pub(super) struct ObjectBatch {
+    git: Git,
+    repo: PathBuf,
+    /// `None` if the repository is not there; git says why.
+    identity: Option<RepoIdentity>,
+    process: Option<BatchProcess>,
+}
+
+impl ObjectBatch {
+    pub(super) fn new(git: &Git, repo: &Path) -> Self {
+        Self {
+            git: git.clone(),
+            repo: repo.to_owned(),
+            identity: identity(repo),
+            process: None,
+        }
+    }
+
+    fn cached(&self, id: &str) -> Option<Arc<CachedObject>> {
+        self.git.objects.get(self.identity?, id)
+    }
+
+    fn process(&mut self) -> Result<&mut BatchProcess, GitError> {
+        let process = match self.process.take() {
+            Some(process) => process,
+            None => BatchProcess::start(&self.git, &self.repo)?,
+        };
+        Ok(self.process.insert(process))
+    }
+
+    /// What these names stand for, in the same order; `None` for what git calls missing.
+    pub(super) async fn headers(
+        &mut self,
+        names: &[String],
+    ) -> Result<Vec<Option<Header>>, GitError> {
+        let known: Vec<_> = names.iter().map(|name| self.cached(name)).collect();
+        let unknown = without(names, &known);
+        let mut read = match unknown.as_slice() {
+            [] => Vec::new(),
+            unknown => self.process()?.headers(unknown).await?,
+        }
+        .into_iter();
+        let header = |(name, known): (&String, Option<Arc<CachedObject>>)| match known {
+            Some(object) => Some(Header {
+                id: name.clone(),
+                kind: object.kind.clone(),
+                size: object.bytes.len() as u64,
+            }),
+            None => read.next().flatten(),
+        };
+        Ok(names.iter().zip(known).map(header).collect())
+    }
+
+    /// Reads objects that must exist, each up to `limit` bytes, and passes each to `take` with its position.
+    pub(super) async fn read(
+        &mut self,
+        ids: &[String],
+        limit: usize,
+        mut take: impl FnMut(usize, Contents),
+    ) -> Result<(), GitError> {
+        let known: Vec<_> = ids.iter().map(|id| self.cached(id)).collect();
+        let unknown = without(ids, &known);
+        let places = known.iter().enumerate();
+        let mut places = places.filter_map(|(at, known)| known.is_none().then_some(at));
+        let known_until = |from: usize, to: usize, take: &mut dyn FnMut(usize, Contents)| {
+            for (at, object) in (from..to).zip(&known[from..to]) {
+                if let Some(object) = object {
+                    take(at, Contents::of(object, limit));
+                }
+            }
+        };
+        let mut done = 0;
+        if !unknown.is_empty() {
+            let (cache, repo) = (self.git.objects.clone(), self.identity);
+            let keep = |at: usize, contents: &Contents| {
+                if let (Some(repo), false) = (repo, contents.truncated) {
+                    cache.insert(repo, &ids[at], &contents.kind, &contents.bytes);
+                }
+            };
+            let read = self.process()?.read(&unknown, limit, |contents| {
+                let at = places.next().unwrap_or(ids.len());
+                known_until(done, at, &mut take);
+                keep(at, &contents);
+                take(at, contents);
+                done = at + 1;
+            });
+            read.await?;
+        }
+        known_until(done, ids.len(), &mut take);
+        Ok(())
+    }
+
+    /// The error about an object that must exist and that git calls missing.
+    pub(super) async fn unreadable(&mut self, id: &str) -> GitError {
+        match &mut self.process {
+            Some(process) => process.unreadable(id).await,
+            None => unreadable(id),
+        }
+    }
+
+    /// Waits until git has exited, if it was started.
+    pub(super) async fn finish(self) -> Result<(), GitError> {
+        match self.process {
+            Some(process) => process.finish().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The names of objects that are not known.
+fn without(names: &[String], known: &[Option<Arc<CachedObject>>]) -> Vec<String> {
+    let pairs = names.iter().zip(known);
+    let unknown = pairs.filter(|(_, known)| known.is_none());
+    unknown.map(|(name, _)| name.clone()).collect()
+}
+
+impl Contents {
+    fn of(object: &CachedObject, limit: usize) -> Self {
+        Self {
+            kind: object.kind.clone(),
+            bytes: object.bytes[..object.bytes.len().min(limit)].to_vec(),
+            truncated: object.bytes.len() > limit,
+        }
+    }
+}
+
+/// A running `git cat-file`.
+struct BatchProcess {
     child: Child,
     writer: Option<ChildStdin>,
     reader: BatchReader,
     stderr: Option<JoinHandle<Vec<u8>>>,
 }
 
-impl ObjectBatch {
-    pub(super) fn start(git: &Git, repo: &Path) -> Result<Self, GitError> {
+impl BatchProcess {
+    fn start(git: &Git, repo: &Path) -> Result<Self, GitError> {
         let mut command = git.tokio_in(repo);
         command
             .args([VERB, "--batch-command"])
@@ -71,11 +201,7 @@ impl ObjectBatch {
         })
     }
 
-    /// What these names stand for, in the same order; `None` for what git calls missing.
-    pub(super) async fn headers(
-        &mut self,
-        names: &[String],
-    ) -> Result<Vec<Option<Header>>, GitError> {
+    async fn headers(&mut self, names: &[String]) -> Result<Vec<Option<Header>>, GitError> {
         let mut found = Vec::with_capacity(names.len());
         // An error of one ends the other, so that neither waits for a git that waits.
         let exchanged = tokio::try_join!(write(&mut self.writer, "info", names), async {
@@ -88,17 +214,16 @@ impl ObjectBatch {
         Ok(found)
     }
 
-    /// Reads objects that must exist, each up to `limit` bytes, and passes each to `take` with its position.
-    pub(super) async fn read(
+    async fn read(
         &mut self,
         ids: &[String],
         limit: usize,
-        mut take: impl FnMut(usize, Contents),
+        mut take: impl FnMut(Contents),
     ) -> Result<(), GitError> {
         let exchanged = tokio::try_join!(write(&mut self.writer, "contents", ids), async {
-            for (at, id) in ids.iter().enumerate() {
+            for id in ids {
                 match self.reader.contents(limit).await? {
-                    Some(contents) => take(at, contents),
+                    Some(contents) => take(contents),
                     None => return Err(unreadable(id)),
                 }
             }
@@ -107,8 +232,7 @@ impl ObjectBatch {
         self.explained(exchanged.map(drop)).await
     }
 
-    /// The error about an object that must exist and that git calls missing.
-    pub(super) async fn unreadable(&mut self, id: &str) -> GitError {
+    async fn unreadable(&mut self, id: &str) -> GitError {
         match self.explained(Err(unreadable(id))).await {
             Ok(()) => unreadable(id),
             Err(error) => error,
@@ -116,7 +240,7 @@ impl ObjectBatch {
     }
 
     /// Closes git's standard input, upon which it exits.
-    pub(super) async fn finish(mut self) -> Result<(), GitError> {
+    async fn finish(mut self) -> Result<(), GitError> {
         self.writer = None;
         let exited = tokio::time::timeout(ANSWER_TIMEOUT, self.child.wait()).await;
         let status = exited
@@ -257,6 +381,7 @@ impl BatchReader {
             return Err(unexpected("it ends in the middle of an object"));
         }
         Ok(Some(Contents {
+            kind: header.kind,
             bytes,
             truncated: header.size > kept,
         }))

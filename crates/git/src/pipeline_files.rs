@@ -72,7 +72,7 @@ impl Git {
         id: &ObjectId,
         limit: usize,
     ) -> Result<PipelineFiles, GitError> {
-        let mut batch = ObjectBatch::start(self, repo)?;
+        let mut batch = ObjectBatch::new(self, repo);
         let ids = std::slice::from_ref(id);
         let commit = match commits(&mut batch, ids).await?.pop() {
             Some(FoundObject::Commit(commit)) => commit,

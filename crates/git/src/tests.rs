@@ -403,6 +403,35 @@ async fn the_files_of_a_pipeline() {
 }
 
 #[tokio::test]
+async fn what_was_read_of_a_push_is_not_read_again() {
+    let (fixture, repo, id) = Fixture::with_files(&[(".quire/ci.fnl", "(ci)"), ("a", "1")]);
+    let git = &fixture.git;
+    git.push_info(&repo, std::slice::from_ref(&id), &[])
+        .await
+        .unwrap();
+    let first = git.pipeline_files(&repo, &id, 4096).await.unwrap();
+    assert_eq!(
+        first.get(".quire/ci.fnl").unwrap().text.as_deref(),
+        Some("(ci)")
+    );
+    // Git cannot read anything any more.
+    fs::rename(repo.join("objects"), repo.join("away")).unwrap();
+    assert_eq!(git.pipeline_files(&repo, &id, 4096).await.unwrap(), first);
+    let cut = git.pipeline_files(&repo, &id, 2).await.unwrap();
+    assert_eq!(
+        cut.get(".quire/ci.fnl").unwrap().text,
+        None,
+        "the limit holds"
+    );
+    let other = Git::new(git.paths());
+    assert!(other.pipeline_files(&repo, &id, 4096).await.is_err());
+    // Another repository at the same place.
+    fs::rename(&repo, repo.with_extension("old")).unwrap();
+    fs::create_dir(&repo).unwrap();
+    assert!(git.pipeline_files(&repo, &id, 4096).await.is_err());
+}
+
+#[tokio::test]
 async fn refs_and_ancestors() {
     let (fixture, repo, first) = Fixture::with_files(&[("a", "1")]);
     let second = fixture.commit(&[("a", "2")], "second");

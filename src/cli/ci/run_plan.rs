@@ -16,7 +16,7 @@ use quire_pipeline::driver::protocol::DOCKERFILE;
 use quire_pipeline::{JobTracker, Source};
 use quire_server::runner::image;
 use quire_server::runner::prepare::Prepared;
-use quire_server::runner::{GitTree, depth};
+use quire_server::runner::{GitTree, StartedArchive, depth};
 use quire_types::names::RunId;
 
 /// Everything that is decided before the run starts.
@@ -131,6 +131,8 @@ impl RunPlan {
                     true => vec![LfsStore::of(checkout.repository())],
                     false => Vec::new(),
                 },
+                started: StartedArchive::default(),
+                unreadable: Arc::new(|_| ()),
             }),
             None => {
                 let dockerfile = self.files.iter().any(|file| file.as_os_str() == DOCKERFILE);

@@ -95,7 +95,7 @@ impl Intake {
     /// Creates an intake. `url` is the address of the pages, for links to runs.
     #[must_use]
     pub fn new(
-        paths: Paths,
+        git: Git,
         store: Store,
         queue: Queue,
         metrics: Arc<Metrics>,
@@ -103,7 +103,7 @@ impl Intake {
         url: BaseUrl,
         settings: IntakeSettings,
     ) -> Self {
-        let git = Git::new(&paths);
+        let paths = git.paths().clone();
         let (taking, gone, damaged) = (RepoLocks::default(), Mutex::default(), AtomicU64::new(0));
         let state = IntakeState {
             paths,

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::checkout::{CheckoutError, CheckoutPlanner, PlannedCheckout};
 use super::config::RunnerConfig;
 use super::execute::{RunContext, execute_jobs, failure_of};
-use super::git_tree::GitTree;
+use super::git_tree::{GitTree, StartedArchive, UnreadableReport};
 use super::group;
 use super::job_recorder::{RecordError, Recorder, StoreRecorder};
 use super::prepare::{self, Prepared, PushContext};
@@ -22,7 +22,7 @@ use super::start_observer::RunStartObserver;
 use super::start_spec::{StartContext, image, power_notes};
 use crate::findings::RepoTask;
 use quire_executor::{Executor, ExecutorError, StartSpec, Stream, Workspace};
-use quire_git::GitError;
+use quire_git::{GitError, PipelineFiles};
 use quire_pipeline::driver::DriverHandle;
 use quire_pipeline::{Diagnostic, MAX_QUOTED, format_duration};
 use quire_run_files::artifacts::ArtifactStore;
@@ -83,7 +83,9 @@ impl Runner {
             stop,
         } = *attempt;
         let started_at = Instant::now();
-        let ready = stop.run_until_cancelled(self.prepare(run, log)).await;
+        let ready = stop
+            .run_until_cancelled(self.prepare(run, executor, log))
+            .await;
         let Ready {
             mut prepared,
             mut tree,
@@ -155,12 +157,17 @@ impl Runner {
     }
 
     /// Reads, evaluates and checks the pipeline of a run.
-    async fn prepare(&self, run: &Run, log: &RunLog) -> Result<Ready, RunEnd> {
+    async fn prepare(
+        &self,
+        run: &Run,
+        executor: &dyn Executor,
+        log: &RunLog,
+    ) -> Result<Ready, RunEnd> {
         // The driver starts while git reads.
         let driver = DriverHandle::spawn(&self.deps().program)
             .map_err(|error| internal_error(&error))?
             .with_cache(self.0.compiled.clone());
-        let git = &self.0.git;
+        let git = &self.deps().git;
         let paths = &self.deps().paths;
         let files = match prepare::files(git, paths, &run.repo, &run.sha).await {
             Ok(files) => files,
@@ -188,6 +195,7 @@ impl Runner {
             }
             log.finish();
         }
+        let tree = self.tree(run, executor, &files);
         let values = self.gather_values(run, files.message.clone(), files.parents.clone());
         let only_job = run.only_job.as_deref();
         let prepared =
@@ -201,16 +209,6 @@ impl Runner {
             }
         })?;
         group::verify_declarations(run, &prepared.pipeline, &files)?;
-        let tree = GitTree {
-            git: git.clone(),
-            repo: paths.repo(&run.repo),
-            sha: run.sha.clone(),
-            dockerfile: files.dockerfile,
-            tree: files.tree,
-            assembled: None,
-            history: None,
-            lfs: Vec::new(),
-        };
         Ok(Ready {
             prepared,
             tree,
@@ -222,9 +220,39 @@ impl Runner {
         })
     }
 
+    /// The tree of the run's commit. If its files are all that the workspace on this machine gets, git starts to read them while
+    /// the pipeline is evaluated.
+    fn tree(&self, run: &Run, executor: &dyn Executor, files: &PipelineFiles) -> GitTree {
+        let tree = GitTree {
+            git: self.deps().git.clone(),
+            repo: self.deps().paths.repo(&run.repo),
+            sha: run.sha.clone(),
+            dockerfile: files.dockerfile,
+            tree: files.tree.clone(),
+            assembled: None,
+            history: None,
+            lfs: Vec::new(),
+            started: StartedArchive::default(),
+            unreadable: self.unreadable_report(run),
+        };
+        let is_plain = !files.has_submodules && !files.uses_lfs;
+        if is_plain && executor.capabilities().workspace_on_disk {
+            tree.start();
+        }
+        tree
+    }
+
+    /// Makes a finding of a tree that cannot be read.
+    fn unreadable_report(&self, run: &Run) -> UnreadableReport {
+        let (findings, repo) = (self.deps().findings.clone(), run.repo.clone());
+        Arc::new(move |error| {
+            findings.add(&repo, RepoTask::ReadCommit, error_chain::chain(error));
+        })
+    }
+
     /// Gathers the values of the source while the pipeline is evaluated and the workspace starts.
     fn gather_values(&self, run: &Run, message: String, parents: Vec<ObjectId>) -> SourceValues {
-        let git = self.0.git.clone();
+        let git = self.deps().git.clone();
         let repo = self.deps().paths.repo(&run.repo);
         let run = run.clone();
         let gather = async move {
@@ -255,7 +283,7 @@ impl Runner {
     ) -> Result<PlannedCheckout, RunEnd> {
         let pipeline = &prepared.pipeline;
         let planner = CheckoutPlanner {
-            git: &self.0.git,
+            git: &self.deps().git,
             repo: &run.repo,
             folder: tree.repo.clone(),
             commit: &run.sha,

@@ -141,7 +141,7 @@ impl Runner {
         repo: &RepoName,
         sha: &ObjectId,
     ) -> Result<PipelineFiles, EvalError> {
-        let git = &self.0.git;
+        let git = &self.deps().git;
         match prepare::files(git, &self.deps().paths, repo, sha).await {
             Ok(files) => Ok(files),
             Err(_) if prepare::was_removed(git, repo).await => Err(EvalError::Invalid(format!(

@@ -83,7 +83,7 @@ impl Runner {
             };
             for cache in caches {
                 // If git cannot tell, the repository counts as existing.
-                if self.0.git.exists(&cache.repo).unwrap_or(true) {
+                if self.deps().git.exists(&cache.repo).unwrap_or(true) {
                     continue;
                 }
                 match store.remove(&cache.repo, &cache.name).await {

@@ -53,7 +53,7 @@ impl Runner {
         let driver = DriverHandle::spawn(&deps.program)
             .map_err(|error| error_chain::chain(&error))?
             .with_cache(self.0.compiled.clone());
-        let files = prepare::files(&self.0.git, &deps.paths, &run.repo, &run.sha)
+        let files = prepare::files(&self.deps().git, &deps.paths, &run.repo, &run.sha)
             .await
             .map_err(|error| {
                 format!("the commit cannot be read: {}", error_chain::chain(&error))

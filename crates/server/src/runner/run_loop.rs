@@ -41,6 +41,8 @@ pub struct Runner(pub(super) Arc<RunnerState>);
 
 /// The parts of the server that a runner works with.
 pub struct RunnerDeps {
+    /// Git, with what the intake has read.
+    pub git: Git,
     /// The database.
     pub store: Store,
     /// The queue of runs.
@@ -63,7 +65,6 @@ pub struct RunnerDeps {
 
 pub(super) struct RunnerState {
     pub(super) deps: RunnerDeps,
-    pub(super) git: Git,
     /// The compiled pipelines of earlier runs.
     pub(super) compiled: CompiledCache,
     /// The results of earlier evaluations.
@@ -95,10 +96,8 @@ impl Runner {
     /// Creates a runner; [`Runner::run`] starts it.
     #[must_use]
     pub fn new(deps: RunnerDeps) -> Self {
-        let git = Git::new(&deps.paths);
         Self(Arc::new(RunnerState {
             deps,
-            git,
             compiled: CompiledCache::default(),
             evaluations: Evaluations::default(),
             active: Mutex::default(),

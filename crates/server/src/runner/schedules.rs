@@ -81,7 +81,7 @@ impl Runner {
         {
             return Ok(());
         }
-        let listing = self.0.git.call(Git::list).await?;
+        let listing = self.deps().git.call(Git::list).await?;
         let findings = &self.deps().findings;
         findings.report_listing(&listing);
         let (names, unreadable) = (listing.repos.clone(), listing.unreadable);
@@ -112,7 +112,11 @@ impl Runner {
     /// Reads the schedules of a repository if its default branch has moved.
     async fn read_schedules_of(&self, repo: &RepoName) -> Result<(), ScheduleError> {
         let name = repo.clone();
-        let branch = self.0.git.call(move |git| git.head_branch(&name)).await?;
+        let branch = self
+            .deps()
+            .git
+            .call(move |git| git.head_branch(&name))
+            .await?;
         let (name, asked) = (repo.clone(), branch.clone());
         let source = match asked {
             Some(branch) => Some(
@@ -260,12 +264,15 @@ impl Runner {
     /// The run of a schedule for the commit that the branch points to; `None` if the repository or branch was removed.
     async fn scheduled_run(&self, due: &RepoSchedule) -> Result<Option<NewRun>, ScheduleError> {
         let repo = due.repo.clone();
-        let exists = self.0.git.call(move |git| git.exists_or_redirects(&repo));
+        let exists = self
+            .deps()
+            .git
+            .call(move |git| git.exists_or_redirects(&repo));
         if !exists.await? {
             return Ok(None);
         }
         let folder = self.deps().paths.repo(&due.repo);
-        let tip = runs::commit_at(&self.0.git, &folder, &due.ref_name).await?;
+        let tip = runs::commit_at(&self.deps().git, &folder, &due.ref_name).await?;
         let (Some((sha, info)), Ok(name)) = (tip, due.name.parse()) else {
             return Ok(None);
         };
