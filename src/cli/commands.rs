@@ -25,6 +25,10 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "push without a run, follow the run, run one job",
     ),
     (
+        "git push R HEAD:refs/for-green/BRANCH",
+        "move BRANCH there once the run is green",
+    ),
+    (
         "repo list | new NAME | rm NAME --yes",
         "list, create or remove repositories",
     ),

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::{CommandError, FAILED};
 use quire_run_files::logs::{Cursor, LogFollower, LogLine, StepKey};
+use quire_server::forge::landings;
 use quire_store::Store;
 use quire_types::names::RunId;
 use quire_types::paths::Paths;
@@ -28,10 +29,23 @@ pub(super) trait RunReader {
     fn steps(&self, id: RunId, known: &mut Vec<RunStep>) -> Result<(), CommandError>;
     /// The run that was queued in place of this one.
     fn successor(&self, id: RunId) -> Result<Option<RunId>, CommandError>;
+    /// What becomes of the commit of a run that has ended, if it is to land on a branch.
+    fn landing(&self, _run: &Run) -> Result<Option<FollowedLanding>, CommandError> {
+        Ok(None)
+    }
     /// The next lines of the log; empty if there are no more for now.
     fn lines(&mut self, run: &Run, steps: &[RunStep]) -> Result<Vec<LogLine>, CommandError>;
     /// Waits until the next poll. Returns `false` if the reader of the output is gone.
     fn pause(&mut self) -> bool;
+}
+
+/// What becomes of a commit whose run has ended, each with a line for the user.
+pub(super) enum FollowedLanding {
+    /// The end of its run is not all that it waits for.
+    Waits(String),
+    /// Another commit was made of it, whose run this is.
+    Retested(RunId, String),
+    Ended(String),
 }
 
 /// Receives what happens to a followed run.
@@ -44,12 +58,14 @@ pub(super) trait RunObserver {
     fn caught_up(&mut self, _steps: &[RunStep]) -> Result<(), CommandError> {
         Ok(())
     }
-    /// The run was orphaned and requeued; the new run is followed from here.
-    fn requeued(&mut self, orphaned: &Run, new: RunId);
+    /// Another run is followed from here, for the reason in this line.
+    fn continued(&mut self, why: &str);
+    /// How far the commit of the run has come that is to land on a branch.
+    fn landing(&mut self, _note: &str) {}
 }
 
 /// Reads what there is of a run now or, with `follow`, until the run ends. If the run was orphaned and requeued,
-/// continues with the new run. Returns the run that was read last.
+/// continues with the new run. If its commit is to land on a branch, continues until that has ended. Returns the run that was read last.
 pub(super) fn read_run(
     reader: &mut dyn RunReader,
     mut id: RunId,
@@ -57,6 +73,7 @@ pub(super) fn read_run(
     observer: &mut dyn RunObserver,
 ) -> Result<Run, CommandError> {
     let mut steps = Vec::new();
+    let mut last_note = None;
     loop {
         let run = reader.run(id)?;
         observer.run_read(&run);
@@ -74,14 +91,30 @@ pub(super) fn read_run(
         }
         if run.state.is_final() {
             let cut_off = run.failure_kind == Some(FailureKind::Orphaned);
-            match if cut_off { reader.successor(id)? } else { None } {
-                Some(next) => {
-                    observer.requeued(&run, next);
-                    id = next;
-                    steps.clear();
-                    continue;
-                }
-                None => return Ok(run),
+            let successor = if cut_off { reader.successor(id)? } else { None };
+            let next = match successor {
+                Some(next) => Some((next, requeued_note(&run, next))),
+                None => match reader.landing(&run)? {
+                    None => return Ok(run),
+                    Some(FollowedLanding::Ended(note)) => {
+                        observer.landing(&note);
+                        return Ok(run);
+                    }
+                    Some(FollowedLanding::Retested(next, note)) => Some((next, note)),
+                    Some(FollowedLanding::Waits(note)) => {
+                        if last_note.as_ref() != Some(&note) {
+                            observer.landing(&note);
+                            last_note = Some(note);
+                        }
+                        None
+                    }
+                },
+            };
+            if let Some((next, note)) = next {
+                observer.continued(&note);
+                id = next;
+                steps.clear();
+                continue;
             }
         }
         if !reader.pause() {
@@ -137,6 +170,32 @@ impl RunReader for VolumeReader<'_> {
 
     fn successor(&self, id: RunId) -> Result<Option<RunId>, CommandError> {
         Ok(self.store.runs().successor_of(id)?)
+    }
+
+    fn landing(&self, run: &Run) -> Result<Option<FollowedLanding>, CommandError> {
+        // A retry by a user tests for nothing.
+        if run.event_id.is_none() {
+            return Ok(None);
+        }
+        let Some(landing) = self.store.landings().of_ref(&run.repo, &run.ref_name)? else {
+            return Ok(None);
+        };
+        let commit = run.sha.short();
+        let note = format!("{commit} {}", landings::sentence(&landing));
+        if landing.state.is_final() {
+            return Ok(Some(FollowedLanding::Ended(note)));
+        }
+        let newest = self.store.landings().run_of(&landing)?;
+        Ok(Some(match newest.filter(|newest| *newest != run.id) {
+            Some(next) => {
+                let (branch, made) = (landing.branch.short(), landing.tested_sha.short());
+                let note = format!(
+                    "{branch} has moved; {made} was made of {commit} and is tested as run {next}"
+                );
+                FollowedLanding::Retested(next, note)
+            }
+            None => FollowedLanding::Waits(note),
+        }))
     }
 
     fn lines(&mut self, run: &Run, steps: &[RunStep]) -> Result<Vec<LogLine>, CommandError> {
@@ -236,9 +295,15 @@ impl RunObserver for StateObserver {
         Ok(())
     }
 
-    fn requeued(&mut self, orphaned: &Run, new: RunId) {
+    fn continued(&mut self, why: &str) {
         if !self.quiet {
-            print_note(&requeued_note(orphaned, new));
+            print_note(why);
+        }
+    }
+
+    fn landing(&mut self, note: &str) {
+        if !self.quiet {
+            print_note(note);
         }
     }
 }

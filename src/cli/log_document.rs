@@ -8,7 +8,7 @@ use super::error::CommandError;
 use super::follow::RunObserver;
 use quire_run_files::logs::{LogLine, Stream};
 use quire_server::forge::views::RunJson;
-use quire_types::names::{JobName, RunId};
+use quire_types::names::JobName;
 use quire_types::run::{JobState, Run, RunJob, RunStep};
 
 /// Collects a whole log.
@@ -33,7 +33,7 @@ impl RunObserver for LogCollector {
         Ok(())
     }
 
-    fn requeued(&mut self, _orphaned: &Run, _new: RunId) {
+    fn continued(&mut self, _why: &str) {
         self.outputs.clear();
     }
 }

@@ -382,10 +382,14 @@ impl RunObserver for TextPrinter<'_, '_> {
         }
     }
 
-    fn requeued(&mut self, orphaned: &Run, new: RunId) {
+    fn continued(&mut self, why: &str) {
         (self.step, self.headed) = (None, 0);
         self.running.clear();
-        follow::print_note(&follow::requeued_note(orphaned, new));
+        follow::print_note(why);
+    }
+
+    fn landing(&mut self, note: &str) {
+        follow::print_note(note);
     }
 }
 

@@ -122,7 +122,7 @@ struct PassthroughArgs {
 #[derive(clap::Args)]
 struct HookArgs {
     /// Which hook.
-    #[arg(value_parser = ["pre-receive", "post-receive"])]
+    #[arg(value_parser = ["pre-receive", "proc-receive", "post-receive"])]
     name: String,
 }
 
@@ -167,6 +167,7 @@ fn fast_path(arguments: &[OsString]) -> Option<ExitCode> {
     match (name, words.as_slice()) {
         ("post-receive", _) | (_, [Some("hook"), Some("post-receive")]) => Some(post_receive()),
         ("pre-receive", _) | (_, [Some("hook"), Some("pre-receive")]) => Some(pre_receive()),
+        ("proc-receive", _) | (_, [Some("hook"), Some("proc-receive")]) => Some(proc_receive()),
         ("quire-shell" | "-quire-shell", _) => Some(exec::shell(&arguments[1..])),
         (_, [Some("exec"), ..]) => Some(exec::exec(&arguments[2..])),
         (_, [Some("driver"), manner @ ..]) => {
@@ -194,6 +195,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Engine { data } => engine(data),
         Command::Exec(rest) => exec::exec(&rest.arguments),
         Command::Hook(hook) if hook.name == "pre-receive" => pre_receive(),
+        Command::Hook(hook) if hook.name == "proc-receive" => proc_receive(),
         Command::Hook(_) => post_receive(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "quire", &mut io::stdout());
@@ -225,6 +227,17 @@ fn serve() -> ExitCode {
 fn pre_receive() -> ExitCode {
     hook::pre_receive(&Paths::from_environment(), io::stdin().lock());
     ExitCode::SUCCESS
+}
+
+/// Git refuses what this hook does not accept.
+fn proc_receive() -> ExitCode {
+    let paths = Paths::from_environment();
+    // As root (a push by path inside the container) the refs must still be the owner's.
+    let _ = privileges::drop_to_data_owner(&paths);
+    match hook::proc_receive(&paths, io::stdin().lock(), io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// Git has accepted the push already, so the exit code is 0 whatever happens.

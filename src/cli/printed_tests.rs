@@ -91,6 +91,7 @@ fn one_run_with_jobs_and_steps() {
         steps: vec![step],
         artifacts: Vec::new(),
         kept: None::<KeptContainer>,
+        landing: None,
         successor: None,
         run,
     };

@@ -176,6 +176,9 @@ fn cancel(context: &Context<'_>, id: RunId, out: &mut Output<'_>) -> Result<(), 
     let forge = context.forge();
     let finished = match runs::cancel(&forge, id) {
         Ok(Cancellation::Cancelled(run)) => return report(&run, "canceled", out),
+        Ok(Cancellation::Withdrawn(run)) => {
+            return report(&run, "finished; its commit does not land", out);
+        }
         Ok(Cancellation::StopRequested(run) | Cancellation::AlreadyStopping(run)) => {
             return report(&run, "asked to stop", out);
         }

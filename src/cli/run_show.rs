@@ -2,6 +2,7 @@
 
 use super::error::CommandError;
 use super::output::{Cell, Output};
+use quire_server::forge::landings;
 use quire_server::forge::run_details::RunDetails;
 use quire_store::KeptContainer;
 use quire_types::run::{Run, RunJob, RunStep, Trigger};
@@ -45,6 +46,7 @@ fn print_facts(details: &RunDetails, out: &mut Output<'_>) -> Result<(), Command
     facts.extend(
         optional_facts(run, details.kept.as_ref())
             .into_iter()
+            .chain([("landing", details.landing.as_ref().map(landings::sentence))])
             .filter_map(|(name, value)| Some([name.into(), value?.into()])),
     );
     let width = facts

@@ -1,4 +1,5 @@
-//! The hooks. `pre-receive` explains what git is about to refuse. `post-receive` records a push in the spool and tells the pusher which runs it made.
+//! The hooks. `pre-receive` explains what git is about to refuse. `proc-receive` takes the commits that are to land on a
+//! branch. `post-receive` records a push in the spool and tells the pusher which runs it made.
 //!
 //! Git calls it once per push, after the refs have moved. It syncs the folders of the refs to disk
 //! ([`sync_ref_folders`]), writes the event into the spool ([`spool_event`]; from then on nothing is lost), announces it
@@ -6,8 +7,10 @@
 //! failure is a line for the pusher and exit code 0. What could not be spooled the server finds by
 //! comparing refs.
 
+mod for_green;
 mod refs;
 
+pub use for_green::proc_receive;
 pub use refs::{RefUpdates, read as read_refs};
 
 use std::io::{self, Write};

@@ -12,6 +12,7 @@ use quire_server::mirror::MirrorSettings;
 use quire_server::notify::NotifySettings;
 use quire_server::runner::RunnerConfig;
 use quire_server::secrets::StoredSecrets;
+use quire_types::landing::LandingMethod;
 use quire_types::paths::Paths;
 use quire_web::{Component, HealthRegistry, Status};
 
@@ -137,6 +138,7 @@ pub(super) struct ConfigReload {
     runner: Sender<Arc<RunnerConfig>>,
     retention: Sender<RetentionLimits>,
     max_runs_per_push: Sender<usize>,
+    landing: Sender<LandingMethod>,
     backup: Sender<Option<BackupPlan>>,
     notify: Sender<Arc<NotifySettings>>,
     mirrors: Sender<Arc<MirrorSettings>>,
@@ -158,6 +160,7 @@ impl ConfigReload {
             runner: watch::Sender::new(Arc::new(wiring::runner_config(config, secrets))),
             retention: watch::Sender::new(wiring::retention(config)),
             max_runs_per_push: watch::Sender::new(config.ci.max_runs_per_push as usize),
+            landing: watch::Sender::new(config.ci.land),
             backup: watch::Sender::new(wiring::backup_plan(config)),
             notify: watch::Sender::new(Arc::new(notify_settings(config, &stored))),
             mirrors: watch::Sender::new(Arc::new(mirror_settings(config, &stored))),
@@ -176,6 +179,10 @@ impl ConfigReload {
 
     pub(super) fn max_runs_per_push(&self) -> Receiver<usize> {
         self.max_runs_per_push.subscribe()
+    }
+
+    pub(super) fn landing(&self) -> Receiver<LandingMethod> {
+        self.landing.subscribe()
     }
 
     pub(super) fn backup_plan(&self) -> Receiver<Option<BackupPlan>> {
@@ -211,6 +218,7 @@ impl ConfigReload {
         self.retention.send_replace(wiring::retention(config));
         self.max_runs_per_push
             .send_replace(config.ci.max_runs_per_push as usize);
+        self.landing.send_replace(config.ci.land);
         self.backup.send_replace(wiring::backup_plan(config));
         let secrets = secret_sources::resolver(config, &self.stored);
         self.runner

@@ -21,6 +21,7 @@ use quire_server::doctor::{Doctor, DoctorDeps};
 use quire_server::findings::Findings;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
 use quire_server::intake::{Intake, IntakeSettings};
+use quire_server::landing::{LandingDeps, LandingService};
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
 use quire_server::rename::Renamer;
@@ -227,6 +228,7 @@ struct ServerParts {
     housekeeping: Housekeeping,
     outside: OutsideParts,
     intake: Intake,
+    landing: LandingService,
     runner: Runner,
     backups: ScheduledBackups,
     doctor: Doctor,
@@ -267,9 +269,18 @@ impl ServerParts {
             url.clone(),
             IntakeSettings {
                 max_runs: reload.max_runs_per_push(),
+                landing: reload.landing(),
                 retention: reload.retention(),
             },
         );
+        let landing = LandingService::new(LandingDeps {
+            paths: paths.clone(),
+            store: store.clone(),
+            git: Git::new(paths),
+            intake: intake.clone(),
+            changes: live.clone(),
+            findings: findings.clone(),
+        });
         let program = std::env::current_exe().map_err(system("find the quire binary"))?;
         let backups = ScheduledBackups::new(
             store.clone(),
@@ -300,6 +311,7 @@ impl ServerParts {
             housekeeping,
             outside,
             intake,
+            landing,
             runner,
             backups,
             doctor,
@@ -333,6 +345,7 @@ impl ServerParts {
         };
         tasks.spawn(attach.serve(sockets.attach, shutdown.child_token()));
         tasks.spawn(run_intake(self.intake, health.clone(), shutdown.clone()));
+        tasks.spawn(self.landing.run(shutdown.child_token()));
         tasks.spawn(self.runner.run(shutdown.clone()));
         tasks.spawn(self.backups.clone().run(shutdown.child_token()));
         let probed = (self.housekeeping.clone(), self.outside.clone());

@@ -21,6 +21,7 @@ mod engine;
 mod hooks;
 mod housekeeping;
 mod inodes;
+mod landing;
 mod limits;
 mod memory;
 mod mirror;

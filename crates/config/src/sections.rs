@@ -13,6 +13,7 @@ use super::secrets::{SecretError, SecretGrant};
 use super::suggest::closest_name;
 use quire_types::image_reference::ImageReference;
 use quire_types::keep_times::KeepTimes;
+use quire_types::landing::LandingMethod;
 use quire_types::names::{RefName, RepoName};
 use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
@@ -124,6 +125,8 @@ pub struct CiConfig {
     pub max_artifacts: u64,
     /// The most runs that one push makes.
     pub max_runs_per_push: u32,
+    /// How a commit lands that is no fast-forward, if the push does not say it.
+    pub land: LandingMethod,
     /// Whether a run is requeued, once, if it was orphaned by the end of quire.
     pub retry_orphaned: bool,
     /// How long the container of a failed run is kept if the run or the user asked for it.
@@ -225,6 +228,7 @@ impl Default for CiConfig {
             max_log: 256 << 20,
             max_artifacts: 1 << 30,
             max_runs_per_push: 100,
+            land: LandingMethod::default(),
             retry_orphaned: true,
             keep_failed: Duration::from_secs(3600),
             warm: 2,

@@ -13,6 +13,7 @@ use quire_pipeline::{
     format_cpus, format_duration, format_size, parse_cpus, parse_duration, parse_size,
 };
 use quire_types::image_reference::{ImageReference, is_registry};
+use quire_types::landing::LandingMethod;
 use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
@@ -50,6 +51,7 @@ pub(super) struct Grants;
 pub(super) struct Registries;
 pub(super) struct AuthMode;
 pub(super) struct Pull;
+pub(super) struct Land;
 pub(super) struct ExecutorSetting;
 pub(super) struct FolderPath;
 
@@ -315,6 +317,13 @@ word_type!(
         .into_iter()
         .find(|policy| policy.as_str() == text),
     |policy: &PullPolicy| { policy.as_str().to_owned() }
+);
+word_type!(
+    Land,
+    LandingMethod,
+    "one of :ff, :rebase and :merge",
+    |text: &str| text.parse().ok(),
+    |method: &LandingMethod| { method.as_str().to_owned() }
 );
 word_type!(
     ExecutorSetting,

@@ -83,6 +83,7 @@ settings! {
     ci.max_log           "max-log"         Size         reload;
     ci.max_artifacts     "max-artifacts"   Size         reload;
     ci.max_runs_per_push "max-runs-per-push" Positive   reload;
+    ci.land              "land"            Land         reload;
     ci.retry_orphaned    "retry-orphaned"  Flag         reload;
     ci.keep_failed       "keep-failed"     Time         reload;
     ci.warm              "warm"            Count        restart;

@@ -1,6 +1,7 @@
 //! How a git process is started: its environment and arguments.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -182,6 +183,34 @@ pub(super) fn checked(
             stderr: stderr_tail(&output.stderr),
         })
     }
+}
+
+/// Runs git with this on its standard input, and returns its standard output.
+pub(super) fn with_input(
+    mut command: Command,
+    verb: &'static str,
+    input: &[u8],
+) -> Result<Vec<u8>, GitError> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| GitError::Start { verb, source })?;
+    let pipe = |source| GitError::Pipe { verb, source };
+    let stdin = child.stdin.take();
+    // Its answers must be read while it is written to.
+    let (written, output) = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input)));
+        let output = child.wait_with_output();
+        (writer.join(), output)
+    });
+    let output = checked(verb, output.map_err(pipe)?)?;
+    match written {
+        Ok(written) => written.map_err(pipe)?,
+        Err(_) => return Err(GitError::Interrupted),
+    }
+    Ok(output)
 }
 
 /// Reads a pipe to its end, so that the process never blocks on it, and returns the first 8 KiB.

@@ -4,10 +4,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::command::checked;
+use super::command::{checked, with_input};
 use super::error::{GitError, excerpt, stderr_tail};
 use super::git::Git;
-use super::undo_refs::with_input;
 use quire_types::names::{ObjectId, RefName};
 
 /// All refs of a repository at one moment.
@@ -120,8 +119,13 @@ impl Git {
     }
 
     /// Moves, creates and deletes refs that are still where they are said to be, all or none of them. Returns false, and
-    /// changes nothing, if one is not.
-    pub fn move_refs(&self, repo: &Path, moves: &[RefMove]) -> Result<bool, GitError> {
+    /// changes nothing, if one is not. `reason` is for the reflogs.
+    pub fn move_refs(
+        &self,
+        repo: &Path,
+        moves: &[RefMove],
+        reason: &str,
+    ) -> Result<bool, GitError> {
         const VERB: &str = "update-ref";
         let line = |one: &RefMove| {
             let name = &one.ref_name;
@@ -134,7 +138,7 @@ impl Git {
         };
         let lines: String = moves.iter().map(line).collect();
         let mut command = self.command_in(repo);
-        command.args([VERB, "--no-deref", "-m", "undo", "--stdin"]);
+        command.args([VERB, "--no-deref", "-m", reason, "--stdin"]);
         let Err(error) = with_input(command, VERB, lines.as_bytes()) else {
             return Ok(true);
         };

@@ -591,7 +591,7 @@ fn a_ref_moves_only_from_where_it_is_said_to_be() {
         to: to.cloned(),
     };
     let moved = |name: &RefName, from: Option<&ObjectId>, to: Option<&ObjectId>| {
-        git.move_refs(&repo, &[one(name, from, to)])
+        git.move_refs(&repo, &[one(name, from, to)], "test")
     };
     assert_eq!(value(&name).as_ref(), Some(&second));
     for from in [None, Some(&first)] {
@@ -616,9 +616,9 @@ fn a_ref_moves_only_from_where_it_is_said_to_be() {
             one(&name, from, Some(&first)),
         ]
     };
-    assert!(!git.move_refs(&repo, &both(None)).unwrap());
+    assert!(!git.move_refs(&repo, &both(None), "test").unwrap());
     assert_eq!((value(&other), value(&name)), (None, Some(second.clone())));
-    assert!(git.move_refs(&repo, &both(Some(&second))).unwrap());
+    assert!(git.move_refs(&repo, &both(Some(&second)), "test").unwrap());
     assert_eq!(
         (value(&other), value(&name)),
         (Some(first.clone()), Some(first))

@@ -6,15 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use quire_runtime::process::{self, Limits};
 use quire_types::names::ObjectId;
 
-use super::command::checked;
+use super::command::{checked, with_input};
 use super::error::{GitError, excerpt};
 use super::git::Git;
 use super::ref_folders::sync_ref_folders;
@@ -156,32 +154,4 @@ fn has_hidden_refs(repo: &Path) -> bool {
     repo.join(FOLDER).is_dir()
         || fs::read(repo.join("packed-refs"))
             .is_ok_and(|packed| memchr::memmem::find(&packed, FOLDER.as_bytes()).is_some())
-}
-
-/// Runs git with this on its standard input, and returns its standard output.
-pub(super) fn with_input(
-    mut command: Command,
-    verb: &'static str,
-    input: &[u8],
-) -> Result<Vec<u8>, GitError> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| GitError::Start { verb, source })?;
-    let pipe = |source| GitError::Pipe { verb, source };
-    let stdin = child.stdin.take();
-    // Its answers must be read while it is written to.
-    let (written, output) = std::thread::scope(|scope| {
-        let writer = scope.spawn(move || stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input)));
-        let output = child.wait_with_output();
-        (writer.join(), output)
-    });
-    let output = checked(verb, output.map_err(pipe)?)?;
-    match written {
-        Ok(written) => written.map_err(pipe)?,
-        Err(_) => return Err(GitError::Interrupted),
-    }
-    Ok(output)
 }

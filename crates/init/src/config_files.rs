@@ -140,7 +140,7 @@ fn write_file(path: &Path, text: &str) -> io::Result<()> {
 fn link_hooks(folder: &Path, binary: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).create(folder)?;
     fs::set_permissions(folder, Permissions::from_mode(0o755))?;
-    for name in ["pre-receive", "post-receive"] {
+    for name in ["pre-receive", "proc-receive", "post-receive"] {
         let hook = folder.join(name);
         match fs::remove_file(&hook) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -239,7 +239,7 @@ mod tests {
         let hooks = folder.path().join("hooks");
         link_hooks(&hooks, Path::new("/old")).unwrap();
         link_hooks(&hooks, Path::new("/new")).unwrap();
-        for name in ["pre-receive", "post-receive"] {
+        for name in ["pre-receive", "proc-receive", "post-receive"] {
             assert_eq!(
                 fs::read_link(hooks.join(name)).unwrap(),
                 Path::new("/new"),

@@ -28,16 +28,18 @@ pub enum RepoTask {
     RemoveLocks,
     ReadSchedules,
     ReadCommit,
+    Land,
     Check,
 }
 
 impl RepoTask {
     /// What is attempted only on repositories that are listed.
-    const ON_LISTED: [Self; 5] = [
+    const ON_LISTED: [Self; 6] = [
         Self::CompareRefs,
         Self::RemoveLocks,
         Self::ReadSchedules,
         Self::ReadCommit,
+        Self::Land,
         Self::Check,
     ];
 }
@@ -51,6 +53,7 @@ impl fmt::Display for RepoTask {
             Self::RemoveLocks => "stale lock files cannot be removed",
             Self::ReadSchedules => "its schedules cannot be read",
             Self::ReadCommit => "a commit cannot be read",
+            Self::Land => "a commit waits to land",
             Self::Check => "git fsck reports",
         })
     }
@@ -163,7 +166,10 @@ impl Findings {
                 RepoTask::RecordPush | RepoTask::CompareRefs | RepoTask::ReadCommit => {
                     suspects.entry(repo).or_default().insert(*task);
                 }
-                RepoTask::Look | RepoTask::RemoveLocks | RepoTask::ReadSchedules => {}
+                RepoTask::Look
+                | RepoTask::RemoveLocks
+                | RepoTask::ReadSchedules
+                | RepoTask::Land => {}
             }
         }
         suspects

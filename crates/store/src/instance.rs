@@ -8,6 +8,7 @@
 use rusqlite::{Transaction, params};
 
 use super::error::StoreError;
+use super::landings;
 use super::open::Store;
 use super::sql::{self, SqlContext};
 use quire_types::clock::Millis;
@@ -144,6 +145,7 @@ impl Instance<'_> {
                        SELECT 1 FROM instance i WHERE runs.id <= i.held_run OR (runs.\"trigger\" = 'orphan' AND runs.retry_of <= i.held_run))",
                     params![now],
                 )?;
+                landings::cancel_held(tx, now)?;
             }
             sql::execute(tx, "end the hold", "UPDATE instance SET held = NULL, held_run = NULL WHERE one = 1", [])?;
             Ok(canceled)

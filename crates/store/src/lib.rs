@@ -18,6 +18,7 @@ mod images;
 mod instance;
 mod jobs;
 mod kept_containers;
+mod landings;
 mod maintenance;
 mod migrate;
 mod mirrors;
@@ -56,6 +57,7 @@ pub use images::{ImageUse, Images, LastLook, LayerUse};
 pub use instance::{Hold, Instance};
 pub use jobs::{JobResult, Jobs};
 pub use kept_containers::{KeptContainer, KeptContainers};
+pub use landings::{Landing, Landings, OpenLanding};
 pub use maintenance::{LastMaintenance, Maintenance};
 pub use mirrors::{
     MirrorFailure, MirrorKey, MirrorRef, MirrorState, MirroredRef, Mirrors, NewMirror,

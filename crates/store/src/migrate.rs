@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0015_mirrors.sql"),
     include_str!("../../../migrations/0016_hooks.sql"),
     include_str!("../../../migrations/0017_operations.sql"),
+    include_str!("../../../migrations/0018_landings.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -214,6 +215,7 @@ mod tests {
         include_str!("../../../migrations/samples/0015_mirrors.sql"),
         include_str!("../../../migrations/samples/0016_hooks.sql"),
         include_str!("../../../migrations/samples/0017_operations.sql"),
+        include_str!("../../../migrations/samples/0018_landings.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

@@ -14,7 +14,7 @@ use super::open::Store;
 use super::row::parsed_at;
 use super::sql;
 use quire_types::clock::Millis;
-use quire_types::names::{EventId, RepoName};
+use quire_types::names::{EventId, LANDING_REFS, RepoName};
 use quire_types::operation::{Actor, Channel, Operation, OperationId, RefChanges};
 use quire_types::push_event::{EventType, PushEvent, RefUpdate};
 
@@ -211,9 +211,20 @@ pub(super) fn record_event(
     if is_known {
         return Ok(());
     }
+    // The refs of commits that wait to land are quire's own. The move of the branch is an operation.
+    let is_own = |update: &&RefUpdate| update.ref_name.as_str().starts_with(LANDING_REFS);
+    let refs: Vec<RefUpdate> = event
+        .refs
+        .iter()
+        .filter(|one| !is_own(one))
+        .cloned()
+        .collect();
+    if refs.is_empty() && !event.refs.is_empty() {
+        return Ok(());
+    }
     let (repo, changes) = (
         event.repo.clone(),
-        RefChanges::of_updates(&event.refs, overwritten),
+        RefChanges::of_updates(&refs, overwritten),
     );
     let (actor, operation) = match event.event_type {
         EventType::Push => {

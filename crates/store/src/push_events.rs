@@ -6,6 +6,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::error::StoreError;
 use super::instance::advance;
+use super::landings;
 use super::new_run::{NewRun, insert_last};
 use super::open::Store;
 use super::operations;
@@ -16,6 +17,7 @@ use super::seen_refs::{RecordedRef, record_ref, recorded_ref};
 use super::sql;
 use super::supersede::{SupersedeDecision, enter_queue};
 use quire_types::clock::Millis;
+use quire_types::landing::LandingMethod;
 use quire_types::names::{EventId, ObjectId, RefName, RunId};
 use quire_types::push_event::{EventType, PushEvent, RefUpdate};
 
@@ -31,6 +33,8 @@ pub struct PlannedEvent {
     pub current_refs: CurrentRefs,
     /// Those of its refs whose old objects git keeps.
     pub overwritten: Vec<RefUpdate>,
+    /// How its commits land that were pushed for that.
+    pub landing: LandingMethod,
 }
 
 /// What recording an event did.
@@ -77,6 +81,7 @@ impl Events<'_> {
             runs: runs.to_vec(),
             current_refs: current_refs.clone(),
             overwritten: Vec::new(),
+            landing: LandingMethod::default(),
         };
         self.store
             .write(|tx| record_in(tx, &planned, (now, decide)))
@@ -151,7 +156,11 @@ fn record_in(
     for update in &event.refs {
         let seen = recorded_ref(tx, &repo, &update.ref_name)?;
         let order = order_of(update, seen.as_ref(), current_refs, event.event_type);
-        if let Some(run) = by_ref.get(&update.ref_name) {
+        // The commit of a branch that was moved by a landing has had its run.
+        let is_known = seen.as_ref().is_some_and(|seen| seen.sha == update.new_sha);
+        let has_landed = landings::record_move(tx, (&repo, update), is_known, now)?;
+        let run = by_ref.get(&update.ref_name).filter(|_| !has_landed);
+        if let Some(run) = run {
             let run = NewRun {
                 repo: repo.clone(),
                 ..(*run).clone()
@@ -166,6 +175,10 @@ fn record_in(
                 UpdateOrder::FoundBefore => made_by_comparison(tx, &run)?,
             };
             recorded.runs.extend(id.map(|id| (id, run.ref_name)));
+        }
+        if order == UpdateOrder::Newest {
+            let how = (planned.landing, run.is_some());
+            landings::record_ref(tx, (event, update), how, now)?;
         }
         if order != UpdateOrder::Outdated {
             let compared = event.event_type == EventType::Reconcile;

@@ -13,8 +13,9 @@ use quire_types::clock::Millis;
 use quire_types::names::RepoName;
 
 /// The tables whose rows have the name of a repository.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "events",
+    "landings",
     "mirrors",
     "overwritten_refs",
     "seen_refs",

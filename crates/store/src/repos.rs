@@ -91,6 +91,7 @@ pub(super) fn forget(tx: &Transaction<'_>, repo: &RepoName) -> Result<(), StoreE
         "UPDATE runs SET stop_requested = 'canceled' WHERE repo = ?1 AND state = 'active' AND stop_requested IS NULL",
         "DELETE FROM runs WHERE repo = ?1 AND state <> 'active'",
         "DELETE FROM events WHERE repo = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = events.id)",
+        "DELETE FROM landings WHERE repo = ?1",
         "DELETE FROM seen_refs WHERE repo = ?1",
         "DELETE FROM overwritten_refs WHERE repo = ?1",
         "DELETE FROM maintenance WHERE repo = ?1",

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, ToSql, Transaction, params};
 
 use super::error::StoreError;
+use super::landings;
 use super::open::Store;
 use super::row::{self, RUN_COLUMNS};
 use super::sql;
@@ -116,8 +117,9 @@ impl Runs<'_> {
         self.store.write(|tx| finish(tx, run, outcome, now))
     }
 
-    /// Cancels a run: a pending one immediately, an active one by asking the runner to stop it. Returns false if
-    /// the run has finished already, or has been asked to stop.
+    /// Cancels a run: a pending one immediately, an active one by asking the runner to stop it. The commit of one that has
+    /// finished does not land any more, if it waits for that. Returns false if the run has finished already, or has been
+    /// asked to stop.
     pub fn request_cancel(self, run: RunId) -> Result<bool, StoreError> {
         let action = "cancel a run";
         let now = self.now();
@@ -137,7 +139,9 @@ impl Runs<'_> {
                 "UPDATE runs SET stop_requested = 'canceled' WHERE id = ?1 AND state = 'active' AND stop_requested IS NULL",
                 [&id],
             )?;
-            Ok(canceled + requested > 0)
+            // What has ended green may wait for an earlier commit.
+            let withdrawn = landings::withdraw(tx, run, now)?;
+            Ok(canceled + requested > 0 || withdrawn)
         })
     }
 

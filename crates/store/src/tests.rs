@@ -2,6 +2,7 @@
 
 mod access_tokens;
 mod hook_deliveries;
+mod landings;
 mod mirrors;
 mod model;
 mod open;

@@ -102,7 +102,7 @@ impl TestForge {
 
     /// What `quire init` would lay out: hook, git configuration, a key; and a client's `ssh`.
     fn lay_out(&self) {
-        for hook in ["pre-receive", "post-receive"] {
+        for hook in ["pre-receive", "proc-receive", "post-receive"] {
             symlink(&self.program, self.paths.hooks().join(hook)).unwrap();
         }
         let gitconfig = include_str!("../../../image/gitconfig")

@@ -283,7 +283,7 @@ fn lay_out(forge: &TestForge) {
     let quire = forge.file("run/quire");
     fs::copy(&forge.program, &quire).unwrap();
     symlink(&quire, forge.file("run/quire-shell")).unwrap();
-    for name in ["pre-receive", "post-receive"] {
+    for name in ["pre-receive", "proc-receive", "post-receive"] {
         let hook = paths.hooks().join(name);
         fs::remove_file(&hook).unwrap();
         symlink(&quire, hook).unwrap();

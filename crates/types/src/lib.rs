@@ -17,6 +17,7 @@ pub mod http_url;
 pub mod image_reference;
 pub mod init_status;
 pub mod keep_times;
+pub mod landing;
 pub mod mail_address;
 pub mod memory_protection;
 pub mod mirror;

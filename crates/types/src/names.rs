@@ -98,6 +98,9 @@ impl FromStr for RepoName {
     }
 }
 
+/// The folder of the refs of commits that wait to land: `refs/for-green/BRANCH/COMMIT`.
+pub const LANDING_REFS: &str = "refs/for-green/";
+
 /// A full ref name, such as `refs/heads/main`, by the rules of git-check-ref-format(1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RefName(String);
@@ -130,10 +133,17 @@ impl RefName {
         self.0.strip_prefix("refs/tags/")
     }
 
-    /// The name as people say it: without `refs/heads/` or `refs/tags/`.
+    /// The name as people say it: without `refs/heads/` or `refs/tags/`; of a commit that waits to land, without the commit.
     #[must_use]
     pub fn short(&self) -> &str {
-        self.branch().or_else(|| self.tag()).unwrap_or(&self.0)
+        let landing = || {
+            let (pushed, commit) = self.0.rsplit_once('/')?;
+            let is_commit = commit.parse::<ObjectId>().is_ok();
+            let is_landing = is_commit && pushed.starts_with(LANDING_REFS);
+            pushed.strip_prefix("refs/").filter(|_| is_landing)
+        };
+        let known = self.branch().or_else(|| self.tag()).or_else(landing);
+        known.unwrap_or(&self.0)
     }
 }
 

@@ -344,7 +344,7 @@ impl Paths {
         self.data.join("gitconfig")
     }
 
-    /// Folder of the hooks (links to the quire binary named `pre-receive` and `post-receive`).
+    /// Folder of the hooks (links to the quire binary named `pre-receive`, `proc-receive` and `post-receive`).
     #[must_use]
     pub fn hooks(&self) -> PathBuf {
         self.runtime.join("hooks")

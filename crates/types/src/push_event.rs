@@ -18,7 +18,7 @@ pub fn deletions(refs: &[RefUpdate]) -> impl Iterator<Item = &RefUpdate> {
 }
 
 /// The push options that quire knows, with what they do.
-pub const PUSH_OPTIONS: [(&str, &str); 4] = [
+pub const PUSH_OPTIONS: [(&str, &str); 5] = [
     ("ci.skip", "start no run"),
     ("ci.wait", "follow the runs of the push to their ends"),
     (
@@ -28,6 +28,10 @@ pub const PUSH_OPTIONS: [(&str, &str); 4] = [
     (
         "ci.job=NAME",
         "run only this job and the jobs that it waits for",
+    ),
+    (
+        "ci.land=HOW",
+        "of a push to refs/for-green: ff, rebase or merge, if the branch has moved",
     ),
 ];
 

@@ -177,7 +177,9 @@ pub(super) async fn cancel(
 ) -> Result<Response, WebError> {
     let id = find(&app, &id).await?.id;
     let run = match operation(&app, &viewer, move |forge| runs::cancel(forge, id)).await? {
-        Cancellation::Cancelled(run) | Cancellation::StopRequested(run) => run,
+        Cancellation::Cancelled(run)
+        | Cancellation::StopRequested(run)
+        | Cancellation::Withdrawn(run) => run,
         Cancellation::AlreadyStopping(_) => {
             return Err(WebError::Conflict("This run is already being stopped."));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::WebError;
 use super::state::App;
-use quire_store::KeptContainer;
+use quire_store::{KeptContainer, Landing};
 use quire_types::names::RunId;
 use quire_types::run::{Run, RunArtifact, RunJob, RunName, RunStep};
 
@@ -31,6 +31,8 @@ pub(super) struct RunData {
     pub(super) artifacts: Vec<RunArtifact>,
     /// Its container, where it is kept for a person.
     pub(super) kept: Option<KeptContainer>,
+    /// What its commit is tested for, if it is to land on a branch.
+    pub(super) landing: Option<Landing>,
     /// The names of the runs that the page mentions.
     pub(super) names: RunNames,
 }
@@ -92,6 +94,7 @@ pub(super) async fn read_run(
             s.kept_containers().get(id)?,
         );
         let successor = s.runs().successor_of(id)?;
+        let landing = s.landings().of_ref(&run.repo, &run.ref_name)?;
         let mentioned = [successor, run.superseded_by, run.retry_of]
             .into_iter()
             .flatten()
@@ -104,6 +107,7 @@ pub(super) async fn read_run(
             successor,
             artifacts,
             kept,
+            landing,
             names,
         }))
     };

@@ -54,7 +54,10 @@ impl RunUpdates {
     ) -> Result<Option<Value>, WebError> {
         let mut news = Map::new();
         // Only the rows decide whether there is news: rendered times move by themselves.
-        let run = digest(&(format!("{:?}{:?}", rows.run, rows.kept), rows.successor));
+        let run = digest(&(
+            format!("{:?}{:?}{:?}", rows.run, rows.kept, rows.landing),
+            rows.successor,
+        ));
         if self.run.replace(run) != Some(run) {
             let head = RunHeader::new(rows, config, now, may_act).render()?;
             news.insert(

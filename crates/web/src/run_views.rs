@@ -5,6 +5,7 @@ use askama::Template;
 use super::html as pieces;
 use super::run_data::{RunData, RunNames};
 use super::state::WebConfig;
+use quire_server::forge::landings;
 use quire_store::KeptContainer;
 use quire_types::clock::Millis;
 use quire_types::names::RunId;
@@ -18,6 +19,8 @@ pub(super) struct RunHeader<'a> {
     pub(super) run: &'a Run,
     successor: Option<RunId>,
     kept: Option<&'a KeptContainer>,
+    /// How far its commit has come, if it is to land on a branch.
+    landing: Option<String>,
     names: &'a RunNames,
     /// The command that opens a shell in its container.
     attach: String,
@@ -33,6 +36,7 @@ impl<'a> RunHeader<'a> {
             run: &rows.run,
             successor: rows.successor,
             kept: rows.kept.as_ref(),
+            landing: rows.landing.as_ref().map(landings::sentence),
             names: &rows.names,
             attach,
             may_act,
@@ -192,6 +196,7 @@ mod tests {
             run: &run,
             successor: Some("0197a1b2-0000-7000-8000-000000000002".parse().unwrap()),
             kept: Some(&kept),
+            landing: None,
             names: &RunNames::default(),
             attach: "ssh git@nas run attach 0197a1b2".to_owned(),
             may_act: true,

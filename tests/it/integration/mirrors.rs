@@ -407,3 +407,20 @@ fn a_mirror_follows_its_repository_and_its_configuration() {
     );
     assert_eq!(refs(&bare), [format!("refs/heads/main {second}")]);
 }
+
+#[test]
+fn a_commit_that_lands_is_mirrored_and_its_ref_is_not() {
+    let mut forge = forge_with("");
+    let nas = nas(&forge);
+    let bare = nas.paths.repos().join("copy.git");
+    let all = ":refs [\"refs/*\"]";
+    configure(&forge, &entry("nas", &nas.url("copy"), all));
+    forge.serve();
+    let tree = forge.tree_with("app", super::GREEN);
+    tree.push(&["-o", "ci.skip", "main"]);
+    let commit = tree.commit("Second");
+    tree.push(&["HEAD:refs/for-green/main"]);
+    wait_for_refs(&bare, &[format!("refs/heads/main {commit}")]);
+    let in_sync = wait_for_state(&forge, "nas", "in-sync");
+    assert_eq!(in_sync["refs_in_sync"], json!(1));
+}

@@ -15,6 +15,7 @@ mod housekeeping;
 mod kept_pages;
 mod keys;
 mod kinds;
+mod landing;
 mod links;
 mod mirrors;
 mod native;

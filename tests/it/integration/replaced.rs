@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use quire_testkit::{TestForge, transcript, wait_for};
+use quire_types::names::RunId;
 use quire_types::run::RunState;
+use serde_json::Value;
 
 use super::{GREEN, gate, one};
 use crate::QUIRE;
@@ -124,6 +126,49 @@ fn an_older_copy_runs_nothing_until_the_owner_decides() {
     });
     forge.wait_for_quiet();
     forge.check_whole();
+}
+
+#[test]
+fn a_commit_that_waited_in_an_older_copy_does_not_land_again() {
+    let mut forge = TestForge::new(QUIRE);
+    forge.set("QUIRE_CI_CONCURRENT_RUNS", "1").serve();
+    let folder = forge.file("gate");
+    forge
+        .tree_with("first", &one(&gate(&folder)))
+        .push(&["main"]);
+    wait_for("the command", || {
+        folder.join("started").exists().then_some(())
+    });
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["-o", "ci.skip", "main"]);
+    tree.commit("Second");
+    tree.push(&["HEAD:refs/for-green/main"]);
+    let run = forge.newest("app");
+    assert!(forge.stop().success());
+    let copy = fs::read(forge.paths.database()).unwrap();
+    fs::write(folder.join("go"), "").unwrap();
+    forge.serve();
+    wait_for("the commit to land", || {
+        (shown(&forge, run.id)["landing"]["state"] == "landed").then_some(())
+    });
+    // It is taken back by hand, and the copy does not know of all this.
+    tree.push(&["-o", "ci.skip", "--force", "HEAD~1:main"]);
+    forge.wait_for_empty_spool();
+    restore(&mut forge, &copy);
+    forge.ssh_ok("reconcile --adopt");
+    forge.wait_for_quiet();
+    let landing = shown(&forge, run.id)["landing"].take();
+    assert_eq!(landing["state"], "canceled", "{landing}");
+    tree.git_ok(&["fetch", "-q", "origin"]);
+    assert_eq!(
+        tree.git_ok(&["rev-parse", "origin/main"]),
+        tree.git_ok(&["rev-parse", "HEAD~1"])
+    );
+    forge.check_whole();
+}
+
+fn shown(forge: &TestForge, run: RunId) -> Value {
+    serde_json::from_str(&forge.ssh_ok(&format!("run show {run} --json"))).unwrap()
 }
 
 #[test]

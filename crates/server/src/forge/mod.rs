@@ -12,6 +12,7 @@ pub mod gc;
 pub mod inverse;
 mod inverse_error;
 pub mod keys;
+pub mod landings;
 pub mod login;
 pub mod mirrors;
 pub mod notifications;

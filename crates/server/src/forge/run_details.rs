@@ -1,11 +1,13 @@
 //! A run with everything that belongs to it, as `run show` and the JSON of its page answer with it.
 
-use quire_store::{KeptContainer, Store, StoreError};
+use quire_store::{KeptContainer, Landing, Store, StoreError};
 use quire_types::names::RunId;
 use quire_types::run::{Run, RunArtifact, RunJob, RunStep};
 use serde::Serialize;
 
-use super::views::{ArtifactJson, JobJson, KeptContainerJson, RunJson, StepJson, views};
+use super::views::{
+    ArtifactJson, JobJson, KeptContainerJson, LandingJson, RunJson, StepJson, views,
+};
 
 /// A run and the rows of other tables that name it.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct RunDetails {
     pub artifacts: Vec<RunArtifact>,
     /// The container that is kept of the run.
     pub kept: Option<KeptContainer>,
+    /// What its commit is tested for, if it is to land on a branch.
+    pub landing: Option<Landing>,
     /// The run that continues this one, which was interrupted, or that retries it.
     pub successor: Option<RunId>,
 }
@@ -40,6 +44,7 @@ impl RunDetails {
             steps: store.steps().list(id)?,
             artifacts,
             kept: store.kept_containers().get(id)?,
+            landing: store.landings().of_ref(&run.repo, &run.ref_name)?,
             successor: store.runs().successor_of(id)?,
             run,
         }))
@@ -54,6 +59,7 @@ impl RunDetails {
             steps: views(&self.steps),
             artifacts: views(&self.artifacts),
             kept: self.kept.as_ref().map(KeptContainerJson::from),
+            landing: self.landing.as_ref().map(LandingJson::from),
             successor: self.successor,
         }
     }
@@ -67,5 +73,6 @@ pub struct RunDocument<'a> {
     steps: Vec<StepJson<'a>>,
     artifacts: Vec<ArtifactJson<'a>>,
     kept: Option<KeptContainerJson<'a>>,
+    landing: Option<LandingJson<'a>>,
     successor: Option<RunId>,
 }

@@ -243,15 +243,19 @@ pub enum Cancellation {
     Cancelled(Run),
     /// The runner was asked to stop the run.
     StopRequested(Run),
+    /// The run had ended. Its commit, which waited to land on a branch, does not land.
+    Withdrawn(Run),
     /// The runner had been asked before.
     AlreadyStopping(Run),
 }
 
-/// Cancels a run that has not ended.
+/// Cancels a run that has not ended, or takes its commit back if that waits to land.
 pub fn cancel(forge: &Forge, run: RunId) -> Result<Cancellation, ForgeError> {
     let store = forge.store()?;
     let row = get(&store, run)?;
-    if row.state.is_final() {
+    let landing = store.landings().of_ref(&row.repo, &row.ref_name)?;
+    let waits_to_land = landing.is_some_and(|landing| !landing.state.is_final());
+    if row.state.is_final() && !waits_to_land {
         return Err(ForgeError::AlreadyFinished {
             run,
             state: row.state,
@@ -267,7 +271,8 @@ pub fn cancel(forge: &Forge, run: RunId) -> Result<Cancellation, ForgeError> {
 
 fn cancellation(changed: bool, row: Run) -> Result<Cancellation, ForgeError> {
     match (changed, row.state.is_final()) {
-        (true, true) => Ok(Cancellation::Cancelled(row)),
+        (true, true) if row.state == RunState::Canceled => Ok(Cancellation::Cancelled(row)),
+        (true, true) => Ok(Cancellation::Withdrawn(row)),
         (true, false) => Ok(Cancellation::StopRequested(row)),
         (false, false) => Ok(Cancellation::AlreadyStopping(row)),
         (false, true) => Err(ForgeError::AlreadyFinished {

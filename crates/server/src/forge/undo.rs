@@ -13,6 +13,7 @@ use super::repos;
 use crate::control::client::{self, ControlError};
 use crate::control::protocol::RunLink;
 use crate::intake::spool_event;
+use crate::ref_move::event_of;
 use quire_git::{RefMove, sync_ref_folders};
 use quire_store::OverwrittenRef;
 use quire_types::clock::Millis;
@@ -20,7 +21,6 @@ use quire_types::failpoint;
 use quire_types::keep_times::KeepTimes;
 use quire_types::names::{EventId, ObjectId, RefName, RepoName};
 use quire_types::operation::{Operation, RefChange, RefChanges};
-use quire_types::push_event::{EventType, PushEvent, RefUpdate};
 
 /// A ref that a push deleted or moved by force, and until when that can be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,9 @@ pub fn apply(forge: &Forge, request: &UndoRequest) -> Result<UndoneRefs, ForgeEr
     // As for a push: maintenance stays away, and the refs are compared if this process is killed.
     let _lock = forge.git.lock_for_push(&repo);
     let moves = plan(forge, &repo, &request.refs)?;
-    let event = event(&repo, request, &moves)?;
+    let (id, user) = (EventId::new(), Some(request.user.clone()));
+    let now = quire_types::clock::Clock::system().now();
+    let event = event_of(&moves, id, &repo, user, now);
     let operation = Operation::RepoUndo {
         repo: repo.clone(),
         changes: RefChanges {
@@ -106,7 +108,7 @@ pub fn apply(forge: &Forge, request: &UndoRequest) -> Result<UndoneRefs, ForgeEr
         forge.git.keep_objects(&folder, &deleted)?;
         let mark = forge.git.mark_push(&repo, false).ok();
         failpoint::hit("undo-begun");
-        if !forge.git.move_refs(&folder, &moves)? {
+        if !forge.git.move_refs(&folder, &moves, "undo")? {
             return Err(ForgeError::RefMovedMeanwhile(moves_name(&moves)));
         }
         failpoint::hit("undo-moved");
@@ -177,32 +179,6 @@ fn change(one: &RefMove) -> RefChange {
         new_sha: one.to.clone(),
         overwritten: one.from.is_some(),
     }
-}
-
-/// The event of refs that are moved.
-fn event(
-    repo: &RepoName,
-    request: &UndoRequest,
-    moves: &[RefMove],
-) -> Result<PushEvent, ForgeError> {
-    let update = |one: &RefMove| {
-        let known = one.from.as_ref().or(one.to.as_ref())?;
-        let none: ObjectId = "0".repeat(known.as_str().len()).parse().ok()?;
-        Some(RefUpdate {
-            ref_name: one.ref_name.clone(),
-            old_sha: one.from.clone().unwrap_or_else(|| none.clone()),
-            new_sha: one.to.clone().unwrap_or(none),
-        })
-    };
-    Ok(PushEvent {
-        id: EventId::new(),
-        event_type: EventType::Push,
-        repo: repo.clone(),
-        pusher: Some(request.user.clone()),
-        pushed_at: quire_types::clock::Clock::system().now(),
-        options: Vec::new(),
-        refs: moves.iter().filter_map(update).collect(),
-    })
 }
 
 /// What is wanted of one ref.

@@ -10,7 +10,7 @@ use super::keys::KeyEntry;
 use super::mirrors::ListedMirror;
 use super::secrets::SecretEntry;
 use quire_store::{
-    KeptContainer, LoggedOperation, MirrorRef, OperationState, RepoSchedule, SecretUse,
+    KeptContainer, Landing, LoggedOperation, MirrorRef, OperationState, RepoSchedule, SecretUse,
     TargetProgress,
 };
 use quire_types::clock::Millis;
@@ -374,6 +374,34 @@ impl<'a> From<&'a KeptContainer> for KeptContainerJson<'a> {
     }
 }
 
+/// A commit that is to land on a branch.
+#[derive(Debug, Clone, Serialize)]
+pub struct LandingJson<'a> {
+    branch: &'a RefName,
+    method: &'static str,
+    state: &'static str,
+    message: Option<&'a str>,
+    pushed_sha: &'a ObjectId,
+    tested_sha: &'a ObjectId,
+    created_at_ms: Millis,
+    ended_at_ms: Option<Millis>,
+}
+
+impl<'a> From<&'a Landing> for LandingJson<'a> {
+    fn from(row: &'a Landing) -> Self {
+        Self {
+            branch: &row.branch,
+            method: row.method.as_str(),
+            state: row.state.as_str(),
+            message: row.message.as_deref(),
+            pushed_sha: &row.pushed_sha,
+            tested_sha: &row.tested_sha,
+            created_at_ms: row.created_at_ms,
+            ended_at_ms: row.ended_at_ms,
+        }
+    }
+}
+
 /// A target of notifications.
 #[derive(Debug, Clone, Serialize)]
 pub struct NotificationTargetJson<'a> {
@@ -479,6 +507,7 @@ pub fn views<'a, Row, View: From<&'a Row>>(rows: &'a [Row]) -> Vec<View> {
 mod tests {
     use super::*;
     use quire_store::{MirrorFailure, MirrorState};
+    use quire_types::landing::{LandingMethod, LandingState};
     use quire_types::mirror::MirrorFailureKind;
 
     fn run_id() -> RunId {
@@ -614,6 +643,27 @@ mod tests {
             until_ms: at(600),
         };
         insta::assert_snapshot!(pretty(&KeptContainerJson::from(&kept)));
+    }
+
+    #[test]
+    fn json_of_a_landing() {
+        let landing = Landing {
+            id: 7,
+            repo: "group/shop".parse().unwrap(),
+            branch: "refs/heads/main".parse().unwrap(),
+            method: LandingMethod::Rebase,
+            pusher: Some("laptop".to_owned()),
+            pushed_sha: "1".repeat(40).parse().unwrap(),
+            tested_sha: "2".repeat(40).parse().unwrap(),
+            event_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap(),
+            state: LandingState::Failed,
+            base_sha: None,
+            move_event_id: None,
+            message: Some("its run failed".to_owned()),
+            created_at_ms: at(0),
+            ended_at_ms: Some(at(60)),
+        };
+        insta::assert_snapshot!(pretty(&LandingJson::from(&landing)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use quire_runtime::blocking::run_blocking;
 use quire_store::{PlannedEvent, Store};
 use quire_types::base_url::BaseUrl;
 use quire_types::error_chain;
+use quire_types::landing::LandingMethod;
 use quire_types::names::{EventId, RefName, RepoName, RunId};
 use quire_types::paths::Paths;
 use quire_types::push_event::PushEvent;
@@ -69,6 +70,8 @@ impl RepoLocks {
 pub struct IntakeSettings {
     /// The most runs that one push makes.
     pub max_runs: watch::Receiver<usize>,
+    /// How commits land whose push does not say it.
+    pub landing: watch::Receiver<LandingMethod>,
     pub retention: watch::Receiver<RetentionLimits>,
 }
 
@@ -245,6 +248,7 @@ impl Intake {
             runs: plan.runs,
             current_refs: plan.refs_now,
             overwritten: plan.overwritten,
+            landing: plan.landing.unwrap_or(*self.0.settings.landing.borrow()),
         };
         Ok((planned, plan.notes))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quire_git::Git;
 use quire_git::read::{Budget, Reader};
 use quire_types::error_chain::with_sources;
-use quire_types::names::{ObjectId, RefName, RepoName};
+use quire_types::names::{LANDING_REFS, ObjectId, RefName, RepoName};
 use quire_types::push_event::{MAX_OVERWRITTEN, PushEvent, RefUpdate, deletions};
 
 /// How long it is computed which updates are no fast-forwards. What was not computed until then counts as overwritten.
@@ -35,6 +35,11 @@ impl Overwritten {
     }
 }
 
+/// The refs of commits that wait to land are quire's own: it deletes them when that has ended.
+fn is_of_landing(update: &RefUpdate) -> bool {
+    update.ref_name.as_str().starts_with(LANDING_REFS)
+}
+
 /// Keeps what a push overwrote. `parents` has the parents of new commits that were read already.
 pub(super) async fn keep(
     git: &Git,
@@ -52,9 +57,13 @@ pub(super) async fn keep(
         .iter()
         .filter(|update| !update.old_sha.is_zero() && !update.new_sha.is_zero())
         .filter(|update| update.old_sha != update.new_sha && !is_known_forward(update))
+        .filter(|update| !is_of_landing(update))
         .cloned()
         .collect();
-    let mut found: Vec<RefUpdate> = deletions(&push.refs).cloned().collect();
+    let mut found: Vec<RefUpdate> = deletions(&push.refs)
+        .filter(|update| !is_of_landing(update))
+        .cloned()
+        .collect();
     if found.is_empty() && moved.is_empty() {
         return Overwritten::default();
     }

@@ -2,6 +2,7 @@
 
 use quire_git::{CommitInfo, Git};
 use quire_store::{CurrentRefs, NewRun};
+use quire_types::landing::{LandingMethod, LandingRef};
 use quire_types::names::{ObjectId, RefName};
 use quire_types::paths::Paths;
 use quire_types::push_event::{PUSH_OPTIONS, PushEvent, RefUpdate};
@@ -17,6 +18,8 @@ pub(super) struct PushPlan {
     pub(super) refs_now: CurrentRefs,
     /// Those of its refs whose old objects are kept.
     pub(super) overwritten: Vec<RefUpdate>,
+    /// How its commits land, if it says so.
+    pub(super) landing: Option<LandingMethod>,
     pub(super) notes: Vec<String>,
 }
 
@@ -47,6 +50,7 @@ struct PushOptions {
     skip: bool,
     only_job: Option<String>,
     keep: bool,
+    landing: Option<LandingMethod>,
     unknown: Vec<String>,
 }
 
@@ -61,6 +65,9 @@ impl PushOptions {
                 None if option == "ci.keep" => parsed.keep = true,
                 Some(("ci.job", job)) if !job.is_empty() => {
                     parsed.only_job = Some(job.chars().take(128).collect())
+                }
+                Some(("ci.land", method)) if method.parse::<LandingMethod>().is_ok() => {
+                    parsed.landing = method.parse().ok();
                 }
                 // Options that are not quire's may be another tool's.
                 _ if !option.starts_with("ci.") => {}
@@ -86,6 +93,7 @@ pub(super) async fn plan(
             PUSH_OPTIONS.map(|(name, _)| name).join(", ")
         ));
     }
+    plan.landing = options.landing;
     let name = push.repo.clone();
     if !git.call(move |git| git.exists_or_redirects(&name)).await? {
         plan.notes.push(format!(
@@ -142,13 +150,39 @@ pub(super) async fn plan(
                 .extend(note.map(|note| format!("{}: {note}", update.ref_name.short()))),
         }
     }
+    let notes = landing_notes(push, &plan, &options);
+    plan.notes.extend(notes);
     Ok(plan)
 }
 
-/// Branches and tags that exist make runs; notes, replace refs and deletions do not.
+/// Branches and tags that exist make runs, and so do commits that wait to land; notes, replace refs and deletions do not.
 fn makes_a_run(update: &RefUpdate) -> bool {
+    let name = &update.ref_name;
     !update.new_sha.is_zero()
-        && (update.ref_name.branch().is_some() || update.ref_name.tag().is_some())
+        && (name.branch().is_some() || name.tag().is_some() || LandingRef::of(name).is_some())
+}
+
+/// What the pusher has to know of the commits that are to land.
+fn landing_notes(push: &PushEvent, plan: &PushPlan, options: &PushOptions) -> Vec<String> {
+    let mut notes = Vec::new();
+    let created = push.refs.iter().filter(|update| !update.new_sha.is_zero());
+    for update in created {
+        let Some(landing) = LandingRef::of(&update.ref_name) else {
+            continue;
+        };
+        let branch = landing.branch.short();
+        if !plan.runs.iter().any(|run| run.ref_name == update.ref_name) {
+            notes.push(format!(
+                "{} has no run, so it does not land; push to {branch} itself",
+                landing.commit.short()
+            ));
+        } else if options.only_job.is_some() {
+            notes.push(format!(
+                "ci.job is ignored: a commit lands on {branch} only when all of its jobs are green"
+            ));
+        }
+    }
+    notes
 }
 
 enum CiDecision {
@@ -182,7 +216,10 @@ fn new_run(
         subject: facts.subject(),
         previous_sha: (!update.old_sha.is_zero()).then(|| update.old_sha.clone()),
         pusher: push.pusher.clone(),
-        only_job: options.only_job.clone(),
+        only_job: options
+            .only_job
+            .clone()
+            .filter(|_| LandingRef::of(&update.ref_name).is_none()),
         group_unknown: facts.may_declare_group,
         keep: options.keep,
         ..NewRun::of_push(
@@ -231,6 +268,8 @@ mod tests {
             "ci.wait",
             "ci.job=test",
             "ci.jbo=x",
+            "ci.land=rebase",
+            "ci.land=up",
             "ci.job=",
             "topic=y",
             "\u{1b}[2J",
@@ -239,7 +278,8 @@ mod tests {
         let parsed = PushOptions::parse(&options);
         assert!(parsed.skip);
         assert_eq!(parsed.only_job.as_deref(), Some("test"));
-        assert_eq!(parsed.unknown, ["ci.jbo=x", "ci.job="]);
+        assert_eq!(parsed.landing, Some(LandingMethod::Rebase));
+        assert_eq!(parsed.unknown, ["ci.jbo=x", "ci.land=up", "ci.job="]);
         assert_eq!(PushOptions::parse(&[]), PushOptions::default());
     }
 }

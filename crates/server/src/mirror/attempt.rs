@@ -16,7 +16,7 @@ use quire_runtime::blocking::run_blocking;
 use quire_store::{MirrorKey, MirrorRef, MirrorState, MirroredRef, Store};
 use quire_types::failpoint;
 use quire_types::git_remote_url::RemoteTransport;
-use quire_types::names::{ObjectId, RefName};
+use quire_types::names::{LANDING_REFS, ObjectId, RefName};
 use quire_types::paths::Paths;
 use quire_types::ssh_keys::host_key_fingerprint;
 
@@ -217,9 +217,10 @@ impl MirrorAttempt<'_> {
     }
 }
 
-/// Whether a ref is mirrored: hidden refs never are.
+/// Whether a ref is mirrored: hidden refs and those of commits that wait to land never are.
 pub(super) fn is_mirrored(target: &MirrorTarget, name: &RefName) -> bool {
-    !name.as_str().starts_with("refs/quire/") && (target.covers)(name)
+    let own = ["refs/quire/", LANDING_REFS];
+    !own.iter().any(|own| name.as_str().starts_with(own)) && (target.covers)(name)
 }
 
 /// ssh tries one address only.

@@ -35,7 +35,7 @@ mod turns;
 pub use checkout::depth;
 pub use config::{GrantResolver, RunnerConfig};
 pub use execute::{RunContext, execute_jobs, failure_of};
-pub use git_tree::{GitTree, StartedArchive};
+pub use git_tree::{GitTree, StartedArchive, UnreadableReport};
 pub use job_recorder::{RecordError, Recorder};
 pub use repl::{EntryError, ReplOutput, ReplSession};
 pub use run_loop::{Runner, RunnerDeps};

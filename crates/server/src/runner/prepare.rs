@@ -14,6 +14,7 @@ use quire_pipeline::driver::{DriverError, DriverHandle};
 use quire_pipeline::{Diagnostic, Input, JobTracker, Pipeline, Source, format_duration};
 use quire_types::clock::Millis;
 use quire_types::error_chain;
+use quire_types::landing::LandingRef;
 use quire_types::names::{JobName, ObjectId, RefName, RepoName, RunId};
 use quire_types::paths::Paths;
 use quire_types::run::{FailureKind, Outcome, Run};
@@ -263,6 +264,7 @@ impl PushContext<'_> {
         files_changed.truncate(files_changed.iter().take_while(|name| within(name)).count());
         let values = json!({
             "sha": self.sha, "ref": self.ref_name, "branch": self.ref_name.branch(), "tag": self.ref_name.tag(),
+            "lands-on": LandingRef::of(self.ref_name).map(|landing| landing.branch.short().to_owned()),
             "previous-sha": self.previous_sha, "pusher": self.pusher, "pushed-at": self.pushed_at.to_string(),
             "message": message, "files-changed": files_changed, "forced": forced,
         });

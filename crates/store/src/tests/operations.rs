@@ -1,6 +1,7 @@
 //! The log of operations.
 
 use super::*;
+use quire_types::landing::LandingMethod;
 use quire_types::names::ObjectId;
 use quire_types::operation::{Actor, Channel, Operation, OperationId};
 
@@ -110,6 +111,7 @@ fn a_push_is_recorded_once_with_what_it_overwrote() {
         runs: Vec::new(),
         current_refs: CurrentRefs::new(),
         overwritten: vec![forced],
+        landing: LandingMethod::default(),
     };
     for _ in 0..2 {
         let planned = std::slice::from_ref(&planned);

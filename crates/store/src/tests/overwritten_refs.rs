@@ -1,6 +1,7 @@
 //! What pushes overwrote.
 
 use super::*;
+use quire_types::landing::LandingMethod;
 use quire_types::names::ObjectId;
 
 fn sha(at: u32) -> ObjectId {
@@ -25,6 +26,7 @@ fn overwrite(f: &Fixture, repo_name: &str, refs: &[RefUpdate]) {
         runs: Vec::new(),
         current_refs: CurrentRefs::new(),
         overwritten: refs.to_vec(),
+        landing: LandingMethod::default(),
     };
     // Recorded twice, as after a crash.
     for _ in 0..2 {

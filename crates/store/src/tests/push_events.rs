@@ -1,6 +1,7 @@
 //! Push events.
 
 use super::*;
+use quire_types::landing::LandingMethod;
 
 #[test]
 fn an_event_recorded_twice_changes_nothing() {
@@ -127,6 +128,7 @@ fn events_recorded_together_are_as_if_recorded_one_by_one() {
                 runs,
                 current_refs: CurrentRefs::new(),
                 overwritten: Vec::new(),
+                landing: LandingMethod::default(),
             }
         })
         .collect();

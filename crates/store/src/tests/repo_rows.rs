@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// The tables with rows of repositories that stay when a repository is removed, or go for good.
-const NOT_MOVED: [&str; 8] = [
+const NOT_MOVED: [&str; 9] = [
+    "landings",
     "mirrors",
     "mirror_refs",
     "schedules",
