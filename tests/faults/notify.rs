@@ -108,6 +108,9 @@ fn ten_thousand_ends_wait_at_the_start() {
         .map(|request| request.json()["run"]["number"].as_u64().unwrap())
         .collect();
     assert!(numbers.is_sorted() && numbers.len() == COUNT);
+    // A connection is used for many messages.
+    let connections = receiver.connections();
+    assert!(connections < COUNT / 10, "{connections} connections");
     let last = receiver.requests().pop().unwrap();
     assert_eq!(last.json()["run"]["repo"], "other");
 }

@@ -31,6 +31,16 @@ pub enum RemoteError {
         /// The last words of the other side, or of git or ssh.
         words: String,
     },
+    /// The other side has no such repository, or does not show it.
+    #[error(
+        "the other side has no such repository, or does not show it to this {login} ({words}); create an empty one there, since a \
+         mirror creates none, and then `mirror sync REPO` pushes to it"
+    )]
+    NoRepository {
+        /// What the other side knows this machine by.
+        login: &'static str,
+        words: String,
+    },
     /// The other side has another host key than the known one.
     #[error("the host key is another one than the known one")]
     HostKeyChanged {
@@ -54,7 +64,7 @@ impl RemoteError {
             };
         }
         let is_refused = match transport {
-            RemoteTransport::Ssh => has(&["Permission denied (", "does not appear to be a git"]),
+            RemoteTransport::Ssh => has(&["Permission denied ("]),
             RemoteTransport::Https => has(&[
                 "Authentication failed for",
                 "could not read Username",
@@ -63,9 +73,24 @@ impl RemoteError {
                 "returned error: 403",
             ]),
         };
-        let is_missing = has(&["epository not found", "not found\n", "returned error: 404"]);
+        let is_missing = has(&[
+            "epository not found",
+            "not found\n",
+            "returned error: 404",
+            "does not appear to be a git",
+            "there is no repository `",
+        ]);
+        if is_missing && !is_refused {
+            return Self::NoRepository {
+                login: match transport {
+                    RemoteTransport::Ssh => "key",
+                    RemoteTransport::Https => "token",
+                },
+                words: last_words(&text),
+            };
+        }
         Self::Failed {
-            kind: match is_refused || is_missing {
+            kind: match is_refused {
                 true => MirrorFailureKind::Access,
                 false => MirrorFailureKind::Connection,
             },
@@ -77,6 +102,7 @@ impl RemoteError {
     pub fn kind(&self) -> MirrorFailureKind {
         match self {
             Self::Failed { kind, .. } => *kind,
+            Self::NoRepository { .. } => MirrorFailureKind::Access,
             Self::HostKeyChanged { .. } => MirrorFailureKind::HostKey,
             Self::Process(_) => MirrorFailureKind::Connection,
             Self::Git(_) => MirrorFailureKind::Repository,

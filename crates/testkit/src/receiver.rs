@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -72,6 +72,7 @@ struct Shared {
     answers: Mutex<VecDeque<Answer>>,
     held: Mutex<Vec<Box<dyn Connection>>>,
     ended: AtomicBool,
+    connections: AtomicUsize,
 }
 
 /// A connection with or without TLS.
@@ -144,6 +145,11 @@ impl HttpReceiver {
         self.shared.answers.lock().unwrap().extend(answers);
     }
 
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.shared.requests.lock().unwrap().clone()
     }
@@ -152,32 +158,41 @@ impl HttpReceiver {
     #[track_caller]
     pub fn wait_for(&self, count: usize) -> Vec<ReceivedRequest> {
         wait_for(&format!("{count} requests"), || {
-            Some(self.requests()).filter(|requests| requests.len() >= count)
-        })
+            let received = self.shared.requests.lock().unwrap().len();
+            (received >= count).then_some(())
+        });
+        self.requests()
     }
 }
 
 impl Shared {
+    /// Answers the requests of a connection until the client closes it.
     fn serve(&self, mut stream: Box<dyn Connection>) {
-        let Some(request) = read_request(&mut stream) else {
-            return;
-        };
-        self.requests.lock().unwrap().push(request);
-        let answer = self.answers.lock().unwrap().pop_front();
-        let _ = match answer.unwrap_or_else(|| Answer::status("200 OK", "")) {
-            Answer::Status(head, body) => stream.write_all(
-                format!(
-                    "HTTP/1.1 {head}Content-Length: {}\r\n\r\n{body}",
-                    body.len()
-                )
-                .as_bytes(),
-            ),
-            Answer::Close => stream.write_all(b"HTTP/1.1 200 OK\r\nConte"),
-            Answer::Hang => {
-                self.held.lock().unwrap().push(stream);
-                Ok(())
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        while let Some(request) = read_request(&mut stream) {
+            self.requests.lock().unwrap().push(request);
+            let answer = self.answers.lock().unwrap().pop_front();
+            let written = match answer.unwrap_or_else(|| Answer::status("200 OK", "")) {
+                Answer::Status(head, body) => stream.write_all(
+                    format!(
+                        "HTTP/1.1 {head}Content-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    )
+                    .as_bytes(),
+                ),
+                Answer::Close => {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConte");
+                    return;
+                }
+                Answer::Hang => {
+                    self.held.lock().unwrap().push(stream);
+                    return;
+                }
+            };
+            if written.is_err() {
+                return;
             }
-        };
+        }
     }
 }
 

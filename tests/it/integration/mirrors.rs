@@ -424,3 +424,30 @@ fn a_commit_that_lands_is_mirrored_and_its_ref_is_not() {
     let in_sync = wait_for_state(&forge, "nas", "in-sync");
     assert_eq!(in_sync["refs_in_sync"], json!(1));
 }
+
+#[test]
+fn a_repository_that_is_missing_there_is_said_with_what_to_do() {
+    let mut forge = forge_with("");
+    let nas = nas(&forge);
+    configure(&forge, &entry("nas", &nas.url("later"), ""));
+    forge.serve();
+    let tree = forge.tree("work", "app");
+    let commit = tree.push_new("first");
+    let failing = wait_for_state(&forge, "nas", "failing");
+    assert_eq!(failing["failure"], "access", "{failing}");
+    let problem = failing["problem"].as_str().unwrap();
+    let url = nas.url("later");
+    let path = url.split_once("://").map_or(url.as_str(), |(_, rest)| {
+        rest.find('/').map_or(rest, |at| &rest[at..])
+    });
+    assert_eq!(
+        problem.replace(path, "PATH"),
+        "the other side has no such repository, or does not show it to this key (fatal: 'PATH' does not appear to be a git \
+         repository); create an empty one there, since a mirror creates none, and then `mirror sync REPO` pushes to it"
+    );
+    nas.bare("later");
+    forge.ssh_ok("mirror sync app");
+    wait_for_state(&forge, "nas", "in-sync");
+    let bare = nas.paths.repos().join("later.git");
+    wait_for_refs(&bare, &[format!("refs/heads/main {commit}")]);
+}

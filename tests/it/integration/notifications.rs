@@ -3,7 +3,9 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use quire_testkit::{Answer, HttpReceiver, TestForge, free_port, transcript, wait_for};
+use quire_testkit::{
+    Answer, CertificateAuthority, HttpReceiver, TestForge, free_port, transcript, wait_for,
+};
 use serde_json::json;
 
 use super::{GREEN, one};
@@ -360,4 +362,48 @@ fn what_is_refused_or_too_old_is_given_up() {
     wait_until_told(&forge, "refusing");
     assert_eq!(target(&forge, "refusing")["failures"], 0);
     assert!(forge.stop().success());
+}
+
+/// The certificate of a receiver is judged as a browser does, and a redirect is not followed, to wherever it leads.
+#[test]
+fn the_certificate_of_a_receiver_is_judged() {
+    let (authority, stranger) = (CertificateAuthority::new(), CertificateAuthority::new());
+    let receivers = [
+        authority.certificate("127.0.0.1"),
+        authority.certificate("hooks.example.org"),
+        authority.expired_certificate("127.0.0.1"),
+        stranger.certificate("127.0.0.1"),
+    ]
+    .map(|certificate| HttpReceiver::start_tls(&certificate));
+    let names = ["well", "name", "expired", "stranger"];
+    let targets: String = names
+        .iter()
+        .zip(&receivers)
+        .map(|(name, receiver)| hook(name, receiver, ""))
+        .collect();
+    let file = authority.file().display().to_string();
+    let forge = forge_knowing(&targets, &[("SSL_CERT_FILE", &file)]);
+    let test = |name: &str| transcript(&forge.ssh(&format!("notify test {name}")));
+    assert!(forge.ssh("notify test well").status.success());
+    for (name, words) in [
+        ("name", "not valid for name"),
+        ("expired", "certificate expired"),
+        ("stranger", "UnknownIssuer"),
+    ] {
+        let said = test(name);
+        assert!(
+            said.contains("invalid peer certificate") && said.contains(words),
+            "{name}: {said}"
+        );
+    }
+    let loopback = HttpReceiver::start();
+    for location in [loopback.url("/inside"), receivers[0].url("/elsewhere")] {
+        let head = format!("307 Temporary Redirect\r\nLocation: {location}\r\n");
+        receivers[0].plan([Answer::Status(head, String::new())]);
+        let said = test("well");
+        assert!(said.contains("redirect"), "{said}");
+    }
+    let received = receivers.map(|receiver| receiver.requests().len());
+    assert_eq!(received, [3, 0, 0, 0]);
+    assert_eq!(loopback.requests().len(), 0);
 }

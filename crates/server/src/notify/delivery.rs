@@ -1,22 +1,24 @@
 //! One attempt to deliver a message.
 
 use super::delivery_error::{ATTEMPT_TIMEOUT, DeliveryError};
+use super::kept_connection::KeptConnection;
 use super::message::Message;
 use super::settings::NotifySettings;
 use super::targets::TargetService;
 use quire_runtime::blocking::run_blocking;
 
-/// Makes one attempt. Returns once the receiver has confirmed the message.
+/// Makes one attempt, over the kept connection if that is possible. Returns once the receiver has confirmed the message.
 pub(super) async fn deliver(
     message: &Message,
     service: &TargetService,
     settings: &NotifySettings,
+    connection: &mut KeptConnection,
 ) -> Result<(), DeliveryError> {
     let attempt = async {
         let read = settings.redactor.clone();
         let redactor = run_blocking(move || read()).await?;
         service
-            .send(message, &redactor, &settings.allowed_networks)
+            .send(message, connection, &redactor, &settings.allowed_networks)
             .await
     };
     tokio::time::timeout(ATTEMPT_TIMEOUT, attempt)

@@ -16,6 +16,7 @@ mod delivery;
 mod delivery_error;
 mod deps;
 mod failed_jobs;
+mod kept_connection;
 mod message;
 mod outgoing_request;
 mod policy;

@@ -9,11 +9,9 @@ use hyper::header::{
     CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::connection::{IoStream, connect, secure};
 use super::delivery_error::{DeliveryError, quote};
+use super::kept_connection::KeptConnection;
 use quire_types::http_url::HttpUrl;
 use quire_types::network::Network;
 use quire_types::secret::{Redactor, Secret};
@@ -67,9 +65,10 @@ impl OutgoingRequest {
         self.header("authorization", &value)
     }
 
-    /// Sends it. Returns once the receiver has confirmed it.
+    /// Sends it, over the kept connection if possible. Returns once the receiver has confirmed it.
     pub(super) async fn send(
         self,
+        connection: &mut KeptConnection,
         redactor: &Redactor,
         allowed: &[Network],
     ) -> Result<(), DeliveryError> {
@@ -85,30 +84,26 @@ impl OutgoingRequest {
             .header(HOST, url.authority())
             .body(Full::new(Bytes::from(body)))?;
         request.headers_mut().extend(headers);
-        let stream = connect(url.host(), url.port(), allowed).await?;
-        let stream: Box<dyn IoStream> = if url.is_tls() {
-            secure(stream, url.host()).await?
-        } else {
-            Box::new(stream)
-        };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let response = sender.send_request(request).await?;
-        judge(response, &url, redactor).await
+        let (open, response) = connection.send(request, &url, allowed).await?;
+        if !response.status().is_success() {
+            return judge(response, &url, redactor).await;
+        }
+        // Only after a whole answer can the next request follow.
+        let body = Limited::new(response.into_body(), MAX_ANSWER);
+        if body.collect().await.is_ok() {
+            connection.keep(open);
+        }
+        Ok(())
     }
 }
 
-/// What an answer means.
+/// What an answer means that is no success.
 async fn judge(
     response: Response<Incoming>,
     url: &HttpUrl,
     redactor: &Redactor,
 ) -> Result<(), DeliveryError> {
     let status = response.status();
-    if status.is_success() {
-        return Ok(());
-    }
     let origin = url.origin();
     if status.is_redirection() {
         return Err(DeliveryError::Redirected { origin });

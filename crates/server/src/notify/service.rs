@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::delivery::deliver;
 use super::deps::NotifyDeps;
+use super::kept_connection::KeptConnection;
 use super::message::Message;
 use super::worker::{self, POLL_INTERVAL};
 use crate::workers::Workers;
@@ -109,7 +110,7 @@ impl Notifications {
             url: settings.url.for_reader(None),
             event: None,
         };
-        deliver(&message, service, &settings)
+        deliver(&message, service, &settings, &mut KeptConnection::default())
             .await
             .map_err(|error| failed(&chain(&error)))
     }

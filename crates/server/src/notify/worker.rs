@@ -11,6 +11,7 @@ use super::delivery::deliver;
 use super::delivery_error::DeliveryError;
 use super::deps::NotifyDeps;
 use super::failed_jobs;
+use super::kept_connection::KeptConnection;
 use super::message::{Message, RunEnded};
 use super::policy::Reason;
 use super::settings::NotifySettings;
@@ -106,6 +107,7 @@ async fn step(
     // After a refusal, or a change of the configuration, the next attempt may succeed.
     let mut failures = progress.failures;
     let mut is_failing = progress.next_attempt_ms.is_some();
+    let mut connection = KeptConnection::default();
     let told = ended
         .iter()
         .filter_map(|ended| Some((ended, selection.reason(ended)?)));
@@ -122,7 +124,7 @@ async fn step(
         }
         let message = compose(deps, ended, reason, settings).await?;
         failpoint::hit("notify-before-delivery");
-        let delivered = deliver(&message, service, settings).await;
+        let delivered = deliver(&message, service, settings, &mut connection).await;
         failpoint::hit("notify-delivered");
         match delivered {
             Ok(()) if record_delivered(deps, name, ended.seq).await => {

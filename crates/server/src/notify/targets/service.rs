@@ -9,6 +9,7 @@ use super::slack::SlackTarget;
 use super::smtp::{OutgoingMail, SmtpServer};
 use super::webhook::WebhookTarget;
 use crate::notify::delivery_error::DeliveryError;
+use crate::notify::kept_connection::KeptConnection;
 use crate::notify::message::Message;
 use crate::notify::outgoing_request::OutgoingRequest;
 use quire_runtime::blocking::run_blocking;
@@ -58,10 +59,11 @@ impl TargetService {
         }
     }
 
-    /// Sends a message. Returns once the receiver has confirmed it.
+    /// Sends a message, over the kept connection if that is possible. Returns once the receiver has confirmed it.
     pub(in crate::notify) async fn send(
         &self,
         message: &Message,
+        connection: &mut KeptConnection,
         redactor: &Redactor,
         allowed: &[Network],
     ) -> Result<(), DeliveryError> {
@@ -70,7 +72,7 @@ impl TargetService {
             .await?
             .map_err(DeliveryError::Settings)?;
         match outgoing {
-            PreparedMessage::Http(request) => request.send(redactor, allowed).await,
+            PreparedMessage::Http(request) => request.send(connection, redactor, allowed).await,
             PreparedMessage::Smtp(server, mail) => server.submit(&mail, redactor, allowed).await,
         }
     }
