@@ -104,8 +104,12 @@ pub(super) const OVERVIEW: &[(&str, &str)] = &[
         "list or remove secrets, or see who used one",
     ),
     (
-        "config show | check < FILE",
-        "show the settings in force, or check a file",
+        "config show | set S VALUE | unset S",
+        "show the settings in force, or change one",
+    ),
+    (
+        "config check < FILE | reload",
+        "check a configuration file, or load it again",
     ),
     (
         "log [--repo R] | undo OPERATION",
@@ -153,13 +157,17 @@ pub(super) enum ManagementCommand {
     /// Set, list and remove secrets
     #[command(subcommand)]
     Secret(secret::SecretCommand),
-    /// Show the configuration in force, and check a file
+    /// Show and change the settings in force, and check a file
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print a one-time link that signs a browser in, or manage access tokens
     ///
     /// A token is for programs that read pages and for git over HTTP. It ends with the key that made it.
     Login(login::LoginCommand),
+    /// Load the configuration file again, and say what changed
+    ///
+    /// A file that does not load changes nothing. Some settings take effect only when quire is restarted; they are named.
+    Reload(OutputArgs),
     /// List what users did, the newest operation first
     ///
     /// A push, a command and a button of a page that change something are operations. `undo` takes one back.
@@ -210,7 +218,10 @@ impl ManagementCommand {
             Self::Undo(arguments) => arguments.format.json,
             // Standard output is the archive.
             Self::Backup(_) => false,
-            Self::Status(format) | Self::Doctor(format) | Self::Gc(format) => format.json,
+            Self::Status(format)
+            | Self::Doctor(format)
+            | Self::Reload(format)
+            | Self::Gc(format) => format.json,
         }
     }
 }
@@ -287,6 +298,7 @@ fn dispatch(
         ManagementCommand::Reconcile(command) => reconcile::reconcile(&context, &command, out),
         ManagementCommand::Status(_) => status::status(&context, out),
         ManagementCommand::Doctor(_) => doctor::doctor(&context, out),
+        ManagementCommand::Reload(_) => config::reload(&context, out),
         ManagementCommand::Log(arguments) => operations::log(&context, &arguments, out),
         ManagementCommand::Undo(arguments) => operations::undo(&context, &arguments, out),
     };

@@ -11,6 +11,7 @@ use crate::ssh::git_session::SessionError;
 use quire_git::GitError;
 use quire_pipeline::Diagnostic;
 use quire_server::backup::BackupError;
+use quire_server::control::client::ControlError;
 use quire_server::forge::secrets::StoredSecretError;
 use quire_server::forge::{ForgeError, KeyError};
 use quire_server::rename::RenameError;
@@ -92,6 +93,11 @@ impl CommandError {
         text
     }
 
+    fn nothing_collected(error: &ControlError) -> Self {
+        Self::failed(format!("nothing was removed: {error}"))
+            .hint("the server also does this by itself, every hour while it runs")
+    }
+
     /// Prints the error and returns the exit code.
     pub(super) fn print(&self) -> ExitCode {
         let _ = io::stderr().write_all(self.text().as_bytes());
@@ -101,9 +107,7 @@ impl CommandError {
 
 /// A problem of a configuration in one line.
 pub(super) fn diagnostic_line(diagnostic: &Diagnostic) -> String {
-    let hint = diagnostic.hint.as_deref();
-    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-    printable(&diagnostic.to_string()) + &printable(&hint)
+    printable(&diagnostic.one_line())
 }
 
 fn printable(text: &str) -> String {
@@ -247,12 +251,10 @@ impl From<ForgeError> for CommandError {
             ForgeError::Key(error) => return error.into(),
             ForgeError::Secret(error) => return error.into(),
             ForgeError::Inverse(error) => return error.into(),
+            ForgeError::Setting(error) => return error.into(),
             // The system's reason adds nothing to that the server is not running.
             ForgeError::Control(error) => return Self::failed(error.to_string()),
-            ForgeError::NothingCollected(error) => {
-                return Self::failed(format!("nothing was removed: {error}"))
-                    .hint("the server also does this by itself, every hour while it runs");
-            }
+            ForgeError::NothingCollected(error) => return Self::nothing_collected(&error),
             error => error,
         };
         let code = match error {

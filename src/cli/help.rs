@@ -18,6 +18,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "key",
             "secret",
             "config",
+            "reload",
             "log",
             "undo",
             "login",

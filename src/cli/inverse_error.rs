@@ -50,6 +50,8 @@ fn hint(why: &NoInverse) -> Option<&'static str> {
         NoInverse::UnknownRun => "`run list` shows it; `run cancel RUN` cancels it",
         NoInverse::RunStopped => "`run retry RUN` runs the same commit again",
         NoInverse::CacheCleared => "the next run makes it again",
+        NoInverse::SettingChanged => "`config set SETTING VALUE` sets it",
+        NoInverse::Reloaded => "change the configuration file back, and then `reload`",
         NoInverse::Found => "`repo undo REPO` lists what can be brought back",
         NoInverse::KeyRotated
         | NoInverse::Link
@@ -92,6 +94,8 @@ mod tests {
             NoInverse::Collected,
             NoInverse::Mirrored,
             NoInverse::Decided,
+            NoInverse::SettingChanged,
+            NoInverse::Reloaded,
             NoInverse::Found,
         ];
         let mut errors = vec![

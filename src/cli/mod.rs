@@ -46,6 +46,7 @@ mod run_show;
 mod sample;
 mod schedule;
 mod secret;
+mod setting_error;
 mod start;
 mod status;
 mod terminal;

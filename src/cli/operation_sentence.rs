@@ -1,6 +1,6 @@
 //! What an operation did, in one line.
 
-use quire_types::names::{ObjectId, RepoName, RunId};
+use quire_types::names::{ObjectId, RefName, RepoName, RunId};
 use quire_types::operation::{Operation, RefChange, RefChanges};
 
 /// How many refs of an operation a line names.
@@ -22,13 +22,9 @@ pub(super) fn sentence(operation: &Operation) -> String {
         Operation::RepoRename { repo, former_name } => format!("renamed {former_name} to {repo}"),
         Operation::RepoRm {
             repo,
-            deleted: true,
-            ..
-        } => format!("deleted repository {repo}"),
-        Operation::RepoRm { repo, trash_id, .. } => match trash_id {
-            Some(id) => format!("removed repository {repo}, trash id {}", short(id)),
-            None => format!("removed repository {repo}"),
-        },
+            trash_id,
+            deleted,
+        } => removed(repo, trash_id.as_deref(), *deleted),
         Operation::RepoDelete { repo, trash_id } => format!(
             "deleted repository {repo} of the trash, trash id {}",
             short(trash_id)
@@ -40,14 +36,7 @@ pub(super) fn sentence(operation: &Operation) -> String {
             repo,
             branch,
             before,
-        } => match before {
-            Some(before) => format!(
-                "set the default branch of {repo} to {}, from {}",
-                branch.short(),
-                before.short()
-            ),
-            None => format!("set the default branch of {repo} to {}", branch.short()),
-        },
+        } => default_branch(repo, branch, before.as_ref()),
         Operation::KeyAdd {
             name,
             fingerprint,
@@ -83,9 +72,32 @@ pub(super) fn sentence(operation: &Operation) -> String {
             name,
             new_host_key,
         } => mirrored(repo, name.as_deref(), *new_host_key),
+        Operation::ConfigSet {
+            setting,
+            before,
+            after,
+        } => set(setting, before.as_deref(), after.as_deref()),
+        Operation::ConfigReload { changed } => reloaded(changed),
         Operation::Reconcile { decision } => {
             format!("decided what happens after a restored database: {decision}")
         }
+    }
+}
+
+fn default_branch(repo: &RepoName, branch: &RefName, before: Option<&RefName>) -> String {
+    let from = before.map(|before| format!(", from {}", before.short()));
+    format!(
+        "set the default branch of {repo} to {}{}",
+        branch.short(),
+        from.unwrap_or_default()
+    )
+}
+
+fn removed(repo: &RepoName, trash_id: Option<&str>, deleted: bool) -> String {
+    match (deleted, trash_id) {
+        (true, _) => format!("deleted repository {repo}"),
+        (false, Some(id)) => format!("removed repository {repo}, trash id {}", short(id)),
+        (false, None) => format!("removed repository {repo}"),
     }
 }
 
@@ -99,6 +111,18 @@ fn mirrored(repo: &RepoName, name: Option<&str>, new_host_key: bool) -> String {
         false => "",
     };
     format!("pushed {repo} to {mirror}{key}")
+}
+
+fn set(setting: &str, before: Option<&str>, after: Option<&str>) -> String {
+    let [before, after] = [before, after].map(|value| value.unwrap_or("its default"));
+    format!("set {setting} to {after}, from {before}")
+}
+
+fn reloaded(changed: &[String]) -> String {
+    match changed {
+        [] => "reloaded the configuration".to_owned(),
+        changed => format!("reloaded the configuration: {}", changed.join(", ")),
+    }
 }
 
 fn the_run(run: Option<RunId>) -> String {
@@ -264,6 +288,14 @@ mod tests {
             },
             Operation::Reconcile {
                 decision: "adopt".to_owned(),
+            },
+            Operation::ConfigSet {
+                setting: "ci.pids".to_owned(),
+                before: None,
+                after: Some("7".to_owned()),
+            },
+            Operation::ConfigReload {
+                changed: vec!["ci.pids".to_owned(), "ci.memory".to_owned()],
             },
         ];
         let lines: Vec<_> = operations.iter().map(sentence).collect();

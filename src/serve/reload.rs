@@ -1,11 +1,13 @@
 //! The configuration: loaded at the start, and again after a HUP.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch::{self, Receiver, Sender};
 
-use quire_config::{Config, ConfigError, LoadedConfig, SettingsInForce};
+use quire_config::{Config, ConfigError, LoadedConfig, SettingChange, SettingsInForce};
+use quire_pipeline::Diagnostic;
 use quire_server::backup::BackupPlan;
+use quire_server::control::protocol::{ReloadReport, ReloadedSetting};
 use quire_server::hooks::HooksSettings;
 use quire_server::housekeeping::RetentionLimits;
 use quire_server::mirror::MirrorSettings;
@@ -36,7 +38,7 @@ pub(super) struct StartConfig {
 pub(super) fn load_at_start(paths: &Paths) -> Result<StartConfig, ConfigError> {
     let error = match load(paths) {
         Ok(loaded) => {
-            keep(&loaded, paths);
+            keep(&loaded, &SettingsInForce::from(&loaded), paths);
             return Ok(StartConfig {
                 loaded,
                 replaced: None,
@@ -47,7 +49,7 @@ pub(super) fn load_at_start(paths: &Paths) -> Result<StartConfig, ConfigError> {
     // A wrong variable of the environment is refused by the copy as well.
     match Config::load_last_good(paths, wiring::variable) {
         Ok(Some(loaded)) => {
-            note_in_force(&loaded, paths);
+            note_in_force(&SettingsInForce::from(&loaded), paths);
             log_error(
                 &error,
                 "the configuration does not load; the last one that loaded is in force",
@@ -61,15 +63,15 @@ pub(super) fn load_at_start(paths: &Paths) -> Result<StartConfig, ConfigError> {
     }
 }
 
-fn keep(loaded: &LoadedConfig, paths: &Paths) {
-    note_in_force(loaded, paths);
+fn keep(loaded: &LoadedConfig, settings: &SettingsInForce, paths: &Paths) {
+    note_in_force(settings, paths);
     if let Err(error) = loaded.keep_as_last_good(paths) {
         tracing::error!(%error, "cannot keep a copy of the configuration");
     }
 }
 
-fn note_in_force(loaded: &LoadedConfig, paths: &Paths) {
-    if let Err(error) = SettingsInForce::from(loaded).write(paths) {
+fn note_in_force(settings: &SettingsInForce, paths: &Paths) {
+    if let Err(error) = settings.write(paths) {
         tracing::error!(%error, "cannot note the settings that are in force");
     }
 }
@@ -144,15 +146,21 @@ pub(super) struct ConfigReload {
     mirrors: Sender<Arc<MirrorSettings>>,
     hooks: Sender<Arc<HooksSettings>>,
     stored: StoredSecrets,
+    /// The settings at the start.
+    started: SettingsInForce,
+    /// The settings since the last reload. One reload at a time changes them.
+    in_force: Mutex<SettingsInForce>,
 }
 
 impl ConfigReload {
     pub(super) fn new(
         paths: &Paths,
-        config: &Config,
+        loaded: &LoadedConfig,
         health: &HealthRegistry,
         stored: StoredSecrets,
     ) -> Self {
+        let config = &loaded.config;
+        let started = SettingsInForce::from(loaded);
         let secrets = secret_sources::resolver(config, &stored);
         Self {
             paths: paths.clone(),
@@ -166,6 +174,8 @@ impl ConfigReload {
             mirrors: watch::Sender::new(Arc::new(mirror_settings(config, &stored))),
             hooks: watch::Sender::new(Arc::new(hooks_settings(config))),
             stored,
+            in_force: Mutex::new(started.clone()),
+            started,
         }
     }
 
@@ -202,16 +212,38 @@ impl ConfigReload {
     }
 
     /// Loads the configuration again. If it does not load, the previous one stays in force.
-    pub(super) fn reload(&self) {
+    pub(super) fn reload(&self) -> ReloadReport {
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         match load(&self.paths) {
-            Ok(loaded) => self.apply(&loaded),
-            Err(error) => self.report(&error),
+            Ok(loaded) => {
+                let new = self.started.reloaded(&loaded);
+                let changed = in_force.changes(&new);
+                self.apply(&loaded, &new);
+                *in_force = new;
+                ReloadReport {
+                    is_loaded: true,
+                    changed: changed.into_iter().map(reloaded_setting).collect(),
+                    problems: loaded.warnings.iter().map(Diagnostic::one_line).collect(),
+                }
+            }
+            Err(error) => {
+                self.report(&error);
+                let diagnostics = error.diagnostics().iter().map(Diagnostic::one_line);
+                let mut problems: Vec<String> = diagnostics.collect();
+                if problems.is_empty() {
+                    problems.push(with_sources(&error).to_string());
+                }
+                ReloadReport {
+                    problems,
+                    ..ReloadReport::default()
+                }
+            }
         }
     }
 
-    fn apply(&self, loaded: &LoadedConfig) {
+    fn apply(&self, loaded: &LoadedConfig, settings: &SettingsInForce) {
         let config = &loaded.config;
-        keep(loaded, &self.paths);
+        keep(loaded, settings, &self.paths);
         if let Err(error) = runtime_files::write_push_limits(&self.paths, config) {
             tracing::error!(%error, "cannot write the limits of pushes");
         }
@@ -230,9 +262,15 @@ impl ConfigReload {
         self.hooks.send_replace(Arc::new(hooks_settings(config)));
         report_loaded(&self.health, loaded);
         wiring::warn_about_open_pages(config);
-        tracing::info!(
-            "configuration reloaded; changes of :http, :ssh, :ci :executor and :ci :engine take effect after a restart"
-        );
+        let pending = settings.settings.iter().filter(|one| one.pending.is_some());
+        let pending: Vec<&str> = pending.map(|one| one.setting.as_str()).collect();
+        match pending.is_empty() {
+            true => tracing::info!("configuration reloaded"),
+            false => tracing::info!(
+                "configuration reloaded; changes of {} take effect after a restart",
+                pending.join(", ")
+            ),
+        }
     }
 
     fn report(&self, error: &ConfigError) {
@@ -246,5 +284,20 @@ impl ConfigReload {
             error,
             "the configuration does not load; the previous one stays in force",
         );
+    }
+}
+
+fn reloaded_setting(change: SettingChange) -> ReloadedSetting {
+    let SettingChange {
+        setting,
+        before,
+        after,
+        needs_restart,
+    } = change;
+    ReloadedSetting {
+        setting,
+        before,
+        after,
+        needs_restart,
     }
 }

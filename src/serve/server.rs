@@ -19,6 +19,7 @@ use quire_server::control::attach::AttachServer;
 use quire_server::control::server::{self as control, ControlServer};
 use quire_server::doctor::{Doctor, DoctorDeps};
 use quire_server::findings::Findings;
+use quire_server::forge::configuration::record_reload;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
 use quire_server::intake::{Intake, IntakeSettings};
 use quire_server::landing::{LandingDeps, LandingService};
@@ -50,7 +51,7 @@ pub(super) struct Server {
     /// The tasks of its parts. What waits for a slow disk or a silent engine holds up nothing else.
     tasks: JoinSet<()>,
     signals: ServerSignals,
-    reload: ConfigReload,
+    reload: Arc<ConfigReload>,
     shutdown: CancellationToken,
     /// Ends when the database was removed or replaced.
     database_lost: AbortOnDropHandle<StoreError>,
@@ -58,6 +59,15 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// Loads the configuration again, which nothing but a signal asked for.
+    async fn reload_by_signal(&self) {
+        let report = self.reload.reload();
+        let record = move |store: &Store| record_reload(store, &report);
+        if let Err(error) = self.store.call(record).await {
+            tracing::error!(%error, "cannot record the reload in the log of operations");
+        }
+    }
+
     /// Starts all parts. Health is answered (`starting`) from the moment that the address is bound.
     pub(super) async fn start(
         paths: &Paths,
@@ -89,12 +99,12 @@ impl Server {
         let database_lost = watch_database(store.clone());
         let renamer = Renamer::new(paths, store.clone());
         finish_renames(&renamer).await;
-        let reload = ConfigReload::new(
+        let reload = Arc::new(ConfigReload::new(
             paths,
-            config,
+            &start.loaded,
             &health,
             StoredSecrets::new(paths, store.clone()),
-        );
+        ));
         let parts = ServerParts::new(
             paths,
             config,
@@ -160,7 +170,7 @@ impl Server {
                             self.shutdown.cancel();
                         }
                     }
-                    SignalRequest::Reload => self.reload.reload(),
+                    SignalRequest::Reload => self.reload_by_signal().await,
                 },
             }
         }
@@ -232,6 +242,7 @@ struct ServerParts {
     runner: Runner,
     backups: ScheduledBackups,
     doctor: Doctor,
+    reload: Arc<ConfigReload>,
 }
 
 impl ServerParts {
@@ -240,7 +251,7 @@ impl ServerParts {
         config: &Config,
         store: Store,
         instance: &str,
-        reload: &ConfigReload,
+        reload: &Arc<ConfigReload>,
         url: &BaseUrl,
     ) -> Result<Self, ServeError> {
         let live = ChangeNotifier::default();
@@ -315,6 +326,7 @@ impl ServerParts {
             runner,
             backups,
             doctor,
+            reload: reload.clone(),
         })
     }
 
@@ -325,6 +337,7 @@ impl ServerParts {
         health: HealthRegistry,
         shutdown: &CancellationToken,
     ) {
+        let reload = self.reload;
         let control = ControlServer {
             intake: self.intake.clone(),
             queue: self.queue,
@@ -334,6 +347,7 @@ impl ServerParts {
             doctor: self.doctor,
             mirrors: self.outside.mirrors.clone(),
             hooks: self.outside.hooks.clone(),
+            reload: Arc::new(move || reload.reload()),
             executors: self.executors.clone(),
         };
         let stop = shutdown.clone();

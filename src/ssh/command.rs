@@ -5,7 +5,7 @@ use quire_types::names::{NameError, RepoName};
 use quire_types::text::{excerpt, single_line};
 
 /// All commands, for the message about any other.
-pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, git-lfs-transfer, repo, run, schedule, cache, notify, mirror, key, secret, config, log, undo, login, status, doctor, gc, backup, reconcile, help";
+pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, git-lfs-transfer, repo, run, schedule, cache, notify, mirror, key, secret, config, reload, log, undo, login, status, doctor, gc, backup, reconcile, help";
 
 /// The longest command that is parsed, in bytes.
 const MAX_COMMAND: usize = 64 << 10;
@@ -148,8 +148,8 @@ pub fn parse(original: Option<&str>) -> Result<SshCommand, SshCommandError> {
         ["-h" | "--help", ..] => Ok(SshCommand::Manage(vec!["help".to_owned()])),
         [
             "repo" | "run" | "schedule" | "cache" | "notify" | "mirror" | "key" | "secret"
-            | "config" | "log" | "undo" | "login" | "status" | "doctor" | "gc" | "backup"
-            | "reconcile" | "help",
+            | "config" | "reload" | "log" | "undo" | "login" | "status" | "doctor" | "gc"
+            | "backup" | "reconcile" | "help",
             ..,
         ] => Ok(SshCommand::Manage(words)),
         [first, rest @ ..] => match first.strip_prefix("git-").and_then(GitService::from_verb) {

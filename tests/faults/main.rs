@@ -14,6 +14,7 @@
 const QUIRE: &str = env!("CARGO_BIN_EXE_quire");
 
 mod clock;
+mod config;
 mod containers;
 mod database;
 mod disk;

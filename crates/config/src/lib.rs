@@ -8,6 +8,8 @@
 mod check;
 mod config_error;
 mod data_values;
+mod edit;
+mod entries_shown;
 mod entry;
 mod entry_fields;
 mod hook_reader;
@@ -28,9 +30,10 @@ mod settings;
 mod suggest;
 
 pub use config_error::ConfigError;
+pub use edit::{EditError, NewSetting, SettingEdit};
 pub use entry::ConfigEntry;
 pub use hooks::HookConfig;
-pub use in_force::{SettingInForce, SettingsInForce};
+pub use in_force::{SettingChange, SettingInForce, SettingsInForce};
 pub use load::{LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
 pub use mirrors::{MirrorRemote, MirrorsConfig, RefPatterns};
 pub use notify::{MailLogin, NotifyConfig, NotifyService, TargetSettings, UrlSource};

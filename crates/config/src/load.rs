@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::config_error::ConfigError;
 use super::data_values::{found, quoted, table};
+use super::entries_shown::{shown_entries, source};
 use super::entry::ConfigEntry;
 use super::entry_fields::ReadEntry;
 use super::hook_reader::read_hook;
 use super::mirror_reader::read_mirror;
 use super::notify_target_reader::read_target;
-use super::secrets::{SecretGrant, SecretSource};
+use super::secrets::SecretGrant;
 use super::sections::Config;
 use super::settings::{HOOKS, MIRROR_REPOS, NOTIFY_TARGETS, SECRETS, SETTINGS, sections};
 use super::suggest::closest_name;
@@ -75,10 +76,7 @@ impl LoadedConfig {
             value,
         };
         let secrets = self.config.secrets.iter().map(|(name, grant)| {
-            let mut value = match &grant.source {
-                SecretSource::File(path) => format!("file {}", path.display()),
-                SecretSource::Environment(variable) => format!("environment variable {variable}"),
-            };
+            let mut value = source(&grant.source);
             for (what, list) in [
                 ("repositories", &grant.scope.repos),
                 ("refs", &grant.scope.refs),
@@ -89,9 +87,16 @@ impl LoadedConfig {
             }
             setting(format!("{SECRETS}.{name}"), value)
         });
+        let entries = shown_entries(&self.config);
+        let entries = entries.into_iter().map(|(path, value)| SettingValue {
+            path,
+            value,
+            origin: Origin::File,
+        });
         SETTINGS
             .iter()
             .map(|key| setting(key.path(), key.show(&self.config)))
+            .chain(entries)
             .chain(secrets)
             .collect()
     }

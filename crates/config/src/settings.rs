@@ -18,6 +18,8 @@ pub struct Setting {
     pub needs_restart: bool,
     pub(super) read_data: fn(&mut Config, &Value) -> bool,
     pub(super) read_text: fn(&mut Config, &str) -> bool,
+    /// Copies it from one configuration to another.
+    pub(super) copy: fn(&Config, &mut Config),
     show: fn(&Config) -> String,
 }
 
@@ -53,6 +55,7 @@ macro_rules! settings {
             needs_restart: settings!(@ $restart),
             read_data: |config, value| $kind::data(value).map(|value| config.$section.$field = value).is_some(),
             read_text: |config, text| $kind::text(text).map(|value| config.$section.$field = value).is_some(),
+            copy: |from, to| to.$section.$field = from.$section.$field.clone(),
             show: |config| $kind::show(&config.$section.$field),
         },)*];
     };

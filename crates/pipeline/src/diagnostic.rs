@@ -55,6 +55,15 @@ impl Diagnostic {
         self
     }
 
+    /// The problem with its hint, for one line.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{self} ({hint})"),
+            None => self.to_string(),
+        }
+    }
+
     /// Limits the length of all texts and replaces their control characters. A driver can report
     /// texts of any length.
     #[must_use]

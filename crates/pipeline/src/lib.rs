@@ -8,6 +8,7 @@
 mod check;
 mod closest_match;
 mod cron;
+pub mod data_edit;
 mod diagnostic;
 pub mod driver;
 mod duration;

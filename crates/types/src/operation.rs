@@ -319,6 +319,20 @@ pub enum Operation {
         /// Whether a new host key was accepted.
         new_host_key: bool,
     },
+    /// A setting was changed in the configuration file.
+    ConfigSet {
+        /// Section and name.
+        setting: String,
+        /// What was written for it.
+        before: Option<String>,
+        /// What is written for it now.
+        after: Option<String>,
+    },
+    /// The configuration was loaded again.
+    ConfigReload {
+        /// The settings that changed.
+        changed: Vec<String>,
+    },
     /// It was decided what happens after an older copy of the database was put in place.
     Reconcile {
         /// `adopt` or `run`.
@@ -355,6 +369,8 @@ impl Operation {
             | Self::TokenNew { .. }
             | Self::TokenRevoke { .. }
             | Self::Gc
+            | Self::ConfigSet { .. }
+            | Self::ConfigReload { .. }
             | Self::Reconcile { .. } => None,
         }
     }
@@ -486,6 +502,14 @@ mod tests {
             },
             Operation::Reconcile {
                 decision: "adopt".to_owned(),
+            },
+            Operation::ConfigSet {
+                setting: "ci.pids".to_owned(),
+                before: None,
+                after: Some("7".to_owned()),
+            },
+            Operation::ConfigReload {
+                changed: vec!["ci.pids".to_owned()],
             },
         ];
         let lines: Vec<String> = operations

@@ -88,6 +88,12 @@ impl Paths {
         self.data.join("secrets.lock")
     }
 
+    /// Held by the one command that changes the configuration file.
+    #[must_use]
+    pub fn config_lock(&self) -> PathBuf {
+        self.data.join("config.lock")
+    }
+
     /// The settings that are in force, with their origins. `serve` keeps it, since commands do not have its environment.
     #[must_use]
     pub fn settings_in_force(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 
 mod backup;
 mod config;
+mod config_set;
 mod corpus;
 mod doctor;
 mod files;

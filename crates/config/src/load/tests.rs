@@ -2,6 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::secrets::SecretSource;
 use crate::{Auth, RunGrant, SecretError};
 use quire_pipeline::Location;
 use quire_types::network::Network;

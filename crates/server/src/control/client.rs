@@ -15,7 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 
 use super::protocol::{
     CacheEntry, ComponentProblem, ControlRequest, ControlResponse, GcReport, MirrorSyncResult,
-    RunLink,
+    ReloadReport, RunLink,
 };
 use crate::doctor::DoctorFinding;
 use quire_types::names::{EventId, RepoName};
@@ -34,6 +34,8 @@ const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(45);
 const DOCTOR_TIMEOUT: Duration = Duration::from_secs(600);
 /// A push of everything to a new remote may take long.
 const MIRROR_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+/// A configuration is evaluated within seconds.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 const GC_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The largest response that is read, in bytes: thousands of runs fit.
@@ -152,6 +154,14 @@ pub fn sync_mirrors(
     };
     match ask(paths, &request, MIRROR_TIMEOUT)? {
         ControlResponse::Mirrors { mirrors } => Ok(mirrors),
+        _ => Err(ControlError::Unexpected),
+    }
+}
+
+/// Lets the server load the configuration again.
+pub fn reload(paths: &Paths) -> Result<ReloadReport, ControlError> {
+    match ask(paths, &ControlRequest::Reload, RELOAD_TIMEOUT)? {
+        ControlResponse::Reloaded(report) => Ok(report),
         _ => Err(ControlError::Unexpected),
     }
 }

@@ -44,6 +44,8 @@ pub enum ControlRequest {
     ListProblems,
     /// Check everything. The server answers when that is done.
     Doctor,
+    /// Load the configuration again. The server answers when that is done.
+    Reload,
     /// Send a test message to a target of notifications. The server answers when it is delivered.
     TestNotification { target: String },
     /// Push a repository to one of its mirrors, or to all, now. The server answers when that has ended.
@@ -81,6 +83,8 @@ pub enum ControlResponse {
     },
     /// What was found; also what is as it should be.
     Examined { findings: Vec<DoctorFinding> },
+    /// The configuration was loaded again, or does not load.
+    Reloaded(ReloadReport),
     /// The mirrors to which a repository was pushed.
     Mirrors { mirrors: Vec<MirrorSyncResult> },
     /// The request failed; the message is one sentence.
@@ -100,6 +104,38 @@ pub struct CacheEntry {
     /// When a run last used it, if that is recorded.
     #[serde(default)]
     pub used_at_ms: Option<Millis>,
+}
+
+/// What a reload of the configuration did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Whether the file loads. If it does not, the previous configuration stays in force.
+    #[serde(rename = "loaded")]
+    pub is_loaded: bool,
+    pub changed: Vec<ReloadedSetting>,
+    /// What is wrong with the file, or has no effect in it. One line each.
+    pub problems: Vec<String>,
+}
+
+impl ReloadReport {
+    /// The settings that changed.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let names = self.changed.iter().map(|changed| changed.setting.clone());
+        names.collect()
+    }
+}
+
+/// A setting that a reload changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadedSetting {
+    pub setting: String,
+    /// Empty if it was not set.
+    pub before: String,
+    /// Empty if it is not set any more.
+    pub after: String,
+    /// Whether it is in force only after a restart.
+    pub needs_restart: bool,
 }
 
 /// How a push to a mirror ended.
@@ -189,6 +225,7 @@ mod tests {
             ControlRequest::CollectGarbage,
             ControlRequest::ListProblems,
             ControlRequest::Doctor,
+            ControlRequest::Reload,
             ControlRequest::TestNotification {
                 target: "ops".to_owned(),
             },
@@ -234,6 +271,16 @@ mod tests {
                     advice: Some("advice".to_owned()),
                 }],
             },
+            ControlResponse::Reloaded(ReloadReport {
+                is_loaded: true,
+                changed: vec![ReloadedSetting {
+                    setting: "ci.pids".to_owned(),
+                    before: "1".to_owned(),
+                    after: "2".to_owned(),
+                    needs_restart: false,
+                }],
+                problems: Vec::new(),
+            }),
             ControlResponse::Mirrors {
                 mirrors: vec![MirrorSyncResult {
                     name: "nas".to_owned(),
@@ -262,6 +309,7 @@ mod tests {
 {"request":"housekeep"}
 {"request":"findings"}
 {"request":"doctor"}
+{"request":"reload"}
 {"request":"test-notification","target":"ops"}
 {"request":"sync-mirrors","repo":"work/app","name":null,"new_host_key":false}
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
@@ -270,6 +318,7 @@ mod tests {
 {"answer":"freed","runs":0,"logs":0,"artifacts":0,"events":0,"images":0,"caches":0,"trash":0,"overwritten":0,"leftovers":0,"bytes":0,"problems":[]}
 {"answer":"findings","findings":[{"part":"schedules","text":"text"}]}
 {"answer":"examined","findings":[{"part":"disk","grade":"failed","text":"text","advice":"advice"}]}
+{"answer":"reloaded","loaded":true,"changed":[{"setting":"ci.pids","before":"1","after":"2","needs_restart":false}],"problems":[]}
 {"answer":"mirrors","mirrors":[{"name":"nas","problem":null}]}
 {"answer":"error","message":"message"}
 "#);

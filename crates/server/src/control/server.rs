@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::cache_requests;
 use super::protocol::{
-    CacheEntry, ComponentProblem, ControlRequest, ControlResponse, MirrorSyncResult,
+    CacheEntry, ComponentProblem, ControlRequest, ControlResponse, MirrorSyncResult, ReloadReport,
 };
 use crate::doctor::{Doctor, DoctorFinding};
 use crate::hooks::Hooks;
@@ -25,6 +25,7 @@ use crate::mirror::{MirrorService, SyncedMirror};
 use crate::notify::Notifications;
 use crate::queue::Queue;
 use quire_executor::{Executor, ExecutorError};
+use quire_runtime::blocking::run_blocking;
 use quire_store::{Store, StoreError};
 use quire_types::error_chain::with_sources;
 
@@ -65,6 +66,8 @@ pub struct ControlServer {
     pub doctor: Doctor,
     pub mirrors: MirrorService,
     pub hooks: Hooks,
+    /// Loads the configuration again.
+    pub reload: Arc<dyn Fn() -> ReloadReport + Send + Sync>,
     /// The first one executes new runs; the others may still hold caches of earlier runs.
     pub executors: Vec<Arc<dyn Executor>>,
 }
@@ -159,6 +162,13 @@ impl ControlServer {
                     Ok(synced) => ControlResponse::Mirrors {
                         mirrors: synced.into_iter().map(sync_result).collect(),
                     },
+                    Err(error) => failed(error.to_string()),
+                }
+            }
+            ControlRequest::Reload => {
+                let reload = self.reload.clone();
+                match run_blocking(move || reload()).await {
+                    Ok(report) => ControlResponse::Reloaded(report),
                     Err(error) => failed(error.to_string()),
                 }
             }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::inverse_error::InverseError;
 use super::keys::KeyError;
+use super::setting_error::SettingError;
 use crate::control::client::ControlError;
 use crate::rename::RenameError;
 use crate::secrets::StoredSecretError;
@@ -88,6 +89,8 @@ pub enum ForgeError {
     Secret(#[from] StoredSecretError),
     #[error(transparent)]
     Inverse(#[from] InverseError),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     #[error("there is an access token `{0}` already")]
     TokenExists(TokenName),
     #[error("there is no access token `{0}`")]

@@ -10,7 +10,7 @@ use super::error::ForgeError;
 use super::inverse_error::{InverseError, NoInverse};
 use super::repos::{self, RemoveRequest};
 use super::undo::{self, UndoRequest, UndoTarget};
-use super::{keys, operation_log, runs, secrets, tokens, trash};
+use super::{configuration, keys, operation_log, runs, secrets, tokens, trash};
 use quire_store::{LoggedOperation, OperationState};
 use quire_types::keep_times::KeepTimes;
 use quire_types::names::{RefName, RepoName, RunId};
@@ -89,6 +89,18 @@ impl Inverse<'_> {
                 Err(_) => self.none(NoInverse::TokenRevoked),
             },
             Operation::RunStart { run, .. } | Operation::RunRetry { run, .. } => self.cancel(*run),
+            Operation::ConfigSet {
+                setting,
+                before,
+                after,
+            } => {
+                let (before, after) = (before.as_deref(), after.as_deref());
+                match configuration::set_back(self.forge, setting, before, after)? {
+                    true => Ok(()),
+                    false => self.none(NoInverse::SettingChanged),
+                }
+            }
+            Operation::ConfigReload { .. } => self.none(NoInverse::Reloaded),
             Operation::SecretRm { .. } => self.none(NoInverse::ValueRemoved),
             Operation::SecretRotateKey => self.none(NoInverse::KeyRotated),
             Operation::Login => self.none(NoInverse::Link),

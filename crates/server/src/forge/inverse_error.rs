@@ -63,6 +63,10 @@ pub enum NoInverse {
     Mirrored,
     #[error("the runs are canceled or queued already")]
     Decided,
+    #[error("the setting was changed again since")]
+    SettingChanged,
+    #[error("the file that was loaded before is not kept")]
+    Reloaded,
     #[error("no push made it, so it is not known what to undo")]
     Found,
 }

@@ -6,6 +6,7 @@
 
 mod access;
 pub mod caches;
+pub mod configuration;
 pub mod doctor;
 mod error;
 pub mod gc;
@@ -23,6 +24,7 @@ pub mod repos;
 pub mod run_details;
 pub mod runs;
 pub mod secrets;
+mod setting_error;
 pub mod tokens;
 pub mod trash;
 pub mod undo;
@@ -33,3 +35,4 @@ pub use error::ForgeError;
 pub use inverse_error::{InverseError, NoInverse};
 pub use keys::KeyError;
 pub use notifier::Notifier;
+pub use setting_error::SettingError;
