@@ -190,8 +190,9 @@ impl Outbox<'_> {
     }
 
     fn change(self, sql: &str, values: impl rusqlite::Params) -> Result<bool, StoreError> {
+        // After a power cut the last messages are sent again, with the same ids.
         self.store
-            .write(|tx| sql::execute(tx, "record the progress of a target", sql, values))
+            .write_unsynced(|tx| sql::execute(tx, "record the progress of a target", sql, values))
             .map(|changed| changed > 0)
     }
 }

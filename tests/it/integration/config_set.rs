@@ -89,7 +89,10 @@ fn a_setting_is_set_in_the_file_and_is_in_force() {
     forge.ssh_ok(&format!("undo {}", operation["id"]));
     assert_eq!(shown(&forge, "ci.pids")["value"], "77");
     let text = file(&forge);
-    assert!(text.contains(":pids 77") && text.contains("; few\n"), "{text}");
+    assert!(
+        text.contains(":pids 77") && text.contains("; few\n"),
+        "{text}"
+    );
     forge.ssh_ok("config set ci.pids 79");
     let undone = newest(&forge)["id"].as_i64().unwrap() - 1;
     refused(
