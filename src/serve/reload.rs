@@ -10,6 +10,7 @@ use quire_server::backup::BackupPlan;
 use quire_server::control::protocol::{ReloadReport, ReloadedSetting};
 use quire_server::hooks::HooksSettings;
 use quire_server::housekeeping::RetentionLimits;
+use quire_server::intake::IntakeSettings;
 use quire_server::mirror::MirrorSettings;
 use quire_server::notify::NotifySettings;
 use quire_server::runner::RunnerConfig;
@@ -187,12 +188,12 @@ impl ConfigReload {
         self.retention.subscribe()
     }
 
-    pub(super) fn max_runs_per_push(&self) -> Receiver<usize> {
-        self.max_runs_per_push.subscribe()
-    }
-
-    pub(super) fn landing(&self) -> Receiver<LandingMethod> {
-        self.landing.subscribe()
+    pub(super) fn intake_settings(&self) -> IntakeSettings {
+        IntakeSettings {
+            max_runs: self.max_runs_per_push.subscribe(),
+            landing: self.landing.subscribe(),
+            retention: self.retention(),
+        }
     }
 
     pub(super) fn backup_plan(&self) -> Receiver<Option<BackupPlan>> {

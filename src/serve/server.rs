@@ -21,7 +21,7 @@ use quire_server::doctor::{Doctor, DoctorDeps};
 use quire_server::findings::Findings;
 use quire_server::forge::configuration::record_reload;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
-use quire_server::intake::{Intake, IntakeSettings};
+use quire_server::intake::Intake;
 use quire_server::landing::{LandingDeps, LandingService};
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
@@ -278,16 +278,12 @@ impl ServerParts {
             metrics.clone(),
             findings.clone(),
             url.clone(),
-            IntakeSettings {
-                max_runs: reload.max_runs_per_push(),
-                landing: reload.landing(),
-                retention: reload.retention(),
-            },
+            reload.intake_settings(),
         );
         let landing = LandingService::new(LandingDeps {
             paths: paths.clone(),
             store: store.clone(),
-            git: Git::new(paths),
+            git: git.clone(),
             intake: intake.clone(),
             changes: live.clone(),
             findings: findings.clone(),

@@ -9,7 +9,7 @@ use super::registration::Language;
 use super::tokens::{Token, TokenKind, tokens};
 
 /// An entry of a table that is written out.
-struct Entry {
+struct WrittenEntry {
     key: Range<usize>,
     value: Range<usize>,
     /// The token at which the value begins.
@@ -17,10 +17,10 @@ struct Entry {
 }
 
 /// A table that is written out.
-struct Table<'a> {
+struct WrittenTable<'a> {
     /// Behind its opening brace.
     inside: usize,
-    entries: Vec<(&'a str, Entry)>,
+    entries: Vec<(&'a str, WrittenEntry)>,
 }
 
 /// Returns the text with `value`, written as Fennel, for the key `name` in the table `section`. `None` if the table is not written
@@ -37,11 +37,11 @@ pub fn set_key(text: &str, [section, name]: [&str; 2], value: &str) -> Option<St
             "{text}{separator}{{:{section} {{:{name} {value}}}}}\n"
         ));
     }
-    let top = Table::read(text, &tokens, outer_table(&tokens)?)?;
+    let top = WrittenTable::read(text, &tokens, outer_table(&tokens)?)?;
     let Some(found) = top.find(section) else {
         return Some(top.insert(text, &format!(":{section} {{:{name} {value}}}"), true));
     };
-    let table = Table::read(text, &tokens, found.value_token)?;
+    let table = WrittenTable::read(text, &tokens, found.value_token)?;
     Some(match table.find(name) {
         Some(entry) => replaced(text, entry.value.clone(), value),
         None => table.insert(text, &format!(":{name} {value}"), false),
@@ -73,10 +73,10 @@ pub fn written_value<'a>(text: &'a str, path: [&str; 2]) -> Option<&'a str> {
     find(text, path).map(|entry| &text[entry.value])
 }
 
-fn find(text: &str, [section, name]: [&str; 2]) -> Option<Entry> {
+fn find(text: &str, [section, name]: [&str; 2]) -> Option<WrittenEntry> {
     let tokens = tokens(text, Language::Fennel);
-    let top = Table::read(text, &tokens, outer_table(&tokens)?)?;
-    let table = Table::read(text, &tokens, top.find(section)?.value_token)?;
+    let top = WrittenTable::read(text, &tokens, outer_table(&tokens)?)?;
+    let table = WrittenTable::read(text, &tokens, top.find(section)?.value_token)?;
     let (_, entry) = table.entries.into_iter().find(|(key, _)| *key == name)?;
     Some(entry)
 }
@@ -85,7 +85,7 @@ fn replaced(text: &str, range: Range<usize>, with: &str) -> String {
     [&text[..range.start], with, &text[range.end..]].concat()
 }
 
-impl<'a> Table<'a> {
+impl<'a> WrittenTable<'a> {
     /// Reads the table that opens at a token; `None` if it is not written out as keys and values.
     fn read(text: &str, tokens: &[Token<'a>], open: usize) -> Option<Self> {
         if tokens.get(open)?.kind != TokenKind::OpenTable {
@@ -106,7 +106,7 @@ impl<'a> Table<'a> {
             let key_range = key.start..end_of(text, key);
             entries.push((
                 key.text,
-                Entry {
+                WrittenEntry {
                     key: key_range,
                     value,
                     value_token,
@@ -120,7 +120,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    fn find(&self, key: &str) -> Option<&Entry> {
+    fn find(&self, key: &str) -> Option<&WrittenEntry> {
         let found = self.entries.iter().find(|(name, _)| *name == key);
         found.map(|(_, entry)| entry)
     }

@@ -5,6 +5,7 @@ use super::*;
 use crate::secrets::SecretSource;
 use crate::{Auth, RunGrant, SecretError};
 use quire_pipeline::Location;
+use quire_types::landing::LandingMethod;
 use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
@@ -104,7 +105,7 @@ fn the_example_of_the_documentation() {
         "git": {"push-to-create": false, "max-push": "1g"},
         "ci": {"executor": "host", "engine": "unix:///run/other.sock", "concurrent-runs": 3, "image": "alpine:3", "registries": ["127.0.0.1:5000", "localhost"], "pull": "always", "timeout": "1h30m",
                "memory": "512m", "cpus": 0.5, "pids": 100, "network": false, "max-log": "1m", "max-artifacts": "2m", "retry-orphaned": false,
-               "max-runs-per-push": 7, "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
+               "max-runs-per-push": 7, "land": "merge", "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0", "trash": "12h", "undo": "3d", "operations": "2d"},
         "backup": {"to": "/backups", "every": "12h", "keep": 3},
         "notify": {"give-up-after": "2h", "allowed-networks": ["127.0.0.1"], "targets": {}},
@@ -197,6 +198,7 @@ fn the_example_of_the_documentation() {
     assert_eq!(ci.privileges, grants(&["app"]));
     assert_eq!(ci.registries, ["127.0.0.1:5000", "localhost"]);
     assert_eq!(ci.pull, PullPolicy::Always);
+    assert_eq!(ci.land, LandingMethod::Merge);
     assert_eq!(
         (
             keep.runs,

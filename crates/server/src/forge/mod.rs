@@ -13,6 +13,7 @@ pub mod gc;
 pub mod inverse;
 mod inverse_error;
 pub mod keys;
+pub mod landing_json;
 pub mod landings;
 pub mod login;
 pub mod mirrors;

@@ -5,9 +5,8 @@ use quire_types::names::RunId;
 use quire_types::run::{Run, RunArtifact, RunJob, RunStep};
 use serde::Serialize;
 
-use super::views::{
-    ArtifactJson, JobJson, KeptContainerJson, LandingJson, RunJson, StepJson, views,
-};
+use super::landing_json::LandingJson;
+use super::views::{ArtifactJson, JobJson, KeptContainerJson, RunJson, StepJson, views};
 
 /// A run and the rows of other tables that name it.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use super::keys::KeyEntry;
 use super::mirrors::ListedMirror;
 use super::secrets::SecretEntry;
 use quire_store::{
-    KeptContainer, Landing, LoggedOperation, MirrorRef, OperationState, RepoSchedule, SecretUse,
+    KeptContainer, LoggedOperation, MirrorRef, OperationState, RepoSchedule, SecretUse,
     TargetProgress,
 };
 use quire_types::clock::Millis;
@@ -374,34 +374,6 @@ impl<'a> From<&'a KeptContainer> for KeptContainerJson<'a> {
     }
 }
 
-/// A commit that is to land on a branch.
-#[derive(Debug, Clone, Serialize)]
-pub struct LandingJson<'a> {
-    branch: &'a RefName,
-    method: &'static str,
-    state: &'static str,
-    message: Option<&'a str>,
-    pushed_sha: &'a ObjectId,
-    tested_sha: &'a ObjectId,
-    created_at_ms: Millis,
-    ended_at_ms: Option<Millis>,
-}
-
-impl<'a> From<&'a Landing> for LandingJson<'a> {
-    fn from(row: &'a Landing) -> Self {
-        Self {
-            branch: &row.branch,
-            method: row.method.as_str(),
-            state: row.state.as_str(),
-            message: row.message.as_deref(),
-            pushed_sha: &row.pushed_sha,
-            tested_sha: &row.tested_sha,
-            created_at_ms: row.created_at_ms,
-            ended_at_ms: row.ended_at_ms,
-        }
-    }
-}
-
 /// A target of notifications.
 #[derive(Debug, Clone, Serialize)]
 pub struct NotificationTargetJson<'a> {
@@ -506,6 +478,8 @@ pub fn views<'a, Row, View: From<&'a Row>>(rows: &'a [Row]) -> Vec<View> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forge::landing_json::LandingJson;
+    use quire_store::Landing;
     use quire_store::{MirrorFailure, MirrorState};
     use quire_types::landing::{LandingMethod, LandingState};
     use quire_types::mirror::MirrorFailureKind;
