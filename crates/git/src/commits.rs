@@ -106,7 +106,7 @@ impl Git {
         if ids.is_empty() && names.is_empty() {
             return Ok(PushInfo::default());
         }
-        let mut batch = ObjectBatch::new(self, repo);
+        let mut batch = ObjectBatch::new(self, repo).await;
         let commits = commit_infos(&mut batch, ids).await?;
         // The refs last, so that the answer is as recent as possible.
         let refs = self.current_refs(repo, &mut batch, names).await?;

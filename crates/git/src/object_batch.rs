@@ -54,11 +54,11 @@ pub(super) struct ObjectBatch {
 }
 
 impl ObjectBatch {
-    pub(super) fn new(git: &Git, repo: &Path) -> Self {
+    pub(super) async fn new(git: &Git, repo: &Path) -> Self {
         Self {
             git: git.clone(),
             repo: repo.to_owned(),
-            identity: identity(repo),
+            identity: identity(repo).await,
             process: None,
         }
     }
@@ -81,7 +81,9 @@ impl ObjectBatch {
         names: &[String],
     ) -> Result<Vec<Option<Header>>, GitError> {
         let known: Vec<_> = names.iter().map(|name| self.cached(name)).collect();
-        let unknown = without(names, &known);
+        let pairs = names.iter().zip(&known);
+        let unknown = pairs.filter(|(_, known)| known.is_none());
+        let unknown: Vec<String> = unknown.map(|(name, _)| name.clone()).collect();
         let mut read = match unknown.as_slice() {
             [] => Vec::new(),
             unknown => self.process()?.headers(unknown).await?,
@@ -98,43 +100,36 @@ impl ObjectBatch {
         Ok(names.iter().zip(known).map(header).collect())
     }
 
-    /// Reads objects that must exist, each up to `limit` bytes, and passes each to `take` with its position.
+    /// Reads objects that must exist, each up to `limit` bytes, and passes each to `take` with its position: first those that were
+    /// read before.
     pub(super) async fn read(
         &mut self,
         ids: &[String],
         limit: usize,
         mut take: impl FnMut(usize, Contents),
     ) -> Result<(), GitError> {
-        let known: Vec<_> = ids.iter().map(|id| self.cached(id)).collect();
-        let unknown = without(ids, &known);
-        let places = known.iter().enumerate();
-        let mut places = places.filter_map(|(at, known)| known.is_none().then_some(at));
-        let known_until = |from: usize, to: usize, take: &mut dyn FnMut(usize, Contents)| {
-            for (at, object) in (from..to).zip(&known[from..to]) {
-                if let Some(object) = object {
-                    take(at, Contents::of(object, limit));
+        let (mut unknown, mut places) = (Vec::new(), Vec::new());
+        for (at, id) in ids.iter().enumerate() {
+            match self.cached(id) {
+                Some(object) => take(at, Contents::of(&object, limit)),
+                None => {
+                    unknown.push(id.clone());
+                    places.push(at);
                 }
             }
-        };
-        let mut done = 0;
-        if !unknown.is_empty() {
-            let (cache, repo) = (self.git.objects.clone(), self.identity);
-            let keep = |at: usize, contents: &Contents| {
-                if let (Some(repo), false) = (repo, contents.truncated) {
-                    cache.insert(repo, &ids[at], &contents.kind, &contents.bytes);
-                }
-            };
-            let read = self.process()?.read(&unknown, limit, |contents| {
-                let at = places.next().unwrap_or(ids.len());
-                known_until(done, at, &mut take);
-                keep(at, &contents);
-                take(at, contents);
-                done = at + 1;
-            });
-            read.await?;
         }
-        known_until(done, ids.len(), &mut take);
-        Ok(())
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let (cache, repo) = (self.git.objects.clone(), self.identity);
+        let process = self.process()?;
+        let read = process.read(&unknown, limit, |at, contents| {
+            if let (Some(repo), false) = (repo, contents.truncated) {
+                cache.insert(repo, &unknown[at], &contents.kind, &contents.bytes);
+            }
+            take(places[at], contents);
+        });
+        read.await
     }
 
     /// The error about an object that must exist and that git calls missing.
@@ -152,13 +147,6 @@ impl ObjectBatch {
             None => Ok(()),
         }
     }
-}
-
-/// The names of objects that are not known.
-fn without(names: &[String], known: &[Option<Arc<CachedObject>>]) -> Vec<String> {
-    let pairs = names.iter().zip(known);
-    let unknown = pairs.filter(|(_, known)| known.is_none());
-    unknown.map(|(name, _)| name.clone()).collect()
 }
 
 impl Contents {
@@ -218,12 +206,12 @@ impl BatchProcess {
         &mut self,
         ids: &[String],
         limit: usize,
-        mut take: impl FnMut(Contents),
+        mut take: impl FnMut(usize, Contents),
     ) -> Result<(), GitError> {
         let exchanged = tokio::try_join!(write(&mut self.writer, "contents", ids), async {
-            for id in ids {
+            for (at, id) in ids.iter().enumerate() {
                 match self.reader.contents(limit).await? {
-                    Some(contents) => take(contents),
+                    Some(contents) => take(at, contents),
                     None => return Err(unreadable(id)),
                 }
             }

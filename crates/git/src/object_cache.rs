@@ -8,6 +8,8 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::error::ANSWER_TIMEOUT;
+
 /// What all entries weigh together, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// Larger objects are not kept.
@@ -18,9 +20,10 @@ const EXPECTED_ENTRIES: usize = 512;
 /// The folder of a repository: its device and inode. A repository that was removed and made anew has another one.
 pub(super) type RepoIdentity = (u64, u64);
 
-/// The identity of the repository at a path; `None` if there is none.
-pub(super) fn identity(repo: &Path) -> Option<RepoIdentity> {
-    let found = std::fs::metadata(repo).ok()?;
+/// The identity of the repository at a path; `None` if there is none, or if its disk does not answer.
+pub(super) async fn identity(repo: &Path) -> Option<RepoIdentity> {
+    let found = tokio::time::timeout(ANSWER_TIMEOUT, tokio::fs::metadata(repo)).await;
+    let found = found.ok()?.ok()?;
     Some((found.dev(), found.ino()))
 }
 

@@ -72,7 +72,7 @@ impl Git {
         id: &ObjectId,
         limit: usize,
     ) -> Result<PipelineFiles, GitError> {
-        let mut batch = ObjectBatch::new(self, repo);
+        let mut batch = ObjectBatch::new(self, repo).await;
         let ids = std::slice::from_ref(id);
         let commit = match commits(&mut batch, ids).await?.pop() {
             Some(FoundObject::Commit(commit)) => commit,
@@ -81,7 +81,7 @@ impl Git {
         };
         let folder = find_pipeline_folder(&mut batch, &commit.tree).await?;
         let (paths, blobs): (Vec<String>, Vec<String>) = folder.files.into_iter().unzip();
-        let mut files = Vec::with_capacity(paths.len());
+        let mut files: Vec<PipelineFile> = Vec::with_capacity(paths.len());
         batch
             .read(&blobs, limit, |at, contents| {
                 let text = (!contents.truncated)
@@ -91,6 +91,7 @@ impl Git {
                 files.push(PipelineFile { path, text });
             })
             .await?;
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         let (has_submodules, uses_lfs) = checkout_extras(&mut batch, &commit.tree).await?;
         batch.finish().await?;
         let found = PipelineFiles {
