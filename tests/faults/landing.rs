@@ -112,7 +112,7 @@ fn a_hook_killed_after_the_ref_of_a_commit_was_created() {
     }
 }
 
-/// Stops the server when its row says that the branch is moved, and has somebody else move the branch meanwhile.
+/// Stops the server when its row says that the branch is moved, and moves the branch from elsewhere meanwhile.
 fn with_a_push_at_the_last_moment(method: &str, push: impl Fn(&Tree)) -> (TestForge, Tree, String) {
     let mut forge = TestForge::new(QUIRE);
     let marker = forge.file("once").display().to_string();
