@@ -163,6 +163,13 @@
     }
     node.querySelector('header').replaceChildren(make(job.html));
   };
+  // The step that ended last stays open until another one begins, so that its output can be read.
+  let ended = null;
+  const fold = (node, isOpen) => {
+    if (node.open && !isOpen && doc.querySelectorAll('.job .step[open]').length === 1) { ended = node; return; }
+    if (isOpen && ended && ended !== node) { if (!touched.has(ended)) ended.open = false; ended = null; }
+    node.open = isOpen;
+  };
   const onStep = (step) => {
     let node = stepOf(step.seq);
     if (!node) {
@@ -184,7 +191,7 @@
       job.append(node);
     }
     node.querySelector('summary').replaceChildren(make(step.html));
-    if (!touched.has(node)) node.open = step.open;
+    if (!touched.has(node)) fold(node, step.open);
   };
 
   // Lines: [step, flags, html]; 1 standard error, 2 the line goes on, 4 it begins anew, 8 the log ends here for its size.
