@@ -26,6 +26,8 @@ pub enum SecretSource {
 pub struct SecretGrant {
     pub source: SecretSource,
     pub scope: SecretScope,
+    /// `:trim false` keeps the newlines at the end of the value.
+    pub newline: FinalNewline,
 }
 
 impl From<SecretSource> for SecretGrant {
@@ -33,6 +35,7 @@ impl From<SecretSource> for SecretGrant {
         Self {
             source,
             scope: SecretScope::default(),
+            newline: FinalNewline::default(),
         }
     }
 }
@@ -40,7 +43,7 @@ impl From<SecretSource> for SecretGrant {
 impl SecretGrant {
     /// The expected value, for messages.
     pub(super) const EXPECTED: &'static str = "{:file \"/path\"} or {:env \"NAME\"} (where the value is, never the value itself), \
-         optionally with :repos [\"app\"] and :refs [\"refs/heads/main\" \"refs/tags/*\"]";
+         optionally with :repos [\"app\"], :refs [\"refs/heads/main\" \"refs/tags/*\"] and :trim false";
 
     /// Reads a table such as `{:file … :repos […] :refs […]}`.
     pub(super) fn from_data(value: &Value) -> Option<Self> {
@@ -50,10 +53,25 @@ impl SecretGrant {
             Some(list) => patterns(&list).map(Some),
         };
         let (repos, refs) = (list("repos")?, list("refs")?);
+        let newline = match fields.remove("trim").map(|trim| trim.as_bool()) {
+            None | Some(Some(true)) => FinalNewline::Trim,
+            Some(Some(false)) => FinalNewline::Keep,
+            Some(None) => return None,
+        };
         Some(Self {
             source: SecretSource::from_data(&Value::Object(fields))?,
             scope: SecretScope { repos, refs },
+            newline,
         })
+    }
+
+    /// Reads the value. `environment` returns the value of a variable.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
+        self.source.read_text(name, self.newline, environment)
     }
 }
 
@@ -122,6 +140,15 @@ impl SecretSource {
         name: &str,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Secret, SecretError> {
+        self.read_text(name, FinalNewline::Trim, environment)
+    }
+
+    fn read_text(
+        &self,
+        name: &str,
+        newline: FinalNewline,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Secret, SecretError> {
         let value = match self {
             Self::File(path) => read_file(path).map_err(|source| SecretError::File {
                 name: name.to_owned(),
@@ -148,7 +175,7 @@ impl SecretSource {
         let Ok(text) = std::str::from_utf8(&value) else {
             return invalid("is not UTF-8 text");
         };
-        match secret_from_text(text, FinalNewline::Trim) {
+        match secret_from_text(text, newline) {
             secret if secret.expose().is_empty() => invalid("is empty"),
             secret => Ok(secret),
         }

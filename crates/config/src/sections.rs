@@ -263,9 +263,7 @@ impl Config {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Secret, SecretError> {
         match self.secrets.get(name) {
-            Some(grant) if grant.scope.grants(repo, ref_name) => {
-                grant.source.read(name, environment)
-            }
+            Some(grant) if grant.scope.grants(repo, ref_name) => grant.read(name, environment),
             Some(_) => Err(SecretError::NotGranted {
                 name: name.to_owned(),
                 repo: repo.clone(),

@@ -9,7 +9,7 @@ use quire_types::landing::LandingMethod;
 use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
-use quire_types::secret::SecretScope;
+use quire_types::secret::{FinalNewline, SecretScope};
 
 mod hooks;
 mod mirrors;
@@ -227,6 +227,7 @@ fn the_example_of_the_documentation() {
             repos: Some(vec!["app".to_owned()]),
             refs: Some(vec!["refs/heads/main".to_owned(), "refs/tags/*".to_owned()]),
         },
+        newline: FinalNewline::Trim,
     };
     assert_eq!(secrets["deploy-key"], limited);
     assert!(loaded.warnings.is_empty());

@@ -74,9 +74,10 @@ impl SecretScope {
 }
 
 /// What becomes of the newlines at the end of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FinalNewline {
     /// They are removed; a text of several lines keeps one, and a key in PEM or OpenSSH form always ends with one.
+    #[default]
     Trim,
     /// The text stays as it is, but for a key, which always ends with one.
     Keep,

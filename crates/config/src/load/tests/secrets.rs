@@ -20,7 +20,7 @@ fn a_secret_written_into_the_configuration_is_not_repeated() {
         );
         assert!(
             error.to_string().contains(
-                "config.fnl:1:12: `secrets.token` must be {:file \"/path\"} or {:env \"NAME\"} (where the value is, never the value itself), optionally with :repos [\"app\"] and :refs [\"refs/heads/main\" \"refs/tags/*\"]"
+                "config.fnl:1:12: `secrets.token` must be {:file \"/path\"} or {:env \"NAME\"} (where the value is, never the value itself), optionally with :repos [\"app\"], :refs [\"refs/heads/main\" \"refs/tags/*\"] and :trim false"
             ),
             "{error}"
         );
@@ -83,6 +83,32 @@ fn secrets_are_read_on_use() {
         Config::default().secret("x", main, lookup(&[])),
         Err(SecretError::Unknown { .. })
     ));
+}
+
+#[test]
+fn a_secret_keeps_its_final_newlines_on_request() {
+    let fixture = Fixture::new(&[("token", "one\n\n"), ("key", "-----BEGIN KEY-----\nabc")]);
+    let path = |name: &str| fixture.0.path().join(name);
+    let secrets = serde_json::json!({"secrets": {
+        "trimmed": {"file": path("token"), "trim": true},
+        "kept": {"file": path("token"), "trim": false},
+        "key": {"file": path("key"), "trim": false},
+        "text": {"env": "TEXT", "trim": false},
+    }});
+    let config = file("{", secrets).unwrap().config;
+    let (repo, ref_name) = ("app".parse().unwrap(), "refs/heads/main".parse().unwrap());
+    for (name, value) in [
+        ("trimmed", "one"),
+        ("kept", "one\n\n"),
+        ("key", "-----BEGIN KEY-----\nabc\n"),
+        ("text", "two\n"),
+    ] {
+        let secret = config.secret(name, (&repo, &ref_name), lookup(&[("TEXT", "two\n")]));
+        assert_eq!(secret.unwrap().expose(), value, "{name}");
+    }
+    let wrong = serde_json::json!({"secrets": {"x": {"env": "A", "trim": "no"}}});
+    let error = file("{", wrong).unwrap_err();
+    assert!(error.to_string().contains("`secrets.x` must be"), "{error}");
 }
 
 #[test]
