@@ -311,9 +311,29 @@ fn dispatch(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::CommandFactory;
 
     use super::*;
+    use crate::ssh::command::MANAGEMENT_COMMANDS;
+
+    #[test]
+    fn the_list_of_ssh_commands_is_that_of_the_parser() {
+        let remote = RemoteCli::command();
+        let parsed: BTreeSet<&str> = remote
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(BTreeSet::from(MANAGEMENT_COMMANDS), parsed);
+        for command in MANAGEMENT_COMMANDS {
+            let is_shown = |usage: &str| usage.split(' ').any(|word| word == command);
+            assert!(
+                OVERVIEW.iter().any(|(usage, _)| is_shown(usage)),
+                "the greeting does not have {command}"
+            );
+        }
+    }
 
     #[test]
     fn help_over_ssh_lists_the_commands() {

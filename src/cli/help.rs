@@ -1,5 +1,7 @@
 //! The list of commands in `quire --help`, grouped by the machine on which they are used.
 
+use crate::ssh::command::MANAGEMENT_COMMANDS;
+
 /// A heading, and the commands below it.
 const GROUPS: [(&str, &[&str]); 3] = [
     (
@@ -8,26 +10,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
     ),
     (
         "On the machine of the server, and from everywhere with `ssh git@HOST COMMAND`:",
-        &[
-            "repo",
-            "run",
-            "cache",
-            "schedule",
-            "notify",
-            "mirror",
-            "key",
-            "secret",
-            "config",
-            "reload",
-            "log",
-            "undo",
-            "login",
-            "status",
-            "doctor",
-            "gc",
-            "backup",
-            "reconcile",
-        ],
+        &MANAGEMENT_COMMANDS,
     ),
     (
         "In the container of the server:",

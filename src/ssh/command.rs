@@ -4,8 +4,49 @@ use quire_pipeline::closest_match;
 use quire_types::names::{NameError, RepoName};
 use quire_types::text::{excerpt, single_line};
 
+/// The management commands, which are also commands of the machine itself. The list is the same as that of the parser of their
+/// arguments, which a test of the parser holds.
+pub const MANAGEMENT_COMMANDS: [&str; 18] = [
+    "repo",
+    "run",
+    "cache",
+    "schedule",
+    "notify",
+    "mirror",
+    "key",
+    "secret",
+    "config",
+    "reload",
+    "log",
+    "undo",
+    "login",
+    "status",
+    "doctor",
+    "gc",
+    "backup",
+    "reconcile",
+];
+
+/// The programs that git and Git LFS ask for.
+const TRANSPORT_COMMANDS: [&str; 4] = [
+    "git-receive-pack",
+    "git-upload-pack",
+    "git-upload-archive",
+    "git-lfs-transfer",
+];
+
+/// All commands.
+fn commands() -> impl Iterator<Item = &'static str> {
+    TRANSPORT_COMMANDS
+        .into_iter()
+        .chain(MANAGEMENT_COMMANDS)
+        .chain(["help"])
+}
+
 /// All commands, for the message about any other.
-pub const COMMANDS: &str = "git-receive-pack, git-upload-pack, git-upload-archive, git-lfs-transfer, repo, run, schedule, cache, notify, mirror, key, secret, config, reload, log, undo, login, status, doctor, gc, backup, reconcile, help";
+fn command_list() -> String {
+    commands().collect::<Vec<_>>().join(", ")
+}
 
 /// The longest command that is parsed, in bytes.
 const MAX_COMMAND: usize = 64 << 10;
@@ -64,7 +105,10 @@ impl GitService {
 /// Why a command is rejected: one line for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SshCommandError {
-    #[error("`{command}` is not a command of this server; the commands are {COMMANDS}")]
+    #[error(
+        "`{command}` is not a command of this server; the commands are {}",
+        command_list()
+    )]
     Unknown {
         /// The first word, or the first two of `git VERB`.
         command: String,
@@ -75,14 +119,15 @@ pub enum SshCommandError {
     #[error("{0}")]
     OtherTool(&'static str),
     /// Quotes that do not match, a NUL, or far too long.
-    #[error("this command cannot be parsed; the commands are {COMMANDS}")]
+    #[error("this command cannot be parsed; the commands are {}", command_list())]
     Unreadable,
     /// A transport command takes one repository and nothing else.
-    #[error("git {0} takes one repository; the commands are {COMMANDS}")]
-    Arguments(&'static str),
+    #[error("git {verb} takes one repository; the commands are {}", command_list())]
+    Arguments { verb: &'static str },
     /// Git LFS takes one repository and what to do.
     #[error(
-        "git-lfs-transfer takes one repository, and `upload` or `download`; the commands are {COMMANDS}"
+        "git-lfs-transfer takes one repository, and `upload` or `download`; the commands are {}",
+        command_list()
     )]
     LfsArguments,
     /// Not a repository's name.
@@ -126,7 +171,7 @@ fn unknown(words: &[&str]) -> SshCommandError {
     };
     SshCommandError::Unknown {
         command: single_line(&excerpt(&shown, 60)),
-        closest: closest_match(&name, COMMANDS.split(", ")),
+        closest: closest_match(&name, commands()),
     }
 }
 
@@ -146,12 +191,9 @@ pub fn parse(original: Option<&str>) -> Result<SshCommand, SshCommandError> {
         },
         ["git-lfs-transfer", rest @ ..] => lfs(rest),
         ["-h" | "--help", ..] => Ok(SshCommand::Manage(vec!["help".to_owned()])),
-        [
-            "repo" | "run" | "schedule" | "cache" | "notify" | "mirror" | "key" | "secret"
-            | "config" | "reload" | "log" | "undo" | "login" | "status" | "doctor" | "gc"
-            | "backup" | "reconcile" | "help",
-            ..,
-        ] => Ok(SshCommand::Manage(words)),
+        [first, ..] if *first == "help" || MANAGEMENT_COMMANDS.contains(first) => {
+            Ok(SshCommand::Manage(words))
+        }
         [first, rest @ ..] => match first.strip_prefix("git-").and_then(GitService::from_verb) {
             Some(service) => transport(service, rest),
             None => Err(unknown(&split)),
@@ -162,7 +204,9 @@ pub fn parse(original: Option<&str>) -> Result<SshCommand, SshCommandError> {
 fn transport(service: GitService, arguments: &[&str]) -> Result<SshCommand, SshCommandError> {
     match arguments {
         [repo] => Ok(SshCommand::Transport(service, repo.parse()?)),
-        _ => Err(SshCommandError::Arguments(service.verb())),
+        _ => Err(SshCommandError::Arguments {
+            verb: service.verb(),
+        }),
     }
 }
 
