@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use quire_config::{Config, ConfigEntry, NotifyService, TargetSettings, UrlSource};
 use quire_server::notify::{
-    EmailTarget, GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget, RunSelection, SlackTarget,
-    TargetConfig, TargetService, UrlReader, WebhookTarget,
+    CommitStatusTarget, EmailTarget, GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget,
+    RunSelection, SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
 };
 use quire_server::secrets::StoredSecrets;
 use quire_types::run::Run;
@@ -73,6 +73,17 @@ fn service(service: &NotifyService) -> TargetService {
         NotifyService::Matrix { url, room, token } => TargetService::Matrix(MatrixTarget {
             url: url.clone(),
             room: room.clone(),
+            token: reader("token", token),
+        }),
+        NotifyService::CommitStatus {
+            service,
+            url,
+            repo,
+            token,
+        } => TargetService::CommitStatus(CommitStatusTarget {
+            service: *service,
+            url: url.clone(),
+            repo: repo.clone(),
             token: reader("token", token),
         }),
         NotifyService::Email {

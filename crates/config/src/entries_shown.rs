@@ -42,6 +42,9 @@ fn target(settings: &TargetSettings) -> String {
         NotifyService::Gotify { url, .. } => format!("gotify {}", url.origin()),
         NotifyService::Slack { url } => format!("slack {}", from(url)),
         NotifyService::Matrix { url, room, .. } => format!("matrix {}, room {room}", url.origin()),
+        NotifyService::CommitStatus {
+            service, url, repo, ..
+        } => format!("states of commits of {repo} at {service}, {}", url.origin()),
         NotifyService::Email { to, smtp, .. } => {
             let to: Vec<String> = to.iter().map(MailAddress::to_string).collect();
             format!("mail to {} by {smtp}", to.join(", "))

@@ -15,6 +15,7 @@ use quire_types::network::Network;
 use quire_types::occasion::Occasion;
 use quire_types::run::Trigger;
 use quire_types::smtp_url::SmtpUrl;
+use quire_types::status_service::StatusService;
 
 /// `:notify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +76,14 @@ pub enum NotifyService {
         room: String,
         token: SecretSource,
     },
+    /// The state of a commit at a service to which the repository is mirrored.
+    CommitStatus {
+        service: StatusService,
+        url: HttpUrl,
+        /// The name of the repository there.
+        repo: String,
+        token: SecretSource,
+    },
     /// Recipients of mail.
     Email {
         to: Vec<MailAddress>,
@@ -108,9 +117,9 @@ impl NotifyService {
                 (of_url(url), token.as_ref().map(|token| ("token", token)))
             }
             Self::Slack { url } => (of_url(url), None),
-            Self::Gotify { token, .. } | Self::Matrix { token, .. } => {
-                (None, Some(("token", token)))
-            }
+            Self::Gotify { token, .. }
+            | Self::Matrix { token, .. }
+            | Self::CommitStatus { token, .. } => (None, Some(("token", token))),
             Self::Email { login, .. } => {
                 let login = login.as_ref();
                 (None, login.map(|login| ("password", &login.password)))

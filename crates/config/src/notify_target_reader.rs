@@ -11,6 +11,7 @@ use quire_types::mail_address::MailAddress;
 use quire_types::occasion::Occasion;
 use quire_types::run::Trigger;
 use quire_types::smtp_url::SmtpUrl;
+use quire_types::status_service::StatusService;
 
 /// The longest id of a room, in bytes. That of Matrix's specification.
 const MAX_ROOM: usize = 255;
@@ -61,8 +62,13 @@ impl TargetReader {
                 .optional("cron-failures", "a number from 1 to 100", |value| {
                     Positive::data(value).filter(|count| *count <= 100)
                 });
+        let usual = match &service {
+            // The newest state of a commit counts, so each end of a run has to be told.
+            Some(NotifyService::CommitStatus { .. }) => vec![Occasion::Every],
+            _ => vec![Occasion::Failed, Occasion::Fixed],
+        };
         Some(TargetSettings {
-            on: on.unwrap_or_else(|| vec![Occasion::Failed, Occasion::Fixed]),
+            on: on.unwrap_or(usual),
             runs,
             triggers,
             cron_failures: cron_failures.unwrap_or(1),
@@ -71,10 +77,14 @@ impl TargetReader {
     }
 
     fn service(&mut self) -> Option<NotifyService> {
-        const SERVICES: &str = ":webhook, :email, :ntfy, :gotify, :slack or :matrix";
+        const SERVICES: &str = ":webhook, :email, :ntfy, :gotify, :slack, :matrix, :github-status, :gitlab-status or :forgejo-status";
         let name = self
             .fields
             .required("type", SERVICES, |value| value.as_str().map(str::to_owned))?;
+        let of_status = |service: &StatusService| service.target_type() == name;
+        if let Some(service) = StatusService::ALL.into_iter().find(of_status) {
+            return self.commit_status(service);
+        }
         match name.as_str() {
             "webhook" => {
                 let url = self.fields.required("url", URL, url_source);
@@ -118,6 +128,29 @@ impl TargetReader {
                 None
             }
         }
+    }
+
+    fn commit_status(&mut self, service: StatusService) -> Option<NotifyService> {
+        let url = match service.public_url() {
+            Some(public) => {
+                let url = self.fields.optional("url", SERVER_URL, server_url);
+                url.or_else(|| public.parse().ok())
+            }
+            None => self.fields.required("url", SERVER_URL, server_url),
+        };
+        let repo = self.fields.required("repo", REMOTE_REPO, |value| {
+            let is_name = |name: &&str| service.is_repo(name);
+            value.as_str().filter(is_name).map(str::to_owned)
+        });
+        let token = self
+            .fields
+            .required("token", SECRET, SecretSource::from_data);
+        Some(NotifyService::CommitStatus {
+            service,
+            url: url?,
+            repo: repo?,
+            token: token?,
+        })
     }
 
     fn email(&mut self) -> Option<NotifyService> {
@@ -178,6 +211,7 @@ const ADDRESS: &str = "an address such as \"quire <ci@host.example>\"";
 const RECIPIENTS: &str = "an address such as \"you@host.example\", or a list of them, 20 at most";
 const SMTP_URL: &str =
     "the URL of a mail server such as \"smtps://host.example:465\" or \"smtp://host.example:587\"";
+const REMOTE_REPO: &str = "the name of a repository there, such as \"you/app\"";
 const ROOM: &str = "the id of a room such as \"!id:host.example\" (an alias is none)";
 
 fn url_source(value: &Value) -> Option<UrlSource> {

@@ -33,6 +33,7 @@ pub mod run;
 pub mod secret;
 pub mod smtp_url;
 pub mod ssh_keys;
+pub mod status_service;
 pub mod supersede;
 pub mod sync;
 pub mod text;

@@ -69,6 +69,61 @@ fn each_kind_gets_what_its_documentation_says() {
     insta::assert_snapshot!(requests.join("\n\n"));
 }
 
+/// A mirror may be slower than a run, so the service may not know the commit yet.
+#[test]
+fn the_state_of_a_commit_is_sent_again_while_the_service_does_not_know_it() {
+    let service = HttpReceiver::start();
+    let forge = forge_knowing(
+        &format!(
+            ":hub {{:type :github-status :url \"{}\" :repo \"you/app\" :token {{:env \"TOKEN\"}} :runs [\"app\"]}}\n",
+            service.url("/api")
+        ),
+        &[("TOKEN", TOKEN)],
+    );
+    service.plan([Answer::status(
+        "422 Unprocessable Entity",
+        "{\"message\": \"No commit found for SHA\"}",
+    )]);
+    let tree = forge.tree_with("app", &one("exit 3"));
+    tree.push(&["main"]);
+    forge.wait_for_quiet();
+    wait_until_told(&forge, "hub");
+    tree.write(".quire/ci.fnl", GREEN);
+    tree.push_new("Repair it");
+    forge.tree_with("other", GREEN).push(&["main"]);
+    forge.wait_for_quiet();
+    wait_until_told(&forge, "hub");
+    let requests = service.wait_for(3);
+    let runs = forge.runs_of("app");
+    let seen: Vec<String> = requests
+        .iter()
+        .map(|request| {
+            let body = request.json();
+            format!(
+                "{} {} {} {}",
+                request.method, request.path, body["state"], body["context"]
+            )
+        })
+        .collect();
+    let status = |sha: &str, state: &str| {
+        format!("POST /api/repos/you/app/statuses/{sha} \"{state}\" \"quire/push\"")
+    };
+    let failed = runs.iter().find(|run| run.number == 1).unwrap();
+    let green = runs.iter().find(|run| run.number == 2).unwrap();
+    assert_eq!(
+        seen,
+        [
+            status(failed.sha.as_str(), "failure"),
+            status(failed.sha.as_str(), "failure"),
+            status(green.sha.as_str(), "success"),
+        ]
+    );
+    assert_eq!(requests[0].json(), requests[1].json());
+    forge.ssh_ok("notify test hub");
+    let test = &service.wait_for(4)[3];
+    assert_eq!((&*test.method, &*test.path), ("GET", "/api/repos/you/app"));
+}
+
 /// A receiver that quotes the token or its URL, as many do.
 #[test]
 fn no_token_is_in_an_error() {

@@ -33,5 +33,6 @@ pub use readers::{SecretReader, UrlReader};
 pub use service::{NotificationTestError, Notifications};
 pub use settings::{NotifySettings, TargetConfig};
 pub use targets::{
-    EmailTarget, GotifyTarget, MatrixTarget, NtfyTarget, SlackTarget, TargetService, WebhookTarget,
+    CommitStatusTarget, EmailTarget, GotifyTarget, MatrixTarget, NtfyTarget, SlackTarget,
+    TargetService, WebhookTarget,
 };

@@ -27,6 +27,18 @@ pub(super) struct OutgoingRequest {
     url: HttpUrl,
     headers: HeaderMap,
     body: Vec<u8>,
+    unknown_object: UnknownObject,
+}
+
+/// What it means that a receiver does not know what a message is about (404 or 422).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnknownObject {
+    /// The address or the message is wrong.
+    Wrong,
+    /// The receiver may know it soon.
+    Expected,
+    /// The receiver has had the time to learn of it.
+    Final,
 }
 
 impl OutgoingRequest {
@@ -45,7 +57,14 @@ impl OutgoingRequest {
             url,
             headers: headers.into_iter().collect(),
             body,
+            unknown_object: UnknownObject::Wrong,
         }
+    }
+
+    /// Says what an answer means that does not know the object of the message.
+    pub(super) fn unknown_object(mut self, meaning: UnknownObject) -> Self {
+        self.unknown_object = meaning;
+        self
     }
 
     /// Adds a header. The value is in no message, since it may be a secret.
@@ -77,6 +96,7 @@ impl OutgoingRequest {
             url,
             headers,
             body,
+            unknown_object,
         } = self;
         let mut request = Request::builder()
             .method(method)
@@ -86,7 +106,7 @@ impl OutgoingRequest {
         request.headers_mut().extend(headers);
         let (open, response) = connection.send(request, &url, allowed).await?;
         if !response.status().is_success() {
-            return judge(response, &url, redactor).await;
+            return judge(response, &url, redactor, unknown_object).await;
         }
         // Only after a whole answer can the next request follow.
         let body = Limited::new(response.into_body(), MAX_ANSWER);
@@ -102,6 +122,7 @@ async fn judge(
     response: Response<Incoming>,
     url: &HttpUrl,
     redactor: &Redactor,
+    unknown_object: UnknownObject,
 ) -> Result<(), DeliveryError> {
     let status = response.status();
     let origin = url.origin();
@@ -124,16 +145,24 @@ async fn judge(
         text => format!(": {text}"),
     };
     let answer = format!("{status}{quoted}");
-    Err(match status {
-        StatusCode::BAD_REQUEST
-        | StatusCode::PAYLOAD_TOO_LARGE
-        | StatusCode::UNPROCESSABLE_ENTITY => DeliveryError::Refused { origin, answer },
-        _ => DeliveryError::Answered {
+    Err(match is_final(status, unknown_object) {
+        true => DeliveryError::Refused { origin, answer },
+        false => DeliveryError::Answered {
             origin,
             answer,
             retry_after,
         },
     })
+}
+
+/// Whether the receiver would answer the same to another attempt.
+fn is_final(status: StatusCode, unknown_object: UnknownObject) -> bool {
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => true,
+        StatusCode::UNPROCESSABLE_ENTITY => unknown_object != UnknownObject::Expected,
+        StatusCode::NOT_FOUND => unknown_object == UnknownObject::Final,
+        _ => false,
+    }
 }
 
 /// The header `Retry-After`: seconds, or a date.
@@ -202,6 +231,9 @@ pub(super) mod sample {
                 .replace(env!("CARGO_PKG_VERSION"), "VERSION");
             text += &format!("{name}: {value}\n");
         }
+        if request.body.is_empty() {
+            return text;
+        }
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         text + &serde_json::to_string_pretty(&body).unwrap()
     }
@@ -210,6 +242,25 @@ pub(super) mod sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_receiver_does_not_know_is_asked_again_while_it_may_learn_of_it() {
+        let finals = |status| {
+            [
+                UnknownObject::Wrong,
+                UnknownObject::Expected,
+                UnknownObject::Final,
+            ]
+            .map(|meaning| is_final(status, meaning))
+        };
+        assert_eq!(finals(StatusCode::BAD_REQUEST), [true; 3]);
+        assert_eq!(finals(StatusCode::UNAUTHORIZED), [false; 3]);
+        assert_eq!(finals(StatusCode::NOT_FOUND), [false, false, true]);
+        assert_eq!(
+            finals(StatusCode::UNPROCESSABLE_ENTITY),
+            [true, false, true]
+        );
+    }
 
     #[test]
     fn delays_that_receivers_ask_for_are_limited() {

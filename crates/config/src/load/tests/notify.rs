@@ -71,6 +71,24 @@ fn targets_of_each_kind_are_read() {
 }
 
 #[test]
+fn targets_for_the_state_of_commits_are_read() {
+    let text = ":a {:type :github-status :repo \"you/app\" :token {:env \"T\"}}\n:b {:type :gitlab-status :url \"https://h\" :repo \"a/b/c\" :token {:env \"T\"} :on :failed}\n\
+                :c {:type :forgejo-status :url \"https://h\" :repo \"you/app\" :token {:env \"T\"}}\n\
+                :d {:type :forgejo-status :repo \"you/app\" :token {:env \"T\"}}\n:e {:type :github-status :token {:env \"T\"}\n :repo \"app\"}\n\
+                :f {:type :github-status :repo \"you/app\"}";
+    let token = serde_json::json!({"env": "T"});
+    let value = serde_json::json!({
+        "a": {"type": "github-status", "repo": "you/app", "token": token},
+        "b": {"type": "gitlab-status", "url": "https://h", "repo": "a/b/c", "token": token, "on": "failed"},
+        "c": {"type": "forgejo-status", "url": "https://h", "repo": "you/app", "token": token},
+        "d": {"type": "forgejo-status", "repo": "you/app", "token": token},
+        "e": {"type": "github-status", "repo": "app", "token": token},
+        "f": {"type": "github-status", "repo": "you/app"},
+    });
+    insta::assert_snapshot!(described(text, value));
+}
+
+#[test]
 fn targets_of_mail_are_read() {
     let cases: &[(&str, Value)] = &[
         ("", serde_json::json!({})),

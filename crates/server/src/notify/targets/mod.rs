@@ -1,5 +1,6 @@
 //! The kinds of targets: what each is sent, and how.
 
+mod commit_status;
 mod email;
 mod escape;
 mod gotify;
@@ -17,6 +18,7 @@ mod webhook_document;
 #[cfg(test)]
 pub(in crate::notify) use http_target::HttpTarget;
 
+pub use commit_status::CommitStatusTarget;
 pub use email::EmailTarget;
 pub use gotify::GotifyTarget;
 pub use matrix::MatrixTarget;

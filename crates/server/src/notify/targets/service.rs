@@ -1,5 +1,6 @@
 //! A target of any kind.
 
+use super::commit_status::CommitStatusTarget;
 use super::email::EmailTarget;
 use super::gotify::GotifyTarget;
 use super::http_target::HttpTarget;
@@ -24,6 +25,7 @@ pub enum TargetService {
     Gotify(GotifyTarget),
     Slack(SlackTarget),
     Matrix(MatrixTarget),
+    CommitStatus(CommitStatusTarget),
     Email(EmailTarget),
 }
 
@@ -47,6 +49,7 @@ impl TargetService {
             Self::Gotify(target) => Transport::Http(target),
             Self::Slack(target) => Transport::Http(target),
             Self::Matrix(target) => Transport::Http(target),
+            Self::CommitStatus(target) => Transport::Http(target),
             Self::Email(target) => Transport::Smtp(target),
         }
     }
