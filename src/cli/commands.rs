@@ -18,118 +18,6 @@ use quire_types::clock::Clock;
 use quire_types::paths::Paths;
 use quire_types::push_event::PUSH_OPTIONS;
 
-/// What the greeting prints: the usage of each command and what it does.
-pub(super) const OVERVIEW: &[(&str, &str)] = &[
-    (
-        "git push -o ci.skip | ci.wait | ci.job=J",
-        "push without a run, follow the run, run one job",
-    ),
-    (
-        "git push R HEAD:refs/for-green/BRANCH",
-        "move BRANCH there once the run is green",
-    ),
-    (
-        "repo list | new NAME | rm NAME --yes",
-        "list, create or remove repositories",
-    ),
-    (
-        "repo rename OLD NEW",
-        "rename a repository; the old name redirects to it",
-    ),
-    (
-        "repo restore NAME [--as NEW]",
-        "bring a removed repository back",
-    ),
-    (
-        "repo undo NAME [REF] [--to ID]",
-        "list what pushes overwrote, or move a ref back",
-    ),
-    ("repo default NAME BRANCH", "set the default branch"),
-    (
-        "run list [--repo --ref --state --limit]",
-        "list runs, newest first",
-    ),
-    ("run show RUN", "show a run with its jobs and steps"),
-    (
-        "run logs RUN [--job J] [--follow]",
-        "print the log of a run, or follow it live",
-    ),
-    (
-        "run wait | cancel | retry RUN",
-        "wait for a run, cancel it or retry it",
-    ),
-    (
-        "run artifacts list RUN | get RUN [NAME]",
-        "list or download the artifacts of a run",
-    ),
-    (
-        "run attach RUN [COMMAND]",
-        "open a shell in the container of a run",
-    ),
-    (
-        "run repl RUN",
-        "try out what a job does, in the container of a run",
-    ),
-    (
-        "run start REPO [--branch B] [--param K=V]",
-        "start a run by hand",
-    ),
-    (
-        "schedule list [--repo R]",
-        "list schedules and their next times",
-    ),
-    ("cache list | clear REPO [NAME]", "list or clear caches"),
-    (
-        "notify list | test TARGET",
-        "list the targets of notifications, or test one",
-    ),
-    (
-        "mirror list | sync REPO [NAME] | key",
-        "list the mirrors of repositories, push to them now",
-    ),
-    (
-        "key list | show KEY | rm KEY",
-        "list, show or remove the keys that may connect",
-    ),
-    (
-        "key add [--read] [--repo R] < FILE.pub",
-        "add a key, also one that may do less",
-    ),
-    (
-        "secret set NAME [--repo R] < FILE",
-        "set a secret that pipelines may use",
-    ),
-    (
-        "secret list | rm NAME | show-uses NAME",
-        "list or remove secrets, or see who used one",
-    ),
-    (
-        "config show | set S VALUE | unset S",
-        "show the settings in force, or change one",
-    ),
-    (
-        "config check < FILE | reload",
-        "check a configuration file, or load it again",
-    ),
-    (
-        "log [--repo R] | undo OPERATION",
-        "list who did what, or take it back",
-    ),
-    ("login", "print a link that signs a browser in"),
-    ("status", "show the health of each component"),
-    ("doctor", "check everything, and say what to do"),
-    ("backup > FILE", "write a backup of everything"),
-    ("gc", "remove expired runs, logs, artifacts and caches now"),
-    (
-        "reconcile --adopt | --run",
-        "decide what happens after a restored database",
-    ),
-    (
-        "help [COMMAND] | COMMAND --help",
-        "show the options of a command",
-    ),
-];
-
 /// A command that works the same on the machine itself and over SSH.
 #[derive(Subcommand)]
 pub(super) enum ManagementCommand {
@@ -316,6 +204,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::cli::greeting;
     use crate::ssh::command::MANAGEMENT_COMMANDS;
 
     #[test]
@@ -329,7 +218,7 @@ mod tests {
         for command in MANAGEMENT_COMMANDS {
             let is_shown = |usage: &str| usage.split(' ').any(|word| word == command);
             assert!(
-                OVERVIEW.iter().any(|(usage, _)| is_shown(usage)),
+                greeting::COMMANDS.iter().any(|(usage, _)| is_shown(usage)),
                 "the greeting does not have {command}"
             );
         }

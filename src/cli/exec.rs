@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::commands;
-use super::context::Caller;
+use super::context::{Caller, Context};
 use super::error::CommandError;
+use super::greeting::{News, greet, print_news};
 use super::output::Output;
 use crate::ssh::access::SessionAccess;
 use crate::ssh::command::{self, SshCommand};
@@ -15,8 +16,9 @@ use crate::ssh::confinement;
 use crate::ssh::git_session;
 use crate::ssh::lfs;
 use quire_git::Git;
+use quire_types::clock::Clock;
 use quire_types::paths::Paths;
-use quire_types::ssh_keys::{KeyLimits, SessionKey};
+use quire_types::ssh_keys::SessionKey;
 
 /// The login shell `quire-shell`. sshd calls it with `-c` and the forced command, which is the only
 /// command that it accepts. It starts no real shell.
@@ -99,7 +101,13 @@ fn answer(paths: &Paths) -> Result<ExitCode, CommandError> {
         SshCommand::Greeting => {
             let mut stdout = io::stdout();
             let mut out = Output::standard(&mut stdout, false);
-            greet(&caller(key), &access.limits, &mut out).map(|()| ExitCode::SUCCESS)
+            let caller = caller(key);
+            greet(&caller, &access.limits, &mut out)?;
+            if access.limits.is_full() {
+                let context = Context::new(paths, &caller, Clock::system());
+                print_news(News::read(&context).as_ref(), &mut out)?;
+            }
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -110,25 +118,4 @@ fn caller(key: Option<SessionKey>) -> Caller {
         remote: true,
         reached: git_session::reached_here(),
     }
-}
-
-pub(super) fn greet(
-    caller: &Caller,
-    limits: &KeyLimits,
-    out: &mut Output<'_>,
-) -> Result<(), CommandError> {
-    let name = quire_types::text::single_line(caller.name());
-    if !limits.is_full() {
-        return out.line(&format!("quire: hello {name}. This key may {limits}."));
-    }
-    out.line(&format!(
-        "quire: hello {name}. This server has no shell; it accepts these commands:"
-    ))?;
-    out.line(
-        "  git push, clone, fetch, archive --remote    push to a new name to create a repository",
-    )?;
-    for (usage, what) in commands::OVERVIEW {
-        out.line(&format!("  {usage:<42}  {what}"))?;
-    }
-    Ok(())
 }

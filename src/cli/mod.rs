@@ -21,6 +21,7 @@ mod error;
 mod exec;
 mod follow;
 mod gc;
+mod greeting;
 mod health;
 mod help;
 mod init;

@@ -5,7 +5,7 @@ use clap::CommandFactory;
 use super::commands::RemoteCli;
 use super::context::Caller;
 use super::error::CommandError;
-use super::exec::greet;
+use super::greeting::{News, greet, print_news};
 use super::output::Output;
 use super::repo::print_list;
 use super::run_list::print_runs;
@@ -144,6 +144,23 @@ fn the_greeting_over_ssh() {
         reached: None,
     };
     insta::assert_snapshot!(printed(|out| greet(&caller, &KeyLimits::default(), out)));
+}
+
+#[test]
+fn the_news_of_the_greeting() {
+    let mut runs = runs();
+    let news = News {
+        failing: vec![runs.remove(1)],
+        newest: runs,
+    };
+    insta::assert_snapshot!(printed(|out| print_news(Some(&news), out)));
+    let nothing = News {
+        failing: Vec::new(),
+        newest: Vec::new(),
+    };
+    assert_eq!(printed(|out| print_news(Some(&nothing), out)), "");
+    let unreadable = printed(|out| print_news(None, out));
+    assert!(unreadable.contains("`status`"), "{unreadable}");
 }
 
 /// The exit code and the text of each error.

@@ -73,6 +73,25 @@ impl Runs<'_> {
         })
     }
 
+    /// Returns the branches and tags that fail, newest first: the last of their runs from the same source that completed or failed
+    /// has failed. Of the failures of all repositories the newest 500 are looked at.
+    pub fn failing(self, limit: u32) -> Result<Vec<Run>, StoreError> {
+        self.store.read(|connection| {
+            let sql = format!(
+                "SELECT {RUN_COLUMNS} FROM runs AS failed \
+                 WHERE id IN (SELECT id FROM runs WHERE state = 'failed' ORDER BY id DESC LIMIT 500) \
+                   AND EXISTS (SELECT 1 FROM seen_refs AS seen \
+                               WHERE seen.repo = failed.repo AND seen.ref_name = failed.ref_name) \
+                   AND NOT EXISTS (SELECT 1 FROM runs AS newer \
+                                   WHERE newer.repo = failed.repo AND newer.ref_name = failed.ref_name \
+                                     AND newer.source = failed.source AND newer.id > failed.id \
+                                     AND newer.state IN ('complete', 'failed')) \
+                 ORDER BY id DESC LIMIT {limit}"
+            );
+            sql::all(connection, "list failing branches", &sql, [], row::run)
+        })
+    }
+
     /// Returns the newest run of a commit, if it is one of the newest 10,000 of the repository.
     pub fn newest_of_commit(
         self,

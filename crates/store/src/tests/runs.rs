@@ -32,6 +32,42 @@ fn a_run_does_not_finish_before_its_container_is_removed() {
     ));
 }
 
+#[test]
+fn a_branch_fails_until_a_later_run_of_it_is_complete() {
+    let f = fixture();
+    let failing = || -> Vec<String> {
+        let runs = f.store.runs().failing(10).unwrap();
+        runs.iter()
+            .map(|run| format!("{} {}", run.repo, run.ref_name.short()))
+            .collect()
+    };
+    let end = |repo: &str, name: &str, outcome: &Outcome| {
+        record(&f.store, repo, &[name]);
+        let run = claimed(&f.store);
+        f.store.runs().finish(run, outcome).unwrap();
+    };
+    let failed = Outcome::Failed(FailureKind::Job, "job `a` failed".to_owned());
+    end("app", "main", &failed);
+    end("app", "feature", &failed);
+    end("tools", "main", &Outcome::Complete);
+    assert_eq!(failing(), ["app feature", "app main"]);
+    end("app", "main", &failed);
+    assert_eq!(
+        failing(),
+        ["app main", "app feature"],
+        "once for each branch"
+    );
+    end("app", "main", &Outcome::Canceled);
+    assert_eq!(
+        failing(),
+        ["app main", "app feature"],
+        "canceled says nothing"
+    );
+    end("app", "feature", &Outcome::Complete);
+    assert_eq!(failing(), ["app main"]);
+    assert!(f.store.runs().failing(0).unwrap().is_empty());
+}
+
 /// What SQLite calls the two settings.
 const FULL: i64 = 2;
 const NORMAL: i64 = 1;
