@@ -70,7 +70,7 @@ pub use overwritten_refs::{OverwrittenRef, OverwrittenRefs};
 pub use push_events::{CurrentRefs, Events, PlannedEvent, RecordedEvent};
 pub use queue::QueueTable;
 pub use redirects::{Redirect, Redirects};
-pub use repos::{RepoSummary, Repos};
+pub use repos::{BranchRuns, RecentRun, RepoSummary, Repos};
 pub use retention::{RemovedFiles, Retention, RetentionCandidate};
 pub use retry::{RetryOptions, STOPPED_WITH_QUIRE};
 pub use run_list::{RunCounts, RunFilter};

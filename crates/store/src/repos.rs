@@ -9,8 +9,8 @@ use super::row::{self, RUN_COLUMNS};
 use super::schedules;
 use super::sql;
 use quire_types::clock::Millis;
-use quire_types::names::RepoName;
-use quire_types::run::Run;
+use quire_types::names::{RefName, RepoName, RunId};
+use quire_types::run::{Run, RunState};
 
 /// A repository that was pushed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,22 @@ pub struct RepoSummary {
     pub repo: RepoName,
     pub last_push_ms: Option<Millis>,
     pub newest_run: Option<Run>,
+}
+
+/// The runs of one branch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BranchRuns {
+    pub newest: Option<Run>,
+    /// The newest ones, the newest first.
+    pub recent: Vec<RecentRun>,
+}
+
+/// What a list shows of a run that is not the newest of its branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentRun {
+    pub id: RunId,
+    pub number: u32,
+    pub state: RunState,
 }
 
 /// Access to repositories.
@@ -58,6 +74,35 @@ impl Repos<'_> {
                 summaries.push(RepoSummary { repo, last_push_ms, newest_run });
             }
             Ok(summaries)
+        })
+    }
+
+    /// The runs of a branch: the newest one, and the states of at most this many.
+    pub fn runs_of_branch(
+        self,
+        repo: &RepoName,
+        branch: &RefName,
+        limit: u32,
+    ) -> Result<BranchRuns, StoreError> {
+        let action = "list the runs of a branch";
+        let select = |columns: &str, limit: u32| {
+            format!(
+                "SELECT {columns} FROM runs WHERE repo = ?1 AND ref_name = ?2 ORDER BY id DESC LIMIT {limit}"
+            )
+        };
+        let (newest, recent) = (select(RUN_COLUMNS, 1), select("id, number, state", limit));
+        let of_branch = [repo.as_str(), branch.as_str()];
+        self.store.read(|connection| {
+            Ok(BranchRuns {
+                newest: sql::first(connection, action, &newest, of_branch, row::run)?,
+                recent: sql::all(connection, action, &recent, of_branch, |found| {
+                    Ok(RecentRun {
+                        id: row::parsed_at(found, 0)?,
+                        number: found.get(1)?,
+                        state: row::parsed_at(found, 2)?,
+                    })
+                })?,
+            })
         })
     }
 

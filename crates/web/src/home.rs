@@ -1,5 +1,6 @@
-//! `GET /`: the repositories and the newest runs; for an empty appliance, how to start.
+//! `GET /`: the repositories with the state of their default branches; for an empty appliance, how to start.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,24 +17,41 @@ use super::layout::{Layout, html};
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
 use super::run_data::without_private_fields;
-use super::runs::RunList;
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
 use quire_git::Git;
 use quire_server::forge::views::{RunJson, views};
-use quire_store::{RepoSummary, RunFilter};
+use quire_store::{BranchRuns, RepoSummary, RunFilter, Store, StoreError};
 use quire_types::clock::Millis;
-use quire_types::names::RepoName;
+use quire_types::names::{RefName, RepoName};
 use quire_types::paths::Paths;
-use quire_types::run::Run;
+use quire_types::run::{Run, RunState};
 
+/// How many of the newest runs the data has.
 const MAX_NEWEST_RUNS: u32 = 15;
+/// How many runs of its default branch a repository shows.
+const MAX_RECENT_RUNS: u32 = 10;
 
 struct RepoLine {
     name: RepoName,
     path: String,
     last_push_ms: Option<Millis>,
+    /// Of any ref.
     newest_run: Option<Run>,
+    /// Those of the default branch.
+    branch: BranchRuns,
+}
+
+impl RepoLine {
+    /// Failing repositories come first, then those in which something runs; of these the most recently pushed.
+    fn sort_key(&self) -> impl Ord + use<> {
+        let rank = match self.branch.newest.as_ref().map(|run| run.state) {
+            Some(RunState::Failed) => 0,
+            Some(RunState::Active | RunState::Pending) => 1,
+            _ => 2,
+        };
+        (rank, Reverse(self.last_push_ms), self.name.clone())
+    }
 }
 
 #[derive(Template)]
@@ -42,8 +60,9 @@ struct HomePage {
     layout: Layout,
     now: Millis,
     repos: Vec<RepoLine>,
-    list: RunList,
-    /// For a client that is not signed in: the list has no runs, and is not live.
+    /// There are repositories, and none of them has a run.
+    has_no_run: bool,
+    /// For a client that is not signed in: the page is not live.
     is_stranger: bool,
     /// There is no key yet, so no user can push.
     no_key: bool,
@@ -59,35 +78,32 @@ pub(super) async fn page(
     RequestConfig(config): RequestConfig,
     format: ResponseFormat,
 ) -> Result<Response, WebError> {
+    let paths = app.web.paths.clone();
+    let listed = tokio::task::spawn_blocking(move || {
+        let git = Git::new(&paths);
+        let mut repos = repositories(&paths.repos());
+        // Not by their former names.
+        repos.retain(|repo| git.resolve(repo) == *repo);
+        let heads: Vec<_> = repos.iter().map(|repo| git.head_branch(repo)).collect();
+        // A repository whose HEAD cannot be read is shown with its newest run.
+        let heads = heads.into_iter().map(|head| head.ok().flatten());
+        let on_disk: Vec<_> = repos.iter().cloned().zip(heads).collect();
+        (on_disk, has_no_key(&paths))
+    });
+    let (on_disk, no_key) = listed.await?;
+    let is_stranger = viewer.is_stranger;
     let filter = RunFilter {
         limit: MAX_NEWEST_RUNS,
         ..RunFilter::default()
     };
-    let (summaries, runs) = app
-        .web
-        .store
-        .call(move |s| Ok((s.repos().summaries()?, s.runs().list(&filter)?)))
-        .await?;
-    let paths = app.web.paths.clone();
-    let listed = tokio::task::spawn_blocking(move || {
-        let (git, mut repos) = (Git::new(&paths), repositories(&paths.repos()));
-        // Not by their former names.
-        repos.retain(|repo| git.resolve(repo) == *repo);
-        (repos, has_no_key(&paths))
-    });
-    let (on_disk, no_key) = listed.await?;
-    let mut repos = join(on_disk, summaries);
-    let is_stranger = viewer.is_stranger;
+    let read = move |store: &Store| Ok((read_lines(store, on_disk)?, store.runs().list(&filter)?));
+    let (mut repos, mut runs) = app.web.store.call(read).await?;
     if is_stranger {
         repos = shown_to_strangers(&app, &viewer, repos).await?;
+        runs = Vec::new();
     }
-    let runs = match is_stranger {
-        true => Vec::new(),
-        false => runs,
-    };
     if format == ResponseFormat::Json {
-        let repos: Vec<Value> =
-            repos.iter().map(|r| json!({ "repo": r.name, "last_push_ms": r.last_push_ms, "newest_run": r.newest_run.as_ref().map(RunJson::from) })).collect();
+        let repos: Vec<Value> = repos.iter().map(line_json).collect();
         return Ok(
             Json(json!({ "repos": repos, "runs": views::<_, RunJson<'_>>(&runs) })).into_response(),
         );
@@ -96,8 +112,8 @@ pub(super) async fn page(
     html(&HomePage {
         layout: Layout::new(&app, Some(&viewer), "quire"),
         now,
+        has_no_run: !is_stranger && runs.is_empty(),
         repos,
-        list: RunList::new(runs, now, true),
         is_stranger,
         no_key: no_key && !is_stranger,
         remote: config.ssh_url("my-project.git"),
@@ -116,9 +132,17 @@ async fn shown_to_strangers(
     for repo in repos {
         match RepoAccess::of(app, viewer, &repo.name).await {
             Ok(access) => {
+                let branch = match access.sees_runs() {
+                    true => repo.branch,
+                    false => BranchRuns::default(),
+                };
                 let newest_run = repo.newest_run.filter(|_| access.sees_runs());
                 shown.push(RepoLine {
                     newest_run: newest_run.map(without_private_fields),
+                    branch: BranchRuns {
+                        newest: branch.newest.map(without_private_fields),
+                        ..branch
+                    },
                     ..repo
                 });
             }
@@ -132,30 +156,50 @@ async fn shown_to_strangers(
     }
 }
 
-/// Everything that lies in the repository folder, with what is known of it; the most recently pushed first.
-fn join(on_disk: Vec<RepoName>, summaries: Vec<RepoSummary>) -> Vec<RepoLine> {
-    let mut known: BTreeMap<RepoName, RepoSummary> =
-        summaries.into_iter().map(|s| (s.repo.clone(), s)).collect();
-    let mut lines: Vec<RepoLine> = on_disk
-        .into_iter()
-        .map(|name| {
-            let (last_push_ms, newest_run) = known
-                .remove(&name)
-                .map_or((None, None), |s| (s.last_push_ms, s.newest_run));
-            RepoLine {
-                path: pieces::repo_path(&name),
-                name,
-                last_push_ms,
-                newest_run,
-            }
-        })
+fn line_json(line: &RepoLine) -> Value {
+    let recent = line.branch.recent.iter();
+    let recent =
+        recent.map(|run| json!({ "id": run.id, "number": run.number, "state": run.state }));
+    json!({
+        "repo": line.name,
+        "last_push_ms": line.last_push_ms,
+        "newest_run": line.newest_run.as_ref().map(RunJson::from),
+        "default_branch_run": line.branch.newest.as_ref().map(RunJson::from),
+        "default_branch_runs": recent.collect::<Vec<_>>(),
+    })
+}
+
+/// Everything that lies in the repository folder, with its HEAD, and with what the database knows of it.
+fn read_lines(
+    store: &Store,
+    on_disk: Vec<(RepoName, Option<RefName>)>,
+) -> Result<Vec<RepoLine>, StoreError> {
+    let summaries = store.repos().summaries()?.into_iter();
+    let mut known: BTreeMap<RepoName, RepoSummary> = summaries
+        .map(|summary| (summary.repo.clone(), summary))
         .collect();
-    lines.sort_by(|a, b| {
-        b.last_push_ms
-            .cmp(&a.last_push_ms)
-            .then_with(|| a.name.cmp(&b.name))
-    });
-    lines
+    let mut lines = Vec::with_capacity(on_disk.len());
+    for (name, head) in on_disk {
+        let (last_push_ms, newest_run) = known.remove(&name).map_or((None, None), |summary| {
+            (summary.last_push_ms, summary.newest_run)
+        });
+        let of_newest = newest_run.as_ref().map(|run| run.ref_name.clone());
+        let branch = match head.or(of_newest) {
+            Some(branch) => store
+                .repos()
+                .runs_of_branch(&name, &branch, MAX_RECENT_RUNS)?,
+            None => BranchRuns::default(),
+        };
+        lines.push(RepoLine {
+            path: pieces::repo_path(&name),
+            name,
+            last_push_ms,
+            newest_run,
+            branch,
+        });
+    }
+    lines.sort_by_cached_key(RepoLine::sort_key);
+    Ok(lines)
 }
 
 /// The names of all repositories on disk. What is unreadable or oddly named is none.
@@ -235,7 +279,7 @@ mod tests {
             layout: Layout::sample("quire"),
             now: Millis(0),
             repos: Vec::new(),
-            list: RunList::new(Vec::new(), Millis(0), true),
+            has_no_run: false,
             is_stranger: false,
             no_key: true,
             remote: "ssh://git@nas/my-project.git".to_owned(),

@@ -176,6 +176,15 @@ pub(super) fn step_sign(word: &str) -> String {
     format!(r#"<span class="s s-{word}">{}</span>"#, sign(word))
 }
 
+/// The state of a run in a sign; readers of the screen hear its number and the word.
+pub(super) fn named_sign(state: &RunState, number: &u32) -> String {
+    let word = state.as_str();
+    format!(
+        r#"<span class="s s-{word}" role="img" aria-label="{number} {word}">{}</span>"#,
+        sign(word)
+    )
+}
+
 /// The state as a character, for the title of a tab in the background.
 pub(super) fn title_sign(state: RunState) -> &'static str {
     match state {

@@ -51,19 +51,46 @@ async fn home_lists_repositories_and_runs() {
     let home = site.get("/").await;
     let body = &home.body;
     assert!(
-        body.find("href=\"/tools\"") < body.find("href=\"/work/app\"")
-            && body.find("/work/app\"") < body.find("href=\"/empty\""),
-        "{body}"
-    );
-    assert!(
-        body.contains("topic/&#60;b&#62;") && !body.contains("topic/<b>"),
-        "{body}"
+        body.find("href=\"/work/app\"") < body.find("href=\"/tools\"")
+            && body.find("href=\"/tools\"") < body.find("href=\"/empty\""),
+        "failing repositories come first: {body}"
     );
     assert!(body.contains("1 min ago") && body.contains("no push yet") && body.contains("failed"));
     let data = site.json("/").await.json();
     assert_eq!(data["runs"][0]["id"], new.to_string());
     assert_eq!(data["repos"].as_array().unwrap().len(), 3);
     assert_eq!(data["runs"][1]["failure_kind"], "job");
+}
+
+#[tokio::test]
+async fn home_shows_the_default_branch() {
+    let site = signed_in().await;
+    let mut on_main = Vec::new();
+    for number in 1..=12 {
+        let run = site.seed.run("app", "main", NOW.plus(number * 1000));
+        site.seed.start(run, NOW.plus(number * 1000));
+        site.seed
+            .end(run, "complete", None, NOW.plus(number * 1000));
+        on_main.push(run);
+    }
+    let other = site.seed.run("app", "topic", NOW.plus(60_000));
+    site.seed.start(other, NOW.plus(60_000));
+    site.seed
+        .end(other, "job", Some("job `test` failed"), NOW.plus(60_000));
+    let head = site.state.paths.repo(&"app".parse().unwrap()).join("HEAD");
+    std::fs::write(head, "ref: refs/heads/main\n").unwrap();
+    let body = site.get("/").await.body;
+    assert!(
+        body.contains("s-complete") && !body.contains("s-failed"),
+        "{body}"
+    );
+    assert_eq!(body.matches("title=\"#").count(), 10, "{body}");
+    let data = site.json("/").await.json();
+    let repo = &data["repos"][0];
+    assert_eq!(repo["newest_run"]["id"], other.to_string());
+    assert_eq!(repo["default_branch_run"]["id"], on_main[11].to_string());
+    assert_eq!(repo["default_branch_runs"].as_array().unwrap().len(), 10);
+    assert_eq!(repo["default_branch_runs"][9]["id"], on_main[2].to_string());
 }
 
 #[tokio::test]

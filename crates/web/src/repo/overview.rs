@@ -103,13 +103,11 @@ struct OverviewTemplate {
     layout: Layout,
     head: RepoHead,
     path: String,
-    clone_url: String,
+    clone_urls: Vec<String>,
     /// What is wrong with the settings of the repository.
     problems: Vec<String>,
     /// Whether the list of runs is loaded again when a run changes.
     is_live: bool,
-    /// If the host is known.
-    http_url: Option<String>,
     newest: Option<NewestCommit>,
     files: Option<String>,
     history: String,
@@ -149,12 +147,12 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         true => Vec::new(),
         false => mirrors(context).await?,
     };
-    let clone_url = context.config.clone_url(&context.repo);
+    let clone_urls = clone_urls(context);
     if context.wants_json() {
         return Ok(as_json(
             context,
             head.as_ref(),
-            &clone_url,
+            &clone_urls,
             (&runs, &mirrors),
         ));
     }
@@ -179,10 +177,9 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         layout: context.live_layout(context.repo.as_str()),
         head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
         path: context.base.clone(),
-        clone_url,
+        clone_urls,
         problems: context.access.problems().to_vec(),
         is_live: !context.access.is_stranger,
-        http_url: http_url(context),
         newest,
         files,
         history,
@@ -225,11 +222,18 @@ async fn files_html(
     Ok(html)
 }
 
-/// Where to clone from over HTTP, if the host in the address is one that clients use.
-fn http_url(context: &RepoContext) -> Option<String> {
+/// Where to clone from, the usual address first. There is at least one.
+fn clone_urls(context: &RepoContext) -> Vec<String> {
     let config = &context.config;
+    let ssh = config.clone_url(&context.repo);
+    let http = format!("{}{}.git", config.url.trim_end_matches('/'), context.base);
+    // Over HTTP only if the host in the address is one that clients use. SSH needs a key, which a stranger does not have.
     let is_known = config.host_is_configured || config.ssh_host == "localhost";
-    is_known.then(|| format!("{}{}.git", config.url.trim_end_matches('/'), context.base))
+    match (context.access.is_stranger, is_known) {
+        (true, _) => vec![http],
+        (false, true) => vec![ssh, http],
+        (false, false) => vec![ssh],
+    }
 }
 
 /// What HEAD has; `None` if there is no commit.
@@ -352,7 +356,7 @@ async fn runs_of_commit(
 fn as_json(
     context: &RepoContext,
     head: Option<&HeadRead>,
-    clone_url: &str,
+    clone_urls: &[String],
     (runs, mirrors): (&[Run], &[ListedMirror]),
 ) -> Response {
     let root = TreePath::default();
@@ -377,7 +381,7 @@ fn as_json(
         "public": context.access.visibility() != RepoVisibility::Private,
         "public_runs": context.access.visibility() == RepoVisibility::PublicRuns,
         "problems": context.access.problems(),
-        "clone_url": clone_url,
+        "clone_url": clone_urls.first(),
         "head": head,
         "runs": views::<_, RunJson<'_>>(runs),
         "mirrors": views::<_, MirrorJson<'_>>(mirrors),
