@@ -21,7 +21,7 @@ use quire_types::push_event::PUSH_OPTIONS;
 /// A command that works the same on the machine itself and over SSH.
 #[derive(Subcommand)]
 pub(super) enum ManagementCommand {
-    /// List, create, rename, remove and restore repositories
+    /// List, create, import, rename, remove and restore repositories
     #[command(subcommand)]
     Repo(repo::RepoCommand),
     /// List, follow, start, cancel and retry runs

@@ -193,7 +193,9 @@ impl From<SessionError> for CommandError {
     fn from(error: SessionError) -> Self {
         let code = match error {
             SessionError::Unknown { .. } | SessionError::CreateDisabled(_) => NOT_FOUND,
-            SessionError::NoSpace { .. } | SessionError::NoInodes => REFUSED,
+            SessionError::BeingImported(_)
+            | SessionError::NoSpace { .. }
+            | SessionError::NoInodes => REFUSED,
             SessionError::Git(_)
             | SessionError::FirstLine(_)
             | SessionError::Exec(_)

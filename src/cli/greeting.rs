@@ -28,6 +28,10 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
         "list, create or remove repositories",
     ),
     (
+        "repo import URL [NAME] [--secret S]",
+        "import a repository from another machine",
+    ),
+    (
         "repo rename OLD NEW",
         "rename a repository; the old name redirects to it",
     ),

@@ -24,6 +24,7 @@ mod gc;
 mod greeting;
 mod health;
 mod help;
+mod import;
 mod init;
 mod inverse_error;
 mod key;

@@ -19,6 +19,7 @@ pub(super) fn sentence(operation: &Operation) -> String {
             format!("moved refs of {repo} back: {}", refs(changes))
         }
         Operation::RepoNew { repo } => format!("created repository {repo}"),
+        Operation::RepoImport { repo, url } => format!("imported {repo} from {url}"),
         Operation::RepoRename { repo, former_name } => format!("renamed {former_name} to {repo}"),
         Operation::RepoRm {
             repo,
@@ -209,6 +210,10 @@ mod tests {
                 changes,
             },
             Operation::RepoNew { repo: repo.clone() },
+            Operation::RepoImport {
+                repo: repo.clone(),
+                url: "git@nas:app".to_owned(),
+            },
             Operation::RepoRename {
                 repo: repo.clone(),
                 former_name: "app".parse().unwrap(),

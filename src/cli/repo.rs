@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::args::OutputArgs;
 use super::context::Context;
 use super::error::CommandError;
+use super::import::{IMPORT_EXAMPLES, ImportArgs, import};
 use super::output::{Cell, Output};
 use super::trash::{print_trash, restore};
 use super::undo::{UndoArgs, undo};
@@ -57,6 +58,17 @@ pub(super) enum RepoCommand {
         /// The format of its object ids: `sha1` or `sha256`
         #[arg(long, value_name = "FORMAT", default_value = "sha1", value_parser = ["sha1", "sha256"])]
         object_format: String,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// Import a repository from another machine
+    ///
+    /// All branches and tags are fetched, and no run is started. Nothing is to be seen of the repository before all of it is here.
+    /// An import that was interrupted goes on when the same command is run again. Pushes to the name are refused meanwhile.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import {
+        #[command(flatten)]
+        arguments: ImportArgs,
         #[command(flatten)]
         format: OutputArgs,
     },
@@ -132,6 +144,7 @@ impl RepoCommand {
     pub(super) fn json(&self) -> bool {
         let (Self::List { format, .. }
         | Self::New { format, .. }
+        | Self::Import { format, .. }
         | Self::Rename { format, .. }
         | Self::Default { format, .. }
         | Self::Rm { format, .. }
@@ -220,6 +233,7 @@ pub(super) fn repo(
                 out,
             )
         }
+        RepoCommand::Import { arguments, .. } => import(context, arguments, out),
         RepoCommand::Rename { name, new_name, .. } => {
             repos::rename(&forge, name, new_name)?;
             print_item(

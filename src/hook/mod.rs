@@ -227,7 +227,7 @@ fn notify_server(
             output.line(&format!("warning: {message}"));
             return Some(Vec::new());
         }
-        Err(ControlError::Unexpected) => return Some(Vec::new()),
+        Err(ControlError::Unexpected | ControlError::Disconnected) => return Some(Vec::new()),
         Err(ControlError::Unreachable(_)) => {
             "the server is not running; the run will start when it is back"
         }

@@ -8,6 +8,7 @@ use quire_server::secrets::StoredSecrets;
 use quire_store::NewMirror;
 
 use super::known_secrets::{known_secrets_redactor, reader};
+use super::secret_sources::any_secret;
 
 pub(super) fn mirror_settings(config: &Config, stored: &StoredSecrets) -> MirrorSettings {
     let repos = config.mirrors.repos.iter();
@@ -30,6 +31,7 @@ pub(super) fn mirror_settings(config: &Config, stored: &StoredSecrets) -> Mirror
         allowed_networks: config.mirrors.allowed_networks.clone(),
         compare_every: config.mirrors.compare_every,
         redactor: known_secrets_redactor(config, stored),
+        secret: any_secret(config, stored),
     }
 }
 

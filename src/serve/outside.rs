@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quire_runtime::changes::ChangeNotifier;
 use quire_server::forge::{Forge, Notifier};
 use quire_server::hooks::{Hooks, HooksDeps};
+use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
 use quire_server::mirror::{MirrorDeps, MirrorService};
 use quire_server::notify::{Notifications, NotifyDeps};
@@ -25,6 +26,7 @@ impl OutsideParts {
     pub(super) fn new(
         paths: &Paths,
         (store, queue, live): (&Store, &Queue, &ChangeNotifier),
+        intake: &Intake,
         reload: &ConfigReload,
         metrics: &Arc<Metrics>,
     ) -> Self {
@@ -44,6 +46,7 @@ impl OutsideParts {
                 store: store.clone(),
                 paths: paths.clone(),
                 changes: live.clone(),
+                intake: intake.clone(),
                 settings: reload.mirror_settings(),
                 metrics: metrics.clone(),
             }),

@@ -269,7 +269,6 @@ impl ServerParts {
             findings: findings.clone(),
             metrics: metrics.clone(),
         });
-        let outside = OutsideParts::new(paths, (&store, &queue, &live), reload, &metrics);
         let git = Git::new(paths);
         let intake = Intake::new(
             git.clone(),
@@ -280,6 +279,8 @@ impl ServerParts {
             url.clone(),
             reload.intake_settings(),
         );
+        let parts = (&store, &queue, &live);
+        let outside = OutsideParts::new(paths, parts, &intake, reload, &metrics);
         let landing = LandingService::new(LandingDeps {
             paths: paths.clone(),
             store: store.clone(),

@@ -19,7 +19,7 @@ use quire_git::{
 };
 use quire_server::control::client as control;
 use quire_types::base_url::{REACHED_VARIABLE, reached_address};
-use quire_types::disk_space::{MinFree, free_bytes, has_inodes};
+use quire_types::disk_space::{MinFree, free_bytes, has_inodes, max_push};
 use quire_types::failpoint;
 use quire_types::names::RepoName;
 use quire_types::paths::{DATA_VARIABLE, Paths, RUNTIME_VARIABLE};
@@ -48,6 +48,9 @@ pub enum SessionError {
         "there is no repository `{0}`, and pushes do not create repositories here; `repo new {0}` does"
     )]
     CreateDisabled(RepoName),
+    /// A push to a repository that is being imported.
+    #[error("`{0}` is being imported at this moment; push once that has ended")]
+    BeingImported(RepoName),
     /// A push while the disk is nearly full.
     #[error("the disk is nearly full: {} are free, and pushes need at least {}; nothing was changed", format_bytes(*free), format_bytes(*needed))]
     NoSpace {
@@ -166,6 +169,9 @@ pub(super) fn find(
     }
     if repo.collides_with_run_id() {
         return Err(GitError::LooksLikeRunId(repo.clone()).into());
+    }
+    if git.is_being_imported(repo) {
+        return Err(SessionError::BeingImported(repo.clone()));
     }
     Ok(RepoState::Missing)
 }
@@ -329,12 +335,6 @@ fn set_own_settings(command: &mut Command, paths: &Paths) {
         command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
         command.env("GIT_CONFIG_COUNT", (index + 1).to_string());
     }
-}
-
-/// The largest push in bytes, if the server has written a limit. A file that is not a number changes nothing.
-fn max_push(paths: &Paths) -> Option<u64> {
-    let text = std::fs::read_to_string(paths.git_limits()).ok()?;
-    text.trim().parse().ok()
 }
 
 fn absolute(path: &std::path::Path) -> PathBuf {

@@ -21,6 +21,7 @@ mod disk;
 mod engine;
 mod hooks;
 mod housekeeping;
+mod import;
 mod inodes;
 mod landing;
 mod limits;

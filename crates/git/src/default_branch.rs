@@ -54,11 +54,7 @@ impl Git {
         repo: &RepoName,
         branches: &[&'a RefName],
     ) -> Result<Option<&'a RefName>, GitError> {
-        let preferred = ["refs/heads/main", "refs/heads/master"];
-        let preferred = preferred
-            .iter()
-            .find_map(|name| branches.iter().find(|branch| branch.as_str() == *name));
-        let Some(first) = preferred.or(branches.first()) else {
+        let Some(first) = preferred_branch(branches) else {
             return Ok(None);
         };
         match self.head_branch(repo)? {
@@ -83,4 +79,13 @@ impl Git {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Which of several branches is most likely the default branch: `main`, else `master`, else the first.
+pub(super) fn preferred_branch<'a>(branches: &[&'a RefName]) -> Option<&'a RefName> {
+    let preferred = ["refs/heads/main", "refs/heads/master"];
+    let preferred = preferred
+        .iter()
+        .find_map(|name| branches.iter().find(|branch| branch.as_str() == *name));
+    preferred.or(branches.first()).copied()
 }

@@ -1,4 +1,4 @@
-//! Remotes on other machines: reading their refs, and pushing to them.
+//! Remotes on other machines: reading their refs, and pushing to them. [`super::remote_fetch`] fetches from them.
 //!
 //! Git runs on an empty repository that only borrows the objects of the one that is pushed. So neither the configuration of the
 //! repository, which a session over SSH could write, nor that of the machine or of a user has an effect, and what is
@@ -15,7 +15,8 @@ use tokio::process::Command;
 use super::error::GitError;
 use super::git::Git;
 use super::object_format::ObjectFormat;
-use super::remote_output::{PushedRef, RemoteError, parse_push, parse_refs};
+use super::remote_output::{LoginKind, PushedRef, RemoteError, parse_push};
+use super::remote_refs::{RemoteRefs, parse_refs};
 use quire_runtime::process::{Captured, Limits, capture};
 use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::names::{ObjectId, RefName};
@@ -25,6 +26,8 @@ use quire_types::secret::{Redactor, Secret};
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a push may take. A remote that sends nothing is given up earlier.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How many bytes the list of refs of a remote may have: some have hundreds of thousands of refs.
+const MAX_LIST: usize = 64 << 20;
 /// How many refs one push has: a command line has a limit.
 const MAX_PUSHED_REFS: usize = 500;
 /// Under which name the host key of a remote is looked up in its file.
@@ -44,6 +47,8 @@ pub struct RemoteAccess {
 /// Who quire is to a remote.
 #[derive(Debug, Clone)]
 pub enum RemoteLogin {
+    /// Nobody: what everybody may read over HTTPS.
+    Anonymous,
     Token {
         user: String,
         token: Secret,
@@ -57,6 +62,16 @@ pub enum RemoteLogin {
     },
 }
 
+impl RemoteLogin {
+    pub(super) fn kind(&self) -> LoginKind {
+        match self {
+            Self::Anonymous => LoginKind::Anonymous,
+            Self::Token { .. } => LoginKind::Token,
+            Self::Key { .. } => LoginKind::Key,
+        }
+    }
+}
+
 /// A change of one ref of a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefPush {
@@ -66,23 +81,21 @@ pub struct RefPush {
 }
 
 impl Git {
-    /// All refs of a remote, except those whose names are not supported.
-    pub async fn remote_refs(
-        &self,
-        repo: &Path,
-        format: ObjectFormat,
-        remote: &RemoteAccess,
-    ) -> Result<Vec<(RefName, ObjectId)>, RemoteError> {
-        let mut command = self.remote_command(repo, format, remote)?;
-        command.args(["ls-remote", "--refs", "--", remote.url.as_str()]);
-        let ended = run(&mut command, remote, LIST_TIMEOUT).await?;
+    /// All refs of a remote.
+    pub async fn remote_refs(&self, remote: &RemoteAccess) -> Result<RemoteRefs, RemoteError> {
+        let empty = self.ensure_empty_repo(ObjectFormat::Sha1)?;
+        let mut command = self.remote_command(&empty, remote);
+        command.env("GIT_CONFIG_NOSYSTEM", "1");
+        command.args(["ls-remote", "--symref", "--", remote.url.as_str()]);
+        let limits = Limits {
+            deadline: LIST_TIMEOUT,
+            output: MAX_LIST,
+        };
+        let ended = run(&mut command, remote, limits).await?;
         if ended.status.success() {
             Ok(parse_refs(&ended.stdout))
         } else {
-            Err(RemoteError::of_output(
-                &ended.stderr,
-                remote.url.transport(),
-            ))
+            Err(RemoteError::of_output(&ended.stderr, remote.login.kind()))
         }
     }
 
@@ -98,26 +111,27 @@ impl Git {
     ) -> Result<Vec<PushedRef>, RemoteError> {
         let mut pushed = Vec::with_capacity(refs.len());
         for refs in refs.chunks(MAX_PUSHED_REFS) {
-            let mut command = self.remote_command(repo, format, remote)?;
+            let mut command = self.push_command(repo, format, remote)?;
             command.args(["push", "--porcelain", "--no-verify", "--no-follow-tags"]);
             command.args(["--no-signed", "--recurse-submodules=no", "--"]);
             command.arg(remote.url.as_str());
             command.args(refs.iter().map(|push| refspec(push, force)));
-            let ended = run(&mut command, remote, PUSH_TIMEOUT).await?;
+            let limits = Limits {
+                deadline: PUSH_TIMEOUT,
+                ..Limits::default()
+            };
+            let ended = run(&mut command, remote, limits).await?;
             let results = parse_push(&ended.stdout, &ended.stderr);
             if !ended.status.success() && results.iter().all(|pushed| pushed.result.is_ok()) {
-                return Err(RemoteError::of_output(
-                    &ended.stderr,
-                    remote.url.transport(),
-                ));
+                return Err(RemoteError::of_output(&ended.stderr, remote.login.kind()));
             }
             pushed.extend(results);
         }
         Ok(pushed)
     }
 
-    /// A git process for a remote, without any configuration but this.
-    fn remote_command(
+    /// A git process that pushes the objects of a repository, without any configuration but this.
+    fn push_command(
         &self,
         repo: &Path,
         format: ObjectFormat,
@@ -125,17 +139,27 @@ impl Git {
     ) -> Result<Command, GitError> {
         let empty = self.ensure_empty_repo(format)?;
         let objects = repo.join("objects");
+        let mut command = self.remote_command(&empty, remote);
+        command.env("GIT_CONFIG_NOSYSTEM", "1").env(
+            "GIT_OBJECT_DIRECTORY",
+            std::path::absolute(&objects).unwrap_or(objects),
+        );
+        Ok(command)
+    }
+
+    /// A git process for a remote, on a repository that no session can write. It is killed when it is dropped.
+    pub(super) fn remote_command(&self, own_repo: &Path, remote: &RemoteAccess) -> Command {
         let mut command = self.command();
         command
-            .env(
-                "GIT_OBJECT_DIRECTORY",
-                std::path::absolute(&objects).unwrap_or(objects),
-            )
-            .env("GIT_CONFIG_NOSYSTEM", "1")
             .arg("--git-dir")
-            .arg(empty)
+            .arg(own_repo)
             .args(["-c", "credential.helper="]);
         match &remote.login {
+            RemoteLogin::Anonymous => {
+                command
+                    .env("GIT_ALLOW_PROTOCOL", "https")
+                    .args(http_settings(remote));
+            }
             RemoteLogin::Token { user, token } => {
                 command
                     .env("GIT_ALLOW_PROTOCOL", "https")
@@ -152,7 +176,7 @@ impl Git {
         }
         let mut command = Command::from(command);
         command.kill_on_drop(true);
-        Ok(command)
+        command
     }
 }
 
@@ -161,14 +185,18 @@ const CREDENTIAL_HELPER: &str = "credential.helper=!f() { test \"$1\" = get && p
      \"$QUIRE_REMOTE_USER\" \"$QUIRE_REMOTE_TOKEN\"; }; f";
 
 fn http_settings(remote: &RemoteAccess) -> Vec<OsString> {
-    let mut settings: Vec<OsString> = vec![
-        CREDENTIAL_HELPER.into(),
-        "http.followRedirects=false".into(),
+    let helper = match remote.login {
+        RemoteLogin::Token { .. } => Some(CREDENTIAL_HELPER.into()),
+        RemoteLogin::Anonymous | RemoteLogin::Key { .. } => None,
+    };
+    let mut settings: Vec<OsString> = helper.into_iter().collect();
+    settings.extend([
+        OsString::from("http.followRedirects=false"),
         "http.proxy=".into(),
         // A remote that sends or takes nothing for a minute is given up.
         "http.lowSpeedLimit=1".into(),
         "http.lowSpeedTime=60".into(),
-    ];
+    ]);
     let url = &remote.url;
     if url.host().parse::<IpAddr>().is_err() {
         let addresses: Vec<String> = remote.addresses.iter().map(in_resolve).collect();
@@ -254,12 +282,8 @@ fn refspec(push: &RefPush, force: bool) -> String {
 async fn run(
     command: &mut Command,
     remote: &RemoteAccess,
-    deadline: Duration,
+    limits: Limits,
 ) -> Result<Captured, RemoteError> {
-    let limits = Limits {
-        deadline,
-        ..Limits::default()
-    };
     let mut captured = capture(command, limits).await?;
     for output in [&mut captured.stdout, &mut captured.stderr] {
         let text = String::from_utf8_lossy(output);

@@ -4,10 +4,9 @@
 
 use super::error::GitError;
 use quire_runtime::process::ProcError;
-use quire_types::git_remote_url::RemoteTransport;
 use quire_types::mirror::MirrorFailureKind;
-use quire_types::names::{ObjectId, RefName};
-use quire_types::text::{excerpt, single_line};
+use quire_types::names::RefName;
+use quire_types::text::{excerpt, format_bytes, single_line};
 
 /// How much of what the other side said is kept, in lines and in characters.
 const MAX_LINES: usize = 3;
@@ -21,7 +20,26 @@ pub struct PushedRef {
     pub result: Result<(), String>,
 }
 
-/// Why a remote could not be read, or nothing was pushed to it.
+/// By what a remote knows this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginKind {
+    Anonymous,
+    Token,
+    Key,
+}
+
+impl LoginKind {
+    /// To whom the other side shows nothing.
+    fn phrase(self) -> &'static str {
+        match self {
+            Self::Anonymous => "without a token",
+            Self::Token => "to this token",
+            Self::Key => "to this key",
+        }
+    }
+}
+
+/// Why a remote could not be read, or nothing was pushed to it or fetched from it.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
     /// Git ended with an error.
@@ -32,15 +50,19 @@ pub enum RemoteError {
         words: String,
     },
     /// The other side has no such repository, or does not show it.
+    #[error("the other side has no such repository, or does not show it {} ({words})", login.phrase())]
+    NoRepository { login: LoginKind, words: String },
+    /// What is fetched is larger than permitted.
     #[error(
-        "the other side has no such repository, or does not show it to this {login} ({words}); create an empty one there, since a \
-         mirror creates none, and then `mirror sync REPO` pushes to it"
+        "the repository is larger than {}, which `git.max-push` permits; `config set git.max-push SIZE` permits more",
+        format_bytes(*limit)
     )]
-    NoRepository {
-        /// What the other side knows this machine by.
-        login: &'static str,
-        words: String,
-    },
+    TooLarge { limit: u64 },
+    /// The disk is nearly full.
+    #[error("the disk is nearly full: {} are free, and {} have to be", format_bytes(*free), format_bytes(*needed))]
+    NoSpace { free: u64, needed: u64 },
+    #[error("the disk is full: nearly no inode is free")]
+    NoInodes,
     /// The other side has another host key than the known one.
     #[error("the host key is another one than the known one")]
     HostKeyChanged {
@@ -55,17 +77,17 @@ pub enum RemoteError {
 
 impl RemoteError {
     /// Reads the standard error of a git that failed.
-    pub(super) fn of_output(stderr: &[u8], transport: RemoteTransport) -> Self {
+    pub(super) fn of_output(stderr: &[u8], login: LoginKind) -> Self {
         let text = String::from_utf8_lossy(stderr);
         let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
-        if transport == RemoteTransport::Ssh && has(&["Host key verification failed"]) {
+        if login == LoginKind::Key && has(&["Host key verification failed"]) {
             return Self::HostKeyChanged {
                 found: fingerprint(&text),
             };
         }
-        let is_refused = match transport {
-            RemoteTransport::Ssh => has(&["Permission denied ("]),
-            RemoteTransport::Https => has(&[
+        let is_refused = match login {
+            LoginKind::Key => has(&["Permission denied ("]),
+            LoginKind::Anonymous | LoginKind::Token => has(&[
                 "Authentication failed for",
                 "could not read Username",
                 "could not read Password",
@@ -82,19 +104,23 @@ impl RemoteError {
         ]);
         if is_missing && !is_refused {
             return Self::NoRepository {
-                login: match transport {
-                    RemoteTransport::Ssh => "key",
-                    RemoteTransport::Https => "token",
-                },
+                login,
                 words: last_words(&text),
             };
         }
         Self::Failed {
             kind: match is_refused {
                 true => MirrorFailureKind::Access,
+                // What the other side sent does not pass the checks of a push.
+                false if has(&["fsck error in pack"]) => MirrorFailureKind::Rejected,
                 false => MirrorFailureKind::Connection,
             },
-            words: last_words(&text),
+            words: match login {
+                LoginKind::Anonymous if has(&["could not read Username"]) => {
+                    "the other side asks for a login".to_owned()
+                }
+                _ => last_words(&text),
+            },
         }
     }
 
@@ -105,7 +131,8 @@ impl RemoteError {
             Self::NoRepository { .. } => MirrorFailureKind::Access,
             Self::HostKeyChanged { .. } => MirrorFailureKind::HostKey,
             Self::Process(_) => MirrorFailureKind::Connection,
-            Self::Git(_) => MirrorFailureKind::Repository,
+            Self::TooLarge { .. } => MirrorFailureKind::Settings,
+            Self::NoSpace { .. } | Self::NoInodes | Self::Git(_) => MirrorFailureKind::Repository,
         }
     }
 }
@@ -119,11 +146,12 @@ fn fingerprint(text: &str) -> Option<String> {
 
 /// The last lines that say something.
 fn last_words(text: &str) -> String {
-    const NOISE: [&str; 5] = [
+    const NOISE: [&str; 6] = [
         "fatal: Could not read from remote repository.",
         "Please make sure you have the correct access rights",
         "and the repository exists.",
         "error: failed to push some refs to",
+        "fatal: fetch-pack: invalid index-pack output",
         "Warning: Permanently added",
     ];
     let lines: Vec<&str> = text
@@ -137,16 +165,6 @@ fn last_words(text: &str) -> String {
         [] => "the connection was closed without a word".to_owned(),
         lines => excerpt(&single_line(&lines.join("; ")), MAX_WORDS),
     }
-}
-
-/// The refs that `git ls-remote` prints. Names that are not supported are left out.
-pub(super) fn parse_refs(output: &[u8]) -> Vec<(RefName, ObjectId)> {
-    let text = String::from_utf8_lossy(output);
-    let parse = |line: &str| {
-        let (id, name) = line.split_once('\t')?;
-        Some((name.parse().ok()?, id.parse().ok()?))
-    };
-    text.lines().filter_map(parse).collect()
 }
 
 /// The results that `git push --porcelain` prints, with what the other side said to those that it rejected.
@@ -182,8 +200,8 @@ pub(super) fn parse_push(output: &[u8], stderr: &[u8]) -> Vec<PushedRef> {
 mod tests {
     use super::*;
 
-    fn failed(stderr: &str, transport: RemoteTransport) -> String {
-        let error = RemoteError::of_output(stderr.as_bytes(), transport);
+    fn failed(stderr: &str, login: LoginKind) -> String {
+        let error = RemoteError::of_output(stderr.as_bytes(), login);
         format!("{}: {error} {error:?}", error.kind().as_str())
     }
 
@@ -207,11 +225,25 @@ mod tests {
             "fatal: unable to access 'https://h/app/': The requested URL returned error: 500\n",
             "fatal: unable to access 'https://h/app/': server certificate verification failed. \u{1b}[1mCAfile: none\n",
         ];
-        let ssh = ssh.iter().map(|text| failed(text, RemoteTransport::Ssh));
-        let https = https
-            .iter()
-            .map(|text| failed(text, RemoteTransport::Https));
-        insta::assert_snapshot!(ssh.chain(https).collect::<Vec<_>>().join("\n"));
+        let anonymous = [
+            "fatal: could not read Username for 'https://h': terminal prompts disabled\n",
+            "fatal: repository 'https://h/app/' not found\n",
+            "error: object 1111: missingEmail: invalid author/committer line - missing email\nfatal: fsck error in packed object\n\
+             fatal: fetch-pack: invalid index-pack output\n",
+        ];
+        let of = |texts: &[&str], login| {
+            let failed = texts.iter().map(|text| failed(text, login));
+            failed.collect::<Vec<_>>().join("\n")
+        };
+        let ssh: Vec<&str> = ssh.iter().map(String::as_str).collect();
+        insta::assert_snapshot!(
+            [
+                of(&ssh, LoginKind::Key),
+                of(&https, LoginKind::Token),
+                of(&anonymous, LoginKind::Anonymous)
+            ]
+            .join("\n")
+        );
     }
 
     #[test]
@@ -221,14 +253,5 @@ mod tests {
              !\t1111:refs/heads/f\t[remote rejected] (pre-receive hook declined)\n!\t1111:refs/heads/g\t[rejected] (fetch first)\nDone\n";
         let stderr = "remote: \nremote: no pushes today\u{1b}[2J\nerror: failed to push some refs to 'https://h/app'\n";
         insta::assert_debug_snapshot!(parse_push(output.as_bytes(), stderr.as_bytes()));
-    }
-
-    #[test]
-    fn refs_of_a_remote_are_read() {
-        let id = "1".repeat(40);
-        let output = format!("{id}\trefs/heads/main\nnonsense\n{id}\trefs/heads/../x\n");
-        let refs = parse_refs(output.as_bytes());
-        assert_eq!(refs.len(), 1);
-        assert_eq!(refs[0].0.as_str(), "refs/heads/main");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A repository appears and disappears by one rename, so it is never seen incomplete. Folders whose
 //! names start with `.` are not repositories (no [`RepoName`] does): `.new` has those being
-//! created, `.trash` those that were removed.
+//! created, `.import` those being imported, `.trash` those that were removed.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -19,7 +19,7 @@ use quire_types::fsutil::{replace_file, sync_folder};
 use quire_types::names::RepoName;
 
 /// A file in each repository that quire created or adopted: the id of the instance whose database knows its refs.
-const INSTANCE: &str = "quire-instance";
+pub(super) const INSTANCE: &str = "quire-instance";
 
 impl Git {
     /// Whether a repository of this name exists. A redirect ([`Git::resolve`]) does not count. Fails if that cannot be
@@ -52,12 +52,17 @@ impl Git {
             return Err(GitError::LooksLikeRunId(repo.clone()));
         }
         let fresh = self.init_bare(format, |_| Ok(()))?;
-        let target = self.paths.repo(repo);
-        let moved = move_into_place(&fresh, &target);
-        if moved.is_err() {
+        let is_placed = self.place(&fresh, repo);
+        if !matches!(is_placed, Ok(true)) {
             let _ = fs::remove_dir_all(&fresh);
         }
-        match moved {
+        is_placed
+    }
+
+    /// Makes a finished folder, which is on the disk, a repository. Returns false if there is one of this name already.
+    pub(super) fn place(&self, fresh: &Path, repo: &RepoName) -> Result<bool, GitError> {
+        let target = self.paths.repo(repo);
+        match move_into_place(fresh, &target) {
             Ok(()) => Ok(true),
             Err(error)
                 if matches!(
@@ -291,7 +296,7 @@ impl Git {
 
 /// Syncs everything below a folder to the disk. Git syncs pushed objects, but not the files of a new repository:
 /// without this, a power cut can leave an empty `HEAD`, and git does not accept that as a repository.
-fn sync_all(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_all(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

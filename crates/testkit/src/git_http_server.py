@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SETTINGS = json.loads(sys.stdin.readline())
@@ -63,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
             print(json.dumps(request), flush=True)
         if self.path.startswith("/moved/"):
             self.answer(302, [("Location", self.path.replace("/moved/", "/", 1))], b"")
+        elif self.path.startswith("/public/"):
+            self.git()
         elif given is None:
             self.answer(401, [("WWW-Authenticate", 'Basic realm="git"')], b"")
         elif given != wanted:
@@ -73,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
     def git(self):
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if path.startswith("/stuck/") and b"command=fetch" in body:
+            time.sleep(3600)
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": SETTINGS["root"],

@@ -63,7 +63,7 @@ impl GitHttpServer {
         }
     }
 
-    /// A new bare repository; its path on the disk.
+    /// A new bare repository; its path on the disk. Below `public/` no login is needed, and no fetch ends below `stuck/`.
     pub fn repo(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         let path_text = path.to_str().unwrap();

@@ -41,6 +41,14 @@ impl MinFree {
     }
 }
 
+/// The size of the largest push in bytes, if `serve` has written one to [`Paths::git_limits`].
+#[must_use]
+pub fn max_push(paths: &Paths) -> Option<u64> {
+    let text = std::fs::read_to_string(paths.git_limits()).ok()?;
+    // A file that is not a number changes nothing.
+    text.trim().parse().ok()
+}
+
 /// How many bytes an unprivileged process can still write to the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;

@@ -184,6 +184,13 @@ pub enum Operation {
         /// Its name.
         repo: RepoName,
     },
+    /// A repository was imported from another machine.
+    RepoImport {
+        /// Its name.
+        repo: RepoName,
+        /// The address, without any secret.
+        url: String,
+    },
     /// A repository was renamed.
     RepoRename {
         /// Its new name.
@@ -349,6 +356,7 @@ impl Operation {
             | Self::FoundRefs { repo, .. }
             | Self::RepoUndo { repo, .. }
             | Self::RepoNew { repo }
+            | Self::RepoImport { repo, .. }
             | Self::RepoRename { repo, .. }
             | Self::RepoRm { repo, .. }
             | Self::RepoDelete { repo, .. }
@@ -424,6 +432,10 @@ mod tests {
                 changes: RefChanges::default(),
             },
             Operation::RepoNew { repo: repo.clone() },
+            Operation::RepoImport {
+                repo: repo.clone(),
+                url: "git@nas:app".to_owned(),
+            },
             Operation::RepoRename {
                 repo: repo.clone(),
                 former_name: "app".parse().unwrap(),

@@ -13,6 +13,7 @@ mod history;
 mod hooks;
 mod hostile;
 mod housekeeping;
+mod imports;
 mod kept_pages;
 mod keys;
 mod kinds;

@@ -91,7 +91,8 @@ impl Git {
     }
 
     /// Whether the `.gitattributes` at the top of one of these commits puts files into Git LFS.
-    fn use_lfs(&self, repo: &Path, tips: &[ObjectId]) -> bool {
+    #[must_use]
+    pub fn use_lfs(&self, repo: &Path, tips: &[ObjectId]) -> bool {
         let mut command = self.in_quarantine(repo);
         command
             .args(["grep", "--quiet", "--fixed-strings", "-e", "filter=lfs"])

@@ -39,7 +39,7 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 const GC_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The largest response that is read, in bytes: thousands of runs fit.
-const MAX_RESPONSE: usize = 8 << 20;
+pub(super) const MAX_RESPONSE: usize = 8 << 20;
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,11 @@ pub enum ControlError {
     Unreachable(#[source] io::Error),
     #[error("the server did not answer in time")]
     TimedOut,
+    /// Of an import.
+    #[error(
+        "the connection to the server ended before the import; the same command goes on from here"
+    )]
+    Disconnected,
     #[error("the server sent a response that is not valid JSON")]
     Malformed(#[source] serde_json::Error),
     #[error("the server sent a response to another request")]
@@ -189,7 +194,7 @@ fn exchange(
     serde_json::from_slice(&response).map_err(ControlError::Malformed)
 }
 
-fn send(
+pub(super) fn send(
     stream: &mut UnixStream,
     request: &ControlRequest,
     timeout: Duration,
@@ -203,7 +208,7 @@ fn send(
 }
 
 /// Connects without ever blocking: a full backlog is an error.
-fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     let descriptor = socket(
         AddressFamily::Unix,
         SockType::Stream,
@@ -260,6 +265,7 @@ mod tests {
         let sentences: Vec<String> = [
             ControlError::Unreachable(io::ErrorKind::NotFound.into()),
             ControlError::TimedOut,
+            ControlError::Disconnected,
             ControlError::Malformed(malformed),
             ControlError::Unexpected,
             ControlError::Failed("the database is full".to_owned()),
@@ -270,6 +276,7 @@ mod tests {
         insta::assert_snapshot!(sentences.join("\n"), @r"
         the server is not running
         the server did not answer in time
+        the connection to the server ended before the import; the same command goes on from here
         the server sent a response that is not valid JSON
         the server sent a response to another request
         the database is full

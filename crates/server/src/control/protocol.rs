@@ -54,6 +54,9 @@ pub enum ControlRequest {
         name: Option<String>,
         new_host_key: bool,
     },
+    /// Import a repository from another machine. The server sends its progress, and answers when that has ended. It stops when the
+    /// client disconnects.
+    ImportRepo(ImportRequest),
 }
 
 /// What the server answers to a [`ControlRequest`].
@@ -87,6 +90,15 @@ pub enum ControlResponse {
     Reloaded(ReloadReport),
     /// The mirrors to which a repository was pushed.
     Mirrors { mirrors: Vec<MirrorSyncResult> },
+    /// How far a request is. Other responses follow.
+    Progress {
+        text: String,
+        /// Whether the line stays; the next one replaces any other line.
+        #[serde(rename = "final")]
+        is_final: bool,
+    },
+    /// The repository was imported.
+    Imported(ImportReport),
     /// The request failed; the message is one sentence.
     Error { message: String },
 }
@@ -136,6 +148,52 @@ pub struct ReloadedSetting {
     pub after: String,
     /// Whether it is in force only after a restart.
     pub needs_restart: bool,
+}
+
+/// What is imported, and as what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportRequest {
+    pub repo: RepoName,
+    /// A [`quire_types::git_remote_url::GitRemoteUrl`].
+    pub url: String,
+    /// For HTTPS.
+    pub login: Option<ImportLogin>,
+    /// The event that records its refs.
+    pub event: EventId,
+    /// The name of the user's key.
+    pub user: Option<String>,
+}
+
+/// User and secret for a remote over HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportLogin {
+    pub user: String,
+    /// The name of the secret, never its value.
+    pub secret: String,
+}
+
+/// What an import brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportReport {
+    pub branches: usize,
+    pub tags: usize,
+    /// The size of its objects.
+    pub bytes: u64,
+    pub default_branch: Option<RefName>,
+    /// Refs of the other side that are neither branches nor tags, and were not fetched.
+    pub left_out: Vec<LeftOutRefs>,
+    /// Whether it has files in Git LFS, whose contents were not fetched.
+    pub uses_lfs: bool,
+    /// The fingerprint of the host key that was accepted at the first connection.
+    pub host_key: Option<String>,
+}
+
+/// Refs that were not fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutRefs {
+    /// What their names begin with, such as `refs/pull`.
+    pub refs: String,
+    pub count: usize,
 }
 
 /// How a push to a mirror ended.
@@ -234,6 +292,16 @@ mod tests {
                 name: None,
                 new_host_key: false,
             },
+            ControlRequest::ImportRepo(ImportRequest {
+                repo: repo.clone(),
+                url: "https://h/app.git".to_owned(),
+                login: Some(ImportLogin {
+                    user: "git".to_owned(),
+                    secret: "token".to_owned(),
+                }),
+                event: "0197a1b2-0000-7000-8000-000000000001".parse().unwrap(),
+                user: None,
+            }),
         ];
         let responses = [
             ControlResponse::Runs {
@@ -287,6 +355,22 @@ mod tests {
                     problem: None,
                 }],
             },
+            ControlResponse::Progress {
+                text: "text".to_owned(),
+                is_final: true,
+            },
+            ControlResponse::Imported(ImportReport {
+                branches: 1,
+                tags: 2,
+                bytes: 3,
+                default_branch: Some("refs/heads/main".parse().unwrap()),
+                left_out: vec![LeftOutRefs {
+                    refs: "refs/pull".to_owned(),
+                    count: 4,
+                }],
+                uses_lfs: false,
+                host_key: None,
+            }),
             ControlResponse::Error {
                 message: "message".to_owned(),
             },
@@ -312,6 +396,7 @@ mod tests {
 {"request":"reload"}
 {"request":"test-notification","target":"ops"}
 {"request":"sync-mirrors","repo":"work/app","name":null,"new_host_key":false}
+{"request":"import-repo","repo":"work/app","url":"https://h/app.git","login":{"user":"git","secret":"token"},"event":"0197a1b2-0000-7000-8000-000000000001","user":null}
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
 {"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
 {"answer":"ok"}
@@ -320,6 +405,8 @@ mod tests {
 {"answer":"examined","findings":[{"part":"disk","grade":"failed","text":"text","advice":"advice"}]}
 {"answer":"reloaded","loaded":true,"changed":[{"setting":"ci.pids","before":"1","after":"2","needs_restart":false}],"problems":[]}
 {"answer":"mirrors","mirrors":[{"name":"nas","problem":null}]}
+{"answer":"progress","text":"text","final":true}
+{"answer":"imported","branches":1,"tags":2,"bytes":3,"default_branch":"refs/heads/main","left_out":[{"refs":"refs/pull","count":4}],"uses_lfs":false,"host_key":null}
 {"answer":"error","message":"message"}
 "#);
     }

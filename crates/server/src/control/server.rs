@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cache_requests;
+use super::import_requests::import_repo;
 use super::protocol::{
     CacheEntry, ComponentProblem, ControlRequest, ControlResponse, MirrorSyncResult, ReloadReport,
 };
+use super::send_response::{IO_TIMEOUT, send_response};
 use crate::doctor::{Doctor, DoctorFinding};
 use crate::hooks::Hooks;
 use crate::housekeeping::Housekeeping;
@@ -31,8 +33,6 @@ use quire_types::error_chain::with_sources;
 
 /// The longest request, in bytes.
 const MAX_REQUEST: u64 = 4096;
-/// How long a client may take to send its request, and to read the response.
-const IO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many connections are served at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 256;
 
@@ -82,9 +82,9 @@ impl ControlServer {
             let Ok(permit) = permits.clone().acquire_owned().await else {
                 break;
             };
-            let server = server.clone();
+            let (server, stop) = (server.clone(), stop.clone());
             tracker.spawn(async move {
-                if let Err(error) = server.handle_client(stream).await {
+                if let Err(error) = server.handle_client(stream, &stop).await {
                     tracing::debug!(%error, "a client of the control socket disconnected");
                 }
                 drop(permit);
@@ -94,18 +94,28 @@ impl ControlServer {
         let _ = tokio::time::timeout(IO_TIMEOUT, tracker.wait()).await;
     }
 
-    async fn handle_client(&self, stream: UnixStream) -> std::io::Result<()> {
+    async fn handle_client(
+        &self,
+        stream: UnixStream,
+        stop: &CancellationToken,
+    ) -> std::io::Result<()> {
         let (reader, mut writer) = stream.into_split();
         let mut line = Vec::new();
         let mut reader = BufReader::new(reader.take(MAX_REQUEST));
         tokio::time::timeout(IO_TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
         let response = match serde_json::from_slice(&line) {
+            Ok(ControlRequest::ImportRepo(request)) => {
+                let client = (&mut reader, &mut writer);
+                let imported = import_repo(&self.mirrors, &request, client);
+                match stop.run_until_cancelled(imported).await {
+                    Some(response) => response?,
+                    None => failed("the server is stopping; the same command goes on from here"),
+                }
+            }
             Ok(request) => self.respond(request).await,
             Err(error) => failed(format!("not a request: {error}")),
         };
-        let mut text = serde_json::to_vec(&response)?;
-        text.push(b'\n');
-        tokio::time::timeout(IO_TIMEOUT, writer.write_all(&text)).await??;
+        send_response(&mut writer, &response).await?;
         writer.shutdown().await
     }
 
@@ -165,6 +175,8 @@ impl ControlServer {
                     Err(error) => failed(error.to_string()),
                 }
             }
+            // It was answered before: its progress needs the connection.
+            ControlRequest::ImportRepo(_) => failed("an import needs a connection of its own"),
             ControlRequest::Reload => {
                 let reload = self.reload.clone();
                 match run_blocking(move || reload()).await {

@@ -31,6 +31,10 @@ pub enum ForgeError {
     },
     #[error("the repository `{0}` exists already")]
     RepositoryExists(RepoName),
+    #[error("`{name}` redirects to `{repo}`, which had this name before")]
+    NameRedirects { name: RepoName, repo: RepoName },
+    #[error("`{0}` is being imported at this moment")]
+    BeingImported(RepoName),
     #[error("`repo rm` moves `{0}`, with its runs and their logs, to the trash")]
     NotConfirmed(RepoName),
     #[error("this deletes `{0}`, its runs and their logs permanently")]
@@ -127,6 +131,11 @@ mod tests {
                 existing: Vec::new(),
             },
             ForgeError::RepositoryExists(repo.clone()),
+            ForgeError::NameRedirects {
+                name: "app".parse().unwrap(),
+                repo: repo.clone(),
+            },
+            ForgeError::BeingImported(repo.clone()),
             ForgeError::NotConfirmed(repo.clone()),
             ForgeError::DeletionNotConfirmed(repo.clone()),
             ForgeError::RunsStillActive(repo.clone()),
@@ -188,6 +197,8 @@ mod tests {
 there is no database in /data yet
 there is no repository `work/app`
 the repository `work/app` exists already
+`app` redirects to `work/app`, which had this name before
+`work/app` is being imported at this moment
 `repo rm` moves `work/app`, with its runs and their logs, to the trash
 this deletes `work/app`, its runs and their logs permanently
 a run of `work/app` is still being stopped, so nothing was removed

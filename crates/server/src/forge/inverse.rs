@@ -67,7 +67,9 @@ impl Inverse<'_> {
             Operation::Push { repo, changes } => self.move_back(repo, changes, true),
             Operation::RepoUndo { repo, changes } => self.move_back(repo, changes, false),
             Operation::FoundRefs { .. } => self.none(NoInverse::Found),
-            Operation::RepoNew { repo } | Operation::RepoRestore { repo, .. } => self.remove(repo),
+            Operation::RepoNew { repo }
+            | Operation::RepoImport { repo, .. }
+            | Operation::RepoRestore { repo, .. } => self.remove(repo),
             Operation::RepoRename { repo, former_name } => self.rename_back(repo, former_name),
             Operation::RepoRm { deleted: true, .. } | Operation::RepoDelete { .. } => {
                 self.none(NoInverse::Deleted)

@@ -10,6 +10,7 @@ pub mod configuration;
 pub mod doctor;
 mod error;
 pub mod gc;
+pub mod imports;
 pub mod inverse;
 mod inverse_error;
 pub mod keys;

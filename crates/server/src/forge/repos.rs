@@ -77,6 +77,9 @@ pub fn create(
     if target == *name && forge.git.exists(name)? {
         return Err(ForgeError::RepositoryExists(name.clone()));
     }
+    if forge.git.is_being_imported(name) {
+        return Err(ForgeError::BeingImported(name.clone()));
+    }
     recorded(forge, Operation::RepoNew { repo: name.clone() }, |_| {
         if target != *name {
             let renamer = Renamer::new(&forge.paths, forge.store()?);

@@ -287,6 +287,23 @@ impl CleanupPass<'_> {
                 Err(error) => self.record_kept_file(&path, &error),
             }
         }
+        self.remove_abandoned_imports(now).await
+    }
+
+    /// Removes what imports left that nobody has continued.
+    async fn remove_abandoned_imports(&mut self, now: Millis) -> Result<(), HousekeepingError> {
+        let git = Git::new(&self.deps.paths);
+        let removed = tokio::task::spawn_blocking(move || git.remove_abandoned_imports(now));
+        match removed.await? {
+            Ok(sizes) => {
+                self.freed.leftovers += sizes.len() as u64;
+                self.freed.bytes += sizes.iter().sum::<u64>();
+            }
+            Err(error) => {
+                let folder = self.deps.paths.repos().join(".import");
+                self.record_kept_file(&folder, &error);
+            }
+        }
         Ok(())
     }
 

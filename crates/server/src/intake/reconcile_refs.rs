@@ -12,7 +12,7 @@ use crate::findings::RepoTask;
 use crate::runner::schedules;
 use quire_git::{Git, PushMark, RepoListing};
 use quire_runtime::blocking::run_blocking;
-use quire_store::{Hold, SeenRef};
+use quire_store::{Hold, SeenRef, Store};
 use quire_types::error_chain::with_sources;
 use quire_types::names::{EventId, ObjectId, RefName, RepoName};
 use quire_types::push_event::{EventType, PushEvent, RefUpdate};
@@ -237,6 +237,38 @@ impl Intake {
             self.0.git.call(move |git| git.adopt(&name, &id)).await?;
         }
         Ok(count)
+    }
+
+    /// Records the refs of a repository that was imported, without runs.
+    pub async fn record_import(
+        &self,
+        repo: &RepoName,
+        event: EventId,
+        user: Option<String>,
+    ) -> Result<(), IntakeError> {
+        let _one_at_a_time = self.0.taking.of(repo).lock().await;
+        let name = repo.clone();
+        let read = move |store: &Store| {
+            let seen = store.seen_refs().list(&name)?;
+            Ok((seen, store.instance().id()?))
+        };
+        let (seen, instance) = self.0.store.call(read).await?;
+        let current = self.0.git.refs(&self.0.paths.repo(repo)).await?;
+        let event = PushEvent {
+            id: event,
+            event_type: EventType::Push,
+            repo: repo.clone(),
+            pusher: user,
+            pushed_at: self.0.store.clock().now(),
+            options: vec![SKIP_OPTION.to_owned()],
+            refs: differences(&seen, &current.refs),
+        };
+        let (planned, _) = self.plan(event).await?;
+        self.0.queue.record(vec![planned]).await?;
+        self.0.queue.write_sequence().await;
+        let name = repo.clone();
+        let adopt = move |git: &Git| git.adopt(&name, &instance);
+        Ok(self.0.git.call(adopt).await?)
     }
 
     async fn record_differences(

@@ -7,9 +7,11 @@ use std::time::Duration;
 use crate::addresses::AddressError;
 use quire_git::{GitError, RemoteError};
 use quire_runtime::blocking::BlockingInterrupted;
-use quire_store::StoreError;
+use quire_store::{MirrorState, StoreError};
 use quire_types::backoff::Backoff;
+use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::mirror::MirrorFailureKind;
+use quire_types::ssh_keys::host_key_fingerprint;
 
 /// The longest delay between attempts.
 pub(super) const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
@@ -34,7 +36,7 @@ pub(super) enum AttemptError {
         source: io::Error,
     },
     #[error(
-        "{authority} has another host key than before: {} in place of {known}. Nothing was pushed. Find out why; if the new \
+        "{authority} has another host key than before: {} in place of {known}. Nothing was transferred. Find out why; if the new \
          key is right, `mirror sync {repo} {name} --new-host-key` accepts it",
         found.as_deref().unwrap_or("one of another type")
     )]
@@ -45,6 +47,10 @@ pub(super) enum AttemptError {
         known: String,
         found: Option<String>,
     },
+    #[error(
+        "{0}; create an empty one there, since a mirror creates none, and then `mirror sync REPO` pushes to it"
+    )]
+    NoRepository(RemoteError),
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error("{rejected} of {pushed} refs {} not accepted; {first}", if *rejected == 1 { "was" } else { "were" })]
@@ -75,12 +81,27 @@ impl From<AddressError> for AttemptError {
 }
 
 impl AttemptError {
+    /// What is said of a mirror whose remote has failed.
+    pub(super) fn of_mirror(error: RemoteError, state: &MirrorState, url: &GitRemoteUrl) -> Self {
+        let RemoteError::HostKeyChanged { found } = error else {
+            return Self::Remote(error);
+        };
+        let known = state.host_key.as_deref().and_then(host_key_fingerprint);
+        Self::HostKeyChanged {
+            authority: url.authority(),
+            repo: state.repo.as_str().to_owned(),
+            name: state.name.clone(),
+            known: known.unwrap_or_else(|| "the known one".to_owned()),
+            found,
+        }
+    }
+
     pub(super) fn kind(&self) -> MirrorFailureKind {
         match self {
             Self::Settings(_) | Self::NotPermitted { .. } => MirrorFailureKind::Settings,
             Self::Address(_) | Self::Connect { .. } => MirrorFailureKind::Connection,
             Self::HostKeyChanged { .. } => MirrorFailureKind::HostKey,
-            Self::Remote(error) => error.kind(),
+            Self::NoRepository(error) | Self::Remote(error) => error.kind(),
             Self::Rejected { .. } => MirrorFailureKind::Rejected,
             Self::Git(_) | Self::Interrupted(_) | Self::Store(_) => MirrorFailureKind::Repository,
         }

@@ -1,4 +1,4 @@
-//! Pushes repositories to the remotes of `:mirrors`.
+//! Pushes repositories to the remotes of `:mirrors`, and imports repositories from remotes.
 //!
 //! ```text
 //! push, poll, start, configuration ──► read the refs here ──► what is known of the remote differs, or is old?
@@ -12,11 +12,15 @@
 
 mod attempt;
 mod attempt_error;
+mod import;
+mod import_error;
+mod remote_connection;
 mod service;
 mod settings;
 mod shared;
 mod worker;
 
+pub use import_error::ImportError;
 pub use service::{MirrorService, MirrorSyncError, SyncedMirror};
-pub use settings::{MirrorConfig, MirrorSettings, MirrorTarget};
+pub use settings::{MirrorConfig, MirrorSettings, MirrorTarget, SecretLookup};
 pub use shared::MirrorDeps;

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
+use super::import::Import;
+use super::import_error::ImportError;
 use super::settings::MirrorSettings;
 use super::shared::{MirrorDeps, MirrorShared};
 use super::worker::{self, POLL_INTERVAL};
+use crate::control::protocol::{ImportReport, ImportRequest};
 use crate::workers::Workers;
+use quire_git::ProgressLine;
 use quire_store::{MirrorState, NewMirror, Store, StoreError};
 use quire_types::error_chain::with_sources;
 use quire_types::names::RepoName;
@@ -155,6 +160,30 @@ impl MirrorService {
             Ok(found)
         };
         self.shared.deps.store.call(find).await
+    }
+
+    /// Imports a repository from another machine. If this is dropped, the next import goes on from there.
+    pub(crate) async fn import(
+        &self,
+        request: &ImportRequest,
+        progress: &UnboundedSender<ProgressLine>,
+    ) -> Result<ImportReport, ImportError> {
+        if self.shared.import_slots.available_permits() == 0 {
+            let _ = progress.send(ProgressLine {
+                text: "waiting for the end of other imports".to_owned(),
+                is_final: true,
+            });
+        }
+        // Closed never.
+        let _slot = self.shared.import_slots.acquire().await;
+        let settings = self.shared.deps.settings.borrow().clone();
+        let import = Import {
+            shared: &self.shared,
+            settings: &settings,
+            request,
+            progress,
+        };
+        import.run().await
     }
 
     async fn forget_host_key(&self, mirror: &NewMirror) -> Result<(), StoreError> {

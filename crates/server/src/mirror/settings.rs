@@ -10,7 +10,10 @@ use quire_store::NewMirror;
 use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::names::RefName;
 use quire_types::network::Network;
-use quire_types::secret::Redactor;
+use quire_types::secret::{Redactor, Secret};
+
+/// Returns the value of the secret of a name, or why not.
+pub type SecretLookup = Arc<dyn Fn(&str) -> Result<Secret, String> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct MirrorSettings {
@@ -19,8 +22,10 @@ pub struct MirrorSettings {
     pub allowed_networks: Vec<Network>,
     /// How often a remote is compared although nothing differs as far as is known.
     pub compare_every: Duration,
-    /// Returns a redactor of all secrets that the configuration names. It may block.
+    /// Returns a redactor of all secrets that the configuration names, and of those that were set. It may block.
     pub redactor: Arc<dyn Fn() -> Redactor + Send + Sync>,
+    /// Returns the value of the secret of this name, or why not. It may block.
+    pub secret: SecretLookup,
 }
 
 #[derive(Clone)]

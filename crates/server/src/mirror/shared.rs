@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 
 use super::settings::MirrorSettings;
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use quire_git::Git;
 use quire_runtime::changes::ChangeNotifier;
@@ -16,6 +17,8 @@ use quire_types::sync::lock;
 
 /// How many attempts are made at the same time.
 const MAX_ATTEMPTS: usize = 4;
+/// How many repositories are imported at the same time.
+const MAX_IMPORTS: usize = 2;
 
 /// What mirrors need from the rest of the server.
 pub struct MirrorDeps {
@@ -23,6 +26,8 @@ pub struct MirrorDeps {
     pub paths: Paths,
     /// Wakes the workers when a push was recorded.
     pub changes: ChangeNotifier,
+    /// Records what is fetched.
+    pub intake: Intake,
     /// Replaced when the configuration is reloaded.
     pub settings: watch::Receiver<Arc<MirrorSettings>>,
     pub metrics: Arc<Metrics>,
@@ -36,6 +41,7 @@ pub(super) struct MirrorShared {
     pub(super) deps: MirrorDeps,
     pub(super) git: Git,
     pub(super) slots: Semaphore,
+    pub(super) import_slots: Semaphore,
     /// One attempt at a time for each mirror.
     locks: Mutex<MirrorLocks>,
 }
@@ -46,6 +52,7 @@ impl MirrorShared {
             git: Git::new(&deps.paths),
             deps,
             slots: Semaphore::new(MAX_ATTEMPTS),
+            import_slots: Semaphore::new(MAX_IMPORTS),
             locks: Mutex::default(),
         }
     }

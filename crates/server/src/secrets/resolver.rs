@@ -46,6 +46,14 @@ impl StoredSecrets {
         Ok(Some(value))
     }
 
+    /// The value of a secret for what is no run; `None` if no secret has this name.
+    pub fn value(&self, name: &str) -> Result<Option<Secret>, StoredSecretError> {
+        match self.store.secrets().find(name)? {
+            Some(secret) => Ok(Some(seal::open(&self.keys()?, &secret)?)),
+            None => Ok(None),
+        }
+    }
+
     /// Why the value of a secret cannot be read, if so.
     pub fn check(&self, secret: &SealedSecret) -> Result<(), StoredSecretError> {
         seal::open(&self.keys()?, secret).map(|_| ())

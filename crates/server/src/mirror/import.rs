@@ -1,0 +1,198 @@
+//! Imports: a repository of another machine becomes one of this appliance.
+//!
+//! ```text
+//! read the refs there ─► draft ─► fetch the default branch ─► fetch all branches and tags ─► one rename ─► record the refs
+//! ```
+//! Until the rename nobody sees anything of it. What is cut off before stays in the draft, and the next import of the same name and
+//! address fetches the rest: what a fetch has completed is not fetched again. After the rename, if this is cut off, the
+//! comparison of refs records them, and starts no runs either.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::attempt_error::AttemptError;
+use super::import_error::ImportError;
+use super::remote_connection::{RemoteAddress, RemoteConnection};
+use super::settings::MirrorSettings;
+use super::shared::MirrorShared;
+use crate::control::protocol::{ImportReport, ImportRequest, LeftOutRefs};
+use crate::notify::SecretReader;
+use quire_git::{Git, ImportDraft, ProgressLine, RemoteError, RemoteFetch, RemoteRefs};
+use quire_runtime::blocking::run_blocking;
+use quire_types::error_chain::with_sources;
+use quire_types::failpoint;
+use quire_types::fsutil::folder_size;
+use quire_types::git_remote_url::{GitRemoteUrl, RemoteTransport};
+use quire_types::names::{RefName, RepoName};
+use quire_types::ssh_keys::host_key_fingerprint;
+
+/// What is fetched: branches and tags.
+pub(super) const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+
+/// An import that is under way.
+pub(super) struct Import<'a> {
+    pub(super) shared: &'a MirrorShared,
+    pub(super) settings: &'a MirrorSettings,
+    pub(super) request: &'a ImportRequest,
+    pub(super) progress: &'a UnboundedSender<ProgressLine>,
+}
+
+impl Import<'_> {
+    /// Imports a repository. If this is dropped, the next import goes on from there.
+    pub(super) async fn run(&self) -> Result<ImportReport, ImportError> {
+        let url: GitRemoteUrl = self.request.url.parse()?;
+        let login = self.login(&url)?;
+        let git = &self.shared.git;
+        let failed = |error: AttemptError| ImportError::of_attempt(&error, &url, login.is_some());
+        let remote = RemoteAddress {
+            url: &url,
+            login: login.as_ref(),
+            host_key: None,
+        };
+        let remote = RemoteConnection::open(git, self.settings, remote).await;
+        let mut remote = remote.map_err(failed)?;
+        let refs = remote.refs(git).await;
+        let refs = refs.map_err(|error| failed(error.into()))?;
+        let draft = self.draft(&url, &refs).await?;
+        let fetched = self.fetch(&draft, &refs, &remote).await;
+        fetched.map_err(|error| failed(error.into()))?;
+        failpoint::hit("import-fetched");
+        let report = self.report(&draft, &refs, &remote).await?;
+        self.finish(draft, report.default_branch.clone()).await?;
+        failpoint::hit("import-placed");
+        self.record().await;
+        Ok(report)
+    }
+
+    fn login(&self, url: &GitRemoteUrl) -> Result<Option<(String, SecretReader)>, ImportError> {
+        let Some(login) = &self.request.login else {
+            return Ok(None);
+        };
+        if url.transport() == RemoteTransport::Ssh {
+            return Err(ImportError::SecretForSsh);
+        }
+        let (find, name) = (self.settings.secret.clone(), login.secret.clone());
+        let reader: SecretReader = Arc::new(move || find(&name));
+        Ok(Some((login.user.clone(), reader)))
+    }
+
+    async fn draft(
+        &self,
+        url: &GitRemoteUrl,
+        refs: &RemoteRefs,
+    ) -> Result<ImportDraft, ImportError> {
+        let repo = &self.request.repo;
+        let (name, url, format) = (repo.clone(), url.clone(), refs.format());
+        let begin = move |git: &Git| git.begin_import(&name, &url, format);
+        let draft = self.shared.git.call(begin).await?;
+        let draft = draft.ok_or_else(|| ImportError::UnderWay(repo.clone()))?;
+        if draft.is_continued {
+            self.say("an earlier import goes on: what it has fetched is not fetched again");
+        }
+        Ok(draft)
+    }
+
+    /// Fetches the default branch, and then the rest, so that not all has to be fetched again if this is cut off.
+    async fn fetch(
+        &self,
+        draft: &ImportDraft,
+        refs: &RemoteRefs,
+        remote: &RemoteConnection,
+    ) -> Result<(), RemoteError> {
+        let count = refs.branches_and_tags().count();
+        if let Some(first) = refs.default_branch().filter(|_| count > 1) {
+            self.say(&format!("fetching {}", first.short()));
+            let refspec = format!("+{first}:{first}");
+            self.fetch_refs(draft, vec![refspec], remote).await?;
+            failpoint::hit("import-first-fetched");
+        }
+        self.say("fetching all branches and tags");
+        let refspecs = REFSPECS.map(str::to_owned).to_vec();
+        self.fetch_refs(draft, refspecs, remote).await
+    }
+
+    async fn fetch_refs(
+        &self,
+        draft: &ImportDraft,
+        refspecs: Vec<String>,
+        remote: &RemoteConnection,
+    ) -> Result<(), RemoteError> {
+        let fetch = RemoteFetch {
+            into: draft.path(),
+            lock: Some(draft.lock()),
+            refspecs,
+        };
+        let git = &self.shared.git;
+        git.fetch_remote(&fetch, &remote.access, self.progress)
+            .await
+    }
+
+    /// What the draft has now.
+    async fn report(
+        &self,
+        draft: &ImportDraft,
+        refs: &RemoteRefs,
+        remote: &RemoteConnection,
+    ) -> Result<ImportReport, ImportError> {
+        let (git, folder) = (&self.shared.git, draft.path());
+        let fetched = git.refs(folder).await?.refs;
+        let branches = fetched.iter().filter(|(name, _)| name.branch().is_some());
+        let branches = branches.count();
+        let default = refs.default_branch();
+        let tip = fetched.iter().find(|(name, _)| Some(name) == default);
+        let tips: Vec<_> = tip.iter().map(|(_, id)| id.clone()).collect();
+        let (objects, folder) = (folder.join("objects"), folder.to_owned());
+        let bytes = run_blocking(move || folder_size(&objects)).await?;
+        let use_lfs = move |git: &Git| Ok(!tips.is_empty() && git.use_lfs(&folder, &tips));
+        let left_out = refs.others().into_iter().map(|other| LeftOutRefs {
+            refs: other.folder,
+            count: other.count,
+        });
+        Ok(ImportReport {
+            branches,
+            tags: fetched.len() - branches,
+            bytes,
+            default_branch: default.cloned(),
+            left_out: left_out.collect(),
+            uses_lfs: git.call(use_lfs).await?,
+            host_key: remote
+                .accepted_host_key()
+                .as_deref()
+                .and_then(host_key_fingerprint),
+        })
+    }
+
+    /// Makes the draft a repository.
+    async fn finish(
+        &self,
+        draft: ImportDraft,
+        default: Option<RefName>,
+    ) -> Result<(), ImportError> {
+        let repo = self.request.repo.clone();
+        let name: RepoName = repo.clone();
+        let finish = move |git: &Git| git.finish_import(&draft, &name, default.as_ref());
+        match self.shared.git.call(finish).await? {
+            true => Ok(()),
+            false => Err(ImportError::CreatedMeanwhile(repo)),
+        }
+    }
+
+    /// Records the refs. If that fails, the comparison of refs does it.
+    async fn record(&self) {
+        let (repo, user) = (&self.request.repo, self.request.user.clone());
+        let intake = &self.shared.deps.intake;
+        if let Err(error) = intake.record_import(repo, self.request.event, user).await {
+            tracing::error!(%repo, error = with_sources(&error), "the refs of an import cannot be recorded yet");
+        }
+    }
+
+    fn say(&self, text: &str) {
+        let text = text.to_owned();
+        // Nobody may be there to read it.
+        let _ = self.progress.send(ProgressLine {
+            text,
+            is_final: true,
+        });
+    }
+}
