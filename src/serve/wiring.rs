@@ -101,6 +101,10 @@ pub(super) fn web_config(config: &Config) -> WebConfig {
         ssh_host: host,
         host_is_configured,
         ssh_port: config.ssh.port,
+        strangers: quire_web::StrangerSettings {
+            access: config.http.strangers,
+            ..quire_web::StrangerSettings::default()
+        },
     }
 }
 

@@ -42,6 +42,7 @@ pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
 pub use sections::{
     Auth, BackupConfig, CiConfig, Config, GitConfig, HttpConfig, KeepConfig, SshConfig,
+    StrangerAccess,
 };
 pub use settings::{SETTINGS, Setting};
 

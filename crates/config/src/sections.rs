@@ -49,6 +49,7 @@ pub struct HttpConfig {
     pub auth: Auth,
     /// The networks whose identity headers are trusted.
     pub trusted_proxies: Vec<Network>,
+    pub strangers: StrangerAccess,
 }
 
 /// How a user signs in to the web.
@@ -72,6 +73,32 @@ impl Auth {
             Self::Ssh => "ssh",
             Self::Proxy => "proxy",
             Self::Open => "open",
+        }
+    }
+}
+
+/// What of public repositories clients see that are not signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StrangerAccess {
+    /// What branches and tags point to; everything else once a person has asked for it.
+    #[default]
+    Tip,
+    /// Everything.
+    All,
+    /// What branches and tags point to.
+    SignedIn,
+}
+
+impl StrangerAccess {
+    pub const ALL: [Self; 3] = [Self::Tip, Self::All, Self::SignedIn];
+
+    /// The value in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tip => "tip",
+            Self::All => "all",
+            Self::SignedIn => "signed-in",
         }
     }
 }
@@ -188,6 +215,7 @@ impl Default for HttpConfig {
             url: None,
             auth: Auth::Ssh,
             trusted_proxies: Vec::new(),
+            strangers: StrangerAccess::default(),
         }
     }
 }

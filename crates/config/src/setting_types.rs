@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::run_grant::RunGrant;
-use super::sections::Auth;
+use super::sections::{Auth, StrangerAccess};
 use quire_pipeline::{
     format_cpus, format_duration, format_size, parse_cpus, parse_duration, parse_size,
 };
@@ -50,6 +50,7 @@ pub(super) struct Networks;
 pub(super) struct Grants;
 pub(super) struct Registries;
 pub(super) struct AuthMode;
+pub(super) struct StrangersSetting;
 pub(super) struct Pull;
 pub(super) struct Land;
 pub(super) struct ExecutorSetting;
@@ -308,6 +309,15 @@ word_type!(
     "one of :ssh, :proxy and :open",
     |text: &str| Auth::ALL.into_iter().find(|auth| auth.as_str() == text),
     |auth: &Auth| { auth.as_str().to_owned() }
+);
+word_type!(
+    StrangersSetting,
+    StrangerAccess,
+    "one of :tip, :all and :signed-in",
+    |text: &str| StrangerAccess::ALL
+        .into_iter()
+        .find(|access| access.as_str() == text),
+    |access: &StrangerAccess| { access.as_str().to_owned() }
 );
 word_type!(
     Pull,

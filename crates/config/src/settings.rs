@@ -68,6 +68,7 @@ settings! {
     http.url             "url"             Url          reload;
     http.auth            "auth"            AuthMode     reload;
     http.trusted_proxies "trusted-proxies" Networks     reload;
+    http.strangers       "strangers"       StrangersSetting restart;
     ssh.host             "host"            Host         reload;
     ssh.port             "port"            Port         reload;
     git.push_to_create   "push-to-create"  Flag         reload;

@@ -74,6 +74,10 @@ pub struct Metrics {
     pub hooks_accepted: AtomicU64,
     /// Those that were not.
     pub hooks_refused: AtomicU64,
+    /// Requests of clients that are not signed in that were refused because the client had asked for too much.
+    pub strangers_refused_client: AtomicU64,
+    /// Those that were refused because all of them together had used up their processor time.
+    pub strangers_refused_processor: AtomicU64,
     /// Attempts that found or made a remote of a mirror equal.
     pub mirror_syncs: AtomicU64,
     /// Attempts that did not.

@@ -28,7 +28,7 @@ impl RepoAccess {
     /// What `viewer` may see of a repository that exists; [`WebError::SignIn`] if that is nothing.
     pub(super) async fn of(app: &App, viewer: &Viewer, repo: &RepoName) -> Result<Self, WebError> {
         let is_stranger = viewer.is_stranger;
-        let shown = match app.visibilities.of(&app.web.paths, repo).await {
+        let shown = match app.visibilities.of(&app.web.paths, repo, is_stranger).await {
             Ok(shown) => shown,
             Err(error @ (ReadError::Busy | ReadError::OutOfTime)) if is_stranger => {
                 return Err(error.into());

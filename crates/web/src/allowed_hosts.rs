@@ -52,6 +52,7 @@ fn is_allowed_authority(config: &WebConfig, authority: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::state::SignInMethod;
+    use super::super::strangers::StrangerSettings;
     use super::*;
 
     fn config() -> WebConfig {
@@ -62,6 +63,7 @@ mod tests {
             ssh_host: "nas".to_owned(),
             ssh_port: 2222,
             host_is_configured: true,
+            strangers: StrangerSettings::default(),
         }
     }
 

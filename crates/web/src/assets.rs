@@ -70,15 +70,6 @@ pub(super) async fn serve(Path(name): Path<String>) -> Result<Response, WebError
     Ok((headers, asset.text).into_response())
 }
 
-/// `GET /robots.txt`: nothing here is for search engines.
-pub(super) async fn robots() -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        "User-agent: *\nDisallow: /\n",
-    )
-        .into_response()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::transfer::{DeflatedPart, gzip_of};

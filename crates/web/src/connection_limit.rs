@@ -1,10 +1,14 @@
 //! Limits the connections of one address, so that one client cannot use up all of them.
 
+use super::client_network::network_of;
 use quire_types::sync::lock;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+
+/// An IPv6 client usually has a network of so many bits to itself, which counts as one address.
+const IPV6_NETWORK_BITS: u8 = 64;
 
 /// Addresses of proxies. Their connections are not counted, because a proxy connects for many clients, and they are
 /// believed when they name the address of a client.
@@ -58,7 +62,7 @@ impl PerAddressLimit {
 
     /// Counts a connection; `None` if the address has as many as it may.
     pub(super) fn count(&self, address: IpAddr) -> Option<CountedConnection> {
-        let address = counted_as(address);
+        let address = network_of(address, IPV6_NETWORK_BITS);
         let mut held = lock(&self.held);
         let count = held.entry(address).or_default();
         (*count < self.most).then(|| {
@@ -80,14 +84,6 @@ impl Drop for CountedConnection {
                 held.remove(&self.address);
             }
         }
-    }
-}
-
-/// An IPv6 client usually has a network of 64 bits to itself, so that counts as one address.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -17,6 +17,11 @@ use quire_types::error_chain;
 use quire_types::ssh_keys::KeyDenied;
 use quire_types::token::RandomError;
 
+use super::strangers::StrangerRefused;
+
+/// When a request may be repeated that was not served for want of time.
+const RETRY_SECONDS: u64 = 5;
+
 /// Why a request was not answered as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
@@ -64,6 +69,12 @@ pub enum WebError {
     /// Too late for what was asked.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The page is for people and for clients that are signed in.
+    #[error("a stranger has to press a button first")]
+    VisitRequired,
+    /// A client that is not signed in asks for more than it may.
+    #[error("a request of a stranger is not served now")]
+    Stranger(#[from] StrangerRefused),
     /// As many live streams as allowed are open.
     #[error("too many live streams are open")]
     TooManyFollowers,
@@ -167,12 +178,15 @@ impl WebError {
                 StatusCode::BAD_REQUEST
             }
             Self::CrossSite
+            | Self::VisitRequired
             | Self::KeyDenied { .. }
             | Self::ReadOnlyToken
             | Self::PushOverHttp { .. } => StatusCode::FORBIDDEN,
             Self::OtherName => StatusCode::MISDIRECTED_REQUEST,
             Self::LinkSpent => StatusCode::GONE,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Stranger(StrangerRefused::Client { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Stranger(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooManyFollowers | Self::Slow | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Forge(_)
@@ -230,6 +244,18 @@ impl WebError {
                 "The key that asked for this link may only use git, and not the pages.".to_owned(),
             ),
             Self::Conflict(why) => ("Not possible", (*why).to_owned()),
+            Self::VisitRequired => (
+                "Not allowed",
+                "Programs that are not signed in see what branches and tags point to. Open this page in a browser, or use an access token.".to_owned(),
+            ),
+            Self::Stranger(refused @ StrangerRefused::Client { .. }) => (
+                "Too many requests",
+                format!("This address has asked for much in a short time. Try again in {} s, or sign in.", refused.retry_after()),
+            ),
+            Self::Stranger(refused) => (
+                "Temporarily unavailable",
+                format!("Clients that are not signed in ask for more than the appliance reads for them. Try again in {} s, or sign in.", refused.retry_after()),
+            ),
             Self::TooManyFollowers => {
                 ("Too many live pages", "Too many pages receive live updates. Close some, then reload this one.".to_owned())
             }
@@ -247,7 +273,12 @@ impl IntoResponse for WebError {
     fn into_response(self) -> Response {
         let status = self.status();
         let is_token_required = matches!(self, Self::TokenRequired);
-        if status.is_server_error() {
+        let retry_after = match &self {
+            Self::Stranger(refused) => Some(refused.retry_after()),
+            _ if status == StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_SECONDS),
+            _ => None,
+        };
+        if status.is_server_error() && !matches!(self, Self::Stranger(_)) {
             tracing::error!(
                 status = status.as_u16(),
                 "web: {}",
@@ -256,6 +287,10 @@ impl IntoResponse for WebError {
         }
         let mut response = status.into_response();
         response.extensions_mut().insert(self.client_message());
+        if let Some(seconds) = retry_after {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if is_token_required {
             // Upon this, git asks its user or its credential helper.
             let challenge = HeaderValue::from_static("Basic realm=\"quire\", charset=\"UTF-8\"");
@@ -269,6 +304,8 @@ impl IntoResponse for WebError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -317,6 +354,13 @@ mod tests {
             denied(KeyDenied::Address),
             denied(KeyDenied::Limited),
             WebError::Conflict("This run is being stopped already."),
+            WebError::VisitRequired,
+            WebError::Stranger(StrangerRefused::Client {
+                after: Duration::from_millis(29_001),
+            }),
+            WebError::Stranger(StrangerRefused::Processor {
+                after: Duration::from_secs(3),
+            }),
             WebError::TooManyFollowers,
             WebError::TooLarge,
             WebError::Slow,

@@ -16,6 +16,7 @@ use super::html as pieces;
 use super::layout::{Layout, html};
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
+use super::robots::Indexing;
 use super::run_data::without_private_fields;
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
@@ -109,7 +110,7 @@ pub(super) async fn page(
         );
     }
     let now = app.web.clock.now();
-    html(&HomePage {
+    let mut response = html(&HomePage {
         layout: Layout::new(&app, Some(&viewer), "quire"),
         now,
         has_no_run: !is_stranger && runs.is_empty(),
@@ -119,7 +120,11 @@ pub(super) async fn page(
         remote: config.ssh_url("my-project.git"),
         list_command: config.ssh_command("run list"),
         key_file: app.web.paths.authorized_keys().display().to_string(),
-    })
+    })?;
+    if is_stranger {
+        response.extensions_mut().insert(Indexing::Links);
+    }
+    Ok(response)
 }
 
 /// The repositories that are shown to everyone; [`WebError::SignIn`] if there are none.

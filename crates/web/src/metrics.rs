@@ -209,6 +209,19 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
     );
     outside_counters(text, metrics);
     text.family(
+        "quire_stranger_requests_refused",
+        "counter",
+        "Requests of clients that are not signed in that were not served, by the limit that they had reached.",
+    );
+    for (limit, count) in [
+        ("client", &metrics.strangers_refused_client),
+        ("processor", &metrics.strangers_refused_processor),
+    ] {
+        let count = count.load(Ordering::Relaxed);
+        let name = "quire_stranger_requests_refused_total";
+        text.sample(name, &[("limit", limit)], count);
+    }
+    text.family(
         "quire_kept_bytes",
         "gauge",
         "Space that removed things take, by kind, as housekeeping measured it last.",

@@ -16,6 +16,7 @@ use super::git_http::GitRequest;
 use super::layout::Layout;
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
+use super::robots::{self, Indexing};
 use super::session::next_cookie;
 use super::state::{App, SignInMethod};
 use super::transfer::{accepts_gzip, compressed};
@@ -52,6 +53,7 @@ pub(super) async fn response_middleware(
     next: Next,
 ) -> Response {
     let format = ResponseFormat::of(request.headers());
+    let reads_pages = ResponseFormat::is_page_named(request.headers());
     let config = RequestConfig::new(&app.web.config, request.uri(), request.headers());
     let is_git = GitRequest::is_one(request.method(), request.uri());
     // The size of what a HEAD request asks for is that of the text.
@@ -70,8 +72,9 @@ pub(super) async fn response_middleware(
     }
     if response.extensions().get::<ClientMessage>().is_some() {
         let stranger = response.extensions().get::<Viewer>().is_none();
-        response = if is_git {
-            error_for_git(response)
+        let may_return = response.headers().contains_key(header::RETRY_AFTER);
+        response = if is_git || may_return && !reads_pages && format == ResponseFormat::Html {
+            error_as_text(response)
         } else {
             render_error(&app, &config, format, response)
         };
@@ -88,7 +91,9 @@ pub(super) async fn response_middleware(
         response = compressed(response).await;
     }
     let policy = response.extensions().get::<ContentPolicy>().copied();
+    let indexing = response.extensions().get::<Indexing>().copied();
     add_headers(response.headers_mut(), policy);
+    robots::add_header(response.headers_mut(), indexing);
     response
 }
 
@@ -112,28 +117,19 @@ fn framework_message(status: StatusCode) -> Option<ClientMessage> {
     })
 }
 
-/// The message as plain text, which git shows to its user.
-fn error_for_git(response: Response) -> Response {
+/// The message as plain text, which git shows to its user, and which programs log.
+fn error_as_text(response: Response) -> Response {
     let sentence = response
         .extensions()
         .get::<ClientMessage>()
         .map(|message| format!("{}\n", message.sentence));
     let mut answer = (response.status(), sentence.unwrap_or_default()).into_response();
-    for name in [header::ALLOW, header::WWW_AUTHENTICATE] {
+    for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
         if let Some(value) = response.headers().get(&name) {
             answer.headers_mut().insert(name, value.clone());
         }
     }
-    set_retry_time(&mut answer);
     answer
-}
-
-/// Says when a request that was not served for want of time may be repeated.
-fn set_retry_time(response: &mut Response) {
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = HeaderValue::from_static("5");
-        response.headers_mut().insert(header::RETRY_AFTER, seconds);
-    }
 }
 
 /// Adds the body to a response that carries only a [`ClientMessage`].
@@ -168,8 +164,10 @@ fn render_error(
             }
         }
     };
-    if let Some(allow) = response.headers().get(header::ALLOW) {
-        dressed.headers_mut().insert(header::ALLOW, allow.clone());
+    for name in [header::ALLOW, header::RETRY_AFTER] {
+        if let Some(value) = response.headers().get(&name) {
+            dressed.headers_mut().insert(name, value.clone());
+        }
     }
     if status == StatusCode::UNAUTHORIZED {
         let own = response.headers().get(header::WWW_AUTHENTICATE).cloned();
@@ -178,14 +176,13 @@ fn render_error(
             .headers_mut()
             .insert(header::WWW_AUTHENTICATE, challenge);
     }
-    set_retry_time(&mut dressed);
     dressed
 }
 
 /// The headers that make a page harmless wherever it ends up.
 fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
     const SANDBOX: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
-    const SECURITY_HEADERS: [(&str, &str); 9] = [
+    const SECURITY_HEADERS: [(&str, &str); 8] = [
         (
             "content-security-policy",
             "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -201,7 +198,6 @@ fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
             "camera=(), geolocation=(), microphone=()",
         ),
         ("vary", "accept, accept-encoding, authorization, cookie"),
-        ("x-robots-tag", "noindex, nofollow"),
     ];
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

@@ -43,6 +43,7 @@ impl FromRequestParts<Arc<App>> for RequestConfig {
 #[cfg(test)]
 mod tests {
     use super::super::state::SignInMethod;
+    use super::super::strangers::StrangerSettings;
     use super::*;
 
     #[test]
@@ -55,6 +56,7 @@ mod tests {
                 ssh_host: "localhost".to_owned(),
                 ssh_port: 2222,
                 host_is_configured,
+                strangers: StrangerSettings::default(),
             };
             let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
             let RequestConfig(config) =

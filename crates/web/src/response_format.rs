@@ -15,18 +15,24 @@ pub(super) enum ResponseFormat {
 
 impl ResponseFormat {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let wants = |what: &str| {
-            headers
-                .get_all(header::ACCEPT)
-                .iter()
-                .any(|v| v.to_str().is_ok_and(|v| v.contains(what)))
-        };
-        if wants("application/json") && !wants("text/html") {
+        if accepts(headers, "application/json") && !Self::is_page_named(headers) {
             Self::Json
         } else {
             Self::Html
         }
     }
+
+    /// Whether the client names pages as what it accepts, as browsers do.
+    pub(super) fn is_page_named(headers: &HeaderMap) -> bool {
+        accepts(headers, "text/html")
+    }
+}
+
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(media_type))
 }
 
 impl<S: Sync> FromRequestParts<S> for ResponseFormat {

@@ -9,18 +9,20 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Path, Request, State};
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::allowed_hosts;
 use super::client_address::ClientAddress;
+use super::cookies::{cookie, set_cookie};
 use super::credentials::RequestCredentials;
 use super::error::WebError;
 use super::git_http::GitRequest;
 use super::layout::{Layout, html};
 use super::request_config::RequestConfig;
 use super::response_format::ResponseFormat;
+use super::return_path::is_local;
 use super::state::{App, SharedApp, SignInMethod, WebConfig};
 use super::viewer::{Viewer, admit_key};
 use quire_store::Store;
@@ -30,6 +32,8 @@ use quire_types::url_host::WebOrigin;
 const SESSION_COOKIE: &str = "quire_session";
 /// Where to go after signing in; sent only to `/login`.
 const NEXT_COOKIE: &str = "quire_next";
+/// A longer path is not remembered.
+const MAX_NEXT_PATH: usize = 500;
 const SESSION_DAYS: i64 = 30;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -79,7 +83,7 @@ fn only_reads(method: &Method) -> bool {
 }
 
 /// The address of the client; one that no list of addresses admits if the server did not note it.
-fn client_address(extensions: &Extensions) -> IpAddr {
+pub(super) fn client_address(extensions: &Extensions) -> IpAddr {
     extensions
         .get::<ClientAddress>()
         .map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.0)
@@ -137,17 +141,6 @@ async fn viewer_of_token(
         }
     }
     Ok(Some(viewer))
-}
-
-/// The value of a cookie.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let values = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|v| v.to_str().ok());
-    values
-        .flat_map(|v| v.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Rejects requests that change something unless the browser says that they come from this site.
@@ -299,18 +292,11 @@ fn parse_token(token: &str) -> Result<&str, WebError> {
     }
 }
 
-fn set_cookie(response: &mut Response, cookie: &str, config: &WebConfig) {
-    let secure = if config.is_https() { "; Secure" } else { "" };
-    // Our own text and hexadecimal digits: always a valid header.
-    if let Ok(value) = HeaderValue::from_str(&format!("{cookie}; HttpOnly; SameSite=Lax{secure}")) {
-        response.headers_mut().append(header::SET_COOKIE, value);
-    }
-}
-
 /// Remembers for a while what was asked for before signing in, to redirect there afterwards.
 pub(super) fn next_cookie(uri: &Uri) -> Option<HeaderValue> {
     let path = uri.path_and_query()?.as_str();
     if !is_local(path)
+        || path.len() >= MAX_NEXT_PATH
         || path.starts_with("/login")
         || path.starts_with("/assets/")
         || path.ends_with("events")
@@ -324,18 +310,11 @@ pub(super) fn next_cookie(uri: &Uri) -> Option<HeaderValue> {
     .ok()
 }
 
-/// A path on this very host, of harmless characters.
-fn is_local(path: &str) -> bool {
-    path.len() < 500
-        && path.starts_with('/')
-        && !path.starts_with("//")
-        && path
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"/._-?=&%+:@~!*".contains(&b))
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
+    use super::super::strangers::StrangerSettings;
     use super::*;
 
     fn config(url: &str) -> WebConfig {
@@ -346,6 +325,7 @@ mod tests {
             ssh_host: "h".to_owned(),
             ssh_port: 2222,
             host_is_configured: true,
+            strangers: StrangerSettings::default(),
         }
     }
 
@@ -390,38 +370,6 @@ mod tests {
             headers(&[("sec-fetch-site", "cross-site")]),
         ] {
             assert!(!is_same_origin(&config, &no), "{no:?}");
-        }
-    }
-
-    #[test]
-    fn cookies_are_found_by_their_whole_name() {
-        let headers = headers(&[(
-            "cookie",
-            "xquire_session=1; quire_session_=2;quire_session=3; a=b",
-        )]);
-        assert_eq!(cookie(&headers, SESSION_COOKIE), Some("3"));
-        assert_eq!(cookie(&headers, "quire"), None);
-    }
-
-    #[test]
-    fn signing_in_leads_only_to_this_host() {
-        for path in [
-            "/",
-            "/work/app",
-            "/runs/0197?x=1",
-            "/app?ref=a+b%20c&at=12:00~1",
-        ] {
-            assert!(is_local(path));
-        }
-        for path in [
-            "//evil.example",
-            "https://evil.example",
-            "/\\evil.example",
-            "/a\r\nSet-Cookie: x",
-            "/a;b",
-            "",
-        ] {
-            assert!(!is_local(path), "{path:?}");
         }
     }
 

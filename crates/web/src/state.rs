@@ -19,6 +19,7 @@ use quire_types::url_host::host_in_url;
 use super::health_registry::HealthRegistry;
 use super::kept_bodies::KeptBodies;
 use super::keys::Keys;
+use super::strangers::{StrangerSettings, Strangers};
 use super::visibility::Visibilities;
 
 /// How people prove who they are.
@@ -45,6 +46,8 @@ pub struct WebConfig {
     pub ssh_port: u16,
     /// Whether the host is configured. Otherwise readers are shown the one by which they reached the appliance.
     pub host_is_configured: bool,
+    /// What clients that are not signed in may see and use.
+    pub strangers: StrangerSettings,
 }
 
 impl WebConfig {
@@ -120,6 +123,8 @@ pub(super) struct App {
     pub(super) keys: Keys,
     /// Reads repositories.
     pub(super) reading: ReadPool,
+    /// Clients that are not signed in.
+    pub(super) strangers: Strangers,
     /// What repositories show to strangers.
     pub(super) visibilities: Visibilities,
     /// Processes of git that may run for clients at once.
@@ -138,11 +143,14 @@ pub(super) struct App {
 impl App {
     pub(super) fn new(web: WebState) -> Self {
         let keys = Keys::new(web.paths.clone());
+        let limits = &web.config.strangers.limits;
+        let strangers = Strangers::new(limits, web.clock.clone(), web.metrics.clone());
         Self {
+            visibilities: Visibilities::new(&strangers.observer),
+            strangers,
             web,
             keys,
             reading: ReadPool::default(),
-            visibilities: Visibilities::default(),
             git_processes: Arc::new(Semaphore::new(MAX_GIT_PROCESSES)),
             bodies: Arc::default(),
             blames: Arc::default(),

@@ -62,6 +62,11 @@ impl Viewer {
         }
     }
 
+    /// Where the request came from.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Who does what is requested, for the log of operations.
     pub(super) fn actor(&self) -> Actor {
         let fingerprint = |session: &SessionOwner| session.key_fingerprint.clone();

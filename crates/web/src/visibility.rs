@@ -1,19 +1,19 @@
 //! What repositories show to clients that are not signed in, as the files of their default branches say at this moment.
 //!
 //! The default branch is looked up at each request. What its commit says is remembered by the id of the commit, so there is nothing to invalidate.
-//! A thread of its own reads, so that live logs and git never wait behind a page. What cannot be read is private.
+//! A thread of its own reads for clients that are signed in, and one for the others, so that live logs and git never wait behind a page. What cannot be read is private.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use quire_config::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility};
-use quire_git::read::{Budget, EntryMode, ReadError, ReadPool, Reader, TreePath};
+use quire_git::read::{Budget, CpuTimeObserver, EntryMode, ReadError, ReadPool, Reader, TreePath};
 use quire_types::names::{ObjectId, RepoName};
 use quire_types::paths::Paths;
 use tokio::sync::Mutex;
 
-/// Threads that read settings.
+/// Threads that read settings, of each kind of client.
 const THREADS: usize = 1;
 /// Time to read the settings of one repository.
 const READ_TIME: Duration = Duration::from_secs(2);
@@ -55,34 +55,39 @@ enum SettingsRead {
 /// What all repositories show.
 pub(super) struct Visibilities {
     pool: ReadPool,
+    pool_for_strangers: ReadPool,
     by_commit: Arc<Cache<ObjectId, Arc<RepoShown>>>,
     by_file: Cache<SettingsFileKey, Arc<RepoShown>>,
     /// Held by the one evaluation that is under way: a file may take seconds until it has reached its limit.
     evaluating: Mutex<()>,
 }
 
-impl Default for Visibilities {
-    fn default() -> Self {
+impl Visibilities {
+    /// Nothing is remembered yet. The observer is told of the time that is used for strangers.
+    pub(super) fn new(observer: &CpuTimeObserver) -> Self {
         Self {
             pool: ReadPool::start(THREADS),
+            pool_for_strangers: ReadPool::start(THREADS).observed_by(observer.clone()),
             by_commit: Arc::new(Cache::new(MAX_REMEMBERED)),
             by_file: Cache::new(MAX_REMEMBERED),
             evaluating: Mutex::default(),
         }
     }
-}
 
-impl Visibilities {
     /// What a repository shows now.
     pub(super) async fn of(
         &self,
         paths: &Paths,
         repo: &RepoName,
+        is_stranger: bool,
     ) -> Result<Arc<RepoShown>, ReadError> {
         let budget = Budget::new(READ_TIME, 1, MAX_REPO_CONFIG_BYTES);
         let known = self.by_commit.clone();
-        let read = self
-            .pool
+        let pool = match is_stranger {
+            true => &self.pool_for_strangers,
+            false => &self.pool,
+        };
+        let read = pool
             .read(paths.repo(repo), budget, move |reader, _| {
                 read_settings(reader, &known)
             })

@@ -18,6 +18,7 @@ mod repository_browser;
 mod search;
 mod seed;
 mod site;
+mod strangers;
 mod tokens;
 mod transfer;
 mod visibility;

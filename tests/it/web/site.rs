@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
+use quire_config::StrangerAccess;
 use quire_runtime::changes::ChangeNotifier;
 use quire_server::forge::{Forge, Notifier};
 use quire_server::hooks::{Hooks, HooksDeps};
@@ -15,8 +17,8 @@ use quire_testkit::Response;
 use quire_types::clock::{Clock, Millis};
 use quire_types::paths::Paths;
 use quire_web::{
-    Component, ConnectionLimits, HealthRegistry, SignInMethod, Status, WebConfig, WebState, router,
-    serve,
+    Component, ConnectionLimits, HealthRegistry, SignInMethod, Status, StrangerLimits,
+    StrangerSettings, WebConfig, WebState, router, serve,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -50,7 +52,31 @@ impl Site {
         Self::with(auth, clock, ConnectionLimits::default()).await
     }
 
+    /// Strangers see all of public repositories, as often as they ask.
+    pub(crate) async fn without_stranger_limits() -> Self {
+        let strangers = StrangerSettings {
+            access: StrangerAccess::All,
+            limits: StrangerLimits {
+                burst: u32::MAX,
+                processor_time: Duration::from_secs(3600),
+                ..StrangerLimits::default()
+            },
+        };
+        let clock = Clock::manual(Arc::new(AtomicI64::new(NOW.0)));
+        let limits = ConnectionLimits::default();
+        Self::with_strangers(SignInMethod::Ssh, clock, limits, strangers).await
+    }
+
     pub(crate) async fn with(auth: SignInMethod, clock: Clock, limits: ConnectionLimits) -> Self {
+        Self::with_strangers(auth, clock, limits, StrangerSettings::default()).await
+    }
+
+    pub(crate) async fn with_strangers(
+        auth: SignInMethod,
+        clock: Clock,
+        limits: ConnectionLimits,
+        strangers: StrangerSettings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::new(folder.path().join("data"), folder.path().join("run"));
         std::fs::create_dir_all(paths.repos()).unwrap();
@@ -63,6 +89,7 @@ impl Site {
             ssh_host: "git.home.example".to_owned(),
             ssh_port: 2222,
             host_is_configured: true,
+            strangers,
         };
         let store = Store::open(
             &paths.database(),

@@ -113,7 +113,7 @@ const SETTINGS: [&str; 3] = [
 const SECRET: &str = "work/secret-name";
 
 /// Pushes settings to the default branch of a repository.
-fn configure(site: &Site, name: &str, settings: &str) {
+pub(crate) fn configure(site: &Site, name: &str, settings: &str) {
     push_file(site, name, ".quire/config.fnl", settings);
 }
 
@@ -132,7 +132,7 @@ fn push_file(site: &Site, name: &str, file: &str, content: &str) {
 #[tokio::test]
 async fn each_route_by_who_asks_and_what_is_shown() {
     for (column, settings) in SETTINGS.into_iter().enumerate() {
-        let mut site = Site::start(SignInMethod::Ssh).await;
+        let mut site = Site::without_stranger_limits().await;
         let (_, commit) = furnish(&site, "work/app");
         furnish(&site, SECRET);
         configure(&site, "work/app", settings);
@@ -285,7 +285,7 @@ async fn a_change_of_the_settings_shows_at_the_next_request() {
     assert_eq!(site.get("/other/-/tree/main").await.status, 200);
 }
 
-async fn clones(site: &Site, repo: &str) -> bool {
+pub(crate) async fn clones(site: &Site, repo: &str) -> bool {
     let url = format!("http://{}/{repo}.git", site.address);
     let clone = move || {
         let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::secrets::SecretSource;
-use crate::{Auth, RunGrant, SecretError};
+use crate::{Auth, RunGrant, SecretError, StrangerAccess};
 use quire_pipeline::Location;
 use quire_types::landing::LandingMethod;
 use quire_types::network::Network;
@@ -100,7 +100,7 @@ fn without_a_file_all_settings_are_defaults() {
 #[test]
 fn the_example_of_the_documentation() {
     let value = serde_json::json!({
-        "http": {"port": 3001, "url": "https://git.example.org/", "auth": "proxy", "trusted-proxies": ["172.16.0.0/12", "::1"]},
+        "http": {"port": 3001, "url": "https://git.example.org/", "auth": "proxy", "trusted-proxies": ["172.16.0.0/12", "::1"], "strangers": "signed-in"},
         "ssh": {"host": "git.example.org", "port": 22},
         "git": {"push-to-create": false, "max-push": "1g"},
         "ci": {"executor": "host", "engine": "unix:///run/other.sock", "concurrent-runs": 3, "image": "alpine:3", "registries": ["127.0.0.1:5000", "localhost"], "pull": "always", "timeout": "1h30m",
@@ -131,6 +131,7 @@ fn the_example_of_the_documentation() {
         (http.port, http.url.as_deref(), http.auth),
         (3001, Some("https://git.example.org"), Auth::Proxy)
     );
+    assert_eq!(http.strangers, StrangerAccess::SignedIn);
     assert_eq!(
         http.trusted_proxies,
         ["172.16.0.0/12", "::1"].map(|text| text.parse::<Network>().unwrap())

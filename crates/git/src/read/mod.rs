@@ -52,7 +52,7 @@ pub use fold::FoldReason;
 pub use history::{HistoryCursor, HistoryQuery};
 pub use last_change::LastChanges;
 pub use patch::{MAX_PATCH_COMMITS, PatchContent, PatchError, PatchFormat};
-pub use pool::ReadPool;
+pub use pool::{CpuTimeObserver, ReadPool, ReadTurn};
 pub use reader::Reader;
 pub use ref_tips::{Annotation, RefTip, RefTips};
 pub use refs::{BranchOrTag, NamedRefs, RefNames};

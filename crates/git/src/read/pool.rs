@@ -1,6 +1,6 @@
 //! The threads on which repositories are read.
 //!
-//! Two threads read for all pages; a pool of its own serves questions that must not wait behind a page. Each
+//! A pool is a number of threads. Calls that must not wait for each other have pools of their own. Each
 //! thread keeps a few repositories open, made from handles that the threads of a pool share. A call whose caller has
 //! gone away ends soon, by the interrupt of its budget; a panic ends the call and the handles of its thread, not the thread.
 
@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quire_types::sync::lock;
-use tokio::sync::{Semaphore, oneshot};
+use quire_types::thread_time::thread_cpu_time;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::budget::Budget;
 use super::error::ReadError;
@@ -37,12 +38,20 @@ type ChangeTime = (i64, i64);
 
 type ReadJob = Box<dyn FnOnce(&mut Handles) + Send>;
 
+/// Is told of the processor time that each call has used.
+pub type CpuTimeObserver = Arc<dyn Fn(Duration) + Send + Sync>;
+
 /// The reading threads. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
 pub struct ReadPool {
     jobs: Sender<ReadJob>,
     free: Arc<Semaphore>,
+    observer: Option<CpuTimeObserver>,
 }
+
+/// One of the threads, for one call.
+#[derive(Debug)]
+pub struct ReadTurn(OwnedSemaphorePermit);
 
 /// Ends a call when its caller goes away.
 struct InterruptOnDrop(Arc<AtomicBool>);
@@ -77,22 +86,55 @@ impl ReadPool {
         Self {
             jobs,
             free: Arc::new(Semaphore::new(threads)),
+            observer: None,
         }
     }
 
-    /// Reads the repository in a folder on one of the threads.
+    /// The same pool, whose calls an observer is told of.
+    #[must_use]
+    pub fn observed_by(self, observer: CpuTimeObserver) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self
+        }
+    }
+
+    /// Waits for a thread.
+    pub async fn turn(&self, max_wait: Duration) -> Result<ReadTurn, ReadError> {
+        let turn = tokio::time::timeout(max_wait, self.free.clone().acquire_owned()).await;
+        match turn {
+            Ok(Ok(turn)) => Ok(ReadTurn(turn)),
+            _ => Err(ReadError::Busy),
+        }
+    }
+
+    /// Waits for a thread, and reads the repository in a folder.
     pub async fn read<T, F>(&self, folder: PathBuf, budget: Budget, call: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
     {
-        let turn = tokio::time::timeout(MAX_WAIT, self.free.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(ReadError::Busy);
-        };
+        let turn = self.turn(MAX_WAIT).await?;
+        self.read_in(turn, folder, budget, call).await
+    }
+
+    /// Reads the repository in a folder on the thread of a turn of this pool.
+    pub async fn read_in<T, F>(
+        &self,
+        ReadTurn(turn): ReadTurn,
+        folder: PathBuf,
+        budget: Budget,
+        call: F,
+    ) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
+    {
+        let observer = self.observer.clone();
         let _interrupt = InterruptOnDrop(budget.interrupt());
         let (answer, answered) = oneshot::channel();
         let job: ReadJob = Box::new(move |handles| {
+            let begin = thread_cpu_time();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let reader = handles.open(&folder)?;
                 budget.check()?;
@@ -102,6 +144,9 @@ impl ReadPool {
                 handles.local.clear();
                 Err(ReadError::Panicked)
             });
+            if let Some(observer) = observer {
+                observer(thread_cpu_time().saturating_sub(begin));
+            }
             drop(turn);
             // The caller may be gone.
             let _ = answer.send(result);

@@ -9,8 +9,9 @@ use gix::prelude::FindExt as _;
 use super::budget::{Budget, Portion};
 use super::commit::{CommitSummary, Person, person};
 use super::error::ReadError;
-use super::reader::Reader;
+use super::reader::{Reader, gix_id};
 use super::refs::{BranchOrTag, RefNames};
+use super::rev::RevPath;
 
 /// The most refs that are sorted by time; of more, those whose names come first.
 const MAX_SORTED: usize = 2000;
@@ -90,6 +91,35 @@ impl Reader {
             total,
             is_cut,
         })
+    }
+
+    /// Whether a revision is named by a ref, or is the commit that HEAD, a branch or a tag points to. Of many refs, some are looked at.
+    pub fn is_at_tip(&self, wanted: &RevPath, budget: &Budget) -> Result<bool, ReadError> {
+        let (rev, _) = self.resolve(wanted)?;
+        if !rev.is_fixed() || self.head()?.is_some_and(|head| head.commit == rev.commit) {
+            return Ok(true);
+        }
+        let commit = gix_id(&rev.commit)?;
+        let mut is_tip = false;
+        for kind in [RefNames::Branches, RefNames::Tags] {
+            let mut seen = 0;
+            self.visit_refs(kind, |found| {
+                let target = found.try_id().map(gix::Id::detach);
+                is_tip = target.is_some_and(|target| {
+                    target == commit
+                        || matches!(self.peel_to_commit(target), Ok(Some(id)) if id == commit)
+                });
+                seen += 1;
+                match is_tip || seen == MAX_SORTED || budget.is_over() {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })?;
+            if is_tip {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn candidates(

@@ -57,6 +57,21 @@ impl RevPath {
         (!path.is_root()).then_some(Self(path))
     }
 
+    /// Whether it has more than one part, so that it may name a path in a revision.
+    #[must_use]
+    pub fn has_several_parts(&self) -> bool {
+        self.0.parts().nth(1).is_some()
+    }
+
+    /// Whether it may begin with an id or the beginning of one, also if a file extension follows it.
+    #[must_use]
+    pub fn may_be_id(&self) -> bool {
+        let first = self.0.parts().next().unwrap_or_default();
+        let digits = first.iter().take_while(|byte| byte.is_ascii_hexdigit());
+        let digits = digits.count();
+        digits >= MIN_PREFIX && first.get(digits).is_none_or(|next| *next == b'.')
+    }
+
     /// The object whose whole id this is.
     #[must_use]
     pub fn as_id(&self) -> Option<ObjectId> {

@@ -6,20 +6,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use quire_types::clock::Millis;
+use quire_types::leaky_bucket::LeakyBucket;
 use quire_types::sync::lock;
 
 const MINUTE_MS: u64 = 60_000;
 
 /// The buckets, by the name of the webhook.
 #[derive(Debug, Default)]
-pub(super) struct RateLimits(Mutex<HashMap<String, Bucket>>);
-
-/// How many milliseconds of the minute are used, and when that was so.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    used_ms: u64,
-    at: Millis,
-}
+pub(super) struct RateLimits(Mutex<HashMap<String, LeakyBucket>>);
 
 impl RateLimits {
     /// Takes one request from the bucket.
@@ -29,20 +23,10 @@ impl RateLimits {
     pub(super) fn take(&self, name: &str, per_minute: u32, now: Millis) -> Result<(), Duration> {
         let cost = MINUTE_MS / u64::from(per_minute.max(1));
         let mut buckets = lock(&self.0);
-        let bucket = buckets.entry(name.to_owned()).or_insert(Bucket {
-            used_ms: 0,
-            at: now,
-        });
-        let used = bucket.used_ms.saturating_sub(now.since(bucket.at));
-        *bucket = Bucket {
-            used_ms: used,
-            at: now,
-        };
-        if used + cost > MINUTE_MS {
-            return Err(Duration::from_millis(used + cost - MINUTE_MS));
-        }
-        bucket.used_ms = used + cost;
-        Ok(())
+        let bucket = buckets
+            .entry(name.to_owned())
+            .or_insert_with(|| LeakyBucket::new(now));
+        bucket.take(cost, MINUTE_MS, now)
     }
 }
 

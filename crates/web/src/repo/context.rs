@@ -37,6 +37,8 @@ pub(super) struct RepoContext {
     pub(super) app: Arc<App>,
     pub(super) viewer: Viewer,
     pub(super) access: RepoAccess,
+    /// Whether a stranger has pressed the button.
+    pub(super) has_pass: bool,
     pub(super) config: WebConfig,
     pub(super) format: ResponseFormat,
     pub(super) repo: RepoName,
@@ -157,7 +159,11 @@ impl RepoContext {
     {
         let folder = self.app.web.paths.repo(&self.repo);
         let budget = Budget::new(READ_TIME, lines, MAX_BLOB_BYTES);
-        Ok(self.app.reading.read(folder, budget, call).await?)
+        let pool = match self.access.is_stranger {
+            true => &self.app.strangers.reading,
+            false => &self.app.reading,
+        };
+        Ok(pool.read(folder, budget, call).await?)
     }
 
     /// Resolves a revision and reads what its page shows. `call` may say that another page shows it. A copy that the client or

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::super::error::WebError;
 use super::super::frame::Frame;
 use super::super::kept_bodies::KeptBody;
+use super::super::routes::NothingRead;
 use super::super::transfer::{DeflatedPart, compressing, gzip_of, is_worth_it, mark_compressed};
 use super::context::RepoContext;
 use super::page_identity::{Identifier, KnownPage, PageIdentity, not_modified};
@@ -119,7 +120,11 @@ impl RepoContext {
     pub(super) fn send_known(&self, page: KnownPage) -> Result<Response, WebError> {
         match page {
             KnownPage::Unchanged(tag) => Ok(not_modified(tag)),
-            KnownPage::Kept(body, identity) => self.surrounded(&body, Some(&identity.tag)),
+            KnownPage::Kept(body, identity) => {
+                let mut response = self.surrounded(&body, Some(&identity.tag))?;
+                response.extensions_mut().insert(NothingRead);
+                Ok(response)
+            }
         }
     }
 

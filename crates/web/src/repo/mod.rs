@@ -12,6 +12,7 @@ mod commit;
 mod commit_row;
 mod compare;
 mod context;
+mod cost;
 mod diff_lines;
 mod diff_sections;
 mod feeds;
@@ -34,6 +35,7 @@ mod search_read;
 mod search_results;
 mod several;
 mod source_text;
+mod stranger_access;
 mod tree;
 mod vanished;
 
@@ -55,8 +57,10 @@ use super::runs;
 use super::state::{App, SharedApp};
 use super::transfer::accepts_gzip;
 use super::viewer::Viewer;
+use super::visit;
 use address::{Feed, Page, RepoAddress, View};
 use context::RepoContext;
+pub(super) use cost::cost;
 use head::{RepoHead, Tab};
 use quire_git::Git;
 use quire_git::read::ReadError;
@@ -109,11 +113,13 @@ pub(super) async fn dispatch(
         };
         return Ok(redirect.into_response());
     }
+    let has_pass = viewer.is_stranger && visit::has_pass(&app, &viewer, request.headers());
     let context = RepoContext {
         accepts_gzip: accepts_gzip(request.headers()),
         app,
         viewer,
         access,
+        has_pass,
         config,
         format,
         base,
@@ -128,7 +134,12 @@ pub(super) async fn dispatch(
             .map(str::to_owned)
             .collect(),
     };
-    serve(&context, page).await
+    if let Some(response) = stranger_access::page_before(&context, &page, uri).await? {
+        return Ok(response);
+    }
+    let mut response = serve(&context, page.clone()).await?;
+    stranger_access::mark_indexing(&context, &page, &mut response);
+    Ok(response)
 }
 
 /// The part of a file that is asked for, with the tag of the copy that the client has the rest of.
