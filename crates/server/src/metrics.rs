@@ -78,6 +78,8 @@ pub struct Metrics {
     pub strangers_refused_client: AtomicU64,
     /// Those that were refused because all of them together had used up their processor time.
     pub strangers_refused_processor: AtomicU64,
+    /// Those that were refused because other strangers had the threads or places.
+    pub strangers_refused_busy: AtomicU64,
     /// Attempts that found or made a remote of a mirror equal.
     pub mirror_syncs: AtomicU64,
     /// Attempts that did not.

@@ -15,11 +15,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::write::GzDecoder;
 use futures_util::stream::{BoxStream, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::access::RepoAccess;
 use super::error::WebError;
 use super::html::REPO_PREFIX;
+use super::places::Place;
 use super::request_config::RequestConfig;
 use super::state::{App, SharedApp};
 use super::viewer::Viewer;
@@ -142,7 +142,7 @@ pub(super) async fn serve(
             url: config.clone_url(&repo),
         }),
         HttpService::Advertisement => {
-            let _turn = turn(&app).await?;
+            let _turn = turn(&app, viewer).await?;
             let refs = git.advertise_refs(&repo, version).await?;
             let line: &[u8] = match version {
                 Some(version) if version.is_two() => b"",
@@ -161,24 +161,21 @@ pub(super) async fn serve(
             if !is_request {
                 return Ok(StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response());
             }
-            let turn = turn(&app).await?;
+            let turn = turn(&app, viewer).await?;
             let body = RequestBody::of(request)?.into_stream();
             let answer = git.upload_pack(&repo, version, body)?;
             let answer = answer.inspect(move |_| {
                 // Held until the client has the answer.
-                let _: &OwnedSemaphorePermit = &turn;
+                let _: &Place = &turn;
             });
             Ok(response(RESULT_TYPE, Body::from_stream(answer)))
         }
     }
 }
 
-async fn turn(app: &App) -> Result<OwnedSemaphorePermit, WebError> {
-    let waiting = tokio::time::timeout(MAX_WAIT, app.git_processes.clone().acquire_owned());
-    match waiting.await {
-        Ok(Ok(turn)) => Ok(turn),
-        _ => Err(WebError::Slow),
-    }
+async fn turn(app: &App, viewer: &Viewer) -> Result<Place, WebError> {
+    app.place(&app.git_processes, viewer.is_stranger, MAX_WAIT)
+        .await
 }
 
 fn response(content_type: &'static str, body: Body) -> Response {

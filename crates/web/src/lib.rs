@@ -37,6 +37,7 @@ mod layout;
 mod log;
 mod metrics;
 mod page;
+mod places;
 mod repo;
 mod request_config;
 mod response_format;

@@ -216,6 +216,7 @@ fn counters(text: &mut OpenMetricsWriter, metrics: &Metrics) {
     for (limit, count) in [
         ("client", &metrics.strangers_refused_client),
         ("processor", &metrics.strangers_refused_processor),
+        ("places", &metrics.strangers_refused_busy),
     ] {
         let count = count.load(Ordering::Relaxed);
         let name = "quire_stranger_requests_refused_total";

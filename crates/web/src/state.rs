@@ -2,8 +2,7 @@
 //! live streams. It knows no route and no page.
 
 use std::sync::Arc;
-
-use tokio::sync::Semaphore;
+use std::time::Duration;
 
 use quire_git::read::{BlameCache, ReadPool};
 use quire_runtime::changes::ChangeNotifier;
@@ -16,9 +15,11 @@ use quire_types::names::RepoName;
 use quire_types::paths::Paths;
 use quire_types::url_host::host_in_url;
 
+use super::error::WebError;
 use super::health_registry::HealthRegistry;
 use super::kept_bodies::KeptBodies;
 use super::keys::Keys;
+use super::places::{Place, Places};
 use super::strangers::{StrangerSettings, Strangers};
 use super::visibility::Visibilities;
 
@@ -128,14 +129,14 @@ pub(super) struct App {
     /// What repositories show to strangers.
     pub(super) visibilities: Visibilities,
     /// Processes of git that may run for clients at once.
-    pub(super) git_processes: Arc<Semaphore>,
+    pub(super) git_processes: Places,
     /// Bodies of pages that were rendered once.
     pub(super) bodies: Arc<KeptBodies>,
     /// Where lines of files come from.
     pub(super) blames: Arc<BlameCache>,
     /// Archives and patches that may be written at once.
-    pub(super) downloads: Arc<Semaphore>,
-    pub(super) followers: Arc<Semaphore>,
+    pub(super) downloads: Places,
+    pub(super) followers: Places,
     /// Held by the live stream that is reading: they read one after the other.
     pub(super) read_lock: Arc<tokio::sync::Mutex<()>>,
 }
@@ -143,26 +144,44 @@ pub(super) struct App {
 impl App {
     pub(super) fn new(web: WebState) -> Self {
         let keys = Keys::new(web.paths.clone());
-        let limits = &web.config.strangers.limits;
-        let strangers = Strangers::new(limits, web.clock.clone(), web.metrics.clone());
+        let limits = web.config.strangers.limits;
+        let strangers = Strangers::new(&limits, web.clock.clone(), web.metrics.clone());
         Self {
             visibilities: Visibilities::new(&strangers.observer),
             strangers,
             web,
             keys,
             reading: ReadPool::default(),
-            git_processes: Arc::new(Semaphore::new(MAX_GIT_PROCESSES)),
+            git_processes: Places::new(MAX_GIT_PROCESSES, limits.git_processes),
             bodies: Arc::default(),
             blames: Arc::default(),
-            downloads: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
-            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            downloads: Places::new(MAX_DOWNLOADS, limits.downloads),
+            followers: Places::new(MAX_FOLLOWERS, limits.followers),
             read_lock: Arc::default(),
+        }
+    }
+
+    /// Waits for one of some places; a stranger waits for a shorter time.
+    pub(super) async fn place(
+        &self,
+        places: &Places,
+        is_stranger: bool,
+        max_wait: Duration,
+    ) -> Result<Place, WebError> {
+        let max_wait = match is_stranger {
+            true => max_wait.min(self.web.config.strangers.limits.max_wait),
+            false => max_wait,
+        };
+        match places.take(is_stranger, max_wait).await {
+            Some(place) => Ok(place),
+            None if is_stranger => Err(self.strangers.busy().into()),
+            None => Err(WebError::Slow),
         }
     }
 
     /// How many live streams are open.
     pub(super) fn follower_count(&self) -> usize {
-        MAX_FOLLOWERS - self.followers.available_permits().min(MAX_FOLLOWERS)
+        self.followers.held()
     }
 }
 

@@ -26,13 +26,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::access::{admit_to_runs, find_run};
 use super::ansi::{Style, render};
 use super::error::WebError;
 use super::log::{RUN_SEQ, key};
+use super::places::Place;
 use super::request_config::RequestConfig;
 use super::run_data::{RunData, read_run};
 use super::run_updates::RunUpdates;
@@ -70,21 +71,18 @@ struct UpdateTimer {
     /// The last wait ended by a wake-up, not by a tick; true at the beginning.
     woken: bool,
     /// Held as long as the stream lives.
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl UpdateTimer {
     fn new(
-        app: &App,
+        (app, viewer): (&App, &Viewer),
         wake: watch::Receiver<u64>,
         shutdown: Option<Extension<Shutdown>>,
         min_interval: Duration,
     ) -> Result<Self, WebError> {
-        let place = app
-            .followers
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| WebError::TooManyFollowers)?;
+        let place = app.followers.try_take(viewer.is_stranger);
+        let place = place.ok_or(WebError::TooManyFollowers)?;
         let shutdown = shutdown.map(|Extension(s)| s).unwrap_or_default();
         Ok(Self {
             wake,
@@ -93,7 +91,7 @@ impl UpdateTimer {
             min_interval,
             last_read: None,
             woken: true,
-            _permit: place,
+            _place: place,
         })
     }
 
@@ -152,7 +150,7 @@ pub(super) async fn states(
     shutdown: Option<Extension<Shutdown>>,
 ) -> Result<Response, WebError> {
     let waiter = UpdateTimer::new(
-        &app,
+        (&app, &viewer),
         app.web.live.subscribe_all(),
         shutdown,
         LIST_MIN_INTERVAL,
@@ -206,7 +204,7 @@ pub(super) async fn run(
         })?,
     };
     let waiter = UpdateTimer::new(
-        &app,
+        (&app, &viewer),
         app.web.live.subscribe_run(run.id),
         shutdown,
         RUN_MIN_INTERVAL,

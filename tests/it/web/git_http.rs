@@ -118,11 +118,14 @@ async fn git_without_a_valid_token_learns_nothing() {
     assert_eq!(site.send("GET", path, &headers).await.status, 404);
 }
 
-/// A fetch whose request does not end.
-async fn hold(site: &Site, token: &str) -> TcpStream {
+/// A fetch whose request does not end, by the owner of a token or by a stranger.
+pub(crate) async fn hold(site: &Site, token: Option<&str>) -> TcpStream {
+    let credentials = token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
     let mut stream = TcpStream::connect(site.address).await.unwrap();
     let head = format!(
-        "POST /app/git-upload-pack HTTP/1.1\r\nHost: quire.test\r\nAuthorization: Bearer {token}\r\n\
+        "POST /app/git-upload-pack HTTP/1.1\r\nHost: quire.test\r\n{credentials}\
          Content-Type: application/x-git-upload-pack-request\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0014\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -130,7 +133,7 @@ async fn hold(site: &Site, token: &str) -> TcpStream {
 }
 
 /// How many processes of git serve fetches of this repository.
-fn processes(repo: &Path) -> usize {
+pub(crate) fn processes(repo: &Path) -> usize {
     let repo = repo.to_str().unwrap();
     let all = std::fs::read_dir("/proc").unwrap();
     all.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok())
@@ -149,7 +152,7 @@ async fn fetches_wait_for_their_turn_and_end_with_their_clients() {
     let token = site.seed.access_token("laptop", "laptop", "read", NOW);
     let mut held = Vec::new();
     for _ in 0..4 {
-        held.push(hold(&site, &token).await);
+        held.push(hold(&site, Some(&token)).await);
     }
     wait_for_async("four processes", async || {
         (processes(&repo) == 4).then_some(())

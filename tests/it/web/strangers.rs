@@ -1,14 +1,18 @@
 //! What clients that are not signed in may use: each of them, and all of them together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use quire_config::StrangerAccess;
-use quire_testkit::Response;
+use quire_testkit::{Response, wait_for_async};
 use quire_types::clock::Clock;
 use quire_web::{ConnectionLimits, SignInMethod, StrangerLimits, StrangerSettings};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
+use super::git_http::{hold, processes};
 use super::repository::{furnish, git};
 use super::site::{NOW, Site};
 use super::visibility::{clones, configure};
@@ -496,4 +500,187 @@ async fn search_engines_may_list_the_tips_of_public_repositories() {
         let tag = of(&public, path).await;
         assert_eq!(tag.as_deref(), Some("noindex, nofollow"), "{path}");
     }
+}
+
+/// Limits that no test reaches, with a short time to wait.
+fn short_wait() -> StrangerLimits {
+    StrangerLimits {
+        max_wait: Duration::from_millis(50),
+        ..no_limits()
+    }
+}
+
+/// A ref of `app` that cannot be read before [`SlowRef::release`].
+struct SlowRef {
+    file: PathBuf,
+}
+
+impl SlowRef {
+    /// Lists of branches and tags do not read it.
+    const NAME: &str = "refs/other/slow";
+
+    fn new(site: &Site) -> Self {
+        let repo = site.state.paths.repo(&"app".parse().unwrap());
+        let file = repo.join(Self::NAME);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        Self { file }
+    }
+
+    /// The ref is empty from now on.
+    fn release(&self) {
+        let mut both = std::fs::File::options();
+        let both = both.read(true).write(true).open(&self.file).unwrap();
+        std::fs::remove_file(&self.file).unwrap();
+        drop(both);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signed_in_clients_do_not_wait_for_strangers() {
+    let mut public = PublicSite::start(StrangerAccess::All, short_wait()).await;
+    let slow = SlowRef::new(&public.site);
+    public.site.sign_in().await;
+    let owner = public.site.cookie.take().unwrap();
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let path = format!("/app/-/raw/{}/README.md", SlowRef::NAME);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: quire.test\r\n\r\n");
+        let mut stream = TcpStream::connect(public.site.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let refused = wait_for_async("both threads to be held", async || {
+        let page = public.ask("192.0.2.1", "/app/-/tree/main").await;
+        (page.status == 503).then_some(page)
+    })
+    .await;
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    assert!(refused.body.contains("<h1>Temporarily unavailable</h1>"));
+    let asked = [("Cookie", owner.as_str()), ("Accept", HTML)];
+    for path in [
+        "/",
+        "/app",
+        "/app/-/tree/main",
+        "/app/-/blame/main/README.md",
+        "/app/-/search?q=ledger",
+        "/app/-/archive/main.zip",
+        "/-/health",
+        "/runs",
+    ] {
+        let page = public.site.send("GET", path, &asked).await;
+        assert_eq!(page.status, 200, "{path}");
+    }
+    assert_ne!(
+        public
+            .ask("192.0.2.1", "/healthz")
+            .await
+            .header("retry-after"),
+        Some("5")
+    );
+    let metrics = public.site.get("/metrics").await.body;
+    assert!(
+        !metrics.contains("refused_total{limit=\"places\"} 0\n"),
+        "{metrics}"
+    );
+    slow.release();
+    drop(held);
+    wait_for_async("the threads to be free", async || {
+        let page = public.ask("192.0.2.1", "/app/-/tree/main").await;
+        (page.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_costs_much_has_few_places() {
+    let limits = StrangerLimits {
+        heavy_threads: 0,
+        downloads: 0,
+        followers: 1,
+        ..short_wait()
+    };
+    let mut public = PublicSite::start(StrangerAccess::All, limits).await;
+    configure(&public.site, "app", "{:public true :public-runs true}");
+    let run = public.site.seed.run("app", "main", NOW);
+    public.site.seed.start(run, NOW);
+    let events = format!("/runs/{run}/events");
+    let _follower = public.site.events(&events, &[]).await;
+    let busy = [
+        "/app/-/blame/main/README.md",
+        "/app/-/search?q=ledger",
+        "/app/-/archive/main.tar.gz",
+        "/app/-/commit/main.patch",
+        &events,
+    ];
+    for path in busy {
+        let refused = public.ask("192.0.2.1", path).await;
+        assert_eq!(refused.status, 503, "{path}");
+        assert_eq!(refused.header("retry-after"), Some("5"), "{path}");
+    }
+    for path in ["/app", "/app/-/tree/main", "/app/-/commit/main"] {
+        assert_eq!(public.ask("192.0.2.1", path).await.status, 200, "{path}");
+    }
+    public.site.sign_in().await;
+    for path in &busy[..4] {
+        assert_eq!(public.site.get(path).await.status, 200, "{path}");
+    }
+    let own = public.site.events(&events, &[]).await;
+    assert!(own.head.starts_with("HTTP/1.1 200"), "{}", own.head);
+}
+
+#[tokio::test]
+async fn more_than_a_few_do_not_wait() {
+    let limits = StrangerLimits {
+        queue: 0,
+        max_wait: Duration::from_secs(3600),
+        ..no_limits()
+    };
+    let mut public = PublicSite::start(StrangerAccess::All, limits).await;
+    for path in [
+        "/app",
+        "/app/-/tree/main",
+        "/app/-/commit/main",
+        "/app/-/search?q=a",
+    ] {
+        let refused = public.ask("192.0.2.1", path).await;
+        assert_eq!(refused.status, 503, "{path}");
+        assert_eq!(refused.header("retry-after"), Some("5"), "{path}");
+    }
+    public.site.sign_in().await;
+    assert_eq!(public.site.get("/app").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_have_half_of_the_places_for_clones() {
+    let public = PublicSite::start(StrangerAccess::Tip, short_wait()).await;
+    let site = &public.site;
+    let repo = site.state.paths.repo(&"app".parse().unwrap());
+    let held = [hold(site, None).await, hold(site, None).await];
+    wait_for_async("two processes", async || {
+        (processes(&repo) == 2).then_some(())
+    })
+    .await;
+    let path = "/app/info/refs?service=git-upload-pack";
+    let refused = site.send("GET", path, &[("Accept", "*/*")]).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    assert!(
+        refused.body.contains("Try again in 5 s"),
+        "{}",
+        refused.body
+    );
+    assert!(!clones(site, "app").await);
+    let token = site.seed.access_token("laptop", "laptop", "read", NOW);
+    let own = [
+        hold(site, Some(&token)).await,
+        hold(site, Some(&token)).await,
+    ];
+    wait_for_async("four processes", async || {
+        (processes(&repo) == 4).then_some(())
+    })
+    .await;
+    drop((held, own));
+    wait_for_async("their end", async || (processes(&repo) == 0).then_some(())).await;
+    assert!(clones(site, "app").await);
 }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::super::error::WebError;
 use super::super::html::attachment;
+use super::super::strangers::PacedWriter;
 use super::super::written_body::written_body;
 use super::address::archive_link;
 use super::context::{FIXED_MAX_AGE, RepoContext};
@@ -66,8 +67,10 @@ pub(super) async fn page(
     }
     let folder = context.app.web.paths.repo(&context.repo);
     let mut blobs = Git::new(&context.app.web.paths).copy_blobs(folder.clone());
+    let pace = context.pace();
     let body = written_body(move |out| {
         let _turn = turn;
+        let out = PacedWriter::new(out, pace);
         let written = Reader::open(&folder)
             .map_err(ArchiveError::Read)
             .and_then(|reader| reader.write_archive(&content, format, &mut blobs, out));

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::access::RepoAccess;
 use super::super::error::WebError;
 use super::super::layout::Layout;
+use super::super::places::Place;
 use super::super::response_format::ResponseFormat;
 use super::super::state::{App, WebConfig};
+use super::super::strangers::{CostClass, Pace};
 use super::super::viewer::Viewer;
 use super::address::{View, link, query_value};
 use super::page_identity::{KnownPage, PageIdentity};
@@ -37,6 +38,8 @@ pub(super) struct RepoContext {
     pub(super) app: Arc<App>,
     pub(super) viewer: Viewer,
     pub(super) access: RepoAccess,
+    /// What the request costs.
+    pub(super) cost: CostClass,
     /// Whether a stranger has pressed the button.
     pub(super) has_pass: bool,
     pub(super) config: WebConfig,
@@ -143,12 +146,15 @@ impl RepoContext {
     }
 
     /// The place of a download that is written while the client reads it.
-    pub(super) async fn download_turn(&self) -> Result<OwnedSemaphorePermit, WebError> {
-        let waiting = self.app.downloads.clone().acquire_owned();
-        match tokio::time::timeout(MAX_DOWNLOAD_WAIT, waiting).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(WebError::Slow),
-        }
+    pub(super) async fn download_turn(&self) -> Result<Place, WebError> {
+        let (app, is_stranger) = (&self.app, self.access.is_stranger);
+        app.place(&app.downloads, is_stranger, MAX_DOWNLOAD_WAIT)
+            .await
+    }
+
+    /// The pace of what is written for the client; `None` if it has no limit.
+    pub(super) fn pace(&self) -> Option<Pace> {
+        self.access.is_stranger.then(|| self.app.strangers.pace())
     }
 
     /// Reads the repository; `lines` is the size of a page.
@@ -159,11 +165,14 @@ impl RepoContext {
     {
         let folder = self.app.web.paths.repo(&self.repo);
         let budget = Budget::new(READ_TIME, lines, MAX_BLOB_BYTES);
-        let pool = match self.access.is_stranger {
-            true => &self.app.strangers.reading,
-            false => &self.app.reading,
-        };
-        Ok(pool.read(folder, budget, call).await?)
+        let (app, strangers) = (&self.app, &self.app.strangers);
+        Ok(match self.access.is_stranger {
+            true => {
+                let turn = strangers.turn(self.cost).await?;
+                strangers.read_in(turn, folder, budget, call).await
+            }
+            false => app.reading.read(folder, budget, call).await,
+        }?)
     }
 
     /// Resolves a revision and reads what its page shows. `call` may say that another page shows it. A copy that the client or

@@ -119,6 +119,7 @@ pub(super) async fn dispatch(
         app,
         viewer,
         access,
+        cost: cost(&request),
         has_pass,
         config,
         format,

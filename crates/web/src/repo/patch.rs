@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::super::error::WebError;
 use super::super::page::ContentPolicy;
+use super::super::strangers::PacedWriter;
 use super::super::written_body::written_body;
 use super::address::{Range, View};
 use super::context::{FIXED_MAX_AGE, RepoContext, whole_rev};
@@ -115,8 +116,10 @@ async fn send(
     }
     let turn = context.download_turn().await?;
     let folder = context.app.web.paths.repo(&context.repo);
+    let pace = context.pace();
     let body = written_body(move |out| {
         let _turn = turn;
+        let out = PacedWriter::new(out, pace);
         let written = Reader::open(&folder)
             .map_err(PatchError::Read)
             .and_then(|reader| reader.write_patch(&content, out));

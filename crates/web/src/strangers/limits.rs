@@ -24,6 +24,20 @@ pub struct StrangerLimits {
     pub clients: usize,
     /// Processor time of the threads that read for strangers, in any ten seconds.
     pub processor_time: Duration,
+    /// Threads that read for strangers.
+    pub reading_threads: usize,
+    /// How many of them blames and searches may have.
+    pub heavy_threads: usize,
+    /// Calls that wait for such a thread: of those that cost little, and of the others.
+    pub queue: usize,
+    /// How long they, a download and a clone wait.
+    pub max_wait: Duration,
+    /// Processes of git that serve clones at once.
+    pub git_processes: usize,
+    /// Archives and patches that are written at once.
+    pub downloads: usize,
+    /// Live streams at once.
+    pub followers: usize,
 }
 
 impl Default for StrangerLimits {
@@ -34,6 +48,13 @@ impl Default for StrangerLimits {
             clients: 10_000,
             // A quarter of one processor.
             processor_time: Duration::from_millis(2500),
+            reading_threads: 2,
+            heavy_threads: 1,
+            queue: 8,
+            max_wait: Duration::from_secs(2),
+            git_processes: 2,
+            downloads: 1,
+            followers: 64,
         }
     }
 }

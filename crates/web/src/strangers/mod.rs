@@ -2,20 +2,23 @@
 //!
 //! A request has a [`CostClass`], which stands beside its route. Before a stranger's request is handled, its units are taken from the
 //! budget of the client, and all strangers together must have processor time left. Their repositories are read on threads of their own,
-//! whose time is measured, so that nobody who is signed in waits for them.
+//! whose time is measured, so that clients that are signed in do not wait for them.
 
 mod client_budgets;
 mod cost;
 mod limits;
+mod paced_writer;
 mod passes;
 mod processor_share;
+mod reading;
 mod refused;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use quire_git::read::{CpuTimeObserver, ReadPool};
+use quire_git::read::{Budget, CpuTimeObserver, ReadError, Reader};
 use quire_server::metrics::Metrics;
 use quire_types::clock::Clock;
 
@@ -23,9 +26,11 @@ pub(super) use client_budgets::Charge;
 use client_budgets::ClientBudgets;
 pub(super) use cost::CostClass;
 pub use limits::{StrangerLimits, StrangerSettings};
+pub(super) use paced_writer::{Pace, PacedWriter};
 pub(super) use passes::PASS_SECONDS;
 use passes::Passes;
 use processor_share::ProcessorShare;
+use reading::{StrangerReading, StrangerTurn};
 pub use refused::StrangerRefused;
 
 /// What is kept about strangers, and the threads that read for them.
@@ -36,7 +41,7 @@ pub(super) struct Strangers {
     metrics: Arc<Metrics>,
     pub(super) passes: Passes,
     /// Reads repositories for their pages.
-    pub(super) reading: ReadPool,
+    reading: StrangerReading,
     /// Is told of the time of calls that are made for strangers.
     pub(super) observer: CpuTimeObserver,
 }
@@ -52,9 +57,45 @@ impl Strangers {
             clock,
             metrics,
             passes: Passes::default(),
-            reading: ReadPool::default().observed_by(observer.clone()),
+            reading: StrangerReading::new(limits, observer.clone()),
             observer,
         }
+    }
+
+    /// Waits for a thread that reads for strangers.
+    pub(super) async fn turn(&self, cost: CostClass) -> Result<StrangerTurn, StrangerRefused> {
+        let turn = self.reading.turn(cost).await;
+        turn.ok_or_else(|| self.busy())
+    }
+
+    /// Reads the repository in a folder on the thread of a turn.
+    pub(super) async fn read_in<T, F>(
+        &self,
+        turn: StrangerTurn,
+        folder: PathBuf,
+        budget: Budget,
+        call: F,
+    ) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
+    {
+        self.reading.read_in(turn, folder, budget, call).await
+    }
+
+    /// The pace of what is written for a stranger.
+    pub(super) fn pace(&self) -> Pace {
+        Pace {
+            share: self.share.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Counts a request that found no thread or place.
+    pub(super) fn busy(&self) -> StrangerRefused {
+        let count = &self.metrics.strangers_refused_busy;
+        count.fetch_add(1, Ordering::Relaxed);
+        StrangerRefused::Busy
     }
 
     /// Takes what a request costs from the budget of its client.

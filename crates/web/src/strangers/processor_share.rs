@@ -55,6 +55,13 @@ impl ProcessorShare {
         used.seconds[WINDOW - 1] += time;
     }
 
+    #[cfg(test)]
+    pub(super) fn used(&self, now: Millis) -> Duration {
+        let mut used = lock(&self.used);
+        used.advance(now);
+        used.seconds.iter().sum()
+    }
+
     /// How long a request has to wait until there is time for it; `None` if there is some now. A fifth of the time is kept for what costs
     /// little, so that it can be read while others ask for much.
     pub(super) fn wait(&self, cost: CostClass, now: Millis) -> Option<Duration> {

@@ -17,13 +17,22 @@ pub enum StrangerRefused {
         /// When there is some again.
         after: Duration,
     },
+    /// Other strangers have the threads or the places that it needs.
+    #[error("other strangers have the threads or places")]
+    Busy,
 }
+
+/// When a request may be repeated that found no place.
+const BUSY_TIME: Duration = Duration::from_secs(5);
 
 impl StrangerRefused {
     /// The seconds after which the request may be repeated.
     #[must_use]
     pub fn retry_after(self) -> u64 {
-        let (Self::Client { after } | Self::Processor { after }) = self;
+        let after = match self {
+            Self::Client { after } | Self::Processor { after } => after,
+            Self::Busy => BUSY_TIME,
+        };
         let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         whole.max(1)
     }
