@@ -194,6 +194,7 @@ impl From<SessionError> for CommandError {
         let code = match error {
             SessionError::Unknown { .. } | SessionError::CreateDisabled(_) => NOT_FOUND,
             SessionError::BeingImported(_)
+            | SessionError::PullMirror { .. }
             | SessionError::NoSpace { .. }
             | SessionError::NoInodes => REFUSED,
             SessionError::Git(_)

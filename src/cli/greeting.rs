@@ -28,8 +28,8 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
         "list, create or remove repositories",
     ),
     (
-        "repo import URL [NAME] [--secret S]",
-        "import a repository from another machine",
+        "repo import URL [NAME] [--mirror]",
+        "import a repository, or follow one elsewhere",
     ),
     (
         "repo rename OLD NEW",
@@ -83,7 +83,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
         "list the targets of notifications, or test one",
     ),
     (
-        "mirror list | sync REPO [NAME] | key",
+        "mirror list | sync REPO | stop REPO | key",
         "list the mirrors of repositories, push to them now",
     ),
     (

@@ -7,18 +7,22 @@ use serde::Serialize;
 use super::context::Context;
 use super::error::CommandError;
 use super::output::{Cell, Output};
-use quire_server::control::protocol::{ImportLogin, ImportReport, ImportRequest, LeftOutRefs};
+use quire_pipeline::parse_duration;
+use quire_server::control::protocol::{
+    ImportLogin, ImportMirror, ImportReport, ImportRequest, LeftOutRefs,
+};
 use quire_server::forge::imports;
 use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::names::{EventId, RefName, RepoName};
 use quire_types::secret::SecretName;
-use quire_types::text::format_bytes;
+use quire_types::text::{format_bytes, format_elapsed};
 
 pub(super) const IMPORT_EXAMPLES: &str = "\
 Examples:
   repo import https://git.example.org/shop.git                 as shop
   repo import git@git.example.org:me/shop.git work/shop        over SSH, with the key of `mirror key`
-  repo import https://git.example.org/shop.git --secret token  with a token that `secret set token` stored";
+  repo import https://git.example.org/shop.git --secret token  with a token that `secret set token` stored
+  repo import https://git.example.org/shop.git --mirror --runs  and follow it, with runs for what changes there";
 
 #[derive(clap::Args)]
 pub(super) struct ImportArgs {
@@ -34,6 +38,25 @@ pub(super) struct ImportArgs {
     /// For HTTPS: the user, if the other side asks for a certain one
     #[arg(long, value_name = "USER", requires = "secret", default_value = "git")]
     user: String,
+    /// Follow it: fetch what changes there, refuse pushes here
+    #[arg(long)]
+    mirror: bool,
+    /// How often a mirror is fetched, such as 10m or 1d; at least 1m
+    #[arg(long, value_name = "TIME", requires = "mirror", default_value = "1h", value_parser = interval)]
+    every: u64,
+    /// Start runs for what a mirror fetches later, as for a push
+    #[arg(long, requires = "mirror")]
+    runs: bool,
+}
+
+/// The shortest time between two fetches of a mirror, in milliseconds.
+const MIN_INTERVAL_MS: u64 = 60_000;
+
+fn interval(text: &str) -> Result<u64, String> {
+    match parse_duration(text) {
+        Ok(every @ MIN_INTERVAL_MS..) => Ok(every),
+        _ => Err("a time of at least a minute such as 10m or 1d is expected".to_owned()),
+    }
 }
 
 /// A repository that was imported.
@@ -78,6 +101,10 @@ pub(super) fn import(
         login,
         event: EventId::new(),
         user: Some(context.caller.name().to_owned()),
+        mirror: arguments.mirror.then_some(ImportMirror {
+            every_ms: arguments.every,
+            runs: arguments.runs,
+        }),
     };
     let mut progress = ProgressOutput::default();
     let show = |text: &str, is_final: bool| progress.show(text, is_final);
@@ -89,7 +116,14 @@ pub(super) fn import(
             repos: [json(&repo, url, &report)],
         });
     }
-    sentences(&repo, url, &report)
+    let mut lines = sentences(&repo, url, &report);
+    if arguments.mirror {
+        let every = format_elapsed(arguments.every);
+        lines.push(format!(
+            "{repo} follows it: it is fetched every {every}, and pushes are refused; `mirror stop {repo}` ends that"
+        ));
+    }
+    lines
         .iter()
         .try_for_each(|line| out.line(&Cell::from(line.as_str()).plain()))
 }

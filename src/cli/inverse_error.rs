@@ -53,6 +53,7 @@ fn hint(why: &NoInverse) -> Option<&'static str> {
         NoInverse::SettingChanged => "`config set SETTING VALUE` sets it",
         NoInverse::Reloaded => "change the configuration file back, and then `reload`",
         NoInverse::Found => "`repo undo REPO` lists what can be brought back",
+        NoInverse::MirrorStopped => "`repo import URL NAME --mirror` makes another mirror",
         NoInverse::KeyRotated
         | NoInverse::Link
         | NoInverse::ContainerReleased
@@ -71,6 +72,7 @@ mod tests {
     fn each_reason_has_a_sentence_and_most_have_a_way_out() {
         let (id, by) = (OperationId(41), OperationId(42));
         let reasons = [
+            NoInverse::MirrorStopped,
             NoInverse::NothingOverwritten,
             NoInverse::OverwrittenNotKept,
             NoInverse::Deleted,

@@ -42,13 +42,26 @@ pub(super) enum MirrorCommand {
         #[command(flatten)]
         format: OutputArgs,
     },
+    /// Make a repository that follows another one an ordinary one
+    ///
+    /// It is not fetched any more, and takes pushes. What it has stays.
+    Stop {
+        /// The repository
+        #[arg(value_name = "REPO")]
+        repo: RepoName,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
     /// Print the public key by which remotes over SSH know this server
     Key(OutputArgs),
 }
 
 impl MirrorCommand {
     pub(super) fn json(&self) -> bool {
-        let (Self::List { format, .. } | Self::Sync { format, .. } | Self::Key(format)) = self;
+        let (Self::List { format, .. }
+        | Self::Sync { format, .. }
+        | Self::Stop { format, .. }
+        | Self::Key(format)) = self;
         format.json
     }
 }
@@ -61,6 +74,12 @@ struct MirrorList<'a> {
 #[derive(Serialize)]
 struct SyncedMirrors<'a> {
     mirrors: &'a [MirrorSyncResult],
+}
+
+#[derive(Serialize)]
+struct StoppedMirror<'a> {
+    repo: &'a RepoName,
+    url: &'a str,
 }
 
 #[derive(Serialize)]
@@ -89,6 +108,16 @@ pub(super) fn mirror(
             let synced = mirrors::sync(&forge, repo, name.as_deref(), *new_host_key)?;
             show_synced(&synced, out)
         }
+        MirrorCommand::Stop { repo, .. } => {
+            let url = mirrors::stop(&forge, repo)?;
+            if out.json {
+                let url = url.as_str();
+                out.json(&StoppedMirror { repo, url })
+            } else {
+                let url = Cell::from(url.as_str()).plain();
+                out.line(&format!("{repo} follows {url} no longer, and takes pushes"))
+            }
+        }
         MirrorCommand::Key(_) => {
             let key = mirrors::key(&forge)?;
             if out.json {
@@ -111,7 +140,15 @@ fn list(listed: &[ListedMirror], of_repo: bool, out: &mut Output<'_>) -> Result<
     }
     let rows: Vec<_> = listed.iter().map(|mirror| row(mirror, out)).collect();
     out.table(
-        ["REPO", "MIRROR", "STATE", "WAITING", "LAST IN SYNC", "WHY"],
+        [
+            "REPO",
+            "MIRROR",
+            "DIRECTION",
+            "STATE",
+            "WAITING",
+            "LAST IN SYNC",
+            "WHY",
+        ],
         &rows,
     )?;
     if !of_repo {
@@ -144,13 +181,14 @@ fn list(listed: &[ListedMirror], of_repo: bool, out: &mut Output<'_>) -> Result<
     Ok(())
 }
 
-fn row(mirror: &ListedMirror, out: &Output<'_>) -> [Cell; 6] {
+fn row(mirror: &ListedMirror, out: &Output<'_>) -> [Cell; 7] {
     let state = &mirror.state;
     let failure = state.failure.as_ref();
     let problem = failure.map_or("", |failure| failure.problem.as_str());
     [
         state.repo.as_str().into(),
         state.name.as_str().into(),
+        if state.is_pull { "pull" } else { "push" }.into(),
         state.word().phrase().into(),
         state.waiting.to_string().into(),
         out.time(state.in_sync_ms).into(),

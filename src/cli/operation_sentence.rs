@@ -19,7 +19,11 @@ pub(super) fn sentence(operation: &Operation) -> String {
             format!("moved refs of {repo} back: {}", refs(changes))
         }
         Operation::RepoNew { repo } => format!("created repository {repo}"),
-        Operation::RepoImport { repo, url } => format!("imported {repo} from {url}"),
+        Operation::RepoImport { repo, url, mirror } => match mirror {
+            true => format!("imported {repo} from {url}, as a mirror"),
+            false => format!("imported {repo} from {url}"),
+        },
+        Operation::MirrorStop { repo, url } => format!("{repo} follows {url} no longer"),
         Operation::RepoRename { repo, former_name } => format!("renamed {former_name} to {repo}"),
         Operation::RepoRm {
             repo,
@@ -211,6 +215,11 @@ mod tests {
             },
             Operation::RepoNew { repo: repo.clone() },
             Operation::RepoImport {
+                repo: repo.clone(),
+                url: "git@nas:app".to_owned(),
+                mirror: true,
+            },
+            Operation::MirrorStop {
                 repo: repo.clone(),
                 url: "git@nas:app".to_owned(),
             },

@@ -51,6 +51,15 @@ pub enum SessionError {
     /// A push to a repository that is being imported.
     #[error("`{0}` is being imported at this moment; push once that has ended")]
     BeingImported(RepoName),
+    /// A push to a repository that follows one on another machine.
+    #[error(
+        "`{repo}` is a mirror of {url}, so nothing can be pushed to it; `mirror stop {repo}` makes it an ordinary repository"
+    )]
+    PullMirror {
+        repo: RepoName,
+        /// What it follows.
+        url: String,
+    },
     /// A push while the disk is nearly full.
     #[error("the disk is nearly full: {} are free, and pushes need at least {}; nothing was changed", format_bytes(*free), format_bytes(*needed))]
     NoSpace {
@@ -155,6 +164,12 @@ pub(super) fn find(
 ) -> Result<RepoState, SessionError> {
     let git = Git::new(paths);
     if git.exists(repo)? {
+        if service == GitService::ReceivePack
+            && let Some(url) = git.mirrored_from(repo)?
+        {
+            let repo = repo.clone();
+            return Err(SessionError::PullMirror { repo, url });
+        }
         return Ok(RepoState::Existing);
     }
     if service != GitService::ReceivePack {

@@ -35,6 +35,7 @@ const MAX_DRAFT_AGE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub struct ImportDraft {
     path: PathBuf,
     lock: File,
+    url: GitRemoteUrl,
     /// Whether an earlier import has begun it.
     pub is_continued: bool,
 }
@@ -43,6 +44,12 @@ impl ImportDraft {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn url(&self) -> &GitRemoteUrl {
+        &self.url
     }
 
     #[must_use]
@@ -93,6 +100,7 @@ impl Git {
         Ok(Some(ImportDraft {
             path,
             lock,
+            url: url.clone(),
             is_continued,
         }))
     }

@@ -51,21 +51,25 @@ pub enum MaintenanceOutcome {
 
 /// Marks a repository as being pushed to, until this process and all that it starts have exited.
 #[derive(Debug)]
-pub struct PushLock(#[expect(dead_code, reason = "held open for its lock")] File);
+pub struct PushLock(File);
 
 impl Git {
     /// Marks a repository as being pushed to. Returns `None` if that fails; the push may continue without the lock.
     #[must_use]
     pub fn lock_for_push(&self, repo: &RepoName) -> Option<PushLock> {
+        let lock = self.lock_in_server(repo)?;
+        // Without CLOEXEC it stays open in the git that replaces this process.
+        let kept = fcntl(&lock.0, FcntlArg::F_SETFD(FdFlag::empty()));
+        kept.ok().map(|_| lock)
+    }
+
+    /// The same for a process that lives on. The processes that it starts do not hold the lock.
+    #[must_use]
+    pub fn lock_in_server(&self, repo: &RepoName) -> Option<PushLock> {
         let folder = File::open(self.paths.repo(repo)).ok()?;
         for _ in 0..5 {
             match folder.try_lock_shared() {
-                // Without CLOEXEC it stays open in the git that replaces this process.
-                Ok(()) => {
-                    return fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty()))
-                        .ok()
-                        .map(|_| PushLock(folder));
-                }
+                Ok(()) => return Some(PushLock(folder)),
                 // Maintenance checks for a push at this moment, which takes no time.
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
                 Err(TryLockError::Error(_)) => return None,

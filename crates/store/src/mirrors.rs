@@ -1,4 +1,5 @@
-//! Mirrors: the remotes of the configuration in force, and what is known of each of their refs.
+//! Mirrors: the remotes of the configuration in force and those of pull mirrors, and what is known of each of their refs. Of a pull
+//! mirror, what the other side has is wanted, and what the repository here has takes the place of what the remote has.
 //!
 //! ```text
 //! ref:     in sync ──wanted or remote value changes──► waiting ──pushed──► in sync
@@ -52,6 +53,8 @@ pub struct MirrorState {
     pub waiting_since_ms: Option<Millis>,
     /// Whether a ref waits that was not rejected.
     pub has_new: bool,
+    /// Whether the repository follows the remote.
+    pub is_pull: bool,
 }
 
 /// Failed attempts in a row.
@@ -72,7 +75,7 @@ pub struct MirrorRef {
     pub ref_name: RefName,
     /// What it has to be; `None` if it has to be deleted.
     pub wanted: Option<ObjectId>,
-    /// What it is on the remote, as far as is known.
+    /// What it is on the remote, as far as is known; of a pull mirror what it is here.
     pub remote: Option<ObjectId>,
     pub waiting_since_ms: Option<Millis>,
     pub failed_since_ms: Option<Millis>,
@@ -159,6 +162,20 @@ impl Mirrors<'_> {
                  SELECT value ->> 0, value ->> 1, coalesce(value ->> 2, '') FROM json_each(?1)",
                 [&configured],
             )?;
+            Ok(())
+        })
+    }
+
+    /// Adds a mirror to those that there are.
+    pub fn begin(self, mirror: &NewMirror) -> Result<(), StoreError> {
+        let url = mirror.url.as_deref().unwrap_or_default();
+        self.store.write(|tx| {
+            let repo = redirects::resolve(tx, &mirror.repo)?;
+            let parameters = params![repo.as_str(), mirror.name, url];
+            let sql = "DELETE FROM mirrors WHERE repo = ?1 AND name = ?2 AND url <> ?3";
+            sql::execute(tx, ACTION, sql, parameters)?;
+            let sql = "INSERT OR IGNORE INTO mirrors (repo, name, url) VALUES (?1, ?2, ?3)";
+            sql::execute(tx, ACTION, sql, parameters)?;
             Ok(())
         })
     }
@@ -371,7 +388,8 @@ const COLUMNS: &str = "repo, name, url, host_key, in_sync_ms, failures, failure_
      (SELECT count(*) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name AND r.waiting_since_ms IS NULL) AS equal,
      (SELECT count(*) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name AND r.waiting_since_ms IS NOT NULL) AS waiting,
      (SELECT count(*) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name AND r.problem IS NOT NULL) AS rejected,
-     (SELECT min(waiting_since_ms) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name) AS waiting_since_ms";
+     (SELECT min(waiting_since_ms) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name) AS waiting_since_ms,
+     EXISTS (SELECT 1 FROM pull_mirrors AS p WHERE p.repo = mirrors.repo AND p.url = mirrors.url AND mirrors.name = 'origin') AS is_pull";
 
 fn state(found: &Row<'_>) -> rusqlite::Result<MirrorState> {
     let time = |name| found.get::<_, Option<i64>>(name).map(|ms| ms.map(Millis));
@@ -400,6 +418,7 @@ fn state(found: &Row<'_>) -> rusqlite::Result<MirrorState> {
         rejected,
         waiting_since_ms: time("waiting_since_ms")?,
         has_new: waiting > rejected,
+        is_pull: found.get("is_pull")?,
     })
 }
 

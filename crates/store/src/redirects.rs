@@ -13,11 +13,12 @@ use quire_types::clock::Millis;
 use quire_types::names::RepoName;
 
 /// The tables whose rows have the name of a repository.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "events",
     "landings",
     "mirrors",
     "overwritten_refs",
+    "pull_mirrors",
     "seen_refs",
     "runs",
     "run_numbers",
@@ -142,6 +143,9 @@ impl Redirects<'_> {
                 "DELETE FROM former_names WHERE name = ?1",
                 [to.as_str()],
             )?;
+            // One that a crash left before its repository was there.
+            let sql = "DELETE FROM pull_mirrors WHERE repo = ?1";
+            sql::execute(tx, action, sql, [to.as_str()])?;
             for table in TABLES.iter().chain(&["former_names"]) {
                 let sql = format!("UPDATE {table} SET repo = ?2 WHERE repo = ?1");
                 sql::execute(tx, action, &sql, names)?;

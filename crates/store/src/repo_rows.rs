@@ -21,7 +21,7 @@ const ACTION: &str = "move the rows of a repository";
 
 /// The tables whose rows are moved, each with the condition for those of the repository `?1`. A table comes after those that
 /// it refers to.
-pub(super) const MOVED: [(&str, &str); 10] = [
+pub(super) const MOVED: [(&str, &str); 11] = [
     ("events", "repo = ?1"),
     (
         "event_refs",
@@ -37,6 +37,7 @@ pub(super) const MOVED: [(&str, &str); 10] = [
     ("seen_refs", "repo = ?1"),
     ("overwritten_refs", "repo = ?1"),
     ("run_numbers", "repo = ?1"),
+    ("pull_mirrors", "repo = ?1"),
     ("former_names", "repo = ?1 AND moving = 0"),
 ];
 
@@ -95,6 +96,11 @@ impl Repos<'_> {
                     repo: from,
                 };
                 let conflict = match table {
+                    // One that a crash left.
+                    "pull_mirrors" => {
+                        "ON CONFLICT (repo) DO UPDATE SET url = excluded.url, login_user = excluded.login_user,
+                         secret = excluded.secret, every_ms = excluded.every_ms, has_runs = excluded.has_runs"
+                    }
                     "run_numbers" => {
                         "ON CONFLICT (repo) DO UPDATE SET last = max(last, excluded.last)"
                     }

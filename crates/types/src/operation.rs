@@ -190,6 +190,9 @@ pub enum Operation {
         repo: RepoName,
         /// The address, without any secret.
         url: String,
+        /// Whether the repository goes on to follow it.
+        #[serde(default)]
+        mirror: bool,
     },
     /// A repository was renamed.
     RepoRename {
@@ -326,6 +329,13 @@ pub enum Operation {
         /// Whether a new host key was accepted.
         new_host_key: bool,
     },
+    /// A repository does not follow another one any more.
+    MirrorStop {
+        /// The repository.
+        repo: RepoName,
+        /// What it followed.
+        url: String,
+    },
     /// A setting was changed in the configuration file.
     ConfigSet {
         /// Section and name.
@@ -367,6 +377,7 @@ impl Operation {
             | Self::RunCancel { repo, .. }
             | Self::RunRelease { repo, .. }
             | Self::CacheClear { repo, .. }
+            | Self::MirrorStop { repo, .. }
             | Self::MirrorSync { repo, .. } => Some(repo),
             Self::KeyAdd { .. }
             | Self::KeyRm { .. }
@@ -433,6 +444,11 @@ mod tests {
             },
             Operation::RepoNew { repo: repo.clone() },
             Operation::RepoImport {
+                repo: repo.clone(),
+                url: "git@nas:app".to_owned(),
+                mirror: true,
+            },
+            Operation::MirrorStop {
                 repo: repo.clone(),
                 url: "git@nas:app".to_owned(),
             },

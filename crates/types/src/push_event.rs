@@ -17,9 +17,12 @@ pub fn deletions(refs: &[RefUpdate]) -> impl Iterator<Item = &RefUpdate> {
         .filter(|update| update.new_sha.is_zero() && !update.old_sha.is_zero())
 }
 
+/// The push option that makes no runs.
+pub const SKIP_OPTION: &str = "ci.skip";
+
 /// The push options that quire knows, with what they do.
 pub const PUSH_OPTIONS: [(&str, &str); 5] = [
-    ("ci.skip", "start no run"),
+    (SKIP_OPTION, "start no run"),
     ("ci.wait", "follow the runs of the push to their ends"),
     (
         "ci.keep",

@@ -27,6 +27,7 @@ mod notify_kinds;
 mod odd_repositories;
 mod operations;
 mod outcomes;
+mod pull_mirrors;
 mod pushes;
 mod reached;
 mod redaction;

@@ -162,6 +162,18 @@ pub struct ImportRequest {
     pub event: EventId,
     /// The name of the user's key.
     pub user: Option<String>,
+    /// Whether the repository goes on to follow the other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<ImportMirror>,
+}
+
+/// How a repository follows another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportMirror {
+    /// How often it is fetched.
+    pub every_ms: u64,
+    /// Whether what is fetched later has runs.
+    pub runs: bool,
 }
 
 /// User and secret for a remote over HTTPS.
@@ -301,6 +313,10 @@ mod tests {
                 }),
                 event: "0197a1b2-0000-7000-8000-000000000001".parse().unwrap(),
                 user: None,
+                mirror: Some(ImportMirror {
+                    every_ms: 1000,
+                    runs: false,
+                }),
             }),
         ];
         let responses = [
@@ -396,7 +412,7 @@ mod tests {
 {"request":"reload"}
 {"request":"test-notification","target":"ops"}
 {"request":"sync-mirrors","repo":"work/app","name":null,"new_host_key":false}
-{"request":"import-repo","repo":"work/app","url":"https://h/app.git","login":{"user":"git","secret":"token"},"event":"0197a1b2-0000-7000-8000-000000000001","user":null}
+{"request":"import-repo","repo":"work/app","url":"https://h/app.git","login":{"user":"git","secret":"token"},"event":"0197a1b2-0000-7000-8000-000000000001","user":null,"mirror":{"every_ms":1000,"runs":false}}
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
 {"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
 {"answer":"ok"}

@@ -35,6 +35,8 @@ pub enum ForgeError {
     NameRedirects { name: RepoName, repo: RepoName },
     #[error("`{0}` is being imported at this moment")]
     BeingImported(RepoName),
+    #[error("`{0}` is no mirror of another repository")]
+    NoPullMirror(RepoName),
     #[error("`repo rm` moves `{0}`, with its runs and their logs, to the trash")]
     NotConfirmed(RepoName),
     #[error("this deletes `{0}`, its runs and their logs permanently")]
@@ -136,6 +138,7 @@ mod tests {
                 repo: repo.clone(),
             },
             ForgeError::BeingImported(repo.clone()),
+            ForgeError::NoPullMirror(repo.clone()),
             ForgeError::NotConfirmed(repo.clone()),
             ForgeError::DeletionNotConfirmed(repo.clone()),
             ForgeError::RunsStillActive(repo.clone()),
@@ -199,6 +202,7 @@ there is no repository `work/app`
 the repository `work/app` exists already
 `app` redirects to `work/app`, which had this name before
 `work/app` is being imported at this moment
+`work/app` is no mirror of another repository
 `repo rm` moves `work/app`, with its runs and their logs, to the trash
 this deletes `work/app`, its runs and their logs permanently
 a run of `work/app` is still being stopped, so nothing was removed

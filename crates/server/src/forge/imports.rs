@@ -27,6 +27,7 @@ pub fn import(
     let operation = Operation::RepoImport {
         repo: name.clone(),
         url: request.url.clone(),
+        mirror: request.mirror.is_some(),
     };
     let event = request.event;
     record_with_event(forge, operation, Some(event), |_| {

@@ -111,6 +111,7 @@ impl Inverse<'_> {
             Operation::RunRelease { .. } => self.none(NoInverse::ContainerReleased),
             Operation::CacheClear { .. } => self.none(NoInverse::CacheCleared),
             Operation::Gc => self.none(NoInverse::Collected),
+            Operation::MirrorStop { .. } => self.none(NoInverse::MirrorStopped),
             Operation::MirrorSync { .. } => self.none(NoInverse::Mirrored),
             Operation::Reconcile { .. } => self.none(NoInverse::Decided),
         }
@@ -156,8 +157,10 @@ impl Inverse<'_> {
 
     /// Moves a repository to the trash, if nothing was pushed to it since.
     fn remove(&self, repo: &RepoName) -> Result<(), ForgeError> {
-        let operations = self.forge.store()?;
-        if operations.operations().has_later_push(self.id, repo)? {
+        let store = self.forge.store()?;
+        // Nobody but the other side pushes to a mirror.
+        let is_mirror = store.pull_mirrors().find(repo)?.is_some();
+        if !is_mirror && store.operations().has_later_push(self.id, repo)? {
             return self.none(NoInverse::PushesFollowed);
         }
         if KeepTimes::read(&self.forge.paths).trash.is_zero() {

@@ -61,6 +61,8 @@ pub enum NoInverse {
     Collected,
     #[error("what was pushed to another server stays there")]
     Mirrored,
+    #[error("what was pushed since would be overwritten")]
+    MirrorStopped,
     #[error("the runs are canceled or queued already")]
     Decided,
     #[error("the setting was changed again since")]

@@ -3,10 +3,12 @@
 use super::access::Forge;
 use super::error::ForgeError;
 use super::operation_log::recorded;
+use super::repos;
 use crate::control::client;
 use crate::control::protocol::MirrorSyncResult;
 use quire_git::Git;
 use quire_store::{MirrorRef, MirrorState, Store, StoreError};
+use quire_types::failpoint;
 use quire_types::names::RepoName;
 use quire_types::operation::Operation;
 use quire_types::ssh_keys::host_key_fingerprint;
@@ -66,6 +68,30 @@ pub fn sync(
             new_host_key,
         )?)
     })
+}
+
+/// Makes a repository that follows another one an ordinary one. Returns what it followed.
+pub fn stop(forge: &Forge, repo: &RepoName) -> Result<String, ForgeError> {
+    let repo = repos::existing(forge, repo)?;
+    let store = forge.store()?;
+    let mirror = store.pull_mirrors().find(&repo)?;
+    let marked = forge.git.mirrored_from(&repo)?;
+    let url = marked.or_else(|| mirror.as_ref().map(|mirror| mirror.url.clone()));
+    let url = url.ok_or_else(|| ForgeError::NoPullMirror(repo.clone()))?;
+    let operation = Operation::MirrorStop {
+        repo: repo.clone(),
+        url: url.clone(),
+    };
+    recorded(forge, operation, |_| {
+        // A row without its mark counts as none.
+        forge.git.remove_mirror_mark(&repo)?;
+        failpoint::hit("mirror-unmarked");
+        if let Some(mirror) = mirror {
+            store.pull_mirrors().remove(&mirror)?;
+        }
+        Ok(())
+    })?;
+    Ok(url)
 }
 
 /// The public key by which remotes over SSH know this appliance, as a line of `authorized_keys`.

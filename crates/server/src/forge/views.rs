@@ -405,6 +405,7 @@ impl<'a> From<&'a TargetProgress> for NotificationTargetJson<'a> {
 pub struct MirrorJson<'a> {
     repo: &'a RepoName,
     name: &'a str,
+    direction: &'static str,
     url: &'a str,
     state: &'static str,
     host_key: Option<&'a str>,
@@ -439,6 +440,7 @@ impl<'a> From<&'a ListedMirror> for MirrorJson<'a> {
         Self {
             repo: &state.repo,
             name: &state.name,
+            direction: if state.is_pull { "pull" } else { "push" },
             url: &state.url,
             state: state.word().as_str(),
             host_key: row.host_key.as_deref(),

@@ -5,7 +5,7 @@ use quire_store::{CurrentRefs, NewRun};
 use quire_types::landing::{LandingMethod, LandingRef};
 use quire_types::names::{ObjectId, RefName};
 use quire_types::paths::Paths;
-use quire_types::push_event::{PUSH_OPTIONS, PushEvent, RefUpdate};
+use quire_types::push_event::{PUSH_OPTIONS, PushEvent, RefUpdate, SKIP_OPTION};
 
 use super::error::IntakeError;
 use super::overwritten;
@@ -40,9 +40,6 @@ impl PushPlan {
         ));
     }
 }
-
-/// The push option that makes no runs.
-pub(super) const SKIP_OPTION: &str = "ci.skip";
 
 /// The push options that quire knows.
 #[derive(Debug, Default, PartialEq, Eq)]

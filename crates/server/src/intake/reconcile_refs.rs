@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::drain::Drained;
 use super::error::IntakeError;
 use super::event_intake::Intake;
-use super::plan::SKIP_OPTION;
 use super::spool;
 use crate::findings::RepoTask;
 use crate::runner::schedules;
@@ -15,7 +14,7 @@ use quire_runtime::blocking::run_blocking;
 use quire_store::{Hold, SeenRef, Store};
 use quire_types::error_chain::with_sources;
 use quire_types::names::{EventId, ObjectId, RefName, RepoName};
-use quire_types::push_event::{EventType, PushEvent, RefUpdate};
+use quire_types::push_event::{EventType, PushEvent, RefUpdate, SKIP_OPTION};
 
 /// The object id that stands for "none", as long as the other one.
 fn none_like(id: &ObjectId) -> Option<ObjectId> {
@@ -210,7 +209,12 @@ impl Intake {
         if hold == Some(Hold::Undecided) {
             return Ok(0);
         }
-        let adopt = is_foreign || hold == Some(Hold::Adopt);
+        let name = repo.clone();
+        let find = move |store: &Store| store.pull_mirrors().find(&name);
+        let mirror = self.0.store.call(find).await?;
+        // A mirror may be cut off between the move of a ref and its event.
+        let is_without_runs = mirror.is_some_and(|mirror| !mirror.has_runs);
+        let adopt = is_foreign || hold == Some(Hold::Adopt) || is_without_runs;
         let current = self.0.git.refs(&self.0.paths.repo(repo)).await?;
         let (name, names) = (repo.clone(), current.refs.clone());
         self.0
@@ -226,7 +230,7 @@ impl Intake {
         let count = refs.len();
         if count > 0 {
             if adopt {
-                tracing::warn!(%repo, refs = count, "the repository is new to the database: its refs are taken as they stand, without runs");
+                tracing::warn!(%repo, refs = count, "the repository is new to the database, or a mirror without runs: its refs are taken as they stand, without runs");
             } else {
                 tracing::warn!(%repo, refs = count, "refs stand where no recorded push put them; their runs are made now");
             }

@@ -44,7 +44,7 @@ impl MirrorAttempt<'_> {
         let mut remote = RemoteConnection::open(self.git, self.settings, remote).await?;
         let repo = self.paths.repo(&key.repo);
         let found = remote.refs(self.git).await;
-        self.pin_host_key(&key, remote.accepted_host_key()).await?;
+        remote.record_host_key(self.store, &key).await?;
         let mut found = found.map_err(|error| self.explained(error))?.refs;
         found.retain(|(name, _)| is_mirrored(self.target, name));
         let differing = self.compared(&key, found).await?;
@@ -99,19 +99,6 @@ impl MirrorAttempt<'_> {
         let record = move |store: &Store| store.mirrors().pushed(&key, &results);
         self.store.call(record).await?;
         error.map_or(Ok(()), Err)
-    }
-
-    /// Records the host key that was accepted, if none was known.
-    async fn pin_host_key(
-        &self,
-        key: &MirrorKey,
-        accepted: Option<String>,
-    ) -> Result<(), AttemptError> {
-        let (Some(accepted), key) = (accepted, key.clone()) else {
-            return Ok(());
-        };
-        let pin = move |store: &Store| store.mirrors().set_host_key(&key, Some(&accepted));
-        Ok(self.store.call(pin).await?)
     }
 
     fn explained(&self, error: RemoteError) -> AttemptError {

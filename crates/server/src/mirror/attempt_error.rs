@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::addresses::AddressError;
+use crate::intake::SpoolError;
 use quire_git::{GitError, RemoteError};
 use quire_runtime::blocking::BlockingInterrupted;
 use quire_store::{MirrorState, StoreError};
@@ -60,6 +61,10 @@ pub(super) enum AttemptError {
         /// The first one, and why.
         first: String,
     },
+    #[error("a ref was moved by another push at the same time")]
+    MovedMeanwhile,
+    #[error("the event of what was fetched cannot be written")]
+    Spool(#[from] SpoolError),
     #[error(transparent)]
     Git(#[from] GitError),
     #[error(transparent)]
@@ -103,7 +108,11 @@ impl AttemptError {
             Self::HostKeyChanged { .. } => MirrorFailureKind::HostKey,
             Self::NoRepository(error) | Self::Remote(error) => error.kind(),
             Self::Rejected { .. } => MirrorFailureKind::Rejected,
-            Self::Git(_) | Self::Interrupted(_) | Self::Store(_) => MirrorFailureKind::Repository,
+            Self::MovedMeanwhile
+            | Self::Spool(_)
+            | Self::Git(_)
+            | Self::Interrupted(_)
+            | Self::Store(_) => MirrorFailureKind::Repository,
         }
     }
 }

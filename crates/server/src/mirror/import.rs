@@ -7,12 +7,13 @@
 //! address fetches the rest: what a fetch has completed is not fetched again. After the rename, if this is cut off, the
 //! comparison of refs records them, and starts no runs either.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::attempt_error::AttemptError;
 use super::import_error::ImportError;
+use super::pull::secret_login;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::MirrorSettings;
 use super::shared::MirrorShared;
@@ -20,6 +21,7 @@ use crate::control::protocol::{ImportReport, ImportRequest, LeftOutRefs};
 use crate::notify::SecretReader;
 use quire_git::{Git, ImportDraft, ProgressLine, RemoteError, RemoteFetch, RemoteRefs};
 use quire_runtime::blocking::run_blocking;
+use quire_store::{MirrorKey, PULL_MIRROR, PullMirror, Store, StoreError};
 use quire_types::error_chain::with_sources;
 use quire_types::failpoint;
 use quire_types::fsutil::folder_size;
@@ -28,7 +30,7 @@ use quire_types::names::{RefName, RepoName};
 use quire_types::ssh_keys::host_key_fingerprint;
 
 /// What is fetched: branches and tags.
-pub(super) const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
 /// An import that is under way.
 pub(super) struct Import<'a> {
@@ -59,22 +61,36 @@ impl Import<'_> {
         fetched.map_err(|error| failed(error.into()))?;
         failpoint::hit("import-fetched");
         let report = self.report(&draft, &refs, &remote).await?;
+        let mirror = self.mirror(&url);
+        if let Some(mirror) = mirror.clone() {
+            let put = move |store: &Store| store.pull_mirrors().put(&mirror);
+            self.shared.deps.store.call(put).await?;
+            failpoint::hit("import-mirror-recorded");
+        }
         self.finish(draft, report.default_branch.clone()).await?;
         failpoint::hit("import-placed");
         self.record().await;
+        if let Some(mirror) = mirror
+            && let Err(error) = self.begin_mirror(&mirror, &refs, &remote).await
+        {
+            // The worker of the mirror finds out.
+            tracing::error!(repo = %mirror.repo, error = with_sources(&error), "what is known of a mirror cannot be recorded yet");
+        }
         Ok(report)
     }
 
     fn login(&self, url: &GitRemoteUrl) -> Result<Option<(String, SecretReader)>, ImportError> {
-        let Some(login) = &self.request.login else {
-            return Ok(None);
-        };
-        if url.transport() == RemoteTransport::Ssh {
-            return Err(ImportError::SecretForSsh);
+        let login = self.secret();
+        match (&login, url.transport()) {
+            (Some(_), RemoteTransport::Ssh) => Err(ImportError::SecretForSsh),
+            _ => Ok(secret_login(self.settings, login.as_ref())),
         }
-        let (find, name) = (self.settings.secret.clone(), login.secret.clone());
-        let reader: SecretReader = Arc::new(move || find(&name));
-        Ok(Some((login.user.clone(), reader)))
+    }
+
+    /// The user, and the name of the secret.
+    fn secret(&self) -> Option<(String, String)> {
+        let login = self.request.login.as_ref()?;
+        Some((login.user.clone(), login.secret.clone()))
     }
 
     async fn draft(
@@ -163,6 +179,42 @@ impl Import<'_> {
         })
     }
 
+    /// The mirror that the repository becomes.
+    fn mirror(&self, url: &GitRemoteUrl) -> Option<PullMirror> {
+        let mirror = self.request.mirror.as_ref()?;
+        Some(PullMirror {
+            repo: self.request.repo.clone(),
+            url: url.as_str().to_owned(),
+            login: self.secret(),
+            every: Duration::from_millis(mirror.every_ms),
+            has_runs: mirror.runs,
+        })
+    }
+
+    /// Records what is known of the other side already.
+    async fn begin_mirror(
+        &self,
+        mirror: &PullMirror,
+        refs: &RemoteRefs,
+        remote: &RemoteConnection,
+    ) -> Result<(), StoreError> {
+        let store = &self.shared.deps.store;
+        let key = MirrorKey {
+            repo: mirror.repo.clone(),
+            name: PULL_MIRROR.to_owned(),
+        };
+        let (new, known) = (mirror.mirror(), key.clone());
+        let there: Vec<_> = refs.branches_and_tags().cloned().collect();
+        let begin = move |store: &Store| {
+            store.mirrors().begin(&new)?;
+            store.mirrors().want(&known, &there, true)?;
+            store.mirrors().compared(&known, &there, true)?;
+            store.mirrors().succeeded(&known)
+        };
+        store.call(begin).await?;
+        remote.record_host_key(store, &key).await
+    }
+
     /// Makes the draft a repository.
     async fn finish(
         &self,
@@ -171,7 +223,11 @@ impl Import<'_> {
     ) -> Result<(), ImportError> {
         let repo = self.request.repo.clone();
         let name: RepoName = repo.clone();
-        let finish = move |git: &Git| git.finish_import(&draft, &name, default.as_ref());
+        let is_mirror = self.request.mirror.is_some();
+        let finish = move |git: &Git| {
+            draft.set_mirror_mark(is_mirror)?;
+            git.finish_import(&draft, &name, default.as_ref())
+        };
         match self.shared.git.call(finish).await? {
             true => Ok(()),
             false => Err(ImportError::CreatedMeanwhile(repo)),

@@ -3,6 +3,7 @@
 use super::attempt_error::AttemptError;
 use quire_git::{GitError, RemoteError};
 use quire_runtime::blocking::BlockingInterrupted;
+use quire_store::StoreError;
 use quire_types::git_remote_url::{GitRemoteUrl, InvalidRemoteUrl, RemoteTransport};
 use quire_types::mirror::MirrorFailureKind;
 use quire_types::names::RepoName;
@@ -26,6 +27,8 @@ pub enum ImportError {
     },
     #[error(transparent)]
     Git(#[from] GitError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error(transparent)]
     Interrupted(#[from] BlockingInterrupted),
 }

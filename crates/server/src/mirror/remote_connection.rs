@@ -12,6 +12,7 @@ use crate::addresses::permitted;
 use crate::notify::SecretReader;
 use quire_git::{Git, KnownHostsFile, RemoteAccess, RemoteError, RemoteLogin, RemoteRefs};
 use quire_runtime::blocking::run_blocking;
+use quire_store::{MirrorKey, Store, StoreError};
 use quire_types::git_remote_url::{GitRemoteUrl, RemoteTransport};
 
 /// How long one address of several is waited for.
@@ -77,6 +78,19 @@ impl RemoteConnection {
             *accept_new = false;
         }
         refs
+    }
+
+    /// Records the host key that was accepted, if none was known.
+    pub(super) async fn record_host_key(
+        &self,
+        store: &Store,
+        key: &MirrorKey,
+    ) -> Result<(), StoreError> {
+        let (Some(accepted), key) = (self.accepted_host_key(), key.clone()) else {
+            return Ok(());
+        };
+        let record = move |store: &Store| store.mirrors().set_host_key(&key, Some(&accepted));
+        store.call(record).await
     }
 
     /// The host key that was accepted because none was known.

@@ -39,7 +39,9 @@ pub struct SyncedMirror {
 /// Why no mirror was synchronized.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorSyncError {
-    #[error("the configuration has no mirror of {0}; :mirrors {{:repos …}} adds one")]
+    #[error(
+        "the configuration has no mirror of {0}; :mirrors {{:repos …}} adds one, and {0} follows no other repository"
+    )]
     NoMirror(RepoName),
     #[error("the configuration has no mirror `{name}` of {repo}; its mirrors are {}", known.join(", "))]
     NoSuchMirror {
@@ -71,9 +73,8 @@ impl MirrorService {
         let _ = removed.await;
         loop {
             let current = settings.borrow_and_update().clone();
-            let mirrors: Vec<NewMirror> = current.mirrors.keys().cloned().collect();
             match self.record(&current).await {
-                Ok(()) => {
+                Ok(mirrors) => {
                     workers.ensure(mirrors, |mirror| worker::run(self.shared.clone(), mirror));
                 }
                 Err(error) => {
@@ -83,6 +84,7 @@ impl MirrorService {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
+                () = self.shared.made.notified() => {}
                 changed = settings.changed() => {
                     if changed.is_err() {
                         return;
@@ -97,10 +99,12 @@ impl MirrorService {
     }
 
     /// Records which mirrors there are. A repository may have got another name, or its former one, in between.
-    async fn record(&self, settings: &MirrorSettings) -> Result<(), StoreError> {
-        let mirrors: Vec<NewMirror> = settings.mirrors.keys().cloned().collect();
-        let record = move |store: &Store| store.mirrors().set(&mirrors);
-        self.shared.deps.store.call(record).await
+    async fn record(&self, settings: &MirrorSettings) -> Result<Vec<NewMirror>, StoreError> {
+        let mirrors = self.shared.mirrors(settings).await?;
+        let set = mirrors.clone();
+        let record = move |store: &Store| store.mirrors().set(&set);
+        self.shared.deps.store.call(record).await?;
+        Ok(mirrors)
     }
 
     /// Makes an attempt now for one mirror of a repository, or for each, and returns once they have ended. With
@@ -112,10 +116,10 @@ impl MirrorService {
         new_host_key: bool,
     ) -> Result<Vec<SyncedMirror>, MirrorSyncError> {
         let settings = self.shared.deps.settings.borrow().clone();
-        self.record(&settings).await?;
+        let mirrors = self.record(&settings).await?;
         let mut synced = Vec::new();
         let mut known = Vec::new();
-        for mirror in self.of_repo(repo, &settings).await? {
+        for mirror in self.of_repo(repo, mirrors).await? {
             known.push(mirror.name.clone());
             if name.is_some_and(|name| name != mirror.name) {
                 continue;
@@ -140,14 +144,13 @@ impl MirrorService {
         }
     }
 
-    /// The mirrors of the configuration that are those of this repository, by any of its names.
+    /// Those of the mirrors that are this repository's, by any of its names.
     async fn of_repo(
         &self,
         repo: &RepoName,
-        settings: &MirrorSettings,
+        mirrors: Vec<NewMirror>,
     ) -> Result<Vec<NewMirror>, StoreError> {
-        let (repo, mirrors) = (repo.clone(), settings.mirrors.keys().cloned());
-        let mirrors: Vec<NewMirror> = mirrors.collect();
+        let repo = repo.clone();
         let find = move |store: &Store| {
             let states = store.mirrors().list(Some(&repo))?;
             let mut found = Vec::new();
@@ -183,7 +186,11 @@ impl MirrorService {
             request,
             progress,
         };
-        import.run().await
+        let report = import.run().await?;
+        if request.mirror.is_some() {
+            self.shared.made.notify_one();
+        }
+        Ok(report)
     }
 
     async fn forget_host_key(&self, mirror: &NewMirror) -> Result<(), StoreError> {
@@ -197,20 +204,26 @@ impl MirrorService {
 
     /// What is wrong with mirrors, one sentence each.
     pub async fn problems(&self) -> Result<Vec<String>, StoreError> {
-        let deps = &self.shared.deps;
-        let settings = deps.settings.borrow().clone();
-        let mirrors: Vec<NewMirror> = settings.mirrors.keys().cloned().collect();
-        let read = move |store: &Store| {
-            let find = |mirror: NewMirror| Ok((store.mirrors().find(&mirror)?, mirror));
-            mirrors.into_iter().map(find).collect::<Result<Vec<_>, _>>()
-        };
-        let states = deps.store.call(read).await?;
-        let problems = states.into_iter().filter_map(|(state, mirror)| {
-            let problem = self.problem_sentence(&state?)?;
-            let config = settings.mirrors.get(&mirror)?;
-            Some(config.problem(&mirror, &problem))
-        });
-        Ok(problems.collect())
+        let shared = &self.shared;
+        let settings = shared.deps.settings.borrow().clone();
+        let mut problems = Vec::new();
+        for mirror in shared.mirrors(&settings).await? {
+            let asked = mirror.clone();
+            let find = move |store: &Store| store.mirrors().find(&asked);
+            let state = shared.deps.store.call(find).await?;
+            let problem = state.and_then(|state| self.problem_sentence(&state));
+            if let Some(problem) = problem
+                && let Some(source) = shared.source(&mirror, &settings).await?
+            {
+                problems.push(source.problem(&mirror, &problem));
+            }
+        }
+        for mirror in shared.misnamed(&settings).await? {
+            let problem = "the repository follows another one under this name; choose another name";
+            let config = settings.mirrors.get(&mirror);
+            problems.extend(config.map(|config| config.problem(&mirror, problem)));
+        }
+        Ok(problems)
     }
 
     /// What is wrong with a mirror for long enough to be reported.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
 
 use super::settings::MirrorSettings;
 use crate::intake::Intake;
@@ -42,6 +42,8 @@ pub(super) struct MirrorShared {
     pub(super) git: Git,
     pub(super) slots: Semaphore,
     pub(super) import_slots: Semaphore,
+    /// Notified when an import has made a mirror.
+    pub(super) made: Notify,
     /// One attempt at a time for each mirror.
     locks: Mutex<MirrorLocks>,
 }
@@ -53,6 +55,7 @@ impl MirrorShared {
             deps,
             slots: Semaphore::new(MAX_ATTEMPTS),
             import_slots: Semaphore::new(MAX_IMPORTS),
+            made: Notify::new(),
             locks: Mutex::default(),
         }
     }

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use super::attempt::{MirrorAttempt, is_mirrored};
 use super::attempt_error::{AttemptError, MAX_DELAY, delay_after};
+use super::pull::PullAttempt;
 use super::settings::{MirrorConfig, MirrorSettings, MirrorTarget};
 use super::shared::{MirrorDeps, MirrorShared};
+use super::source::MirrorSource;
+use quire_git::Git;
 use quire_runtime::blocking::run_blocking;
-use quire_store::{MirrorState, NewMirror, Store, StoreError};
+use quire_store::{MirrorState, NewMirror, PullMirror, Store, StoreError};
 use quire_types::clock::Millis;
 use quire_types::error_chain::{chain, with_sources};
 use quire_types::mirror::MirrorFailureKind;
@@ -26,11 +29,11 @@ enum MirrorStep {
     Continue,
     /// Nothing is to be done for this time.
     Wait(Duration),
-    /// The mirror is not in the configuration any more.
+    /// It is no mirror any more.
     Removed,
 }
 
-/// Keeps a remote equal until its mirror is removed from the configuration.
+/// Keeps the two sides of a mirror equal until it is none any more.
 pub(super) async fn run(shared: Arc<MirrorShared>, mirror: NewMirror) {
     let mut settings = shared.deps.settings.clone();
     loop {
@@ -72,12 +75,12 @@ async fn step(
     mirror: &NewMirror,
     settings: &MirrorSettings,
 ) -> Result<MirrorStep, StoreError> {
-    let Some(config) = settings.mirrors.get(mirror) else {
+    let Some(source) = shared.source(mirror, settings).await? else {
         return Ok(MirrorStep::Removed);
     };
     let lock = shared.lock_of(mirror);
     let _one_at_a_time = lock.lock().await;
-    let outcome = match prepare(shared, mirror, config).await? {
+    let outcome = match prepare(shared, mirror, &source).await? {
         PreparedMirror::Nothing => return Ok(MirrorStep::Wait(POLL_INTERVAL)),
         PreparedMirror::Failed(state, error) => {
             // What is wrong with the settings is recorded once.
@@ -85,17 +88,16 @@ async fn step(
             if known == Some(&chain(&error)) && matches!(error, AttemptError::Settings(_)) {
                 return Ok(MirrorStep::Wait(POLL_INTERVAL));
             }
-            if let Some(wait) = delay_left(&state, shared.deps.store.clock().now()) {
+            let has_new = state.has_new;
+            if let Some(wait) = delay_left(&state, has_new, shared.deps.store.clock().now()) {
                 return Ok(MirrorStep::Wait(wait));
             }
             (state, Err(error))
         }
         PreparedMirror::Ready(ready) => {
             let now = shared.deps.store.clock().now();
-            if !is_due(&ready.state, settings, now) {
-                return Ok(MirrorStep::Wait(POLL_INTERVAL));
-            }
-            if let Some(wait) = delay_left(&ready.state, now) {
+            let compare_every = source.compare_every(settings);
+            if let Some(wait) = wait_of(&ready, compare_every, now) {
                 return Ok(MirrorStep::Wait(wait));
             }
             let result = attempt(shared, settings, &ready).await;
@@ -112,10 +114,10 @@ pub(super) async fn sync_now(
     mirror: &NewMirror,
     settings: &MirrorSettings,
 ) -> Result<Option<String>, StoreError> {
-    let Some(config) = settings.mirrors.get(mirror) else {
+    let Some(source) = shared.source(mirror, settings).await? else {
         return Ok(Some("it is not in the configuration any more".to_owned()));
     };
-    let (state, result) = match prepare(shared, mirror, config).await? {
+    let (state, result) = match prepare(shared, mirror, &source).await? {
         PreparedMirror::Nothing => {
             return Ok(Some(
                 "there is no such repository now, or the decision about an older copy of the database is open".to_owned(),
@@ -140,17 +142,25 @@ enum PreparedMirror {
 }
 
 struct ReadyMirror {
-    target: MirrorTarget,
     state: MirrorState,
-    wanted: Vec<(RefName, ObjectId)>,
-    delete: bool,
+    work: MirrorWork,
 }
 
-/// Reads the refs here, and records what the remote has to have.
+/// What an attempt does.
+enum MirrorWork {
+    Push {
+        target: MirrorTarget,
+        wanted: Vec<(RefName, ObjectId)>,
+        delete: bool,
+    },
+    Pull(PullMirror),
+}
+
+/// Finds out whether an attempt is possible now.
 async fn prepare(
     shared: &MirrorShared,
     mirror: &NewMirror,
-    config: &MirrorConfig,
+    source: &MirrorSource,
 ) -> Result<PreparedMirror, StoreError> {
     let deps = &shared.deps;
     let asked = mirror.clone();
@@ -159,6 +169,23 @@ async fn prepare(
     let (Some(state), None) = deps.store.call(read).await? else {
         return Ok(PreparedMirror::Nothing);
     };
+    let folder = deps.paths.repo(&state.repo);
+    if !run_blocking(move || folder.is_dir()).await.unwrap_or(false) {
+        return Ok(PreparedMirror::Nothing);
+    }
+    match source {
+        MirrorSource::Push(config) => prepare_push(shared, state, config).await,
+        MirrorSource::Pull(pull) => prepare_pull(shared, state, pull).await,
+    }
+}
+
+/// Reads the refs here, and records what the remote has to have.
+async fn prepare_push(
+    shared: &MirrorShared,
+    state: MirrorState,
+    config: &MirrorConfig,
+) -> Result<PreparedMirror, StoreError> {
+    let deps = &shared.deps;
     let target = match &config.target {
         Ok(target) => target.clone(),
         Err(problem) => {
@@ -166,12 +193,7 @@ async fn prepare(
             return Ok(PreparedMirror::Failed(state, problem));
         }
     };
-    let path = deps.paths.repo(&state.repo);
-    let folder = path.clone();
-    if !run_blocking(move || folder.is_dir()).await.unwrap_or(false) {
-        return Ok(PreparedMirror::Nothing);
-    }
-    let wanted = match shared.git.refs(&path).await {
+    let wanted = match shared.git.refs(&deps.paths.repo(&state.repo)).await {
         Ok(refs) => refs.refs.into_iter(),
         Err(error) => return Ok(PreparedMirror::Failed(state, AttemptError::Git(error))),
     };
@@ -185,27 +207,72 @@ async fn prepare(
     let Some(state) = deps.store.call(want).await? else {
         return Ok(PreparedMirror::Nothing);
     };
-    Ok(PreparedMirror::Ready(ReadyMirror {
+    let work = MirrorWork::Push {
         target,
-        state,
         wanted,
         delete,
-    }))
+    };
+    Ok(PreparedMirror::Ready(ReadyMirror { state, work }))
+}
+
+/// Checks that the repository has the mark of this mirror.
+async fn prepare_pull(
+    shared: &MirrorShared,
+    state: MirrorState,
+    pull: &PullMirror,
+) -> Result<PreparedMirror, StoreError> {
+    let repo = state.repo.clone();
+    let mark = move |git: &Git| git.mirrored_from(&repo);
+    match shared.git.call(mark).await {
+        Ok(Some(url)) if url == pull.url => {
+            let work = MirrorWork::Pull(pull.clone());
+            Ok(PreparedMirror::Ready(ReadyMirror { state, work }))
+        }
+        // The import or the end of the mirror was cut off.
+        Ok(_) => {
+            let pull = pull.clone();
+            let remove = move |store: &Store| store.pull_mirrors().remove(&pull);
+            shared.deps.store.call(remove).await?;
+            Ok(PreparedMirror::Nothing)
+        }
+        Err(error) => Ok(PreparedMirror::Failed(state, AttemptError::Git(error))),
+    }
+}
+
+/// How long nothing has to be done; `None` if an attempt is due.
+fn wait_of(ready: &ReadyMirror, compare_every: Duration, now: Millis) -> Option<Duration> {
+    let state = &ready.state;
+    let (is_due, is_overtaken) = match ready.work {
+        MirrorWork::Push { .. } => (is_due(state, compare_every, now), state.has_new),
+        // What is new there is not known here, and what waits is tried again with the rest.
+        MirrorWork::Pull(_) => (
+            state.failure.is_some() || is_old(state, compare_every, now),
+            false,
+        ),
+    };
+    match is_due {
+        true => delay_left(state, is_overtaken, now),
+        false => Some(POLL_INTERVAL),
+    }
 }
 
 /// Whether something differs, or was not compared for a while.
-fn is_due(state: &MirrorState, settings: &MirrorSettings, now: Millis) -> bool {
-    let is_old = state.in_sync_ms.is_none_or(|at| {
-        // A time in the future is of a clock that was wrong.
-        at > now || u128::from(now.since(at)) >= settings.compare_every.as_millis()
-    });
-    state.waiting > 0 || state.failure.is_some() || is_old
+fn is_due(state: &MirrorState, compare_every: Duration, now: Millis) -> bool {
+    state.waiting > 0 || state.failure.is_some() || is_old(state, compare_every, now)
 }
 
-/// How long the next attempt has to wait. A ref that was not rejected does not wait for those that were.
-fn delay_left(state: &MirrorState, now: Millis) -> Option<Duration> {
+/// Whether the last comparison is too long ago.
+fn is_old(state: &MirrorState, compare_every: Duration, now: Millis) -> bool {
+    state.in_sync_ms.is_none_or(|at| {
+        // A time in the future is of a clock that was wrong.
+        at > now || u128::from(now.since(at)) >= compare_every.as_millis()
+    })
+}
+
+/// How long the next attempt has to wait. A ref that was not rejected (`has_new`) does not wait for those that were.
+fn delay_left(state: &MirrorState, has_new: bool, now: Millis) -> Option<Duration> {
     let failure = state.failure.as_ref()?;
-    if failure.kind == MirrorFailureKind::Rejected && state.has_new {
+    if failure.kind == MirrorFailureKind::Rejected && has_new {
         return None;
     }
     let wait = Duration::from_millis(failure.next_attempt_ms?.since(now));
@@ -220,17 +287,34 @@ async fn attempt(
 ) -> Result<(), AttemptError> {
     // Closed never; an attempt without a slot would only be one more.
     let _slot = shared.slots.acquire().await;
-    let attempt = MirrorAttempt {
-        store: &shared.deps.store,
-        git: &shared.git,
-        paths: &shared.deps.paths,
-        settings,
-        target: &ready.target,
-        state: &ready.state,
-        wanted: &ready.wanted,
-        delete: ready.delete,
-    };
-    attempt.run().await
+    match &ready.work {
+        MirrorWork::Push {
+            target,
+            wanted,
+            delete,
+        } => {
+            let attempt = MirrorAttempt {
+                store: &shared.deps.store,
+                git: &shared.git,
+                paths: &shared.deps.paths,
+                settings,
+                target,
+                state: &ready.state,
+                wanted,
+                delete: *delete,
+            };
+            attempt.run().await
+        }
+        MirrorWork::Pull(pull) => {
+            let attempt = PullAttempt {
+                shared,
+                settings,
+                pull,
+                state: &ready.state,
+            };
+            attempt.run().await
+        }
+    }
 }
 
 /// Records how an attempt ended.
@@ -291,12 +375,13 @@ mod tests {
             rejected: u64::from(!has_new),
             waiting_since_ms: Some(NOW),
             has_new,
+            is_pull: false,
         }
     }
 
     #[test]
     fn only_refs_that_were_rejected_wait_for_those() {
-        let left = |failure, has_new| delay_left(&state(failure, has_new), NOW);
+        let left = |failure, has_new| delay_left(&state(failure, has_new), has_new, NOW);
         let minute = Some(Duration::from_secs(60));
         let (rejected, access) = (MirrorFailureKind::Rejected, MirrorFailureKind::Access);
         assert_eq!(left(None, true), None);

@@ -78,6 +78,20 @@ fn with_history() -> Fixture {
     let last = claimed(&f.store);
     f.store.runs().finish(last, &Outcome::Complete).unwrap();
     let (old, app) = (repo("old"), repo("app"));
+    let mirror = PullMirror {
+        repo: old.clone(),
+        url: "git@nas:app".to_owned(),
+        login: None,
+        every: std::time::Duration::from_secs(60),
+        has_runs: true,
+    };
+    f.store.pull_mirrors().put(&mirror).unwrap();
+    // What a crash left at the new name.
+    let stale = PullMirror {
+        repo: app.clone(),
+        ..mirror
+    };
+    f.store.pull_mirrors().put(&stale).unwrap();
     assert!(f.store.redirects().begin_rename(&old, &app).unwrap());
     f.store.redirects().finish_rename(&old, &app).unwrap();
     record(&f.store, "other", &["main"]);
@@ -90,7 +104,14 @@ fn with_history() -> Fixture {
 fn rows_are_moved_out_and_in_unchanged() {
     let f = with_history();
     let (before, file) = (rows(&f), f.folder.path().join("rows.db"));
-    for table in ["runs", "jobs", "steps", "former_names", "events"] {
+    for table in [
+        "runs",
+        "jobs",
+        "steps",
+        "former_names",
+        "events",
+        "pull_mirrors",
+    ] {
         assert!(!before[table].is_empty(), "{table}");
     }
     // Each move is done twice, as after a crash.

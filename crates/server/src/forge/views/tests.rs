@@ -197,6 +197,7 @@ fn json_of_a_mirror() {
             rejected: 1,
             waiting_since_ms: Some(at(-6)),
             has_new: false,
+            is_pull: false,
         },
         host_key: Some("SHA256:abc".to_owned()),
         differing: vec![MirrorRef {
