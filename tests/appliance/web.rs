@@ -44,6 +44,6 @@ fn every_page_forbids_what_it_does_not_need() {
             "{path}: {policy}"
         );
         assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
-        assert_eq!(response.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(response.header("referrer-policy"), Some("same-origin"));
     }
 }

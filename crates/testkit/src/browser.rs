@@ -15,6 +15,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::wait::{WAIT_TIMEOUT, wait_for_async};
 
+/// The name of a machine on the LAN, for the browser that of this machine.
+const LAN_HOST: &str = "nas.test";
+
 /// The screens that pages are looked at on: name, width, height, whether the system asks for dark.
 const LOOKS: [(&str, u32, u32, bool); 4] = [
     ("light", 1200, 900, false),
@@ -90,6 +93,7 @@ impl Browser {
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--no-proxy-server",
+            &format!("--host-resolver-rules=MAP {LAN_HOST} 127.0.0.1"),
             &folder,
         ];
         let wanted = json!({
@@ -111,6 +115,13 @@ impl Browser {
             _driver: driver,
             _profile: profile,
         }
+    }
+
+    /// The address of a server on the loopback interface as that of a machine on the LAN. Without TLS a browser trusts it less
+    /// than `localhost`, and sends other headers.
+    #[must_use]
+    pub fn lan_url(port: u16) -> String {
+        format!("http://{LAN_HOST}:{port}")
     }
 
     /// Sends a command that WebDriver's standard does not have.
@@ -202,6 +213,15 @@ impl Browser {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Clicks what a selector finds, once it is there. Found and clicked at once, since a page that is live replaces its parts.
+    pub async fn click(&self, selector: &str) {
+        self.until(&format!(
+            "const found = document.querySelector({}); if (!found) return false; found.click(); return true",
+            json!(selector)
+        ))
+        .await;
     }
 
     /// Waits until a reader of the page sees this text.

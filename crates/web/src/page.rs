@@ -190,7 +190,9 @@ fn add_headers(headers: &mut HeaderMap, policy: Option<ContentPolicy>) {
         ),
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
-        ("referrer-policy", "no-referrer"),
+        // With `no-referrer` a browser sends `Origin: null` with a form (Fetch, "append a request Origin header"), and without TLS
+        // nothing else shows that the form is of a page of this appliance.
+        ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
         (

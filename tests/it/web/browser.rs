@@ -334,6 +334,37 @@ async fn a_run_that_begins_while_it_is_looked_at_builds_its_page() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_signs_in_to_a_machine_on_the_lan_without_tls() {
+    if skipped("browser") {
+        return;
+    }
+    let site = site().await;
+    let base = Browser::lan_url(site.address.port());
+    let token = site
+        .seed
+        .login_link("laptop", site.state.clock.now().plus(300_000));
+    let browser = Browser::start().await;
+    let page = &browser.client;
+    page.goto(&format!("{base}/login/{token}")).await.unwrap();
+    page.find(Locator::Css("form button"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    browser.until_visible("Sign out").await;
+    assert!(
+        page.current_url()
+            .await
+            .unwrap()
+            .as_str()
+            .starts_with(&base),
+        "it stays at the address that it used"
+    );
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_move_and_everything_fits_in_light_and_dark() {
     if skipped("browser") {
         return;
@@ -404,24 +435,14 @@ async fn runs_that_lead_to_each_other(site: &Site, browser: &Browser, base: &str
     browser.until_visible("It was requeued: ").await;
     browser.look_at_all("run-orphaned").await;
     browser
-        .client
-        .find(Locator::Css(&format!("#head .why a[href='/runs/{again}']")))
-        .await
-        .unwrap()
-        .click()
-        .await
-        .unwrap();
+        .click(&format!("#head .why a[href='/runs/{again}']"))
+        .await;
     browser
         .until_visible("which was interrupted when quire stopped")
         .await;
     browser
-        .client
-        .find(Locator::Css(&format!("#head .why a[href='/runs/{cut}']")))
-        .await
-        .unwrap()
-        .click()
-        .await
-        .unwrap();
+        .click(&format!("#head .why a[href='/runs/{cut}']"))
+        .await;
     browser.until_visible("It was requeued: ").await;
 
     let old = site.seed.run("app", "often", now);

@@ -401,7 +401,7 @@ async fn every_answer_carries_the_safety_headers() {
                 answer.header("x-content-type-options"),
                 answer.header("referrer-policy")
             ),
-            (Some("nosniff"), Some("no-referrer"))
+            (Some("nosniff"), Some("same-origin"))
         );
         assert!(!answer.body.contains("style=\"") && !answer.body.contains(" onclick"));
     }
