@@ -239,7 +239,7 @@ fn a_key_that_is_not_known_there_is_a_finding_at_once() {
         "{failing}"
     );
     let wait = failing["next_attempt_ms"].as_i64().unwrap()
-        - failing["failing_since_ms"].as_i64().unwrap();
+        - failing["waiting_since_ms"].as_i64().unwrap();
     assert!(wait >= 3_600_000, "{failing}");
     let status = text_of(&forge, "status");
     assert!(

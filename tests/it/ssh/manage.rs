@@ -270,7 +270,8 @@ fn without_a_server_commands_say_what_to_do() {
     let help = forge.ssh(&["help"]);
     assert!(
         help.status.success()
-            && stdout(&help).contains("List, create, rename, remove and restore repositories"),
+            && stdout(&help)
+                .contains("List, create, import, rename, remove and restore repositories"),
         "{}",
         transcript(&help)
     );
