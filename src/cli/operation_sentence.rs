@@ -108,14 +108,14 @@ fn removed(repo: &RepoName, trash_id: Option<&str>, deleted: bool) -> String {
 
 fn mirrored(repo: &RepoName, name: Option<&str>, new_host_key: bool) -> String {
     let mirror = name.map_or_else(
-        || "all its mirrors".to_owned(),
+        || "all mirrors".to_owned(),
         |name| format!("the mirror {name}"),
     );
     let key = match new_host_key {
         true => " and accepted a new host key",
         false => "",
     };
-    format!("pushed {repo} to {mirror}{key}")
+    format!("synchronized {mirror} of {repo}{key}")
 }
 
 fn set(setting: &str, before: Option<&str>, after: Option<&str>) -> String {

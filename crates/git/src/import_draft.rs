@@ -142,7 +142,7 @@ impl Git {
         is_placed
     }
 
-    /// Removes drafts that nobody has continued for a week. Returns the size of each.
+    /// Removes drafts that were not continued for a week. Returns the size of each.
     pub fn remove_abandoned_imports(&self, now: Millis) -> io::Result<Vec<u64>> {
         let entries = match fs::read_dir(self.imports()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -47,7 +47,7 @@ pub struct RemoteAccess {
 /// Who quire is to a remote.
 #[derive(Debug, Clone)]
 pub enum RemoteLogin {
-    /// Nobody: what everybody may read over HTTPS.
+    /// No login: what everyone may read over HTTPS.
     Anonymous,
     Token {
         user: String,

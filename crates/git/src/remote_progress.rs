@@ -75,7 +75,7 @@ impl<'a> ProgressReader<'a> {
                 self.passed_on = Some(Instant::now());
             }
             let text = excerpt(single_line(&text).trim_end(), MAX_SHOWN);
-            // Nobody may be there to read it.
+            // The client may have ended.
             let _ = self.progress.send(ProgressLine { text, is_final });
         }
     }

@@ -158,7 +158,7 @@ impl Inverse<'_> {
     /// Moves a repository to the trash, if nothing was pushed to it since.
     fn remove(&self, repo: &RepoName) -> Result<(), ForgeError> {
         let store = self.forge.store()?;
-        // Nobody but the other side pushes to a mirror.
+        // Only the other side changes a pull mirror.
         let is_mirror = store.pull_mirrors().find(repo)?.is_some();
         if !is_mirror && store.operations().has_later_push(self.id, repo)? {
             return self.none(NoInverse::PushesFollowed);

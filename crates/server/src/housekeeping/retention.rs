@@ -290,7 +290,7 @@ impl CleanupPass<'_> {
         self.remove_abandoned_imports(now).await
     }
 
-    /// Removes what imports left that nobody has continued.
+    /// Removes what interrupted imports left.
     async fn remove_abandoned_imports(&mut self, now: Millis) -> Result<(), HousekeepingError> {
         let git = Git::new(&self.deps.paths);
         let removed = tokio::task::spawn_blocking(move || git.remove_abandoned_imports(now));

@@ -3,7 +3,7 @@
 //! ```text
 //! read the refs there ─► draft ─► fetch the default branch ─► fetch all branches and tags ─► one rename ─► record the refs
 //! ```
-//! Until the rename nobody sees anything of it. What is cut off before stays in the draft, and the next import of the same name and
+//! Nothing of it is visible before the rename. What is cut off before stays in the draft, and the next import of the same name and
 //! address fetches the rest: what a fetch has completed is not fetched again. After the rename, if this is cut off, the
 //! comparison of refs records them, and starts no runs either.
 
@@ -245,7 +245,7 @@ impl Import<'_> {
 
     fn say(&self, text: &str) {
         let text = text.to_owned();
-        // Nobody may be there to read it.
+        // The client may have ended.
         let _ = self.progress.send(ProgressLine {
             text,
             is_final: true,

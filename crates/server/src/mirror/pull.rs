@@ -146,7 +146,7 @@ impl PullAttempt<'_> {
         );
         let begin = move |git: &Git| git.fetched_objects(&folder, &like);
         let objects = git.call(begin).await?;
-        // Nobody looks at the progress.
+        // The progress is not shown.
         let (progress, _) = unbounded_channel();
         for refs in wanted.chunks(MAX_FETCHED_REFS) {
             let fetch = RemoteFetch {
