@@ -50,8 +50,10 @@ pub struct ReadPool {
 }
 
 /// One of the threads, for one call.
-#[derive(Debug)]
-pub struct ReadTurn(OwnedSemaphorePermit);
+pub struct ReadTurn {
+    pool: ReadPool,
+    permits: Vec<OwnedSemaphorePermit>,
+}
 
 /// Ends a call when its caller goes away.
 struct InterruptOnDrop(Arc<AtomicBool>);
@@ -103,7 +105,10 @@ impl ReadPool {
     pub async fn turn(&self, max_wait: Duration) -> Result<ReadTurn, ReadError> {
         let turn = tokio::time::timeout(max_wait, self.free.clone().acquire_owned()).await;
         match turn {
-            Ok(Ok(turn)) => Ok(ReadTurn(turn)),
+            Ok(Ok(permit)) => Ok(ReadTurn {
+                pool: self.clone(),
+                permits: vec![permit],
+            }),
             _ => Err(ReadError::Busy),
         }
     }
@@ -115,22 +120,26 @@ impl ReadPool {
         F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
     {
         let turn = self.turn(MAX_WAIT).await?;
-        self.read_in(turn, folder, budget, call).await
+        turn.read(folder, budget, call).await
+    }
+}
+
+impl ReadTurn {
+    /// Holds a permit until the call has ended, also if its caller is gone.
+    #[must_use]
+    pub fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
+        self.permits.push(permit);
+        self
     }
 
-    /// Reads the repository in a folder on the thread of a turn of this pool.
-    pub async fn read_in<T, F>(
-        &self,
-        ReadTurn(turn): ReadTurn,
-        folder: PathBuf,
-        budget: Budget,
-        call: F,
-    ) -> Result<T, ReadError>
+    /// Reads the repository in a folder.
+    pub async fn read<T, F>(self, folder: PathBuf, budget: Budget, call: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
     {
-        let observer = self.observer.clone();
+        let Self { pool, permits } = self;
+        let observer = pool.observer;
         let _interrupt = InterruptOnDrop(budget.interrupt());
         let (answer, answered) = oneshot::channel();
         let job: ReadJob = Box::new(move |handles| {
@@ -147,11 +156,11 @@ impl ReadPool {
             if let Some(observer) = observer {
                 observer(thread_cpu_time().saturating_sub(begin));
             }
-            drop(turn);
+            drop(permits);
             // The caller may be gone.
             let _ = answer.send(result);
         });
-        self.jobs.send(job).map_err(|_| ReadError::Busy)?;
+        pool.jobs.send(job).map_err(|_| ReadError::Busy)?;
         answered.await.map_err(|_| ReadError::Panicked)?
     }
 }

@@ -169,7 +169,7 @@ impl RepoContext {
         Ok(match self.access.is_stranger {
             true => {
                 let turn = strangers.turn(self.cost).await?;
-                strangers.read_in(turn, folder, budget, call).await
+                turn.read(folder, budget, call).await
             }
             false => app.reading.read(folder, budget, call).await,
         }?)

@@ -14,11 +14,10 @@ mod reading;
 mod refused;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use quire_git::read::{Budget, CpuTimeObserver, ReadError, Reader};
+use quire_git::read::{CpuTimeObserver, ReadTurn};
 use quire_server::metrics::Metrics;
 use quire_types::clock::Clock;
 
@@ -30,7 +29,7 @@ pub(super) use paced_writer::{Pace, PacedWriter};
 pub(super) use passes::PASS_SECONDS;
 use passes::Passes;
 use processor_share::ProcessorShare;
-use reading::{StrangerReading, StrangerTurn};
+use reading::StrangerReading;
 pub use refused::StrangerRefused;
 
 /// What is kept about strangers, and the threads that read for them.
@@ -63,24 +62,9 @@ impl Strangers {
     }
 
     /// Waits for a thread that reads for strangers.
-    pub(super) async fn turn(&self, cost: CostClass) -> Result<StrangerTurn, StrangerRefused> {
+    pub(super) async fn turn(&self, cost: CostClass) -> Result<ReadTurn, StrangerRefused> {
         let turn = self.reading.turn(cost).await;
         turn.ok_or_else(|| self.busy())
-    }
-
-    /// Reads the repository in a folder on the thread of a turn.
-    pub(super) async fn read_in<T, F>(
-        &self,
-        turn: StrangerTurn,
-        folder: PathBuf,
-        budget: Budget,
-        call: F,
-    ) -> Result<T, ReadError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
-    {
-        self.reading.read_in(turn, folder, budget, call).await
     }
 
     /// The pace of what is written for a stranger.

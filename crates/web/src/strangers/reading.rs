@@ -3,11 +3,10 @@
 //! What costs much holds one thread at most, so that it never has both. A few calls wait for a short time, those that cost little apart
 //! from the others; more are refused.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use quire_git::read::{Budget, CpuTimeObserver, ReadError, ReadPool, ReadTurn, Reader};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use quire_git::read::{CpuTimeObserver, ReadPool, ReadTurn};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::cost::CostClass;
@@ -22,13 +21,6 @@ pub(super) struct StrangerReading {
     heavy: Arc<Semaphore>,
 }
 
-/// A thread for one call.
-pub(crate) struct StrangerTurn {
-    thread: ReadTurn,
-    /// Held by what costs much.
-    heavy: Option<OwnedSemaphorePermit>,
-}
-
 impl StrangerReading {
     pub(super) fn new(limits: &StrangerLimits, observer: CpuTimeObserver) -> Self {
         Self {
@@ -41,7 +33,7 @@ impl StrangerReading {
     }
 
     /// Waits for a thread; `None` if too many wait, or for too long.
-    pub(super) async fn turn(&self, cost: CostClass) -> Option<StrangerTurn> {
+    pub(super) async fn turn(&self, cost: CostClass) -> Option<ReadTurn> {
         let queue = match cost {
             CostClass::Free | CostClass::Light => &self.light_queue,
             CostClass::Medium | CostClass::Heavy => &self.deep_queue,
@@ -54,30 +46,13 @@ impl StrangerReading {
                 CostClass::Heavy => Some(self.heavy.clone().acquire_owned().await.ok()?),
                 _ => None,
             };
-            let thread = self.pool.turn(max_wait).await.ok()?;
-            Some(StrangerTurn { thread, heavy })
+            let turn = self.pool.turn(max_wait).await.ok()?;
+            Some(match heavy {
+                Some(heavy) => turn.holding(heavy),
+                None => turn,
+            })
         };
         timeout(max_wait, turn).await.ok().flatten()
-    }
-
-    /// Reads the repository in a folder on the thread of a turn.
-    pub(super) async fn read_in<T, F>(
-        &self,
-        StrangerTurn { thread, heavy }: StrangerTurn,
-        folder: PathBuf,
-        budget: Budget,
-        call: F,
-    ) -> Result<T, ReadError>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Reader, &Budget) -> Result<T, ReadError> + Send + 'static,
-    {
-        let call = move |reader: &Reader, budget: &Budget| {
-            // Until the call ends, also if its client is gone.
-            let _heavy = heavy;
-            call(reader, budget)
-        };
-        self.pool.read_in(thread, folder, budget, call).await
     }
 }
 
