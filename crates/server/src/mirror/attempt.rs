@@ -3,15 +3,13 @@
 use super::attempt_error::AttemptError;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::{MirrorSettings, MirrorTarget};
+use super::shared::ALL_REFS;
 use quire_git::{Git, ObjectFormat, PushedRef, RefPush, RemoteAccess, RemoteError};
 use quire_store::{MirrorKey, MirrorRef, MirrorState, MirroredRef, Store};
 use quire_types::failpoint;
 use quire_types::git_remote_url::RemoteTransport;
 use quire_types::names::{LANDING_REFS, ObjectId, RefName};
 use quire_types::paths::Paths;
-
-/// How many refs that differ are read: all.
-const ALL_REFS: u32 = u32::MAX;
 
 /// What an attempt works with.
 pub(super) struct MirrorAttempt<'a> {

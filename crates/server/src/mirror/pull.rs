@@ -3,6 +3,7 @@
 //! What is fetched becomes a push of the mirror: under the lock and with the mark of a push, and with an event in the spool. So its
 //! runs, and what it overwrites, are recorded in the same way.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::unbounded_channel;
@@ -10,7 +11,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::attempt_error::AttemptError;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::MirrorSettings;
-use super::shared::MirrorShared;
+use super::shared::{ALL_REFS, MirrorShared};
 use crate::intake::spool_event;
 use crate::notify::SecretReader;
 use crate::ref_move::event_of;
@@ -30,8 +31,6 @@ use quire_types::push_event::SKIP_OPTION;
 const MAX_FETCHED_REFS: usize = 500;
 /// How many refs one event has.
 const MAX_EVENT_REFS: usize = 2000;
-/// How many refs that differ are read: all.
-const ALL_REFS: u32 = u32::MAX;
 
 /// What an attempt works with.
 pub(super) struct PullAttempt<'a> {
@@ -168,18 +167,20 @@ impl PullAttempt<'_> {
         differing: &[MirrorRef],
         fetched: Option<&FetchedObjects>,
     ) -> Result<Vec<RefMove>, AttemptError> {
-        let fetched = match fetched {
-            Some(objects) => self.shared.git.refs(objects.path()).await?.refs,
-            None => Vec::new(),
-        };
-        let value = |name: &RefName| {
-            let found = fetched.iter().find(|(fetched, _)| fetched == name);
-            found.map(|(_, id)| id.clone())
+        let fetched: HashMap<RefName, ObjectId> = match fetched {
+            Some(objects) => {
+                let refs = self.shared.git.refs(objects.path()).await?.refs;
+                refs.into_iter().collect()
+            }
+            None => HashMap::new(),
         };
         let moves = differing.iter().map(|one| RefMove {
             ref_name: one.ref_name.clone(),
             from: one.remote.clone(),
-            to: one.wanted.as_ref().and_then(|_| value(&one.ref_name)),
+            to: one
+                .wanted
+                .as_ref()
+                .and_then(|_| fetched.get(&one.ref_name).cloned()),
         });
         Ok(moves.filter(|one| one.from != one.to).collect())
     }

@@ -19,6 +19,8 @@ use quire_types::sync::lock;
 const MAX_ATTEMPTS: usize = 4;
 /// How many repositories are imported at the same time.
 const MAX_IMPORTS: usize = 2;
+/// How many refs that differ an attempt reads: all.
+pub(super) const ALL_REFS: u32 = u32::MAX;
 
 /// What mirrors need from the rest of the server.
 pub struct MirrorDeps {

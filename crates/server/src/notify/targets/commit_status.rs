@@ -80,13 +80,13 @@ impl CommitStatusTarget {
 
     fn status(&self, event: &RunEnded, summary: &Summary) -> Value {
         let description = excerpt(&description(event, summary), MAX_DESCRIPTION);
-        let (state, name) = match self.service {
-            StatusService::Gitlab => (gitlab_state(event.reason), "name"),
-            StatusService::Github | StatusService::Forgejo => (state(event.reason), "context"),
+        let name = match self.service {
+            StatusService::Gitlab => "name",
+            StatusService::Github | StatusService::Forgejo => "context",
         };
         // A commit has one status of each name, and the newest counts.
         json!({
-            "state": state,
+            "state": state(self.service, event.reason),
             name: event.run.source,
             "description": description,
             "target_url": summary.url,
@@ -94,20 +94,14 @@ impl CommitStatusTarget {
     }
 }
 
-/// The state at GitHub and Forgejo, which know no canceled runs.
-fn state(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Complete | Reason::Fixed => "success",
-        Reason::Failed => "failure",
-        Reason::Canceled | Reason::Superseded => "error",
-    }
-}
-
-fn gitlab_state(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Complete | Reason::Fixed => "success",
-        Reason::Failed => "failed",
-        Reason::Canceled | Reason::Superseded => "canceled",
+/// The word of a service for the state. Only GitLab has one for canceled runs.
+fn state(service: StatusService, reason: Reason) -> &'static str {
+    match (reason, service) {
+        (Reason::Complete | Reason::Fixed, _) => "success",
+        (Reason::Failed, StatusService::Gitlab) => "failed",
+        (Reason::Failed, _) => "failure",
+        (Reason::Canceled | Reason::Superseded, StatusService::Gitlab) => "canceled",
+        (Reason::Canceled | Reason::Superseded, _) => "error",
     }
 }
 
