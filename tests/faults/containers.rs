@@ -144,11 +144,7 @@ fn the_server_killed_at_each_point_of_a_containers_life() {
     ] {
         let mut contained = Contained::new(&endpoint());
         let forge = &mut contained.forge;
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.kill_once_at(point).serve();
         let tree = forge.tree_with("app", WELL);
         tree.push(&["main"]);
         let status = forge.ended();

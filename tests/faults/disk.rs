@@ -263,11 +263,7 @@ fn a_full_disk_at_each_border_of_a_run() {
         let folder = tempfile::tempdir().unwrap();
         let data = disk.join(format!("data-{nth}"));
         let mut forge = TestForge::at(QUIRE, folder.path(), data.clone());
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT_STOP", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.stop_once_at(point).serve();
         let tree = forge.tree_with("app", super::LEAVES_A_PROCESS);
         tree.push(&["main"]);
         wait_for(point, || is_stopped(forge.pid()).then_some(()));

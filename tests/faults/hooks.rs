@@ -15,11 +15,9 @@ fn the_server_killed_before_it_answers_a_webhook() {
     let mut forge = TestForge::new(QUIRE);
     let text = "{:hooks {:deploy {:repo \"app\" :secret {:env \"HOOK_SECRET\"}}}}";
     fs::write(forge.paths.config_fennel(), text).unwrap();
-    let marker = forge.file("once").display().to_string();
     forge
         .set("HOOK_SECRET", "hunter22")
-        .set("QUIRE_FAULT", "hook-queued")
-        .set("QUIRE_FAULT_ONCE", &marker)
+        .kill_once_at("hook-queued")
         .serve();
     let pipeline = "(local ci (require :quire.ci))\n(ci.job :deploy [:quire/hook/deploy] (fn [{: sh}] (sh \"true\")))";
     forge

@@ -41,11 +41,7 @@ fn the_server_killed_while_old_runs_go() {
     ] {
         let mut forge = TestForge::new(QUIRE);
         fs::write(forge.paths.config_fennel(), format!("{{:keep {{{kept}}}}}")).unwrap();
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.kill_once_at(point).serve();
         let tree = forge.tree_with("app", LINE);
         for _ in 0..6 {
             tree.push_new("next");
@@ -57,7 +53,7 @@ fn the_server_killed_while_old_runs_go() {
         );
         let status = forge.ended();
         assert_eq!(status.signal(), Some(9), "{status}: {}", forge.log());
-        assert!(fs::exists(&marker).unwrap(), "{point}");
+        assert!(forge.came_to_fault_point(), "{point}");
         forge.serve();
         let printed = forge.ssh_ok("gc");
         println!("{point}, {kept}: {printed}");

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use quire_testkit::{TestForge, hermetic_git, run, run_ok, stderr, transcript, wait_for};
+use quire_testkit::{TestForge, git_in, run, stderr, transcript, wait_for};
 
 use crate::QUIRE;
 
@@ -29,11 +29,9 @@ fn the_server_killed_during_an_import() {
             &tree,
             &["push", "-q", "origin", "main", "main~1:refs/heads/side"],
         );
-        let marker = forge.file("once").display().to_string();
         forge
             .set("QUIRE_MIRRORS_ALLOWED_NETWORKS", "127.0.0.1")
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
+            .kill_once_at(point)
             .serve();
         let command = format!("repo import {}", remote.url("app"));
         let cut = forge.ssh(&command);
@@ -57,8 +55,7 @@ fn the_server_killed_during_an_import() {
                 "{point}: {text}"
             );
         }
-        let arguments = ["-c", "safe.directory=*", "rev-parse", "main", "side^0"];
-        let tips = run_ok(&mut hermetic_git(&repo, &repo, &arguments));
+        let tips = git_in(&repo, &["rev-parse", "main", "side^0"]);
         assert!(tips.starts_with(&commit), "{point}: {tips}");
         // Its refs are known, without runs, and the next push is a change of its own.
         wait_for(&format!("the refs after {point}"), || {
@@ -91,11 +88,9 @@ fn the_server_killed_while_a_mirror_is_made_or_fetched() {
             &tree,
             &["push", "-q", "origin", "main", "main:refs/heads/side"],
         );
-        let marker = forge.file("once").display().to_string();
         forge
             .set("QUIRE_MIRRORS_ALLOWED_NETWORKS", "127.0.0.1")
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
+            .kill_once_at(point)
             .serve();
         let command = format!("repo import {} --mirror", remote.url("app"));
         let imported = forge.ssh(&command);
@@ -114,15 +109,9 @@ fn the_server_killed_while_a_mirror_is_made_or_fetched() {
         }
         let synced = forge.ssh("mirror sync app");
         assert!(synced.status.success(), "{point}: {}", transcript(&synced));
-        let arguments = [
-            "-c",
-            "safe.directory=*",
-            "for-each-ref",
-            "--format=%(refname) %(objectname)",
-            "refs/heads",
-        ];
-        let refs = run_ok(&mut hermetic_git(&repo, &repo, &arguments));
-        assert_eq!(refs.trim(), format!("refs/heads/main {commit}"), "{point}");
+        let format = "--format=%(refname) %(objectname)";
+        let refs = git_in(&repo, &["for-each-ref", format, "refs/heads"]);
+        assert_eq!(refs, format!("refs/heads/main {commit}"), "{point}");
         wait_for(&format!("the refs after {point}"), || {
             let seen = forge
                 .store()

@@ -76,18 +76,14 @@ fn the_server_killed_at_each_point_of_a_landing() {
         ("land-spooled", "rebase"),
     ] {
         let mut forge = TestForge::new(QUIRE);
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.kill_once_at(point).serve();
         let tree = seed(&forge, method != "ff");
         let pushed = tree.git_ok(&["rev-parse", "HEAD"]);
         let option = format!("ci.land={method}");
         tree.push(&["-o", &option, "HEAD:refs/for-green/main"]);
         let status = forge.ended();
         assert_eq!(status.signal(), Some(9), "{point}: {}", forge.log());
-        assert!(fs::exists(&marker).unwrap(), "{point}");
+        assert!(forge.came_to_fault_point(), "{point}");
         forge.serve();
         let main = wait_for_main(&forge, |main| (main == pushed) == (method == "ff"));
         let expected = match method {
@@ -115,11 +111,7 @@ fn a_hook_killed_after_the_ref_of_a_commit_was_created() {
 /// Stops the server when its row says that the branch is moved, and moves the branch from elsewhere meanwhile.
 fn with_a_push_at_the_last_moment(method: &str, push: impl Fn(&Tree)) -> (TestForge, Tree, String) {
     let mut forge = TestForge::new(QUIRE);
-    let marker = forge.file("once").display().to_string();
-    forge
-        .set("QUIRE_FAULT_STOP", "land-begun")
-        .set("QUIRE_FAULT_ONCE", &marker)
-        .serve();
+    forge.stop_once_at("land-begun").serve();
     let tree = seed(&forge, false);
     let pushed = tree.git_ok(&["rev-parse", "HEAD"]);
     let option = format!("ci.land={method}");

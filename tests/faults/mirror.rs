@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
-use quire_testkit::{TestForge, hermetic_git, run_ok, wait_for};
+use quire_testkit::{TestForge, git_in, wait_for};
 
 use crate::QUIRE;
 
@@ -20,11 +20,9 @@ fn the_server_killed_between_push_and_mirror() {
             remote.url("copy")
         );
         fs::write(forge.paths.config_fennel(), text).unwrap();
-        let marker = forge.file("once").display().to_string();
         forge
             .set("QUIRE_MIRRORS_ALLOWED_NETWORKS", "127.0.0.1")
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
+            .kill_once_at(point)
             .serve();
         let tree = forge.tree("work", "app");
         let commit = tree.commit("first");
@@ -34,14 +32,9 @@ fn the_server_killed_between_push_and_mirror() {
         forge.serve();
         let wanted = format!("refs/heads/main {commit}");
         wait_for(&format!("the remote after {point}"), || {
-            let arguments = [
-                "-c",
-                "safe.directory=*",
-                "for-each-ref",
-                "--format=%(refname) %(objectname)",
-            ];
-            let refs = run_ok(&mut hermetic_git(&bare, &bare, &arguments));
-            (refs.trim() == wanted).then_some(())
+            let format = "--format=%(refname) %(objectname)";
+            let refs = git_in(&bare, &["for-each-ref", format]);
+            (refs == wanted).then_some(())
         });
         wait_for("the mirror to be in sync", || {
             let mirrors = forge.store().mirrors().list(None).unwrap();

@@ -39,11 +39,7 @@ fn the_server_killed_between_outcome_and_delivery() {
     ] {
         let receiver = HttpReceiver::start();
         let mut forge = forge_telling(&receiver);
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.kill_once_at(point).serve();
         forge.tree_with("app", LEAVES_A_PROCESS).push(&["main"]);
         let status = forge.ended();
         assert_eq!(

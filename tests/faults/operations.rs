@@ -183,11 +183,7 @@ fn an_undo_of_a_push_that_is_killed_at_each_point() {
 fn a_server_that_is_killed_before_and_after_it_records_a_push() {
     for point in ["intake-before-record", "intake-recorded"] {
         let mut forge = TestForge::new(QUIRE);
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.kill_once_at(point).serve();
         forge.tree_with("app", LINE).push(&["main"]);
         assert_eq!(forge.ended().signal(), Some(9), "{point}: {}", forge.log());
         forge.serve();

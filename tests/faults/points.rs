@@ -48,15 +48,11 @@ fn killed(forge: &mut TestForge) {
 fn the_server_killed_once_at_each_point() {
     for (point, come) in SERVER_POINTS {
         let mut forge = TestForge::new(QUIRE);
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.kill_once_at(point).serve();
         let tree = forge.tree_with("app", LEAVES_A_PROCESS);
         tree.push(&["main"]);
         killed(&mut forge);
-        assert!(fs::exists(&marker).unwrap(), "{point}");
+        assert!(forge.came_to_fault_point(), "{point}");
         // Git works on, and what comes now is not forgotten either.
         let other = forge.tree_with("other", LEAVES_A_PROCESS);
         other.push(&["main"]);

@@ -15,11 +15,7 @@ fn killed(forge: &mut TestForge) {
 #[test]
 fn while_the_group_of_a_run_is_found_out() {
     let mut forge = TestForge::new(QUIRE);
-    let marker = forge.file("once").display().to_string();
-    forge
-        .set("QUIRE_FAULT", "runner-before-examined")
-        .set("QUIRE_FAULT_ONCE", &marker)
-        .serve();
+    forge.kill_once_at("runner-before-examined").serve();
     let order = forge.file("order");
     let pipeline = format!(
         r#"(local ci (require :quire.ci))
@@ -79,11 +75,7 @@ fn as_a_schedule_comes_due() {
             1
         );
         drop(database);
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .spawn();
+        forge.kill_once_at(point).spawn();
         killed(&mut forge);
         forge.serve();
         let cron = || {
@@ -126,11 +118,7 @@ fn while_artifacts_are_brought_to_a_repeated_run() {
     let first = forge.end_of(forge.newest("app").id);
     std::fs::write(&fixed, "").unwrap();
     assert!(forge.stop().success());
-    let marker = forge.file("once").display().to_string();
-    forge
-        .set("QUIRE_FAULT", "runner-artifacts-brought")
-        .set("QUIRE_FAULT_ONCE", &marker)
-        .serve();
+    forge.kill_once_at("runner-artifacts-brought").serve();
     forge.ssh_ok(&format!("run retry --failed {}", first.id));
     killed(&mut forge);
     // Its files are there and nobody is shown them.

@@ -20,12 +20,7 @@ const WITH_SERVICES: &str = r#"
 
 /// Kills the server at this point of the first run, in this process or in the one that is started then.
 fn killed_at(contained: &mut Contained, point: &str) {
-    let marker = contained.forge.file("once").display().to_string();
-    contained
-        .forge
-        .set("QUIRE_FAULT", point)
-        .set("QUIRE_FAULT_ONCE", &marker)
-        .serve();
+    contained.forge.kill_once_at(point).serve();
     contained
         .forge
         .tree_with("app", WITH_SERVICES)

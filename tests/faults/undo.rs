@@ -101,11 +101,7 @@ fn and_the_server_is_killed_before_and_after_the_record() {
         let mut forge = TestForge::start(QUIRE);
         let (tree, topic) = seeded(&forge);
         assert!(forge.stop().success());
-        let marker = forge.file("once").display().to_string();
-        forge
-            .set("QUIRE_FAULT", point)
-            .set("QUIRE_FAULT_ONCE", &marker)
-            .serve();
+        forge.kill_once_at(point).serve();
         tree.push(&["--force", "main:topic"]);
         let status = forge.ended();
         assert_eq!(status.signal(), Some(9), "{point}: {}", forge.log());

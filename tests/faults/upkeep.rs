@@ -1,6 +1,5 @@
 //! Killed while it removes images and caches: the next look finds what is left of them, and nothing else goes.
 
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
@@ -39,12 +38,7 @@ fn uses(forge: &TestForge) -> usize {
 /// Kills the server at a point of a round, and starts it again.
 fn killed_at(forge: &mut TestForge, point: &str) {
     assert!(forge.stop().success());
-    let marker = forge.file("once").display().to_string();
-    let _ = fs::remove_file(&marker);
-    forge
-        .set("QUIRE_FAULT", point)
-        .set("QUIRE_FAULT_ONCE", &marker)
-        .serve();
+    forge.kill_once_at(point).serve();
     long_ago(forge);
     assert!(
         !forge.ssh("gc").status.success(),

@@ -24,6 +24,9 @@ use crate::program::transcript;
 use crate::tree::Tree;
 use crate::wait::{WAIT_TIMEOUT, wait_for, wait_until};
 
+/// The file in the forge's own folder that the server creates at a fault point.
+const FAULT_MARKER: &str = "once";
+
 /// The forge. Not started by [`TestForge::new`], so that a test can lay something out first.
 pub struct TestForge {
     pub paths: Paths,
@@ -161,6 +164,28 @@ impl TestForge {
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
         self.variables.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// Has the server killed the first time that it comes to a fault point, from its next start on.
+    pub fn kill_once_at(&mut self, point: &str) -> &mut Self {
+        self.fault_once("QUIRE_FAULT", point)
+    }
+
+    /// Has the server stopped (SIGSTOP) the first time that it comes to a fault point, from its next start on.
+    pub fn stop_once_at(&mut self, point: &str) -> &mut Self {
+        self.fault_once("QUIRE_FAULT_STOP", point)
+    }
+
+    /// Whether the server has come to the fault point.
+    pub fn came_to_fault_point(&self) -> bool {
+        self.file(FAULT_MARKER).exists()
+    }
+
+    fn fault_once(&mut self, variable: &str, point: &str) -> &mut Self {
+        let marker = self.file(FAULT_MARKER);
+        let _ = fs::remove_file(&marker);
+        self.set(variable, point)
+            .set("QUIRE_FAULT_ONCE", &marker.display().to_string())
     }
 
     /// Takes a variable back.

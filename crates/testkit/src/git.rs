@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::program::run_ok;
+
 /// `git ARGUMENTS…` in a folder, with this home, no configuration of the machine's, and a person who commits.
 pub fn hermetic_git(folder: &Path, home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("git");
@@ -24,4 +26,11 @@ pub fn hermetic_git(folder: &Path, home: &Path, arguments: &[&str]) -> Command {
             .env(format!("GIT_{role}_EMAIL"), "person@example.org");
     }
     command
+}
+
+/// Runs git in a repository of any owner, such as one of a server, and returns what it prints, without the last newlines.
+pub fn git_in(folder: &Path, arguments: &[&str]) -> String {
+    let safe = ["-c", "safe.directory=*"];
+    let mut command = hermetic_git(folder, folder, &[&safe, arguments].concat());
+    run_ok(&mut command).trim().to_owned()
 }

@@ -37,7 +37,7 @@ pub use authority::CertificateAuthority;
 pub use browser::Browser;
 pub use files::files_below;
 pub use forge::TestForge;
-pub use git::hermetic_git;
+pub use git::{git_in, hermetic_git};
 pub use git_http_server::GitHttpServer;
 pub use git_user::{GIT_UID, own};
 pub use http::Response;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use quire_testkit::{
-    CertificateAuthority, GitHttpServer, SshForge, TestForge, hermetic_git, own, run_ok, stderr,
+    CertificateAuthority, GitHttpServer, SshForge, TestForge, git_in, own, run_ok, stderr,
     transcript, wait_for,
 };
 use serde_json::{Value, json};
@@ -16,38 +16,27 @@ use crate::QUIRE;
 const TOKEN: &str = "glpat-hunter2-and-more";
 
 /// A forge that may connect to loopback, not started.
-fn forge() -> TestForge {
+pub(super) fn forge() -> TestForge {
     let mut forge = TestForge::new(QUIRE);
     forge.set("QUIRE_MIRRORS_ALLOWED_NETWORKS", "127.0.0.1");
     forge
 }
 
 /// A plain sshd with git, which knows the key of the forge.
-fn nas(forge: &TestForge) -> SshForge {
+pub(super) fn nas(forge: &TestForge) -> SshForge {
     let nas = TestForge::new(QUIRE).plain_sshd();
     nas.allow(forge.ssh_ok("mirror key").trim());
     nas
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
-    let safe = ["-c", "safe.directory=*"];
-    run_ok(&mut hermetic_git(
-        folder,
-        folder,
-        &[&safe, arguments].concat(),
-    ))
-    .trim()
-    .to_owned()
-}
-
 /// The refs of a bare repository, and what its `HEAD` names.
 fn refs(bare: &Path) -> Vec<String> {
     let format = "--format=%(refname) %(objectname)";
-    let mut refs: Vec<String> = git(bare, &["for-each-ref", format])
+    let mut refs: Vec<String> = git_in(bare, &["for-each-ref", format])
         .lines()
         .map(str::to_owned)
         .collect();
-    refs.push(git(bare, &["symbolic-ref", "HEAD"]));
+    refs.push(git_in(bare, &["symbolic-ref", "HEAD"]));
     refs
 }
 
@@ -56,7 +45,7 @@ fn history(folder: &Path, extra: &[&str]) -> PathBuf {
     let tree = folder.join("history");
     fs::create_dir_all(tree.join(".quire")).unwrap();
     let init = [&["init", "-q", "-b", "trunk"], extra].concat();
-    git(&tree, &init);
+    git_in(&tree, &init);
     fs::write(tree.join(".quire/ci.fnl"), GREEN).unwrap();
     fs::write(tree.join(".gitattributes"), "*.bin filter=lfs\n").unwrap();
     for (message, branch) in [
@@ -64,21 +53,21 @@ fn history(folder: &Path, extra: &[&str]) -> PathBuf {
         ("Second", "trunk"),
         ("Third", "side/ü'x"),
     ] {
-        git(&tree, &["checkout", "-q", "-B", branch]);
+        git_in(&tree, &["checkout", "-q", "-B", branch]);
         fs::write(tree.join("file"), message).unwrap();
-        git(&tree, &["add", "-A"]);
-        git(&tree, &["commit", "-q", "-m", message]);
+        git_in(&tree, &["add", "-A"]);
+        git_in(&tree, &["commit", "-q", "-m", message]);
     }
-    git(&tree, &["tag", "-a", "-m", "One", "v1", "trunk~1"]);
-    git(&tree, &["tag", "v2", "trunk"]);
+    git_in(&tree, &["tag", "-a", "-m", "One", "v1", "trunk~1"]);
+    git_in(&tree, &["tag", "v2", "trunk"]);
     for other in [
         "refs/pull/1/head",
         "refs/pull/1/merge",
         "refs/notes/commits",
     ] {
-        git(&tree, &["update-ref", other, "trunk"]);
+        git_in(&tree, &["update-ref", other, "trunk"]);
     }
-    git(&tree, &["checkout", "-q", "trunk"]);
+    git_in(&tree, &["checkout", "-q", "trunk"]);
     tree
 }
 
@@ -86,8 +75,8 @@ fn history(folder: &Path, extra: &[&str]) -> PathBuf {
 fn fill(tree: &Path, bare: &Path, refspecs: &[&str]) {
     let receive = "--receive-pack=git -c safe.directory=* receive-pack";
     let arguments = [&["push", "-q", receive, bare.to_str().unwrap()], refspecs].concat();
-    git(tree, &arguments);
-    git(bare, &["symbolic-ref", "HEAD", "refs/heads/trunk"]);
+    git_in(tree, &arguments);
+    git_in(bare, &["symbolic-ref", "HEAD", "refs/heads/trunk"]);
     own(bare);
 }
 
@@ -145,7 +134,7 @@ fn a_repository_is_imported_over_ssh_without_runs() {
     wanted.retain(|line| !line.starts_with("refs/pull") && !line.starts_with("refs/notes"));
     assert_eq!(refs(&imported), wanted);
     assert!(!imported.join("quire-import").exists());
-    git(&imported, &["fsck", "--strict"]);
+    git_in(&imported, &["fsck", "--strict"]);
     // It is recorded once, and its refs are known: what is pushed next is one change, with one run.
     let log = json_of(&forge, "log --json");
     let operations = log["operations"].as_array().unwrap();
@@ -159,7 +148,7 @@ fn a_repository_is_imported_over_ssh_without_runs() {
         (&json!("repo-import"), &json!(url), &json!("done"))
     );
     assert_eq!(forge.runs_of("shop").len(), 0);
-    git(&tree, &["commit", "-q", "--allow-empty", "-m", "Fourth"]);
+    git_in(&tree, &["commit", "-q", "--allow-empty", "-m", "Fourth"]);
     let client = forge.tree("client-of-shop", "shop");
     client.git_ok(&["pull", "-q", tree.to_str().unwrap(), "trunk"]);
     client.push(&["HEAD:trunk"]);
@@ -299,7 +288,7 @@ fn what_cannot_be_imported_leaves_nothing() {
     refused(&forge, &format!("repo import {url} --user me"), "--secret");
     // A history that does not pass the checks of a push.
     let bad = nas.bare("bad");
-    let blob = git(&bad, &["hash-object", "-w", "--stdin"]);
+    let blob = git_in(&bad, &["hash-object", "-w", "--stdin"]);
     let path = bad.join("tree");
     fs::write(&path, format!("100644 blob {blob}\t.git\n")).unwrap();
     let script = format!(
@@ -307,8 +296,8 @@ fn what_cannot_be_imported_leaves_nothing() {
         bad.display()
     );
     let made = run_ok(Command::new("sh").args(["-c", &script]));
-    let commit = git(&bad, &["commit-tree", "-m", "bad", made.trim()]);
-    git(&bad, &["update-ref", "refs/heads/main", &commit]);
+    let commit = git_in(&bad, &["commit-tree", "-m", "bad", made.trim()]);
+    git_in(&bad, &["update-ref", "refs/heads/main", &commit]);
     own(&bad);
     refused(
         &forge,
@@ -393,21 +382,21 @@ fn repositories_without_commits_branches_or_sha_1() {
             "trunk~1:refs/heads/old",
         ],
     );
-    git(
+    git_in(
         &bare,
         &["update-ref", "--no-deref", "HEAD", "refs/heads/side"],
     );
     own(&bare);
     assert_eq!(import("detached")["default_branch"], "side");
     assert_eq!(
-        git(&folder("detached"), &["symbolic-ref", "HEAD"]),
+        git_in(&folder("detached"), &["symbolic-ref", "HEAD"]),
         "refs/heads/side"
     );
     let other = nas.file("sha256");
     let tree = history(&other, &["--object-format=sha256"]);
     let bare = nas.paths.repos().join("sha256.git");
     let path = bare.to_str().unwrap();
-    git(
+    git_in(
         &other,
         &["init", "-q", "--bare", "--object-format=sha256", path],
     );

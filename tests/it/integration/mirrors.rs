@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use quire_testkit::{
-    CertificateAuthority, GitHttpServer, SshForge, TestForge, hermetic_git, own, run_ok, stdout,
-    transcript, wait_for,
+    CertificateAuthority, GitHttpServer, SshForge, TestForge, git_in, own, stdout, transcript,
+    wait_for,
 };
 use serde_json::{Value, json};
 
@@ -62,12 +62,7 @@ fn wait_for_state(forge: &TestForge, name: &str, state: &str) -> Value {
 /// The refs of a bare repository.
 fn refs(bare: &Path) -> Vec<String> {
     let format = "--format=%(refname) %(objectname)";
-    let mut command = hermetic_git(
-        bare,
-        bare,
-        &["-c", "safe.directory=*", "for-each-ref", format],
-    );
-    let output = run_ok(&mut command);
+    let output = git_in(bare, &["for-each-ref", format]);
     output.lines().map(str::to_owned).collect()
 }
 
@@ -140,18 +135,7 @@ fn a_remote_gets_what_is_pushed() {
         &bare,
         &[at("refs/heads/main", &second), at("refs/tags/v1", &first)],
     );
-    let mut other = hermetic_git(
-        &bare,
-        &bare,
-        &[
-            "-c",
-            "safe.directory=*",
-            "update-ref",
-            "refs/heads/other",
-            &first,
-        ],
-    );
-    run_ok(&mut other);
+    git_in(&bare, &["update-ref", "refs/heads/other", &first]);
     own(&bare);
     assert_eq!(forge.ssh_ok("mirror sync app nas"), "nas: in sync\n");
     assert_eq!(refs(&bare).len(), 2);

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use quire_testkit::{SshForge, TestForge, hermetic_git, own, run_ok, transcript, wait_for};
+use quire_testkit::{SshForge, TestForge, git_in, own, transcript, wait_for};
 use serde_json::{Value, json};
 
 use super::GREEN;
-use crate::QUIRE;
+use super::imports::{forge, nas};
 
 /// A forge and a repository on another machine with a tree that is pushed to it.
 struct Pair {
@@ -18,24 +18,11 @@ struct Pair {
     tree: PathBuf,
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
-    let safe = ["-c", "safe.directory=*"];
-    run_ok(&mut hermetic_git(
-        folder,
-        folder,
-        &[&safe, arguments].concat(),
-    ))
-    .trim()
-    .to_owned()
-}
-
 impl Pair {
     /// The forge has not been started.
     fn new() -> Self {
-        let mut forge = TestForge::new(QUIRE);
-        forge.set("QUIRE_MIRRORS_ALLOWED_NETWORKS", "127.0.0.1");
-        let nas = TestForge::new(QUIRE).plain_sshd();
-        nas.allow(forge.ssh_ok("mirror key").trim());
+        let forge = forge();
+        let nas = nas(&forge);
         let tree = nas.tree("tree", "shop");
         fs::create_dir_all(tree.join(".quire")).unwrap();
         fs::write(tree.join(".quire/ci.fnl"), GREEN).unwrap();
@@ -98,8 +85,8 @@ impl Pair {
 /// The branches and tags of a bare repository, and its default branch.
 fn refs(bare: &Path) -> String {
     let format = "--format=%(refname) %(objectname)";
-    let refs = git(bare, &["for-each-ref", format, "refs/heads", "refs/tags"]);
-    format!("{refs}\n{}", git(bare, &["symbolic-ref", "HEAD"]))
+    let refs = git_in(bare, &["for-each-ref", format, "refs/heads", "refs/tags"]);
+    format!("{refs}\n{}", git_in(bare, &["symbolic-ref", "HEAD"]))
 }
 
 #[track_caller]
@@ -142,7 +129,7 @@ fn a_mirror_follows_what_changes_there() {
     // A new commit, a forced update, a deletion, a new branch below the name of the one that is deleted.
     let commit = pair.nas.commit(&pair.tree, "third");
     pair.push(&["main", "+main~1:side", ":old"]);
-    git(&pair.tree, &["commit", "-q", "--amend", "-m", "other"]);
+    git_in(&pair.tree, &["commit", "-q", "--amend", "-m", "other"]);
     pair.push(&["+HEAD:side", "HEAD~2:refs/heads/old/er"]);
     pair.sync("shop");
     pair.assert_equal("shop");
@@ -173,7 +160,7 @@ fn a_mirror_follows_what_changes_there() {
         "{log}"
     );
     // The default branch is followed as well.
-    git(&pair.bare, &["symbolic-ref", "HEAD", "refs/heads/side"]);
+    git_in(&pair.bare, &["symbolic-ref", "HEAD", "refs/heads/side"]);
     own(&pair.bare);
     pair.push(&[":main"]);
     pair.sync("shop");
