@@ -9,6 +9,8 @@ use super::visible::{EscapeState, VisibleText, colours, state_after};
 pub(super) struct Position {
     escape: EscapeState,
     begins_line: bool,
+    /// Whether the next visible byte begins a line of the visible text.
+    begins_shown_line: bool,
     /// How many characters of base64 stand directly before it, up to those that matter.
     encoded_before: usize,
     /// How many bytes at the beginning of the text belong to a match that has been replaced already.
@@ -21,6 +23,7 @@ impl Default for Position {
         Self {
             escape: EscapeState::Text,
             begins_line: true,
+            begins_shown_line: true,
             encoded_before: 0,
             covered: 0,
         }
@@ -33,7 +36,7 @@ impl Position {
         let Some(last) = text.last() else {
             return Self { covered, ..self };
         };
-        let visible = VisibleText::of(text, self.escape);
+        let visible = self.visible_text(text);
         let shown = visible.as_ref().map_or(text, |visible| &visible.bytes);
         let encoded = EncodedText {
             text: shown,
@@ -45,8 +48,21 @@ impl Position {
                 None => EscapeState::Text,
             },
             begins_line: matches!(last, b'\n' | b'\r'),
+            begins_shown_line: shown
+                .last()
+                .map_or(self.begins_shown_line, |last| *last == b'\n'),
             encoded_before: encoded.run_before(shown.len()),
             covered,
+        }
+    }
+
+    /// What is visible of a text that stands here; `None` if that is the text itself, and a line begins in both at the
+    /// same places.
+    fn visible_text(self, text: &[u8]) -> Option<VisibleText> {
+        if self.begins_line == self.begins_shown_line {
+            VisibleText::of(text, self.escape)
+        } else {
+            Some(VisibleText::always_of(text, self.escape))
         }
     }
 }
@@ -92,7 +108,7 @@ impl<'a> Searched<'a> {
                 text,
                 begins_line: position.begins_line,
             },
-            visible: VisibleText::of(text, position.escape),
+            visible: position.visible_text(text),
             position,
         }
     }
@@ -106,13 +122,10 @@ impl<'a> Searched<'a> {
     }
 
     fn shown(&self) -> Haystack<'_> {
-        Haystack {
-            text: self
-                .visible
-                .as_ref()
-                .map_or(self.raw.text, |visible| &visible.bytes),
-            begins_line: self.position.begins_line,
-        }
+        self.visible.as_ref().map_or(self.raw, |visible| Haystack {
+            text: &visible.bytes,
+            begins_line: self.position.begins_shown_line,
+        })
     }
 
     fn encoded(&self) -> EncodedText<'_> {

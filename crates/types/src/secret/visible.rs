@@ -43,6 +43,11 @@ impl VisibleText {
         if state == EscapeState::Text && !text.iter().any(|b| may_be_invisible(*b)) {
             return None;
         }
+        Some(Self::always_of(text, state))
+    }
+
+    /// Removes what is not visible.
+    pub(super) fn always_of(text: &[u8], state: EscapeState) -> Self {
         let mut visible = Self {
             bytes: Zeroizing::new(Vec::with_capacity(text.len())),
             origins: Vec::with_capacity(text.len()),
@@ -59,7 +64,7 @@ impl VisibleText {
             state = step.next;
             at += step.len;
         }
-        Some(visible)
+        visible
     }
 
     /// Where a place of the visible text is in the original.

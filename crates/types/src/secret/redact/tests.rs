@@ -158,6 +158,19 @@ fn a_value_that_escape_sequences_take_apart_is_found() {
 }
 
 #[test]
+fn a_line_begins_behind_characters_that_are_invisible() {
+    let redactor = redactor(&[("token", "abcdefgh")]);
+    // The second line of base64 that was wrapped within the value.
+    for before in ["", "\x01\x12", "x\n\x1b[1m", "\r\u{200b}"] {
+        let text = format!("{before}Y2RlZmdoeQ==\n");
+        let shown = redactor.redact_text(&text);
+        assert_eq!(shown, format!("{before}{{{{ token }}}}eQ==\n"));
+        let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+        assert_eq!(through(&mut redactor.stream(), &bytes), shown, "{text:?}");
+    }
+}
+
+#[test]
 fn each_text_of_a_json_secret_is_one() {
     let redactor = Redactor::default();
     let text = r#"{"user": "deployment", "key": "line-one\nline-two", "ids": [1234567890, true], "short": "x"}"#;
