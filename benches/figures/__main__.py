@@ -8,6 +8,7 @@ import tempfile
 
 import report as reports
 from appliance import appliance
+from browsing import browsing
 from children import killed
 from containers import containers
 from driver import graph
@@ -17,8 +18,9 @@ from measure import Wrong, machine
 from pages import pages, programs
 from pushes import hook, pushes, spooled
 from runs import many_jobs, small_runs, steps
+from strangers import strangers
 
-SECTIONS = ("push", "hook", "spool", "driver", "steps", "jobs", "children", "pages", "programs", "containers", "appliance", "clients", "output", "series")
+SECTIONS = ("push", "hook", "spool", "driver", "steps", "jobs", "children", "pages", "browsing", "strangers", "programs", "containers", "appliance", "clients", "output", "series")
 
 
 def arguments():
@@ -82,6 +84,27 @@ def backlog(report, asked, client, folder):
         forge.stop()
 
 
+def reading(report, asked, client, folder):
+    """Pages of a repository with a history, at quire and at cgit."""
+    forge = Forge(asked.quire, folder, client)
+    try:
+        browsing(report, forge, client, folder, 300 if asked.quick else 15_000, 0.3 if asked.quick else 1.5)
+    finally:
+        forge.stop()
+
+
+def visitors(report, asked, client, folder):
+    """Visitors who are not signed in, beside pushes and a person who is."""
+    for shown in ("tip", "all"):
+        place = os.path.join(folder, shown)
+        os.makedirs(place)
+        forge = Forge(asked.quire, place, client, QUIRE_HTTP_AUTH="ssh", QUIRE_HTTP_STRANGERS=shown)
+        try:
+            strangers(report, forge, client, shown, 200 if asked.quick else 2000, 3 if asked.quick else 20)
+        finally:
+            forge.stop()
+
+
 def series(report, asked, client, folder):
     """Many runs one after the other, on the host and in containers."""
     for executor, count in (("host", 20 if asked.quick else 500), ("docker", 5 if asked.quick else 60)):
@@ -109,7 +132,7 @@ def measure(report, asked, folder):
     if wanted("containers"):
         os.makedirs(os.path.join(folder, "docker"))
         containers(report, asked.quire, os.path.join(folder, "docker"), client, 3 if asked.quick else 20)
-    for name, what in (("spool", backlog), ("clients", crowd), ("series", series)):
+    for name, what in (("spool", backlog), ("clients", crowd), ("series", series), ("browsing", reading), ("strangers", visitors)):
         if wanted(name):
             os.makedirs(os.path.join(folder, name))
             what(report, asked, client, os.path.join(folder, name))

@@ -31,19 +31,21 @@ class Report:
         self.sections.append({"title": title, "note": note, "rows": [], "blocks": []})
         print(f"\n{title}", file=sys.stderr, flush=True)
 
-    def row(self, what, value, floor=None, compare="ratio", aim=None, unit=None):
-        """One figure. `compare` says how it stands to its floor; the aim is for what `aim_of` says:
-        the ratio or difference where there is a floor, else the figure itself."""
+    def row(self, what, value, floor=None, compare="ratio", aim=None, unit=None, at_least=False):
+        """One figure. `compare` says how it stands to its floor: by its ratio, its difference or not at all (`none`). The aim is for
+        the ratio or difference where there is one, else for the figure itself, and is the most that meets it, or the least."""
         measured, against, judged = shown(value), "", None
         if isinstance(value, Series):
             judged, unit = value.median, value.unit
-        if floor is not None:
+        compared = floor is not None and compare != "none"
+        if compared:
             judged = value.median / floor.median if compare == "ratio" else value.median - floor.median
             against = f"{judged:.2f} ×" if compare == "ratio" else f"{'+' if judged >= 0 else '−'}{text(abs(judged), unit)}"
         goal = met = ""
         if aim is not None:
-            goal = f"≤ {aim:g} ×" if floor is not None and compare == "ratio" else f"≤ {aim:g} {unit}" + (" more" if floor is not None else "")
-            met = "yes" if judged <= aim else "no"
+            sign = "≥" if at_least else "≤"
+            goal = f"{sign} {aim:g} ×" if compared and compare == "ratio" else f"{sign} {aim:g} {unit}" + (" more" if compared else "")
+            met = "yes" if (judged >= aim if at_least else judged <= aim) else "no"
             if met == "no":
                 self.missed.append(what)
         cells = [what, measured, shown(floor) if floor is not None else "", against, goal, met]

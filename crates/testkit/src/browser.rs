@@ -274,11 +274,20 @@ impl Browser {
         assert_eq!(wide, 0, "{what} is wider than the window");
     }
 
-    /// Looks at the page on every screen, light and dark: it fits. Ends on the first of them. Keeps pictures where asked to.
+    /// axe-core finds nothing on the page that keeps people out who use it by other means than eyes and a mouse.
+    pub async fn assert_accessible(&self, what: &str) {
+        let axe = std::fs::read_to_string(AXE).expect("run scripts/axe, which downloads axe-core");
+        self.script(&axe).await;
+        let violations = self.client.execute_async(VIOLATIONS, vec![]).await.unwrap();
+        assert_eq!(violations, json!([]), "axe-core on {what}");
+    }
+
+    /// Looks at the page on every screen, light and dark: it fits and is accessible. Ends on the first of them. Keeps pictures where asked to.
     pub async fn look_at_all(&self, what: &str) {
         for (look, width, height, dark) in LOOKS {
             self.look(width, height, dark).await;
             self.assert_fits(&format!("{what} {look}")).await;
+            self.assert_accessible(&format!("{what} {look}")).await;
             self.picture(&format!("{what}-{look}")).await;
         }
         let (_, width, height, dark) = LOOKS[0];
@@ -302,6 +311,16 @@ impl Browser {
         self.client.clone().close().await.unwrap();
     }
 }
+
+/// Where scripts/axe puts axe-core.
+const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/axe.min.js");
+
+/// What axe-core finds: the rules that are broken, and where.
+const VIOLATIONS: &str = r"
+const done = arguments[arguments.length - 1];
+const html = ({ html }) => html.slice(0, 200);
+const found = ({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 5).map(html).join(' | ')}`;
+axe.run(document).then(({ violations }) => done(violations.map(found)), (error) => done([String(error)]));";
 
 /// Texts whose contrast to what lies behind them is under 4.5 : 1.
 const CONTRAST: &str = r"

@@ -25,7 +25,7 @@ const ODD_NAMES: [&[u8]; 8] = [
 /// Markdown of every kind, and what must not work in it.
 const GUIDE: &str = "# Guide\n\nSee [the code](../src/main.rs) and [below](#tables), or <https://example.org>.\n\n\
     ![pixel](../pixel.svg) ![remote](https://example.org/p.png)\n\n## Tables\n\n| account | balance |\n| :-- | --: |\n| cash | 10 |\n\n\
-    - [x] done\n- [ ] to do\n\n> [!NOTE]\n> Mind this.\n\n```rust\nfn main() {}\n```\n\n<script>alert(1)</script>\n\n\
+    - [x] done\n- [ ] to do\n\n> [!NOTE]\n> Mind this.\n\n```rust\nfn main() {} // A line that is so long that it can be read on no phone without scrolling sideways.\n```\n\n<script>alert(1)</script>\n\n\
     <img src=\"https://example.org/x.png\" onerror=\"alert(1)\"> A footnote.[^1]\n\n[^1]: Here.\n";
 
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {

@@ -108,7 +108,14 @@ pub(super) fn render(data: &[u8], links: &LinkBase<'_>) -> Option<String> {
     }
     let mut rendered = String::with_capacity(text.len() * 2);
     html::push_html(&mut rendered, filter.events.into_iter());
-    Some(rendered)
+    Some(with_tab_stops(&rendered))
+}
+
+/// What may be wider than the page can be scrolled by keys. The tags are of the renderer, since there is no HTML of the author.
+fn with_tab_stops(rendered: &str) -> String {
+    rendered
+        .replace("<pre>", "<pre tabindex=\"0\">")
+        .replace("<table>", "<table tabindex=\"0\">")
 }
 
 /// What became of a link or picture that is open.
@@ -158,6 +165,17 @@ impl<'text> Filter<'_, 'text> {
                     heading.push_str(&text);
                 }
                 let html = format!("<code>{}</code>", marked(&text).html);
+                self.events.push(Event::InlineHtml(html.into()));
+            }
+            Event::TaskListMarker(is_done) => {
+                let (checked, label) = if is_done {
+                    (" checked", "done")
+                } else {
+                    ("", "not done")
+                };
+                let html =
+                    format!(r#"<input type="checkbox" disabled{checked} aria-label="{label}">"#)
+                        + "\n";
                 self.events.push(Event::InlineHtml(html.into()));
             }
             other => self.events.push(other),
