@@ -24,7 +24,7 @@ const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 80;
 
 /// The crates, each before those that may depend on it. `quire` is the root package.
-const CRATE_ORDER: [&str; 15] = [
+const CRATE_ORDER: [&str; 16] = [
     "step",
     "step-helper",
     "step-program",
@@ -34,6 +34,7 @@ const CRATE_ORDER: [&str; 15] = [
     "pipeline",
     "config",
     "git",
+    "highlight",
     "store",
     "executor",
     "init",
@@ -43,7 +44,7 @@ const CRATE_ORDER: [&str; 15] = [
 ];
 
 /// Libraries that only one crate may use, so that what they are for has one place.
-const ONLY_IN: [(&str, &str); 8] = [
+const ONLY_IN: [(&str, &str); 9] = [
     ("askama", "web"),
     ("axum", "web"),
     ("bollard", "executor"),
@@ -52,13 +53,14 @@ const ONLY_IN: [(&str, &str); 8] = [
     ("mlua", "pipeline"),
     ("rusqlite", "store"),
     ("signal-hook", "init"),
+    ("syntect", "highlight"),
 ];
 
 /// Crates that must not depend on an async runtime.
 const WITHOUT_TOKIO: [&str; 2] = ["types", "init"];
 
 /// Crates that may hold `unsafe` blocks, each with a comment that says why it is sound.
-const MAY_BE_UNSAFE: [&str; 3] = ["init", "runtime", "step-helper"];
+const MAY_BE_UNSAFE: [&str; 4] = ["highlight", "init", "runtime", "step-helper"];
 
 /// Type names that several modules may declare: each is private to a command or a test double.
 const REPEATED_TYPE_NAMES: [&str; 0] = [];

@@ -84,6 +84,75 @@ mod tests {
         assert!(sent.iter().sum::<usize>() < 12_000, "{sent:?} bytes");
     }
 
+    /// The variables of the style sheet, for light and for dark.
+    fn variables() -> [std::collections::HashMap<&'static str, &'static str>; 2] {
+        let blocks = CSS.text.split(":root {").skip(1).map(|block| {
+            let block = block.split('}').next().unwrap();
+            let pairs = block
+                .split(';')
+                .filter_map(|line| line.trim().split_once(": "));
+            pairs.collect::<std::collections::HashMap<_, _>>()
+        });
+        let [light, dark] = <[_; 2]>::try_from(blocks.collect::<Vec<_>>()).unwrap();
+        [light, dark]
+    }
+
+    /// The relative luminance of a colour, as WCAG defines it.
+    fn luminance(colour: &str) -> f64 {
+        let digits = colour.strip_prefix('#').unwrap();
+        let wide: String = match digits.len() {
+            3 => digits.chars().flat_map(|digit| [digit, digit]).collect(),
+            _ => digits.to_owned(),
+        };
+        let weighted = [0.2126, 0.7152, 0.0722]
+            .iter()
+            .enumerate()
+            .map(|(at, weight)| {
+                let part = u8::from_str_radix(&wide[2 * at..2 * at + 2], 16).unwrap();
+                let part = f64::from(part) / 255.0;
+                let linear = match part <= 0.03928 {
+                    true => part / 12.92,
+                    false => ((part + 0.055) / 1.055).powf(2.4),
+                };
+                weight * linear
+            });
+        weighted.sum()
+    }
+
+    #[test]
+    fn texts_have_contrast_on_every_ground_they_stand_on() {
+        let grounds_of_code = [
+            "lift", "wait-bg", "mark", "add-bg", "del-bg", "add-word", "del-word",
+        ];
+        let code = ["hc", "hs", "hk", "hf", "ht", "hn", "ha", "hi", "ink"];
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        for text in code {
+            pairs.extend(grounds_of_code.map(|ground| (text, ground)));
+        }
+        // Quiet text stands neither on words that changed nor on what a search or an address points to.
+        for ground in ["paper", "lift", "panel", "wait-bg", "add-bg", "del-bg"] {
+            pairs.extend([("ink", ground), ("soft", ground)]);
+        }
+        for state in ["good", "bad", "busy", "wait"] {
+            pairs.extend(["paper", "lift", "panel"].map(|ground| (state, ground)));
+        }
+        pairs.extend([("good", "good-bg"), ("bad", "bad-bg"), ("busy", "busy-bg")]);
+        pairs.extend([("wait", "wait-bg"), ("good", "add-bg"), ("bad", "del-bg")]);
+        pairs.extend(["paper", "lift", "panel"].map(|ground| ("link", ground)));
+        let mut poor = Vec::new();
+        for (scheme, colours) in ["light", "dark"].into_iter().zip(variables()) {
+            for (text, ground) in &pairs {
+                let [one, other] = [text, ground]
+                    .map(|name| luminance(colours[format!("--{name}").as_str()]) + 0.05);
+                let contrast = one.max(other) / one.min(other);
+                if contrast < 4.5 {
+                    poor.push(format!("{scheme}: {text} on {ground}: {contrast:.2}"));
+                }
+            }
+        }
+        assert!(poor.is_empty(), "{poor:#?}");
+    }
+
     #[test]
     fn style_and_script_stay_small() {
         assert!(

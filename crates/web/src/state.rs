@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quire_git::read::{BlameCache, ReadPool};
+use quire_highlight::HighlightCache;
 use quire_runtime::changes::ChangeNotifier;
 use quire_server::hooks::Hooks;
 use quire_server::metrics::Metrics;
@@ -134,6 +135,8 @@ pub(super) struct App {
     pub(super) bodies: Arc<KeptBodies>,
     /// Where lines of files come from.
     pub(super) blames: Arc<BlameCache>,
+    /// Colours of files.
+    pub(super) highlights: Arc<HighlightCache>,
     /// Archives and patches that may be written at once.
     pub(super) downloads: Places,
     pub(super) followers: Places,
@@ -155,6 +158,7 @@ impl App {
             git_processes: Places::new(MAX_GIT_PROCESSES, limits.git_processes),
             bodies: Arc::default(),
             blames: Arc::default(),
+            highlights: Arc::default(),
             downloads: Places::new(MAX_DOWNLOADS, limits.downloads),
             followers: Places::new(MAX_FOLLOWERS, limits.followers),
             read_lock: Arc::default(),

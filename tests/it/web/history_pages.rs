@@ -75,7 +75,7 @@ async fn two_revisions_are_compared() {
         &format!("href=\"/app/-/commit/{second}\""),
         "href=\"/app/-/compare/main...v1.0\"",
         "href=\"/app/-/compare/v1.0..main\"",
-        "data-o=\"2\" data-n=\"\"><b>-</b>\tprintln!(",
+        "data-o=\"2\" data-n=\"\"><b>-</b>\t<span class=\"hf\">println!</span>(",
     ] {
         assert!(page.body.contains(text), "{text}: {}", page.body);
     }

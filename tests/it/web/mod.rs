@@ -8,6 +8,7 @@ mod browser;
 mod client;
 mod feeds;
 mod git_http;
+mod highlighting;
 mod history_pages;
 mod limits;
 mod live;

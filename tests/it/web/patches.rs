@@ -166,8 +166,8 @@ async fn a_difference_is_shown_as_it_is_asked_for() {
     let here = format!("/app/-/commit/{id}");
     let page = site.get(&here).await.body;
     for text in [
-        "count(<mark>one</mark>);",
-        "count(<mark>&lt;two&gt;</mark>);",
+        "<span class=\"hf\">count</span>(<mark>one</mark>);",
+        "<span class=\"hf\">count</span>(<mark>&lt;two&gt;</mark>);",
         "The changes of this lock file are folded.",
         "The changes of this vendored file are folded.",
         &format!("href=\"{here}?path=Cargo.lock\">Show them"),
@@ -177,13 +177,13 @@ async fn a_difference_is_shown_as_it_is_asked_for() {
     ] {
         assert!(page.contains(text), "{text}: {page}");
     }
-    assert!(!page.contains("int y;") && !page.contains("class=\"dr\""));
+    assert!(!page.contains("<mark>y</mark>") && !page.contains("class=\"dr\""));
     let alone = site
         .get(&format!("{here}?path=vendor/x.c&view=split"))
         .await
         .body;
     for text in [
-        "int <mark>y</mark>;",
+        "<span class=\"hk\">int</span> <mark>y</mark>;",
         "class=\"dr\"",
         "<pre class=\"diff split\"",
         &format!("href=\"{here}?path=vendor/x.c\">Unified"),

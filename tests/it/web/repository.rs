@@ -241,7 +241,7 @@ async fn a_commit_shows_what_it_changed() {
         "No newline at the end of the file.",
         "U+000D",
         &format!("/app/-/commit/{first}"),
-        "data-o=\"2\" data-n=\"\"><b>-</b>\tprintln!(",
+        "data-o=\"2\" data-n=\"\"><b>-</b>\t<span class=\"hf\">println!</span>(",
     ] {
         assert!(page.body.contains(text), "{text}: {}", page.body);
     }

@@ -1,5 +1,7 @@
 //! `GET /{repo}/-/blame/{rev}/{path}`: a file with the commit that each line came with, in windows of lines.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -12,11 +14,13 @@ use super::context::{RepoContext, RevContent, RevPage, file_entry};
 use super::file::lines;
 use super::head::{RepoHead, Tab};
 use super::kept_page::PageBody;
-use super::source_text::{bounded_line, marked, name_text};
+use super::source_text::{bounded_line, marked, marked_code, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
-    Blame, BlameBlock, BlameQuery, CommitSummary, NamedRefs, ReadError, RevPath, TreePath,
+    Blame, BlameBlock, BlameQuery, CommitSummary, EntryMode, NamedRefs, ReadError, RevPath,
+    TreePath,
 };
+use quire_highlight::{CodeToken, HighlightedLines};
 use quire_types::clock::Millis;
 
 /// Lines of a window.
@@ -26,7 +30,7 @@ const MAX_LINE_BYTES: usize = 2000;
 
 /// Whether a file can be traced.
 enum BlameRead {
-    Traced(Blame),
+    Traced(Blame, Option<Arc<HighlightedLines>>),
     TooLarge,
 }
 
@@ -75,15 +79,16 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     let from = context.query_number("from")?.unwrap_or(1);
     let honours_ignored = context.query_text("ignore").as_deref() != Some("no");
     let cache = context.app.blames.clone();
+    let highlights = (!context.wants_json()).then(|| context.app.highlights.clone());
     let read = context
         .read_rev(
             View::Blame,
             wanted,
             MAX_WINDOW_LINES,
             move |reader, rev, path, budget| {
-                if file_entry(reader, &rev.commit, path)?.is_none() {
+                let Some(entry) = file_entry(reader, &rev.commit, path)? else {
                     return Ok(RevContent::At(View::Tree));
-                }
+                };
                 let query = BlameQuery {
                     commit: rev.commit.clone(),
                     path: path.clone(),
@@ -91,7 +96,14 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                     honours_ignored,
                 };
                 let read = match reader.blame(&query, &cache, budget) {
-                    Ok(blame) => BlameRead::Traced(blame),
+                    Ok(blame) => {
+                        let is_code = !blame.blocks.is_empty() && entry.mode != EntryMode::Symlink;
+                        let highlights = highlights.filter(|_| is_code);
+                        let (data, name) = (&blame.content, path.name());
+                        let colours =
+                            highlights.and_then(|all| all.of(&entry.id, name, data, lines(data)));
+                        BlameRead::Traced(blame, colours)
+                    }
                     Err(ReadError::TooLarge { .. }) => BlameRead::TooLarge,
                     Err(error) => return Err(error),
                 };
@@ -105,7 +117,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     };
     let choices = page.choices.take();
     let blame = match &page.content {
-        BlameRead::Traced(blame) => blame,
+        BlameRead::Traced(blame, _) => blame,
         BlameRead::TooLarge => &Blame::default(),
     };
     let is_whole = blame.is_whole();
@@ -149,7 +161,12 @@ fn template(
     let honours_ignored = context.query_text("ignore").as_deref() != Some("no");
     let (from, to) = bounds(blame);
     let to_window = |from: usize| window(context, page, from, honours_ignored);
-    let (blocks, has_hidden) = block_views(context, blame);
+    let plain = HighlightedLines::default();
+    let colours = match &page.content {
+        BlameRead::Traced(_, Some(colours)) => colours,
+        _ => &plain,
+    };
+    let (blocks, has_hidden) = block_views(context, blame, colours);
     let open = blame.blocks.iter().filter(|block| block.commit.is_none());
     BlameTemplate {
         head: RepoHead::new(context, Tab::Code, Some(rev), choices),
@@ -179,7 +196,11 @@ fn template(
     }
 }
 
-fn block_views(context: &RepoContext, blame: &Blame) -> (Vec<BlockView>, bool) {
+fn block_views(
+    context: &RepoContext,
+    blame: &Blame,
+    colours: &HighlightedLines,
+) -> (Vec<BlockView>, bool) {
     let all: Vec<&[u8]> = lines(&blame.content).collect();
     let mut has_hidden = false;
     let mut views: Vec<BlockView> = Vec::new();
@@ -189,7 +210,7 @@ fn block_views(context: &RepoContext, blame: &Blame) -> (Vec<BlockView>, bool) {
         let shown = all.iter().enumerate().skip(first);
         let mut html = String::new();
         for (at, line) in shown.take(block.count as usize) {
-            let (line, hidden) = line_html(at + 1, line);
+            let (line, hidden) = line_html(at + 1, line, colours.line(at + 1));
             has_hidden |= hidden;
             html.push_str(&line);
         }
@@ -210,9 +231,9 @@ fn block_views(context: &RepoContext, blame: &Blame) -> (Vec<BlockView>, bool) {
     (views, has_hidden)
 }
 
-fn line_html(number: usize, line: &[u8]) -> (String, bool) {
+fn line_html(number: usize, line: &[u8], tokens: &[CodeToken]) -> (String, bool) {
     let (text, _) = bounded_line(&line[..line.len().min(MAX_LINE_BYTES)]);
-    let marked = marked(&text);
+    let marked = marked_code(text.as_bytes(), tokens, &[]);
     let end = match line.len() {
         0 => "\n",
         bytes if bytes > MAX_LINE_BYTES => "<i class=\"hidden-char\">…</i>",

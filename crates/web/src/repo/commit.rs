@@ -9,6 +9,7 @@ use super::super::html as pieces;
 use super::address::View;
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent};
+use super::diff_colours::diff_colours;
 use super::diff_sections::{
     DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, options,
 };
@@ -19,6 +20,7 @@ use quire_git::read::{
     CommitDetails, CommitDiff, DiffOptions, NamedRefs, Person, ReadError, ResolvedRev, RevPath,
     TreePath,
 };
+use quire_highlight::LineColours;
 use quire_types::clock::Millis;
 
 /// A person and a time, as HTML.
@@ -50,6 +52,7 @@ struct CommitTemplate {
 struct CommitRead {
     details: CommitDetails,
     diff: CommitDiff,
+    colours: Vec<LineColours>,
 }
 
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
@@ -58,7 +61,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
         parent: parent.checked_sub(1).ok_or(WebError::NotFound)?,
         ..options(context)?
     };
-    let asked = options.clone();
+    let (asked, is_data) = (options.clone(), context.wants_json());
     let read = context
         .read_rev(
             View::Commit,
@@ -68,9 +71,15 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                 if !path.is_root() {
                     return Err(ReadError::NoPath);
                 }
+                let diff = reader.commit_diff(&rev.commit, &asked, budget)?;
                 Ok(RevContent::Here(CommitRead {
                     details: reader.commit(&rev.commit)?,
-                    diff: reader.commit_diff(&rev.commit, &asked, budget)?,
+                    colours: if is_data {
+                        Vec::new()
+                    } else {
+                        diff_colours(&diff)
+                    },
+                    diff,
                 }))
             },
         )
@@ -132,7 +141,7 @@ fn template(
                 (parent + 1, other.here())
             })
             .collect(),
-        diff: DiffSections::new(context, &place, &read.diff, options),
+        diff: DiffSections::new(context, &place, &read.diff, options, &read.colours),
     }
 }
 

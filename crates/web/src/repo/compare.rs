@@ -8,6 +8,7 @@ use super::super::error::WebError;
 use super::address::{Range, View, compare_form_link, compare_link};
 use super::commit_row::{CommitRow, commit_json};
 use super::context::{RepoContext, whole_rev};
+use super::diff_colours::diff_colours;
 use super::diff_sections::{
     DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, options,
 };
@@ -17,6 +18,7 @@ use super::source_text::name_text;
 use quire_git::read::{
     Budget, CommitDiff, Comparison, DiffOptions, ReadError, Reader, ResolvedRev, RevPath, TreePath,
 };
+use quire_highlight::LineColours;
 
 /// Commits of a page.
 const MAX_PAGE_COMMITS: usize = 100;
@@ -27,6 +29,7 @@ struct CompareRead {
     comparison: Comparison,
     /// `None` if there is no common ancestor to compare with.
     diff: Option<CommitDiff>,
+    colours: Vec<LineColours>,
 }
 
 #[derive(Template)]
@@ -61,7 +64,7 @@ pub(super) async fn page(
     range: Range,
 ) -> Result<Response, WebError> {
     let options = options(context)?;
-    let asked = options.clone();
+    let (asked, is_data) = (options.clone(), context.wants_json());
     let identifier = context.identifier(&compare_form_link(&context.base));
     let read = context
         .read(MAX_PAGE_LINES, move |reader, budget| {
@@ -70,7 +73,10 @@ pub(super) async fn page(
                 Ok(identity) => identity,
                 Err(known) => return Ok(Err(known)),
             };
-            let read = read(reader, (first, second), range, &asked, budget)?;
+            let mut read = read(reader, (first, second), range, &asked, budget)?;
+            if let Some(diff) = read.diff.as_ref().filter(|_| !is_data) {
+                read.colours = diff_colours(diff);
+            }
             Ok(Ok((identity, read)))
         })
         .await?;
@@ -141,7 +147,7 @@ fn as_html(
         diff: read
             .diff
             .as_ref()
-            .map(|diff| DiffSections::new(context, place, diff, options)),
+            .map(|diff| DiffSections::new(context, place, diff, options, &read.colours)),
     };
     PageBody::html(title, &main)
 }
@@ -167,6 +173,7 @@ fn read(
         second,
         comparison,
         diff,
+        colours: Vec::new(),
     })
 }
 

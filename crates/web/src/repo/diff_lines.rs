@@ -1,7 +1,8 @@
 //! The lines of a changed file as HTML: one below the other, or the old version beside the new one.
 
-use super::source_text::{bounded_line, marked_bytes, marked_matches};
+use super::source_text::{bounded_line, marked_bytes, marked_code};
 use quire_git::read::{DiffLine, DiffLineKind, side_by_side};
+use quire_highlight::{CodeToken, LineColours};
 
 /// How the two versions of a file are laid out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,18 +21,27 @@ enum Side {
 }
 
 #[derive(Default)]
-struct LineWriter {
+struct LineWriter<'a> {
+    /// The colours of the lines.
+    colours: &'a [Vec<CodeToken>],
     html: String,
     has_hidden: bool,
 }
 
 /// Lines of a difference as HTML, and whether they have hidden characters.
-pub(super) fn lines_html(lines: &[DiffLine], view: DiffView) -> (String, bool) {
-    let mut writer = LineWriter::default();
+pub(super) fn lines_html(
+    lines: &[DiffLine],
+    colours: &LineColours,
+    view: DiffView,
+) -> (String, bool) {
+    let mut writer = LineWriter {
+        colours,
+        ..LineWriter::default()
+    };
     match view {
         DiffView::Unified => {
-            for line in lines {
-                writer.line(line, Side::Both);
+            for (at, line) in lines.iter().enumerate() {
+                writer.line(at, line, Side::Both);
             }
         }
         DiffView::Split => writer.rows(lines),
@@ -44,12 +54,14 @@ fn is_needless(line: &DiffLine) -> bool {
     line.kind == DiffLineKind::Hunk && line.old <= Some(1) && line.text.is_empty()
 }
 
-impl LineWriter {
+impl LineWriter<'_> {
     fn rows(&mut self, lines: &[DiffLine]) {
         for (old, new) in side_by_side(lines) {
-            let [old, new] = [old, new].map(|at| at.and_then(|at| lines.get(at)));
+            let [old, new] = [old, new].map(|at| at.and_then(|at| Some((at, lines.get(at)?))));
             match (old, new) {
-                (Some(line), _) if line.kind == DiffLineKind::Hunk => self.line(line, Side::Both),
+                (Some((at, line)), _) if line.kind == DiffLineKind::Hunk => {
+                    self.line(at, line, Side::Both);
+                }
                 _ => {
                     self.html.push_str("<span class=\"dr\">");
                     self.cell(old, Side::Old);
@@ -60,14 +72,14 @@ impl LineWriter {
         }
     }
 
-    fn cell(&mut self, line: Option<&DiffLine>, side: Side) {
+    fn cell(&mut self, line: Option<(usize, &DiffLine)>, side: Side) {
         match line {
-            Some(line) => self.line(line, side),
+            Some((at, line)) => self.line(at, line, side),
             None => self.html.push_str("<span class=\"dl none\"></span>"),
         }
     }
 
-    fn line(&mut self, line: &DiffLine, side: Side) {
+    fn line(&mut self, at: usize, line: &DiffLine, side: Side) {
         if is_needless(line) {
             return;
         }
@@ -89,7 +101,7 @@ impl LineWriter {
             DiffLineKind::Added => ("dl add", "+"),
             DiffLineKind::Removed => ("dl del", "-"),
         };
-        let (text, end) = self.text(line);
+        let (text, end) = self.text(at, line);
         let number = |n: Option<u32>| n.map_or_else(String::new, |n| n.to_string());
         let old = line.old.filter(|_| side != Side::New);
         let new = line.new.filter(|_| side != Side::Old);
@@ -101,7 +113,7 @@ impl LineWriter {
     }
 
     /// The text of a line with its marks, and what stands for the part that is too long.
-    fn text(&mut self, line: &DiffLine) -> (String, &'static str) {
+    fn text(&mut self, at: usize, line: &DiffLine) -> (String, &'static str) {
         let (text, is_cut) = bounded_line(&line.text);
         // A carriage return ends lines of some files; it matters where it was added or removed.
         let text = match line.kind {
@@ -109,7 +121,8 @@ impl LineWriter {
             _ => &text,
         };
         // Only lines that are not cut, and are UTF-8, have marks.
-        let marked = marked_matches(text.as_bytes(), &line.marks);
+        let tokens = self.colours.get(at).map_or(&[][..], Vec::as_slice);
+        let marked = marked_code(text.as_bytes(), tokens, &line.marks);
         self.has_hidden |= marked.has_hidden;
         let end = if is_cut {
             "<i class=\"hidden-char\">…</i>"
@@ -152,7 +165,7 @@ mod tests {
     #[test]
     fn lines_stand_below_or_beside_each_other() {
         let shown = |view| {
-            let (html, has_hidden) = lines_html(&sample(), view);
+            let (html, has_hidden) = lines_html(&sample(), &Vec::new(), view);
             assert!(!has_hidden);
             html.replace("</span>", "</span>\n")
         };

@@ -14,6 +14,7 @@ use quire_git::read::{
     ChangeKind, ChangedFile, CommitDiff, DiffLine, DiffLineKind, DiffOptions, EntryMode,
     FoldReason, PatchFormat, TreePath, Whitespace,
 };
+use quire_highlight::LineColours;
 use quire_types::names::ObjectId;
 
 /// Lines of a page.
@@ -164,8 +165,10 @@ impl DiffSections {
         place: &DiffAddress,
         diff: &CommitDiff,
         options: &DiffOptions,
+        colours: &[LineColours],
     ) -> Self {
         let files = diff.files.iter().enumerate();
+        let plain = LineColours::new();
         let part = part_query(options);
         let is_split = place.look.view == DiffView::Split;
         let ignores_whitespace = place.look.whitespace == Whitespace::Ignored;
@@ -194,7 +197,10 @@ impl DiffSections {
             mail: place.patch(PatchFormat::Mail),
             plain: place.patch(PatchFormat::Diff),
             files: files
-                .map(|(at, file)| section(context, place, at + options.skip_files, file))
+                .map(|(at, file)| {
+                    let colours = colours.get(at).unwrap_or(&plain);
+                    section(context, place, at + options.skip_files, file, colours)
+                })
                 .collect(),
             total: diff.total,
             is_cut: diff.is_cut,
@@ -270,8 +276,9 @@ fn section(
     place: &DiffAddress,
     at: usize,
     file: &ChangedFile,
+    colours: &LineColours,
 ) -> FileSection {
-    let (lines, has_hidden) = lines_html(&file.diff.lines, place.look.view);
+    let (lines, has_hidden) = lines_html(&file.diff.lines, colours, place.look.view);
     let modes = file.old.as_ref().zip(file.new.as_ref());
     let link = TreePath::parse(&file.path).filter(|_| {
         file.new

@@ -1,5 +1,7 @@
 //! `GET /{repo}/-/file/{rev}/{path}`: a file, as text in windows of lines, as a picture, or as what is known of it.
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::response::Response;
 use serde_json::json;
@@ -12,11 +14,12 @@ use super::hex;
 use super::kept_page::PageBody;
 use super::markdown::{LinkBase, is_markdown, render};
 use super::raw::MediaType;
-use super::source_text::{bounded_line, marked, name_html, name_text};
+use super::source_text::{bounded_line, marked_code, name_html, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
     BlobContent, EntryMode, NamedRefs, ReadError, ResolvedRev, RevPath, TreeItem, TreePath,
 };
+use quire_highlight::HighlightedLines;
 use quire_types::text::format_bytes;
 
 /// Lines of a window.
@@ -36,6 +39,8 @@ struct TextWindow {
     has_hidden: bool,
     has_cut_line: bool,
     is_utf8: bool,
+    /// Why not all of it has colours.
+    plain: Option<String>,
 }
 
 /// What a page shows of a file.
@@ -70,7 +75,7 @@ struct FileTemplate {
 }
 
 /// Divides a text into lines, without their ends.
-pub(super) fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let data = data.strip_suffix(b"\n").unwrap_or(data);
     data.split(|b| *b == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -78,7 +83,7 @@ pub(super) fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 impl TextWindow {
     /// The window that begins with line `from`; `None` if there is no such line.
-    fn new(data: &[u8], from: usize) -> Option<Self> {
+    fn new(data: &[u8], colours: &HighlightedLines, from: usize) -> Option<Self> {
         let total = lines(data).count();
         let mut window = Self {
             html: String::new(),
@@ -88,6 +93,7 @@ impl TextWindow {
             has_hidden: false,
             has_cut_line: false,
             is_utf8: std::str::from_utf8(data).is_ok(),
+            plain: colours.cut.map(|cut| cut.to_string()),
         };
         if from == 0 || from > total {
             return None;
@@ -96,7 +102,7 @@ impl TextWindow {
         for (at, line) in wanted.take(MAX_WINDOW_LINES) {
             let number = at + 1;
             let (text, is_cut) = bounded_line(line);
-            let marked = marked(&text);
+            let marked = marked_code(text.as_bytes(), colours.line(number), &[]);
             window.has_hidden |= marked.has_hidden;
             window.has_cut_line |= is_cut;
             let end = if is_cut {
@@ -144,6 +150,8 @@ struct FileRead {
     content: Option<BlobContent>,
     /// Markdown as HTML.
     markdown: Option<String>,
+    /// The colours of its lines.
+    colours: Option<Arc<HighlightedLines>>,
 }
 
 pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Response, WebError> {
@@ -151,6 +159,7 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
     let wants_source = context.query_bytes("source").is_some();
     let renders = !context.wants_json() && !wants_source && from == 1;
     let base = context.base.clone();
+    let highlights = (!context.wants_json()).then(|| context.app.highlights.clone());
     let read = context
         .read_rev(
             View::File,
@@ -176,10 +185,18 @@ pub(super) async fn page(context: &RepoContext, wanted: RevPath) -> Result<Respo
                     };
                     render(&text.data, &links)
                 });
+                let is_code = |content: &&BlobContent| {
+                    markdown.is_none() && entry.mode != EntryMode::Symlink && !content.is_binary()
+                };
+                let code = highlights.zip(content.as_ref().filter(is_code));
+                let colours = code.and_then(|(highlights, code)| {
+                    highlights.of(&entry.id, path.name(), &code.data, lines(&code.data))
+                });
                 Ok(RevContent::Here(FileRead {
                     entry,
                     content,
                     markdown,
+                    colours,
                 }))
             },
         )
@@ -263,9 +280,14 @@ fn body(read: &FileRead, path: &TreePath, from: usize) -> Result<FileBody, WebEr
     if content.is_binary() {
         return Ok(FileBody::Binary(hex::dump(&content.data)));
     }
-    TextWindow::new(&content.data, from)
-        .map(FileBody::Text)
-        .ok_or(WebError::NotFound)
+    let plain = HighlightedLines::default();
+    TextWindow::new(
+        &content.data,
+        read.colours.as_deref().unwrap_or(&plain),
+        from,
+    )
+    .map(FileBody::Text)
+    .ok_or(WebError::NotFound)
 }
 
 fn as_json(
@@ -337,7 +359,8 @@ mod tests {
     #[test]
     fn a_file_of_many_lines_opens_in_windows() {
         let text: String = (1..=12_000).map(|n| format!("line {n}\n")).collect();
-        let window = |from| TextWindow::new(text.as_bytes(), from);
+        let plain = HighlightedLines::default();
+        let window = |from| TextWindow::new(text.as_bytes(), &plain, from);
         let first = window(1).unwrap();
         assert_eq!((first.from, first.to, first.total), (1, 5000, 12_000));
         let last = window(10_001).unwrap();
@@ -345,7 +368,7 @@ mod tests {
         assert!(last.html.contains("id=\"L12000\""));
         assert!(window(12_001).is_none() && window(0).is_none());
         let wide = format!("{}\n", "x".repeat(100_000)).repeat(500);
-        let bounded = TextWindow::new(wide.as_bytes(), 1).unwrap();
+        let bounded = TextWindow::new(wide.as_bytes(), &plain, 1).unwrap();
         assert!(bounded.has_cut_line && bounded.to < 500);
         assert!(bounded.html.len() < 2 * MAX_WINDOW_BYTES);
     }

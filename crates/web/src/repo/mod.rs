@@ -13,6 +13,7 @@ mod commit_row;
 mod compare;
 mod context;
 mod cost;
+mod diff_colours;
 mod diff_lines;
 mod diff_sections;
 mod feeds;

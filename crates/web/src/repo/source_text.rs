@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::super::ansi::escaped;
 use quire_git::read::MatchedLine;
+use quire_highlight::{CodeToken, TokenClass};
 
 /// The longest line that is shown.
 const MAX_LINE_BYTES: usize = 16 << 10;
@@ -77,17 +78,37 @@ impl Marker {
         self.html.push_str(&escaped(&text[start..]));
     }
 
-    /// Adds bytes as text. What of them matches a search is marked.
-    fn push_matches(&mut self, bytes: &[u8], matches: &[Range<usize>]) {
+    /// Adds bytes as text. What of them matches a search is marked, and tokens have their colours.
+    fn push_matches(&mut self, bytes: &[u8], tokens: &[CodeToken], matches: &[Range<usize>]) {
         let mut at = 0;
         for found in matches {
-            self.push(&String::from_utf8_lossy(&bytes[at..found.start]));
+            self.push_tokens(bytes, tokens, at..found.start);
             self.html.push_str("<mark>");
-            self.push(&String::from_utf8_lossy(&bytes[found.clone()]));
+            self.push_tokens(bytes, tokens, found.clone());
             self.html.push_str("</mark>");
             at = found.end;
         }
-        self.push(&String::from_utf8_lossy(&bytes[at..]));
+        self.push_tokens(bytes, tokens, at..bytes.len());
+    }
+
+    /// Adds a part of the bytes, with the parts of tokens that lie in it.
+    fn push_tokens(&mut self, bytes: &[u8], tokens: &[CodeToken], part: Range<usize>) {
+        let mut at = part.start;
+        let first = tokens.partition_point(|token| token.end as usize <= part.start);
+        for token in &tokens[first..] {
+            let start = (token.start as usize).max(at);
+            let end = (token.end as usize).min(part.end);
+            if start >= end {
+                break;
+            }
+            self.push(&String::from_utf8_lossy(&bytes[at..start]));
+            self.html
+                .push_str(&format!("<span class=\"{}\">", class(token.class)));
+            self.push(&String::from_utf8_lossy(&bytes[start..end]));
+            self.html.push_str("</span>");
+            at = end;
+        }
+        self.push(&String::from_utf8_lossy(&bytes[at..part.end]));
     }
 
     fn finish(self) -> MarkedText {
@@ -95,6 +116,20 @@ impl Marker {
             html: self.html,
             has_hidden: self.has_hidden,
         }
+    }
+}
+
+/// The class of the style sheet for a token.
+fn class(class: TokenClass) -> &'static str {
+    match class {
+        TokenClass::Comment => "hc",
+        TokenClass::String => "hs",
+        TokenClass::Keyword => "hk",
+        TokenClass::Function => "hf",
+        TokenClass::Type => "ht",
+        TokenClass::Number => "hn",
+        TokenClass::Attribute => "ha",
+        TokenClass::Invalid => "hi",
     }
 }
 
@@ -107,8 +142,17 @@ pub(super) fn marked(text: &str) -> MarkedText {
 
 /// The same of bytes in which a search found something. The matches are in order and apart.
 pub(super) fn marked_matches(bytes: &[u8], matches: &[Range<usize>]) -> MarkedText {
+    marked_code(bytes, &[], matches)
+}
+
+/// The same of a line of code, with the colours of its tokens.
+pub(super) fn marked_code(
+    bytes: &[u8],
+    tokens: &[CodeToken],
+    matches: &[Range<usize>],
+) -> MarkedText {
     let mut marker = Marker::new(false);
-    marker.push_matches(bytes, matches);
+    marker.push_matches(bytes, tokens, matches);
     marker.finish()
 }
 
@@ -132,7 +176,7 @@ pub(super) fn line_html(line: &MatchedLine) -> String {
 /// A name of a file in which a search found something, as HTML.
 pub(super) fn name_matches_html(name: &str, matches: &[Range<usize>]) -> String {
     let mut marker = Marker::new(true);
-    marker.push_matches(name.as_bytes(), matches);
+    marker.push_matches(name.as_bytes(), &[], matches);
     marker.html
 }
 
@@ -205,6 +249,23 @@ mod tests {
         assert_eq!(
             name_matches_html("a\nb", &[0..1, 2..3]),
             "<mark>a</mark><i class=\"hidden-char\">U+000A</i><mark>b</mark>"
+        );
+    }
+
+    #[test]
+    fn tokens_and_matches_lie_in_each_other() {
+        let token = |start, end, class| CodeToken { start, end, class };
+        let tokens = [
+            token(0, 3, TokenClass::Keyword),
+            token(4, 9, TokenClass::String),
+            token(9, 99, TokenClass::Comment),
+        ];
+        let found = marked_code(b"let \"a<b\"//", &tokens, &[2..5, 8..10]);
+        assert_eq!(
+            found.html,
+            "<span class=\"hk\">le</span><mark><span class=\"hk\">t</span> <span class=\"hs\">&quot;</span></mark>\
+             <span class=\"hs\">a&lt;b</span><mark><span class=\"hs\">&quot;</span><span class=\"hc\">/</span></mark>\
+             <span class=\"hc\">/</span>"
         );
     }
 
