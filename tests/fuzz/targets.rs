@@ -17,7 +17,7 @@ use quire::ssh::lfs::packets::{Packet, PacketReader};
 use quire::ssh::lfs::request::{LfsRequest, read_head, read_objects};
 use quire_git::lfs::LfsPointer;
 use quire_git::read::{
-    CodeCursor, HistoryCursor, PathCursor, PathGlobs, RevPath, TextPattern, TreePath,
+    CodeCursor, HistoryCursor, PathCursor, PathFilters, PathGlobs, RevPath, TextPattern, TreePath,
 };
 use quire_pipeline::driver::protocol::{
     EncodedBytes, FromDriver, Language, PipelineSource, ToDriver,
@@ -37,13 +37,14 @@ use quire_types::secret::{Redactor, Secret};
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const ALL: [(&str, Target); 15] = [
+pub const ALL: [(&str, Target); 16] = [
     ("driver_line", driver_line),
     ("hook_input", hook_input),
     ("image_reference", image_reference),
     ("lfs_request", lfs_request),
     ("log_line", log_line),
     ("names", names),
+    ("path_filters", path_filters),
     ("pipeline_source", pipeline_source),
     ("redaction", redaction),
     ("rev_path", rev_path),
@@ -54,6 +55,26 @@ pub const ALL: [(&str, Target); 15] = [
     ("step_from_helper", step_from_helper),
     ("step_to_helper", step_to_helper),
 ];
+
+/// The filters of a commit-graph: the first byte says how many commits there are, the second how long the path is.
+pub fn path_filters(data: &[u8]) {
+    let [commits, length, rest @ ..] = data else {
+        return;
+    };
+    let (path, rest) = rest.split_at(rest.len().min(usize::from(*length)));
+    let (index, chunk) = rest.split_at(rest.len().min(4 * usize::from(*commits)));
+    let Some(filters) = PathFilters::parse(index.to_vec(), chunk.to_vec()) else {
+        return;
+    };
+    assert_eq!(filters.len(), index.len() / 4);
+    let keys = TreePath::parse(path).and_then(|path| filters.keys(&path));
+    if let Some(keys) = keys {
+        for place in [0, 1, 2, u32::from(*commits), u32::MAX] {
+            let is_there = usize::try_from(place).is_ok_and(|place| place < filters.len());
+            assert!(filters.may_have_changed(place, &keys) || is_there);
+        }
+    }
+}
 
 /// The part of a page's address that names a revision and a path, and the cursor of a history.
 pub fn rev_path(data: &[u8]) {

@@ -1,4 +1,4 @@
-//! Git's own maintenance of a repository: packs it, and removes what has been unreachable for two weeks. And
+//! Git's own maintenance of a repository: packs it, removes what has been unreachable for two weeks, and writes its commit-graph. And
 //! removal of what killed processes left: lock files, temporary files, repositories half created or removed.
 //!
 //! ```text
@@ -89,11 +89,57 @@ impl Git {
         })
     }
 
-    /// Packs a repository and removes what has been unreachable for two weeks, unless there is a push to it.
-    /// Stops as soon as there is a push, or `stop` resolves.
+    /// Packs a repository, removes what has been unreachable for two weeks, and writes its commit-graph, unless there is a push to
+    /// it. Stops as soon as there is a push, or `stop` resolves.
     pub async fn maintain(
         &self,
         repo: &RepoName,
+        stop: impl Future<Output = ()>,
+    ) -> Result<MaintenanceOutcome, GitError> {
+        let mut stop = std::pin::pin!(stop);
+        let gc = [
+            "-c",
+            "gc.reflogExpireUnreachable=90.days",
+            "gc",
+            "--force",
+            "--quiet",
+            "--prune=2.weeks.ago",
+        ];
+        match self
+            .run_between_pushes(repo, "gc", &gc, stop.as_mut())
+            .await?
+        {
+            MaintenanceOutcome::Done => self.write_commit_graph(repo, stop).await,
+            MaintenanceOutcome::Stopped => Ok(MaintenanceOutcome::Stopped),
+        }
+    }
+
+    /// Writes the commit-graph of a repository with filters of changed paths, unless there is a push to it. Stops as soon as there
+    /// is a push, or `stop` resolves; the old file stays then.
+    pub async fn write_commit_graph(
+        &self,
+        repo: &RepoName,
+        stop: impl Future<Output = ()>,
+    ) -> Result<MaintenanceOutcome, GitError> {
+        let write = [
+            "-c",
+            "commitGraph.changedPathsVersion=2",
+            "commit-graph",
+            "write",
+            "--reachable",
+            "--changed-paths",
+            "--no-progress",
+        ];
+        self.run_between_pushes(repo, "commit-graph write", &write, stop)
+            .await
+    }
+
+    /// Runs git on a repository, unless there is a push to it. Stops it as soon as there is a push, or `stop` resolves.
+    async fn run_between_pushes(
+        &self,
+        repo: &RepoName,
+        verb: &'static str,
+        arguments: &[&str],
         stop: impl Future<Output = ()>,
     ) -> Result<MaintenanceOutcome, GitError> {
         let path = self.paths.repo(repo);
@@ -111,14 +157,7 @@ impl Git {
             return Ok(MaintenanceOutcome::Stopped);
         }
         let mut command = tokio::process::Command::from(self.background_command());
-        command.arg("--git-dir").arg(&path).args([
-            "-c",
-            "gc.reflogExpireUnreachable=90.days",
-            "gc",
-            "--force",
-            "--quiet",
-        ]);
-        command.arg("--prune=2.weeks.ago");
+        command.arg("--git-dir").arg(&path).args(arguments);
         let pushed = async {
             while !self.has_push(repo).unwrap_or(true) {
                 tokio::time::sleep(PUSH_CHECK_INTERVAL).await;
@@ -139,17 +178,17 @@ impl Git {
         {
             Ok(Some(ended)) if ended.status.success() => Ok(MaintenanceOutcome::Done),
             Ok(Some(ended)) => Err(GitError::Failed {
-                verb: "gc",
+                verb,
                 status: ended.status,
                 stderr: stderr_tail(&ended.stderr),
             }),
             Ok(None) => Ok(MaintenanceOutcome::Stopped),
             Err(ProcError::TimedOut { .. }) => Err(GitError::MaintenanceTimedOut {
-                verb: "gc",
+                verb,
                 minutes: MAX_DURATION.as_secs() / 60,
             }),
             Err(error) => Err(GitError::Pipe {
-                verb: "gc",
+                verb,
                 source: io::Error::other(error),
             }),
         }

@@ -19,6 +19,7 @@ pub struct ChangeNotifier(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     all: watch::Sender<u64>,
+    all_repos: watch::Sender<u64>,
     runs: Mutex<HashMap<RunId, watch::Sender<u64>>>,
     repos: Mutex<HashMap<RepoName, watch::Sender<u64>>>,
 }
@@ -27,6 +28,7 @@ impl Default for ChangeNotifier {
     fn default() -> Self {
         Self(Arc::new(Inner {
             all: watch::Sender::new(0),
+            all_repos: watch::Sender::new(0),
             runs: Mutex::default(),
             repos: Mutex::default(),
         }))
@@ -66,10 +68,17 @@ impl ChangeNotifier {
 
     /// Reports that the refs of a repository may have changed.
     pub fn notify_repo(&self, repo: &RepoName) {
+        self.0.all_repos.send_modify(|n| *n = n.wrapping_add(1));
         let repos = lock(&self.0.repos);
         if let Some(sender) = repos.get(repo) {
             sender.send_modify(|n| *n = n.wrapping_add(1));
         }
+    }
+
+    /// Subscribes to the refs of all repositories. Subscribe first, then read.
+    #[must_use]
+    pub fn subscribe_repos(&self) -> watch::Receiver<u64> {
+        self.0.all_repos.subscribe()
     }
 
     /// Subscribes to the refs of one repository. Subscribe first, then read.

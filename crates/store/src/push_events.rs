@@ -18,7 +18,7 @@ use super::sql;
 use super::supersede::{SupersedeDecision, enter_queue};
 use quire_types::clock::Millis;
 use quire_types::landing::LandingMethod;
-use quire_types::names::{EventId, ObjectId, RefName, RunId};
+use quire_types::names::{EventId, ObjectId, RefName, RepoName, RunId};
 use quire_types::push_event::{EventType, PushEvent, RefUpdate};
 
 /// What git says that refs point to while an event is recorded; `None` for a deleted ref. A ref
@@ -114,6 +114,25 @@ impl Events<'_> {
             )?;
             known.map(|_| runs_of(connection, event)).transpose()
         })
+    }
+
+    /// The repositories of events that are newer than this one, and the newest of these events.
+    pub fn repos_since(
+        self,
+        event: Option<EventId>,
+    ) -> Result<(Vec<RepoName>, Option<EventId>), StoreError> {
+        let after = event.map_or_else(String::new, |event| event.to_string());
+        let found = self.store.read(|connection| {
+            sql::all(
+                connection,
+                "list the repositories of new events",
+                "SELECT repo, max(id) FROM events WHERE id > ?1 GROUP BY repo ORDER BY 2",
+                [after],
+                |found| Ok((row::parsed_at(found, 0)?, row::parsed_at(found, 1)?)),
+            )
+        })?;
+        let newest = found.last().map(|(_, event)| *event);
+        Ok((found.into_iter().map(|(repo, _)| repo).collect(), newest))
     }
 
     /// The newest recorded event. As long as it stays the same, no ref has moved.

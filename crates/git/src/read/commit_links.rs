@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use gix::ObjectId as Id;
 use gix::traverse::commit::Either;
 
+use super::commit_graph::{CommitGraph, PathFilter};
 use super::error::ReadError;
 use super::reader::Reader;
+use super::tree_path::TreePath;
 
 /// What a walk needs to know of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(super) struct CommitLinks {
 /// Reads the links of commits.
 pub(super) struct LinkReader<'a> {
     reader: &'a Reader,
-    graph: Option<gix::commitgraph::Graph>,
+    graph: Option<CommitGraph>,
     shallow: HashSet<Id>,
     buffer: Vec<u8>,
 }
@@ -31,18 +33,22 @@ impl<'a> LinkReader<'a> {
             .repo
             .shallow_commits()
             .map_err(ReadError::damaged("read the file `shallow`"))?;
+        let shallow: HashSet<Id> =
+            shallow.map_or_else(HashSet::new, |ids| ids.iter().copied().collect());
+        // Without a graph commits are read as objects.
+        let may_have_graph = shallow.is_empty();
+        let graph = may_have_graph.then(|| CommitGraph::open(reader)).flatten();
         Ok(Self {
             reader,
-            // Without a graph, or with a damaged one, commits are read as objects.
-            graph: reader.repo.commit_graph_if_enabled().ok().flatten(),
-            shallow: shallow.map_or_else(HashSet::new, |ids| ids.iter().copied().collect()),
+            graph,
+            shallow,
             buffer: Vec::new(),
         })
     }
 
     pub(super) fn of(&mut self, id: Id) -> Result<CommitLinks, ReadError> {
         let attempt = "read a commit";
-        let graph = self.graph.as_ref();
+        let graph = self.graph.as_ref().map(|found| &found.graph);
         let objects = &self.reader.repo.objects;
         let commit = gix::traverse::commit::find(graph, objects, &id, &mut self.buffer)
             .map_err(ReadError::damaged(attempt))?;
@@ -68,8 +74,20 @@ impl<'a> LinkReader<'a> {
 
     pub(super) fn tree_of(&mut self, id: Id) -> Result<Id, ReadError> {
         let objects = &self.reader.repo.objects;
-        gix::traverse::commit::find(self.graph.as_ref(), objects, &id, &mut self.buffer)
+        let graph = self.graph.as_ref().map(|found| &found.graph);
+        gix::traverse::commit::find(graph, objects, &id, &mut self.buffer)
             .and_then(Either::tree_id)
             .map_err(ReadError::damaged("read a commit"))
+    }
+
+    /// What tells which commits did not change a path, if the graph has it.
+    pub(super) fn path_filter(&self, path: &TreePath) -> Option<PathFilter> {
+        self.graph.as_ref()?.path_filter(path)
+    }
+
+    /// Whether it is certain that a commit has the same at the filter's path as its first parent, or nothing if it has no parent.
+    pub(super) fn is_surely_unchanged(&self, id: Id, filter: &PathFilter) -> bool {
+        let place = self.graph.as_ref().and_then(|found| found.graph.lookup(id));
+        place.is_some_and(|place| !filter.may_have_changed(place.0))
     }
 }

@@ -12,6 +12,7 @@ use quire_types::names::ObjectId;
 
 use super::budget::{Budget, Portion};
 use super::commit::CommitSummary;
+use super::commit_graph::PathFilter;
 use super::commit_links::LinkReader;
 use super::error::ReadError;
 use super::reader::{Reader, gix_id, public_id};
@@ -89,6 +90,8 @@ pub(super) struct Walk<'a> {
     seen: HashSet<Id>,
     found: u64,
     path: &'a TreePath,
+    /// Says of most commits that they did not change the path.
+    filter: Option<PathFilter>,
     /// What is at the path in a root tree.
     entries: HashMap<Id, Option<(EntryMode, Id)>>,
 }
@@ -163,9 +166,11 @@ struct Verdict {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(reader: &'a Reader, path: &'a TreePath) -> Result<Self, ReadError> {
+        let links = LinkReader::new(reader)?;
         Ok(Self {
             reader,
-            links: LinkReader::new(reader)?,
+            filter: links.path_filter(path),
+            links,
             queue: BinaryHeap::new(),
             seen: HashSet::new(),
             found: 0,
@@ -202,6 +207,12 @@ impl<'a> Walk<'a> {
                 followed: commit.parents.clone(),
             });
         }
+        if self.is_surely_unchanged(commit) {
+            return Ok(Verdict {
+                shown: false,
+                followed: commit.parents.iter().take(1).copied().collect(),
+            });
+        }
         let here = self.entry_in(commit.tree)?;
         for parent in &commit.parents {
             let tree = self.tree_of(*parent)?;
@@ -216,6 +227,12 @@ impl<'a> Walk<'a> {
             shown: !commit.parents.is_empty() || here.is_some(),
             followed: commit.parents.clone(),
         })
+    }
+
+    /// Whether it is certain that the path is as in the first parent.
+    pub(super) fn is_surely_unchanged(&self, commit: &Waiting) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_some_and(|filter| self.links.is_surely_unchanged(commit.id, filter))
     }
 
     pub(super) fn tree_of(&mut self, id: Id) -> Result<Id, ReadError> {

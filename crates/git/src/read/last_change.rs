@@ -149,6 +149,13 @@ impl Reader {
             if set.is_empty() {
                 continue;
             }
+            if walk.is_surely_unchanged(&visited)
+                && let Some(parent) = visited.parents.first()
+            {
+                waiting.entry(*parent).or_default().add(&set);
+                walk.add(*parent)?;
+                continue;
+            }
             let here = walk.entry_in(visited.tree)?;
             for parent in &visited.parents {
                 let there = walk.tree_of(*parent)?;

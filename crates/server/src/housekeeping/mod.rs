@@ -11,6 +11,7 @@
 mod caches;
 mod cleanup_pass;
 mod clock_guard;
+mod commit_graphs;
 mod deps;
 mod error;
 mod files;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cleanup_pass::CleanupPass;
 use super::clock_guard::ClockGuard;
+use super::commit_graphs::CommitGraphs;
 use super::deps::HousekeepingDeps;
 use super::git_maintenance::GitMaintenance;
 use quire_types::sync::lock;
@@ -66,7 +67,12 @@ impl Housekeeping {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let maintenance = GitMaintenance::new(&self.shared.deps);
-        tokio::join!(self.run_rounds(&stop), maintenance.run(&stop));
+        let graphs = CommitGraphs::new(&self.shared.deps);
+        tokio::join!(
+            self.run_rounds(&stop),
+            maintenance.run(&stop),
+            graphs.run(&stop)
+        );
     }
 
     async fn run_rounds(&self, stop: &CancellationToken) {

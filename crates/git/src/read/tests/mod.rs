@@ -1,6 +1,7 @@
 //! What is read equals what git says.
 
 mod blame;
+mod commit_graphs;
 mod compare;
 mod differences;
 mod equals_git;
