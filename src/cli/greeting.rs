@@ -43,6 +43,10 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
         "repo undo NAME [REF] [--to ID]",
         "list what pushes overwrote, or move a ref back",
     ),
+    (
+        "repo show NAME",
+        "show a repository with its settings and sizes",
+    ),
     ("repo default NAME BRANCH", "set the default branch"),
     (
         "run list [--repo --ref --state --limit]",

@@ -138,19 +138,7 @@ fn list(listed: &[ListedMirror], of_repo: bool, out: &mut Output<'_>) -> Result<
     if listed.is_empty() {
         return out.line("no mirrors");
     }
-    let rows: Vec<_> = listed.iter().map(|mirror| row(mirror, out)).collect();
-    out.table(
-        [
-            "REPO",
-            "MIRROR",
-            "DIRECTION",
-            "STATE",
-            "WAITING",
-            "LAST IN SYNC",
-            "WHY",
-        ],
-        &rows,
-    )?;
+    print_mirrors(listed, out)?;
     if !of_repo {
         return Ok(());
     }
@@ -179,6 +167,26 @@ fn list(listed: &[ListedMirror], of_repo: bool, out: &mut Output<'_>) -> Result<
         }
     }
     Ok(())
+}
+
+/// One row for each mirror.
+pub(super) fn print_mirrors(
+    listed: &[ListedMirror],
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let rows: Vec<_> = listed.iter().map(|mirror| row(mirror, out)).collect();
+    out.table(
+        [
+            "REPO",
+            "MIRROR",
+            "DIRECTION",
+            "STATE",
+            "WAITING",
+            "LAST IN SYNC",
+            "WHY",
+        ],
+        &rows,
+    )
 }
 
 fn row(mirror: &ListedMirror, out: &Output<'_>) -> [Cell; 7] {

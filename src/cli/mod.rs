@@ -40,6 +40,7 @@ mod privileges;
 mod reconcile;
 mod repl;
 mod repo;
+mod repo_show;
 mod restore;
 mod run;
 mod run_list;
@@ -210,7 +211,7 @@ fn dispatch(command: Command) -> ExitCode {
 /// Reads the file only: `init` knows the variables. What is wrong with the file is said by the server.
 fn engine(data: std::path::PathBuf) -> ExitCode {
     let paths = Paths::new(data, "");
-    let Some(loaded) = configuration::load_file(&paths) else {
+    let Some(loaded) = quire_config::Config::load_for_command(&paths) else {
         return ExitCode::FAILURE;
     };
     if matches!(loaded.origin("ci.engine"), quire_config::Origin::File) {

@@ -158,6 +158,18 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Prints names with their values, one a line.
+    pub(super) fn facts(&mut self, facts: Vec<[Cell; 2]>) -> Result<(), CommandError> {
+        let width = facts
+            .iter()
+            .map(|[name, _]| name.width())
+            .max()
+            .unwrap_or(0);
+        facts.into_iter().try_for_each(|[name, value]| {
+            self.line(&format!("{:<width$}  {}", name.plain(), value.plain()))
+        })
+    }
+
     /// A time: relative to now on a terminal, RFC 3339 elsewhere.
     pub(super) fn time(&self, at: Option<Millis>) -> String {
         match at {

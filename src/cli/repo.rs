@@ -1,4 +1,4 @@
-//! `quire repo`: lists, creates, renames, removes and restores repositories.
+//! `quire repo`: lists, shows, creates, renames, removes and restores repositories.
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -8,9 +8,12 @@ use super::context::Context;
 use super::error::CommandError;
 use super::import::{IMPORT_EXAMPLES, ImportArgs, import};
 use super::output::{Cell, Output};
+use super::repo_show::print_repo;
 use super::trash::{print_trash, restore};
 use super::undo::{UndoArgs, undo};
 use quire_git::ObjectFormat;
+use quire_server::forge::Forge;
+use quire_server::forge::repo_details::RepoDetails;
 use quire_server::forge::repos::{self, RemoveRequest, Removed, RepoOverview, RepoOverviews};
 use quire_server::forge::trash;
 use quire_server::forge::views::RunJson;
@@ -46,6 +49,13 @@ pub(super) enum RepoCommand {
         /// List those that were removed and can be restored
         #[arg(long)]
         trash: bool,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// Show a repository with its settings, sizes, schedules and mirrors
+    Show {
+        /// The repository
+        name: RepoName,
         #[command(flatten)]
         format: OutputArgs,
     },
@@ -143,6 +153,7 @@ pub(super) enum RepoCommand {
 impl RepoCommand {
     pub(super) fn json(&self) -> bool {
         let (Self::List { format, .. }
+        | Self::Show { format, .. }
         | Self::New { format, .. }
         | Self::Import { format, .. }
         | Self::Rename { format, .. }
@@ -214,25 +225,12 @@ pub(super) fn repo(
     match command {
         RepoCommand::List { trash: true, .. } => print_trash(&trash::list(&forge)?, out),
         RepoCommand::List { .. } => print_list(&repos::list(&forge)?, out),
+        RepoCommand::Show { name, .. } => print_repo(&RepoDetails::read(&forge, name)?, out),
         RepoCommand::New {
             name,
             object_format,
             ..
-        } => {
-            let object_format = match object_format.as_str() {
-                "sha256" => ObjectFormat::Sha256,
-                _ => ObjectFormat::Sha1,
-            };
-            let redirected_to = repos::create(&forge, name, object_format)?;
-            let note = redirected_to.map_or_else(String::new, |target| {
-                format!("; the name no longer redirects to {target}")
-            });
-            print_item(
-                RepoItem { repo: name },
-                format!("created repository {name}{note}"),
-                out,
-            )
-        }
+        } => create(&forge, name, object_format, out),
         RepoCommand::Import { arguments, .. } => import(context, arguments, out),
         RepoCommand::Rename { name, new_name, .. } => {
             repos::rename(&forge, name, new_name)?;
@@ -284,6 +282,27 @@ pub(super) fn repo(
         }
         RepoCommand::Undo { arguments, .. } => undo(context, arguments, out),
     }
+}
+
+fn create(
+    forge: &Forge,
+    name: &RepoName,
+    object_format: &str,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let object_format = match object_format {
+        "sha256" => ObjectFormat::Sha256,
+        _ => ObjectFormat::Sha1,
+    };
+    let redirected_to = repos::create(forge, name, object_format)?;
+    let note = redirected_to.map_or_else(String::new, |target| {
+        format!("; the name no longer redirects to {target}")
+    });
+    print_item(
+        RepoItem { repo: name },
+        format!("created repository {name}{note}"),
+        out,
+    )
 }
 
 fn print_removed(

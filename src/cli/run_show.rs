@@ -49,14 +49,7 @@ fn print_facts(details: &RunDetails, out: &mut Output<'_>) -> Result<(), Command
             .chain([("landing", details.landing.as_ref().map(landings::sentence))])
             .filter_map(|(name, value)| Some([name.into(), value?.into()])),
     );
-    let width = facts
-        .iter()
-        .map(|[name, _]| name.width())
-        .max()
-        .unwrap_or(0);
-    facts.into_iter().try_for_each(|[name, value]| {
-        out.line(&format!("{:<width$}  {}", name.plain(), value.plain()))
-    })
+    out.facts(facts)
 }
 
 fn optional_facts(run: &Run, kept: Option<&KeptContainer>) -> [(&'static str, Option<String>); 13] {

@@ -54,6 +54,14 @@ pub(super) fn schedule(
     if schedules.is_empty() {
         return out.line("no schedules");
     }
+    print_schedules(&schedules, out)
+}
+
+/// One row for each schedule.
+pub(super) fn print_schedules(
+    schedules: &[RepoSchedule],
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     let row = |row: &RepoSchedule| {
         let problem = row
             .problem

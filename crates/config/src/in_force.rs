@@ -122,7 +122,9 @@ impl SettingsInForce {
             .collect()
     }
 
-    fn find(&self, name: &str) -> Option<&SettingInForce> {
+    /// A setting by section and name, such as `http.port`.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&SettingInForce> {
         self.settings.iter().find(|one| one.setting == name)
     }
 

@@ -39,6 +39,14 @@ impl LoadedConfig {
 }
 
 impl Config {
+    /// Loads the file for a command, or the last one that loaded if it is wrong; `None` if neither loads. Variables of the environment
+    /// do not count: a session of SSH has not those of the appliance.
+    #[must_use]
+    pub fn load_for_command(paths: &Paths) -> Option<LoadedConfig> {
+        let loaded = Self::load(paths, |_| None).ok();
+        loaded.or_else(|| Self::load_last_good(paths, |_| None).ok()?)
+    }
+
     /// Loads the copy of the last file that loaded; `None` if there is none.
     pub fn load_last_good(
         paths: &Paths,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::data_values::{found, table};
 use super::suggest::closest_name;
+use quire_types::text::{excerpt, single_line};
 
 /// The file in Fennel.
 const FENNEL_FILE: &str = ".quire/config.fnl";
@@ -20,7 +21,10 @@ pub const MAX_REPO_CONFIG_BYTES: u64 = 64 << 10;
 
 const PUBLIC: &str = "public";
 const PUBLIC_RUNS: &str = "public-runs";
-const KNOWN: [&str; 2] = [PUBLIC, PUBLIC_RUNS];
+const DESCRIPTION: &str = "description";
+const KNOWN: [&str; 3] = [PUBLIC, PUBLIC_RUNS, DESCRIPTION];
+/// The longest description, in characters.
+const MAX_DESCRIPTION: usize = 300;
 
 /// What a repository shows to clients that are not signed in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +42,8 @@ pub enum RepoVisibility {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepoSettings {
     pub visibility: RepoVisibility,
+    /// What the repository is, in one line.
+    pub description: Option<String>,
     /// Settings that are ignored.
     pub warnings: Vec<String>,
 }
@@ -68,6 +74,14 @@ impl RepoSettings {
             }
         };
         let (public, public_runs) = (flag(PUBLIC)?, flag(PUBLIC_RUNS)?);
+        let description = match settings.get(DESCRIPTION) {
+            None => None,
+            Some(Value::String(text)) => Some(excerpt(&single_line(text), MAX_DESCRIPTION)),
+            Some(other) => {
+                let message = format!("`{DESCRIPTION}` must be a text, not {}", found(other));
+                return Err(at_key(&source, Some(DESCRIPTION), message));
+            }
+        };
         let mut warnings: Vec<String> = settings
             .keys()
             .filter(|name| !KNOWN.contains(&name.as_str()))
@@ -83,6 +97,7 @@ impl RepoSettings {
                 (true, false) => RepoVisibility::Public,
                 (true, true) => RepoVisibility::PublicRuns,
             },
+            description: description.filter(|text| !text.is_empty()),
             warnings,
         })
     }
@@ -114,6 +129,11 @@ mod tests {
         match RepoSettings::parse(file, text) {
             Ok(settings) => {
                 let mut lines = vec![format!("{:?}", settings.visibility)];
+                lines.extend(
+                    settings
+                        .description
+                        .map(|text| format!("description: {text}")),
+                );
                 lines.extend(settings.warnings);
                 lines.join("\n  ")
             }
@@ -133,6 +153,9 @@ mod tests {
             "{:public true :publik-runs true}",
             "{:public \"yes\"}",
             "{:public nil}",
+            "{:description \"Tools of\\n mine\"}",
+            "{:description \"\"}",
+            "{:description [1]}",
             "{:public true",
             "[1 2]",
             "",

@@ -35,10 +35,28 @@ impl RunGrant {
         })
     }
 
+    /// Whether it covers runs of a repository, at least at some refs.
+    #[must_use]
+    pub fn covers_some_of(&self, repo: &RepoName) -> bool {
+        matches_pattern(&self.repo, repo.as_str())
+    }
+
+    /// The pattern of the repositories.
+    #[must_use]
+    pub fn repo(&self) -> &str {
+        &self.repo
+    }
+
+    /// The pattern of the refs that it covers; `None` for all.
+    #[must_use]
+    pub fn refs(&self) -> Option<&str> {
+        self.refs.as_deref()
+    }
+
     #[must_use]
     pub fn covers(&self, repo: &RepoName, ref_name: &RefName) -> bool {
         let covers_ref = |refs: &String| matches_pattern(refs, ref_name.as_str());
-        matches_pattern(&self.repo, repo.as_str()) && self.refs.as_ref().is_none_or(covers_ref)
+        self.covers_some_of(repo) && self.refs.as_ref().is_none_or(covers_ref)
     }
 }
 

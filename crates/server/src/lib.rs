@@ -16,6 +16,7 @@ pub mod notify;
 pub mod queue;
 mod ref_move;
 pub mod rename;
+pub mod repo_settings;
 pub mod runner;
 pub mod secrets;
 pub mod sequence;

@@ -53,8 +53,7 @@ impl Repos<'_> {
     /// Every repository that was ever pushed to, by name.
     pub fn summaries(self) -> Result<Vec<RepoSummary>, StoreError> {
         let action = "list repositories";
-        let newest =
-            format!("SELECT {RUN_COLUMNS} FROM runs WHERE repo = ?1 ORDER BY id DESC LIMIT 1");
+        let newest = newest_run();
         self.store.read(|connection| {
             // A loose index scan: one seek per repository, however many events it has.
             let pushed: Vec<(RepoName, Option<Millis>)> = sql::all(
@@ -74,6 +73,27 @@ impl Repos<'_> {
                 summaries.push(RepoSummary { repo, last_push_ms, newest_run });
             }
             Ok(summaries)
+        })
+    }
+
+    /// When a repository was pushed to last, and its newest run.
+    pub fn summary(self, repo: &RepoName) -> Result<RepoSummary, StoreError> {
+        let action = "read a repository";
+        self.store.read(|connection| {
+            let repo = redirects::resolve(connection, repo)?;
+            let pushed = sql::first(
+                connection,
+                action,
+                "SELECT max(pushed_at_ms) FROM events WHERE repo = ?1",
+                [repo.as_str()],
+                |found| found.get::<_, Option<i64>>(0),
+            )?;
+            let newest = newest_run();
+            Ok(RepoSummary {
+                newest_run: sql::first(connection, action, &newest, [repo.as_str()], row::run)?,
+                last_push_ms: pushed.flatten().map(Millis),
+                repo,
+            })
         })
     }
 
@@ -125,6 +145,11 @@ impl Repos<'_> {
     pub fn forget(self, repo: &RepoName) -> Result<(), StoreError> {
         self.store.write(|tx| forget(tx, repo))
     }
+}
+
+/// The statement that reads the newest run of a repository.
+fn newest_run() -> String {
+    format!("SELECT {RUN_COLUMNS} FROM runs WHERE repo = ?1 ORDER BY id DESC LIMIT 1")
 }
 
 /// Deletes the rows of a repository, except its active runs, which are asked to stop, and its last number of a run, which is

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use quire_config::RepoVisibility;
 use quire_git::read::ReadError;
+use quire_server::repo_settings::RepoShown;
 use quire_types::error_chain;
 use quire_types::names::RepoName;
 use quire_types::run::Run;
@@ -15,7 +16,6 @@ use super::error::WebError;
 use super::run_data::{find, without_private_fields};
 use super::state::App;
 use super::viewer::Viewer;
-use super::visibility::RepoShown;
 
 /// What a viewer may see of a repository.
 #[derive(Debug, Clone)]
@@ -48,6 +48,11 @@ impl RepoAccess {
     /// What everyone may see.
     pub(super) fn visibility(&self) -> RepoVisibility {
         self.shown.visibility
+    }
+
+    /// What the repository is, in one line.
+    pub(super) fn description(&self) -> Option<&str> {
+        self.shown.description.as_deref()
     }
 
     /// What is wrong with the settings, if the viewer may change them.

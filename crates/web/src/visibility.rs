@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
-use quire_config::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility};
-use quire_git::read::{Budget, CpuTimeObserver, EntryMode, ReadError, ReadPool, Reader, TreePath};
+use quire_config::MAX_REPO_CONFIG_BYTES;
+use quire_git::read::{Budget, CpuTimeObserver, ReadError, ReadPool, Reader};
+use quire_server::repo_settings::{RepoShown, SettingsFileKey, SettingsOfCommit};
 use quire_types::names::{ObjectId, RepoName};
 use quire_types::paths::Paths;
 use tokio::sync::Mutex;
@@ -20,36 +21,10 @@ const READ_TIME: Duration = Duration::from_secs(2);
 /// How many commits, and how many files, are remembered.
 const MAX_REMEMBERED: usize = 1000;
 
-/// What a repository shows, and what is wrong with its settings.
-#[derive(Debug, Default)]
-pub(super) struct RepoShown {
-    pub(super) visibility: RepoVisibility,
-    /// For those who may change the settings.
-    pub(super) problems: Vec<String>,
-}
-
-impl RepoShown {
-    fn wrong(problem: String) -> Self {
-        Self {
-            visibility: RepoVisibility::Private,
-            problems: vec![format!("{problem}. The repository is private.")],
-        }
-    }
-}
-
-/// A file of settings, by its blob and its name, which says in which language it is.
-type SettingsFileKey = (ObjectId, &'static str);
-
 /// What the default branch has.
 enum SettingsRead {
     Known(Arc<RepoShown>),
-    /// The commit says this without any evaluation.
-    Plain(ObjectId, RepoShown),
-    File {
-        commit: ObjectId,
-        key: SettingsFileKey,
-        text: String,
-    },
+    Found(ObjectId, SettingsOfCommit),
 }
 
 /// What all repositories show.
@@ -94,8 +69,12 @@ impl Visibilities {
             .await?;
         let (commit, shown) = match read {
             SettingsRead::Known(shown) => return Ok(shown),
-            SettingsRead::Plain(commit, shown) => (commit, Arc::new(shown)),
-            SettingsRead::File { commit, key, text } => (commit, self.of_file(key, text).await?),
+            SettingsRead::Found(commit, SettingsOfCommit::Plain(shown)) => {
+                (commit, Arc::new(shown))
+            }
+            SettingsRead::Found(commit, SettingsOfCommit::File { key, text }) => {
+                (commit, self.of_file(key, text).await?)
+            }
         };
         self.by_commit.insert(commit, shown.clone());
         Ok(shown)
@@ -111,17 +90,11 @@ impl Visibilities {
             return Ok(shown);
         }
         let file = key.1;
-        let evaluate = move || RepoSettings::parse(file, &text);
-        let parsed = tokio::task::spawn_blocking(evaluate)
+        let evaluate = move || RepoShown::evaluate(file, &text);
+        let shown = tokio::task::spawn_blocking(evaluate)
             .await
             .map_err(|_| ReadError::Panicked)?;
-        let shown = Arc::new(match parsed {
-            Ok(settings) => RepoShown {
-                visibility: settings.visibility,
-                problems: settings.warnings,
-            },
-            Err(problem) => RepoShown::wrong(problem.to_string()),
-        });
+        let shown = Arc::new(shown);
         self.by_file.insert(key, shown.clone());
         Ok(shown)
     }
@@ -138,41 +111,6 @@ fn read_settings(
     if let Some(shown) = known.get(&commit) {
         return Ok(SettingsRead::Known(shown));
     }
-    let mut files = Vec::new();
-    for name in REPO_CONFIG_FILES {
-        let path = TreePath::parse(name.as_bytes()).ok_or(ReadError::NoPath)?;
-        match reader.entry(&commit, &path) {
-            Ok(entry) => files.push((name, entry)),
-            Err(ReadError::NoPath) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let wrong = |commit, problem| Ok(SettingsRead::Plain(commit, RepoShown::wrong(problem)));
-    let (name, entry) = match files.len() {
-        0 => return Ok(SettingsRead::Plain(commit, RepoShown::default())),
-        1 => files.remove(0),
-        _ => {
-            let problem = format!("There are both {}", REPO_CONFIG_FILES.join(" and "));
-            return wrong(commit, problem);
-        }
-    };
-    if !matches!(entry.mode, EntryMode::File | EntryMode::Executable) {
-        return wrong(commit, format!("{name} is not a regular file"));
-    }
-    let data = match reader.blob(&entry.id, MAX_REPO_CONFIG_BYTES) {
-        Ok(content) => content.data,
-        Err(ReadError::TooLarge { .. }) => {
-            let problem = format!("{name} is larger than {} KiB", MAX_REPO_CONFIG_BYTES >> 10);
-            return wrong(commit, problem);
-        }
-        Err(error) => return Err(error),
-    };
-    match String::from_utf8(data) {
-        Ok(text) => Ok(SettingsRead::File {
-            commit,
-            key: (entry.id, name),
-            text,
-        }),
-        Err(_) => wrong(commit, format!("{name} is not valid UTF-8")),
-    }
+    let settings = SettingsOfCommit::find(reader, &commit)?;
+    Ok(SettingsRead::Found(commit, settings))
 }

@@ -34,6 +34,7 @@ mod redaction;
 mod refs;
 mod renames;
 mod replaced;
+mod repo_show;
 mod restarts;
 mod run_names;
 mod runs;

@@ -74,6 +74,16 @@ impl Reader {
         })
     }
 
+    /// How many refs of a kind there are.
+    pub fn count_refs(&self, wanted: RefNames) -> Result<usize, ReadError> {
+        let mut count = 0;
+        self.visit_refs(wanted, |_| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
     /// The first full names of a kind, and whether they are all.
     fn full_names(
         &self,

@@ -22,6 +22,7 @@ pub mod notifications;
 mod notifier;
 pub mod operation_log;
 pub mod reconcile;
+pub mod repo_details;
 pub mod repos;
 pub mod run_details;
 pub mod runs;

@@ -104,6 +104,7 @@ struct OverviewTemplate {
     head: RepoHead,
     path: String,
     clone_urls: Vec<String>,
+    description: Option<String>,
     /// What is wrong with the settings of the repository.
     problems: Vec<String>,
     /// Whether the list of runs is loaded again when a run changes.
@@ -178,6 +179,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
         path: context.base.clone(),
         clone_urls,
+        description: context.access.description().map(str::to_owned),
         problems: context.access.problems().to_vec(),
         is_live: !context.access.is_stranger,
         newest,
@@ -378,6 +380,7 @@ fn as_json(
     });
     Json(json!({
         "repo": context.repo,
+        "description": context.access.description(),
         "public": context.access.visibility() != RepoVisibility::Private,
         "public_runs": context.access.visibility() == RepoVisibility::PublicRuns,
         "problems": context.access.problems(),
