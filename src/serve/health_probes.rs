@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quire_executor::Executor;
 use quire_server::backup::{BackupState, ScheduledBackups};
+use quire_server::doctor::{Doctor, DoctorReport};
 use quire_server::hooks::Hooks;
 use quire_server::housekeeping::{Housekeeping, ProblemsByComponent};
 use quire_server::intake::Intake;
@@ -274,6 +275,42 @@ pub(super) async fn hooks(hooks: &Hooks, health: &HealthRegistry) {
         );
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Reports the newest result of `doctor`. A check that failed is a finding: it degrades nothing, since the part that fails does so itself
+/// for as long as it fails.
+pub(super) async fn doctor(doctor: &Doctor, health: &HealthRegistry) {
+    let mut newest = doctor.newest();
+    loop {
+        let report = newest.borrow_and_update().clone();
+        let (message, figure, details) = doctor_health(report.as_ref());
+        health.set_with_details(Component::Doctor, Status::Ok, message, figure, details);
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+fn doctor_health(report: Option<&DoctorReport>) -> (String, Option<Measurement>, Vec<String>) {
+    let Some(report) = report else {
+        let message = "never run; `doctor` over SSH checks everything";
+        return (message.to_owned(), None, Vec::new());
+    };
+    let at = report.examined_at;
+    let parts: Vec<&str> = report.failed().map(|found| found.part.as_str()).collect();
+    let message = match parts.as_slice() {
+        [] => format!("nothing failed at {at}"),
+        parts => format!(
+            "failed at {at}: {}; `doctor` over SSH checks again",
+            parts.join(", ")
+        ),
+    };
+    let figure = Measurement {
+        what: "failed",
+        value: parts.len() as u64,
+    };
+    (message, Some(figure), report.sentences())
 }
 
 fn report(

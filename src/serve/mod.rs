@@ -8,6 +8,7 @@
 
 mod bind;
 mod error;
+mod first_doctor;
 mod health_probes;
 mod hooks_settings;
 mod known_secrets;

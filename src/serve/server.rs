@@ -17,7 +17,7 @@ use quire_runtime::changes::ChangeNotifier;
 use quire_server::backup::ScheduledBackups;
 use quire_server::control::attach::AttachServer;
 use quire_server::control::server::{self as control, ControlServer};
-use quire_server::doctor::{Doctor, DoctorDeps};
+use quire_server::doctor::Doctor;
 use quire_server::findings::Findings;
 use quire_server::forge::configuration::record_reload;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
@@ -40,7 +40,7 @@ use super::error::{ServeError, system};
 use super::outside::OutsideParts;
 use super::reload::{ConfigReload, StartConfig, report_start};
 use super::signals::{ServerSignals, SignalRequest};
-use super::{health_probes, runtime_files, wiring};
+use super::{first_doctor, health_probes, runtime_files, wiring};
 use quire_types::error_chain::with_sources;
 
 /// How often the file of the database is compared with the one that is open.
@@ -241,7 +241,7 @@ struct ServerParts {
     landing: LandingService,
     runner: Runner,
     backups: ScheduledBackups,
-    doctor: Doctor,
+    doctor: Arc<Doctor>,
     reload: Arc<ConfigReload>,
 }
 
@@ -296,7 +296,7 @@ impl ServerParts {
             program.clone(),
             reload.backup_plan(),
         );
-        let doctor = Doctor::new(doctor_deps(paths, &executors, reload, url));
+        let doctor = Doctor::new(first_doctor::deps(paths, &executors, reload, url));
         let runner = Runner::new(runner::RunnerDeps {
             git,
             store: store.clone(),
@@ -322,7 +322,7 @@ impl ServerParts {
             landing,
             runner,
             backups,
-            doctor,
+            doctor: Arc::new(doctor),
             reload: reload.clone(),
         })
     }
@@ -341,7 +341,7 @@ impl ServerParts {
             store: self.store.clone(),
             housekeeping: self.housekeeping.clone(),
             notifications: self.outside.notifications.clone(),
-            doctor: self.doctor,
+            doctor: self.doctor.clone(),
             mirrors: self.outside.mirrors.clone(),
             hooks: self.outside.hooks.clone(),
             reload: Arc::new(move || reload.reload()),
@@ -369,6 +369,8 @@ impl ServerParts {
                     health_probes::notifications(&probed.1.notifications, &health),
                     health_probes::mirrors(&probed.1.mirrors, &health),
                     health_probes::hooks(&probed.1.hooks, &health),
+                    health_probes::doctor(&self.doctor, &health),
+                    self.doctor.examine_first_start(first_doctor::delay()),
                     health_probes::backups(&self.backups, &health)
                 )
             };
@@ -378,20 +380,6 @@ impl ServerParts {
         let outside = self.outside;
         tasks.spawn(outside.notifications.run(shutdown.child_token()));
         tasks.spawn(outside.mirrors.run(shutdown.child_token()));
-    }
-}
-
-fn doctor_deps(
-    paths: &Paths,
-    executors: &[Arc<dyn Executor>],
-    reload: &ConfigReload,
-    url: &BaseUrl,
-) -> DoctorDeps {
-    DoctorDeps {
-        paths: paths.clone(),
-        executor: executors.first().cloned(),
-        config: reload.runner_config(),
-        url: url.clone(),
     }
 }
 

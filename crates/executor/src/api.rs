@@ -165,6 +165,9 @@ pub trait ImageStore: Send + Sync {
     /// address; empty if it has none.
     fn engine_id(&self) -> BoxFuture<'_, Result<String, ExecutorError>>;
 
+    /// Whether the engine has an image.
+    fn has<'a>(&'a self, image: &'a ImageReference) -> BoxFuture<'a, Result<bool, ExecutorError>>;
+
     /// Removes an image of this appliance, unless something uses it or it is another one by now.
     fn remove<'a>(
         &'a self,

@@ -46,11 +46,13 @@ pub enum Component {
     Mirrors,
     /// Incoming webhooks; degraded while the settings or the secret of one of them are wrong.
     Hooks,
+    /// The newest result of `doctor`, which is about the moment of the check and degrades nothing.
+    Doctor,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Database,
         Self::EventSocket,
         Self::Sshd,
@@ -65,6 +67,7 @@ impl Component {
         Self::Notifications,
         Self::Mirrors,
         Self::Hooks,
+        Self::Doctor,
     ];
 
     /// Its name in JSON and in metrics.
@@ -85,6 +88,7 @@ impl Component {
             Self::Notifications => "notifications",
             Self::Mirrors => "mirrors",
             Self::Hooks => "webhooks",
+            Self::Doctor => "doctor",
         }
     }
 

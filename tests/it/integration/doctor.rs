@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use quire_testkit::{TestForge, transcript};
+use quire_testkit::{TestForge, transcript, wait_for};
 
 use super::GREEN;
 use crate::QUIRE;
@@ -83,4 +83,65 @@ fn what_does_not_work_is_named_with_what_to_do() {
     );
     assert!(line("container").contains("cannot be reached"), "{text}");
     assert!(line("container: ").contains(":ci {:engine"), "{text}");
+}
+
+/// What `quire init` writes, without which the server is no appliance.
+const INIT_STATUS: &str = r#"{"pid": 1, "version": "0.2.0", "phase": "running", "started_at": 0, "children": {}, "keys": 0, "warnings": []}"#;
+
+#[test]
+fn the_first_start_of_a_volume_is_followed_by_one_check() {
+    let mut forge = TestForge::new(QUIRE);
+    forge
+        .set("QUIRE_CI_EXECUTOR", "docker")
+        .set("QUIRE_DOCTOR_AFTER", "0");
+    let kept = forge.paths.data().join("doctor.json");
+    // Without `quire init`, nothing is checked.
+    forge.serve();
+    let before = forge.health();
+    assert_eq!(
+        before["parts"]["doctor"]["message"],
+        "never run; `doctor` over SSH checks everything"
+    );
+    forge.stop();
+    assert!(!kept.exists());
+    fs::write(forge.paths.init_status(), INIT_STATUS).unwrap();
+    forge.serve();
+    wait_for("the check", || kept.exists().then_some(()));
+    let doctor = wait_for("the finding", || {
+        let doctor = forge.health()["parts"]["doctor"].clone();
+        (doctor["figure"]["failed"] == 2).then_some(doctor)
+    });
+    // A finding, and no state of the appliance.
+    assert_eq!(doctor["status"], "ok");
+    let message = doctor["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("failed at 20") && message.contains(": keys, container;"),
+        "{message}"
+    );
+    let page = forge.get("/-/health").body;
+    assert!(page.contains("no SSH key may connect"), "{page}");
+    let status = transcript(&forge.ssh("status"));
+    assert!(
+        status.contains("doctor: keys (at 20") && status.contains("set QUIRE_AUTHORIZED_KEYS"),
+        "{status}"
+    );
+    // Once for a volume: the time of the result stays after another start, until somebody asks.
+    let first = fs::read_to_string(&kept).unwrap();
+    forge.stop();
+    forge.serve();
+    forge.wait_for_quiet();
+    let status = transcript(&forge.ssh("status"));
+    assert!(status.contains("doctor: keys (at 20"), "{status}");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), first);
+    fs::write(
+        forge.paths.init_status(),
+        INIT_STATUS.replace("\"keys\": 0", "\"keys\": 1"),
+    )
+    .unwrap();
+    assert_eq!(forge.ssh("doctor").status.code(), Some(1));
+    let status = transcript(&forge.ssh("status"));
+    assert!(
+        !status.contains("doctor: keys") && status.contains("doctor: container (at 20"),
+        "{status}"
+    );
 }

@@ -13,6 +13,7 @@ use crate::api::ImageStore;
 use crate::engine::ImageDetails;
 use crate::error::ExecutorError;
 use crate::images::{ImageRemoval, OwnedImage};
+use quire_types::image_reference::ImageReference;
 
 impl DockerImages {
     async fn engine_id(&self) -> Result<String, ExecutorError> {
@@ -47,6 +48,10 @@ impl DockerImages {
 }
 
 impl ImageStore for DockerImages {
+    fn has<'a>(&'a self, image: &'a ImageReference) -> BoxFuture<'a, Result<bool, ExecutorError>> {
+        Box::pin(async move { Ok(self.find(&image.full_name()).await?.is_some()) })
+    }
+
     fn engine_id(&self) -> BoxFuture<'_, Result<String, ExecutorError>> {
         self.engine_id().boxed()
     }

@@ -219,7 +219,8 @@ pub struct MirrorSyncResult {
 /// A problem with one part of the appliance. It may name repositories, so health pages do not show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentProblem {
-    /// `maintenance`, `schedules`, `repositories`, `notifications`, `mirrors` or `webhooks`.
+    /// `maintenance`, `schedules`, `repositories`, `notifications`, `mirrors`, `webhooks` or
+    /// `doctor`.
     pub part: String,
     /// One sentence.
     pub text: String,

@@ -63,7 +63,7 @@ pub struct ControlServer {
     pub store: Store,
     pub housekeeping: Housekeeping,
     pub notifications: Notifications,
-    pub doctor: Doctor,
+    pub doctor: Arc<Doctor>,
     pub mirrors: MirrorService,
     pub hooks: Hooks,
     /// Loads the configuration again.
@@ -152,7 +152,12 @@ impl ControlServer {
                 ControlResponse::Ok
             }
             ControlRequest::ListProblems => match self.problems().await {
-                Ok(problems) => ControlResponse::Problems { problems },
+                Ok(mut problems) => {
+                    let report = self.doctor.newest().borrow().clone();
+                    let sentences = report.map(|report| report.sentences());
+                    problems.extend(of_part("doctor", sentences.unwrap_or_default()));
+                    ControlResponse::Problems { problems }
+                }
                 Err(error) => failed(error.to_string()),
             },
             ControlRequest::Doctor => self.examine().await,
@@ -194,15 +199,6 @@ impl ControlServer {
         let found = self.housekeeping.problems().await?;
         let notifications = self.notifications.problems().await?;
         let mirrors = self.mirrors.problems().await?;
-        let of_part = |part: &str, texts: Vec<String>| {
-            texts
-                .into_iter()
-                .map(|text| ComponentProblem {
-                    part: part.to_owned(),
-                    text,
-                })
-                .collect::<Vec<_>>()
-        };
         Ok([
             of_part("maintenance", found.maintenance),
             of_part("schedules", found.schedules),
@@ -227,6 +223,14 @@ impl ControlServer {
         }
         ControlResponse::Examined { findings }
     }
+}
+
+fn of_part(part: &str, texts: Vec<String>) -> Vec<ComponentProblem> {
+    let problem = |text| ComponentProblem {
+        part: part.to_owned(),
+        text,
+    };
+    texts.into_iter().map(problem).collect()
 }
 
 fn sync_result(synced: SyncedMirror) -> MirrorSyncResult {

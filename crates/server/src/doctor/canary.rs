@@ -38,10 +38,19 @@ const KNOWN_NAME: &str = "example.org";
 const ENGINE_ADVICE: &str = "check that the Docker engine runs and that its socket is mounted at the path in `:ci {:engine …}`; \
                              the log of the container names the cause";
 
+/// What is done if the image of the canary is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CanaryImage {
+    MayBePulled,
+    /// The check is left out.
+    IfPresent,
+}
+
 pub(super) async fn examine(
     executor: &Arc<dyn Executor>,
     paths: &Paths,
     config: &RunnerConfig,
+    image: CanaryImage,
 ) -> Vec<DoctorFinding> {
     let is_isolated = executor.capabilities().isolated;
     let part = if is_isolated { "container" } else { "host" };
@@ -50,6 +59,16 @@ pub(super) async fn examine(
             part,
             format!("runs wait: {error}"),
             ENGINE_ADVICE,
+        )];
+    }
+    if image == CanaryImage::IfPresent && !has_image(executor, config).await {
+        return vec![DoctorFinding::warning(
+            part,
+            format!(
+                "no run was tried, because {} is not on the engine yet",
+                config.default_image
+            ),
+            "`doctor` pulls it and tries a run",
         )];
     }
     let Ok(repo) = REPO.parse::<RepoName>() else {
@@ -94,6 +113,14 @@ pub(super) async fn examine(
     };
     clean_up(executor, &repo, run, &folder).await;
     findings
+}
+
+/// Whether the image of the canary is there. An executor without images needs none.
+async fn has_image(executor: &Arc<dyn Executor>, config: &RunnerConfig) -> bool {
+    match executor.images() {
+        None => true,
+        Some(images) => images.has(&config.default_image).await.unwrap_or(false),
+    }
 }
 
 /// Removes what the canary has left, also if its start was cut short.

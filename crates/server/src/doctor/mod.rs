@@ -6,23 +6,31 @@
 mod access;
 mod canary;
 mod finding;
+mod report;
 mod storage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quire_executor::Executor;
 use quire_types::base_url::BaseUrl;
+use quire_types::clock::Clock;
+use quire_types::init_status::InitStatus;
 use quire_types::paths::Paths;
 use tokio::sync::{Mutex, watch};
 
 use crate::runner::RunnerConfig;
 
+use canary::CanaryImage;
 pub use finding::{DoctorFinding, Grade};
+pub use report::DoctorReport;
 
-/// Checks the appliance on request. Two requests at the same time are answered one after the other.
+/// Checks the appliance on request, and once after the first start of a volume. Two requests at the same time are answered one
+/// after the other.
 pub struct Doctor {
     deps: DoctorDeps,
     turn: Mutex<()>,
+    newest: watch::Sender<Option<DoctorReport>>,
 }
 
 /// The parts of the server that are checked.
@@ -38,21 +46,70 @@ pub struct DoctorDeps {
 impl Doctor {
     #[must_use]
     pub fn new(deps: DoctorDeps) -> Self {
+        let newest = DoctorReport::read(&deps.paths).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the newest result of `doctor` cannot be read");
+            None
+        });
         Self {
             deps,
             turn: Mutex::default(),
+            newest: watch::Sender::new(newest),
         }
+    }
+
+    /// The newest result, which later ones replace; `None` until there is one.
+    #[must_use]
+    pub fn newest(&self) -> watch::Receiver<Option<DoctorReport>> {
+        self.newest.subscribe()
     }
 
     /// Checks everything. Takes seconds, or longer if an image is pulled first.
     pub async fn examine(&self) -> Vec<DoctorFinding> {
+        self.examine_with(CanaryImage::MayBePulled).await
+    }
+
+    /// Checks everything if this was never done on this volume, `delay` after the start: what is wrong with an installation is said
+    /// without a request. Nothing is pulled for it. A server that was started without `quire init` does not do this.
+    pub async fn examine_first_start(&self, delay: Duration) {
+        if self.newest.borrow().is_some() {
+            return;
+        }
+        tokio::time::sleep(delay).await;
+        let is_appliance = matches!(
+            InitStatus::read(&self.deps.paths.init_status()),
+            Ok(Some(_))
+        );
+        if is_appliance && self.newest.borrow().is_none() {
+            let findings = self.examine_with(CanaryImage::IfPresent).await;
+            for failed in findings.iter().filter(|found| found.grade == Grade::Failed) {
+                let advice = failed.advice.as_deref().unwrap_or_default();
+                tracing::warn!(part = failed.part, advice, "doctor: {}", failed.text);
+            }
+        }
+    }
+
+    async fn examine_with(&self, image: CanaryImage) -> Vec<DoctorFinding> {
         let _turn = self.turn.lock().await;
+        let findings = self.findings(image).await;
+        let report = DoctorReport {
+            examined_at: Clock::system().now(),
+            findings,
+        };
+        if let Err(error) = report.write(&self.deps.paths) {
+            tracing::warn!(%error, "the result of `doctor` cannot be kept");
+        }
+        let findings = report.findings.clone();
+        self.newest.send_replace(Some(report));
+        findings
+    }
+
+    async fn findings(&self, image: CanaryImage) -> Vec<DoctorFinding> {
         let deps = &self.deps;
         let mut findings = storage::examine(&deps.paths).await;
         findings.extend(access::examine(&deps.paths, &deps.url).await);
         if let Some(executor) = &deps.executor {
             let config = deps.config.borrow().clone();
-            findings.extend(canary::examine(executor, &deps.paths, &config).await);
+            findings.extend(canary::examine(executor, &deps.paths, &config, image).await);
         }
         findings
     }
