@@ -52,7 +52,7 @@ pub(super) struct ImportArgs {
 /// The shortest time between two fetches of a mirror, in milliseconds.
 const MIN_INTERVAL_MS: u64 = 60_000;
 
-fn interval(text: &str) -> Result<u64, String> {
+pub(super) fn interval(text: &str) -> Result<u64, String> {
     match parse_duration(text) {
         Ok(every @ MIN_INTERVAL_MS..) => Ok(every),
         _ => Err("a time of at least a minute such as 10m or 1d is expected".to_owned()),

@@ -53,6 +53,7 @@ fn hint(why: &NoInverse) -> Option<&'static str> {
         NoInverse::SettingChanged => "`config set SETTING VALUE` sets it",
         NoInverse::Reloaded => "change the configuration file back, and then `reload`",
         NoInverse::Found => "`repo undo REPO` lists what can be brought back",
+        NoInverse::MirrorChanged => "`mirror set` changes it",
         NoInverse::MirrorStopped => "`repo import URL NAME --mirror` makes another mirror",
         NoInverse::KeyRotated
         | NoInverse::Link
@@ -73,6 +74,7 @@ mod tests {
         let (id, by) = (OperationId(41), OperationId(42));
         let reasons = [
             NoInverse::MirrorStopped,
+            NoInverse::MirrorChanged,
             NoInverse::NothingOverwritten,
             NoInverse::OverwrittenNotKept,
             NoInverse::Deleted,

@@ -1,4 +1,6 @@
-//! `quire mirror`: lists the mirrors of repositories, pushes to them now, and prints the key for remotes.
+//! `quire mirror`: lists and changes the mirrors of repositories, pushes to them now, and prints the key for remotes.
+
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -6,15 +8,24 @@ use serde::Serialize;
 use super::args::OutputArgs;
 use super::context::Context;
 use super::error::{CommandError, FAILED};
+use super::import::interval;
 use super::output::{Cell, Output};
 use quire_server::control::protocol::MirrorSyncResult;
-use quire_server::forge::mirrors::{self, ListedMirror};
+use quire_server::forge::mirrors::{self, ListedMirror, MirrorChange};
 use quire_server::forge::views::{MirrorJson, views};
+use quire_store::PullMirror;
 use quire_types::names::RepoName;
-use quire_types::text::first_line;
+use quire_types::secret::SecretName;
+use quire_types::text::{first_line, format_elapsed};
 
 /// How much of a problem a row shows, in characters.
 const MAX_PROBLEM: usize = 200;
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  mirror set shop --every 10m            fetch it every ten minutes
+  mirror set shop --secret new-token     with another token, which `secret set new-token` stored
+  mirror set shop --runs                 with runs for what changes there";
 
 #[derive(Subcommand)]
 pub(super) enum MirrorCommand {
@@ -42,6 +53,35 @@ pub(super) enum MirrorCommand {
         #[command(flatten)]
         format: OutputArgs,
     },
+    /// Change how a repository follows another one
+    ///
+    /// What is not named stays as it is. The next fetch is made at once.
+    #[command(after_help = SET_EXAMPLES, group(clap::ArgGroup::new("change").required(true).multiple(true)))]
+    Set {
+        /// The repository
+        #[arg(value_name = "REPO")]
+        repo: RepoName,
+        /// How often it is fetched, such as 10m or 1d; at least 1m
+        #[arg(long, value_name = "TIME", value_parser = interval, group = "change")]
+        every: Option<u64>,
+        /// For HTTPS: the secret that is the token or the password
+        #[arg(long, value_name = "SECRET", group = "change")]
+        secret: Option<SecretName>,
+        /// Use no secret
+        #[arg(long, conflicts_with_all = ["secret", "user"], group = "change")]
+        no_secret: bool,
+        /// For HTTPS: the user of the secret
+        #[arg(long, value_name = "USER", group = "change")]
+        user: Option<String>,
+        /// Start runs for what is fetched, as for a push
+        #[arg(long, group = "change")]
+        runs: bool,
+        /// Start no runs for what is fetched
+        #[arg(long, conflicts_with = "runs", group = "change")]
+        no_runs: bool,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
     /// Make a repository that follows another one an ordinary one
     ///
     /// It is not fetched any more, and takes pushes. What it has stays.
@@ -60,6 +100,7 @@ impl MirrorCommand {
     pub(super) fn json(&self) -> bool {
         let (Self::List { format, .. }
         | Self::Sync { format, .. }
+        | Self::Set { format, .. }
         | Self::Stop { format, .. }
         | Self::Key(format)) = self;
         format.json
@@ -80,6 +121,16 @@ struct SyncedMirrors<'a> {
 struct StoppedMirror<'a> {
     repo: &'a RepoName,
     url: &'a str,
+}
+
+#[derive(Serialize)]
+struct FollowedMirror<'a> {
+    repo: &'a RepoName,
+    url: &'a str,
+    every_ms: u64,
+    user: Option<&'a str>,
+    secret: Option<&'a str>,
+    runs: bool,
 }
 
 #[derive(Serialize)]
@@ -108,6 +159,29 @@ pub(super) fn mirror(
             let synced = mirrors::sync(&forge, repo, name.as_deref(), *new_host_key)?;
             show_synced(&synced, out)
         }
+        MirrorCommand::Set {
+            repo,
+            every,
+            secret,
+            no_secret,
+            user,
+            runs,
+            no_runs,
+            ..
+        } => {
+            let secret = secret.as_ref().map(ToString::to_string);
+            let change = MirrorChange {
+                every: every.map(Duration::from_millis),
+                secret: match (secret, no_secret) {
+                    (Some(secret), _) => Some(Some(secret)),
+                    (None, true) => Some(None),
+                    (None, false) => None,
+                },
+                user: user.clone(),
+                has_runs: (*runs || *no_runs).then_some(*runs),
+            };
+            show_followed(&mirrors::set(&forge, repo, &change)?, out)
+        }
         MirrorCommand::Stop { repo, .. } => {
             let url = mirrors::stop(&forge, repo)?;
             if out.json {
@@ -127,6 +201,36 @@ pub(super) fn mirror(
             }
         }
     }
+}
+
+fn show_followed(mirror: &PullMirror, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let every = u64::try_from(mirror.every.as_millis()).unwrap_or(u64::MAX);
+    let login = mirror.login.as_ref();
+    if out.json {
+        return out.json(&FollowedMirror {
+            repo: &mirror.repo,
+            url: &mirror.url,
+            every_ms: every,
+            user: login.map(|(user, _)| user.as_str()),
+            secret: login.map(|(_, secret)| secret.as_str()),
+            runs: mirror.has_runs,
+        });
+    }
+    let login = login.map_or("without a secret".to_owned(), |(user, secret)| {
+        format!("with the secret {secret} as user {user}")
+    });
+    let line = format!(
+        "{} follows {} every {}, {login}, {}",
+        mirror.repo,
+        mirror.url,
+        format_elapsed(every),
+        if mirror.has_runs {
+            "with runs"
+        } else {
+            "without runs"
+        }
+    );
+    out.line(&Cell::from(line).plain())
 }
 
 fn list(listed: &[ListedMirror], of_repo: bool, out: &mut Output<'_>) -> Result<(), CommandError> {

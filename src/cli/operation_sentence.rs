@@ -1,7 +1,8 @@
 //! What an operation did, in one line.
 
 use quire_types::names::{ObjectId, RefName, RepoName, RunId};
-use quire_types::operation::{Operation, RefChange, RefChanges};
+use quire_types::operation::{Operation, PullSettings, RefChange, RefChanges};
+use quire_types::text::format_elapsed;
 
 /// How many refs of an operation a line names.
 const MAX_NAMED: usize = 4;
@@ -23,7 +24,9 @@ pub(super) fn sentence(operation: &Operation) -> String {
             true => format!("imported {repo} from {url}, as a mirror"),
             false => format!("imported {repo} from {url}"),
         },
-        Operation::MirrorStop { repo, url } => format!("{repo} follows {url} no longer"),
+        Operation::MirrorSet { .. }
+        | Operation::MirrorStop { .. }
+        | Operation::MirrorSync { .. } => of_mirror(operation),
         Operation::RepoRename { repo, former_name } => format!("renamed {former_name} to {repo}"),
         Operation::RepoRm {
             repo,
@@ -72,11 +75,6 @@ pub(super) fn sentence(operation: &Operation) -> String {
             None => format!("removed the caches of {repo}"),
         },
         Operation::Gc => "removed what was expired".to_owned(),
-        Operation::MirrorSync {
-            repo,
-            name,
-            new_host_key,
-        } => mirrored(repo, name.as_deref(), *new_host_key),
         Operation::ConfigSet {
             setting,
             before,
@@ -168,6 +166,44 @@ fn change(change: &RefChange) -> String {
     }
 }
 
+/// The line of an operation on mirrors.
+fn of_mirror(operation: &Operation) -> String {
+    match operation {
+        Operation::MirrorSet {
+            repo,
+            before,
+            after,
+        } => changed_mirror(repo, before, after),
+        Operation::MirrorStop { repo, url } => format!("{repo} follows {url} no longer"),
+        Operation::MirrorSync {
+            repo,
+            name,
+            new_host_key,
+        } => mirrored(repo, name.as_deref(), *new_host_key),
+        _ => String::new(),
+    }
+}
+
+/// What was changed of a mirror.
+fn changed_mirror(repo: &RepoName, before: &PullSettings, after: &PullSettings) -> String {
+    let mut changes = Vec::new();
+    if before.every_ms != after.every_ms {
+        changes.push(format!("every {}", format_elapsed(after.every_ms)));
+    }
+    if (&before.user, &before.secret) != (&after.user, &after.secret) {
+        changes.push(match (&after.secret, &after.user) {
+            (Some(secret), Some(user)) => format!("the secret {secret} as user {user}"),
+            _ => "no secret".to_owned(),
+        });
+    }
+    match (before.runs, after.runs) {
+        (false, true) => changes.push("runs".to_owned()),
+        (true, false) => changes.push("no runs".to_owned()),
+        _ => {}
+    }
+    format!("{repo} follows with {}", changes.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +258,21 @@ mod tests {
             Operation::MirrorStop {
                 repo: repo.clone(),
                 url: "git@nas:app".to_owned(),
+            },
+            Operation::MirrorSet {
+                repo: repo.clone(),
+                before: PullSettings {
+                    every_ms: 3_600_000,
+                    user: None,
+                    secret: None,
+                    runs: false,
+                },
+                after: PullSettings {
+                    every_ms: 60_000,
+                    user: Some("git".to_owned()),
+                    secret: Some("token".to_owned()),
+                    runs: true,
+                },
             },
             Operation::RepoRename {
                 repo: repo.clone(),

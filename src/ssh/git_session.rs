@@ -14,8 +14,8 @@ use super::first_push;
 use super::lfs::packets::PacketError;
 use nix::sys::resource::{Resource, setrlimit};
 use quire_git::{
-    FirstLine, Git, GitError, ObjectFormat, PUSH_MARK_VARIABLE, ProtocolVersion, PushLock,
-    PushMark, closest_name,
+    FirstLine, Git, GitError, MAX_PACK_MEMORY, ObjectFormat, PUSH_MARK_VARIABLE, ProtocolVersion,
+    PushLock, PushMark, closest_name,
 };
 use quire_server::control::client as control;
 use quire_types::base_url::{REACHED_VARIABLE, reached_address};
@@ -25,9 +25,6 @@ use quire_types::names::RepoName;
 use quire_types::paths::{DATA_VARIABLE, Paths, RUNTIME_VARIABLE};
 use quire_types::ssh_keys::SessionKey;
 use quire_types::text::format_bytes;
-
-/// How much memory each process of a push may allocate: enough to index ten million objects.
-const MAX_MEMORY: u64 = 2 << 30;
 
 /// The environment variable that names the key of the pusher to the hook.
 pub const PUSHER_VARIABLE: &str = "QUIRE_PUSHER";
@@ -323,7 +320,7 @@ fn exec_git(
     set_own_settings(&mut command, paths);
     command.arg(absolute(&paths.repo(repo)));
     if service == GitService::ReceivePack {
-        let _ = setrlimit(Resource::RLIMIT_DATA, MAX_MEMORY, MAX_MEMORY);
+        let _ = setrlimit(Resource::RLIMIT_DATA, MAX_PACK_MEMORY, MAX_PACK_MEMORY);
     }
     // A kernel without Landlock confines nothing, which docs/security.md says.
     if let Err(error) = confinement::confine(paths, repo) {

@@ -76,7 +76,7 @@ pub use redirects::{PathState, move_leaving_link, relative_link};
 pub use ref_folders::sync_ref_folders;
 pub use refs::{RefMove, Refs};
 pub use remote::{RefPush, RemoteAccess, RemoteLogin};
-pub use remote_fetch::RemoteFetch;
+pub use remote_fetch::{MAX_PACK_MEMORY, RemoteFetch};
 pub use remote_key::KnownHostsFile;
 pub use remote_output::{PushedRef, RemoteError};
 pub use remote_progress::ProgressLine;

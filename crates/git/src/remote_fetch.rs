@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::process::Command;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -21,6 +22,8 @@ use quire_types::fsutil::folder_size;
 
 /// How long a fetch may take. A remote that sends nothing is given up earlier.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+/// How much memory each process of a fetch or a push may allocate: enough to index ten million objects.
+pub const MAX_PACK_MEMORY: u64 = 2 << 30;
 /// How often it is looked how much was fetched.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const PROGRAM: &str = "git fetch";
@@ -108,6 +111,18 @@ impl Git {
     }
 }
 
+/// Limits the memory of a process that has just been started, and of those that it will start: what the other side sends is indexed by
+/// one of them. A kernel that refuses leaves it without a limit.
+fn limit_memory(pid: u32) {
+    let limit = Rlimit {
+        current: Some(MAX_PACK_MEMORY),
+        maximum: Some(MAX_PACK_MEMORY),
+    };
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = prlimit(Some(pid), Resource::Data, limit);
+    }
+}
+
 /// Runs git to its end.
 async fn run(
     command: &mut Command,
@@ -122,6 +137,9 @@ async fn run(
         program: program(),
         source,
     })?;
+    if let Some(pid) = child.id() {
+        limit_memory(pid);
+    }
     let group = GroupGuard::of(&child);
     let ended = async {
         let words = match child.stderr.take() {
@@ -150,5 +168,31 @@ async fn run(
             words.as_bytes(),
             remote.login.kind(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the limit is set from outside of the process that it is for"
+    )]
+    #[test]
+    fn what_a_limited_process_starts_is_limited_too() {
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args(["-c", "read go; grep 'Max data size' /proc/self/limits"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        limit_memory(child.id());
+        drop(child.stdin.take());
+        let output = child.wait_with_output().unwrap();
+        let limits = String::from_utf8(output.stdout).unwrap();
+        let limits: Vec<&str> = limits.split_whitespace().skip(3).take(2).collect();
+        let limit = MAX_PACK_MEMORY.to_string();
+        assert_eq!(limits, [&limit, &limit]);
     }
 }

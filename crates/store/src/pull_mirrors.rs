@@ -78,6 +78,26 @@ impl PullMirrors<'_> {
         })
     }
 
+    /// Changes how a repository follows the same address, and allows the next attempt at once. Returns whether it still follows it.
+    pub fn change(self, mirror: &PullMirror) -> Result<bool, StoreError> {
+        let action = "change a pull mirror";
+        let (repo, url) = (mirror.repo.as_str(), mirror.url.as_str());
+        let login = mirror.login.as_ref();
+        let (user, secret) = (login.map(|login| &login.0), login.map(|login| &login.1));
+        let every = i64::try_from(mirror.every.as_millis()).unwrap_or(i64::MAX);
+        self.store.write(|tx| {
+            let changed = sql::execute(
+                tx,
+                action,
+                "UPDATE pull_mirrors SET login_user = ?3, secret = ?4, every_ms = ?5, has_runs = ?6 WHERE repo = ?1 AND url = ?2",
+                params![repo, url, user, secret, every, mirror.has_runs],
+            )?;
+            let sql = "UPDATE mirrors SET next_attempt_ms = NULL WHERE repo = ?1 AND name = ?2 AND url = ?3";
+            sql::execute(tx, action, sql, [repo, PULL_MIRROR, url])?;
+            Ok(changed > 0)
+        })
+    }
+
     /// All pull mirrors, by repository.
     pub fn list(self) -> Result<Vec<PullMirror>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM pull_mirrors ORDER BY repo");

@@ -113,6 +113,19 @@ pub struct RefChange {
     pub overwritten: bool,
 }
 
+/// How a repository follows another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullSettings {
+    /// How often it is fetched.
+    pub every_ms: u64,
+    /// For HTTPS: the user.
+    pub user: Option<String>,
+    /// For HTTPS: the secret that is the token.
+    pub secret: Option<String>,
+    /// Whether what is fetched has runs.
+    pub runs: bool,
+}
+
 /// The refs that one operation changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefChanges {
@@ -336,6 +349,15 @@ pub enum Operation {
         /// What it followed.
         url: String,
     },
+    /// How a repository follows another one was changed.
+    MirrorSet {
+        /// The repository.
+        repo: RepoName,
+        /// How it was.
+        before: PullSettings,
+        /// How it is now.
+        after: PullSettings,
+    },
     /// A setting was changed in the configuration file.
     ConfigSet {
         /// Section and name.
@@ -378,6 +400,7 @@ impl Operation {
             | Self::RunRelease { repo, .. }
             | Self::CacheClear { repo, .. }
             | Self::MirrorStop { repo, .. }
+            | Self::MirrorSet { repo, .. }
             | Self::MirrorSync { repo, .. } => Some(repo),
             Self::KeyAdd { .. }
             | Self::KeyRm { .. }
@@ -451,6 +474,21 @@ mod tests {
             Operation::MirrorStop {
                 repo: repo.clone(),
                 url: "git@nas:app".to_owned(),
+            },
+            Operation::MirrorSet {
+                repo: repo.clone(),
+                before: PullSettings {
+                    every_ms: 60_000,
+                    user: Some("git".to_owned()),
+                    secret: Some("token".to_owned()),
+                    runs: true,
+                },
+                after: PullSettings {
+                    every_ms: 3_600_000,
+                    user: None,
+                    secret: None,
+                    runs: false,
+                },
             },
             Operation::RepoRename {
                 repo: repo.clone(),

@@ -306,3 +306,68 @@ fn a_mirror_is_fetched_in_time_and_says_what_keeps_it() {
     pair.forge.ssh_ok(&format!("undo {id}"));
     assert!(pair.forge.ssh_ok("repo list --trash").contains("shop"));
 }
+
+#[test]
+fn a_mirror_is_changed_in_place_and_changed_back() {
+    let mut pair = Pair::new();
+    pair.forge.serve();
+    pair.import("--every 1d");
+    let set = |arguments: &str| -> Value {
+        let command = format!("mirror set shop {arguments} --json");
+        serde_json::from_str(&pair.forge.ssh_ok(&command)).unwrap()
+    };
+    let url = pair.nas.url("shop");
+    assert_eq!(
+        set("--every 2h --runs"),
+        json!({"repo": "shop", "url": url, "every_ms": 7_200_000, "user": null, "secret": null, "runs": true})
+    );
+    // What is not named stays.
+    assert_eq!(set("--every 3h")["runs"], json!(true));
+    pair.nas.commit(&pair.tree, "third");
+    pair.push(&["main"]);
+    pair.sync("shop");
+    pair.assert_equal("shop");
+    pair.forge.wait_for_quiet();
+    assert_eq!(pair.forge.runs().len(), 1);
+    let log: Value = serde_json::from_str(&pair.forge.ssh_ok("log --json --repo shop")).unwrap();
+    let operations = log["operations"].as_array().unwrap().iter();
+    let changes: Vec<_> = operations
+        .filter(|one| one["kind"] == "mirror-set")
+        .collect();
+    let [newest, first] = [0, 1].map(|at| changes[at]["id"].to_string());
+    refused(
+        &pair.forge,
+        &format!("undo {first}"),
+        "the mirror was changed again since",
+    );
+    pair.forge.ssh_ok(&format!("undo {newest}"));
+    pair.forge.ssh_ok(&format!("undo {first}"));
+    let text = pair.forge.ssh_ok("mirror set shop --every 1d");
+    assert!(
+        text.contains("every 24 h") || text.contains("every 1 d"),
+        "{text}"
+    );
+    assert!(text.ends_with("without a secret, without runs\n"), "{text}");
+    let runs = pair.forge.runs().len();
+    pair.nas.commit(&pair.tree, "fourth");
+    pair.push(&["main"]);
+    pair.sync("shop");
+    pair.forge.wait_for_quiet();
+    assert_eq!(pair.forge.runs().len(), runs);
+    refused(
+        &pair.forge,
+        "mirror set shop --secret token",
+        "a secret is for HTTPS",
+    );
+    assert_eq!(pair.forge.ssh("mirror set shop").status.code(), Some(2));
+    assert_eq!(
+        pair.forge.ssh("mirror set shop --every 5s").status.code(),
+        Some(2)
+    );
+    pair.forge.ssh_ok("mirror stop shop");
+    refused(
+        &pair.forge,
+        "mirror set shop --runs",
+        "is no mirror of another repository",
+    );
+}

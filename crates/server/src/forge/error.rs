@@ -37,6 +37,8 @@ pub enum ForgeError {
     BeingImported(RepoName),
     #[error("`{0}` is no mirror of another repository")]
     NoPullMirror(RepoName),
+    #[error("a secret is for HTTPS; over SSH the key is used that `mirror key` prints")]
+    SecretForSsh,
     #[error("`repo rm` moves `{0}`, with its runs and their logs, to the trash")]
     NotConfirmed(RepoName),
     #[error("this deletes `{0}`, its runs and their logs permanently")]
@@ -139,6 +141,7 @@ mod tests {
             },
             ForgeError::BeingImported(repo.clone()),
             ForgeError::NoPullMirror(repo.clone()),
+            ForgeError::SecretForSsh,
             ForgeError::NotConfirmed(repo.clone()),
             ForgeError::DeletionNotConfirmed(repo.clone()),
             ForgeError::RunsStillActive(repo.clone()),
@@ -203,6 +206,7 @@ the repository `work/app` exists already
 `app` redirects to `work/app`, which had this name before
 `work/app` is being imported at this moment
 `work/app` is no mirror of another repository
+a secret is for HTTPS; over SSH the key is used that `mirror key` prints
 `repo rm` moves `work/app`, with its runs and their logs, to the trash
 this deletes `work/app`, its runs and their logs permanently
 a run of `work/app` is still being stopped, so nothing was removed

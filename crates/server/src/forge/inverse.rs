@@ -10,7 +10,7 @@ use super::error::ForgeError;
 use super::inverse_error::{InverseError, NoInverse};
 use super::repos::{self, RemoveRequest};
 use super::undo::{self, UndoRequest, UndoTarget};
-use super::{configuration, keys, operation_log, runs, secrets, tokens, trash};
+use super::{configuration, keys, mirrors, operation_log, runs, secrets, tokens, trash};
 use quire_store::{LoggedOperation, OperationState};
 use quire_types::keep_times::KeepTimes;
 use quire_types::names::{RefName, RepoName, RunId};
@@ -112,6 +112,14 @@ impl Inverse<'_> {
             Operation::CacheClear { .. } => self.none(NoInverse::CacheCleared),
             Operation::Gc => self.none(NoInverse::Collected),
             Operation::MirrorStop { .. } => self.none(NoInverse::MirrorStopped),
+            Operation::MirrorSet {
+                repo,
+                before,
+                after,
+            } => match mirrors::set_back(self.forge, repo, before, after)? {
+                true => Ok(()),
+                false => self.none(NoInverse::MirrorChanged),
+            },
             Operation::MirrorSync { .. } => self.none(NoInverse::Mirrored),
             Operation::Reconcile { .. } => self.none(NoInverse::Decided),
         }

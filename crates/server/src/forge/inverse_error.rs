@@ -63,6 +63,8 @@ pub enum NoInverse {
     Mirrored,
     #[error("what was pushed since would be overwritten")]
     MirrorStopped,
+    #[error("the mirror was changed again since")]
+    MirrorChanged,
     #[error("the runs are canceled or queued already")]
     Decided,
     #[error("the setting was changed again since")]
