@@ -13,6 +13,7 @@
 /// The program under test.
 const QUIRE: &str = env!("CARGO_BIN_EXE_quire");
 
+mod backups;
 mod clock;
 mod config;
 mod containers;

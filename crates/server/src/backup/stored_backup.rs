@@ -35,9 +35,14 @@ pub async fn make_stored(
     let partial = folder.partial(now);
     let (paths, store, target) = (paths.clone(), store.clone(), partial.clone());
     let written = tokio::task::spawn_blocking(move || write_file(&paths, &store, &target));
-    written
+    let written = written
         .await
-        .unwrap_or_else(|error| Err(BackupError::Write(std::io::Error::other(error))))?;
+        .unwrap_or_else(|error| Err(BackupError::Write(std::io::Error::other(error))));
+    if let Err(error) = written {
+        // On a full disk it would take the space that everything else needs.
+        let _ = folder.remove_partial();
+        return Err(error);
+    }
     let problems = match prove_file(&partial, &folder, now).await {
         Ok(problems) => problems,
         Err(error) => vec![quire_types::error_chain::chain(&error)],
