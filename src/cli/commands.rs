@@ -11,7 +11,7 @@ use super::context::{Caller, Context};
 use super::error::CommandError;
 use super::output::Output;
 use super::{
-    backup, cache, config, doctor, gc, key, login, mirror, notify, operations, privileges,
+    backup, cache, client, config, doctor, gc, key, login, mirror, notify, operations, privileges,
     reconcile, repo, run, schedule, secret, status,
 };
 use quire_types::clock::Clock;
@@ -82,6 +82,12 @@ pub(super) enum ManagementCommand {
     /// The backup is one archive (tar, compressed with zstd). Pushes and runs go on meanwhile. It contains the host keys of the
     /// appliance, so keep it as carefully as a private key. `quire restore` restores it into an empty folder.
     Backup(backup::Backup),
+    /// Write this program to standard output, for another machine
+    ///
+    /// It runs on Linux of the same architecture, and standard error says what else it needs. There it checks and runs pipelines
+    /// (`quire ci`), and runs these commands with `quire --remote NAME COMMAND`.
+    #[command(after_help = client::EXAMPLES)]
+    Client,
     /// Decide what happens after an older copy of the database was put in place
     ///
     /// Until then nothing runs, since what the copy does not know may have run already.
@@ -104,8 +110,8 @@ impl ManagementCommand {
             Self::Login(command) => command.json(),
             Self::Log(arguments) => arguments.format.json,
             Self::Undo(arguments) => arguments.format.json,
-            // Standard output is the archive.
-            Self::Backup(_) => false,
+            // Standard output is the archive, or the program.
+            Self::Backup(_) | Self::Client => false,
             Self::Status(format)
             | Self::Doctor(format)
             | Self::Reload(format)
@@ -182,6 +188,7 @@ fn dispatch(
         ManagementCommand::Config(command) => config::config(&context, &command, out),
         ManagementCommand::Login(command) => login::login(&context, command, out),
         ManagementCommand::Backup(command) => backup::backup(&context, &command),
+        ManagementCommand::Client => client::client(&context),
         ManagementCommand::Gc(_) => gc::gc(&context, out),
         ManagementCommand::Reconcile(command) => reconcile::reconcile(&context, &command, out),
         ManagementCommand::Status(_) => status::status(&context, out),

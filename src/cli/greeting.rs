@@ -122,6 +122,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("status", "show the health of each component"),
     ("doctor", "check everything, and say what to do"),
     ("backup > FILE", "write a backup of everything"),
+    ("client > quire", "write the program for your machine"),
     ("gc", "remove expired runs, logs, artifacts and caches now"),
     (
         "reconcile --adopt | --run",

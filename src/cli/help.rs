@@ -6,7 +6,7 @@ use crate::ssh::command::MANAGEMENT_COMMANDS;
 const GROUPS: [(&str, &[&str]); 3] = [
     (
         "On your machine, in a working tree:",
-        &["ci", "completions"],
+        &["ci", "remote", "completions"],
     ),
     (
         "On the machine of the server, and from everywhere with `ssh git@HOST COMMAND`:",
@@ -35,7 +35,13 @@ pub(super) fn grouped(command: clap::Command) -> clap::Command {
             );
         }
     }
+    // Recognized before anything is parsed.
+    let remote = clap::Arg::new("remote")
+        .long("remote")
+        .value_name("NAME")
+        .help("Run a command on a remote: `quire --remote NAME COMMAND`");
     command
+        .arg(remote)
         .help_template(TEMPLATE)
         .after_help(list.trim_end().to_owned())
 }

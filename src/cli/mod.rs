@@ -12,6 +12,7 @@ mod backup;
 mod build_fold;
 mod cache;
 mod ci;
+mod client;
 mod commands;
 mod config;
 mod configuration;
@@ -38,6 +39,7 @@ mod operations;
 mod output;
 mod privileges;
 mod reconcile;
+mod remote;
 mod repl;
 mod repo;
 mod repo_show;
@@ -88,6 +90,9 @@ enum Command {
     Restore(restore::Restore),
     /// Check and run pipelines on this machine
     Ci(ci::CiArguments),
+    /// Name appliances whose commands are run from this machine
+    #[command(after_help = remote::EXAMPLES)]
+    Remote(remote::RemoteArgs),
     /// Check the health of the server on this machine; the exit code is 0 or 1
     Health,
     /// Print completions for a shell
@@ -145,6 +150,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if let Some(code) = fast_path(&arguments) {
         return code;
     }
+    if let Some((name, words)) = on_remote(&arguments) {
+        return remote::run_there(name, words);
+    }
     let parsed = help::grouped(Cli::command())
         .try_get_matches_from(&arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));
@@ -157,6 +165,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     dispatch(cli.command)
+}
+
+/// The remote that runs the command, if one is named before it. What follows is parsed there, not here.
+fn on_remote(arguments: &[OsString]) -> Option<(&str, &[OsString])> {
+    match arguments {
+        [_, flag, name, words @ ..] if flag == "--remote" => Some((name.to_str()?, words)),
+        [_, flag, words @ ..] => Some((flag.to_str()?.strip_prefix("--remote=")?, words)),
+        _ => None,
+    }
 }
 
 /// Runs the commands that must start fast, without building a parser.
@@ -194,6 +211,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Restore(arguments) => restore::run(&arguments),
         Command::StoredBackup(arguments) => backup::stored(&arguments),
         Command::Ci(arguments) => ci::run(arguments),
+        Command::Remote(arguments) => remote::run(&arguments),
         Command::Driver => quire_pipeline::driver::child_main(ChildOptions::default()),
         Command::Health => health::health(&Paths::from_environment()),
         Command::Engine { data } => engine(data),

@@ -50,7 +50,7 @@ fn every_error_has_its_code_and_says_what_to_do() {
         (
             CommandError::from(crate::ssh::command::parse(Some("runs list")).unwrap_err()),
             REFUSED,
-            "quire: `runs` is not a command of this server; the commands are git-receive-pack, git-upload-pack, git-upload-archive, git-lfs-transfer, repo, run, cache, schedule, notify, mirror, key, secret, config, reload, log, undo, login, status, doctor, gc, backup, reconcile, help\nquire: did you mean `run`?\n",
+            "quire: `runs` is not a command of this server; the commands are git-receive-pack, git-upload-pack, git-upload-archive, git-lfs-transfer, repo, run, cache, schedule, notify, mirror, key, secret, config, reload, log, undo, login, status, doctor, gc, backup, client, reconcile, help\nquire: did you mean `run`?\n",
         ),
         (
             CommandError::from(io::Error::from(io::ErrorKind::BrokenPipe)),

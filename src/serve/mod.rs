@@ -15,6 +15,7 @@ mod known_secrets;
 mod mirror_settings;
 mod notify_settings;
 mod outside;
+mod program_file;
 mod reload;
 mod runtime_files;
 mod secret_sources;

@@ -40,7 +40,7 @@ use super::error::{ServeError, system};
 use super::outside::OutsideParts;
 use super::reload::{ConfigReload, StartConfig, report_start};
 use super::signals::{ServerSignals, SignalRequest};
-use super::{first_doctor, health_probes, runtime_files, wiring};
+use super::{first_doctor, health_probes, program_file, runtime_files, wiring};
 use quire_types::error_chain::with_sources;
 
 /// How often the file of the database is compared with the one that is open.
@@ -345,6 +345,10 @@ impl ServerParts {
             mirrors: self.outside.mirrors.clone(),
             hooks: self.outside.hooks.clone(),
             reload: Arc::new(move || reload.reload()),
+            program: program_file::take().unwrap_or_else(|error| {
+                tracing::warn!(%error, "`client` cannot send the program");
+                None
+            }),
             executors: self.executors.clone(),
         };
         let stop = shutdown.clone();

@@ -6,7 +6,7 @@ use quire_types::text::{excerpt, single_line};
 
 /// The management commands, which are also commands of the machine itself. The list is the same as that of the parser of their
 /// arguments, which a test of the parser holds.
-pub const MANAGEMENT_COMMANDS: [&str; 18] = [
+pub const MANAGEMENT_COMMANDS: [&str; 19] = [
     "repo",
     "run",
     "cache",
@@ -24,6 +24,7 @@ pub const MANAGEMENT_COMMANDS: [&str; 18] = [
     "doctor",
     "gc",
     "backup",
+    "client",
     "reconcile",
 ];
 

@@ -1,6 +1,7 @@
 //! The command lines and environments of the two children: `sshd` and `quire serve`.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use quire_types::paths::{DATA_VARIABLE, RUNTIME_VARIABLE};
@@ -81,16 +82,21 @@ pub(super) fn serve(
     engine: ServeEngine,
     volume: &DataVolume,
 ) -> Result<Program, InitError> {
-    let (path, arguments) = match &settings.scripts.serve {
-        Some(text) => test_script(text),
-        None => (binary.to_owned(), vec!["serve".into()]),
+    let ((path, arguments), input) = match &settings.scripts.serve {
+        Some(text) => (test_script(text), None),
+        None => (
+            (binary.to_owned(), vec!["serve".into()]),
+            File::open(binary).ok(),
+        ),
     };
     let program = Program::new(
         &path,
         arguments.iter().map(OsString::as_os_str),
         serve_environment(settings, account, engine.is_there, volume),
     )
-    .map_err(InitError::system("run quire serve"))?;
+    .map_err(InitError::system("run quire serve"))?
+    // In the container its user may execute the program and not read it; `client` sends it to other machines.
+    .reads(input);
     if settings.native {
         // It runs as this user already, whose runs may use sudo if the user may.
         return Ok(program);

@@ -36,6 +36,8 @@ pub(super) struct Program {
     environment: Vec<CString>,
     /// Without credentials it keeps those of `init`, and may gain privileges (sshd has to).
     credentials: Option<(Uid, Gid, Vec<Gid>)>,
+    /// Its standard input; empty if there is none.
+    input: Option<File>,
 }
 
 impl Program {
@@ -61,7 +63,13 @@ impl Program {
             arguments: words,
             environment: variables,
             credentials: None,
+            input: None,
         })
+    }
+
+    /// Gives the program this file as its standard input.
+    pub(super) fn reads(self, input: Option<File>) -> Self {
+        Self { input, ..self }
     }
 
     /// Runs the program with these credentials, and forbids it to gain privileges.
@@ -81,7 +89,7 @@ impl Program {
     }
 }
 
-/// Starts each program in a session of its own, with an empty standard input.
+/// Starts each program in a session of its own, with an empty standard input unless it has one.
 #[derive(Debug)]
 pub(super) struct Spawner {
     null: File,
@@ -140,7 +148,7 @@ impl Spawner {
         output: BorrowedFd<'_>,
         parent: Pid,
     ) -> Result<Infallible, Errno> {
-        dup2_stdin(&self.null)?;
+        dup2_stdin(program.input.as_ref().unwrap_or(&self.null))?;
         dup2_stdout(output)?;
         dup2_stderr(output)?;
         setsid()?;

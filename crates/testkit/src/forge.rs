@@ -6,7 +6,7 @@
 //! server has to end well and leave no process behind.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -301,8 +301,11 @@ impl TestForge {
             ];
             command = within(&put, &command);
         }
+        // As `quire init` does.
+        let program = File::open(&self.program).unwrap();
         self.server = Some(
             command
+                .stdin(program)
                 .stdout(log.try_clone().unwrap())
                 .stderr(log)
                 .spawn()

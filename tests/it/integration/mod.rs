@@ -3,6 +3,7 @@
 //! Runs are executed on the host, so this needs git and nothing else; `native` adds a real sshd.
 
 mod backup;
+mod client;
 mod config;
 mod config_set;
 mod corpus;

@@ -100,6 +100,11 @@ impl Native {
         words
     }
 
+    /// The options of an ssh client with this key.
+    pub(super) fn ssh_options_of(&self, key: &str) -> Vec<String> {
+        self.ssh_words(key).split_off(1)
+    }
+
     /// The URL of a repository.
     pub(super) fn url(&self, repo: &str) -> String {
         format!("ssh://{}@127.0.0.1:{}/{repo}", Self::user(), self.ssh)

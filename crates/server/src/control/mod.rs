@@ -14,6 +14,8 @@ pub mod client;
 mod frame_stream;
 pub mod import_client;
 mod import_requests;
+mod program;
+pub mod program_client;
 pub mod protocol;
 mod repl;
 mod send_response;

@@ -44,6 +44,8 @@ pub enum ControlRequest {
     ListProblems,
     /// Check everything. The server answers when that is done.
     Doctor,
+    /// Send the program itself: its size, and then its bytes.
+    Program,
     /// Load the configuration again. The server answers when that is done.
     Reload,
     /// Send a test message to a target of notifications. The server answers when it is delivered.
@@ -86,6 +88,8 @@ pub enum ControlResponse {
     },
     /// What was found; also what is as it should be.
     Examined { findings: Vec<DoctorFinding> },
+    /// The program, whose bytes follow.
+    Program { bytes: u64 },
     /// The configuration was loaded again, or does not load.
     Reloaded(ReloadReport),
     /// The mirrors to which a repository was pushed.
@@ -296,6 +300,7 @@ mod tests {
             ControlRequest::CollectGarbage,
             ControlRequest::ListProblems,
             ControlRequest::Doctor,
+            ControlRequest::Program,
             ControlRequest::Reload,
             ControlRequest::TestNotification {
                 target: "ops".to_owned(),
@@ -321,6 +326,7 @@ mod tests {
             }),
         ];
         let responses = [
+            ControlResponse::Program { bytes: 22_000_000 },
             ControlResponse::Runs {
                 runs: vec![RunLink {
                     id: "r1".to_owned(),
@@ -410,10 +416,12 @@ mod tests {
 {"request":"housekeep"}
 {"request":"findings"}
 {"request":"doctor"}
+{"request":"program"}
 {"request":"reload"}
 {"request":"test-notification","target":"ops"}
 {"request":"sync-mirrors","repo":"work/app","name":null,"new_host_key":false}
 {"request":"import-repo","repo":"work/app","url":"https://h/app.git","login":{"user":"git","secret":"token"},"event":"0197a1b2-0000-7000-8000-000000000001","user":null,"mirror":{"every_ms":1000,"runs":false}}
+{"answer":"program","bytes":22000000}
 {"answer":"runs","runs":[{"id":"r1","name":"app#1","subject":"Add a test","ref_name":"refs/heads/main","url":"http://h/r1"}],"notes":["note"]}
 {"answer":"caches","caches":[{"repo":"work/app","name":"npm","executor":"docker","bytes":1,"used_at_ms":null}]}
 {"answer":"ok"}

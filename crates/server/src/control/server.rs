@@ -1,6 +1,7 @@
 //! The server of the control socket: one JSON request in, one JSON response out. Every byte that
 //! arrives is untrusted input.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::cache_requests;
 use super::import_requests::import_repo;
+use super::program::send_program;
 use super::protocol::{
     CacheEntry, ComponentProblem, ControlRequest, ControlResponse, MirrorSyncResult, ReloadReport,
 };
@@ -68,6 +70,8 @@ pub struct ControlServer {
     pub hooks: Hooks,
     /// Loads the configuration again.
     pub reload: Arc<dyn Fn() -> ReloadReport + Send + Sync>,
+    /// The program itself, opened by a user who may read it.
+    pub program: Option<Arc<File>>,
     /// The first one executes new runs; the others may still hold caches of earlier runs.
     pub executors: Vec<Arc<dyn Executor>>,
 }
@@ -111,6 +115,10 @@ impl ControlServer {
                     Some(response) => response?,
                     None => failed("the server is stopping; the same command goes on from here"),
                 }
+            }
+            Ok(ControlRequest::Program) => {
+                send_program(self.program.as_ref(), &mut writer).await?;
+                return writer.shutdown().await;
             }
             Ok(request) => self.respond(request).await,
             Err(error) => failed(format!("not a request: {error}")),
@@ -181,7 +189,9 @@ impl ControlServer {
                 }
             }
             // It was answered before: its progress needs the connection.
-            ControlRequest::ImportRepo(_) => failed("an import needs a connection of its own"),
+            ControlRequest::ImportRepo(_) | ControlRequest::Program => {
+                failed("this request needs a connection of its own")
+            }
             ControlRequest::Reload => {
                 let reload = self.reload.clone();
                 match run_blocking(move || reload()).await {
