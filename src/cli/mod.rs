@@ -272,6 +272,8 @@ fn post_receive() -> ExitCode {
 }
 
 #[cfg(test)]
+mod commands_document;
+#[cfg(test)]
 mod printed_tests;
 #[cfg(test)]
 mod tests;

@@ -108,11 +108,16 @@ impl SshForge {
 
     /// A git client in a folder, with a key.
     pub fn git_as(&self, key: &str, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = hermetic_git(folder, &self.file("client"), arguments);
+        command.env("GIT_SSH_COMMAND", self.ssh_command(key));
+        command
+    }
+
+    /// The ssh of a client with a key, as `GIT_SSH_COMMAND` has it.
+    pub fn ssh_command(&self, key: &str) -> String {
         let mut ssh = vec!["ssh".to_owned()];
         ssh.extend(self.ssh_options(key));
-        let mut command = hermetic_git(folder, &self.file("client"), arguments);
-        command.env("GIT_SSH_COMMAND", shell_words::join(ssh));
-        command
+        shell_words::join(ssh)
     }
 
     /// Runs the owner's git.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quire_testkit::{TestForge, Tree, files_below, text, transcript, wait_for};
+use quire_testkit::{TestForge, Tree, files_below, git_in, text, transcript, wait_for};
 use quire_types::run::RunState;
 use tempfile::TempDir;
 
@@ -289,11 +289,11 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn a_backup_during_pushes_has_every_object_that_its_refs_name() {
+fn a_backup_during_32_parallel_pushes_has_every_object_of_its_refs() {
     let forge = TestForge::start(QUIRE);
-    let trees: Vec<Tree> = (0..6)
+    let trees: Vec<Tree> = (0..32)
         .map(|n| {
-            let tree = forge.tree(&format!("tree-{n}"), &format!("app-{}", n % 3));
+            let tree = forge.tree(&format!("tree-{n}"), &format!("app-{}", n % 4));
             tree.write("file", &n.to_string());
             tree.commit("first");
             tree.push(&[&format!("main:refs/heads/branch-{n}")]);
@@ -321,8 +321,10 @@ fn a_backup_during_pushes_has_every_object_that_its_refs_name() {
     });
     for backup in backups {
         let restored = Restored::ok(&backup);
-        for repo in ["app-0", "app-1", "app-2"] {
-            assert_eq!(refs(&restored.data(), repo).lines().count(), 2);
+        for repo in ["app-0", "app-1", "app-2", "app-3"] {
+            assert_eq!(refs(&restored.data(), repo).lines().count(), 8);
+            let bare = restored.data().join("repos").join(format!("{repo}.git"));
+            git_in(&bare, &["rev-list", "--objects", "--all"]);
         }
     }
 }

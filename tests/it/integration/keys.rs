@@ -25,7 +25,7 @@ fn appliance() -> Native {
 }
 
 /// Runs a command over SSH with this text on its standard input.
-fn ssh_with(native: &Native, words: &[&str], input: &str) -> Output {
+pub(super) fn ssh_with(native: &Native, words: &[&str], input: &str) -> Output {
     let mut command = native.ssh_command("key", words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();

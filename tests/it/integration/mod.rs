@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod config_set;
 mod corpus;
+mod day;
 mod doctor;
 mod files;
 mod foreign;

@@ -4,11 +4,14 @@
 //! would be wrong about git, not right about quire.
 
 mod access;
+mod clients;
 mod confinement;
 mod events;
 mod first_push;
+mod hostile;
 mod keys;
 mod lfs;
+mod logins;
 mod manage;
 mod refusals;
 mod transport;
