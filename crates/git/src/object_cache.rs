@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -50,24 +50,17 @@ impl Weighter<ObjectKey, Arc<CachedObject>> for BytesOfObject {
     }
 }
 
-/// The most useful objects of all repositories, 1 MiB of them. Clones share them.
-#[derive(Debug, Clone)]
-pub(super) struct ObjectCache(Arc<Cache<ObjectKey, Arc<CachedObject>, BytesOfObject>>);
+type ObjectsByKey = Cache<ObjectKey, Arc<CachedObject>, BytesOfObject>;
 
-impl Default for ObjectCache {
-    fn default() -> Self {
-        Self(Arc::new(Cache::with_weighter(
-            EXPECTED_ENTRIES,
-            MAX_BYTES,
-            BytesOfObject,
-        )))
-    }
-}
+/// The most useful objects of all repositories, 1 MiB of them. Clones share them. One that is never used has no memory: a
+/// [`Git`](super::Git) is often made for a single call.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ObjectCache(Arc<OnceLock<ObjectsByKey>>);
 
 impl ObjectCache {
     pub(super) fn get(&self, repo: RepoIdentity, id: &str) -> Option<Arc<CachedObject>> {
         let id = id.to_owned();
-        self.0.get(&ObjectKey { repo, id })
+        self.0.get()?.get(&ObjectKey { repo, id })
     }
 
     /// Keeps a whole object.
@@ -80,6 +73,9 @@ impl ObjectCache {
             kind: kind.to_owned(),
             bytes: bytes.to_vec(),
         };
-        self.0.insert(ObjectKey { repo, id }, Arc::new(object));
+        let objects = self
+            .0
+            .get_or_init(|| Cache::with_weighter(EXPECTED_ENTRIES, MAX_BYTES, BytesOfObject));
+        objects.insert(ObjectKey { repo, id }, Arc::new(object));
     }
 }

@@ -4,3 +4,4 @@ pub mod blocking;
 pub mod changes;
 pub mod malloc;
 pub mod process;
+pub mod thread_priority;

@@ -15,7 +15,7 @@ use super::html::{VALUE_SET, attachment, run_path};
 use super::state::SharedApp;
 use super::viewer::Viewer;
 use super::written_body::written_body;
-use quire_run_files::artifacts::{self, Artifact, ArtifactName, Folder};
+use quire_run_files::artifacts::{self, Artifact, ArtifactName};
 use quire_types::names::RunId;
 use quire_types::run::RunArtifact;
 use quire_types::text::format_bytes;
@@ -116,11 +116,8 @@ pub(super) async fn download(
                 header::CONTENT_DISPOSITION,
                 attachment(format!("{}.tar", name.last()).as_bytes()),
             )];
-            (headers, disposition, tar_body(folder)).into_response()
+            let body = written_body(viewer.is_stranger, move |out| folder.write_tar(out));
+            (headers, disposition, body).into_response()
         }
     })
-}
-
-fn tar_body(folder: Folder) -> Body {
-    written_body(move |out| folder.write_tar(out))
 }

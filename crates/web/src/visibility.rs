@@ -42,7 +42,8 @@ impl Visibilities {
     pub(super) fn new(observer: &CpuTimeObserver) -> Self {
         Self {
             pool: ReadPool::start(THREADS),
-            pool_for_strangers: ReadPool::start(THREADS).observed_by(observer.clone()),
+            pool_for_strangers: ReadPool::start_in_background(THREADS)
+                .observed_by(observer.clone()),
             by_commit: Arc::new(Cache::new(MAX_REMEMBERED)),
             by_file: Cache::new(MAX_REMEMBERED),
             evaluating: Mutex::default(),

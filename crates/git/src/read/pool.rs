@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quire_runtime::thread_priority::enter_background;
 use quire_types::sync::lock;
 use quire_types::thread_time::thread_cpu_time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -74,6 +75,17 @@ impl ReadPool {
     /// Starts so many threads.
     #[must_use]
     pub fn start(count: usize) -> Self {
+        Self::start_with(count, || {})
+    }
+
+    /// Starts so many threads that let others have the processor first.
+    #[must_use]
+    pub fn start_in_background(count: usize) -> Self {
+        Self::start_with(count, enter_background)
+    }
+
+    /// Starts so many threads, each of which calls `begin` first.
+    fn start_with(count: usize, begin: fn()) -> Self {
         let (jobs, queue) = channel::<ReadJob>();
         let queue = Arc::new(Mutex::new(queue));
         let shared = Arc::new(Mutex::new(HandleList::new(MAX_SHARED)));
@@ -82,7 +94,10 @@ impl ReadPool {
             let (queue, shared) = (queue.clone(), shared.clone());
             let started = std::thread::Builder::new()
                 .name(format!("read-{number}"))
-                .spawn(move || work(&queue, shared));
+                .spawn(move || {
+                    begin();
+                    work(&queue, shared);
+                });
             threads += usize::from(started.is_ok());
         }
         Self {

@@ -68,7 +68,7 @@ pub(super) async fn page(
     let folder = context.app.web.paths.repo(&context.repo);
     let mut blobs = Git::new(&context.app.web.paths).copy_blobs(folder.clone());
     let pace = context.pace();
-    let body = written_body(move |out| {
+    let body = written_body(context.access.is_stranger, move |out| {
         let _turn = turn;
         let out = PacedWriter::new(out, pace);
         let written = Reader::open(&folder)

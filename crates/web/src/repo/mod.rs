@@ -232,21 +232,19 @@ async fn find<'a>(
         let Ok(asked) = address.name.parse::<RepoName>() else {
             continue;
         };
-        let repo = current(app, &asked).await?;
-        if exists(app, &repo).await? {
+        if let Some(repo) = existing(app, &asked).await? {
             return Ok(Some((address, asked, repo)));
         }
     }
     Ok(None)
 }
 
-/// The name that a repository bears now, by whatever name it is asked for.
-async fn current(app: &Arc<App>, repo: &RepoName) -> Result<RepoName, WebError> {
-    let (git, repo) = (Git::new(&app.web.paths), repo.clone());
-    Ok(tokio::task::spawn_blocking(move || git.resolve(&repo)).await?)
-}
-
-async fn exists(app: &Arc<App>, repo: &RepoName) -> Result<bool, WebError> {
-    let path = app.web.paths.repo(repo);
-    Ok(tokio::task::spawn_blocking(move || path.is_dir()).await?)
+/// The name that a repository bears now, by any name that it is asked for; `None` if there is none.
+async fn existing(app: &Arc<App>, asked: &RepoName) -> Result<Option<RepoName>, WebError> {
+    let (git, asked) = (Git::new(&app.web.paths), asked.clone());
+    let find = move || {
+        let repo = git.resolve(&asked);
+        git.paths().repo(&repo).is_dir().then_some(repo)
+    };
+    Ok(tokio::task::spawn_blocking(find).await?)
 }

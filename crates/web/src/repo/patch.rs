@@ -117,7 +117,7 @@ async fn send(
     let turn = context.download_turn().await?;
     let folder = context.app.web.paths.repo(&context.repo);
     let pace = context.pace();
-    let body = written_body(move |out| {
+    let body = written_body(context.access.is_stranger, move |out| {
         let _turn = turn;
         let out = PacedWriter::new(out, pace);
         let written = Reader::open(&folder)

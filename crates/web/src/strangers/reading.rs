@@ -24,7 +24,7 @@ pub(super) struct StrangerReading {
 impl StrangerReading {
     pub(super) fn new(limits: &StrangerLimits, observer: CpuTimeObserver) -> Self {
         Self {
-            pool: ReadPool::start(limits.reading_threads).observed_by(observer),
+            pool: ReadPool::start_in_background(limits.reading_threads).observed_by(observer),
             limits: *limits,
             light_queue: Semaphore::new(limits.queue),
             deep_queue: Semaphore::new(limits.queue),
