@@ -203,7 +203,7 @@ async fn a_run_page_shows_jobs_steps_and_log() {
         "</a>100% ok</span>",
         "<span class=\"l e\" id=\"test-2-2\">",
         "<span>exit 0</span><span class=\"took\">12 s</span>",
-        "<pre class=\"long\">cargo test\necho done</pre>",
+        "<pre class=\"long\" tabindex=\"0\">cargo test\necho done</pre>",
         "action=\"/runs/",
         "data-events=",
     ] {
