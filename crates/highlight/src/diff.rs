@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::code_token::CodeToken;
 use super::grammars::Grammar;
 use super::limits::{HighlightTime, MAX_LINE_BYTES};
-use super::lines::CodeToken;
 use super::tokenizer::Tokenizer;
 
 /// The version that a line of a hunk is from.

@@ -7,6 +7,7 @@
 //! tokens; [`HighlightedLines::cut`] says why. A fault of a grammar ends the colours of one text, not the caller.
 
 mod cache;
+mod code_token;
 mod diff;
 mod grammars;
 mod limits;
@@ -16,8 +17,9 @@ mod scope_classes;
 mod tokenizer;
 
 pub use cache::HighlightCache;
+pub use code_token::CodeToken;
 pub use diff::{LineColours, LineOrigin, highlight_hunk};
 pub use grammars::Grammar;
 pub use limits::{HighlightCut, HighlightTime};
-pub use lines::{CodeToken, HighlightedLines, highlight};
+pub use lines::{HighlightedLines, highlight};
 pub use scope_classes::TokenClass;

@@ -2,20 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::code_token::CodeToken;
 use super::grammars::Grammar;
 use super::limits::{
     FILE_TIME, HighlightCut, HighlightTime, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_LINES,
 };
-use super::scope_classes::TokenClass;
 use super::tokenizer::Tokenizer;
-
-/// A part of a line. The numbers count bytes of the line as text, in which what is no UTF-8 is U+FFFD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CodeToken {
-    pub start: u32,
-    pub end: u32,
-    pub class: TokenClass,
-}
 
 /// The tokens of the lines of a text, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +92,7 @@ pub fn highlight<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scope_classes::TokenClass;
 
     fn lines(text: &str) -> impl Iterator<Item = &[u8]> {
         text.lines().map(str::as_bytes)

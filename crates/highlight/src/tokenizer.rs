@@ -2,8 +2,8 @@
 
 use syntect::parsing::{BasicScopeStackOp, ParseState, ScopeStack};
 
+use super::code_token::CodeToken;
 use super::grammars::Grammar;
-use super::lines::CodeToken;
 use super::scope_classes::{ScopeClasses, TokenClass};
 
 /// Where a text is after some of its lines.
