@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use quire_config::{Config, ConfigEntry, NotifyService, TargetSettings, UrlSource};
 use quire_server::notify::{
-    CommitStatusTarget, EmailTarget, GotifyTarget, MatrixTarget, NotifySettings, NtfyTarget,
-    RunSelection, SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
+    CommitStatusTarget, EmailTarget, GitNotesTarget, GotifyTarget, MatrixTarget, NotifySettings,
+    NtfyTarget, RunSelection, SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
 };
 use quire_server::secrets::StoredSecrets;
 use quire_types::run::Run;
@@ -86,6 +86,7 @@ fn service(service: &NotifyService) -> TargetService {
             repo: repo.clone(),
             token: reader("token", token),
         }),
+        NotifyService::GitNotes => TargetService::GitNotes(GitNotesTarget),
         NotifyService::Email {
             to,
             from,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quire_git::Git;
 use quire_runtime::changes::ChangeNotifier;
 use quire_server::forge::{Forge, Notifier};
 use quire_server::hooks::{Hooks, HooksDeps};
@@ -38,6 +39,7 @@ impl OutsideParts {
             notifications: Notifications::new(NotifyDeps {
                 store: store.clone(),
                 paths: paths.clone(),
+                git: Git::new(paths),
                 changes: live.clone(),
                 settings: reload.notify_settings(),
                 metrics: metrics.clone(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
-use quire_testkit::{HttpReceiver, TestForge, wait_for};
+use quire_testkit::{HttpReceiver, TestForge, git_in, wait_for};
 use quire_types::run::RunState;
 
 use super::{LEAVES_A_PROCESS, settled_well};
@@ -64,6 +64,36 @@ fn the_server_killed_between_outcome_and_delivery() {
         let expected = vec![id; 1 + usize::from(is_doubled)];
         // The end of an orphaned run that was queued again is not told.
         assert_eq!(ids, expected, "{point}");
+    }
+}
+
+/// A note has one line for its run, whether it was written before the server was killed or not.
+#[test]
+fn the_server_killed_while_it_writes_a_note() {
+    for point in [
+        "notify-before-delivery",
+        "run-note-before-ref",
+        "notify-delivered",
+    ] {
+        let mut forge = TestForge::new(QUIRE);
+        let text = "{:notify {:targets {:notes {:type :git-notes}}}}";
+        fs::write(forge.paths.config_fennel(), text).unwrap();
+        forge.kill_once_at(point).serve();
+        let tree = forge.tree_with("app", LEAVES_A_PROCESS);
+        tree.push(&["main"]);
+        assert_eq!(forge.ended().signal(), Some(9), "{point}: {}", forge.log());
+        forge.serve();
+        settled_well(&forge);
+        wait_until_told(&forge);
+        let commit = tree.git_ok(&["rev-parse", "main"]);
+        let bare = forge.paths.repos().join("app.git");
+        let note = git_in(&bare, &["notes", "--ref=ci", "show", commit.trim()]);
+        assert!(
+            note.lines().count() == 1 && note.starts_with("quire #1 complete after "),
+            "{point}: {note}"
+        );
+        git_in(&bare, &["fsck", "--strict"]);
+        assert_eq!(forge.runs().len(), 1, "{point}");
     }
 }
 

@@ -42,6 +42,7 @@ fn target(settings: &TargetSettings) -> String {
         NotifyService::Gotify { url, .. } => format!("gotify {}", url.origin()),
         NotifyService::Slack { url } => format!("slack {}", from(url)),
         NotifyService::Matrix { url, room, .. } => format!("matrix {}, room {room}", url.origin()),
+        NotifyService::GitNotes => "notes of commits in refs/notes/ci".to_owned(),
         NotifyService::CommitStatus {
             service, url, repo, ..
         } => format!("states of commits of {repo} at {service}, {}", url.origin()),

@@ -84,6 +84,8 @@ pub enum NotifyService {
         repo: String,
         token: SecretSource,
     },
+    /// The notes of commits in `refs/notes/ci`.
+    GitNotes,
     /// Recipients of mail.
     Email {
         to: Vec<MailAddress>,
@@ -117,6 +119,7 @@ impl NotifyService {
                 (of_url(url), token.as_ref().map(|token| ("token", token)))
             }
             Self::Slack { url } => (of_url(url), None),
+            Self::GitNotes => (None, None),
             Self::Gotify { token, .. }
             | Self::Matrix { token, .. }
             | Self::CommitStatus { token, .. } => (None, Some(("token", token))),

@@ -64,7 +64,9 @@ impl TargetReader {
                 });
         let usual = match &service {
             // The newest state of a commit counts, so each end of a run has to be told.
-            Some(NotifyService::CommitStatus { .. }) => vec![Occasion::Every],
+            Some(NotifyService::CommitStatus { .. } | NotifyService::GitNotes) => {
+                vec![Occasion::Every]
+            }
             _ => vec![Occasion::Failed, Occasion::Fixed],
         };
         Some(TargetSettings {
@@ -77,7 +79,7 @@ impl TargetReader {
     }
 
     fn service(&mut self) -> Option<NotifyService> {
-        const SERVICES: &str = ":webhook, :email, :ntfy, :gotify, :slack, :matrix, :github-status, :gitlab-status or :forgejo-status";
+        const SERVICES: &str = ":webhook, :email, :ntfy, :gotify, :slack, :matrix, :github-status, :gitlab-status, :forgejo-status or :git-notes";
         let name = self
             .fields
             .required("type", SERVICES, |value| value.as_str().map(str::to_owned))?;
@@ -119,6 +121,7 @@ impl TargetReader {
                 })
             }
             "email" => self.email(),
+            "git-notes" => Some(NotifyService::GitNotes),
             other => {
                 let other = quire_types::text::excerpt(other, 40);
                 self.fields.fail(

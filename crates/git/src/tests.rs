@@ -12,6 +12,8 @@ use super::*;
 use quire_types::names::{ObjectId, RefName, RepoName};
 use quire_types::paths::Paths;
 
+mod run_notes;
+
 struct Fixture {
     folder: TempDir,
     git: Git,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use quire_git::Git;
+use quire_git::{Git, RUN_NOTES_REF};
 use quire_types::paths::Paths;
 use quire_types::run::Run;
 
@@ -79,7 +79,7 @@ impl TestForge {
                 .unwrap();
             assert!(fsck.status.success(), "{repo}: {}", transcript(&fsck));
             // What the ref comparison would find at the next start: nothing. Hidden refs, which keep what pushes overwrote,
-            // are not compared.
+            // and notes of runs are not compared.
             let refs = Command::new("git")
                 .args(["-c", "safe.directory=*", "-C"])
                 .arg(&folder)
@@ -88,7 +88,7 @@ impl TestForge {
                 .unwrap();
             let mut now: Vec<String> = String::from_utf8_lossy(&refs.stdout)
                 .lines()
-                .filter(|line| !line.contains(" refs/quire/"))
+                .filter(|line| !line.contains(" refs/quire/") && !line.ends_with(RUN_NOTES_REF))
                 .map(str::to_owned)
                 .collect();
             let seen = self.store().seen_refs().list(&repo).unwrap();

@@ -39,6 +39,7 @@ mod replaced;
 mod repo_show;
 mod restarts;
 mod run_names;
+mod run_notes;
 mod runs;
 mod secrets;
 mod starts;

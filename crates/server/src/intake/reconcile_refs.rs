@@ -9,7 +9,7 @@ use super::event_intake::Intake;
 use super::spool;
 use crate::findings::RepoTask;
 use crate::runner::schedules;
-use quire_git::{Git, PushMark, RepoListing};
+use quire_git::{Git, PushMark, RUN_NOTES_REF, RepoListing};
 use quire_runtime::blocking::run_blocking;
 use quire_store::{Hold, SeenRef, Store};
 use quire_types::error_chain::with_sources;
@@ -329,6 +329,8 @@ fn differences(seen: &[SeenRef], current: &[(RefName, ObjectId)]) -> Vec<RefUpda
             new_sha: none,
         });
     }
+    // quire itself writes notes, without an event.
+    updates.retain(|update| update.ref_name.as_str() != RUN_NOTES_REF);
     updates
 }
 

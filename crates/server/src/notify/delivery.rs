@@ -1,6 +1,8 @@
 //! One attempt to deliver a message.
 
+use super::delivery_context::DeliveryContext;
 use super::delivery_error::{ATTEMPT_TIMEOUT, DeliveryError};
+use super::deps::NotifyDeps;
 use super::kept_connection::KeptConnection;
 use super::message::Message;
 use super::settings::NotifySettings;
@@ -9,6 +11,7 @@ use quire_runtime::blocking::run_blocking;
 
 /// Makes one attempt, over the kept connection if that is possible. Returns once the receiver has confirmed the message.
 pub(super) async fn deliver(
+    deps: &NotifyDeps,
     message: &Message,
     service: &TargetService,
     settings: &NotifySettings,
@@ -17,9 +20,13 @@ pub(super) async fn deliver(
     let attempt = async {
         let read = settings.redactor.clone();
         let redactor = run_blocking(move || read()).await?;
-        service
-            .send(message, connection, &redactor, &settings.allowed_networks)
-            .await
+        let context = DeliveryContext {
+            git: &deps.git,
+            changes: &deps.changes,
+            redactor: &redactor,
+            allowed: &settings.allowed_networks,
+        };
+        service.send(message, connection, context).await
     };
     tokio::time::timeout(ATTEMPT_TIMEOUT, attempt)
         .await

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::addresses::AddressError;
+use quire_git::NoteError;
 use quire_runtime::blocking::BlockingInterrupted;
+use quire_types::names::RepoName;
 use quire_types::secret::Redactor;
 use quire_types::text::first_line;
 
@@ -73,6 +75,12 @@ pub(super) enum DeliveryError {
     NoStartTls { server: String },
     #[error("{server} offers no login with a password, but the target has `user` and `password`")]
     NoPasswords { server: String },
+    #[error("the note of a commit in {repo} was not written")]
+    Note {
+        repo: RepoName,
+        #[source]
+        source: NoteError,
+    },
     #[error("there was no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs())]
     TimedOut,
     #[error(transparent)]
@@ -102,6 +110,11 @@ impl DeliveryError {
 
     /// Whether another attempt with the same message is of no use.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        match self {
+            Self::Refused { .. } => true,
+            // What is in the way of one repository's notes holds up no other repository.
+            Self::Note { source, .. } => matches!(source, NoteError::Unusable(_)),
+            _ => false,
+        }
     }
 }

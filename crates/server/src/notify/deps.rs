@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::settings::NotifySettings;
 use crate::metrics::Metrics;
+use quire_git::Git;
 use quire_runtime::changes::ChangeNotifier;
 use quire_store::Store;
 use quire_types::paths::Paths;
@@ -13,7 +14,9 @@ use quire_types::paths::Paths;
 pub struct NotifyDeps {
     pub store: Store,
     pub paths: Paths,
-    /// Wakes the workers when a run has ended.
+    /// Writes notes of commits.
+    pub git: Git,
+    /// Wakes the workers when a run has ended, and mirrors when a note was written.
     pub changes: ChangeNotifier,
     /// Replaced when the configuration is reloaded.
     pub settings: watch::Receiver<Arc<NotifySettings>>,

@@ -13,6 +13,7 @@
 
 mod connection;
 mod delivery;
+mod delivery_context;
 mod delivery_error;
 mod deps;
 mod failed_jobs;
@@ -33,6 +34,6 @@ pub use readers::{SecretReader, UrlReader};
 pub use service::{NotificationTestError, Notifications};
 pub use settings::{NotifySettings, TargetConfig};
 pub use targets::{
-    CommitStatusTarget, EmailTarget, GotifyTarget, MatrixTarget, NtfyTarget, SlackTarget,
-    TargetService, WebhookTarget,
+    CommitStatusTarget, EmailTarget, GitNotesTarget, GotifyTarget, MatrixTarget, NtfyTarget,
+    SlackTarget, TargetService, WebhookTarget,
 };

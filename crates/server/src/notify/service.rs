@@ -110,7 +110,8 @@ impl Notifications {
             url: settings.url.for_reader(None),
             event: None,
         };
-        deliver(&message, service, &settings, &mut KeptConnection::default())
+        let mut connection = KeptConnection::default();
+        deliver(&self.deps, &message, service, &settings, &mut connection)
             .await
             .map_err(|error| failed(&chain(&error)))
     }

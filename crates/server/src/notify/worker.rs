@@ -124,7 +124,7 @@ async fn step(
         }
         let message = compose(deps, ended, reason, settings).await?;
         failpoint::hit("notify-before-delivery");
-        let delivered = deliver(&message, service, settings, &mut connection).await;
+        let delivered = deliver(deps, &message, service, settings, &mut connection).await;
         failpoint::hit("notify-delivered");
         match delivered {
             Ok(()) if record_delivered(deps, name, ended.seq).await => {

@@ -3,6 +3,7 @@
 mod commit_status;
 mod email;
 mod escape;
+mod git_notes;
 mod gotify;
 mod greeted_stream;
 mod http_target;
@@ -20,6 +21,7 @@ pub(in crate::notify) use http_target::HttpTarget;
 
 pub use commit_status::CommitStatusTarget;
 pub use email::EmailTarget;
+pub use git_notes::GitNotesTarget;
 pub use gotify::GotifyTarget;
 pub use matrix::MatrixTarget;
 pub use ntfy::NtfyTarget;

@@ -2,6 +2,7 @@
 
 use super::commit_status::CommitStatusTarget;
 use super::email::EmailTarget;
+use super::git_notes::{GitNotesTarget, RunNote};
 use super::gotify::GotifyTarget;
 use super::http_target::HttpTarget;
 use super::matrix::MatrixTarget;
@@ -9,12 +10,12 @@ use super::ntfy::NtfyTarget;
 use super::slack::SlackTarget;
 use super::smtp::{OutgoingMail, SmtpServer};
 use super::webhook::WebhookTarget;
+use crate::notify::delivery_context::DeliveryContext;
 use crate::notify::delivery_error::DeliveryError;
 use crate::notify::kept_connection::KeptConnection;
 use crate::notify::message::Message;
 use crate::notify::outgoing_request::OutgoingRequest;
 use quire_runtime::blocking::run_blocking;
-use quire_types::network::Network;
 use quire_types::secret::Redactor;
 
 /// How a target is told.
@@ -26,6 +27,7 @@ pub enum TargetService {
     Slack(SlackTarget),
     Matrix(MatrixTarget),
     CommitStatus(CommitStatusTarget),
+    GitNotes(GitNotesTarget),
     Email(EmailTarget),
 }
 
@@ -33,12 +35,15 @@ pub enum TargetService {
 enum Transport<'a> {
     Http(&'a dyn HttpTarget),
     Smtp(&'a EmailTarget),
+    Git(&'a GitNotesTarget),
 }
 
 /// A message that is ready to be sent.
 enum PreparedMessage {
     Http(OutgoingRequest),
     Smtp(SmtpServer, OutgoingMail),
+    /// `None` for a test.
+    Git(Option<RunNote>),
 }
 
 impl TargetService {
@@ -50,6 +55,7 @@ impl TargetService {
             Self::Slack(target) => Transport::Http(target),
             Self::Matrix(target) => Transport::Http(target),
             Self::CommitStatus(target) => Transport::Http(target),
+            Self::GitNotes(target) => Transport::Git(target),
             Self::Email(target) => Transport::Smtp(target),
         }
     }
@@ -59,6 +65,7 @@ impl TargetService {
         match self.transport() {
             Transport::Http(target) => target.check(),
             Transport::Smtp(target) => target.check(),
+            Transport::Git(_) => Ok(()),
         }
     }
 
@@ -67,9 +74,11 @@ impl TargetService {
         &self,
         message: &Message,
         connection: &mut KeptConnection,
-        redactor: &Redactor,
-        allowed: &[Network],
+        context: DeliveryContext<'_>,
     ) -> Result<(), DeliveryError> {
+        let DeliveryContext {
+            redactor, allowed, ..
+        } = context;
         let (target, message, known) = (self.clone(), message.clone(), redactor.clone());
         let outgoing = run_blocking(move || target.outgoing(&message, &known))
             .await?
@@ -77,6 +86,8 @@ impl TargetService {
         match outgoing {
             PreparedMessage::Http(request) => request.send(connection, redactor, allowed).await,
             PreparedMessage::Smtp(server, mail) => server.submit(&mail, redactor, allowed).await,
+            PreparedMessage::Git(Some(note)) => note.write(context).await,
+            PreparedMessage::Git(None) => Ok(()),
         }
     }
 
@@ -86,6 +97,7 @@ impl TargetService {
             Transport::Smtp(target) => {
                 PreparedMessage::Smtp(target.server()?, target.mail(message, redactor)?)
             }
+            Transport::Git(target) => PreparedMessage::Git(target.note(message, redactor)),
         })
     }
 }

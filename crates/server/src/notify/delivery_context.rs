@@ -1,0 +1,16 @@
+//! What an attempt to deliver a message works with.
+
+use quire_git::Git;
+use quire_runtime::changes::ChangeNotifier;
+use quire_types::network::Network;
+use quire_types::secret::Redactor;
+
+#[derive(Clone, Copy)]
+pub(super) struct DeliveryContext<'a> {
+    pub(super) git: &'a Git,
+    pub(super) changes: &'a ChangeNotifier,
+    /// Of all secrets that the configuration names.
+    pub(super) redactor: &'a Redactor,
+    /// Networks that may be connected to although they are those of this machine or its link.
+    pub(super) allowed: &'a [Network],
+}
