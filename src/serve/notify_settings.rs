@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use quire_config::{Config, ConfigEntry, NotifyService, TargetSettings, UrlSource};
 use quire_server::notify::{
-    CommitStatusTarget, EmailTarget, GitNotesTarget, GotifyTarget, MatrixTarget, NotifySettings,
-    NtfyTarget, RunSelection, SlackTarget, TargetConfig, TargetService, UrlReader, WebhookTarget,
+    CommitStatusTarget, EmailTarget, GitNotesTarget, GithubPushTarget, GotifyTarget, MatrixTarget,
+    NotifySettings, NtfyTarget, RunSelection, SlackTarget, TargetConfig, TargetService, UrlReader,
+    WebhookTarget,
 };
 use quire_server::secrets::StoredSecrets;
-use quire_types::run::Run;
+use quire_types::names::{RefName, RepoName};
 
 use super::known_secrets::{known_secrets_redactor, reader};
-use super::wiring::base_url;
+use super::wiring::{base_url, web_config};
 
 pub(super) fn notify_settings(config: &Config, stored: &StoredSecrets) -> NotifySettings {
     let targets = config.notify.targets.iter();
+    let web = web_config(config);
     NotifySettings {
+        clone_url: Arc::new(move |repo| web.clone_url(repo)),
         targets: targets
             .map(|(name, target)| (name.clone(), target_config(target)))
             .collect(),
@@ -41,15 +44,14 @@ fn selection(settings: &TargetSettings) -> RunSelection {
     let runs = settings.runs.clone();
     RunSelection {
         on: settings.on.clone(),
-        covers: Arc::new(move |run: &Run| {
-            runs.as_ref().is_none_or(|grants| {
-                grants
-                    .iter()
-                    .any(|grant| grant.covers(&run.repo, &run.ref_name))
-            })
+        covers: Arc::new(move |repo: &RepoName, ref_name: &RefName| {
+            runs.as_ref()
+                .is_none_or(|grants| grants.iter().any(|grant| grant.covers(repo, ref_name)))
         }),
         triggers: settings.triggers.clone(),
         cron_failures: settings.cron_failures,
+        cron_changes: settings.cron_changes,
+        of_pushes: matches!(settings.service, NotifyService::GithubPush { .. }),
     }
 }
 
@@ -85,6 +87,10 @@ fn service(service: &NotifyService) -> TargetService {
             url: url.clone(),
             repo: repo.clone(),
             token: reader("token", token),
+        }),
+        NotifyService::GithubPush { url, key } => TargetService::GithubPush(GithubPushTarget {
+            url: url_reader(url),
+            key: key.as_ref().map(|source| reader("key", source)),
         }),
         NotifyService::GitNotes => TargetService::GitNotes(GitNotesTarget),
         NotifyService::Email {

@@ -42,6 +42,7 @@ fn target(settings: &TargetSettings) -> String {
         NotifyService::Gotify { url, .. } => format!("gotify {}", url.origin()),
         NotifyService::Slack { url } => format!("slack {}", from(url)),
         NotifyService::Matrix { url, room, .. } => format!("matrix {}, room {room}", url.origin()),
+        NotifyService::GithubPush { url, .. } => format!("pushes to {}", from(url)),
         NotifyService::GitNotes => "notes of commits in refs/notes/ci".to_owned(),
         NotifyService::CommitStatus {
             service, url, repo, ..

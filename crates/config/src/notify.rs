@@ -42,12 +42,14 @@ impl Default for NotifyConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetSettings {
     pub on: Vec<Occasion>,
-    /// The runs that it is told of. `None` for all.
+    /// The runs, or the refs that are pushed, that it is told of. `None` for all.
     pub runs: Option<Vec<RunGrant>>,
     /// `push`, `manual` and `cron`. `None` for all.
     pub triggers: Option<Vec<Trigger>>,
     /// How many runs of a schedule have to fail in a row before it is told.
     pub cron_failures: u32,
+    /// How many changes between failed and complete within a day make a schedule alternate.
+    pub cron_changes: u32,
     pub service: NotifyService,
 }
 
@@ -84,6 +86,12 @@ pub enum NotifyService {
         repo: String,
         token: SecretSource,
     },
+    /// Pushes, as GitHub tells them.
+    GithubPush {
+        url: UrlSource,
+        /// The secret of the signature.
+        key: Option<SecretSource>,
+    },
     /// The notes of commits in `refs/notes/ci`.
     GitNotes,
     /// Recipients of mail.
@@ -114,7 +122,9 @@ impl NotifyService {
             UrlSource::Secret(source) => Some(("url", source)),
         };
         let (url, other) = match self {
-            Self::Webhook { url, key } => (of_url(url), key.as_ref().map(|key| ("key", key))),
+            Self::Webhook { url, key } | Self::GithubPush { url, key } => {
+                (of_url(url), key.as_ref().map(|key| ("key", key)))
+            }
             Self::Ntfy { url, token } => {
                 (of_url(url), token.as_ref().map(|token| ("token", token)))
             }

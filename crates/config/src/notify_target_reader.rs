@@ -13,6 +13,8 @@ use quire_types::run::Trigger;
 use quire_types::smtp_url::SmtpUrl;
 use quire_types::status_service::StatusService;
 
+/// How many changes within a day make a schedule alternate, unless the target says otherwise.
+const USUAL_CRON_CHANGES: u32 = 4;
 /// The longest id of a room, in bytes. That of Matrix's specification.
 const MAX_ROOM: usize = 255;
 /// How many recipients a mail has.
@@ -57,11 +59,26 @@ impl TargetReader {
         let triggers =
             self.fields
                 .optional("triggers", "a list of :push, :manual and :cron", triggers);
-        let cron_failures =
-            self.fields
-                .optional("cron-failures", "a number from 1 to 100", |value| {
-                    Positive::data(value).filter(|count| *count <= 100)
-                });
+        let mut count = |key, expected, least| {
+            self.fields.optional(key, expected, |value| {
+                Positive::data(value).filter(|count| (least..=100).contains(count))
+            })
+        };
+        let cron_failures = count("cron-failures", "a number from 1 to 100", 1);
+        let cron_changes = count("cron-changes", "a number from 2 to 100", 2);
+        if let Some(NotifyService::GithubPush { .. }) = service {
+            let occasions = [
+                ("on", on.is_some()),
+                ("triggers", triggers.is_some()),
+                ("cron-failures", cron_failures.is_some()),
+                ("cron-changes", cron_changes.is_some()),
+            ];
+            for (key, _) in occasions.into_iter().filter(|(_, is_set)| *is_set) {
+                let message =
+                    format!("`{key}` is for ends of runs, and `:github-push` is told of each push");
+                self.fields.fail(Some(key), message);
+            }
+        }
         let usual = match &service {
             // The newest state of a commit counts, so each end of a run has to be told.
             Some(NotifyService::CommitStatus { .. } | NotifyService::GitNotes) => {
@@ -74,12 +91,13 @@ impl TargetReader {
             runs,
             triggers,
             cron_failures: cron_failures.unwrap_or(1),
+            cron_changes: cron_changes.unwrap_or(USUAL_CRON_CHANGES),
             service: service?,
         })
     }
 
     fn service(&mut self) -> Option<NotifyService> {
-        const SERVICES: &str = ":webhook, :email, :ntfy, :gotify, :slack, :matrix, :github-status, :gitlab-status, :forgejo-status or :git-notes";
+        const SERVICES: &str = ":webhook, :github-push, :email, :ntfy, :gotify, :slack, :matrix, :github-status, :gitlab-status, :forgejo-status or :git-notes";
         let name = self
             .fields
             .required("type", SERVICES, |value| value.as_str().map(str::to_owned))?;
@@ -89,9 +107,12 @@ impl TargetReader {
         }
         match name.as_str() {
             "webhook" => {
-                let url = self.fields.required("url", URL, url_source);
-                let key = self.fields.optional("key", SECRET, SecretSource::from_data);
+                let (url, key) = self.url_and_key();
                 Some(NotifyService::Webhook { url: url?, key })
+            }
+            "github-push" => {
+                let (url, key) = self.url_and_key();
+                Some(NotifyService::GithubPush { url: url?, key })
             }
             "ntfy" => {
                 let url = self.fields.required("url", TOPIC_URL, topic_source);
@@ -194,6 +215,12 @@ impl TargetReader {
             starttls: starttls.unwrap_or(true),
             login,
         })
+    }
+
+    fn url_and_key(&mut self) -> (Option<UrlSource>, Option<SecretSource>) {
+        let url = self.fields.required("url", URL, url_source);
+        let key = self.fields.optional("key", SECRET, SecretSource::from_data);
+        (url, key)
     }
 
     fn server_and_token(&mut self) -> (Option<HttpUrl>, Option<SecretSource>) {

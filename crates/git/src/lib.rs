@@ -32,6 +32,7 @@ mod object_format;
 mod pipeline_files;
 mod pipeline_folder;
 mod push_mark;
+mod pushed_commits;
 mod raw_object;
 pub mod read;
 mod redirects;
@@ -73,6 +74,7 @@ pub use pipeline_folder::{
     find_pipeline_folder,
 };
 pub use push_mark::{PUSH_MARK_VARIABLE, PushMark};
+pub use pushed_commits::{ChangedFiles, CommitPerson, PushedCommit, PushedCommits};
 pub use redirects::{PathState, move_leaving_link, relative_link};
 pub use ref_folders::sync_ref_folders;
 pub use refs::{RefMove, Refs};

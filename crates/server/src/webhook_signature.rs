@@ -1,5 +1,7 @@
 //! Signatures of webhooks as Standard Webhooks defines them (<https://www.standardwebhooks.com>): the HMAC-SHA-256 of
-//! `id.timestamp.body`. Those that are sent and those that are received have the same.
+//! `id.timestamp.body`; and as GitHub does: that of the body. Those that are sent and those that are received have the same.
+
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +23,19 @@ pub(crate) fn signature(
 ) -> Result<String, String> {
     let code = mac(key, id, timestamp, body)?.finalize().into_bytes();
     Ok(format!("v1,{}", STANDARD.encode(code)))
+}
+
+/// `sha256=` and the HMAC of the body in hexadecimal, as GitHub sends it in `X-Hub-Signature-256`.
+pub(crate) fn hub_signature(secret: &Secret, body: &[u8]) -> String {
+    let mut text = "sha256=".to_owned();
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
+        return text;
+    };
+    mac.update(body);
+    for byte in mac.finalize().into_bytes() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// Whether one of the signatures in a header is right. Takes the same time for each signature that is not.

@@ -66,7 +66,10 @@ pub use mirrors::{
 pub use new_run::NewRun;
 pub use open::{Journal, Store};
 pub use operations::{LoggedOperation, NewOperation, OperationState, Operations};
-pub use outbox::{EndedRun, FailureStreak, MAX_FAILURE_STREAK, Outbox, TargetProgress};
+pub use outbox::{
+    EndedRun, FailureStreak, MAX_FAILURE_STREAK, Outbox, OutboxEntry, OutboxPush, RECENT,
+    RecentEnd, TargetProgress,
+};
 pub use overwritten_refs::{OverwrittenRef, OverwrittenRefs};
 pub use pull_mirrors::{PULL_MIRROR, PullMirror, PullMirrors};
 pub use push_events::{CurrentRefs, Events, PlannedEvent, RecordedEvent};

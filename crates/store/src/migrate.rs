@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0017_operations.sql"),
     include_str!("../../../migrations/0018_landings.sql"),
     include_str!("../../../migrations/0019_pull_mirrors.sql"),
+    include_str!("../../../migrations/0020_outbox_of_pushes.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -218,6 +219,7 @@ mod tests {
         include_str!("../../../migrations/samples/0017_operations.sql"),
         include_str!("../../../migrations/samples/0018_landings.sql"),
         include_str!("../../../migrations/samples/0019_pull_mirrors.sql"),
+        include_str!("../../../migrations/samples/0020_outbox_of_pushes.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

@@ -1,24 +1,41 @@
-//! The outbox: runs that have ended, in the order of their ends, and how far each target of `:notify` has come.
+//! The outbox: runs that have ended and refs that were pushed, in their order, and how far each target of `:notify` has come.
 //!
 //! ```text
 //! run ends ──trigger, same transaction──► row of `outbox` ──every target has passed it──► no row
+//! push ─────same transaction─────────────────┘
 //! target:  position ──delivered | not for it | given up──► next row
 //! ```
 //!
 //! A target is a position, so targets hold up nothing but themselves, and one that is added now is told only of what
 //! ends from now on. What is told of a run is read from its row at that time; retention leaves the runs of the outbox alone.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::error::StoreError;
 use super::open::Store;
+use super::retention::first_id_at;
 use super::row::{self, RUN_COLUMNS};
 use super::sql;
 use quire_types::clock::Millis;
+use quire_types::names::{EventId, ObjectId, RefName, RepoName};
 use quire_types::run::{FailureKind, Run, RunState};
+
+/// The sources of schedules begin with this.
+const CRON: &str = "quire/cron/";
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// What is done while rows are read.
+const READ: &str = "read the outbox";
 
 /// The most failures in a row that are counted.
 pub const MAX_FAILURE_STREAK: u32 = 100;
+
+/// How far [`EndedRun::recent`] goes back.
+pub const RECENT: Duration = Duration::from_secs(72 * 3600);
+/// The most ends in it: one each minute.
+const MAX_RECENT: u32 = 72 * 60;
 
 /// Failures in a row of runs of the same repository, ref and source, directly before a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,13 +55,68 @@ pub struct EndedRun {
     /// Whether quire queued it again, because it was orphaned.
     pub requeued: bool,
     pub streak: FailureStreak,
+    /// Of a run of a schedule: the ends of its other runs, of the same repository and ref, in the [`RECENT`] before it. The newest
+    /// comes first; canceled and superseded runs do not count.
+    pub recent: Vec<RecentEnd>,
+}
+
+/// How a run ended, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecentEnd {
+    pub failed: bool,
+    pub at: Millis,
+}
+
+/// A ref that was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxPush {
+    /// Its number in the outbox.
+    pub seq: i64,
+    pub event_id: EventId,
+    /// Its place in the push.
+    pub position: u32,
+    pub repo: RepoName,
+    pub ref_name: RefName,
+    /// What it referred to; `None` if it did not exist.
+    pub old_sha: Option<ObjectId>,
+    /// What it refers to; `None` if it was deleted.
+    pub new_sha: Option<ObjectId>,
+    /// The name of the key that pushed.
+    pub pusher: Option<String>,
+    pub pushed_at_ms: Millis,
+}
+
+/// A row of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutboxEntry {
+    Ended(Box<EndedRun>),
+    Pushed(OutboxPush),
+}
+
+impl OutboxEntry {
+    #[must_use]
+    pub fn seq(&self) -> i64 {
+        match self {
+            Self::Ended(ended) => ended.seq,
+            Self::Pushed(pushed) => pushed.seq,
+        }
+    }
+
+    /// When it happened. `None` only for a run that has not ended.
+    #[must_use]
+    pub fn time(&self) -> Option<Millis> {
+        match self {
+            Self::Ended(ended) => ended.run.finished_at_ms,
+            Self::Pushed(pushed) => Some(pushed.pushed_at_ms),
+        }
+    }
 }
 
 /// How far a target has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetProgress {
     pub name: String,
-    /// How many runs of the outbox it has not passed.
+    /// How many rows of the outbox it has not passed.
     pub waiting: u64,
     /// Failed attempts in a row.
     pub failures: u32,
@@ -124,27 +196,14 @@ impl Outbox<'_> {
         })
     }
 
-    /// The next runs that a target has not passed, in the order of their ends.
-    pub fn next(self, target: &str, limit: u32) -> Result<Vec<EndedRun>, StoreError> {
-        let sql = format!(
-            "SELECT outbox.seq AS outbox_seq, {RUN_COLUMNS} FROM outbox JOIN runs ON runs.id = outbox.run_id
-             WHERE outbox.seq > (SELECT position FROM notify_targets WHERE name = ?1) ORDER BY outbox.seq LIMIT ?2"
-        );
-        let action = "read the outbox";
+    /// The next rows that a target has not passed, in their order.
+    pub fn next(self, target: &str, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
         self.store.read(|connection| {
-            let rows = sql::all(connection, action, &sql, params![target, limit], |found| {
-                Ok((found.get("outbox_seq")?, row::run(found)?))
-            })?;
-            rows.into_iter()
-                .map(|(seq, run)| {
-                    Ok(EndedRun {
-                        seq,
-                        requeued: is_requeued(connection, &run)?,
-                        streak: streak_before(connection, &run)?,
-                        run,
-                    })
-                })
-                .collect()
+            let mut entries = next_ended(connection, target, limit)?;
+            entries.extend(next_pushed(connection, target, limit)?);
+            entries.sort_by_key(OutboxEntry::seq);
+            entries.truncate(limit as usize);
+            Ok(entries)
         })
     }
 
@@ -156,7 +215,7 @@ impl Outbox<'_> {
         self.change(sql, params![target, seq, now])
     }
 
-    /// The runs up to this one are not told to the target. Returns false if the target was removed, or has passed them.
+    /// The rows up to this one are not told to the target. Returns false if the target was removed, or has passed them.
     pub fn skipped(self, target: &str, seq: i64) -> Result<bool, StoreError> {
         let sql = "UPDATE notify_targets SET position = ?2 WHERE name = ?1 AND position < ?2";
         self.change(sql, params![target, seq])
@@ -212,6 +271,61 @@ fn target(found: &Row<'_>) -> rusqlite::Result<TargetProgress> {
     })
 }
 
+fn next_ended(
+    connection: &Connection,
+    target: &str,
+    limit: u32,
+) -> Result<Vec<OutboxEntry>, StoreError> {
+    let sql = format!(
+        "SELECT outbox_seq, {RUN_COLUMNS} FROM runs
+         JOIN (SELECT seq AS outbox_seq, run_id AS ended_id FROM outbox) ON ended_id = runs.id
+         WHERE outbox_seq > (SELECT position FROM notify_targets WHERE name = ?1) ORDER BY outbox_seq LIMIT ?2"
+    );
+    let values = params![target, limit];
+    let rows = sql::all(connection, READ, &sql, values, |found| {
+        Ok((found.get("outbox_seq")?, row::run(found)?))
+    })?;
+    let entry = |(seq, run)| {
+        Ok(OutboxEntry::Ended(Box::new(EndedRun {
+            seq,
+            requeued: is_requeued(connection, &run)?,
+            streak: streak_before(connection, &run)?,
+            recent: recent_before(connection, &run)?,
+            run,
+        })))
+    };
+    rows.into_iter().map(entry).collect()
+}
+
+fn next_pushed(
+    connection: &Connection,
+    target: &str,
+    limit: u32,
+) -> Result<Vec<OutboxEntry>, StoreError> {
+    let sql = "SELECT seq, events.id, position, repo, ref_name, old_sha, new_sha, pusher, pushed_at_ms FROM outbox
+         JOIN events ON events.id = outbox.event_id
+         JOIN event_refs ON event_refs.event_id = outbox.event_id AND event_refs.position = outbox.ref_position
+         WHERE seq > (SELECT position FROM notify_targets WHERE name = ?1) ORDER BY seq LIMIT ?2";
+    let values = params![target, limit];
+    sql::all(connection, READ, sql, values, |found| {
+        let id = |at: usize| -> rusqlite::Result<Option<ObjectId>> {
+            let id: Option<String> = found.get(at)?;
+            id.map(|_| row::parsed_at(found, at)).transpose()
+        };
+        Ok(OutboxEntry::Pushed(OutboxPush {
+            seq: found.get(0)?,
+            event_id: row::parsed_at(found, 1)?,
+            position: found.get(2)?,
+            repo: row::parsed_at(found, 3)?,
+            ref_name: row::parsed_at(found, 4)?,
+            old_sha: id(5)?,
+            new_sha: id(6)?,
+            pusher: found.get(7)?,
+            pushed_at_ms: Millis(found.get(8)?),
+        }))
+    })
+}
+
 /// A run that continues run `?1`, which was orphaned.
 const CONTINUED: &str =
     "SELECT 1 FROM runs AS next WHERE next.retry_of = ?1 AND next.\"trigger\" = 'orphan'";
@@ -264,5 +378,34 @@ fn streak_before(connection: &Connection, run: &Run) -> Result<FailureStreak, St
             .first()
             .filter(|(state, _)| *state == RunState::Failed)
             .and_then(|(_, ended)| *ended),
+    })
+}
+
+fn recent_before(connection: &Connection, run: &Run) -> Result<Vec<RecentEnd>, StoreError> {
+    let (true, Some(ended)) = (run.source.starts_with(CRON), run.finished_at_ms) else {
+        return Ok(Vec::new());
+    };
+    let since = ended.plus(-i64::try_from(RECENT.as_millis()).unwrap_or(0));
+    let sql = format!(
+        "SELECT state = 'failed', finished_at_ms FROM runs
+         WHERE repo = ?1 AND ref_name = ?2 AND id < ?3 AND id >= ?4 AND source = ?5 AND state IN ('complete', 'failed')
+           AND finished_at_ms > ?6 AND (failure_kind IS NOT 'orphaned' OR NOT EXISTS ({}))
+         ORDER BY id DESC LIMIT {MAX_RECENT}",
+        CONTINUED.replace("?1", "runs.id")
+    );
+    let values = params![
+        run.repo.as_str(),
+        run.ref_name.as_str(),
+        run.id.to_string(),
+        // A run is queued before it ends; most take less than a day.
+        first_id_at(since.plus(-DAY_MS)),
+        run.source,
+        since.0
+    ];
+    sql::all(connection, READ, &sql, values, |found| {
+        Ok(RecentEnd {
+            failed: found.get(0)?,
+            at: Millis(found.get(1)?),
+        })
     })
 }

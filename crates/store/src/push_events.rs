@@ -19,7 +19,10 @@ use super::supersede::{SupersedeDecision, enter_queue};
 use quire_types::clock::Millis;
 use quire_types::landing::LandingMethod;
 use quire_types::names::{EventId, ObjectId, RefName, RepoName, RunId};
-use quire_types::push_event::{EventType, PushEvent, RefUpdate};
+use quire_types::push_event::{EventType, PushEvent, RefUpdate, SKIP_OPTION};
+
+/// The most tags of a push that targets are told of.
+const MAX_TOLD_TAGS: usize = 3;
 
 /// What git says that refs point to while an event is recorded; `None` for a deleted ref. A ref
 /// that is not in it counts as pointing to what the event says.
@@ -172,7 +175,7 @@ fn record_in(
         is_new: true,
         ..RecordedEvent::default()
     };
-    for update in &event.refs {
+    for (position, update) in (0_i64..).zip(&event.refs) {
         let seen = recorded_ref(tx, &repo, &update.ref_name)?;
         let order = order_of(update, seen.as_ref(), current_refs, event.event_type);
         // The commit of a branch that was moved by a landing has had its run.
@@ -195,6 +198,10 @@ fn record_in(
             };
             recorded.runs.extend(id.map(|id| (id, run.ref_name)));
         }
+        // What a comparison found before was told then.
+        if order != UpdateOrder::FoundBefore {
+            tell(tx, event, (position, update))?;
+        }
         if order == UpdateOrder::Newest {
             let how = (planned.landing, run.is_some());
             landings::record_ref(tx, (event, update), how, now)?;
@@ -205,6 +212,33 @@ fn record_in(
         }
     }
     Ok(recorded)
+}
+
+/// Adds a ref to the outbox, if targets may be told of it.
+fn tell(
+    tx: &Transaction<'_>,
+    event: &PushEvent,
+    (position, update): (i64, &RefUpdate),
+) -> Result<(), StoreError> {
+    if is_told(event, update) {
+        let sql = "INSERT INTO outbox (event_id, ref_position) VALUES (?1, ?2)";
+        let values = params![event.id.to_string(), position];
+        sql::execute(tx, "record a ref that is told", sql, values)?;
+    }
+    Ok(())
+}
+
+/// Whether targets may be told of a ref that was pushed: branches and tags, but for many tags at once, as GitHub does it, and for what
+/// was taken as it stands.
+fn is_told(event: &PushEvent, update: &RefUpdate) -> bool {
+    let is_taken = event.event_type == EventType::Reconcile
+        && event.options.iter().any(|option| option == SKIP_OPTION);
+    let tags = || event.refs.iter().filter(|of| of.ref_name.tag().is_some());
+    match update.ref_name.tag() {
+        _ if is_taken => false,
+        Some(_) => tags().count() <= MAX_TOLD_TAGS,
+        None => update.ref_name.branch().is_some(),
+    }
 }
 
 fn insert_event(tx: &Transaction<'_>, event: &PushEvent, now: Millis) -> Result<bool, StoreError> {

@@ -147,8 +147,8 @@ impl Retention<'_> {
         })
     }
 
-    /// Deletes at most `limit` events that were made before `before` and have no run any more. The newest event of each
-    /// repository stays, since it says when the repository was last pushed to. Returns how many were deleted.
+    /// Deletes at most `limit` events that were made before `before`, have no run any more and are told to no target any more. The
+    /// newest event of each repository stays, since it says when the repository was last pushed to. Returns how many were deleted.
     pub fn remove_events(self, before: Millis, limit: u32) -> Result<usize, StoreError> {
         self.store.write(|tx| {
             sql::execute(
@@ -158,6 +158,7 @@ impl Retention<'_> {
                    SELECT e.id FROM events e
                    WHERE e.id < ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE event_id = e.id)
                      AND EXISTS (SELECT 1 FROM events n WHERE n.repo = e.repo AND n.pushed_at_ms > e.pushed_at_ms)
+                     AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.event_id = e.id AND seq > (SELECT min(position) FROM notify_targets))
                    LIMIT ?2)",
                 params![first_id_at(before), limit],
             )
@@ -193,14 +194,14 @@ impl Retention<'_> {
 }
 
 /// Sorts before all ids that are made at this time or later: a range of the primary key, which is a UUIDv7.
-fn first_id_at(at: Millis) -> String {
+pub(super) fn first_id_at(at: Millis) -> String {
     let millis = at.0.clamp(0, (1 << 48) - 1);
     format!("{:08x}-{:04x}", millis >> 16, millis & 0xffff)
 }
 
 fn needed(connection: &Connection) -> Result<HashSet<RunId>, StoreError> {
     let sql = format!(
-        "{NEEDED} UNION ALL SELECT run_id FROM outbox WHERE seq > (SELECT min(position) FROM notify_targets)"
+        "{NEEDED} UNION ALL SELECT run_id FROM outbox WHERE run_id IS NOT NULL AND seq > (SELECT min(position) FROM notify_targets)"
     );
     let needed = sql::all(connection, "list runs for retention", &sql, [], |found| {
         row::parsed_at(found, 0)

@@ -2,6 +2,7 @@
 //!
 //! Runs are executed on the host, so this needs git and nothing else; `native` adds a real sshd.
 
+mod alternation;
 mod backup;
 mod client;
 mod config;
@@ -11,6 +12,7 @@ mod day;
 mod doctor;
 mod files;
 mod foreign;
+mod github_push;
 mod history;
 mod hooks;
 mod hostile;

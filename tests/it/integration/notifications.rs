@@ -407,3 +407,32 @@ fn the_certificate_of_a_receiver_is_judged() {
     assert_eq!(received, [3, 0, 0, 0]);
     assert_eq!(loopback.requests().len(), 0);
 }
+
+/// A name of this machine is no way around the addresses that need permission, and neither is a redirect to one.
+#[test]
+fn a_name_that_leads_to_this_machine_needs_permission() {
+    let receiver = HttpReceiver::start();
+    let mut forge = TestForge::new(QUIRE);
+    let url = |host: &str| format!("http://{host}:{}/", receiver.port);
+    let target =
+        |name: &str, host: &str| format!(":{name} {{:type :webhook :url \"{}\"}}\n", url(host));
+    // The last two are other ways to write addresses of this machine.
+    let hosts = [
+        ("name", "localhost"),
+        ("mapped", "[::ffff:127.0.0.1]"),
+        ("any", "0.0.0.0"),
+    ];
+    configure(
+        &forge,
+        &hosts.map(|(name, host)| target(name, host)).concat(),
+    );
+    forge.serve();
+    for (name, _) in hosts {
+        let said = transcript(&forge.ssh(&format!("notify test {name}")));
+        assert!(
+            said.contains(":notify {:allowed-networks ["),
+            "{name}: {said}"
+        );
+    }
+    assert_eq!(receiver.connections(), 0);
+}

@@ -1,11 +1,8 @@
 //! Whether a request knows the secret of a webhook: as a bearer token, or by a signature of its body.
 
-use std::fmt::Write as _;
-
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::webhook_signature::is_signed;
+use crate::webhook_signature::{hub_signature, is_signed};
 use quire_types::clock::Millis;
 use quire_types::secret::Secret;
 
@@ -44,19 +41,6 @@ impl HookCredentials {
             });
         is_bearer | is_hub | is_standard
     }
-}
-
-/// `sha256=` and the HMAC of the body in hexadecimal, as GitHub sends it.
-fn hub_signature(secret: &Secret, body: &[u8]) -> String {
-    let mut text = "sha256=".to_owned();
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
-        return text;
-    };
-    mac.update(body);
-    for byte in mac.finalize().into_bytes() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// Whether two texts are the same, in a time that depends on neither: what is compared are their hashes, and all bytes of them.

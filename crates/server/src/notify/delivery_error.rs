@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::addresses::AddressError;
-use quire_git::NoteError;
+use quire_git::{GitError, NoteError};
 use quire_runtime::blocking::BlockingInterrupted;
 use quire_types::names::RepoName;
 use quire_types::secret::Redactor;
@@ -81,6 +81,12 @@ pub(super) enum DeliveryError {
         #[source]
         source: NoteError,
     },
+    #[error("the commits that were pushed to {repo} cannot be read")]
+    Push {
+        repo: RepoName,
+        #[source]
+        source: GitError,
+    },
     #[error("there was no answer within {} seconds", ATTEMPT_TIMEOUT.as_secs())]
     TimedOut,
     #[error(transparent)]
@@ -112,8 +118,15 @@ impl DeliveryError {
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Refused { .. } => true,
-            // What is in the way of one repository's notes holds up no other repository.
+            // What is wrong with one repository holds up no other.
             Self::Note { source, .. } => matches!(source, NoteError::Unusable(_)),
+            Self::Push { source, .. } => !matches!(
+                source,
+                GitError::Start { .. }
+                    | GitError::Pipe { .. }
+                    | GitError::TimedOut { .. }
+                    | GitError::Interrupted
+            ),
             _ => false,
         }
     }

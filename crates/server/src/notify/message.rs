@@ -1,8 +1,11 @@
-//! A message: what is told of the end of a run, as data.
+//! A message: what is told of the end of a run or of a ref that was pushed, as data.
 
 use serde::Serialize;
 
+use super::alternation::Alternation;
 use super::policy::Reason;
+use quire_git::PushedCommits;
+use quire_store::OutboxPush;
 use quire_types::clock::Millis;
 use quire_types::run::Run;
 
@@ -15,10 +18,38 @@ pub(super) struct Message {
     pub(super) time: Millis,
     /// When this attempt is made.
     pub(super) sent_at: Millis,
-    /// The page of the run, or the first page.
+    /// The page of the run or of the repository, or the first page.
     pub(super) url: String,
-    /// `None` for a test.
-    pub(super) event: Option<RunEnded>,
+    pub(super) event: MessageEvent,
+}
+
+/// What is told.
+#[derive(Debug, Clone)]
+pub(super) enum MessageEvent {
+    Test,
+    RunEnded(Box<RunEnded>),
+    Pushed(Box<PushReport>),
+}
+
+impl Message {
+    /// The end of a run; `None` if something else is told.
+    pub(super) fn run_ended(&self) -> Option<&RunEnded> {
+        match &self.event {
+            MessageEvent::RunEnded(event) => Some(event),
+            MessageEvent::Test | MessageEvent::Pushed(_) => None,
+        }
+    }
+}
+
+/// A ref that was pushed.
+#[derive(Debug, Clone)]
+pub(super) struct PushReport {
+    pub(super) pushed: OutboxPush,
+    pub(super) commits: PushedCommits,
+    /// The short name of the default branch.
+    pub(super) default_branch: Option<String>,
+    /// The address from which the repository is cloned over SSH.
+    pub(super) ssh_url: String,
 }
 
 /// The end of a run.
@@ -29,6 +60,8 @@ pub(super) struct RunEnded {
     /// Failures in a row: up to this run, or directly before it if it is complete.
     pub(super) failures: u32,
     pub(super) failed_jobs: Vec<FailedJobReport>,
+    /// Of a schedule that alternates.
+    pub(super) alternation: Option<Alternation>,
 }
 
 /// A job that failed.
@@ -48,6 +81,7 @@ pub(super) mod sample {
     //! Messages for tests.
 
     use super::*;
+    use quire_git::{ChangedFiles, CommitPerson, PushedCommit};
     use quire_types::run::{FailureKind, RunState, Trigger};
 
     fn at(seconds: i64) -> Millis {
@@ -104,7 +138,7 @@ pub(super) mod sample {
             time: at(65),
             sent_at: at(66),
             url: "https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057".to_owned(),
-            event: Some(RunEnded {
+            event: MessageEvent::RunEnded(Box::new(RunEnded {
                 run: run(),
                 reason: Reason::Failed,
                 failures: 2,
@@ -118,13 +152,74 @@ pub(super) mod sample {
                         "make: *** [test] Error 1".to_owned(),
                     ],
                 }],
-            }),
+                alternation: None,
+            })),
+        }
+    }
+
+    impl Message {
+        pub(in crate::notify) fn run_ended_mut(&mut self) -> &mut RunEnded {
+            match &mut self.event {
+                MessageEvent::RunEnded(event) => event,
+                event => panic!("{event:?}"),
+            }
+        }
+    }
+
+    pub(in crate::notify) fn pushed_ref() -> OutboxPush {
+        OutboxPush {
+            seq: 1,
+            event_id: "01890a5d-ac96-774b-bcce-b302099a8058".parse().unwrap(),
+            position: 0,
+            repo: "group/shop".parse().unwrap(),
+            ref_name: "refs/heads/main".parse().unwrap(),
+            old_sha: Some("2".repeat(40).parse().unwrap()),
+            new_sha: Some("1".repeat(40).parse().unwrap()),
+            pusher: Some("laptop".to_owned()),
+            pushed_at_ms: at(0),
+        }
+    }
+
+    pub(in crate::notify) fn pushed() -> Message {
+        let person = |name: &str| CommitPerson {
+            name: name.to_owned(),
+            email: "a@example.org".to_owned(),
+        };
+        let commit = PushedCommit {
+            id: "1".repeat(40).parse().unwrap(),
+            tree: "3".repeat(40),
+            author: person("A. N. Other"),
+            committer: person("Größe"),
+            time: "2023-11-14T22:13:00+01:00".to_owned(),
+            message: "Add a test\n\nIt failed before.".to_owned(),
+            files: ChangedFiles {
+                added: vec!["tests/new.rs".to_owned()],
+                removed: vec!["tests/old.rs".to_owned()],
+                modified: vec!["src/lib.rs".to_owned()],
+            },
+        };
+        let report = PushReport {
+            pushed: pushed_ref(),
+            commits: PushedCommits {
+                commits: vec![commit.clone()],
+                head: Some(commit),
+                forced: false,
+            },
+            default_branch: Some("main".to_owned()),
+            ssh_url: "ssh://git@git.example.org:2222/group/shop.git".to_owned(),
+        };
+        Message {
+            id: pushed_ref().event_id.to_string(),
+            time: at(0),
+            sent_at: at(1),
+            url: "https://git.example.org/group/shop".to_owned(),
+            event: MessageEvent::Pushed(Box::new(report)),
         }
     }
 
     pub(in crate::notify) fn test() -> Message {
         Message {
-            event: None,
+            event: MessageEvent::Test,
             url: "https://git.example.org".to_owned(),
             ..failed()
         }

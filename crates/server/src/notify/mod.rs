@@ -1,16 +1,18 @@
-//! Tells the targets of `:notify` of the ends of runs.
+//! Tells the targets of `:notify` of the ends of runs, or of pushes.
 //!
 //! ```text
-//! run ends ──same transaction──► outbox ──worker of a target: arm, query, poll──► decide ─┬─► not for it ──► next
-//!                                                                                        └─► deliver ─┬─► next
-//!                                                          again, after a delay ◄── failed ───────────┤
-//!                                                          given up: too old, or refused ─────────────┴─► next
+//! run ends, push ──same transaction──► outbox ──worker of a target: arm, query, poll──► decide ─┬─► not for it ──► next
+//!                                                                                               └─► deliver ─┬─► next
+//!                                                                 again, after a delay ◄── failed ───────────┤
+//!                                                                 given up: too old, or refused ─────────────┴─► next
 //! ```
-//! Each target has a worker of its own, which delivers in the order of the ends and holds up nothing else: no other
+//! Each target has a worker of its own, which delivers in the order of the outbox and holds up nothing else: no other
 //! target, no run and no push. A message is delivered at least once; one that is repeated has the same id. [`policy`]
-//! alone decides which ends a target is told of; it does no I/O. No secret of the configuration is part of a message, and no
+//! alone decides what a target is told of; it does no I/O. No secret of the configuration is part of a message, and no
 //! connection is made to an address that [`crate::addresses`] does not permit.
 
+mod alternation;
+mod compose;
 mod connection;
 mod delivery;
 mod delivery_context;
@@ -29,11 +31,11 @@ mod targets;
 mod worker;
 
 pub use deps::NotifyDeps;
-pub use policy::RunSelection;
+pub use policy::{RefFilter, RunSelection};
 pub use readers::{SecretReader, UrlReader};
 pub use service::{NotificationTestError, Notifications};
 pub use settings::{NotifySettings, TargetConfig};
 pub use targets::{
-    CommitStatusTarget, EmailTarget, GitNotesTarget, GotifyTarget, MatrixTarget, NtfyTarget,
-    SlackTarget, TargetService, WebhookTarget,
+    CommitStatusTarget, EmailTarget, GitNotesTarget, GithubPushTarget, GotifyTarget, MatrixTarget,
+    NtfyTarget, SlackTarget, TargetService, WebhookTarget,
 };

@@ -196,6 +196,7 @@ pub(super) mod sample {
     use crate::notify::policy::Reason;
     use crate::notify::readers::SecretReader;
     use crate::notify::targets::HttpTarget;
+    use quire_types::run::RunState;
 
     pub(in crate::notify) fn reader(value: &'static str) -> SecretReader {
         Arc::new(move || Ok(quire_types::secret::Secret::new(value.to_owned())))
@@ -204,11 +205,12 @@ pub(super) mod sample {
     /// The requests of a failed run, of one that is complete again, and of a test.
     pub(in crate::notify) fn shown(target: &dyn HttpTarget) -> String {
         let mut failed = sample::failed();
-        let job = &mut failed.event.as_mut().unwrap().failed_jobs[0];
+        let job = &mut failed.run_ended_mut().failed_jobs[0];
         job.lines.push("error: `a<b>` & \"c\" ```".to_owned());
         let mut fixed = sample::failed();
-        let event = fixed.event.as_mut().unwrap();
+        let event = fixed.run_ended_mut();
         event.reason = Reason::Fixed;
+        event.run.state = RunState::Complete;
         event.failed_jobs.clear();
         event.run.message = None;
         event.run.subject = Some("Repair <b> & Größe".to_owned());
@@ -219,7 +221,7 @@ pub(super) mod sample {
         [&failed, &fixed, &sample::test()].map(request).join("\n\n")
     }
 
-    fn shown_request(request: &OutgoingRequest) -> String {
+    pub(in crate::notify) fn shown_request(request: &OutgoingRequest) -> String {
         let mut text = format!(
             "{} {}{}\n",
             request.method,

@@ -1,28 +1,57 @@
-//! Decides whether a target is told of a run that has ended. Pure.
+//! Decides whether a target is told of a run that has ended, or of a ref that was pushed. Pure.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::alternation::{Alternation, AlternationLimit, DAY_MS, SchedulePhase, phase};
 use quire_pipeline::Source;
-use quire_store::EndedRun;
+use quire_store::{EndedRun, OutboxEntry, OutboxPush};
 use quire_types::clock::Millis;
+use quire_types::names::{RefName, RepoName};
 use quire_types::occasion::Occasion;
-use quire_types::run::{Run, RunState, Trigger};
+use quire_types::run::{RunState, Trigger};
 
-const DAY_MS: i64 = 24 * 3600 * 1000;
+/// Whether a ref of a repository is meant.
+pub type RefFilter = Arc<dyn Fn(&RepoName, &RefName) -> bool + Send + Sync>;
 
-/// Which runs a target is told of, and on which occasions.
+/// Which runs or pushes a target is told of, and on which occasions.
 #[derive(Clone)]
 pub struct RunSelection {
     pub on: Vec<Occasion>,
-    /// Whether runs of this repository at this ref are meant.
-    pub covers: Arc<dyn Fn(&Run) -> bool + Send + Sync>,
+    pub covers: RefFilter,
     /// `push`, `manual` and `cron`; `None` for all.
     pub triggers: Option<Vec<Trigger>>,
     /// How many runs of a schedule have to fail in a row before that is told.
     pub cron_failures: u32,
+    /// How many changes between failed and complete within a day make a schedule alternate.
+    pub cron_changes: u32,
+    /// Whether pushes are told, and no ends of runs.
+    pub of_pushes: bool,
+}
+
+/// What a target is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ToldEvent<'a> {
+    Ended(&'a EndedRun, ToldEnd),
+    Pushed(&'a OutboxPush),
+}
+
+/// How the end of a run is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ToldEnd {
+    pub(super) reason: Reason,
+    pub(super) alternation: Option<Alternation>,
+}
+
+impl ToldEnd {
+    fn plain(reason: Reason) -> Self {
+        Self {
+            reason,
+            alternation: None,
+        }
+    }
 }
 
 /// Why a target is told of the end of a run.
@@ -35,13 +64,28 @@ pub(super) enum Reason {
     Complete,
     Canceled,
     Superseded,
+    /// The schedule alternates between failed and complete.
+    Alternates,
 }
 
 impl RunSelection {
-    /// Why the target is told of this end; `None` if it is not.
-    pub(super) fn reason(&self, ended: &EndedRun) -> Option<Reason> {
+    /// What the target is told of a row of the outbox; `None` if it is for others.
+    pub(super) fn told<'a>(&self, entry: &'a OutboxEntry) -> Option<ToldEvent<'a>> {
+        match entry {
+            OutboxEntry::Ended(ended) if !self.of_pushes => {
+                Some(ToldEvent::Ended(ended, self.told_end(ended)?))
+            }
+            OutboxEntry::Pushed(pushed) if self.of_pushes => {
+                (self.covers)(&pushed.repo, &pushed.ref_name).then_some(ToldEvent::Pushed(pushed))
+            }
+            _ => None,
+        }
+    }
+
+    /// How the target is told of this end; `None` if it is not.
+    fn told_end(&self, ended: &EndedRun) -> Option<ToldEnd> {
         // The run that continues it is told of instead.
-        if ended.requeued || !(self.covers)(&ended.run) {
+        if ended.requeued || !(self.covers)(&ended.run.repo, &ended.run.ref_name) {
             return None;
         }
         let source = Source::from_name(&ended.run.source);
@@ -70,16 +114,55 @@ impl RunSelection {
             RunState::Superseded => Reason::Superseded,
             RunState::Pending | RunState::Active => return None,
         };
-        let is_told = match reason {
-            _ if self.on.contains(&Occasion::Every) => true,
-            Reason::Failed => {
-                self.on.contains(&Occasion::Failed)
-                    && (trigger != Trigger::Cron || is_due_again(ended, threshold))
-            }
-            Reason::Fixed => self.on.contains(&Occasion::Fixed),
-            Reason::Complete | Reason::Canceled | Reason::Superseded => false,
+        let is_told = self.tells(Occasion::Every)
+            || match (reason, trigger) {
+                (_, Trigger::Cron) => return self.told_of_schedule(ended, reason),
+                (Reason::Failed, _) => self.tells(Occasion::Failed),
+                (Reason::Fixed, _) => self.tells(Occasion::Fixed),
+                _ => false,
+            };
+        is_told.then_some(ToldEnd::plain(reason))
+    }
+
+    /// How the end of a schedule's run is told to a target that is not told of each; `None` if it is not.
+    fn told_of_schedule(&self, ended: &EndedRun, reason: Reason) -> Option<ToldEnd> {
+        let limit = AlternationLimit {
+            failures: self.cron_failures,
+            changes: self.cron_changes,
         };
-        is_told.then_some(reason)
+        let (is_told, told) = match (phase(ended, limit), reason) {
+            (SchedulePhase::Steady, Reason::Failed) => {
+                let is_due = is_due_again(ended, self.cron_failures);
+                (
+                    is_due && self.tells(Occasion::Failed),
+                    ToldEnd::plain(reason),
+                )
+            }
+            (SchedulePhase::Steady, Reason::Fixed) => {
+                (self.tells(Occasion::Fixed), ToldEnd::plain(reason))
+            }
+            (SchedulePhase::Alternates(found), _) => {
+                let told = ToldEnd {
+                    reason: Reason::Alternates,
+                    alternation: Some(found),
+                };
+                let is_told = self.tells(Occasion::Failed) || self.tells(Occasion::Fixed);
+                (is_told, told)
+            }
+            // What was told last is not what the schedule is now.
+            (SchedulePhase::SteadyAgain, Reason::Failed) => {
+                (self.tells(Occasion::Failed), ToldEnd::plain(Reason::Failed))
+            }
+            (SchedulePhase::SteadyAgain, _) => {
+                (self.tells(Occasion::Fixed), ToldEnd::plain(Reason::Fixed))
+            }
+            (SchedulePhase::Steady | SchedulePhase::Collected, _) => return None,
+        };
+        is_told.then_some(told)
+    }
+
+    fn tells(&self, occasion: Occasion) -> bool {
+        self.on.contains(&occasion)
     }
 }
 
@@ -105,15 +188,18 @@ mod tests {
     use super::*;
     use crate::notify::message::sample::run;
     use quire_store::FailureStreak;
+    use quire_types::run::Run;
 
     const HOUR_MS: i64 = 3_600_000;
 
     fn selection(on: &[Occasion]) -> RunSelection {
         RunSelection {
             on: on.to_vec(),
-            covers: Arc::new(|run| run.repo.as_str() != "other"),
+            covers: Arc::new(|repo, _| repo.as_str() != "other"),
             triggers: None,
             cron_failures: 1,
+            cron_changes: 4,
+            of_pushes: false,
         }
     }
 
@@ -130,7 +216,12 @@ mod tests {
                 failures,
                 last_ended: None,
             },
+            recent: Vec::new(),
         }
+    }
+
+    fn reason(selection: &RunSelection, ended: &EndedRun) -> Option<Reason> {
+        selection.told_end(ended).map(|told| told.reason)
     }
 
     #[test]
@@ -146,7 +237,7 @@ mod tests {
         ];
         for on in Occasion::ALL {
             for (state, failures) in states {
-                let told = selection(&[on]).reason(&ended(state, "quire/push", failures));
+                let told = reason(&selection(&[on]), &ended(state, "quire/push", failures));
                 lines.push(format!("{on}: {state} after {failures} failures: {told:?}"));
             }
         }
@@ -183,12 +274,12 @@ mod tests {
         let all = selection(&[Occasion::Every]);
         let mut other = ended(RunState::Failed, "quire/push", 0);
         other.run.repo = "other".parse().unwrap();
-        assert_eq!(all.reason(&other), None);
+        assert_eq!(reason(&all, &other), None);
         let requeued = EndedRun {
             requeued: true,
             ..ended(RunState::Failed, "quire/push", 0)
         };
-        assert_eq!(all.reason(&requeued), None);
+        assert_eq!(reason(&all, &requeued), None);
         let of = |trigger, source| {
             let selection = RunSelection {
                 triggers: Some(vec![trigger]),
@@ -197,7 +288,7 @@ mod tests {
             // A retry has the source of the run that it retries.
             let mut ended = ended(RunState::Failed, source, 0);
             ended.run.trigger = Trigger::Retry;
-            selection.reason(&ended).is_some()
+            reason(&selection, &ended).is_some()
         };
         assert!(of(Trigger::Push, "quire/push") && !of(Trigger::Push, "quire/manual"));
         assert!(of(Trigger::Cron, "quire/cron/nightly") && of(Trigger::Manual, "quire/manual"));
@@ -216,7 +307,7 @@ mod tests {
                 let mut ended = ended(RunState::Failed, "quire/cron/nightly", *number);
                 ended.run.finished_at_ms = Some(at(*number));
                 ended.streak.last_ended = number.checked_sub(1).map(at);
-                selection.reason(&ended).is_some()
+                reason(&selection, &ended).is_some()
             };
             (0..12).filter(is_told).map(|number| number + 1).collect()
         };
@@ -227,10 +318,59 @@ mod tests {
                 cron_failures,
                 ..selection(&[Occasion::Fixed])
             };
-            selection
-                .reason(&ended(RunState::Complete, "quire/cron/nightly", failures))
-                .is_some()
+            let ended = ended(RunState::Complete, "quire/cron/nightly", failures);
+            reason(&selection, &ended).is_some()
         };
         assert!(fixed(3, 3) && !fixed(2, 3));
+    }
+
+    #[test]
+    fn a_schedule_that_alternates_is_told_of_as_one() {
+        use quire_store::RecentEnd;
+        let at = |hour: i64| Millis(DAY_MS * 20_000 + HOUR_MS * hour);
+        let told = |on: &[Occasion], hour: i64, failed: bool| {
+            let mut ended = ended(RunState::Failed, "quire/cron/nightly", 0);
+            if !failed {
+                ended.run.state = RunState::Complete;
+                ended.streak.failures = 1;
+            }
+            ended.run.finished_at_ms = Some(at(hour));
+            let before = (0..hour.min(12)).rev().map(|hour| RecentEnd {
+                failed: hour % 2 == 0,
+                at: at(hour),
+            });
+            ended.recent = before.collect();
+            selection(on).told_end(&ended).map(|told| told.reason)
+        };
+        let usual = [Occasion::Failed, Occasion::Fixed];
+        assert_eq!(told(&usual, 3, false), Some(Reason::Fixed));
+        assert_eq!(told(&usual, 4, true), Some(Reason::Alternates));
+        assert_eq!(told(&usual, 5, false), None);
+        assert_eq!(told(&[Occasion::Fixed], 4, true), Some(Reason::Alternates));
+        assert_eq!(told(&[Occasion::Never], 4, true), None);
+        assert_eq!(told(&[Occasion::Every], 5, false), Some(Reason::Fixed));
+        // After a day of quiet it is told how the schedule is.
+        assert_eq!(told(&usual, 40, false), Some(Reason::Fixed));
+        assert_eq!(told(&usual, 40, true), Some(Reason::Failed));
+        assert_eq!(told(&[Occasion::Failed], 40, false), None);
+    }
+
+    #[test]
+    fn pushes_are_told_to_their_targets_only() {
+        let pushed = |repo: &str| {
+            OutboxEntry::Pushed(OutboxPush {
+                repo: repo.parse().unwrap(),
+                ..crate::notify::message::sample::pushed_ref()
+            })
+        };
+        let ended = OutboxEntry::Ended(Box::new(ended(RunState::Failed, "quire/push", 0)));
+        let of_runs = selection(&[Occasion::Every]);
+        let of_pushes = RunSelection {
+            of_pushes: true,
+            ..of_runs.clone()
+        };
+        assert!(of_runs.told(&ended).is_some() && of_runs.told(&pushed("app")).is_none());
+        assert!(of_pushes.told(&ended).is_none() && of_pushes.told(&pushed("app")).is_some());
+        assert!(of_pushes.told(&pushed("other")).is_none());
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::delivery::deliver;
 use super::deps::NotifyDeps;
 use super::kept_connection::KeptConnection;
-use super::message::Message;
+use super::message::{Message, MessageEvent};
 use super::worker::{self, POLL_INTERVAL};
 use crate::workers::Workers;
 use quire_runtime::blocking::run_blocking;
@@ -108,7 +108,7 @@ impl Notifications {
             time: now,
             sent_at: now,
             url: settings.url.for_reader(None),
-            event: None,
+            event: MessageEvent::Test,
         };
         let mut connection = KeptConnection::default();
         deliver(&self.deps, &message, service, &settings, &mut connection)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::policy::RunSelection;
 use super::targets::TargetService;
 use quire_types::base_url::BaseUrl;
+use quire_types::names::RepoName;
 use quire_types::network::Network;
 use quire_types::secret::Redactor;
 
@@ -21,6 +22,8 @@ pub struct NotifySettings {
     pub give_up_after: Duration,
     /// What links begin with.
     pub url: BaseUrl,
+    /// The address from which a repository is cloned over SSH.
+    pub clone_url: Arc<dyn Fn(&RepoName) -> String + Send + Sync>,
     /// Returns a redactor of all secrets that the configuration names. It may block.
     pub redactor: Arc<dyn Fn() -> Redactor + Send + Sync>,
 }

@@ -4,7 +4,8 @@
 
 use super::message::{FailedJobReport, Message, RunEnded};
 use super::policy::Reason;
-use quire_types::run::RunName;
+use quire_pipeline::Source;
+use quire_types::run::{RunName, RunState};
 use quire_types::secret::Redactor;
 use quire_types::text::{excerpt, format_elapsed, sanitize};
 
@@ -58,11 +59,12 @@ impl Urgency {
 impl Summary {
     pub(super) fn new(message: &Message, redactor: &Redactor) -> Self {
         let clean = |text: &str| sanitize(&redactor.redact_text(text));
-        let event = message.event.as_ref();
+        let event = message.run_ended();
         let heading = |job: &FailedJobReport| {
             let message = job.message.as_deref().unwrap_or("failed");
             clean(&format!("{}: {message}", job.job))
         };
+        let is_failure = event.is_some_and(|event| event.run.state == RunState::Failed);
         let failed_jobs = event.map_or(&[][..], |event| &event.failed_jobs);
         let failed_jobs = failed_jobs.iter().map(|job| FailedJobSummary {
             heading: heading(job),
@@ -88,6 +90,7 @@ impl Summary {
             urgency: match event.map(|event| event.reason) {
                 Some(Reason::Failed) => Urgency::Failed,
                 Some(Reason::Fixed) => Urgency::Fixed,
+                Some(Reason::Alternates) if is_failure => Urgency::Failed,
                 _ => Urgency::Other,
             },
         }
@@ -175,6 +178,7 @@ impl RunEnded {
             Reason::Complete => "is complete".to_owned(),
             Reason::Canceled => "was canceled".to_owned(),
             Reason::Superseded => "was superseded".to_owned(),
+            Reason::Alternates => self.alternates(),
         };
         let subject = self.run.subject.as_deref();
         let subject = subject.map_or_else(String::new, |subject| format!(": {subject}"));
@@ -190,9 +194,30 @@ impl RunEnded {
         if let (Some(started), Some(ended)) = (run.started_at_ms, run.finished_at_ms) {
             first += &format!(", took {}", format_elapsed(ended.since(started)));
         }
+        let alternation = self.alternation.map(|of| {
+            format!(
+                "Within a day: {} failed, {} complete, {} changes. The runs that follow are told once a day.",
+                of.failed, of.complete, of.changes
+            )
+        });
         // That of a run whose jobs failed repeats what the first job says.
         let message = run.message.clone().filter(|_| self.failed_jobs.is_empty());
-        [Some(first), message].into_iter().flatten().collect()
+        [Some(first), alternation, message]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn alternates(&self) -> String {
+        let state = match self.run.state {
+            RunState::Failed => "failed",
+            _ => "is complete",
+        };
+        let schedule = match Source::from_name(&self.run.source) {
+            Some(Source::Cron(name)) => format!("its schedule {name}"),
+            _ => "its schedule".to_owned(),
+        };
+        format!("{state}, and {schedule} alternates")
     }
 }
 
@@ -229,7 +254,7 @@ mod tests {
             Reason::Superseded,
         ] {
             let mut message = sample::failed();
-            let event = message.event.as_mut().unwrap();
+            let event = message.run_ended_mut();
             event.reason = reason;
             event.run.subject = Some("Say \u{202e}it\u{1b}[1m".to_owned());
             texts.push(summary(&message).title);
@@ -246,7 +271,7 @@ mod tests {
     #[test]
     fn a_short_text_keeps_the_last_lines_of_each_job() {
         let mut message = sample::failed();
-        let event = message.event.as_mut().unwrap();
+        let event = message.run_ended_mut();
         let mut job = event.failed_jobs.remove(0);
         job.lines = (1..=15)
             .map(|number| format!("{} {number}", "é".repeat(290)))
@@ -267,7 +292,7 @@ mod tests {
         let secrets = [&*long, bell].map(|value| Secret::new(value.to_owned()));
         let redactor = Redactor::new(["long", "bell"].into_iter().zip(&secrets));
         let mut message = sample::failed();
-        let event = message.event.as_mut().unwrap();
+        let event = message.run_ended_mut();
         event.run.subject = Some(bell.to_owned());
         event.failed_jobs[0].lines = vec![long.clone()];
         let summary = Summary::new(&message, &redactor);

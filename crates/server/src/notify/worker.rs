@@ -7,20 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::compose::{ComposeError, compose};
 use super::delivery::deliver;
 use super::delivery_error::DeliveryError;
 use super::deps::NotifyDeps;
-use super::failed_jobs;
 use super::kept_connection::KeptConnection;
-use super::message::{Message, RunEnded};
-use super::policy::Reason;
 use super::settings::NotifySettings;
-use quire_store::{EndedRun, Store, StoreError, TargetProgress};
+use quire_store::{OutboxEntry, Store, StoreError, TargetProgress};
 use quire_types::backoff::Backoff;
 use quire_types::clock::Millis;
 use quire_types::error_chain::{chain, with_sources};
 use quire_types::failpoint;
-use quire_types::run::RunState;
 
 /// The delays between attempts.
 const FIRST_DELAY: Duration = Duration::from_secs(5);
@@ -29,7 +26,7 @@ pub(super) const MAX_DELAY: Duration = Duration::from_secs(3600);
 const RECORD_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 /// How long nothing is asked of the database without a notification.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// How many runs are looked at in one query.
+/// How many rows are looked at in one query.
 const BATCH: u32 = 100;
 
 /// What a step of a worker led to.
@@ -42,12 +39,14 @@ enum WorkerStep {
     Removed,
 }
 
-/// Tells a target of runs until the target is removed.
+/// Tells a target of runs or pushes until the target is removed.
 pub(super) async fn run(deps: Arc<NotifyDeps>, name: String) {
-    let mut changes = deps.changes.subscribe_all();
+    let mut ends = deps.changes.subscribe_all();
+    let mut pushes = deps.changes.subscribe_repos();
     let mut settings = deps.settings.clone();
     loop {
-        changes.mark_unchanged();
+        ends.mark_unchanged();
+        pushes.mark_unchanged();
         let current = settings.borrow_and_update().clone();
         let wait = match step(&deps, &name, &current).await {
             Ok(WorkerStep::Continue) => continue,
@@ -64,13 +63,14 @@ pub(super) async fn run(deps: Arc<NotifyDeps>, name: String) {
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            changed = changes.changed() => if changed.is_err() { return },
+            changed = ends.changed() => if changed.is_err() { return },
+            changed = pushes.changed() => if changed.is_err() { return },
             changed = settings.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Reads the next runs that the target has not passed, and tells it of them in order until an attempt fails.
+/// Reads the next rows that the target has not passed, and tells it of them in order until an attempt fails.
 async fn step(
     deps: &NotifyDeps,
     name: &str,
@@ -84,22 +84,22 @@ async fn step(
         let progress = store.outbox().target(&asked)?;
         Ok((progress, store.outbox().next(&asked, BATCH)?))
     };
-    let (Some(progress), ended) = deps.store.call(read).await? else {
+    let (Some(progress), entries) = deps.store.call(read).await? else {
         return Ok(WorkerStep::Removed);
     };
-    let Some(last) = ended.last().map(|ended| ended.seq) else {
+    let Some(last) = entries.last().map(OutboxEntry::seq) else {
         return Ok(WorkerStep::Wait(POLL_INTERVAL));
     };
     let (selection, service) = match &target.settings {
         Ok(settings) => settings,
-        // Which runs it is told of is not known, so they wait until the target is corrected.
+        // What it is told of is not known, so everything waits until the target is corrected.
         Err(_) => {
             let now = deps.store.clock().now();
-            let old = ended
+            let old = entries
                 .iter()
-                .take_while(|ended| is_too_old(ended, settings, now));
+                .take_while(|entry| is_too_old(entry, settings, now));
             return match old.last() {
-                Some(old) => skip(deps, name, old.seq).await,
+                Some(old) => skip(deps, name, old.seq()).await,
                 None => Ok(WorkerStep::Wait(POLL_INTERVAL)),
             };
         }
@@ -108,38 +108,53 @@ async fn step(
     let mut failures = progress.failures;
     let mut is_failing = progress.next_attempt_ms.is_some();
     let mut connection = KeptConnection::default();
-    let told = ended
+    let told = entries
         .iter()
-        .filter_map(|ended| Some((ended, selection.reason(ended)?)));
-    for (ended, reason) in told {
+        .filter_map(|entry| Some((entry, selection.told(entry)?)));
+    for (entry, told) in told {
         let now = deps.store.clock().now();
         // While the target fails, messages that are too old are not attempted. One that succeeds is told of all that waits.
-        if is_failing && is_too_old(ended, settings, now) {
-            tracing::warn!(target_name = name, run = %ended.run.id, "a notification was given up after its time");
-            give_up(deps, name, ended.seq).await?;
+        if is_failing && is_too_old(entry, settings, now) {
+            tracing::warn!(target_name = name, message = %described(entry), "a notification was given up after its time");
+            give_up(deps, name, entry.seq()).await?;
             continue;
         }
         if is_failing && let Some(wait) = wait_before_attempt(&progress, now) {
             return Ok(WorkerStep::Wait(wait));
         }
-        let message = compose(deps, ended, reason, settings).await?;
+        let message = match compose(deps, told, settings).await {
+            Ok(Some(message)) => message,
+            Ok(None) => continue,
+            Err(ComposeError::Store(error)) => return Err(error),
+            Err(ComposeError::Delivery(error)) => {
+                return record_failure(deps, &progress, failures, entry, &error).await;
+            }
+        };
         failpoint::hit("notify-before-delivery");
         let delivered = deliver(deps, &message, service, settings, &mut connection).await;
         failpoint::hit("notify-delivered");
         match delivered {
-            Ok(()) if record_delivered(deps, name, ended.seq).await => {
+            Ok(()) if record_delivered(deps, name, entry.seq()).await => {
                 (is_failing, failures) = (false, 0);
             }
             // The target was removed, or removed and added again.
             Ok(()) => return Ok(WorkerStep::Continue),
-            Err(error) => return record_failure(deps, &progress, failures, ended, &error).await,
+            Err(error) => return record_failure(deps, &progress, failures, entry, &error).await,
         }
     }
     skip(deps, name, last).await
 }
 
-fn is_too_old(ended: &EndedRun, settings: &NotifySettings, now: Millis) -> bool {
-    let age = now.since(ended.run.finished_at_ms.unwrap_or(now));
+/// What a message is about, for the log of the server.
+fn described(entry: &OutboxEntry) -> String {
+    match entry {
+        OutboxEntry::Ended(ended) => format!("run {}", ended.run.id),
+        OutboxEntry::Pushed(pushed) => format!("push {} of {}", pushed.event_id, pushed.ref_name),
+    }
+}
+
+fn is_too_old(entry: &OutboxEntry, settings: &NotifySettings, now: Millis) -> bool {
+    let age = now.since(entry.time().unwrap_or(now));
     u128::from(age) > settings.give_up_after.as_millis()
 }
 
@@ -153,18 +168,18 @@ async fn record_failure(
     deps: &NotifyDeps,
     progress: &TargetProgress,
     failures: u32,
-    ended: &EndedRun,
+    entry: &OutboxEntry,
     error: &DeliveryError,
 ) -> Result<WorkerStep, StoreError> {
     let name = progress.name.clone();
     deps.metrics
         .notification_failures
         .fetch_add(1, Ordering::Relaxed);
-    tracing::warn!(target_name = name, run = %ended.run.id, error = with_sources(error), "a notification was not delivered");
+    tracing::warn!(target_name = name, message = %described(entry), error = with_sources(error), "a notification was not delivered");
     let problem = chain(error);
     if error.is_final() {
         count_given_up(deps);
-        let seq = ended.seq;
+        let seq = entry.seq();
         let refused = move |store: &Store| store.outbox().refused(&name, seq, &problem);
         deps.store.call(refused).await?;
         return Ok(WorkerStep::Continue);
@@ -207,41 +222,6 @@ fn delay_after(failures: u32, error: &DeliveryError) -> Duration {
     let own = (0..=steps).map(|_| backoff.next_delay()).last();
     own.unwrap_or(FIRST_DELAY)
         .max(error.retry_after().unwrap_or_default())
-}
-
-/// Reads what is told of a run.
-async fn compose(
-    deps: &NotifyDeps,
-    ended: &EndedRun,
-    reason: Reason,
-    settings: &NotifySettings,
-) -> Result<Message, StoreError> {
-    let run = ended.run.clone();
-    let paths = deps.paths.clone();
-    let failed_jobs = match run.state {
-        RunState::Failed => {
-            let run = run.clone();
-            let redactor = settings.redactor.clone();
-            let read = move |store: &Store| failed_jobs::read(store, &paths, &run, &redactor());
-            deps.store.call(read).await?
-        }
-        _ => Vec::new(),
-    };
-    let now = deps.store.clock().now();
-    let base = settings.url.for_reader(None);
-    Ok(Message {
-        // A run ends once, so the id of the run is that of the message.
-        id: run.id.to_string(),
-        time: run.finished_at_ms.unwrap_or(now),
-        sent_at: now,
-        url: format!("{}/runs/{}", base.trim_end_matches('/'), run.id),
-        event: Some(RunEnded {
-            reason,
-            failures: ended.streak.failures + u32::from(reason == Reason::Failed),
-            failed_jobs,
-            run,
-        }),
-    })
 }
 
 async fn skip(deps: &NotifyDeps, name: &str, seq: i64) -> Result<WorkerStep, StoreError> {

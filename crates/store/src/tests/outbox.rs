@@ -2,9 +2,19 @@
 
 use super::*;
 
-/// The runs that a target has not passed, as name of the ref and state.
+/// The runs that a target has not passed.
+fn ended(f: &Fixture, target: &str) -> Vec<EndedRun> {
+    let entries = f.store.outbox().next(target, 100).unwrap().into_iter();
+    let ended = |entry| match entry {
+        OutboxEntry::Ended(ended) => Some(*ended),
+        OutboxEntry::Pushed(_) => None,
+    };
+    entries.filter_map(ended).collect()
+}
+
+/// The same, as name of the ref and state.
 fn waiting(f: &Fixture, target: &str) -> Vec<String> {
-    let ended = f.store.outbox().next(target, 100).unwrap();
+    let ended = ended(f, target);
     let line = |ended: &EndedRun| format!("{} {}", ended.run.ref_name.short(), ended.run.state);
     ended.iter().map(line).collect()
 }
@@ -59,7 +69,7 @@ fn every_way_to_an_end_is_in_the_outbox_once() {
             "orphaned complete"
         ]
     );
-    let requeued: Vec<bool> = f.store.outbox().next("hook", 100).unwrap()[6..]
+    let requeued: Vec<bool> = ended(&f, "hook")[6..]
         .iter()
         .map(|ended| ended.requeued)
         .collect();
@@ -92,31 +102,27 @@ fn each_target_has_a_position_of_its_own() {
     // A target that is added now is told of nothing that has ended before.
     outbox.set_targets(&["hook", "mail"]).unwrap();
     assert_eq!(waiting(&f, "mail"), Vec::<String>::new());
-    let seqs: Vec<i64> = outbox
-        .next("hook", 2)
-        .unwrap()
-        .iter()
-        .map(|e| e.seq)
-        .collect();
+    let seqs: Vec<i64> = ended(&f, "hook").iter().map(|e| e.seq).collect();
     assert!(outbox.failed("hook", "refused", Millis(5)).unwrap());
     assert!(outbox.failed("hook", "refused", Millis(9)).unwrap());
     let hook = outbox.target("hook").unwrap().unwrap();
     assert_eq!(
         (hook.waiting, hook.failures, hook.next_attempt_ms),
-        (3, 2, Some(Millis(9)))
+        (6, 2, Some(Millis(9))),
+        "each run and its push"
     );
     assert!(outbox.delivered("hook", seqs[0]).unwrap());
     assert!(!outbox.delivered("hook", seqs[0]).unwrap());
     let hook = outbox.target("hook").unwrap().unwrap();
-    assert_eq!((hook.waiting, hook.failures, hook.problem), (2, 0, None));
-    assert_eq!(outbox.prune().unwrap(), 1);
+    assert_eq!((hook.waiting, hook.failures, hook.problem), (4, 0, None));
+    assert_eq!(outbox.prune().unwrap(), 2);
     assert!(outbox.given_up("hook", seqs[1]).unwrap());
     assert_eq!(outbox.target("hook").unwrap().unwrap().given_up, 1);
     assert_eq!(waiting(&f, "hook"), ["three complete"]);
     // Removed and added again, it begins at the end, and an answer to an earlier attempt changes nothing.
     outbox.set_targets(&["mail"]).unwrap();
     assert!(!outbox.failed("hook", "refused", Millis(9)).unwrap());
-    assert_eq!(outbox.prune().unwrap(), 2);
+    assert_eq!(outbox.prune().unwrap(), 4);
     outbox.set_targets(&["hook", "mail"]).unwrap();
     assert!(!outbox.skipped("hook", seqs[1]).unwrap());
     record(&f.store, "app", &["four"]);
@@ -124,7 +130,7 @@ fn each_target_has_a_position_of_its_own() {
     assert_eq!(waiting(&f, "hook"), ["four complete"]);
     assert_eq!(waiting(&f, "mail"), ["four complete"]);
     outbox.set_targets(&[]).unwrap();
-    assert_eq!(outbox.prune().unwrap(), 1);
+    assert_eq!(outbox.prune().unwrap(), 2);
 }
 
 #[test]
@@ -134,7 +140,7 @@ fn a_refusal_allows_the_next_attempt_at_once() {
     outbox.set_targets(&["mail"]).unwrap();
     record(&f.store, "app", &["one"]);
     end_next(&f, &Outcome::Complete);
-    let seq = outbox.next("mail", 1).unwrap()[0].seq;
+    let seq = ended(&f, "mail")[0].seq;
     assert!(outbox.failed("mail", "away", Millis(9)).unwrap());
     assert!(outbox.refused("mail", seq, "no such user").unwrap());
     assert!(!outbox.refused("mail", seq, "again").unwrap());
@@ -160,7 +166,7 @@ fn retention_leaves_the_runs_of_the_outbox_alone() {
         f.store.retention().mark_removed(&[run], files).unwrap()
     };
     assert!(remove().is_empty());
-    let seq = f.store.outbox().next("hook", 1).unwrap()[0].seq;
+    let seq = ended(&f, "hook")[0].seq;
     f.store.outbox().skipped("hook", seq).unwrap();
     f.store.outbox().prune().unwrap();
     assert_eq!(remove(), [run]);
@@ -181,8 +187,7 @@ fn failures_in_a_row_are_those_of_one_ref_and_source() {
         record_event(&f.store, &event, &runs);
         f.clock.fetch_add(1000, Ordering::Relaxed);
         end_next(&f, &outcome);
-        let ended = f.store.outbox().next("hook", 100).unwrap();
-        let streak = ended.last().unwrap().streak;
+        let streak = ended(&f, "hook").last().unwrap().streak;
         let ago = streak
             .last_ended
             .map(|at| Millis(f.clock.load(Ordering::Relaxed)).since(at));
@@ -208,6 +213,105 @@ fn failures_in_a_row_are_those_of_one_ref_and_source() {
         .orphan(run, STOPPED_WITH_QUIRE, true, decide)
         .unwrap();
     end_next(&f, &Outcome::Complete);
-    let ended = f.store.outbox().next("hook", 100).unwrap();
-    assert_eq!(ended.last().unwrap().streak, FailureStreak::default());
+    let last = ended(&f, "hook").pop().unwrap();
+    assert_eq!(last.streak, FailureStreak::default());
+}
+
+#[test]
+fn a_run_of_a_schedule_has_the_ends_of_three_days_before_it() {
+    const HOUR: i64 = 3_600_000;
+    let f = fixture();
+    f.store.outbox().set_targets(&["hook"]).unwrap();
+    let mut ends = Vec::new();
+    for (source, outcome) in [
+        ("quire/cron/nightly", failed()),
+        ("quire/cron/nightly", Outcome::Complete),
+        ("quire/cron/other", failed()),
+        ("quire/cron/nightly", Outcome::Superseded),
+        ("quire/cron/nightly", failed()),
+        ("quire/push", failed()),
+        ("quire/cron/nightly", Outcome::Complete),
+    ] {
+        let (event, mut runs) = push("app", &["main"]);
+        runs[0].source = source.to_owned();
+        record_event(&f.store, &event, &runs);
+        f.clock.fetch_add(15 * HOUR, Ordering::Relaxed);
+        end_next(&f, &outcome);
+        let last = ended(&f, "hook").pop().unwrap();
+        let now = f.clock.load(Ordering::Relaxed);
+        let ago = |end: &RecentEnd| (end.failed, Millis(now).since(end.at) / 3_600_000);
+        ends.push(last.recent.iter().map(ago).collect::<Vec<_>>());
+    }
+    assert_eq!(
+        ends,
+        [
+            vec![],
+            vec![(true, 15)],
+            vec![],
+            vec![(false, 30), (true, 45)],
+            vec![(false, 45), (true, 60)],
+            vec![],
+            vec![(true, 30)],
+        ]
+    );
+}
+
+#[test]
+fn refs_that_are_pushed_are_in_the_outbox_in_their_order() {
+    let f = fixture();
+    f.store.outbox().set_targets(&["hook"]).unwrap();
+    let pushed = || -> Vec<String> {
+        let entries = f.store.outbox().next("hook", 100).unwrap();
+        let line = |entry: &OutboxEntry| match entry {
+            OutboxEntry::Ended(ended) => format!("run of {}", ended.run.ref_name.short()),
+            OutboxEntry::Pushed(pushed) => {
+                format!("{} {}", pushed.position, pushed.ref_name)
+            }
+        };
+        let lines = entries.iter().map(line).collect();
+        let last = entries.last().map_or(0, OutboxEntry::seq);
+        f.store.outbox().skipped("hook", last).unwrap();
+        lines
+    };
+    record(&f.store, "app", &["main", "side"]);
+    end_next(&f, &Outcome::Complete);
+    assert_eq!(
+        pushed(),
+        ["0 refs/heads/main", "1 refs/heads/side", "run of main"]
+    );
+    let update = push("app", &["x"]).0.refs.remove(0);
+    let with = |names: &[&str], event_type, options: &[&str]| {
+        let (mut event, _) = push("app", &["x"]);
+        event.event_type = event_type;
+        event.options = options.iter().map(|&option| option.to_owned()).collect();
+        event.refs = names
+            .iter()
+            .map(|name| RefUpdate {
+                ref_name: name.parse().unwrap(),
+                ..update.clone()
+            })
+            .collect();
+        record_event(&f.store, &event, &[]);
+        // A push that is recorded twice is told once.
+        record_event(&f.store, &event, &[]);
+        pushed()
+    };
+    let tags = ["refs/tags/a", "refs/tags/b", "refs/tags/c", "refs/heads/m"];
+    assert_eq!(with(&tags, EventType::Push, &["ci.skip"]).len(), 4);
+    // Of many tags at once none is told, and neither are other refs.
+    let more = [&tags[..], &["refs/tags/d", "refs/notes/ci"]].concat();
+    assert_eq!(with(&more, EventType::Push, &[]), ["3 refs/heads/m"]);
+    // What a comparison of refs found is told, but not what it took as it stands.
+    let found = ["refs/heads/found"];
+    assert_eq!(
+        with(&found, EventType::Reconcile, &[]),
+        ["0 refs/heads/found"]
+    );
+    let taken = ["refs/heads/taken"];
+    assert_eq!(
+        with(&taken, EventType::Reconcile, &["ci.skip"]),
+        Vec::<String>::new()
+    );
+    // The event of what was found comes later.
+    assert_eq!(with(&found, EventType::Push, &[]), Vec::<String>::new());
 }

@@ -89,6 +89,23 @@ fn targets_for_the_state_of_commits_are_read() {
 }
 
 #[test]
+fn targets_for_pushes_and_notes_are_read() {
+    let text = ":a {:type :github-push :url \"https://h/x\" :key {:env \"K\"} :runs [\"app\"]}\n:b {:type :github-push}\n\
+                :c {:type :github-push :url \"https://h/x\"\n :on :failed\n :cron-changes 5}\n\
+                :d {:type :git-notes :runs [\"app\"]}\n:e {:type :git-notes\n :url \"https://h/x\"}\n\
+                :f {:type :git-notes\n :cron-changes 1}";
+    let value = serde_json::json!({
+        "a": {"type": "github-push", "url": "https://h/x", "key": {"env": "K"}, "runs": ["app"]},
+        "b": {"type": "github-push"},
+        "c": {"type": "github-push", "url": "https://h/x", "on": "failed", "cron-changes": 5},
+        "d": {"type": "git-notes", "runs": ["app"]},
+        "e": {"type": "git-notes", "url": "https://h/x"},
+        "f": {"type": "git-notes", "cron-changes": 1},
+    });
+    insta::assert_snapshot!(described(text, value));
+}
+
+#[test]
 fn targets_of_mail_are_read() {
     let cases: &[(&str, Value)] = &[
         ("", serde_json::json!({})),

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::http_target::HttpTarget;
 use crate::notify::message::{Message, RunEnded};
 use crate::notify::outgoing_request::{OutgoingRequest, UnknownObject};
-use crate::notify::policy::Reason;
 use crate::notify::readers::SecretReader;
 use crate::notify::summary::Summary;
 use quire_types::http_url::HttpUrl;
+use quire_types::run::RunState;
 use quire_types::secret::Redactor;
 use quire_types::status_service::StatusService;
 use quire_types::text::{excerpt, format_elapsed};
@@ -39,7 +39,7 @@ impl HttpTarget for CommitStatusTarget {
 
     fn request(&self, message: &Message, redactor: &Redactor) -> Result<OutgoingRequest, String> {
         let token = (self.token)()?;
-        let request = match &message.event {
+        let request = match message.run_ended() {
             Some(event) => {
                 let url = self.url.join(&self.status_path(event.run.sha.as_str()));
                 let body = self.status(event, &Summary::new(message, redactor));
@@ -86,7 +86,7 @@ impl CommitStatusTarget {
         };
         // A commit has one status of each name, and the newest counts.
         json!({
-            "state": state(self.service, event.reason),
+            "state": state(self.service, event.run.state),
             name: event.run.source,
             "description": description,
             "target_url": summary.url,
@@ -95,37 +95,36 @@ impl CommitStatusTarget {
 }
 
 /// The word of a service for the state. Only GitLab has one for canceled runs.
-fn state(service: StatusService, reason: Reason) -> &'static str {
-    match (reason, service) {
-        (Reason::Complete | Reason::Fixed, _) => "success",
-        (Reason::Failed, StatusService::Gitlab) => "failed",
-        (Reason::Failed, _) => "failure",
-        (Reason::Canceled | Reason::Superseded, StatusService::Gitlab) => "canceled",
-        (Reason::Canceled | Reason::Superseded, _) => "error",
+fn state(service: StatusService, state: RunState) -> &'static str {
+    match (state, service) {
+        (RunState::Complete, _) => "success",
+        (RunState::Failed, StatusService::Gitlab) => "failed",
+        (RunState::Failed, _) => "failure",
+        (_, StatusService::Gitlab) => "canceled",
+        (_, _) => "error",
     }
 }
 
 fn description(event: &RunEnded, summary: &Summary) -> String {
     let number = event.run.number;
     let first_failed = summary.failed_jobs.first().map(|job| &job.heading);
-    match event.reason {
-        Reason::Failed => match first_failed.or(summary.facts.get(1)) {
+    match event.run.state {
+        RunState::Failed => match first_failed.or(summary.facts.get(1)) {
             Some(what) => format!("#{number} failed: {what}"),
             None => format!("#{number} failed"),
         },
-        Reason::Complete | Reason::Fixed => {
-            match event.run.started_at_ms.zip(event.run.finished_at_ms) {
-                Some((started, ended)) => {
-                    format!(
-                        "#{number} is complete after {}",
-                        format_elapsed(ended.since(started))
-                    )
-                }
-                None => format!("#{number} is complete"),
+        RunState::Complete => match event.run.started_at_ms.zip(event.run.finished_at_ms) {
+            Some((started, ended)) => {
+                format!(
+                    "#{number} is complete after {}",
+                    format_elapsed(ended.since(started))
+                )
             }
-        }
-        Reason::Canceled => format!("#{number} was canceled"),
-        Reason::Superseded => format!("#{number} was superseded by a newer run"),
+            None => format!("#{number} is complete"),
+        },
+        RunState::Canceled => format!("#{number} was canceled"),
+        RunState::Superseded => format!("#{number} was superseded by a newer run"),
+        RunState::Pending | RunState::Active => format!("#{number} has not ended"),
     }
 }
 

@@ -109,7 +109,7 @@ fn mailbox(address: &MailAddress) -> Result<Mailbox, String> {
 
 /// The name of the thread of a run's repository and ref. A name of a repository or a ref cannot be part of an id as it is.
 fn thread_of(message: &Message) -> Option<String> {
-    let run = &message.event.as_ref()?.run;
+    let run = &message.run_ended()?.run;
     let digest = Sha256::digest(format!("{}\0{}", run.repo, run.ref_name));
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Some(digits[..THREAD_DIGITS].to_owned())
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn mails() {
         let mut fixed = sample::failed();
-        let event = fixed.event.as_mut().unwrap();
+        let event = fixed.run_ended_mut();
         event.reason = Reason::Fixed;
         event.failed_jobs.clear();
         event.run.message = None;
@@ -160,7 +160,7 @@ mod tests {
     fn a_thread_is_that_of_a_repository_and_a_ref() {
         let thread = |repo: &str, ref_name: &str| {
             let mut message = sample::failed();
-            let run = &mut message.event.as_mut().unwrap().run;
+            let run = &mut message.run_ended_mut().run;
             (run.repo, run.ref_name) = (repo.parse().unwrap(), ref_name.parse().unwrap());
             thread_of(&message).unwrap()
         };

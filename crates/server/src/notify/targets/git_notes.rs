@@ -6,10 +6,10 @@
 use crate::notify::delivery_context::DeliveryContext;
 use crate::notify::delivery_error::DeliveryError;
 use crate::notify::message::{Message, RunEnded};
-use crate::notify::policy::Reason;
 use quire_git::{Git, NoteEdit, NoteError};
 use quire_types::clock::Millis;
 use quire_types::names::{ObjectId, RepoName};
+use quire_types::run::RunState;
 use quire_types::secret::Redactor;
 use quire_types::text::{first_line, format_elapsed, single_line};
 
@@ -36,7 +36,7 @@ pub(super) struct RunNote {
 impl GitNotesTarget {
     /// The line of a run; `None` for a test.
     pub(super) fn note(self, message: &Message, redactor: &Redactor) -> Option<RunNote> {
-        let event = message.event.as_ref()?;
+        let event = message.run_ended()?;
         let run = &event.run;
         let line = format!("{PREFIX}{} {}: {}", run.number, outcome(event), message.url);
         Some(RunNote {
@@ -52,17 +52,11 @@ impl GitNotesTarget {
 /// What became of a run, how long it took and which jobs failed.
 fn outcome(event: &RunEnded) -> String {
     let run = &event.run;
-    let mut text = match event.reason {
-        Reason::Failed => "failed",
-        Reason::Fixed | Reason::Complete => "complete",
-        Reason::Canceled => "canceled",
-        Reason::Superseded => "superseded",
-    }
-    .to_owned();
+    let mut text = run.state.to_string();
     if let (Some(started), Some(ended)) = (run.started_at_ms, run.finished_at_ms) {
         text += &format!(" after {}", format_elapsed(ended.since(started)));
     }
-    if event.reason != Reason::Failed {
+    if run.state != RunState::Failed {
         return text;
     }
     let jobs: Vec<&str> = event
@@ -153,20 +147,15 @@ mod tests {
         let mut messages = vec![sample::failed(), sample::test()];
         for count in [0, 2, 5] {
             let mut message = sample::failed();
-            let event = message.event.as_mut().unwrap();
+            let event = message.run_ended_mut();
             let job = event.failed_jobs.remove(0);
             event.failed_jobs = vec![job; count];
             event.run.message = Some("the pipeline\nis wrong".to_owned());
             messages.push(message);
         }
-        for reason in [
-            Reason::Fixed,
-            Reason::Complete,
-            Reason::Canceled,
-            Reason::Superseded,
-        ] {
+        for state in [RunState::Complete, RunState::Canceled, RunState::Superseded] {
             let mut message = sample::failed();
-            message.event.as_mut().unwrap().reason = reason;
+            message.run_ended_mut().run.state = state;
             messages.push(message);
         }
         let lines: Vec<String> = messages.iter().map(line).collect();
@@ -176,7 +165,6 @@ mod tests {
         quire #14 failed after 1 min 3 s, the pipeline…: https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057
         quire #14 failed after 1 min 3 s, jobs test test: https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057
         quire #14 failed after 1 min 3 s, jobs test test test and more: https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057
-        quire #14 complete after 1 min 3 s: https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057
         quire #14 complete after 1 min 3 s: https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057
         quire #14 canceled after 1 min 3 s: https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057
         quire #14 superseded after 1 min 3 s: https://git.example.org/runs/01890a5d-ac96-774b-bcce-b302099a8057
@@ -188,7 +176,7 @@ mod tests {
         let secret = Secret::new("hunter22hunter22".to_owned());
         let redactor = Redactor::new([("token", &secret)]);
         let mut message = sample::failed();
-        let event = message.event.as_mut().unwrap();
+        let event = message.run_ended_mut();
         event.failed_jobs.clear();
         event.run.message = Some("hunter22hunter22 was refused".to_owned());
         let note = GitNotesTarget.note(&message, &redactor).unwrap();

@@ -3,6 +3,7 @@
 use super::commit_status::CommitStatusTarget;
 use super::email::EmailTarget;
 use super::git_notes::{GitNotesTarget, RunNote};
+use super::github_push::GithubPushTarget;
 use super::gotify::GotifyTarget;
 use super::http_target::HttpTarget;
 use super::matrix::MatrixTarget;
@@ -28,6 +29,7 @@ pub enum TargetService {
     Matrix(MatrixTarget),
     CommitStatus(CommitStatusTarget),
     GitNotes(GitNotesTarget),
+    GithubPush(GithubPushTarget),
     Email(EmailTarget),
 }
 
@@ -55,6 +57,7 @@ impl TargetService {
             Self::Slack(target) => Transport::Http(target),
             Self::Matrix(target) => Transport::Http(target),
             Self::CommitStatus(target) => Transport::Http(target),
+            Self::GithubPush(target) => Transport::Http(target),
             Self::GitNotes(target) => Transport::Git(target),
             Self::Email(target) => Transport::Smtp(target),
         }

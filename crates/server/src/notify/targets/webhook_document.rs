@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::forge::views::RunJson;
+use crate::notify::alternation::Alternation;
 use crate::notify::message::{FailedJobReport, Message};
 use crate::notify::policy::Reason;
 use crate::notify::summary::Summary;
@@ -17,6 +18,7 @@ struct MessageJson<'a> {
     time: String,
     reason: Option<Reason>,
     failures_in_a_row: u32,
+    alternation: Option<Alternation>,
     title: String,
     text: String,
     url: &'a str,
@@ -26,7 +28,7 @@ struct MessageJson<'a> {
 
 /// Returns the document of a message, without any secret.
 pub(super) fn render(message: &Message, redactor: &Redactor) -> Vec<u8> {
-    let event = message.event.as_ref();
+    let event = message.run_ended();
     let summary = Summary::new(message, redactor);
     let document = MessageJson {
         kind: if event.is_some() { "run-ended" } else { "test" },
@@ -34,6 +36,7 @@ pub(super) fn render(message: &Message, redactor: &Redactor) -> Vec<u8> {
         time: message.time.to_string(),
         reason: event.map(|event| event.reason),
         failures_in_a_row: event.map_or(0, |event| event.failures),
+        alternation: event.and_then(|event| event.alternation),
         text: summary.text(),
         title: summary.title,
         url: &message.url,
@@ -73,7 +76,7 @@ mod tests {
     fn no_secret_is_in_a_document() {
         let secret = Secret::new("hunter22hunter22".to_owned());
         let mut message = sample::failed();
-        let event = message.event.as_mut().unwrap();
+        let event = message.run_ended_mut();
         event.run.subject = Some("Use hunter22hunter22".to_owned());
         event.run.message = Some("hunter22hunter22 was refused".to_owned());
         event.failed_jobs[0]
