@@ -45,6 +45,8 @@ pub struct CommitInfo {
     pub missing: bool,
     /// The parents of the commit.
     pub parents: Vec<ObjectId>,
+    /// Whether it has a change id.
+    pub has_change_id: bool,
 }
 
 /// The longest subject, in characters.
@@ -347,6 +349,7 @@ async fn commit_infos(
             misnamed: misnamed(folder.entries.iter().map(|entry| entry.name.as_str())),
             message: Some(commit.message.clone()),
             parents: commit.parents.clone(),
+            has_change_id: commit.has_change_id,
             ..CommitInfo::default()
         };
         if info.fennel || info.lua {

@@ -11,6 +11,8 @@ pub(super) struct RawCommit {
     pub(super) parents: Vec<ObjectId>,
     /// The text after the first empty line, without the newline at its end.
     pub(super) message: String,
+    /// Whether it has a change id, of jj or of Gerrit.
+    pub(super) has_change_id: bool,
 }
 
 /// Parses a raw commit; `None` if it names no tree.
@@ -24,12 +26,15 @@ pub(super) fn commit(raw: &[u8]) -> Option<RawCommit> {
             commit
                 .parents
                 .extend(std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()));
+        } else if line.starts_with(b"change-id ") {
+            commit.has_change_id = true;
         } else if let Some(label) = line.strip_prefix(b"encoding ") {
             encoding = encoding_rs::Encoding::for_label(label);
         }
     }
     let start = memchr::memmem::find(raw, b"\n\n").map_or(raw.len(), |at| at + 2);
     commit.message = decode(&raw[start..], encoding).trim_end().to_owned();
+    commit.has_change_id |= commit.message.contains("\nChange-Id: I");
     (!commit.tree.is_empty()).then_some(commit)
 }
 

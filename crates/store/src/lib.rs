@@ -11,6 +11,7 @@
 mod access_tokens;
 mod artifacts;
 mod caches;
+mod change_commits;
 mod database_copy;
 mod error;
 mod hook_deliveries;
@@ -51,6 +52,7 @@ mod tests;
 pub use access_tokens::{AccessToken, AccessTokens};
 pub use artifacts::Artifacts;
 pub use caches::{CacheUse, Caches};
+pub use change_commits::{ChangeCommit, ChangeCommits};
 pub use database_copy::DatabaseSummary;
 pub use error::StoreError;
 pub use hook_deliveries::{HookDeliveries, HookDelivery};

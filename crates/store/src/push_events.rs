@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, Transaction, params};
 
+use super::change_commits;
 use super::error::StoreError;
 use super::instance::advance;
 use super::landings;
@@ -38,6 +39,8 @@ pub struct PlannedEvent {
     pub overwritten: Vec<RefUpdate>,
     /// How its commits land that were pushed for that.
     pub landing: LandingMethod,
+    /// Its new commits that have change ids, with these.
+    pub changes: Vec<(ObjectId, String)>,
 }
 
 /// What recording an event did.
@@ -85,6 +88,7 @@ impl Events<'_> {
             current_refs: current_refs.clone(),
             overwritten: Vec::new(),
             landing: LandingMethod::default(),
+            changes: Vec::new(),
         };
         self.store
             .write(|tx| record_in(tx, &planned, (now, decide)))
@@ -170,6 +174,7 @@ fn record_in(
     let by_ref: HashMap<&RefName, &NewRun> = runs.iter().map(|run| (&run.ref_name, run)).collect();
     advance(tx)?;
     overwritten_refs::record(tx, event, &planned.overwritten, now)?;
+    change_commits::record(tx, event, &planned.changes)?;
     operations::record_event(tx, event, &planned.overwritten, now)?;
     let mut recorded = RecordedEvent {
         is_new: true,

@@ -13,7 +13,8 @@ use quire_types::clock::Millis;
 use quire_types::names::RepoName;
 
 /// The tables whose rows have the name of a repository.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
+    "change_commits",
     "events",
     "landings",
     "mirrors",

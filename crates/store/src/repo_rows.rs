@@ -21,7 +21,7 @@ const ACTION: &str = "move the rows of a repository";
 
 /// The tables whose rows are moved, each with the condition for those of the repository `?1`. A table comes after those that
 /// it refers to.
-pub(super) const MOVED: [(&str, &str); 11] = [
+pub(super) const MOVED: [(&str, &str); 12] = [
     ("events", "repo = ?1"),
     (
         "event_refs",
@@ -36,6 +36,7 @@ pub(super) const MOVED: [(&str, &str); 11] = [
     ),
     ("seen_refs", "repo = ?1"),
     ("overwritten_refs", "repo = ?1"),
+    ("change_commits", "repo = ?1"),
     ("run_numbers", "repo = ?1"),
     ("pull_mirrors", "repo = ?1"),
     ("former_names", "repo = ?1 AND moving = 0"),

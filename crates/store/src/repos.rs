@@ -164,6 +164,7 @@ pub(super) fn forget(tx: &Transaction<'_>, repo: &RepoName) -> Result<(), StoreE
         "DELETE FROM landings WHERE repo = ?1",
         "DELETE FROM seen_refs WHERE repo = ?1",
         "DELETE FROM overwritten_refs WHERE repo = ?1",
+        "DELETE FROM change_commits WHERE repo = ?1",
         "DELETE FROM mirrors WHERE repo = ?1 AND (name, url) IN (SELECT 'origin', url FROM pull_mirrors WHERE repo = ?1)",
         "DELETE FROM pull_mirrors WHERE repo = ?1",
         "DELETE FROM maintenance WHERE repo = ?1",

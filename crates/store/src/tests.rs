@@ -1,6 +1,7 @@
 //! The store over a real SQLite file.
 
 mod access_tokens;
+mod change_commits;
 mod hook_deliveries;
 mod landings;
 mod mirrors;

@@ -20,6 +20,7 @@ Disallow: /-/visit
 Disallow: /*/-/archive/
 Disallow: /*/-/badge.svg
 Disallow: /*/-/blame/
+Disallow: /*/-/change/
 Disallow: /*/-/commit/
 Disallow: /*/-/commits.atom
 Disallow: /*/-/compare

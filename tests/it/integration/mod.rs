@@ -4,6 +4,7 @@
 
 mod alternation;
 mod backup;
+mod changes;
 mod client;
 mod config;
 mod config_set;

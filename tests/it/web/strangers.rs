@@ -289,6 +289,8 @@ async fn a_button_stands_before_pages_that_take_some_work() {
         let path = with_ids(path, old, tip);
         assert_eq!(public.ask("192.0.2.1", &path).await.status, 200, "{path}");
     }
+    let change = public.ask("192.0.2.1", "/app/-/change/none").await;
+    assert_eq!(change.status, 403);
     for path in DEEP {
         let path = with_ids(path, old, tip);
         let page = public.ask("192.0.2.1", &path).await;
@@ -455,6 +457,7 @@ async fn search_engines_may_list_the_tips_of_public_repositories() {
     Disallow: /*/-/archive/
     Disallow: /*/-/badge.svg
     Disallow: /*/-/blame/
+    Disallow: /*/-/change/
     Disallow: /*/-/commit/
     Disallow: /*/-/commits.atom
     Disallow: /*/-/compare

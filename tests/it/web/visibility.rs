@@ -13,7 +13,7 @@ use super::site::{NOW, Site};
 
 /// Routes with the status that the owner receives, and those that a stranger receives if the repository is private, public, and public
 /// with its runs. `RUN` and `COMMIT` stand for ids.
-const ROUTES: [(&str, u16, [u16; 3]); 50] = [
+const ROUTES: [(&str, u16, [u16; 3]); 51] = [
     ("/", 200, [401, 200, 200]),
     ("/runs", 200, [401, 401, 401]),
     ("/-/health", 200, [401, 401, 401]),
@@ -56,6 +56,7 @@ const ROUTES: [(&str, u16, [u16; 3]); 50] = [
         [401, 200, 200],
     ),
     ("/work/app/-/compare/v1.0..main.diff", 200, [401, 200, 200]),
+    ("/work/app/-/change/none", 404, [401, 404, 404]),
     ("/work/app/-/search", 200, [401, 200, 200]),
     ("/work/app/-/search?q=ledger", 200, [401, 200, 200]),
     (

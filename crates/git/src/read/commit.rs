@@ -40,7 +40,7 @@ pub struct CommitSummary {
     pub committer: Person,
     /// The first line of the message.
     pub subject: String,
-    /// The id of the change that jj made it of.
+    /// The id of the change that it is a version of, as jj or Gerrit wrote it.
     pub change_id: Option<String>,
 }
 
@@ -76,7 +76,8 @@ impl Reader {
             .extra_headers
             .iter()
             .any(|(name, _)| name.starts_with(b"gpgsig"));
-        let change_id = headers.find("change-id").and_then(change_id);
+        let of_jj = headers.find("change-id").and_then(change_id);
+        let change_id = of_jj.or_else(|| trailer(&body));
         let person = |raw: &[u8]| person(raw, encoding);
         let parents: Result<_, ReadError> = commit.parents().map(public_id).collect();
         Ok(CommitDetails {
@@ -141,6 +142,19 @@ fn change_id(value: &gix::bstr::BStr) -> Option<String> {
     is_id.then(|| text.to_owned())
 }
 
+/// The change id that Gerrit's hook writes below a message: `Change-Id: I` and forty digits.
+fn trailer(body: &str) -> Option<String> {
+    let last = body.rsplit("\n\n").next()?;
+    let mut ids = last
+        .lines()
+        .rev()
+        .filter_map(|line| line.strip_prefix("Change-Id: "));
+    let id = ids.next()?.trim_end();
+    let digits = id.strip_prefix('I')?;
+    let is_id = digits.len() == 40 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    is_id.then(|| id.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +176,21 @@ mod tests {
         assert_eq!(person(b"nothing", None).name, "nothing");
         let latin = person(b"J\xfcrg <j@example.org> 12 +0100", Some(b"ISO-8859-1"));
         assert_eq!((latin.name.as_str(), latin.seconds), ("Jürg", 12));
+    }
+
+    #[test]
+    fn a_change_id_may_stand_below_the_message() {
+        let id = format!("I{}", "0a".repeat(20));
+        let body = format!("Why.\n\nSigned-off-by: A\nChange-Id: {id}");
+        assert_eq!(trailer(&body), Some(id.clone()));
+        assert_eq!(trailer(&format!("Change-Id: {id}")), Some(id.clone()));
+        for other in [
+            format!("Change-Id: {id}\n\nNot the last paragraph."),
+            "Change-Id: I12".to_owned(),
+            format!("Change-Id: J{}", "0a".repeat(20)),
+            String::new(),
+        ] {
+            assert_eq!(trailer(&other), None, "{other:?}");
+        }
     }
 }

@@ -249,6 +249,7 @@ impl Intake {
             current_refs: plan.refs_now,
             overwritten: plan.overwritten,
             landing: plan.landing.unwrap_or(*self.0.settings.landing.borrow()),
+            changes: plan.changes,
         };
         Ok((planned, plan.notes))
     }

@@ -10,6 +10,7 @@
 //! database, so one that is taken twice (by a poke and the drain, or after a crash) is taken once. The drain records events
 //! of one repository that follow each other in one transaction.
 
+mod changes;
 mod drain;
 mod error;
 mod event_intake;

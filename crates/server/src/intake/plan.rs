@@ -1,5 +1,7 @@
 //! Which runs a push makes: one for each updated branch or tag whose commit has a pipeline.
 
+use std::path::Path;
+
 use quire_git::{CommitInfo, Git};
 use quire_store::{CurrentRefs, NewRun};
 use quire_types::landing::{LandingMethod, LandingRef};
@@ -7,6 +9,7 @@ use quire_types::names::{ObjectId, RefName};
 use quire_types::paths::Paths;
 use quire_types::push_event::{PUSH_OPTIONS, PushEvent, RefUpdate, SKIP_OPTION};
 
+use super::changes;
 use super::error::IntakeError;
 use super::overwritten;
 use quire_types::text::excerpt_name;
@@ -21,6 +24,8 @@ pub(super) struct PushPlan {
     /// How its commits land, if it says so.
     pub(super) landing: Option<LandingMethod>,
     pub(super) notes: Vec<String>,
+    /// New commits that have change ids, with these.
+    pub(super) changes: Vec<(ObjectId, String)>,
 }
 
 impl PushPlan {
@@ -123,6 +128,7 @@ pub(super) async fn plan(
         plan.notes.extend(kept.note(&push.repo));
         plan.overwritten = kept.refs;
     }
+    plan.changes = new_changes(&repo, push, &options, &facts.commits).await;
     for (update, facts) in wanted.iter().zip(facts.commits) {
         if facts.missing {
             // The ref has moved on: git has read what it points to now.
@@ -150,6 +156,20 @@ pub(super) async fn plan(
     let notes = landing_notes(push, &plan, &options);
     plan.notes.extend(notes);
     Ok(plan)
+}
+
+/// The new commits of a push that have change ids. The commits of a push that skips its runs were not looked at.
+async fn new_changes(
+    repo: &Path,
+    push: &PushEvent,
+    options: &PushOptions,
+    commits: &[CommitInfo],
+) -> Vec<(ObjectId, String)> {
+    if !options.skip && !commits.iter().any(|commit| commit.has_change_id) {
+        return Vec::new();
+    }
+    let updates = push.refs.iter().filter(|update| makes_a_run(update));
+    changes::new_commits(repo.to_owned(), updates.cloned().collect()).await
 }
 
 /// Branches and tags that exist make runs, and so do commits that wait to land; notes, replace refs and deletions do not.

@@ -24,6 +24,7 @@ fn record(f: &Fixture, ref_name: &str, new: &str, has_run: bool) -> RecordedEven
         current_refs: CurrentRefs::new(),
         overwritten: Vec::new(),
         landing: LandingMethod::Merge,
+        changes: Vec::new(),
     };
     let recorded = f
         .store

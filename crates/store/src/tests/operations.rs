@@ -112,6 +112,7 @@ fn a_push_is_recorded_once_with_what_it_overwrote() {
         current_refs: CurrentRefs::new(),
         overwritten: vec![forced],
         landing: LandingMethod::default(),
+        changes: Vec::new(),
     };
     for _ in 0..2 {
         let planned = std::slice::from_ref(&planned);

@@ -27,6 +27,7 @@ fn overwrite(f: &Fixture, repo_name: &str, refs: &[RefUpdate]) {
         current_refs: CurrentRefs::new(),
         overwritten: refs.to_vec(),
         landing: LandingMethod::default(),
+        changes: Vec::new(),
     };
     // Recorded twice, as after a crash.
     for _ in 0..2 {

@@ -129,6 +129,7 @@ fn events_recorded_together_are_as_if_recorded_one_by_one() {
                 current_refs: CurrentRefs::new(),
                 overwritten: Vec::new(),
                 landing: LandingMethod::default(),
+                changes: Vec::new(),
             }
         })
         .collect();

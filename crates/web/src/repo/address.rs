@@ -25,6 +25,12 @@ const ARCHIVE: &str = "archive";
 /// The page that compares two revisions.
 const COMPARE: &str = "compare";
 
+/// The pages of changes.
+const CHANGE: &str = "change";
+
+/// The longest id of a change.
+const MAX_CHANGE_ID: usize = 64;
+
 /// The page that searches.
 const SEARCH: &str = "search";
 
@@ -78,6 +84,8 @@ pub(super) enum Page {
     Badge,
     Archive(ArchiveFormat, RevPath),
     Search,
+    /// A change, by its id or the beginning of it.
+    Change(String),
     /// The form that asks which revisions are compared.
     CompareForm,
     /// Two revisions, and whether the difference is from their common ancestor.
@@ -155,6 +163,11 @@ impl<'a> RepoAddress<'a> {
         if view == COMPARE {
             return compare(rest);
         }
+        if view == CHANGE {
+            let is_id =
+                rest.len() <= MAX_CHANGE_ID && rest.bytes().all(|b| b.is_ascii_alphanumeric());
+            return (is_id && !rest.is_empty()).then(|| Page::Change(rest.to_owned()));
+        }
         let view = View::ALL.into_iter().find(|known| known.as_str() == view)?;
         let bytes: Vec<u8> = percent_decode(rest.as_bytes()).collect();
         Some(Page::OfRevision(view, RevPath::parse(&bytes)?))
@@ -189,6 +202,11 @@ fn compare(rest: &str) -> Option<Page> {
     };
     let (first, second) = (RevPath::parse(first)?, RevPath::parse(second)?);
     Some(Page::Compare(first, second, range))
+}
+
+/// The path of a change.
+pub(super) fn change_link(base: &str, id: &str) -> String {
+    format!("{base}{SEPARATOR}{CHANGE}/{id}")
 }
 
 /// Where the form that compares two revisions is sent.
@@ -286,7 +304,12 @@ mod tests {
         for range in [Range::FromBase, Range::FromFirst] {
             assert_eq!(page(&link(range)), compared(range));
         }
+        let change = Page::Change("kkmpptxz".to_owned());
+        assert_eq!(page(&change_link("/app", "kkmpptxz")), Some(change));
         for bad in [
+            "/app/-/change/",
+            "/app/-/change/a/b",
+            "/app/-/change/%2e",
             "/app/-/compare/main",
             "/app/-/compare/main...",
             "/app/-/compare/..main",

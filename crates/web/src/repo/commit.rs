@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::error::WebError;
 use super::super::html as pieces;
-use super::address::View;
+use super::address::{View, change_link};
 use super::commit_row::{commit_json, signed_at, subject_html};
 use super::context::{RepoContext, RevContent};
 use super::diff_colours::diff_colours;
@@ -41,7 +41,8 @@ struct CommitTemplate {
     /// If another person committed it.
     committer: Option<Signature>,
     parents: Vec<(String, String)>,
-    change: Option<String>,
+    /// Page and id of its change.
+    change: Option<(String, String)>,
     is_signed: bool,
     tree: String,
     /// Of a merge, the differences from its other parents.
@@ -124,7 +125,10 @@ fn template(
         author: signature(&summary.author),
         committer: (!same_person).then(|| signature(&summary.committer)),
         parents: parents.collect(),
-        change: summary.change_id.clone(),
+        change: summary
+            .change_id
+            .as_ref()
+            .map(|id| (change_link(&context.base, id), id.clone())),
         is_signed: read.details.is_signed,
         tree: context.link(
             View::Tree,

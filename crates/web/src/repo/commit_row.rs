@@ -4,7 +4,7 @@ use askama::Template;
 use serde_json::{Value, json};
 
 use super::super::html as pieces;
-use super::address::View;
+use super::address::{View, change_link};
 use super::context::RepoContext;
 use super::source_text::{line_html, marked, marked_matches};
 use quire_git::read::{CommitHit, CommitSummary, Person, TextPattern, TreePath};
@@ -24,7 +24,8 @@ pub(super) struct CommitRow {
     author: String,
     at: Millis,
     short: String,
-    change: Option<String>,
+    /// Page and beginning of the id of its change.
+    change: Option<(String, String)>,
     is_merge: bool,
 }
 
@@ -41,10 +42,12 @@ impl CommitRow {
             author: marked(&commit.author.name).html,
             at: signed_at(&commit.author),
             short: commit.id.short().to_owned(),
-            change: commit
-                .change_id
-                .as_ref()
-                .map(|id| id.chars().take(12).collect()),
+            change: commit.change_id.as_ref().map(|id| {
+                (
+                    change_link(&context.base, id),
+                    id.chars().take(12).collect(),
+                )
+            }),
             is_merge: commit.parents.len() > 1,
         }
     }

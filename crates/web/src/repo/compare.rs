@@ -5,18 +5,20 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::{Value, json};
 
 use super::super::error::WebError;
-use super::address::{Range, View, compare_form_link, compare_link};
+use super::address::{Range, View, change_link, compare_form_link, compare_link};
 use super::commit_row::{CommitRow, commit_json};
 use super::context::{RepoContext, whole_rev};
 use super::diff_colours::diff_colours;
+use super::diff_lines::lines_html;
 use super::diff_sections::{
-    DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, options,
+    DiffAddress, DiffLook, DiffSections, MAX_PAGE_LINES, files_json, lines_json, options,
 };
 use super::head::{RepoHead, Tab, label};
 use super::kept_page::PageBody;
 use super::source_text::name_text;
 use quire_git::read::{
-    Budget, CommitDiff, Comparison, DiffOptions, ReadError, Reader, ResolvedRev, RevPath, TreePath,
+    Budget, CommitDetails, CommitDiff, Comparison, DiffOptions, FileDiff, ReadError, Reader,
+    ResolvedRev, RevPath, TreePath,
 };
 use quire_highlight::LineColours;
 
@@ -29,6 +31,8 @@ struct CompareRead {
     comparison: Comparison,
     /// `None` if there is no common ancestor to compare with.
     diff: Option<CommitDiff>,
+    /// The change that both are versions of, and how their messages differ.
+    change: Option<(String, Option<FileDiff>)>,
     colours: Vec<LineColours>,
 }
 
@@ -47,13 +51,21 @@ struct CompareTemplate {
     rows: Vec<CommitRow>,
     total: usize,
     out_of_time: bool,
+    /// Page and id of the change that both are versions of.
+    change: Option<(String, String)>,
+    /// How their messages differ.
+    message: Option<String>,
     diff: Option<DiffSections>,
 }
 
 /// The form of two revisions redirects to their comparison.
 pub(super) fn form(context: &RepoContext) -> Result<Response, WebError> {
     let value = |name| context.query_bytes(name).ok_or(WebError::NotFound);
-    let target = compare_link(&context.base, &value("a")?, &value("b")?, Range::FromBase);
+    let range = match context.query_text("range").as_deref() {
+        Some("..") => Range::FromFirst,
+        _ => Range::FromBase,
+    };
+    let target = compare_link(&context.base, &value("a")?, &value("b")?, range);
     Ok(Redirect::to(&target).into_response())
 }
 
@@ -144,6 +156,14 @@ fn as_html(
             .collect(),
         total: read.comparison.total,
         out_of_time: read.comparison.out_of_time,
+        change: read
+            .change
+            .as_ref()
+            .map(|(id, _)| (change_link(&context.base, id), id.clone())),
+        message: read.change.as_ref().and_then(|(_, message)| {
+            let lines = &message.as_ref()?.lines;
+            Some(lines_html(lines, &LineColours::new(), place.look.view).0)
+        }),
         diff: read
             .diff
             .as_ref()
@@ -168,11 +188,21 @@ fn read(
     let diff = old
         .map(|old| reader.diff_between(old, &second.commit, options, budget))
         .transpose()?;
+    let [old, new] = [&first, &second].map(|rev| reader.commit(&rev.commit));
+    let change = new?.summary.change_id.filter(|id| {
+        let is_same = |old: CommitDetails| old.summary.change_id.as_ref() == Some(id);
+        first.commit != second.commit && old.is_ok_and(is_same)
+    });
+    let message = || reader.message_diff(&first.commit, &second.commit);
+    let change = change
+        .map(|id| Ok::<_, ReadError>((id, message()?)))
+        .transpose()?;
     Ok(CompareRead {
         first,
         second,
         comparison,
         diff,
+        change,
         colours: Vec::new(),
     })
 }
@@ -189,6 +219,8 @@ fn as_json(context: &RepoContext, place: &DiffAddress, read: &CompareRead) -> Pa
         "commits": commits,
         "total_commits": read.comparison.total,
         "out_of_time": read.comparison.out_of_time,
+        "change_id": read.change.as_ref().map(|(id, _)| id),
+        "message": read.change.as_ref().and_then(|(_, message)| Some(lines_json(&message.as_ref()?.lines))),
         "total_files": diff.map(|diff| diff.total),
         "is_cut": diff.map(|diff| diff.is_cut),
         "files": diff.map(|diff| files_json(place, diff)),

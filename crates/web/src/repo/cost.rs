@@ -31,7 +31,9 @@ fn page_cost(page: &Page, query: &str) -> CostClass {
         Page::OfRevision(View::Log, _) if searches_commits(query) => CostClass::Heavy,
         Page::OfRevision(View::Log, wanted) if wanted.has_several_parts() => CostClass::Medium,
         Page::OfRevision(View::Log, _) => CostClass::Light,
-        Page::OfRevision(View::Commit, _) | Page::Compare(..) => CostClass::Medium,
+        Page::OfRevision(View::Commit, _) | Page::Change(_) | Page::Compare(..) => {
+            CostClass::Medium
+        }
         Page::OfRevision(View::Blame, _) | Page::Search => CostClass::Heavy,
     }
 }
@@ -67,6 +69,7 @@ mod tests {
             "/app/-/commit/main",
             "/app/-/commit/main.patch",
             "/app/-/compare/a...b",
+            "/app/-/change/kkmpptxz",
             "/app/-/log/main?author=a",
             "/app/-/log/main?q=a",
             "/app/-/blame/main/a",
@@ -94,6 +97,7 @@ mod tests {
         Medium /app/-/commit/main
         Medium /app/-/commit/main.patch
         Medium /app/-/compare/a...b
+        Medium /app/-/change/kkmpptxz
         Heavy /app/-/log/main?author=a
         Heavy /app/-/log/main?q=a
         Heavy /app/-/blame/main/a

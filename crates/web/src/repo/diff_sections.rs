@@ -326,7 +326,8 @@ fn note(file: &ChangedFile, whitespace: Whitespace) -> Option<String> {
     Some(note.to_owned())
 }
 
-fn file_json(place: &DiffAddress, file: &ChangedFile) -> Value {
+/// The lines of a difference as data.
+pub(super) fn lines_json(lines: &[DiffLine]) -> Vec<Value> {
     let line = |line: &DiffLine| {
         let kind = match line.kind {
             DiffLineKind::Hunk => "hunk",
@@ -338,6 +339,10 @@ fn file_json(place: &DiffAddress, file: &ChangedFile) -> Value {
         let (text, _) = bounded_line(&line.text);
         json!({ "kind": kind, "old": line.old, "new": line.new, "text": text })
     };
+    lines.iter().map(line).collect()
+}
+
+fn file_json(place: &DiffAddress, file: &ChangedFile) -> Value {
     let version = |version: &Option<(EntryMode, ObjectId)>| {
         version
             .as_ref()
@@ -354,7 +359,7 @@ fn file_json(place: &DiffAddress, file: &ChangedFile) -> Value {
         "is_binary": file.is_binary,
         "is_too_large": file.is_too_large,
         "folded": file.folded.map(FoldReason::as_str),
-        "lines": file.diff.lines.iter().map(line).collect::<Vec<_>>(),
+        "lines": lines_json(&file.diff.lines),
         "next": place.rest_link(file),
     })
 }

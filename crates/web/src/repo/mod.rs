@@ -8,6 +8,7 @@ mod archive;
 mod badge;
 mod blame;
 mod byte_range;
+mod change;
 mod commit;
 mod commit_row;
 mod compare;
@@ -172,6 +173,7 @@ async fn serve(context: &RepoContext, page: Page) -> Result<Response, WebError> 
         Page::Badge => return badge::page(context).await,
         Page::Archive(format, wanted) => return archive::page(context, format, wanted).await,
         Page::Search => return search::page(context).await,
+        Page::Change(id) => return change::page(context, &id).await,
         Page::CompareForm => return compare::form(context),
         Page::Compare(first, second, range) => {
             let asked = (first.clone(), second.clone());

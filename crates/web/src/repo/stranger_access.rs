@@ -37,7 +37,7 @@ pub(super) async fn page_before(
 /// Whether a page shows more than what a branch or tag points to, or takes some work.
 async fn is_deep(context: &RepoContext, page: &Page) -> Result<bool, WebError> {
     match page {
-        Page::Archive(..) | Page::Search | Page::Compare(..) => Ok(true),
+        Page::Archive(..) | Page::Search | Page::Change(_) | Page::Compare(..) => Ok(true),
         Page::OfRevision(View::Blame, _) => Ok(true),
         Page::OfRevision(View::Log, _) if searches_commits(&context.query) => Ok(true),
         Page::OfRevision(view, wanted) if wanted.may_be_id() => {
@@ -91,6 +91,7 @@ pub(super) fn mark_indexing(context: &RepoContext, page: &Page, response: &mut R
         | Page::Badge
         | Page::Archive(..)
         | Page::Search
+        | Page::Change(_)
         | Page::CompareForm
         | Page::Compare(..) => false,
     };
