@@ -2,9 +2,7 @@
 
 use std::process::Command;
 
-use quire_testkit::{
-    Answer, HttpReceiver, ReceivedRequest, TestForge, run_ok, transcript, wait_for,
-};
+use quire_testkit::{Answer, HttpReceiver, ReceivedRequest, TestForge, run_ok, wait_for};
 use serde_json::{Value, json};
 
 use super::notifications::{forge_knowing, target, wait_until_told};
