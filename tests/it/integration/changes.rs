@@ -66,7 +66,7 @@ fn a_change_has_its_present_commit_and_all_versions() {
         &[
             "Both are versions of the change",
             "<h3>Message</h3>",
-            "Say <mark>two</mark>",
+            "<b>+</b>Say two",
         ],
     );
     let form = forge.get(&format!("/app/-/compare?a={first}&b={second}&range=.."));
