@@ -61,6 +61,24 @@ pub(crate) fn wait_first_tick(appliance: &Appliance, client: &Client, repo: &str
 }
 
 #[test]
+fn a_first_push_that_is_rejected_leaves_no_repository() {
+    let (appliance, client) = Appliance::with_client();
+    let tree = client.work_tree("rejected", &[("file", "text")]);
+    // Git sends an id that it does not have without its object, and the other side rejects the pack.
+    let refspec = format!("{}:refs/heads/main", "1".repeat(40));
+    let remote = client.remote("rejected");
+    let mut push = client.git(&tree, &["push", "-q", &remote, &refspec]);
+    let output = push.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("remote rejected"), "{said}");
+    wait_for_or_report(
+        "the empty repository to be removed",
+        || (!client.ssh_ok(&["repo", "list"]).contains("rejected")).then_some(()),
+        || appliance.log(),
+    );
+}
+
+#[test]
 fn a_push_creates_the_repository_and_its_run_completes_in_docker() {
     let (appliance, client) = Appliance::with_client();
     let tree = client.work_tree(

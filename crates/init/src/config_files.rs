@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -17,7 +17,7 @@ use quire_types::fsutil;
 const SSHD_TEMPLATE: &str = include_str!("../../../image/sshd_config");
 const GIT_TEMPLATE: &str = include_str!("../../../image/gitconfig");
 
-/// Writes all files except the authorized keys.
+/// Writes all files except the authorized keys, and creates the folder of the marks of pushes.
 pub(super) fn write(
     settings: &InitSettings,
     account: &Account,
@@ -32,7 +32,18 @@ pub(super) fn write(
     .map_err(InitError::io("write", paths.sshd_config()))?;
     write_file(&paths.git_config(), &git_config(settings))
         .map_err(InitError::io("write", paths.git_config()))?;
+    let marks = paths.push_marks();
+    create_push_marks(&marks, account).map_err(InitError::io("create the folder", marks))?;
     link_hooks(&paths.hooks(), binary).map_err(InitError::io("link the hook in", paths.hooks()))
+}
+
+/// Creates the folder of the marks of pushes. Sessions write it as the user of the data, who can create nothing in the runtime folder.
+fn create_push_marks(path: &Path, account: &Account) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    lchown(path, Some(account.uid), Some(account.gid))
 }
 
 /// Creates the runtime folder, which every user can read and only its owner can change.
