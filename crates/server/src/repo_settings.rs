@@ -3,8 +3,6 @@
 //! Finding the file reads a few objects. Evaluating it may take seconds, until it has reached its limit, so the two are apart. A file that is
 //! wrong makes nothing public.
 
-use std::path::Path;
-
 use quire_config::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility};
 use quire_git::read::{EntryMode, ReadError, Reader, TreePath};
 use quire_types::names::ObjectId;
@@ -41,12 +39,11 @@ impl RepoShown {
     }
 
     /// Reads what a repository shows now.
-    pub fn read(repo: &Path) -> Result<Self, ReadError> {
-        let reader = Reader::open(repo)?;
+    pub fn read(reader: &Reader) -> Result<Self, ReadError> {
         let Some(head) = reader.head()? else {
             return Ok(Self::default());
         };
-        Ok(match SettingsOfCommit::find(&reader, &head.commit)? {
+        Ok(match SettingsOfCommit::find(reader, &head.commit)? {
             SettingsOfCommit::Plain(shown) => shown,
             SettingsOfCommit::File { key, text } => Self::evaluate(key.1, &text),
         })

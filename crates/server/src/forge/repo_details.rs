@@ -8,10 +8,8 @@ use quire_store::{RepoSchedule, RepoSummary};
 use quire_types::clock::Millis;
 use quire_types::error_chain;
 use quire_types::fsutil::folder_size;
-use quire_types::name_pattern::matches_pattern;
 use quire_types::names::RepoName;
 use quire_types::run::Run;
-use quire_types::secret::SecretScope;
 use serde::Serialize;
 
 use super::access::Forge;
@@ -158,7 +156,7 @@ impl RepoContent {
     fn read(folder: &std::path::Path) -> Result<Self, ReadError> {
         let reader = Reader::open(folder)?;
         Ok(Self {
-            shown: RepoShown::read(folder)?,
+            shown: RepoShown::read(&reader)?,
             branches: reader.count_refs(RefNames::Branches)?,
             tags: reader.count_refs(RefNames::Tags)?,
         })
@@ -203,7 +201,7 @@ impl RepoGrants {
         Ok(Self {
             secrets: secrets
                 .into_iter()
-                .filter(|(_, scope)| covers(scope, repo))
+                .filter(|(_, scope)| scope.grants_some_of(repo))
                 .map(|(name, scope)| GrantedRefs {
                     name,
                     refs: scope.refs,
@@ -214,15 +212,6 @@ impl RepoGrants {
             hooks: hooks.collect(),
         })
     }
-}
-
-/// Whether runs of a repository may use a secret, at least at some refs.
-fn covers(scope: &SecretScope, repo: &RepoName) -> bool {
-    let is_granted = |patterns: &Vec<String>| {
-        let mut patterns = patterns.iter();
-        patterns.any(|pattern| matches_pattern(pattern, repo.as_str()))
-    };
-    scope.repos.as_ref().is_none_or(is_granted)
 }
 
 impl From<RunGrant> for GrantedRefs {

@@ -62,15 +62,22 @@ impl SecretScope {
     /// Whether runs of this ref of this repository may use it.
     #[must_use]
     pub fn grants(&self, repo: &RepoName, ref_name: &RefName) -> bool {
-        let matches_any = |patterns: &Option<Vec<String>>, name: &str| {
-            patterns.as_ref().is_none_or(|patterns| {
-                patterns
-                    .iter()
-                    .any(|pattern| matches_pattern(pattern, name))
-            })
-        };
-        matches_any(&self.repos, repo.as_str()) && matches_any(&self.refs, ref_name.as_str())
+        self.grants_some_of(repo) && matches_any(&self.refs, ref_name.as_str())
     }
+
+    /// Whether runs of this repository may use it, at least at some refs.
+    #[must_use]
+    pub fn grants_some_of(&self, repo: &RepoName) -> bool {
+        matches_any(&self.repos, repo.as_str())
+    }
+}
+
+/// Whether a pattern matches a name; without patterns every name is matched.
+fn matches_any(patterns: &Option<Vec<String>>, name: &str) -> bool {
+    patterns.as_ref().is_none_or(|patterns| {
+        let mut patterns = patterns.iter();
+        patterns.any(|pattern| matches_pattern(pattern, name))
+    })
 }
 
 /// What becomes of the newlines at the end of a value.
