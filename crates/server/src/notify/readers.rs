@@ -8,6 +8,11 @@ use quire_types::secret::Secret;
 /// Reads the value of a secret at each use, or says why that is not possible. It may block.
 pub type SecretReader = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
 
+/// Reads a secret that need not be there. Blocks.
+pub(super) fn read_optional(secret: Option<&SecretReader>) -> Result<Option<Secret>, String> {
+    secret.map(|read| read()).transpose()
+}
+
 /// A URL that may be a secret.
 #[derive(Clone)]
 pub enum UrlReader {

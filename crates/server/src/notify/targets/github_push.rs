@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::http_target::HttpTarget;
 use crate::notify::message::{Message, MessageEvent, PushReport};
 use crate::notify::outgoing_request::OutgoingRequest;
-use crate::notify::readers::{SecretReader, UrlReader};
+use crate::notify::readers::{SecretReader, UrlReader, read_optional};
 use crate::webhook_signature::hub_signature;
 use quire_git::{CommitPerson, PushedCommit};
 use quire_types::names::ObjectId;
-use quire_types::secret::{Redactor, Secret};
+use quire_types::secret::Redactor;
 
 /// The owner of a repository that is in no folder: GitHub's have one.
 const NO_OWNER: &str = "quire";
@@ -26,16 +26,10 @@ pub struct GithubPushTarget {
     pub key: Option<SecretReader>,
 }
 
-impl GithubPushTarget {
-    fn read_key(&self) -> Result<Option<Secret>, String> {
-        self.key.as_ref().map(|read| read()).transpose()
-    }
-}
-
 impl HttpTarget for GithubPushTarget {
     fn check(&self) -> Result<(), String> {
         self.url.read()?;
-        self.read_key().map(drop)
+        read_optional(self.key.as_ref()).map(drop)
     }
 
     fn request(&self, message: &Message, redactor: &Redactor) -> Result<OutgoingRequest, String> {
@@ -44,7 +38,7 @@ impl HttpTarget for GithubPushTarget {
             MessageEvent::Test | MessageEvent::RunEnded(_) => ("ping", ping_payload()),
         };
         let body = redactor.redact_json(payload).to_string().into_bytes();
-        let signature = self.read_key()?.map(|key| hub_signature(&key, &body));
+        let signature = read_optional(self.key.as_ref())?.map(|key| hub_signature(&key, &body));
         let mut request = OutgoingRequest::post(self.url.read()?, body)
             .header("x-github-event", event)?
             .header("x-github-delivery", &message.id)?;
@@ -229,6 +223,7 @@ mod tests {
     use super::*;
     use crate::notify::message::sample;
     use crate::notify::outgoing_request::sample::{reader, shown_request};
+    use quire_types::secret::Secret;
 
     fn shown(message: &Message) -> String {
         let target = GithubPushTarget {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::http_target::HttpTarget;
 use crate::notify::message::Message;
 use crate::notify::outgoing_request::OutgoingRequest;
-use crate::notify::readers::{SecretReader, UrlReader};
+use crate::notify::readers::{SecretReader, UrlReader, read_optional};
 use crate::notify::summary::{Summary, Urgency};
 use quire_types::http_url::HttpUrl;
 use quire_types::secret::{Redactor, Secret};
@@ -24,7 +24,7 @@ impl NtfyTarget {
         let (server, topic) = url
             .split_last_name()
             .ok_or("the value of the secret `url` is not the URL of a topic such as `https://ntfy.sh/topic`")?;
-        let token = self.token.as_ref().map(|read| read()).transpose()?;
+        let token = read_optional(self.token.as_ref())?;
         Ok((server, topic.to_owned(), token))
     }
 }

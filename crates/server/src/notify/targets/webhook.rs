@@ -6,9 +6,9 @@ use super::http_target::HttpTarget;
 use super::webhook_document;
 use crate::notify::message::Message;
 use crate::notify::outgoing_request::OutgoingRequest;
-use crate::notify::readers::{SecretReader, UrlReader};
+use crate::notify::readers::{SecretReader, UrlReader, read_optional};
 use crate::webhook_signature::signature;
-use quire_types::secret::{Redactor, Secret};
+use quire_types::secret::Redactor;
 
 #[derive(Clone)]
 pub struct WebhookTarget {
@@ -17,22 +17,16 @@ pub struct WebhookTarget {
     pub key: Option<SecretReader>,
 }
 
-impl WebhookTarget {
-    fn read_key(&self) -> Result<Option<Secret>, String> {
-        self.key.as_ref().map(|read| read()).transpose()
-    }
-}
-
 impl HttpTarget for WebhookTarget {
     fn check(&self) -> Result<(), String> {
         self.url.read()?;
-        self.read_key().map(drop)
+        read_optional(self.key.as_ref()).map(drop)
     }
 
     fn request(&self, message: &Message, redactor: &Redactor) -> Result<OutgoingRequest, String> {
         let body = webhook_document::render(message, redactor);
         let timestamp = message.sent_at.0.div_euclid(1000);
-        let key = self.read_key()?;
+        let key = read_optional(self.key.as_ref())?;
         let signature = key.map(|key| signature(&key, &message.id, timestamp, &body));
         let mut request = OutgoingRequest::post(self.url.read()?, body)
             .header("webhook-id", &message.id)?
