@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::error::WebError;
 use super::super::html as pieces;
 use super::address::View;
-use super::commit_row::{commit_json, signed_at, subject_html};
+use super::commit_row::{commit_json, page_and_subject, signed_at};
 use super::context::{RepoContext, RevContent, RevPage, file_entry};
 use super::file::lines;
 use super::head::{RepoHead, Tab};
@@ -18,7 +18,6 @@ use super::source_text::{bounded_line, marked, marked_code, name_text};
 use super::tree::Crumbs;
 use quire_git::read::{
     Blame, BlameBlock, BlameQuery, CommitSummary, EntryMode, NamedRefs, ReadError, RevPath,
-    TreePath,
 };
 use quire_highlight::{CodeToken, HighlightedLines};
 use quire_types::clock::Millis;
@@ -247,10 +246,10 @@ fn line_html(number: usize, line: &[u8], tokens: &[CodeToken]) -> (String, bool)
 }
 
 fn block_commit(context: &RepoContext, block: &BlameBlock, commit: &CommitSummary) -> BlockCommit {
-    let id = commit.id.as_str().as_bytes();
+    let (href, subject) = page_and_subject(context, commit);
     BlockCommit {
-        href: context.link(View::Commit, id, &TreePath::default()),
-        subject: subject_html(&commit.subject),
+        href,
+        subject,
         author: marked(&commit.author.name).html,
         at: signed_at(&commit.author),
         before: before_link(context, block),

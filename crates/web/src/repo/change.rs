@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 use super::super::error::WebError;
 use super::super::html as pieces;
 use super::super::layout::{Layout, html};
-use super::address::{Range, View, change_link, compare_form_link, compare_link};
-use super::commit_row::{CommitRow, commit_json, subject_html};
+use super::address::{Range, change_link, compare_form_link, compare_link};
+use super::commit_row::{CommitRow, commit_json, page_and_subject};
 use super::context::RepoContext;
 use super::head::{RepoHead, Tab};
-use quire_git::read::{CommitSummary, ReachedCommits, TreePath};
+use quire_git::read::{CommitSummary, ReachedCommits};
 use quire_store::ChangeCommit;
 use quire_types::clock::Millis;
 use quire_types::names::ObjectId;
 
-/// Versions of a page.
-const MAX_VERSIONS: u32 = 200;
+/// Versions of a change that are looked for.
+pub(super) const MAX_VERSIONS: u32 = 200;
 /// Commits of a change without records.
 const MAX_FOUND: usize = 20;
 /// How long commits are looked for that no push has recorded.
@@ -134,10 +134,7 @@ fn template(
         VersionRow {
             number: versions.len() - at,
             short: version.sha.short().to_owned(),
-            commit: commit.map(|commit| {
-                let href = context.link(View::Commit, id.as_bytes(), &TreePath::default());
-                (href, subject_html(&commit.subject))
-            }),
+            commit: commit.map(|commit| page_and_subject(context, commit)),
             is_present: present.iter().any(|commit| commit.id == version.sha),
             pushed_at: version.pushed_at,
             pusher: version.pusher.clone(),

@@ -29,15 +29,19 @@ pub(super) struct CommitRow {
     is_merge: bool,
 }
 
+/// The page of a commit, and its subject as HTML.
+pub(super) fn page_and_subject(context: &RepoContext, commit: &CommitSummary) -> (String, String) {
+    let id = commit.id.as_str().as_bytes();
+    let href = context.link(View::Commit, id, &TreePath::default());
+    (href, subject_html(&commit.subject))
+}
+
 impl CommitRow {
     pub(super) fn new(context: &RepoContext, commit: &CommitSummary) -> Self {
+        let (href, subject) = page_and_subject(context, commit);
         Self {
-            href: context.link(
-                View::Commit,
-                commit.id.as_str().as_bytes(),
-                &TreePath::default(),
-            ),
-            subject: subject_html(&commit.subject),
+            href,
+            subject,
             line: None,
             author: marked(&commit.author.name).html,
             at: signed_at(&commit.author),

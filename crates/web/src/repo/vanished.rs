@@ -14,18 +14,17 @@ use serde_json::json;
 use super::super::error::WebError;
 use super::super::html as pieces;
 use super::super::layout::{Layout, html};
-use super::address::{View, change_link};
-use super::commit_row::{commit_json, subject_html};
+use super::address::change_link;
+use super::change::MAX_VERSIONS;
+use super::commit_row::{commit_json, page_and_subject};
 use super::context::RepoContext;
 use super::source_text::name_html;
-use quire_git::read::{CommitSummary, ReadError, RevPath, TreePath};
+use quire_git::read::{CommitSummary, ReadError, RevPath};
 use quire_store::ChangeCommit;
 use quire_types::clock::Millis;
 use quire_types::names::{ObjectId, RefName};
 use quire_types::run::Run;
 
-/// Versions of a change that are looked for.
-const MAX_VERSIONS: u32 = 200;
 /// How long they are looked for.
 const SEARCH_TIME: Duration = Duration::from_millis(500);
 
@@ -165,11 +164,7 @@ fn template(
     successor: Option<CommitSummary>,
     change: Option<OfChange>,
 ) -> VanishedTemplate {
-    let commit = |commit: CommitSummary| {
-        let id = commit.id.as_str().as_bytes();
-        let href = context.link(View::Commit, id, &TreePath::default());
-        (href, subject_html(&commit.subject))
-    };
+    let commit = |commit: CommitSummary| page_and_subject(context, &commit);
     VanishedTemplate {
         layout: context.layout(format!("Not there any more · {}", context.repo)),
         id,
