@@ -92,18 +92,17 @@ impl Git {
                 .read_commits(repo, new, base.as_ref(), MAX_COMMITS)
                 .await?;
         }
-        let mut head = match commits.last() {
-            Some(last) => Some(last.clone()),
-            None => self.read_commits(repo, new, None, 1).await?.pop(),
+        // The newest of them is what the ref refers to.
+        let mut head = match commits.is_empty() {
+            true => self.read_commits(repo, new, None, 1).await?.pop(),
+            false => None,
         };
         let ids = commits.iter().chain(&head).map(|commit| commit.id.clone());
         let mut files = self.changed_files(repo, ids.collect()).await?;
         for commit in commits.iter_mut().chain(&mut head) {
             commit.files = files.remove(&commit.id).unwrap_or_default();
         }
-        if let Some(last) = commits.last() {
-            head = Some(last.clone());
-        }
+        let head = head.or_else(|| commits.last().cloned());
         Ok(PushedCommits {
             commits,
             head,

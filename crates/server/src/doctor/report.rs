@@ -43,8 +43,8 @@ impl DoctorReport {
 
     /// The checks that failed.
     pub fn failed(&self) -> impl Iterator<Item = &DoctorFinding> {
-        let mut findings = self.findings.iter();
-        std::iter::from_fn(move || findings.find(|finding| finding.grade == Grade::Failed))
+        let findings = self.findings.iter();
+        findings.filter(|finding| finding.grade == Grade::Failed)
     }
 
     /// One sentence for each check that failed, with its time and what to do.
