@@ -276,8 +276,12 @@ impl Browser {
 
     /// axe-core finds nothing on the page that keeps people out who use it by other means than eyes and a mouse.
     pub async fn assert_accessible(&self, what: &str) {
-        let axe = std::fs::read_to_string(AXE).expect("run scripts/axe, which downloads axe-core");
-        self.script(&axe).await;
+        // It stays in the page until another one is opened.
+        if self.script("return typeof axe").await == "undefined" {
+            let axe = std::fs::read_to_string(AXE);
+            self.script(&axe.expect("run scripts/axe, which downloads axe-core"))
+                .await;
+        }
         let violations = self.client.execute_async(VIOLATIONS, vec![]).await.unwrap();
         assert_eq!(violations, json!([]), "axe-core on {what}");
     }
