@@ -6,7 +6,7 @@
 //!      └─────────────────────────────── the ref has moved: a client pushed to it ◄─────────────────────────────┘
 //! ```
 //! `git notes` moves its ref without looking at what is there, so it works on a ref of its own. It alone knows how a tree of
-//! notes is laid out, whoever has written it. What a client pushed in between is read again, and nothing of it is lost.
+//! notes is laid out, by git or by other clients. What a client pushed in between is read again, and nothing of it is lost.
 
 use std::path::Path;
 use std::process::Command;

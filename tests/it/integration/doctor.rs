@@ -125,7 +125,7 @@ fn the_first_start_of_a_volume_is_followed_by_one_check() {
         status.contains("doctor: keys (at 20") && status.contains("set QUIRE_AUTHORIZED_KEYS"),
         "{status}"
     );
-    // Once for a volume: the time of the result stays after another start, until somebody asks.
+    // Once for a volume: the time of the result stays after another start, until `doctor` is run.
     let first = fs::read_to_string(&kept).unwrap();
     forge.stop();
     forge.serve();
