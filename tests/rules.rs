@@ -44,16 +44,19 @@ const CRATE_ORDER: [&str; 16] = [
 ];
 
 /// Libraries that only one crate may use, so that what they are for has one place.
-const ONLY_IN: [(&str, &str); 9] = [
+const ONLY_IN: [(&str, &str); 12] = [
     ("askama", "web"),
     ("axum", "web"),
     ("bollard", "executor"),
+    ("chacha20poly1305", "step"),
     ("clap", "quire"),
     ("gix", "git"),
     ("mlua", "pipeline"),
     ("rusqlite", "store"),
     ("signal-hook", "init"),
+    ("snow", "step"),
     ("syntect", "highlight"),
+    ("x25519-dalek", "step"),
 ];
 
 /// Crates that must not depend on an async runtime.

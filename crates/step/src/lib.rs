@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod bytes;
+mod channel;
 mod decoder;
 mod error;
 mod file_format;
@@ -18,6 +19,11 @@ mod start;
 mod tests;
 mod to_helper;
 
+pub use channel::{
+    ChannelError, ChannelReceiver, ChannelSender, ChannelToken, FIRST_MESSAGE_LENGTH,
+    HelperHandshake, MAX_RECORD, REPLY_LENGTH, SecureChannel, TOKEN_BYTES, TOKEN_HEX_LENGTH,
+    answer_helper, first_message_id,
+};
 pub use decoder::FrameDecoder;
 pub use error::ProtocolError;
 pub use file_format::{ProgramFormat, program_format};
