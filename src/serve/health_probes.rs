@@ -15,12 +15,13 @@ use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
 use quire_server::mirror::MirrorService;
 use quire_server::notify::Notifications;
+use quire_server::part_problem::PartProblem;
 use quire_types::clock::Millis;
 use quire_types::text::{format_bytes, format_elapsed};
 use quire_web::{Component, HealthRegistry, Measurement, Status};
 
 /// How often each check is repeated.
-const INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Probes the executor of new runs at intervals.
 pub(super) async fn engine(
@@ -292,7 +293,7 @@ pub(super) async fn doctor(doctor: &Doctor, health: &HealthRegistry) {
     }
 }
 
-fn doctor_health(report: Option<&DoctorReport>) -> (String, Option<Measurement>, Vec<String>) {
+fn doctor_health(report: Option<&DoctorReport>) -> (String, Option<Measurement>, Vec<PartProblem>) {
     let Some(report) = report else {
         let message = "never run; `doctor` over SSH checks everything";
         return (message.to_owned(), None, Vec::new());
@@ -310,14 +311,14 @@ fn doctor_health(report: Option<&DoctorReport>) -> (String, Option<Measurement>,
         what: "failed",
         value: parts.len() as u64,
     };
-    (message, Some(figure), report.sentences())
+    (message, Some(figure), report.problems())
 }
 
 fn report(
     health: &HealthRegistry,
     component: Component,
     what: &'static str,
-    details: Vec<String>,
+    details: Vec<PartProblem>,
     ok_message: &str,
     message: impl Fn(usize) -> String,
 ) {

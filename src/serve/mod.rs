@@ -7,8 +7,10 @@
 //! the events that it has begun.
 
 mod bind;
+mod certificate_health;
 mod error;
 mod first_doctor;
+mod health_findings;
 mod health_probes;
 mod hooks_settings;
 mod known_secrets;

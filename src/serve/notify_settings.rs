@@ -24,6 +24,7 @@ pub(super) fn notify_settings(config: &Config, stored: &StoredSecrets) -> Notify
             .collect(),
         allowed_networks: config.notify.allowed_networks.clone(),
         give_up_after: config.notify.give_up_after,
+        health_after: config.notify.health_after,
         url: base_url(config),
         redactor: known_secrets_redactor(config, stored),
     }
@@ -52,6 +53,7 @@ fn selection(settings: &TargetSettings) -> RunSelection {
         cron_failures: settings.cron_failures,
         cron_changes: settings.cron_changes,
         of_pushes: matches!(settings.service, NotifyService::GithubPush { .. }),
+        health: settings.health,
     }
 }
 

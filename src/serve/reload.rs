@@ -13,6 +13,7 @@ use quire_server::housekeeping::RetentionLimits;
 use quire_server::intake::IntakeSettings;
 use quire_server::mirror::MirrorSettings;
 use quire_server::notify::NotifySettings;
+use quire_server::part_problem::PartProblem;
 use quire_server::runner::RunnerConfig;
 use quire_server::secrets::StoredSecrets;
 use quire_types::landing::LandingMethod;
@@ -96,7 +97,7 @@ pub(super) fn report_start(health: &HealthRegistry, start: &StartConfig) {
             Status::Degraded,
             "the configuration does not load; the last one that loaded is in force",
             None,
-            vec![error.to_string()],
+            vec![PartProblem::of_part(error.to_string())],
         ),
     }
 }
@@ -111,8 +112,8 @@ fn report_loaded(health: &HealthRegistry, loaded: &LoadedConfig) {
     }
     let named = loaded.warnings.iter().take(MAX_NAMED_WARNINGS);
     let details = named.map(|warning| match &warning.hint {
-        Some(hint) => format!("{warning}; {hint}"),
-        None => warning.to_string(),
+        Some(hint) => PartProblem::of_part(format!("{warning}; {hint}")),
+        None => PartProblem::of_part(warning.to_string()),
     });
     health.set_with_details(
         Component::Config,

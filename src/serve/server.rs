@@ -20,6 +20,7 @@ use quire_server::control::server::{self as control, ControlServer};
 use quire_server::doctor::Doctor;
 use quire_server::findings::Findings;
 use quire_server::forge::configuration::record_reload;
+use quire_server::health_watch::HealthWatcher;
 use quire_server::housekeeping::{Housekeeping, HousekeepingDeps};
 use quire_server::intake::Intake;
 use quire_server::landing::{LandingDeps, LandingService};
@@ -36,7 +37,9 @@ use quire_types::paths::Paths;
 use quire_web::{Component, HealthRegistry, StartupGate, Status, WebConfig, WebState};
 
 use super::bind::bind_with_retry;
+use super::certificate_health::certificate;
 use super::error::{ServeError, system};
+use super::health_findings::tell_findings;
 use super::outside::OutsideParts;
 use super::reload::{ConfigReload, StartConfig, report_start};
 use super::signals::{ServerSignals, SignalRequest};
@@ -334,7 +337,12 @@ impl ServerParts {
         health: HealthRegistry,
         shutdown: &CancellationToken,
     ) {
-        let reload = self.reload;
+        let (reload, notify_settings) = (self.reload.clone(), self.reload.notify_settings());
+        let watcher = HealthWatcher::new(
+            self.store.clone(),
+            self.live.clone(),
+            notify_settings.clone(),
+        );
         let control = ControlServer {
             intake: self.intake.clone(),
             queue: self.queue,
@@ -375,7 +383,9 @@ impl ServerParts {
                     health_probes::hooks(&probed.1.hooks, &health),
                     health_probes::doctor(&self.doctor, &health),
                     self.doctor.examine_first_start(first_doctor::delay()),
-                    health_probes::backups(&self.backups, &health)
+                    health_probes::backups(&self.backups, &health),
+                    certificate(notify_settings, self.backups.clock(), &health),
+                    tell_findings(watcher, &health)
                 )
             };
             stop.run_until_cancelled(probes).await;

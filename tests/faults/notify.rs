@@ -1,5 +1,6 @@
 //! The server killed between the end of a run and the delivery of its notification, and a long outbox at its start.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
@@ -94,6 +95,48 @@ fn the_server_killed_while_it_writes_a_note() {
         );
         git_in(&bare, &["fsck", "--strict"]);
         assert_eq!(forge.runs().len(), 1, "{point}");
+    }
+}
+
+/// A finding that was not recorded is seen again, and one that was is told once, with one id.
+#[test]
+fn the_server_killed_while_a_finding_is_told() {
+    for (point, is_doubled) in [
+        ("health-before-report", false),
+        ("health-reported", false),
+        ("notify-before-delivery", false),
+        ("notify-delivered", true),
+    ] {
+        let receiver = HttpReceiver::start();
+        let mut forge = forge_telling(&receiver);
+        forge.set("QUIRE_NOTIFY_HEALTH_AFTER", "1s");
+        let damaged = forge.paths.data().join("spool/damaged");
+        fs::create_dir_all(&damaged).unwrap();
+        let event = damaged.join("event");
+        fs::write(&event, "?").unwrap();
+        forge.kill_once_at(point).serve();
+        assert_eq!(forge.ended().signal(), Some(9), "{point}: {}", forge.log());
+        forge.serve();
+        receiver.wait_for(1);
+        fs::remove_file(&event).unwrap();
+        let count = 2 + usize::from(is_doubled);
+        let told: Vec<(String, String)> = receiver
+            .wait_for(count)
+            .iter()
+            .map(|request| {
+                let finding = request.json()["finding"].clone();
+                let phase = finding["phase"].as_str().unwrap().to_owned();
+                (phase, request.header("webhook-id").to_owned())
+            })
+            .collect();
+        wait_until_told(&forge);
+        assert_eq!(receiver.requests().len(), count, "{point}");
+        let phases: Vec<&str> = told.iter().map(|(phase, _)| phase.as_str()).collect();
+        let expected = ["began", "began", "over"];
+        assert_eq!(phases, expected[usize::from(!is_doubled)..], "{point}");
+        let ids: BTreeSet<&String> = told.iter().map(|(_, id)| id).collect();
+        assert_eq!(ids.len(), 2, "{point}: {told:?}");
+        assert_eq!(forge.store().health_findings().told().unwrap(), []);
     }
 }
 

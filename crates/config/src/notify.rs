@@ -1,4 +1,4 @@
-//! `:notify`: who is told of the ends of runs.
+//! `:notify`: who is told of the ends of runs, of pushes and of findings about health.
 //!
 //! A target that is wrong does not keep the rest of the configuration from loading: it has a problem in place of its
 //! settings, and the other targets are told as before.
@@ -22,6 +22,8 @@ use quire_types::status_service::StatusService;
 pub struct NotifyConfig {
     /// How long delivery of a message is attempted.
     pub give_up_after: Duration,
+    /// How long something has to be wrong with the appliance before it is told.
+    pub health_after: Duration,
     /// Networks of this machine or of its link that messages may be sent to.
     pub allowed_networks: Vec<Network>,
     /// By name.
@@ -32,6 +34,7 @@ impl Default for NotifyConfig {
     fn default() -> Self {
         Self {
             give_up_after: Duration::from_secs(24 * 3600),
+            health_after: Duration::from_secs(120),
             allowed_networks: Vec::new(),
             targets: BTreeMap::new(),
         }
@@ -50,6 +53,8 @@ pub struct TargetSettings {
     pub cron_failures: u32,
     /// How many changes between failed and complete within a day make a schedule alternate.
     pub cron_changes: u32,
+    /// Whether it is told of findings about the health of the appliance.
+    pub health: bool,
     pub service: NotifyService,
 }
 
@@ -114,6 +119,20 @@ pub struct MailLogin {
 }
 
 impl NotifyService {
+    /// Whether it shows messages of any kind, and not only the ends of runs or pushes.
+    #[must_use]
+    pub fn takes_messages(&self) -> bool {
+        match self {
+            Self::Webhook { .. }
+            | Self::Ntfy { .. }
+            | Self::Gotify { .. }
+            | Self::Slack { .. }
+            | Self::Matrix { .. }
+            | Self::Email { .. } => true,
+            Self::CommitStatus { .. } | Self::GithubPush { .. } | Self::GitNotes => false,
+        }
+    }
+
     /// The secrets that it uses, by the keys of the configuration.
     #[must_use]
     pub fn secrets(&self) -> Vec<(&'static str, &SecretSource)> {

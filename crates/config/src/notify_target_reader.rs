@@ -66,6 +66,14 @@ impl TargetReader {
         };
         let cron_failures = count("cron-failures", "a number from 1 to 100", 1);
         let cron_changes = count("cron-changes", "a number from 2 to 100", 2);
+        let health = self
+            .fields
+            .optional("health", "true or false", Value::as_bool);
+        if health.is_some() && service.as_ref().is_some_and(|of| !of.takes_messages()) {
+            let message =
+                "`health` is for targets that show messages, and this one has another use";
+            self.fields.fail(Some("health"), message.to_owned());
+        }
         if let Some(NotifyService::GithubPush { .. }) = service {
             let occasions = [
                 ("on", on.is_some()),
@@ -86,13 +94,18 @@ impl TargetReader {
             }
             _ => vec![Occasion::Failed, Occasion::Fixed],
         };
+        let service = service?;
+        let on = on.unwrap_or(usual);
+        // One that is told of some runs only is not the one that looks after the appliance.
+        let is_of_all = runs.is_none() && triggers.is_none() && on != [Occasion::Never];
         Some(TargetSettings {
-            on: on.unwrap_or(usual),
+            on,
             runs,
             triggers,
             cron_failures: cron_failures.unwrap_or(1),
             cron_changes: cron_changes.unwrap_or(USUAL_CRON_CHANGES),
-            service: service?,
+            health: health.unwrap_or(is_of_all && service.takes_messages()),
+            service,
         })
     }
 

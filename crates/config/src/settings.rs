@@ -106,6 +106,7 @@ settings! {
     backup.every         "every"           Time         reload;
     backup.keep          "keep"            Positive     reload;
     notify.give_up_after "give-up-after"   Time         reload;
+    notify.health_after  "health-after"    TimeOrZero   reload;
     notify.allowed_networks "allowed-networks" Networks reload;
     mirrors.compare_every "compare-every"  Time         reload;
     mirrors.allowed_networks "allowed-networks" Networks reload;

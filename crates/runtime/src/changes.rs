@@ -20,6 +20,7 @@ pub struct ChangeNotifier(Arc<Inner>);
 struct Inner {
     all: watch::Sender<u64>,
     all_repos: watch::Sender<u64>,
+    outbox: watch::Sender<u64>,
     runs: Mutex<HashMap<RunId, watch::Sender<u64>>>,
     repos: Mutex<HashMap<RepoName, watch::Sender<u64>>>,
 }
@@ -29,6 +30,7 @@ impl Default for ChangeNotifier {
         Self(Arc::new(Inner {
             all: watch::Sender::new(0),
             all_repos: watch::Sender::new(0),
+            outbox: watch::Sender::new(0),
             runs: Mutex::default(),
             repos: Mutex::default(),
         }))
@@ -90,6 +92,17 @@ impl ChangeNotifier {
             .entry(repo.clone())
             .or_insert_with(|| watch::Sender::new(0))
             .subscribe()
+    }
+
+    /// Reports that the outbox has something that is no end of a run and no push.
+    pub fn notify_outbox(&self) {
+        self.0.outbox.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Subscribes to what [`Self::notify_outbox`] reports. Subscribe first, then read.
+    #[must_use]
+    pub fn subscribe_outbox(&self) -> watch::Receiver<u64> {
+        self.0.outbox.subscribe()
     }
 
     /// The number of subscriptions to single runs.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::part_problem::PartProblem;
 use quire_git::RepoListing;
 use quire_types::error_chain::chain;
 use quire_types::names::RepoName;
@@ -180,13 +181,13 @@ impl Findings {
         self.0.changed.notified().await;
     }
 
-    /// One sentence for each finding.
+    /// Each finding, about a repository or a group.
     #[must_use]
-    pub fn sentences(&self) -> Vec<String> {
-        self.lock()
-            .iter()
-            .map(|((name, attempt), finding)| format!("{name}: {attempt}: {}", finding.text))
-            .collect()
+    pub fn problems(&self) -> Vec<PartProblem> {
+        let problem = |((name, attempt), finding): (&(String, RepoTask), &Finding)| {
+            PartProblem::new(name, format!("{name}: {attempt}: {}", finding.text))
+        };
+        self.lock().iter().map(problem).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, RepoTask), Finding>> {
@@ -234,13 +235,18 @@ mod tests {
         findings.report("app", RepoTask::CompareRefs, failed());
         assert_eq!(findings.report("app", RepoTask::Look, failed()), None);
         findings.report("other", RepoTask::Look, failed());
-        insta::assert_snapshot!(findings.sentences().join("\n"), @"
+        let texts: Vec<String> = findings
+            .problems()
+            .into_iter()
+            .map(|found| found.text)
+            .collect();
+        insta::assert_snapshot!(texts.join("\n"), @"
         app: cannot be read: an error occurred when formatting an argument
         app: its refs cannot be compared with the recorded ones: an error occurred when formatting an argument
         other: cannot be read: an error occurred when formatting an argument
         ");
         findings.report("app", RepoTask::Look, Ok::<(), std::fmt::Error>(()));
         findings.clear_others(RepoTask::Look, |name| name != "other");
-        assert_eq!(findings.sentences().len(), 1);
+        assert_eq!(findings.problems().len(), 1);
     }
 }

@@ -1,8 +1,9 @@
-//! The outbox: runs that have ended and refs that were pushed, in their order, and how far each target of `:notify` has come.
+//! The outbox: runs that have ended, refs that were pushed and reports of findings, in their order, and how far each target of
+//! `:notify` has come.
 //!
 //! ```text
 //! run ends ──trigger, same transaction──► row of `outbox` ──every target has passed it──► no row
-//! push ─────same transaction─────────────────┘
+//! push, report ──same transaction────────────┘
 //! target:  position ──delivered | not for it | given up──► next row
 //! ```
 //!
@@ -14,6 +15,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::error::StoreError;
+use super::health_findings::{HealthReport, next_reports};
 use super::open::Store;
 use super::retention::first_id_at;
 use super::row::{self, RUN_COLUMNS};
@@ -91,6 +93,7 @@ pub struct OutboxPush {
 pub enum OutboxEntry {
     Ended(Box<EndedRun>),
     Pushed(OutboxPush),
+    Reported { seq: i64, report: HealthReport },
 }
 
 impl OutboxEntry {
@@ -99,6 +102,7 @@ impl OutboxEntry {
         match self {
             Self::Ended(ended) => ended.seq,
             Self::Pushed(pushed) => pushed.seq,
+            Self::Reported { seq, .. } => *seq,
         }
     }
 
@@ -108,6 +112,7 @@ impl OutboxEntry {
         match self {
             Self::Ended(ended) => ended.run.finished_at_ms,
             Self::Pushed(pushed) => Some(pushed.pushed_at_ms),
+            Self::Reported { report, .. } => Some(report.at_ms),
         }
     }
 }
@@ -201,6 +206,8 @@ impl Outbox<'_> {
         self.store.read(|connection| {
             let mut entries = next_ended(connection, target, limit)?;
             entries.extend(next_pushed(connection, target, limit)?);
+            let reports = next_reports(connection, target, limit)?.into_iter();
+            entries.extend(reports.map(|(seq, report)| OutboxEntry::Reported { seq, report }));
             entries.sort_by_key(OutboxEntry::seq);
             entries.truncate(limit as usize);
             Ok(entries)

@@ -2,6 +2,7 @@
 
 mod access_tokens;
 mod change_commits;
+mod health_findings;
 mod hook_deliveries;
 mod landings;
 mod mirrors;

@@ -11,6 +11,7 @@ pub mod error_chain;
 mod error_messages;
 pub mod failpoint;
 pub mod file_stamp;
+pub mod finding;
 pub mod fsutil;
 pub mod git_remote_url;
 pub mod http_url;

@@ -128,6 +128,7 @@ pub(super) async fn page(
 mod tests {
     use super::*;
     use crate::health_registry::{Component, Measurement};
+    use quire_server::part_problem::PartProblem;
     use quire_types::clock::Millis;
 
     #[test]
@@ -140,7 +141,8 @@ mod tests {
                 what: "ms",
                 value: 3,
             }),
-            details: vec!["git gc of app failed".to_owned()],
+            details: vec![PartProblem::new("app", "git gc of app failed")],
+            is_stale: false,
             checked_at_ms: Millis(0),
             age_ms: 4_200,
         };

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
+use quire_server::part_problem::PartProblem;
 use quire_types::clock::{Clock, Millis};
 use quire_types::sync::lock;
 use quire_types::text::format_bytes;
@@ -46,13 +47,15 @@ pub enum Component {
     Mirrors,
     /// Incoming webhooks; degraded while the settings or the secret of one of them are wrong.
     Hooks,
+    /// The certificate of the published address; degraded if it is not valid, or not renewed in time.
+    Certificate,
     /// The newest result of `doctor`, which is about the moment of the check and degrades nothing.
     Doctor,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Database,
         Self::EventSocket,
         Self::Sshd,
@@ -67,6 +70,7 @@ impl Component {
         Self::Notifications,
         Self::Mirrors,
         Self::Hooks,
+        Self::Certificate,
         Self::Doctor,
     ];
 
@@ -88,6 +92,7 @@ impl Component {
             Self::Notifications => "notifications",
             Self::Mirrors => "mirrors",
             Self::Hooks => "webhooks",
+            Self::Certificate => "certificate",
             Self::Doctor => "doctor",
         }
     }
@@ -194,7 +199,7 @@ struct StoredResult {
     status: Status,
     message: String,
     figure: Option<Measurement>,
-    details: Vec<String>,
+    details: Vec<PartProblem>,
     checked_at: Millis,
     at: Instant,
 }
@@ -213,7 +218,10 @@ pub struct CheckResult {
     pub figure: Option<Measurement>,
     /// Details that may name repositories, so only signed-in users see them.
     #[serde(skip)]
-    pub details: Vec<String>,
+    pub details: Vec<PartProblem>,
+    /// Whether the check was not repeated in time.
+    #[serde(skip)]
+    pub is_stale: bool,
     /// When it was checked.
     pub checked_at_ms: Millis,
     /// How long ago that is, by a monotonic clock.
@@ -250,14 +258,14 @@ impl HealthRegistry {
         self.set_with_details(part, status, message, figure, Vec::new());
     }
 
-    /// The same, with sentences that only those read who have signed in.
+    /// The same, with problems that only those read who have signed in.
     pub fn set_with_details(
         &self,
         part: Component,
         status: Status,
         message: impl Into<String>,
         figure: Option<Measurement>,
-        details: Vec<String>,
+        details: Vec<PartProblem>,
     ) {
         let entry = StoredResult {
             status,
@@ -338,6 +346,7 @@ fn check_result(part: Component, age: Duration, entry: StoredResult) -> CheckRes
         },
         figure: entry.figure,
         details: entry.details,
+        is_stale: stale,
         checked_at_ms: entry.checked_at,
         age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
     }

@@ -71,7 +71,7 @@ use axum::routing::{get, post};
 pub use connection_limit::TrustedProxies;
 pub use error::WebError;
 pub use health_checks::watch;
-pub use health_registry::{Component, HealthRegistry, Measurement, Overall, Status};
+pub use health_registry::{CheckResult, Component, HealthRegistry, Measurement, Overall, Status};
 pub use server::{ConnectionLimits, serve};
 pub use startup_gate::StartupGate;
 pub use state::{SignInMethod, WebConfig, WebState};

@@ -28,6 +28,7 @@ mod mirrors;
 mod native;
 mod notifications;
 mod notify_email;
+mod notify_health;
 mod notify_kinds;
 mod odd_repositories;
 mod operations;

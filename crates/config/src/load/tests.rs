@@ -108,7 +108,7 @@ fn the_example_of_the_documentation() {
                "max-runs-per-push": 7, "land": "merge", "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0", "trash": "12h", "undo": "3d", "operations": "2d"},
         "backup": {"to": "/backups", "every": "12h", "keep": 3},
-        "notify": {"give-up-after": "2h", "allowed-networks": ["127.0.0.1"], "targets": {}},
+        "notify": {"give-up-after": "2h", "health-after": "1h", "allowed-networks": ["127.0.0.1"], "targets": {}},
         "mirrors": {"compare-every": "2h", "allowed-networks": ["127.0.0.1"], "repos": {}},
         "hooks": {},
         "secrets": {"github-token": {"file": "/run/secrets/github_token"}, "npm-token": {"env": "NPM_TOKEN"},
@@ -150,9 +150,14 @@ fn the_example_of_the_documentation() {
     );
     assert_eq!((git.push_to_create, git.max_push), (false, 1 << 30));
     assert_eq!(
-        (notify.give_up_after, notify.allowed_networks),
+        (
+            notify.give_up_after,
+            notify.health_after,
+            notify.allowed_networks,
+        ),
         (
             Duration::from_secs(7200),
+            Duration::from_secs(3600),
             vec!["127.0.0.1".parse().unwrap()]
         )
     );

@@ -134,8 +134,10 @@ impl ScheduledBackups {
         };
         let mut failure = failed;
         if is_due {
-            if newest.is_none() && failure.is_none() {
-                *lock(&self.state) = BackupState::First;
+            match newest.is_none() && failure.is_none() {
+                true => *lock(&self.state) = BackupState::First,
+                // An attempt may take hours.
+                false => self.report(plan, listed, failure.as_ref()),
             }
             failure = match self.make(plan, stop).await {
                 Ok(()) => None,

@@ -27,6 +27,7 @@ use crate::housekeeping::Housekeeping;
 use crate::intake::Intake;
 use crate::mirror::{MirrorService, SyncedMirror};
 use crate::notify::Notifications;
+use crate::part_problem::PartProblem;
 use crate::queue::Queue;
 use quire_executor::{Executor, ExecutorError};
 use quire_runtime::blocking::run_blocking;
@@ -162,8 +163,8 @@ impl ControlServer {
             ControlRequest::ListProblems => match self.problems().await {
                 Ok(mut problems) => {
                     let report = self.doctor.newest().borrow().clone();
-                    let sentences = report.map(|report| report.sentences());
-                    problems.extend(of_part("doctor", sentences.unwrap_or_default()));
+                    let failed = report.map(|report| report.problems());
+                    problems.extend(of_part("doctor", failed.unwrap_or_default()));
                     ControlResponse::Problems { problems }
                 }
                 Err(error) => failed(error.to_string()),
@@ -235,12 +236,12 @@ impl ControlServer {
     }
 }
 
-fn of_part(part: &str, texts: Vec<String>) -> Vec<ComponentProblem> {
-    let problem = |text| ComponentProblem {
+fn of_part(part: &str, problems: Vec<PartProblem>) -> Vec<ComponentProblem> {
+    let problem = |problem: PartProblem| ComponentProblem {
         part: part.to_owned(),
-        text,
+        text: problem.text,
     };
-    texts.into_iter().map(problem).collect()
+    problems.into_iter().map(problem).collect()
 }
 
 fn sync_result(synced: SyncedMirror) -> MirrorSyncResult {

@@ -10,6 +10,7 @@ use quire_types::paths::Paths;
 use serde::{Deserialize, Serialize};
 
 use super::finding::{DoctorFinding, Grade};
+use crate::part_problem::PartProblem;
 
 const FILE: &str = "doctor.json";
 /// Only the owner of the volume reads it, as findings name repositories.
@@ -47,23 +48,24 @@ impl DoctorReport {
         findings.filter(|finding| finding.grade == Grade::Failed)
     }
 
-    /// One sentence for each check that failed, with its time and what to do.
+    /// Each check that failed, with its time and what to do.
     #[must_use]
-    pub fn sentences(&self) -> Vec<String> {
-        let sentence = |finding: &DoctorFinding| {
+    pub fn problems(&self) -> Vec<PartProblem> {
+        let problem = |finding: &DoctorFinding| {
             let advice = finding
                 .advice
                 .as_deref()
                 .map(|advice| format!("; {advice}"));
-            format!(
+            let text = format!(
                 "{} (at {}): {}{}",
                 finding.part,
                 self.examined_at,
                 finding.text,
                 advice.unwrap_or_default()
-            )
+            );
+            PartProblem::new(&finding.part, text)
         };
-        self.failed().map(sentence).collect()
+        self.failed().map(problem).collect()
     }
 }
 
@@ -87,8 +89,11 @@ mod tests {
         report.write(&paths).unwrap();
         assert_eq!(DoctorReport::read(&paths).unwrap(), Some(report.clone()));
         assert_eq!(
-            report.sentences(),
-            ["container (at 2023-11-14T22:13:20.000Z): no run can start; start the engine"]
+            report.problems(),
+            [PartProblem::new(
+                "container",
+                "container (at 2023-11-14T22:13:20.000Z): no run can start; start the engine"
+            )]
         );
         fs::write(path(&paths), "{").unwrap();
         assert!(DoctorReport::read(&paths).is_err());

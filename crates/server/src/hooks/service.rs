@@ -13,6 +13,7 @@ use super::settings::{HookSettings, HookTarget, HooksSettings};
 use crate::forge::runs::{HookStart, start_by_hook};
 use crate::forge::{Forge, ForgeError};
 use crate::metrics::Metrics;
+use crate::part_problem::PartProblem;
 use quire_runtime::blocking::run_blocking;
 use quire_store::HookDelivery;
 use quire_types::names::JobName;
@@ -172,14 +173,16 @@ impl Hooks {
             .ok()
     }
 
-    /// What is wrong with webhooks, one sentence each.
-    pub async fn problems(&self) -> Vec<String> {
+    /// What is wrong with webhooks.
+    pub async fn problems(&self) -> Vec<PartProblem> {
         let settings = self.shared.deps.settings.borrow().clone();
         let find = move || {
             let hooks = settings.hooks.iter();
-            hooks
-                .filter_map(|(name, hook)| Some(sentence(name, hook, &problem_of(hook)?)))
-                .collect()
+            let problem = |(name, hook): (&String, &HookSettings)| {
+                let text = sentence(name, hook, &problem_of(hook)?);
+                Some(PartProblem::new(name, text))
+            };
+            hooks.filter_map(problem).collect()
         };
         run_blocking(find).await.unwrap_or_default()
     }

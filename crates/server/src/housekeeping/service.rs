@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::protocol::GcReport;
+use crate::part_problem::PartProblem;
 use quire_store::{Store, StoreError};
 use quire_types::disk_space::{MinFree, free_bytes, has_inodes};
 use quire_types::error_chain::chain;
@@ -44,11 +45,11 @@ struct HousekeepingState {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProblemsByComponent {
     /// What could not be removed or maintained.
-    pub maintenance: Vec<String>,
+    pub maintenance: Vec<PartProblem>,
     /// Repositories whose schedules could not be read.
-    pub schedules: Vec<String>,
+    pub schedules: Vec<PartProblem>,
     /// Repositories that cannot be read.
-    pub repositories: Vec<String>,
+    pub repositories: Vec<PartProblem>,
 }
 
 impl Housekeeping {
@@ -119,7 +120,7 @@ impl Housekeeping {
         {
             Ok(problems) => freed
                 .problems
-                .extend(problems.iter().map(maintenance_problem)),
+                .extend(problems.iter().map(|of| maintenance_problem(of).text)),
             Err(error) => freed.problems.push(chain(&error)),
         }
         log_result(&freed);
@@ -136,12 +137,14 @@ impl Housekeeping {
             ))
         };
         let (repos, schedules) = self.shared.deps.store.call(read).await?;
-        let mut maintenance = lock(&self.shared.problems).clone();
-        maintenance.extend(repos.iter().map(maintenance_problem));
+        let of_round = lock(&self.shared.problems).clone().into_iter();
+        let of_round = of_round.map(PartProblem::of_part);
         Ok(ProblemsByComponent {
-            maintenance,
+            maintenance: of_round
+                .chain(repos.iter().map(maintenance_problem))
+                .collect(),
             schedules: schedules.iter().map(schedule_problem).collect(),
-            repositories: self.shared.deps.findings.sentences(),
+            repositories: self.shared.deps.findings.problems(),
         })
     }
 }
@@ -161,14 +164,15 @@ fn pause_until_next(pause: Duration, space_short: bool) -> Duration {
     }
 }
 
-fn maintenance_problem((repo, reason): &(String, String)) -> String {
-    format!("git maintenance of {repo} failed: {reason}")
+fn maintenance_problem((repo, reason): &(String, String)) -> PartProblem {
+    PartProblem::new(repo, format!("git maintenance of {repo} failed: {reason}"))
 }
 
-fn schedule_problem((repo, reason): &(String, String)) -> String {
-    format!(
+fn schedule_problem((repo, reason): &(String, String)) -> PartProblem {
+    let text = format!(
         "the schedules of {repo} are those of an older commit, because its newest pipeline cannot be read: {reason}"
-    )
+    );
+    PartProblem::new(repo, text)
 }
 
 fn log_result(freed: &GcReport) {
@@ -216,7 +220,9 @@ mod tests {
     fn problem_texts() {
         let problem = ("app".to_owned(), "git says no".to_owned());
         insta::assert_snapshot!(
-            [maintenance_problem(&problem), schedule_problem(&problem)].join("\n"),
+            [maintenance_problem(&problem), schedule_problem(&problem)]
+                .map(|problem| problem.text)
+                .join("\n"),
             @"
         git maintenance of app failed: git says no
         the schedules of app are those of an older commit, because its newest pipeline cannot be read: git says no

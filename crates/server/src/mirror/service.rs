@@ -12,6 +12,7 @@ use super::settings::MirrorSettings;
 use super::shared::{MirrorDeps, MirrorShared};
 use super::worker::{self, POLL_INTERVAL};
 use crate::control::protocol::{ImportReport, ImportRequest};
+use crate::part_problem::PartProblem;
 use crate::workers::Workers;
 use quire_git::ProgressLine;
 use quire_store::{MirrorState, NewMirror, Store, StoreError};
@@ -202,8 +203,8 @@ impl MirrorService {
         self.shared.deps.store.call(forget).await
     }
 
-    /// What is wrong with mirrors, one sentence each.
-    pub async fn problems(&self) -> Result<Vec<String>, StoreError> {
+    /// What is wrong with mirrors.
+    pub async fn problems(&self) -> Result<Vec<PartProblem>, StoreError> {
         let shared = &self.shared;
         let settings = shared.deps.settings.borrow().clone();
         let mut problems = Vec::new();
@@ -215,13 +216,15 @@ impl MirrorService {
             if let Some(problem) = problem
                 && let Some(source) = shared.source(&mirror, &settings).await?
             {
-                problems.push(source.problem(&mirror, &problem));
+                let text = source.problem(&mirror, &problem);
+                problems.push(PartProblem::new(subject(&mirror), text));
             }
         }
         for mirror in shared.misnamed(&settings).await? {
             let problem = "the repository follows another one under this name; choose another name";
             let config = settings.mirrors.get(&mirror);
-            problems.extend(config.map(|config| config.problem(&mirror, problem)));
+            let text = config.map(|config| config.problem(&mirror, problem));
+            problems.extend(text.map(|text| PartProblem::new(subject(&mirror), text)));
         }
         Ok(problems)
     }
@@ -236,4 +239,9 @@ impl MirrorService {
         let since = format_elapsed(elapsed);
         Some(format!("not in sync for {since}: {}", failure.problem))
     }
+}
+
+/// What names a mirror in findings, whatever its address and its problem are.
+fn subject(mirror: &NewMirror) -> String {
+    format!("{} {}", mirror.repo, mirror.name)
 }

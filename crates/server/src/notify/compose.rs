@@ -1,4 +1,4 @@
-//! Reads what is told: of a run its failed jobs, of a ref that was pushed its commits.
+//! Reads what is told: of a run its failed jobs, of a ref that was pushed its commits. A report of a finding has all.
 
 use super::delivery_error::DeliveryError;
 use super::deps::NotifyDeps;
@@ -35,6 +35,13 @@ pub(super) async fn compose(
                 source,
             })?)
         }
+        ToldEvent::Reported(report) => Ok(Some(Message {
+            id: report.id.clone(),
+            time: report.at_ms,
+            sent_at: deps.store.clock().now(),
+            url: format!("{}/-/health", base_url(settings)),
+            event: MessageEvent::Health(Box::new(report.clone())),
+        })),
     }
 }
 

@@ -3,14 +3,15 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::delivery_error::DeliveryError;
 use crate::addresses::permitted;
+use crate::tls_roots::system_roots;
 use quire_runtime::blocking::run_blocking;
 use quire_types::network::Network;
 
@@ -54,17 +55,13 @@ pub(super) async fn secure(
     Ok(Box::new(stream))
 }
 
-/// Trusts the certificates of the system. They are read for each connection, so a change of them needs no restart.
+/// Trusts the certificates of the system.
 fn tls_config() -> Result<ClientConfig, DeliveryError> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "a certificate of the system cannot be read");
-    }
-    roots.add_parsable_certificates(found.certs);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(DeliveryError::Certificates)?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(builder
+        .with_root_certificates(system_roots())
+        .with_no_client_auth())
 }

@@ -1,11 +1,11 @@
-//! A message: what is told of the end of a run or of a ref that was pushed, as data.
+//! A message: what is told of the end of a run, of a ref that was pushed or of the health of the appliance, as data.
 
 use serde::Serialize;
 
 use super::alternation::Alternation;
 use super::policy::Reason;
 use quire_git::PushedCommits;
-use quire_store::OutboxPush;
+use quire_store::{HealthReport, OutboxPush};
 use quire_types::clock::Millis;
 use quire_types::run::Run;
 
@@ -18,7 +18,7 @@ pub(super) struct Message {
     pub(super) time: Millis,
     /// When this attempt is made.
     pub(super) sent_at: Millis,
-    /// The page of the run or of the repository, or the first page.
+    /// The page of the run, of the repository or of the health, or the first page.
     pub(super) url: String,
     pub(super) event: MessageEvent,
 }
@@ -29,6 +29,7 @@ pub(super) enum MessageEvent {
     Test,
     RunEnded(Box<RunEnded>),
     Pushed(Box<PushReport>),
+    Health(Box<HealthReport>),
 }
 
 impl Message {
@@ -36,7 +37,15 @@ impl Message {
     pub(super) fn run_ended(&self) -> Option<&RunEnded> {
         match &self.event {
             MessageEvent::RunEnded(event) => Some(event),
-            MessageEvent::Test | MessageEvent::Pushed(_) => None,
+            MessageEvent::Test | MessageEvent::Pushed(_) | MessageEvent::Health(_) => None,
+        }
+    }
+
+    /// A finding; `None` if something else is told.
+    pub(super) fn health(&self) -> Option<&HealthReport> {
+        match &self.event {
+            MessageEvent::Health(report) => Some(report),
+            MessageEvent::Test | MessageEvent::Pushed(_) | MessageEvent::RunEnded(_) => None,
         }
     }
 }
@@ -82,6 +91,7 @@ pub(super) mod sample {
 
     use super::*;
     use quire_git::{ChangedFiles, CommitPerson, PushedCommit};
+    use quire_types::finding::{FindingLevel, FindingPhase};
     use quire_types::run::{FailureKind, RunState, Trigger};
 
     fn at(seconds: i64) -> Millis {
@@ -214,6 +224,31 @@ pub(super) mod sample {
             sent_at: at(1),
             url: "https://git.example.org/group/shop".to_owned(),
             event: MessageEvent::Pushed(Box::new(report)),
+        }
+    }
+
+    pub(in crate::notify) fn health_report(phase: FindingPhase) -> HealthReport {
+        HealthReport {
+            id: "01890a5d-ac96-774b-bcce-b302099a8059".to_owned(),
+            part: "mirrors".to_owned(),
+            subject: "group/shop nas".to_owned(),
+            phase,
+            level: FindingLevel::Degraded,
+            text: "mirror `nas` of group/shop: not in sync for 12 min: there was no answer"
+                .to_owned(),
+            began_at_ms: at(0),
+            at_ms: at(120),
+        }
+    }
+
+    pub(in crate::notify) fn health(phase: FindingPhase) -> Message {
+        let report = health_report(phase);
+        Message {
+            id: report.id.clone(),
+            time: report.at_ms,
+            sent_at: at(121),
+            url: "https://git.example.org/-/health".to_owned(),
+            event: MessageEvent::Health(Box::new(report)),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Tells the targets of `:notify` of the ends of runs, or of pushes.
+//! Tells the targets of `:notify` of the ends of runs and of findings about health, or of pushes.
 //!
 //! ```text
-//! run ends, push ──same transaction──► outbox ──worker of a target: arm, query, poll──► decide ─┬─► not for it ──► next
+//! run ends, … ──same transaction─────► outbox ──worker of a target: arm, query, poll──► decide ─┬─► not for it ──► next
 //!                                                                                               └─► deliver ─┬─► next
 //!                                                                 again, after a delay ◄── failed ───────────┤
 //!                                                                 given up: too old, or refused ─────────────┴─► next
@@ -19,6 +19,7 @@ mod delivery_context;
 mod delivery_error;
 mod deps;
 mod failed_jobs;
+mod finding_text;
 mod kept_connection;
 mod message;
 mod outgoing_request;
@@ -28,6 +29,7 @@ mod service;
 mod settings;
 mod summary;
 mod targets;
+mod urgency;
 mod worker;
 
 pub use deps::NotifyDeps;

@@ -1,4 +1,4 @@
-//! Decides whether a target is told of a run that has ended, or of a ref that was pushed. Pure.
+//! Decides whether a target is told of a run that has ended, of a ref that was pushed or of a finding about health. Pure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,11 +7,14 @@ use serde::Serialize;
 
 use super::alternation::{Alternation, AlternationLimit, DAY_MS, SchedulePhase, phase};
 use quire_pipeline::Source;
-use quire_store::{EndedRun, OutboxEntry, OutboxPush};
+use quire_store::{EndedRun, HealthReport, OutboxEntry, OutboxPush};
 use quire_types::clock::Millis;
 use quire_types::names::{RefName, RepoName};
 use quire_types::occasion::Occasion;
 use quire_types::run::{RunState, Trigger};
+
+/// The part of the appliance that targets are, in findings.
+const TARGETS_PART: &str = "notifications";
 
 /// Whether a ref of a repository is meant.
 pub type RefFilter = Arc<dyn Fn(&RepoName, &RefName) -> bool + Send + Sync>;
@@ -29,6 +32,8 @@ pub struct RunSelection {
     pub cron_changes: u32,
     /// Whether pushes are told, and no ends of runs.
     pub of_pushes: bool,
+    /// Whether findings about the health of the appliance are told.
+    pub health: bool,
 }
 
 /// What a target is told of.
@@ -36,6 +41,7 @@ pub struct RunSelection {
 pub(super) enum ToldEvent<'a> {
     Ended(&'a EndedRun, ToldEnd),
     Pushed(&'a OutboxPush),
+    Reported(&'a HealthReport),
 }
 
 /// How the end of a run is told.
@@ -69,14 +75,19 @@ pub(super) enum Reason {
 }
 
 impl RunSelection {
-    /// What the target is told of a row of the outbox; `None` if it is for others.
-    pub(super) fn told<'a>(&self, entry: &'a OutboxEntry) -> Option<ToldEvent<'a>> {
+    /// What the target of this name is told of a row of the outbox; `None` if it is for others.
+    pub(super) fn told<'a>(&self, name: &str, entry: &'a OutboxEntry) -> Option<ToldEvent<'a>> {
         match entry {
             OutboxEntry::Ended(ended) if !self.of_pushes => {
                 Some(ToldEvent::Ended(ended, self.told_end(ended)?))
             }
             OutboxEntry::Pushed(pushed) if self.of_pushes => {
                 (self.covers)(&pushed.repo, &pushed.ref_name).then_some(ToldEvent::Pushed(pushed))
+            }
+            OutboxEntry::Reported { report, .. } if self.health => {
+                // Once it can be told that it could not be told, that is over.
+                let is_own = report.part == TARGETS_PART && report.subject == name;
+                (!is_own).then_some(ToldEvent::Reported(report))
             }
             _ => None,
         }
@@ -188,6 +199,7 @@ mod tests {
     use super::*;
     use crate::notify::message::sample::run;
     use quire_store::FailureStreak;
+    use quire_types::finding::FindingPhase;
     use quire_types::run::Run;
 
     const HOUR_MS: i64 = 3_600_000;
@@ -200,6 +212,7 @@ mod tests {
             cron_failures: 1,
             cron_changes: 4,
             of_pushes: false,
+            health: false,
         }
     }
 
@@ -369,8 +382,33 @@ mod tests {
             of_pushes: true,
             ..of_runs.clone()
         };
-        assert!(of_runs.told(&ended).is_some() && of_runs.told(&pushed("app")).is_none());
-        assert!(of_pushes.told(&ended).is_none() && of_pushes.told(&pushed("app")).is_some());
-        assert!(of_pushes.told(&pushed("other")).is_none());
+        let is_told =
+            |selection: &RunSelection, entry: &OutboxEntry| selection.told("hook", entry).is_some();
+        assert!(is_told(&of_runs, &ended) && !is_told(&of_runs, &pushed("app")));
+        assert!(!is_told(&of_pushes, &ended) && is_told(&of_pushes, &pushed("app")));
+        assert!(!is_told(&of_pushes, &pushed("other")));
+    }
+
+    #[test]
+    fn findings_are_told_to_targets_of_health_but_not_their_own() {
+        let report = |part: &str, subject: &str| OutboxEntry::Reported {
+            seq: 1,
+            report: HealthReport {
+                part: part.to_owned(),
+                subject: subject.to_owned(),
+                ..crate::notify::message::sample::health_report(FindingPhase::Began)
+            },
+        };
+        let without = selection(&[Occasion::Every]);
+        let with = RunSelection {
+            health: true,
+            ..selection(&[Occasion::Never])
+        };
+        let is_told = |selection: &RunSelection, part, subject| {
+            selection.told("hook", &report(part, subject)).is_some()
+        };
+        assert!(is_told(&with, "disk", "") && !is_told(&without, "disk", ""));
+        assert!(is_told(&with, "notifications", "mail"));
+        assert!(!is_told(&with, "notifications", "hook") && is_told(&with, "webhooks", "hook"));
     }
 }

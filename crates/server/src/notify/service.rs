@@ -10,6 +10,7 @@ use super::deps::NotifyDeps;
 use super::kept_connection::KeptConnection;
 use super::message::{Message, MessageEvent};
 use super::worker::{self, POLL_INTERVAL};
+use crate::part_problem::PartProblem;
 use crate::workers::Workers;
 use quire_runtime::blocking::run_blocking;
 use quire_store::{Store, StoreError, TargetProgress};
@@ -116,8 +117,8 @@ impl Notifications {
             .map_err(|error| failed(&chain(&error)))
     }
 
-    /// What is wrong with targets, one sentence each.
-    pub async fn problems(&self) -> Result<Vec<String>, StoreError> {
+    /// What is wrong with targets.
+    pub async fn problems(&self) -> Result<Vec<PartProblem>, StoreError> {
         let progress = self
             .deps
             .store
@@ -127,15 +128,13 @@ impl Notifications {
         let find = move || {
             let mut problems = Vec::new();
             for (name, target) in &settings.targets {
-                if let Err(problem) = target.check() {
-                    problems.push(target.problem(name, &problem));
-                } else if let Some(problem) = progress
-                    .iter()
-                    .find(|progress| progress.name == *name)
-                    .and_then(problem_sentence)
-                {
-                    problems.push(target.problem(name, &problem));
-                }
+                let progress = progress.iter().find(|progress| progress.name == *name);
+                let problem = match target.check() {
+                    Err(problem) => Some(problem),
+                    Ok(()) => progress.and_then(problem_sentence),
+                };
+                let text = problem.map(|problem| target.problem(name, &problem));
+                problems.extend(text.map(|text| PartProblem::new(name, text)));
             }
             problems
         };

@@ -20,6 +20,8 @@ pub struct NotifySettings {
     pub allowed_networks: Vec<Network>,
     /// How long delivery of a message is attempted.
     pub give_up_after: Duration,
+    /// How long something has to be wrong with the appliance before it is told.
+    pub health_after: Duration,
     /// What links begin with.
     pub url: BaseUrl,
     /// The address from which a repository is cloned over SSH.

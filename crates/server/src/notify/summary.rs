@@ -2,8 +2,10 @@
 //!
 //! Secrets are redacted before anything is cut, escaped or made printable: afterwards they could not be recognized.
 
+use super::finding_text;
 use super::message::{FailedJobReport, Message, RunEnded};
 use super::policy::Reason;
+use super::urgency::Urgency;
 use quire_pipeline::Source;
 use quire_types::run::{RunName, RunState};
 use quire_types::secret::Redactor;
@@ -36,26 +38,6 @@ pub(super) struct FailedJobSummary {
     pub(super) lines: Vec<String>,
 }
 
-/// How much attention a message asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Urgency {
-    Failed,
-    Fixed,
-    /// Any other end, and tests.
-    Other,
-}
-
-impl Urgency {
-    /// A colour that can be read on light and dark ground, as `#rrggbb`.
-    pub(super) fn colour(self) -> &'static str {
-        match self {
-            Self::Failed => "#c0271e",
-            Self::Fixed => "#17713a",
-            Self::Other => "#6b6459",
-        }
-    }
-}
-
 impl Summary {
     pub(super) fn new(message: &Message, redactor: &Redactor) -> Self {
         let clean = |text: &str| sanitize(&redactor.redact_text(text));
@@ -64,35 +46,33 @@ impl Summary {
             let message = job.message.as_deref().unwrap_or("failed");
             clean(&format!("{}: {message}", job.job))
         };
-        let is_failure = event.is_some_and(|event| event.run.state == RunState::Failed);
         let failed_jobs = event.map_or(&[][..], |event| &event.failed_jobs);
         let failed_jobs = failed_jobs.iter().map(|job| FailedJobSummary {
             heading: heading(job),
             lines: job.lines.iter().map(|line| clean(line)).collect(),
         });
+        let (title, facts, urgency) = match (event, message.health()) {
+            (Some(event), _) => (event.title(), event.facts(), event.urgency()),
+            (None, Some(report)) => (
+                finding_text::title(report),
+                finding_text::facts(report),
+                finding_text::urgency(report),
+            ),
+            (None, None) => (
+                "A test of quire's notifications".to_owned(),
+                vec![
+                    "This target is told of the ends of runs as :notify in the configuration says."
+                        .to_owned(),
+                ],
+                Urgency::Other,
+            ),
+        };
         Self {
-            title: clean(&event.map_or_else(
-                || "A test of quire's notifications".to_owned(),
-                RunEnded::title,
-            )),
-            facts: event
-                .map_or_else(
-                    || {
-                        vec!["This target is told of the ends of runs as :notify in the configuration says.".to_owned()]
-                    },
-                    RunEnded::facts,
-                )
-                .iter()
-                .map(|line| clean(line))
-                .collect(),
+            title: clean(&title),
+            facts: facts.iter().map(|line| clean(line)).collect(),
             failed_jobs: failed_jobs.collect(),
             url: redactor.redact_text(&message.url),
-            urgency: match event.map(|event| event.reason) {
-                Some(Reason::Failed) => Urgency::Failed,
-                Some(Reason::Fixed) => Urgency::Fixed,
-                Some(Reason::Alternates) if is_failure => Urgency::Failed,
-                _ => Urgency::Other,
-            },
+            urgency,
         }
     }
 
@@ -164,6 +144,15 @@ fn details(facts: &[String], failed_jobs: &[FailedJobSummary]) -> String {
 }
 
 impl RunEnded {
+    fn urgency(&self) -> Urgency {
+        match self.reason {
+            Reason::Failed => Urgency::Failed,
+            Reason::Fixed => Urgency::Fixed,
+            Reason::Alternates if self.run.state == RunState::Failed => Urgency::Failed,
+            _ => Urgency::Other,
+        }
+    }
+
     fn title(&self) -> String {
         let name = RunName {
             repo: self.run.repo.clone(),

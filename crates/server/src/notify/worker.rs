@@ -43,10 +43,12 @@ enum WorkerStep {
 pub(super) async fn run(deps: Arc<NotifyDeps>, name: String) {
     let mut ends = deps.changes.subscribe_all();
     let mut pushes = deps.changes.subscribe_repos();
+    let mut others = deps.changes.subscribe_outbox();
     let mut settings = deps.settings.clone();
     loop {
         ends.mark_unchanged();
         pushes.mark_unchanged();
+        others.mark_unchanged();
         let current = settings.borrow_and_update().clone();
         let wait = match step(&deps, &name, &current).await {
             Ok(WorkerStep::Continue) => continue,
@@ -65,6 +67,7 @@ pub(super) async fn run(deps: Arc<NotifyDeps>, name: String) {
             () = tokio::time::sleep(wait) => {}
             changed = ends.changed() => if changed.is_err() { return },
             changed = pushes.changed() => if changed.is_err() { return },
+            changed = others.changed() => if changed.is_err() { return },
             changed = settings.changed() => if changed.is_err() { return },
         }
     }
@@ -110,7 +113,7 @@ async fn step(
     let mut connection = KeptConnection::default();
     let told = entries
         .iter()
-        .filter_map(|entry| Some((entry, selection.told(entry)?)));
+        .filter_map(|entry| Some((entry, selection.told(name, entry)?)));
     for (entry, told) in told {
         let now = deps.store.clock().now();
         // While the target fails, messages that are too old are not attempted. One that succeeds is told of all that waits.
@@ -150,6 +153,7 @@ fn described(entry: &OutboxEntry) -> String {
     match entry {
         OutboxEntry::Ended(ended) => format!("run {}", ended.run.id),
         OutboxEntry::Pushed(pushed) => format!("push {} of {}", pushed.event_id, pushed.ref_name),
+        OutboxEntry::Reported { report, .. } => format!("finding about {}", report.part),
     }
 }
 

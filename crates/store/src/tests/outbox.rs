@@ -7,7 +7,7 @@ fn ended(f: &Fixture, target: &str) -> Vec<EndedRun> {
     let entries = f.store.outbox().next(target, 100).unwrap().into_iter();
     let ended = |entry| match entry {
         OutboxEntry::Ended(ended) => Some(*ended),
-        OutboxEntry::Pushed(_) => None,
+        OutboxEntry::Pushed(_) | OutboxEntry::Reported { .. } => None,
     };
     entries.filter_map(ended).collect()
 }
@@ -267,6 +267,7 @@ fn refs_that_are_pushed_are_in_the_outbox_in_their_order() {
             OutboxEntry::Pushed(pushed) => {
                 format!("{} {}", pushed.position, pushed.ref_name)
             }
+            OutboxEntry::Reported { report, .. } => format!("{} {}", report.part, report.phase),
         };
         let lines = entries.iter().map(line).collect();
         let last = entries.last().map_or(0, OutboxEntry::seq);

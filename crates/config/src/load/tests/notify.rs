@@ -88,6 +88,40 @@ fn targets_for_the_state_of_commits_are_read() {
     insta::assert_snapshot!(described(text, value));
 }
 
+/// By default those that are told of all runs look after the appliance as well.
+#[test]
+fn targets_are_told_of_health_unless_they_are_told_of_some_runs_only() {
+    let hook = |keys: Value| {
+        let mut target = serde_json::json!({"type": "webhook", "url": "https://h/x"});
+        let keys = keys.as_object().unwrap().clone();
+        target.as_object_mut().unwrap().extend(keys);
+        target
+    };
+    let value = serde_json::json!({
+        "a-usual": hook(serde_json::json!({})),
+        "b-every": hook(serde_json::json!({"on": "every"})),
+        "c-never": hook(serde_json::json!({"on": "never"})),
+        "d-runs": hook(serde_json::json!({"runs": ["app"]})),
+        "e-triggers": hook(serde_json::json!({"triggers": ["cron"]})),
+        "f-off": hook(serde_json::json!({"health": false})),
+        "g-only": hook(serde_json::json!({"on": "never", "health": true})),
+        "h-runs": hook(serde_json::json!({"runs": ["app"], "health": true})),
+        "i-wrong": hook(serde_json::json!({"health": "yes"})),
+        "j-notes": {"type": "git-notes"},
+        "k-notes": {"type": "git-notes", "health": false},
+        "l-pushes": {"type": "github-push", "url": "https://h/x", "health": true},
+    });
+    let loaded = file("{", serde_json::json!({"notify": {"targets": value}})).unwrap();
+    let targets = loaded.config.notify.targets.iter();
+    let lines: Vec<String> = targets
+        .map(|(name, target)| match &target.settings {
+            Ok(settings) => format!("{name}: {}", settings.health),
+            Err(problem) => format!("{name}: {problem}"),
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
 #[test]
 fn targets_for_pushes_and_notes_are_read() {
     let text = ":a {:type :github-push :url \"https://h/x\" :key {:env \"K\"} :runs [\"app\"]}\n:b {:type :github-push}\n\

@@ -1,6 +1,7 @@
 //! E-mail: a plain message, submitted to a mail server.
 //!
-//! The messages of one ref of a repository are one thread: all of them refer to the same message, which does not exist.
+//! The messages of one ref of a repository, and those of one finding, are one thread: all of them refer to the same message, which does
+//! not exist.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,9 +13,10 @@ use lettre::transport::smtp::authentication::Credentials;
 use sha2::{Digest as _, Sha256};
 
 use super::smtp::{OutgoingMail, SmtpServer};
-use crate::notify::message::Message;
+use crate::notify::message::{Message, MessageEvent};
 use crate::notify::readers::SecretReader;
-use crate::notify::summary::{Summary, Urgency};
+use crate::notify::summary::Summary;
+use crate::notify::urgency::Urgency;
 use quire_types::mail_address::MailAddress;
 use quire_types::secret::Redactor;
 use quire_types::smtp_url::SmtpUrl;
@@ -107,10 +109,15 @@ fn mailbox(address: &MailAddress) -> Result<Mailbox, String> {
     Ok(Mailbox::new(address.name().map(str::to_owned), parsed))
 }
 
-/// The name of the thread of a run's repository and ref. A name of a repository or a ref cannot be part of an id as it is.
+/// The name of the thread of a run's repository and ref, or of a finding. Such names cannot be part of an id as they are.
 fn thread_of(message: &Message) -> Option<String> {
-    let run = &message.run_ended()?.run;
-    let digest = Sha256::digest(format!("{}\0{}", run.repo, run.ref_name));
+    let about = match &message.event {
+        MessageEvent::RunEnded(event) => format!("{}\0{}", event.run.repo, event.run.ref_name),
+        // No name of a repository begins with a zero.
+        MessageEvent::Health(report) => format!("\0{}\0{}", report.part, report.subject),
+        MessageEvent::Test | MessageEvent::Pushed(_) => return None,
+    };
+    let digest = Sha256::digest(about);
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Some(digits[..THREAD_DIGITS].to_owned())
 }
@@ -120,6 +127,7 @@ mod tests {
     use super::*;
     use crate::notify::message::sample;
     use crate::notify::policy::Reason;
+    use quire_types::finding::FindingPhase;
 
     fn target() -> EmailTarget {
         EmailTarget {
@@ -152,7 +160,8 @@ mod tests {
         event.failed_jobs.clear();
         event.run.message = None;
         event.run.subject = Some("Größe prüfen\r\nBcc: mallory@example.org".to_owned());
-        let mails = [&sample::failed(), &fixed, &sample::test()].map(mail);
+        let over = sample::health(FindingPhase::Over);
+        let mails = [&sample::failed(), &fixed, &sample::test(), &over].map(mail);
         insta::assert_snapshot!(mails.join("\n\n"));
     }
 
@@ -168,5 +177,8 @@ mod tests {
         assert_eq!(main, thread("shop", "refs/heads/main"));
         assert_ne!(main, thread("shop", "refs/heads/other"));
         assert_ne!(main, thread("other", "refs/heads/main"));
+        let [began, over] = [FindingPhase::Began, FindingPhase::Over].map(sample::health);
+        assert_eq!(thread_of(&began), thread_of(&over));
+        assert_ne!(thread_of(&began), Some(main));
     }
 }

@@ -35,7 +35,9 @@ impl HttpTarget for GithubPushTarget {
     fn request(&self, message: &Message, redactor: &Redactor) -> Result<OutgoingRequest, String> {
         let (event, payload) = match &message.event {
             MessageEvent::Pushed(report) => ("push", push_payload(report, &message.url)),
-            MessageEvent::Test | MessageEvent::RunEnded(_) => ("ping", ping_payload()),
+            MessageEvent::Test | MessageEvent::RunEnded(_) | MessageEvent::Health(_) => {
+                ("ping", ping_payload())
+            }
         };
         let body = redactor.redact_json(payload).to_string().into_bytes();
         let signature = read_optional(self.key.as_ref())?.map(|key| hub_signature(&key, &body));

@@ -6,7 +6,8 @@ use super::http_target::HttpTarget;
 use crate::notify::message::Message;
 use crate::notify::outgoing_request::OutgoingRequest;
 use crate::notify::readers::{SecretReader, UrlReader, read_optional};
-use crate::notify::summary::{Summary, Urgency};
+use crate::notify::summary::Summary;
+use crate::notify::urgency::Urgency;
 use quire_types::http_url::HttpUrl;
 use quire_types::secret::{Redactor, Secret};
 

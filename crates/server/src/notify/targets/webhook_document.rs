@@ -4,14 +4,16 @@ use serde::Serialize;
 
 use crate::forge::views::RunJson;
 use crate::notify::alternation::Alternation;
-use crate::notify::message::{FailedJobReport, Message};
+use crate::notify::message::{FailedJobReport, Message, MessageEvent};
 use crate::notify::policy::Reason;
 use crate::notify::summary::Summary;
+use quire_store::HealthReport;
+use quire_types::clock::Millis;
 use quire_types::secret::Redactor;
 
 #[derive(Serialize)]
 struct MessageJson<'a> {
-    /// `run-ended` or `test`.
+    /// `run-ended`, `health` or `test`.
     #[serde(rename = "type")]
     kind: &'static str,
     id: &'a str,
@@ -24,6 +26,31 @@ struct MessageJson<'a> {
     url: &'a str,
     run: Option<RunJson<'a>>,
     failed_jobs: &'a [FailedJobReport],
+    finding: Option<FindingJson<'a>>,
+}
+
+/// What is wrong with the appliance, or was.
+#[derive(Serialize)]
+struct FindingJson<'a> {
+    part: &'a str,
+    subject: Option<&'a str>,
+    phase: &'static str,
+    level: &'static str,
+    text: &'a str,
+    began_at_ms: Millis,
+}
+
+impl<'a> From<&'a HealthReport> for FindingJson<'a> {
+    fn from(report: &'a HealthReport) -> Self {
+        Self {
+            part: &report.part,
+            subject: Some(report.subject.as_str()).filter(|subject| !subject.is_empty()),
+            phase: report.phase.as_str(),
+            level: report.level.as_str(),
+            text: &report.text,
+            began_at_ms: report.began_at_ms,
+        }
+    }
 }
 
 /// Returns the document of a message, without any secret.
@@ -31,7 +58,11 @@ pub(super) fn render(message: &Message, redactor: &Redactor) -> Vec<u8> {
     let event = message.run_ended();
     let summary = Summary::new(message, redactor);
     let document = MessageJson {
-        kind: if event.is_some() { "run-ended" } else { "test" },
+        kind: match &message.event {
+            MessageEvent::RunEnded(_) => "run-ended",
+            MessageEvent::Health(_) => "health",
+            MessageEvent::Pushed(_) | MessageEvent::Test => "test",
+        },
         id: &message.id,
         time: message.time.to_string(),
         reason: event.map(|event| event.reason),
@@ -42,6 +73,7 @@ pub(super) fn render(message: &Message, redactor: &Redactor) -> Vec<u8> {
         url: &message.url,
         run: event.map(|event| RunJson::from(&event.run)),
         failed_jobs: event.map_or(&[], |event| &event.failed_jobs),
+        finding: message.health().map(FindingJson::from),
     };
     // Serializing fails only for maps whose keys are no texts, and there is none.
     let value = serde_json::to_value(&document).unwrap_or_default();
@@ -52,6 +84,7 @@ pub(super) fn render(message: &Message, redactor: &Redactor) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::notify::message::sample;
+    use quire_types::finding::FindingPhase;
     use quire_types::secret::Secret;
 
     fn pretty(message: &Message, redactor: &Redactor) -> String {
@@ -59,10 +92,18 @@ mod tests {
         serde_json::to_string_pretty(&value).unwrap()
     }
 
+    const PAGE: &str = include_str!("../../../../../docs/json.md");
+
     #[test]
     fn document_of_a_failed_run() {
-        const PAGE: &str = include_str!("../../../../../docs/json.md");
         let text = pretty(&sample::failed(), &Redactor::default());
+        assert!(PAGE.contains(&text), "docs/json.md has not:\n{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn document_of_a_finding() {
+        let text = pretty(&sample::health(FindingPhase::Lasts), &Redactor::default());
         assert!(PAGE.contains(&text), "docs/json.md has not:\n{text}");
         insta::assert_snapshot!(text);
     }
