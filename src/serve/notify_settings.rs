@@ -5,8 +5,8 @@ use std::sync::Arc;
 use quire_config::{Config, ConfigEntry, NotifyService, TargetSettings, UrlSource};
 use quire_server::notify::{
     CommitStatusTarget, EmailTarget, GitNotesTarget, GithubPushTarget, GotifyTarget, MatrixTarget,
-    NotifySettings, NtfyTarget, RunSelection, SlackTarget, TargetConfig, TargetService, UrlReader,
-    WebhookTarget,
+    NotifySettings, NtfyTarget, RepoFilter, RunSelection, SlackTarget, TargetConfig, TargetService,
+    UrlReader, WebhookTarget,
 };
 use quire_server::secrets::StoredSecrets;
 use quire_types::names::{RefName, RepoName};
@@ -54,7 +54,20 @@ fn selection(settings: &TargetSettings) -> RunSelection {
         cron_changes: settings.cron_changes,
         of_pushes: matches!(settings.service, NotifyService::GithubPush { .. }),
         health: settings.health,
+        chosen_by: settings
+            .service
+            .takes_messages()
+            .then(|| repo_filter(settings)),
     }
+}
+
+/// The repositories of whose runs a target is told, at least at some refs.
+fn repo_filter(settings: &TargetSettings) -> RepoFilter {
+    let runs = settings.runs.clone();
+    Arc::new(move |repo: &RepoName| {
+        runs.as_ref()
+            .is_none_or(|grants| grants.iter().any(|grant| grant.covers_some_of(repo)))
+    })
 }
 
 fn service(service: &NotifyService) -> TargetService {

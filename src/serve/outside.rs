@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use quire_git::Git;
 use quire_runtime::changes::ChangeNotifier;
+use quire_server::findings::Findings;
 use quire_server::forge::{Forge, Notifier};
 use quire_server::hooks::{Hooks, HooksDeps};
 use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
 use quire_server::mirror::{MirrorDeps, MirrorService};
-use quire_server::notify::{Notifications, NotifyDeps};
+use quire_server::notify::{Notifications, NotifyDeps, RepoChoices};
 use quire_server::queue::Queue;
 use quire_store::Store;
 use quire_types::paths::Paths;
@@ -29,7 +30,7 @@ impl OutsideParts {
         (store, queue, live): (&Store, &Queue, &ChangeNotifier),
         intake: &Intake,
         reload: &ConfigReload,
-        metrics: &Arc<Metrics>,
+        (metrics, findings): (&Arc<Metrics>, &Findings),
     ) -> Self {
         let notifier = Notifier::Server {
             queue: queue.clone(),
@@ -43,6 +44,7 @@ impl OutsideParts {
                 changes: live.clone(),
                 settings: reload.notify_settings(),
                 metrics: metrics.clone(),
+                choices: RepoChoices::new(paths.clone(), findings.clone()),
             }),
             mirrors: MirrorService::new(MirrorDeps {
                 store: store.clone(),

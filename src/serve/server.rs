@@ -283,7 +283,7 @@ impl ServerParts {
             reload.intake_settings(),
         );
         let parts = (&store, &queue, &live);
-        let outside = OutsideParts::new(paths, parts, &intake, reload, &metrics);
+        let outside = OutsideParts::new(paths, parts, &intake, reload, (&metrics, &findings));
         let landing = LandingService::new(LandingDeps {
             paths: paths.clone(),
             store: store.clone(),

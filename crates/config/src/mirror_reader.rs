@@ -13,7 +13,8 @@ const DEFAULT_USER: &str = "git";
 const MAX_USER: usize = 255;
 
 const URL: &str = "an address such as \"https://host.example/app.git\" or \"git@host.example:app.git\", without a password";
-const REFS: &str = "a list of patterns of whole refs such as [\"refs/heads/main\" \"refs/tags/*\"]";
+pub(super) const REFS: &str =
+    "a list of patterns of whole refs such as [\"refs/heads/main\" \"refs/tags/*\"]";
 
 /// Reads a mirror.
 pub(super) fn read_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRemote> {
@@ -71,7 +72,7 @@ fn user(value: &Value) -> Option<String> {
     value.as_str().filter(is_user).map(str::to_owned)
 }
 
-fn ref_patterns(value: &Value) -> Option<RefPatterns> {
+pub(super) fn ref_patterns(value: &Value) -> Option<RefPatterns> {
     let patterns = value.as_array()?.iter();
     RefPatterns::new(
         patterns

@@ -15,6 +15,8 @@ use quire_types::status_service::StatusService;
 
 /// How many changes within a day make a schedule alternate, unless the target says otherwise.
 const USUAL_CRON_CHANGES: u32 = 4;
+/// The most runs or changes that a target can wait for.
+const MAX_COUNT: u32 = 100;
 /// The longest id of a room, in bytes. That of Matrix's specification.
 const MAX_ROOM: usize = 255;
 /// How many recipients a mail has.
@@ -50,22 +52,11 @@ struct TargetReader {
 impl TargetReader {
     fn settings(&mut self) -> Option<TargetSettings> {
         let service = self.service();
-        let on = self.fields.optional(
-            "on",
-            "a list of :failed, :fixed, :every and :never",
-            occasions,
-        );
+        let on = self.fields.optional("on", OCCASIONS, occasions);
         let runs = self.fields.optional("runs", Grants::EXPECTED, Grants::data);
-        let triggers =
-            self.fields
-                .optional("triggers", "a list of :push, :manual and :cron", triggers);
-        let mut count = |key, expected, least| {
-            self.fields.optional(key, expected, |value| {
-                Positive::data(value).filter(|count| (least..=100).contains(count))
-            })
-        };
-        let cron_failures = count("cron-failures", "a number from 1 to 100", 1);
-        let cron_changes = count("cron-changes", "a number from 2 to 100", 2);
+        let triggers = self.fields.optional("triggers", TRIGGERS, triggers);
+        let cron_failures = count(&mut self.fields, "cron-failures", 1);
+        let cron_changes = count(&mut self.fields, "cron-changes", 2);
         let health = self
             .fields
             .optional("health", "true or false", Value::as_bool);
@@ -245,6 +236,8 @@ impl TargetReader {
     }
 }
 
+pub(super) const OCCASIONS: &str = "a list of :failed, :fixed, :every and :never";
+pub(super) const TRIGGERS: &str = "a list of :push, :manual and :cron";
 const URL: &str =
     "a URL such as \"https://host.example/path\", {:file \"/path\"} or {:env \"NAME\"}";
 const TOPIC_URL: &str =
@@ -306,11 +299,19 @@ fn room(value: &Value) -> Option<String> {
     value.as_str().filter(|text| is_id(text)).map(str::to_owned)
 }
 
-fn occasions(value: &Value) -> Option<Vec<Occasion>> {
+/// A number of runs or changes, 100 at most.
+pub(super) fn count(fields: &mut EntryFields, key: &'static str, least: u32) -> Option<u32> {
+    let expected = format!("a number from {least} to {MAX_COUNT}");
+    fields.optional(key, &expected, |value| {
+        Positive::data(value).filter(|count| (least..=MAX_COUNT).contains(count))
+    })
+}
+
+pub(super) fn occasions(value: &Value) -> Option<Vec<Occasion>> {
     words(value, Occasion::from_word)
 }
 
-fn triggers(value: &Value) -> Option<Vec<Trigger>> {
+pub(super) fn triggers(value: &Value) -> Option<Vec<Trigger>> {
     let sources = [Trigger::Push, Trigger::Manual, Trigger::Cron];
     words(value, |word| {
         sources.into_iter().find(|source| source.as_str() == word)

@@ -3,10 +3,15 @@
 //! Everyone who can push writes this file, so it is not part of the owner's configuration. It is evaluated in a state without libraries,
 //! within limits of time and memory. A file that is wrong makes nothing public.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use quire_pipeline::{Diagnostic, Language, SourceFile};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::data_values::{found, table};
+use super::entry_fields::is_entry_name;
+use super::repo_notify::{TargetChoice, read_choice};
 use super::suggest::closest_name;
 use quire_types::text::{excerpt, single_line};
 
@@ -22,7 +27,9 @@ pub const MAX_REPO_CONFIG_BYTES: u64 = 64 << 10;
 const PUBLIC: &str = "public";
 const PUBLIC_RUNS: &str = "public-runs";
 const DESCRIPTION: &str = "description";
-const KNOWN: [&str; 3] = [PUBLIC, PUBLIC_RUNS, DESCRIPTION];
+const NOTIFY: &str = "notify";
+const TARGETS: &str = "targets";
+const KNOWN: [&str; 4] = [PUBLIC, PUBLIC_RUNS, DESCRIPTION, NOTIFY];
 /// The longest description, in characters.
 const MAX_DESCRIPTION: usize = 300;
 
@@ -44,6 +51,10 @@ pub struct RepoSettings {
     pub visibility: RepoVisibility,
     /// What the repository is, in one line.
     pub description: Option<String>,
+    /// When targets of the owner's configuration are told of its runs, by name.
+    pub targets: BTreeMap<String, TargetChoice>,
+    /// What is wrong with that; these are warnings too.
+    pub notify_problems: Vec<String>,
     /// Settings that are ignored.
     pub warnings: Vec<String>,
 }
@@ -85,13 +96,22 @@ impl RepoSettings {
         let mut warnings: Vec<String> = settings
             .keys()
             .filter(|name| !KNOWN.contains(&name.as_str()))
-            .map(|name| unknown(&source, name))
+            .map(|name| unknown(&source, &[name], &KNOWN))
             .collect();
         if public_runs && !public {
             let message = "`public-runs` has no effect without `:public true`";
             warnings.push(at_key(&source, Some(PUBLIC_RUNS), message).to_string());
         }
+        let mut reader = NotifyReader {
+            source: &source,
+            problems: Vec::new(),
+        };
+        let targets = settings.get(NOTIFY).map(|notify| reader.targets(notify));
+        let notify_problems = reader.problems;
+        warnings.extend(notify_problems.iter().cloned());
         Ok(Self {
+            targets: targets.unwrap_or_default(),
+            notify_problems,
             visibility: match (public, public_runs) {
                 (false, _) => RepoVisibility::Private,
                 (true, false) => RepoVisibility::Public,
@@ -103,19 +123,101 @@ impl RepoSettings {
     }
 }
 
-fn unknown(source: &SourceFile, name: &str) -> String {
-    let shown: String = name.chars().take(80).collect();
-    let near = closest_name(name, &KNOWN)
-        .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+/// Reads what `:notify` says about each target. One that is wrong is left out.
+struct NotifyReader<'a> {
+    source: &'a SourceFile,
+    problems: Vec<String>,
+}
+
+impl NotifyReader<'_> {
+    fn targets(&mut self, notify: &Value) -> BTreeMap<String, TargetChoice> {
+        let Some(fields) = self.table(&[NOTIFY], notify) else {
+            return BTreeMap::new();
+        };
+        for name in fields.keys().filter(|name| *name != TARGETS) {
+            let problem = unknown(self.source, &[NOTIFY, name], &[TARGETS]);
+            self.problems.push(problem);
+        }
+        let named = fields
+            .get(TARGETS)
+            .map(|value| self.table(&[NOTIFY, TARGETS], value));
+        let mut targets = BTreeMap::new();
+        for (name, value) in named.flatten().iter().flat_map(|named| named.iter()) {
+            if let Some(choice) = self.target(name, value) {
+                targets.insert(name.clone(), choice);
+            }
+        }
+        targets
+    }
+
+    fn table<'v>(
+        &mut self,
+        path: &[&str],
+        value: &'v Value,
+    ) -> Option<Cow<'v, Map<String, Value>>> {
+        let fields = table(value);
+        if fields.is_none() {
+            let name = path.join(".");
+            let message = format!(
+                "`{name}` must be a table, not {}, and is ignored",
+                found(value)
+            );
+            self.problem(path, message);
+        }
+        fields
+    }
+
+    fn target(&mut self, name: &str, value: &Value) -> Option<TargetChoice> {
+        let path = [NOTIFY, TARGETS, name];
+        if !is_entry_name(name) {
+            let message =
+                "the name of a target consists of letters, digits, `-` and `_`, 64 at most";
+            self.problem(&path, message);
+            return None;
+        }
+        let entry = read_choice(value);
+        for key in &entry.unknown {
+            let problem = unknown(self.source, &[&path[..], &[key]].concat(), &entry.known);
+            self.problems.push(problem);
+        }
+        match entry.settings {
+            Ok(choice) => Some(TargetChoice {
+                location: self
+                    .source
+                    .location_of_key_path(&path)
+                    .map(|at| at.to_string()),
+                ..choice
+            }),
+            Err(problem) => {
+                let path = [&path[..], problem.key.as_slice()].concat();
+                self.problem(&path, format!("target `{name}`: {}", problem.message));
+                None
+            }
+        }
+    }
+
+    fn problem(&mut self, path: &[&str], message: impl Into<String>) {
+        let problem = at_path(self.source, path, message).to_string();
+        self.problems.push(problem);
+    }
+}
+
+fn unknown(source: &SourceFile, path: &[&str], known: &[&str]) -> String {
+    let shown: String = path.join(".").chars().take(80).collect();
+    let near = path.last().and_then(|name| closest_name(name, known));
+    let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
     let message = format!("`{shown}` is not a setting and is ignored{near}");
-    at_key(source, Some(name), message).to_string()
+    at_path(source, path, message).to_string()
 }
 
 fn at_key(source: &SourceFile, name: Option<&str>, message: impl Into<String>) -> Diagnostic {
-    let location = name.and_then(|name| source.location_of_key_path(&[name]));
+    at_path(source, name.as_slice(), message)
+}
+
+fn at_path(source: &SourceFile, path: &[&str], message: impl Into<String>) -> Diagnostic {
     Diagnostic {
         message: message.into(),
-        location,
+        location: source.location_of_key_path(path),
         source_line: None,
         hint: None,
     }
@@ -134,6 +236,8 @@ mod tests {
                         .description
                         .map(|text| format!("description: {text}")),
                 );
+                let targets = settings.targets.iter();
+                lines.extend(targets.map(|(name, choice)| format!("{name}: {choice:?}")));
                 lines.extend(settings.warnings);
                 lines.join("\n  ")
             }
@@ -168,5 +272,26 @@ mod tests {
             .collect();
         insta::assert_snapshot!(read.join("\n"));
         assert_eq!(lines(LUA_FILE, "return {public = true}"), "Public");
+    }
+
+    /// What is wrong with a target has no effect on others, nor on who may see the repository.
+    #[test]
+    fn choices_of_targets() {
+        let texts = [
+            "{:public true :notify {:targets {:ops {:on [:failed] :refs [\"refs/heads/main\"] :triggers :push :cron-failures 3 :cron-changes 9}\n :phone {:on :never}}}}",
+            "{:public true :notify {:targets {:ops {:on [:red]}\n :phone {:on :never}}}}",
+            "{:public true :notify {:targets {:ops {:on :every\n :refs [\"main\"]}}}}",
+            "{:public true :notify {:targets {:ops {:url \"https://h/x\"\n :token {:env \"T\"} :type :webhook}}}}",
+            "{:public true :notify {:targets {:ops {}\n \"o p\" {} :phone 5 :desk {:cron-failures 0}}}}",
+            "{:public true :notify {:target {:ops {:on :never}}}}",
+            "{:public true :notify {:targets [:ops]}}",
+            "{:public true :notify :never}",
+            "{:public true :notify {}}",
+        ];
+        let read: Vec<String> = texts
+            .iter()
+            .map(|text| format!("{text:?}\n  {}", lines(FENNEL_FILE, text)))
+            .collect();
+        insta::assert_snapshot!(read.join("\n"));
     }
 }

@@ -29,17 +29,19 @@ pub enum RepoTask {
     RemoveLocks,
     ReadSchedules,
     ReadCommit,
+    ReadSettings,
     Land,
     Check,
 }
 
 impl RepoTask {
     /// What is attempted only on repositories that are listed.
-    const ON_LISTED: [Self; 6] = [
+    const ON_LISTED: [Self; 7] = [
         Self::CompareRefs,
         Self::RemoveLocks,
         Self::ReadSchedules,
         Self::ReadCommit,
+        Self::ReadSettings,
         Self::Land,
         Self::Check,
     ];
@@ -54,6 +56,7 @@ impl fmt::Display for RepoTask {
             Self::RemoveLocks => "stale lock files cannot be removed",
             Self::ReadSchedules => "its schedules cannot be read",
             Self::ReadCommit => "a commit cannot be read",
+            Self::ReadSettings => "its settings have no effect in part",
             Self::Land => "a commit waits to land",
             Self::Check => "git fsck reports",
         })
@@ -170,6 +173,7 @@ impl Findings {
                 RepoTask::Look
                 | RepoTask::RemoveLocks
                 | RepoTask::ReadSchedules
+                | RepoTask::ReadSettings
                 | RepoTask::Land => {}
             }
         }

@@ -27,6 +27,7 @@ mod links;
 mod mirrors;
 mod native;
 mod notifications;
+mod notify_choices;
 mod notify_email;
 mod notify_health;
 mod notify_kinds;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::repo_choices::RepoChoices;
 use super::settings::NotifySettings;
 use crate::metrics::Metrics;
 use quire_git::Git;
@@ -21,4 +22,6 @@ pub struct NotifyDeps {
     /// Replaced when the configuration is reloaded.
     pub settings: watch::Receiver<Arc<NotifySettings>>,
     pub metrics: Arc<Metrics>,
+    /// Reads what repositories say about targets.
+    pub choices: RepoChoices,
 }

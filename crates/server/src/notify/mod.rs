@@ -25,6 +25,7 @@ mod message;
 mod outgoing_request;
 mod policy;
 mod readers;
+mod repo_choices;
 mod service;
 mod settings;
 mod summary;
@@ -33,8 +34,9 @@ mod urgency;
 mod worker;
 
 pub use deps::NotifyDeps;
-pub use policy::{RefFilter, RunSelection};
+pub use policy::{RefFilter, RepoFilter, RunSelection};
 pub use readers::{SecretReader, UrlReader};
+pub use repo_choices::RepoChoices;
 pub use service::{NotificationTestError, Notifications};
 pub use settings::{NotifySettings, TargetConfig};
 pub use targets::{

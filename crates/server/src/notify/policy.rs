@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::alternation::{Alternation, AlternationLimit, DAY_MS, SchedulePhase, phase};
+use quire_config::TargetChoice;
 use quire_pipeline::Source;
 use quire_store::{EndedRun, HealthReport, OutboxEntry, OutboxPush};
 use quire_types::clock::Millis;
@@ -18,6 +19,9 @@ const TARGETS_PART: &str = "notifications";
 
 /// Whether a ref of a repository is meant.
 pub type RefFilter = Arc<dyn Fn(&RepoName, &RefName) -> bool + Send + Sync>;
+
+/// Whether a repository is meant.
+pub type RepoFilter = Arc<dyn Fn(&RepoName) -> bool + Send + Sync>;
 
 /// Which runs or pushes a target is told of, and on which occasions.
 #[derive(Clone)]
@@ -34,6 +38,8 @@ pub struct RunSelection {
     pub of_pushes: bool,
     /// Whether findings about the health of the appliance are told.
     pub health: bool,
+    /// The repositories that can say when it is told of their runs; `None` if none can.
+    pub chosen_by: Option<RepoFilter>,
 }
 
 /// What a target is told of.
@@ -75,6 +81,25 @@ pub(super) enum Reason {
 }
 
 impl RunSelection {
+    /// The selection for runs of a repository that says this. It covers no more refs than the owner's configuration does, and a target that is
+    /// told of nothing stays so.
+    pub(super) fn chosen(&self, choice: &TargetChoice) -> Self {
+        if self.on == [Occasion::Never] {
+            return self.clone();
+        }
+        let (covers, chosen) = (self.covers.clone(), choice.clone());
+        Self {
+            on: choice.on.clone().unwrap_or_else(|| self.on.clone()),
+            covers: Arc::new(move |repo, ref_name| {
+                covers(repo, ref_name) && chosen.covers(ref_name)
+            }),
+            triggers: choice.triggers.clone().or_else(|| self.triggers.clone()),
+            cron_failures: choice.cron_failures.unwrap_or(self.cron_failures),
+            cron_changes: choice.cron_changes.unwrap_or(self.cron_changes),
+            ..self.clone()
+        }
+    }
+
     /// What the target of this name is told of a row of the outbox; `None` if it is for others.
     pub(super) fn told<'a>(&self, name: &str, entry: &'a OutboxEntry) -> Option<ToldEvent<'a>> {
         match entry {
@@ -213,6 +238,7 @@ mod tests {
             cron_changes: 4,
             of_pushes: false,
             health: false,
+            chosen_by: None,
         }
     }
 
@@ -387,6 +413,30 @@ mod tests {
         assert!(is_told(&of_runs, &ended) && !is_told(&of_runs, &pushed("app")));
         assert!(!is_told(&of_pushes, &ended) && is_told(&of_pushes, &pushed("app")));
         assert!(!is_told(&of_pushes, &pushed("other")));
+    }
+
+    #[test]
+    fn a_repository_chooses_within_what_the_owner_says() {
+        let choice = |on: &[Occasion], triggers: Option<Trigger>| TargetChoice {
+            on: Some(on.to_vec()),
+            triggers: triggers.map(|trigger| vec![trigger]),
+            ..TargetChoice::default()
+        };
+        let complete = ended(RunState::Complete, "quire/push", 0);
+        let mut other = complete.clone();
+        other.run.repo = "other".parse().unwrap();
+        let usual = selection(&[Occasion::Failed, Occasion::Fixed]);
+        let every = usual.chosen(&choice(&[Occasion::Every], None));
+        assert_eq!(reason(&usual, &complete), None);
+        assert_eq!(reason(&every, &complete), Some(Reason::Complete));
+        assert_eq!(reason(&every, &other), None, "of no other runs");
+        let of_cron = usual.chosen(&choice(&[Occasion::Every], Some(Trigger::Cron)));
+        assert_eq!(reason(&of_cron, &complete), None);
+        let muted = selection(&[Occasion::Never]).chosen(&choice(&[Occasion::Every], None));
+        assert_eq!(reason(&muted, &complete), None);
+        // What is not said is as the owner says.
+        let same = selection(&[Occasion::Every]).chosen(&TargetChoice::default());
+        assert_eq!(reason(&same, &complete), Some(Reason::Complete));
     }
 
     #[test]

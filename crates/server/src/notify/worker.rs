@@ -3,6 +3,7 @@
 //! It keeps no state of its own: after a crash, or a change of the configuration, it goes on from the position and the
 //! time of the next attempt in the database.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +13,10 @@ use super::delivery::deliver;
 use super::delivery_error::DeliveryError;
 use super::deps::NotifyDeps;
 use super::kept_connection::KeptConnection;
+use super::policy::ToldEvent;
+use super::repo_choices::repo_of;
 use super::settings::NotifySettings;
+use super::targets::TargetService;
 use quire_store::{OutboxEntry, Store, StoreError, TargetProgress};
 use quire_types::backoff::Backoff;
 use quire_types::clock::Millis;
@@ -77,7 +81,7 @@ pub(super) async fn run(deps: Arc<NotifyDeps>, name: String) {
 async fn step(
     deps: &NotifyDeps,
     name: &str,
-    settings: &NotifySettings,
+    settings: &Arc<NotifySettings>,
 ) -> Result<WorkerStep, StoreError> {
     let Some(target) = settings.targets.get(name) else {
         return Ok(WorkerStep::Removed);
@@ -107,13 +111,42 @@ async fn step(
             };
         }
     };
+    let now = deps.store.clock().now();
+    let is_failing = progress.next_attempt_ms.is_some();
+    if let (true, Some(wait)) = (is_failing, wait_before_attempt(&progress, now))
+        && !entries.iter().any(|entry| is_too_old(entry, settings, now))
+    {
+        return Ok(WorkerStep::Wait(wait));
+    }
+    let choices = match selection.chosen_by {
+        Some(_) => deps.choices.of_entries(name, &entries, settings).await,
+        None => HashMap::new(),
+    };
+    let told = entries.iter().filter_map(|entry| {
+        let choice = repo_of(entry).and_then(|repo| choices.get(repo));
+        let chosen = choice.map(|choice| selection.chosen(choice));
+        let told = chosen.as_ref().unwrap_or(selection).told(name, entry)?;
+        Some((entry, told))
+    });
+    match tell(deps, &progress, service, settings, told).await? {
+        Some(step) => Ok(step),
+        None => skip(deps, name, last).await,
+    }
+}
+
+/// Tells a target of these rows, in order. Returns what is to be done next if it could not be told of all.
+async fn tell(
+    deps: &NotifyDeps,
+    progress: &TargetProgress,
+    service: &TargetService,
+    settings: &NotifySettings,
+    told: impl Iterator<Item = (&OutboxEntry, ToldEvent<'_>)>,
+) -> Result<Option<WorkerStep>, StoreError> {
+    let name = &progress.name;
     // After a refusal, or a change of the configuration, the next attempt may succeed.
     let mut failures = progress.failures;
     let mut is_failing = progress.next_attempt_ms.is_some();
     let mut connection = KeptConnection::default();
-    let told = entries
-        .iter()
-        .filter_map(|entry| Some((entry, selection.told(name, entry)?)));
     for (entry, told) in told {
         let now = deps.store.clock().now();
         // While the target fails, messages that are too old are not attempted. One that succeeds is told of all that waits.
@@ -122,15 +155,17 @@ async fn step(
             give_up(deps, name, entry.seq()).await?;
             continue;
         }
-        if is_failing && let Some(wait) = wait_before_attempt(&progress, now) {
-            return Ok(WorkerStep::Wait(wait));
+        if is_failing && let Some(wait) = wait_before_attempt(progress, now) {
+            return Ok(Some(WorkerStep::Wait(wait)));
         }
         let message = match compose(deps, told, settings).await {
             Ok(Some(message)) => message,
             Ok(None) => continue,
             Err(ComposeError::Store(error)) => return Err(error),
             Err(ComposeError::Delivery(error)) => {
-                return record_failure(deps, &progress, failures, entry, &error).await;
+                return record_failure(deps, progress, failures, entry, &error)
+                    .await
+                    .map(Some);
             }
         };
         failpoint::hit("notify-before-delivery");
@@ -141,11 +176,15 @@ async fn step(
                 (is_failing, failures) = (false, 0);
             }
             // The target was removed, or removed and added again.
-            Ok(()) => return Ok(WorkerStep::Continue),
-            Err(error) => return record_failure(deps, &progress, failures, entry, &error).await,
+            Ok(()) => return Ok(Some(WorkerStep::Continue)),
+            Err(error) => {
+                return record_failure(deps, progress, failures, entry, &error)
+                    .await
+                    .map(Some);
+            }
         }
     }
-    skip(deps, name, last).await
+    Ok(None)
 }
 
 /// What a message is about, for the log of the server.
