@@ -255,6 +255,7 @@ impl From<ForgeError> for CommandError {
             ForgeError::Secret(error) => return error.into(),
             ForgeError::Inverse(error) => return error.into(),
             ForgeError::Setting(error) => return error.into(),
+            ForgeError::RepoSetting(error) => return error.into(),
             // The system's reason adds nothing to that the server is not running.
             ForgeError::Control(error) => return Self::failed(error.to_string()),
             ForgeError::NothingCollected(error) => return Self::nothing_collected(&error),

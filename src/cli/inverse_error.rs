@@ -40,6 +40,8 @@ fn hint(why: &NoInverse) -> Option<&'static str> {
         NoInverse::NoBranchBefore | NoInverse::DefaultChanged => {
             "`repo default REPO BRANCH` sets it"
         }
+        NoInverse::ProtectionChanged => "`repo show REPO` lists the patterns",
+        NoInverse::DescriptionChanged => "`repo description REPO TEXT` sets it",
         NoInverse::RenamedAgain => "`repo rename OLD NEW` renames it",
         NoInverse::UnknownKeyLine | NoInverse::UnusableKeyLine => "`key add < FILE.pub` adds it",
         NoInverse::ValueReplaced | NoInverse::ValueRemoved => {
@@ -82,6 +84,8 @@ mod tests {
             NoInverse::NoTrash,
             NoInverse::NoBranchBefore,
             NoInverse::DefaultChanged,
+            NoInverse::ProtectionChanged,
+            NoInverse::DescriptionChanged,
             NoInverse::RenamedAgain,
             NoInverse::UnknownKeyLine,
             NoInverse::UnusableKeyLine,

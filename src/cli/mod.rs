@@ -42,6 +42,8 @@ mod reconcile;
 mod remote;
 mod repl;
 mod repo;
+mod repo_setting_error;
+mod repo_settings;
 mod repo_show;
 mod restore;
 mod run;
@@ -245,10 +247,12 @@ fn serve() -> ExitCode {
     }
 }
 
-/// Git decides by itself what it accepts, so the exit code is 0.
+/// Git changes nothing if this fails.
 fn pre_receive() -> ExitCode {
-    hook::pre_receive(&Paths::from_environment(), io::stdin().lock());
-    ExitCode::SUCCESS
+    match hook::pre_receive(&Paths::from_environment(), io::stdin().lock()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// Git refuses what this hook does not accept.

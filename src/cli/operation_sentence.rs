@@ -1,6 +1,6 @@
 //! What an operation did, in one line.
 
-use quire_types::names::{ObjectId, RefName, RepoName, RunId};
+use quire_types::names::{ObjectId, RepoName, RunId};
 use quire_types::operation::{Operation, PullSettings, RefChange, RefChanges};
 use quire_types::text::format_elapsed;
 
@@ -40,11 +40,10 @@ pub(super) fn sentence(operation: &Operation) -> String {
         Operation::RepoRestore { repo, trash_id } => {
             format!("restored repository {repo}, trash id {}", short(trash_id))
         }
-        Operation::RepoDefault {
-            repo,
-            branch,
-            before,
-        } => default_branch(repo, branch, before.as_ref()),
+        Operation::RepoDefault { .. }
+        | Operation::RepoProtect { .. }
+        | Operation::RepoUnprotect { .. }
+        | Operation::RepoDescription { .. } => of_repo_setting(operation),
         Operation::KeyAdd {
             name,
             fingerprint,
@@ -87,13 +86,35 @@ pub(super) fn sentence(operation: &Operation) -> String {
     }
 }
 
-fn default_branch(repo: &RepoName, branch: &RefName, before: Option<&RefName>) -> String {
-    let from = before.map(|before| format!(", from {}", before.short()));
-    format!(
-        "set the default branch of {repo} to {}{}",
-        branch.short(),
-        from.unwrap_or_default()
-    )
+/// The line of an operation that changed a setting of a repository.
+fn of_repo_setting(operation: &Operation) -> String {
+    match operation {
+        Operation::RepoDefault {
+            repo,
+            branch,
+            before,
+        } => {
+            let from = before
+                .as_ref()
+                .map(|before| format!(", from {}", before.short()));
+            format!(
+                "set the default branch of {repo} to {}{}",
+                branch.short(),
+                from.unwrap_or_default()
+            )
+        }
+        Operation::RepoProtect { repo, pattern } => {
+            format!("protected the refs {pattern} of {repo}")
+        }
+        Operation::RepoUnprotect { repo, pattern } => {
+            format!("ended the protection of the refs {pattern} of {repo}")
+        }
+        Operation::RepoDescription { repo, after, .. } => match after {
+            Some(text) => format!("described {repo}: {text}"),
+            None => format!("removed the description of {repo}"),
+        },
+        _ => String::new(),
+    }
 }
 
 fn removed(repo: &RepoName, trash_id: Option<&str>, deleted: bool) -> String {
@@ -300,6 +321,24 @@ mod tests {
                 repo: repo.clone(),
                 branch: "refs/heads/a".parse().unwrap(),
                 before: Some("refs/heads/main".parse().unwrap()),
+            },
+            Operation::RepoProtect {
+                repo: repo.clone(),
+                pattern: "refs/heads/main".to_owned(),
+            },
+            Operation::RepoUnprotect {
+                repo: repo.clone(),
+                pattern: "refs/tags/v*".to_owned(),
+            },
+            Operation::RepoDescription {
+                repo: repo.clone(),
+                before: None,
+                after: Some("Tools of mine".to_owned()),
+            },
+            Operation::RepoDescription {
+                repo: repo.clone(),
+                before: Some("Tools of mine".to_owned()),
+                after: None,
             },
             Operation::KeyAdd {
                 name: "laptop".to_owned(),

@@ -8,6 +8,10 @@ use super::context::Context;
 use super::error::CommandError;
 use super::import::{IMPORT_EXAMPLES, ImportArgs, import};
 use super::output::{Cell, Output};
+use super::repo_settings::{
+    DESCRIPTION_EXAMPLES, DescriptionArgs, PROTECT_EXAMPLES, ProtectionArgs, description, protect,
+    unprotect,
+};
 use super::repo_show::print_repo;
 use super::trash::{print_trash, restore};
 use super::undo::{UndoArgs, undo};
@@ -104,6 +108,35 @@ pub(super) enum RepoCommand {
         #[command(flatten)]
         format: OutputArgs,
     },
+    /// Describe a repository in one line
+    ///
+    /// `repo show` and its page say it. A `:description` in the settings on the default branch is shown instead of this one.
+    #[command(after_help = DESCRIPTION_EXAMPLES)]
+    Description {
+        #[command(flatten)]
+        arguments: DescriptionArgs,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// Protect branches or tags from forced pushes and deletion
+    ///
+    /// Commits can still be added to a protected branch, also by landing and by a mirror. A protected tag stays where it is.
+    #[command(after_help = PROTECT_EXAMPLES)]
+    Protect {
+        #[command(flatten)]
+        arguments: ProtectionArgs,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
+    /// End the protection of branches or tags
+    ///
+    /// The pattern is one of those that `repo show` lists.
+    Unprotect {
+        #[command(flatten)]
+        arguments: ProtectionArgs,
+        #[command(flatten)]
+        format: OutputArgs,
+    },
     /// Remove a repository with its runs and their logs
     ///
     /// It goes to the trash, from which `repo restore` brings it back, for as long as `keep.trash` says.
@@ -158,6 +191,9 @@ impl RepoCommand {
         | Self::Import { format, .. }
         | Self::Rename { format, .. }
         | Self::Default { format, .. }
+        | Self::Description { format, .. }
+        | Self::Protect { format, .. }
+        | Self::Unprotect { format, .. }
         | Self::Rm { format, .. }
         | Self::Restore { format, .. }
         | Self::Undo { format, .. }) = self;
@@ -259,6 +295,9 @@ pub(super) fn repo(
                 out,
             )
         }
+        RepoCommand::Description { arguments, .. } => description(&forge, arguments, out),
+        RepoCommand::Protect { arguments, .. } => protect(&forge, arguments, out),
+        RepoCommand::Unprotect { arguments, .. } => unprotect(&forge, arguments, out),
         RepoCommand::Rm {
             name,
             yes,

@@ -6,6 +6,7 @@ use super::output::{Cell, Output};
 use super::schedule::print_schedules;
 use quire_config::RepoVisibility;
 use quire_server::forge::repo_details::{GrantedRefs, RepoDetails};
+use quire_types::ref_pattern::RefPattern;
 use quire_types::text::format_bytes;
 
 pub(super) fn print_repo(details: &RepoDetails, out: &mut Output<'_>) -> Result<(), CommandError> {
@@ -58,6 +59,10 @@ fn facts(details: &RepoDetails, out: &Output<'_>) -> Vec<[Cell; 2]> {
     }
     if !details.granted.hooks.is_empty() {
         add("webhooks", details.granted.hooks.join(", ").into());
+    }
+    if !details.protected.is_empty() {
+        let patterns: Vec<_> = details.protected.iter().map(RefPattern::short).collect();
+        add("protected", patterns.join(", ").into());
     }
     for problem in details.shown.problems.iter().chain(&details.unreadable) {
         add("problem", problem.as_str().into());

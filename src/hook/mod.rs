@@ -1,4 +1,4 @@
-//! The hooks. `pre-receive` explains what git is about to refuse. `proc-receive` takes the commits that are to land on a
+//! The hooks. `pre-receive` refuses what protected refs forbid, and explains what git is about to refuse. `proc-receive` takes the commits that are to land on a
 //! branch. `post-receive` records a push in the spool and tells the pusher which runs it made.
 //!
 //! Git calls it once per push, after the refs have moved. It syncs the folders of the refs to disk
@@ -18,14 +18,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
-use quire_git::{Git, PushMark, sync_ref_folders};
+use quire_git::{Git, PushMark, RefMove, sync_ref_folders};
 use quire_server::control::client::{self, ControlError};
 use quire_server::control::protocol::RunLink;
 use quire_server::intake::spool_event;
 use quire_types::base_url::REACHED_VARIABLE;
 use quire_types::clock::Clock;
+use quire_types::error_chain::chain;
 use quire_types::failpoint;
-use quire_types::names::{EventId, RefName, RepoName};
+use quire_types::names::{EventId, ObjectId, RefName, RepoName};
 use quire_types::paths::Paths;
 use quire_types::push_event::{EventType, MAX_OVERWRITTEN, PushEvent, RefUpdate, deletions};
 use quire_types::text::{excerpt, single_line};
@@ -33,6 +34,8 @@ use quire_types::text::{excerpt, single_line};
 /// How many refs one event holds; a larger push makes several. Keeps the file below what intake reads.
 const REFS_PER_EVENT: usize = 10_000;
 const MAX_PRINTED_RUNS: usize = 10;
+/// How many protected refs are named.
+const MAX_PRINTED_REFS: usize = 10;
 /// How many push options are recorded, each of up to [`MAX_OPTION`] bytes.
 const MAX_OPTIONS: usize = 100;
 const MAX_OPTION: usize = 1024;
@@ -119,18 +122,61 @@ fn is_new_repository(paths: &Paths, repo: &RepoName, refs: &[RefUpdate]) -> bool
         && marks.iter().any(|mark| mark.created && mark.repo == *repo)
 }
 
-/// Says what git does not say about a push that it is about to accept or refuse.
-pub fn pre_receive(paths: &Paths, input: impl io::Read) {
+/// Returns whether git may accept a push, and says what git does not say about it.
+#[must_use]
+pub fn pre_receive(paths: &Paths, input: impl io::Read) -> bool {
     let Ok(updates) = refs::read(input) else {
-        return;
+        return true;
     };
     let Ok(repo) = this_repository(paths) else {
-        return;
+        return true;
     };
     let mut output = PusherOutput::default();
+    if !permits(paths, &repo, &updates.refs, &mut output) {
+        return false;
+    }
     explain_deletion(paths, &repo, &updates.refs, &mut output);
     keep_deleted(paths, &repo, &updates.refs);
     report_missing_objects(paths, &repo, &updates.refs, &mut output);
+    true
+}
+
+/// Whether the protection of the repository's refs permits a push. Otherwise says what it forbids, and how to change that.
+fn permits(paths: &Paths, repo: &RepoName, refs: &[RefUpdate], output: &mut PusherOutput) -> bool {
+    let existing = |id: &ObjectId| (!id.is_zero()).then(|| id.clone());
+    let moves: Vec<RefMove> = refs
+        .iter()
+        .map(|update| RefMove {
+            ref_name: update.ref_name.clone(),
+            from: existing(&update.old_sha),
+            to: existing(&update.new_sha),
+        })
+        .collect();
+    let git = Git::new(paths);
+    let forbidden = match git.forbidden_moves(repo, &paths.repo(repo), &moves) {
+        Ok(forbidden) => forbidden,
+        Err(error) => {
+            output.line(&format!(
+                "nothing was changed: which refs are protected cannot be told ({})",
+                chain(&error)
+            ));
+            return false;
+        }
+    };
+    let Some(first) = forbidden.first() else {
+        return true;
+    };
+    let listed = forbidden.iter().take(MAX_PRINTED_REFS);
+    listed.for_each(|one| output.line(&one.to_string()));
+    if forbidden.len() > MAX_PRINTED_REFS {
+        let more = forbidden.len() - MAX_PRINTED_REFS;
+        output.line(&format!("… and {more} more refs"));
+    }
+    output.line(&format!(
+        "nothing was changed; `repo unprotect {repo} {}` ends the protection",
+        first.pattern.short()
+    ));
+    false
 }
 
 /// Says which command makes the deletion of the default branch possible, which git refuses.

@@ -39,7 +39,9 @@ pub use load::{LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
 pub use mirrors::{MirrorRemote, MirrorsConfig, RefPatterns};
 pub use notify::{MailLogin, NotifyConfig, NotifyService, TargetSettings, UrlSource};
 pub use repo_notify::TargetChoice;
-pub use repo_settings::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility};
+pub use repo_settings::{
+    MAX_DESCRIPTION, MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility,
+};
 pub use run_grant::RunGrant;
 pub use secrets::{MAX_SECRET_BYTES, SecretError, SecretGrant, SecretSource};
 pub use sections::{

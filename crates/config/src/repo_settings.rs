@@ -31,7 +31,7 @@ const NOTIFY: &str = "notify";
 const TARGETS: &str = "targets";
 const KNOWN: [&str; 4] = [PUBLIC, PUBLIC_RUNS, DESCRIPTION, NOTIFY];
 /// The longest description, in characters.
-const MAX_DESCRIPTION: usize = 300;
+pub const MAX_DESCRIPTION: usize = 300;
 
 /// What a repository shows to clients that are not signed in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::error::{ANSWER_TIMEOUT, GitError, stderr_tail};
 use super::git::Git;
 
+/// Where git keeps the objects of a push that it has not accepted yet.
+const QUARANTINE: [&str; 2] = ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"];
+
 impl Git {
     /// The whole environment of a git process: it inherits nothing but `PATH`.
     #[must_use]
@@ -95,6 +98,16 @@ impl Git {
     pub(super) fn command_in(&self, repo: &Path) -> Command {
         let mut command = self.command();
         command.arg("--git-dir").arg(repo);
+        command
+    }
+
+    /// A git process on a repository, in a hook also with the objects of the push that git has not accepted yet.
+    pub(super) fn in_quarantine(&self, repo: &Path) -> Command {
+        let mut command = self.command_in(repo);
+        let passed = QUARANTINE
+            .iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.envs(passed);
         command
     }
 

@@ -13,6 +13,7 @@ mod checkout;
 mod command;
 mod commits;
 mod default_branch;
+mod description;
 mod error;
 mod fetch;
 mod fetched_objects;
@@ -31,6 +32,7 @@ mod object_cache;
 mod object_format;
 mod pipeline_files;
 mod pipeline_folder;
+mod protected_refs;
 mod push_mark;
 mod pushed_commits;
 mod raw_object;
@@ -73,6 +75,7 @@ pub use pipeline_folder::{
     EntryKind, FolderEntry, Misnamed, PipelineContents, TreeReader, UnusableFile, UnusableReason,
     find_pipeline_folder,
 };
+pub use protected_refs::{ForbiddenChange, ForbiddenMove};
 pub use push_mark::{PUSH_MARK_VARIABLE, PushMark};
 pub use pushed_commits::{ChangedFiles, CommitPerson, PushedCommit, PushedCommits};
 pub use redirects::{PathState, move_leaving_link, relative_link};

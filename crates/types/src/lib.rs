@@ -31,6 +31,7 @@ pub mod operation;
 pub mod paths;
 pub mod pull_policy;
 pub mod push_event;
+pub mod ref_pattern;
 pub mod run;
 pub mod secret;
 pub mod smtp_url;

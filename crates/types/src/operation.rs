@@ -246,6 +246,29 @@ pub enum Operation {
         /// The branch before, if it existed.
         before: Option<RefName>,
     },
+    /// Refs were protected.
+    RepoProtect {
+        /// The repository.
+        repo: RepoName,
+        /// The pattern of their whole names.
+        pattern: String,
+    },
+    /// Refs are no longer protected.
+    RepoUnprotect {
+        /// The repository.
+        repo: RepoName,
+        /// The pattern of their whole names.
+        pattern: String,
+    },
+    /// A repository was described.
+    RepoDescription {
+        /// The repository.
+        repo: RepoName,
+        /// What was said of it; `None` for nothing.
+        before: Option<String>,
+        /// What is said of it now.
+        after: Option<String>,
+    },
     /// A key was added.
     KeyAdd {
         /// Its name.
@@ -394,6 +417,9 @@ impl Operation {
             | Self::RepoDelete { repo, .. }
             | Self::RepoRestore { repo, .. }
             | Self::RepoDefault { repo, .. }
+            | Self::RepoProtect { repo, .. }
+            | Self::RepoUnprotect { repo, .. }
+            | Self::RepoDescription { repo, .. }
             | Self::RunStart { repo, .. }
             | Self::RunRetry { repo, .. }
             | Self::RunCancel { repo, .. }
@@ -511,6 +537,19 @@ mod tests {
                 repo: repo.clone(),
                 branch: "refs/heads/a".parse().unwrap(),
                 before: None,
+            },
+            Operation::RepoProtect {
+                repo: repo.clone(),
+                pattern: "refs/heads/main".to_owned(),
+            },
+            Operation::RepoUnprotect {
+                repo: repo.clone(),
+                pattern: "refs/tags/v*".to_owned(),
+            },
+            Operation::RepoDescription {
+                repo: repo.clone(),
+                before: None,
+                after: Some("Tools of mine".to_owned()),
             },
             Operation::KeyAdd {
                 name: "laptop".to_owned(),

@@ -371,3 +371,56 @@ fn a_mirror_is_changed_in_place_and_changed_back() {
         "is no mirror of another repository",
     );
 }
+
+#[test]
+fn a_protected_ref_does_not_follow_what_loses_commits() {
+    let mut pair = Pair::new();
+    pair.forge.serve();
+    pair.import("--every 1d");
+    for pattern in ["main", "old", "refs/tags/*"] {
+        pair.forge.ssh_ok(&format!("repo protect shop '{pattern}'"));
+    }
+    let here = pair.forge.paths.repos().join("shop.git");
+    let kept = git_in(&here, &["rev-parse", "main", "old", "v1"]);
+    // The other side replaces one branch, deletes another, moves a tag, and adds to a third.
+    pair.nas
+        .git_ok(&pair.tree, &["checkout", "-q", "--detach", "main~1"]);
+    let other = pair.nas.commit(&pair.tree, "another second");
+    let (to_main, to_tag) = (
+        format!("+{other}:refs/heads/main"),
+        format!("+{other}:refs/tags/v1"),
+    );
+    let new = pair.nas.git_ok(&pair.tree, &["rev-parse", "main"]);
+    pair.push(&[
+        &to_main,
+        &to_tag,
+        ":old",
+        &format!("{new}:refs/heads/new"),
+        "+main~1:refs/heads/side",
+    ]);
+    let output = pair.forge.ssh("mirror sync shop");
+    let text = transcript(&output);
+    assert!(
+        text.contains("main is protected by the pattern `main` and cannot be moved by force, as the other side did; `repo unprotect shop main` lets it follow"),
+        "{text}"
+    );
+    // What they kept is there, and the others followed.
+    assert_eq!(git_in(&here, &["rev-parse", "main", "old", "v1"]), kept);
+    let side = git_in(&here, &["rev-parse", "side"]);
+    assert_eq!(side, git_in(&pair.bare, &["rev-parse", "side"]));
+    assert_eq!(git_in(&here, &["rev-parse", "new"]), new);
+    let mirror = pair.mirror();
+    assert_eq!(mirror["refs_in_sync"], json!(2), "{mirror}");
+    assert!(
+        mirror["problem"].to_string().contains("main is protected"),
+        "{mirror}"
+    );
+    for pattern in ["main", "old", "refs/tags/*"] {
+        pair.forge
+            .ssh_ok(&format!("repo unprotect shop '{pattern}'"));
+    }
+    pair.sync("shop");
+    pair.assert_equal("shop");
+    pair.forge.wait_for_quiet();
+    pair.forge.check_whole();
+}

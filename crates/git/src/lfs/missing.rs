@@ -19,8 +19,6 @@ const MAX_DURATION: Duration = Duration::from_secs(10);
 const MAX_REFS: usize = 200;
 /// How many paths are named.
 const MAX_PATHS: usize = 3;
-/// Where git keeps the objects of a push that it has not accepted yet.
-const QUARANTINE: [&str; 2] = ["GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"];
 
 /// Objects that a push refers to, and that are not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,16 +76,6 @@ impl Git {
             }
         }
         Ok((missing.count > 0).then_some(missing))
-    }
-
-    /// A git process on a repository, with the objects of a push that git has not accepted yet.
-    fn in_quarantine(&self, repo: &Path) -> Command {
-        let mut command = self.command_in(repo);
-        let passed = QUARANTINE
-            .iter()
-            .filter_map(|name| Some((name, std::env::var_os(name)?)));
-        command.envs(passed);
-        command
     }
 
     /// Whether the `.gitattributes` at the top of one of these commits puts files into Git LFS.

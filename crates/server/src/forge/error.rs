@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::inverse_error::InverseError;
 use super::keys::KeyError;
+use super::repo_setting_error::RepoSettingError;
 use super::setting_error::SettingError;
 use crate::control::client::ControlError;
 use crate::rename::RenameError;
@@ -99,6 +100,8 @@ pub enum ForgeError {
     Inverse(#[from] InverseError),
     #[error(transparent)]
     Setting(#[from] SettingError),
+    #[error(transparent)]
+    RepoSetting(#[from] RepoSettingError),
     #[error("there is an access token `{0}` already")]
     TokenExists(TokenName),
     #[error("there is no access token `{0}`")]

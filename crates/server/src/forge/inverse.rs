@@ -8,9 +8,12 @@ use std::net::IpAddr;
 use super::access::Forge;
 use super::error::ForgeError;
 use super::inverse_error::{InverseError, NoInverse};
+use super::repo_setting_error::RepoSettingError;
 use super::repos::{self, RemoveRequest};
 use super::undo::{self, UndoRequest, UndoTarget};
-use super::{configuration, keys, mirrors, operation_log, runs, secrets, tokens, trash};
+use super::{
+    configuration, keys, mirrors, operation_log, protection, runs, secrets, tokens, trash,
+};
 use quire_store::{LoggedOperation, OperationState};
 use quire_types::keep_times::KeepTimes;
 use quire_types::names::{RefName, RepoName, RunId};
@@ -80,6 +83,13 @@ impl Inverse<'_> {
                 branch,
                 before,
             } => self.default_back(repo, branch, before.as_ref()),
+            Operation::RepoProtect { repo, pattern } => self.unprotect(repo, pattern),
+            Operation::RepoUnprotect { repo, pattern } => self.protect(repo, pattern),
+            Operation::RepoDescription {
+                repo,
+                before,
+                after,
+            } => self.describe_back(repo, before.as_deref(), after.as_deref()),
             Operation::KeyAdd { fingerprint, .. } => {
                 let now = self.forge.store()?.clock().now();
                 keys::remove(self.forge, fingerprint, false, now).map(drop)
@@ -210,6 +220,42 @@ impl Inverse<'_> {
             return self.none(NoInverse::DefaultChanged);
         }
         repos::set_default_branch(self.forge, repo, before)
+    }
+
+    fn unprotect(&self, repo: &RepoName, pattern: &str) -> Result<(), ForgeError> {
+        let Ok(pattern) = pattern.parse() else {
+            return self.none(NoInverse::ProtectionChanged);
+        };
+        match protection::unprotect(self.forge, repo, &pattern) {
+            Ok(_) => Ok(()),
+            Err(ForgeError::RepoSetting(RepoSettingError::NotProtected { .. })) => {
+                self.none(NoInverse::ProtectionChanged)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn protect(&self, repo: &RepoName, pattern: &str) -> Result<(), ForgeError> {
+        let Ok(pattern) = pattern.parse() else {
+            return self.none(NoInverse::ProtectionChanged);
+        };
+        match protection::protect(self.forge, repo, &pattern)?.has_changed {
+            true => Ok(()),
+            false => self.none(NoInverse::ProtectionChanged),
+        }
+    }
+
+    fn describe_back(
+        &self,
+        repo: &RepoName,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<(), ForgeError> {
+        let current = repos::existing(self.forge, repo)?;
+        if self.forge.git.description(&current)?.as_deref() != after {
+            return self.none(NoInverse::DescriptionChanged);
+        }
+        repos::describe(self.forge, &current, before).map(drop)
     }
 
     fn add_key_again(&self, lines: &[String]) -> Result<(), ForgeError> {

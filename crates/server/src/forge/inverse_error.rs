@@ -31,6 +31,10 @@ pub enum NoInverse {
     NoBranchBefore,
     #[error("the default branch was changed again since")]
     DefaultChanged,
+    #[error("the pattern was added or removed again since")]
+    ProtectionChanged,
+    #[error("the description was changed again since")]
+    DescriptionChanged,
     #[error("the repository was renamed again, or another one has its name")]
     RenamedAgain,
     #[error("it is not known which line the key had")]

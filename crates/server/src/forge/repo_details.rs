@@ -9,6 +9,7 @@ use quire_types::clock::Millis;
 use quire_types::error_chain;
 use quire_types::fsutil::folder_size;
 use quire_types::names::RepoName;
+use quire_types::ref_pattern::RefPattern;
 use quire_types::run::Run;
 use serde::Serialize;
 
@@ -35,6 +36,8 @@ pub struct RepoDetails {
     pub sizes: RepoSizes,
     pub last_push: Option<Millis>,
     pub newest_run: Option<Run>,
+    /// The patterns of the refs that are protected.
+    pub protected: Vec<RefPattern>,
     pub schedules: Vec<RepoSchedule>,
     pub mirrors: Vec<ListedMirror>,
     pub granted: RepoGrants,
@@ -93,6 +96,7 @@ impl RepoDetails {
                 artifacts: folder_size(&forge.paths.repo_artifacts(&repo)),
             },
             granted: RepoGrants::read(forge, &repo)?,
+            protected: forge.git.protected_refs(&repo)?,
             last_push: None,
             newest_run: None,
             schedules: Vec::new(),
@@ -105,6 +109,9 @@ impl RepoDetails {
         if let Ok(content) = content {
             (details.branches, details.tags) = (content.branches, content.tags);
             details.shown = content.shown;
+        }
+        if details.shown.description.is_none() {
+            details.shown.description = forge.git.description(&details.repo)?;
         }
         if forge.has_database() {
             let store = forge.store()?;
@@ -138,6 +145,7 @@ impl RepoDetails {
             bytes: self.sizes,
             last_push_ms: self.last_push,
             newest_run: self.newest_run.as_ref().map(RunJson::from),
+            protected: self.protected.iter().map(RefPattern::as_str).collect(),
             schedules: views(&self.schedules),
             mirrors: views(&self.mirrors),
             granted: &self.granted,
@@ -239,6 +247,7 @@ pub struct RepoDocument<'a> {
     bytes: RepoSizes,
     last_push_ms: Option<Millis>,
     newest_run: Option<RunJson<'a>>,
+    protected: Vec<&'a str>,
     schedules: Vec<ScheduleJson<'a>>,
     mirrors: Vec<MirrorJson<'a>>,
     granted: &'a RepoGrants,

@@ -7,8 +7,12 @@ use super::access::Forge;
 use super::caches;
 use super::error::ForgeError;
 use super::operation_log::recorded;
+use super::repo_setting_error::RepoSettingError;
 use super::trash;
 use crate::rename::{RenameError, RenameLock, Renamer, remove_run_folders, run_folders};
+use crate::repo_settings::RepoShown;
+use quire_config::MAX_DESCRIPTION;
+use quire_git::read::Reader;
 use quire_git::{ObjectFormat, TrashId, UnreadableEntry, closest_name};
 use quire_store::{RepoSummary, RunFilter, Store};
 use quire_types::clock::Millis;
@@ -16,6 +20,7 @@ use quire_types::keep_times::KeepTimes;
 use quire_types::names::{RefName, RepoName};
 use quire_types::operation::Operation;
 use quire_types::run::Run;
+use quire_types::text::single_line;
 
 /// How long the runs of a repository that is removed may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -119,6 +124,55 @@ pub fn set_default_branch(
         forge.notifier.notify(&[]);
         Ok(())
     })
+}
+
+/// What a repository is, in one line: as its settings say it, or else as [`describe`] did.
+pub fn description(forge: &Forge, name: &RepoName) -> Result<Option<String>, ForgeError> {
+    let repo = existing(forge, name)?;
+    match in_settings(forge, &repo) {
+        Some(text) => Ok(Some(text)),
+        None => Ok(forge.git.description(&repo)?),
+    }
+}
+
+/// The description in the settings of a repository. Settings that cannot be read have none.
+fn in_settings(forge: &Forge, repo: &RepoName) -> Option<String> {
+    let reader = Reader::open(&forge.paths.repo(repo)).ok()?;
+    RepoShown::read(&reader).ok()?.description
+}
+
+/// Says what a repository is, or nothing of it. Returns what is said now.
+pub fn describe(
+    forge: &Forge,
+    name: &RepoName,
+    text: Option<&str>,
+) -> Result<Option<String>, ForgeError> {
+    let repo = existing(forge, name)?;
+    let text = text.map(|text| single_line(text).trim().to_owned());
+    let text = text.filter(|text| !text.is_empty());
+    if text
+        .as_ref()
+        .is_some_and(|text| text.chars().count() > MAX_DESCRIPTION)
+    {
+        return Err(RepoSettingError::LongDescription(MAX_DESCRIPTION).into());
+    }
+    // Where the settings say it, this would not be shown.
+    if in_settings(forge, &repo).is_some() {
+        return Err(RepoSettingError::DescriptionInSettings(repo).into());
+    }
+    let before = forge.git.description(&repo)?;
+    if before == text {
+        return Ok(text);
+    }
+    let operation = Operation::RepoDescription {
+        repo: repo.clone(),
+        before,
+        after: text.clone(),
+    };
+    recorded(forge, operation, |_| {
+        Ok(forge.git.set_description(&repo, text.as_deref())?)
+    })?;
+    Ok(text)
 }
 
 /// Renames a repository. The old name redirects to it until a new repository takes the name.

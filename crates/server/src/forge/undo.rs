@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::access::Forge;
 use super::error::ForgeError;
 use super::operation_log::record_with_event;
-use super::repos;
+use super::{protection, repos};
 use crate::control::client::{self, ControlError};
 use crate::control::protocol::RunLink;
 use crate::intake::spool_event;
@@ -91,6 +91,7 @@ pub fn apply(forge: &Forge, request: &UndoRequest) -> Result<UndoneRefs, ForgeEr
     // As for a push: maintenance stays away, and the refs are compared if this process is killed.
     let _lock = forge.git.lock_for_push(&repo);
     let moves = plan(forge, &repo, &request.refs)?;
+    protection::check(forge, &repo, &moves)?;
     let (id, user) = (EventId::new(), Some(request.user.clone()));
     let now = quire_types::clock::Clock::system().now();
     let event = event_of(&moves, id, &repo, user, now);

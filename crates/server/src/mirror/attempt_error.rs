@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::addresses::AddressError;
 use crate::intake::SpoolError;
-use quire_git::{GitError, RemoteError};
+use quire_git::{ForbiddenMove, GitError, RemoteError};
 use quire_runtime::blocking::BlockingInterrupted;
 use quire_store::{MirrorState, StoreError};
 use quire_types::backoff::Backoff;
 use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::mirror::MirrorFailureKind;
+use quire_types::names::RepoName;
 use quire_types::ssh_keys::host_key_fingerprint;
 
 /// The longest delay between attempts.
@@ -61,6 +62,15 @@ pub(super) enum AttemptError {
         /// The first one, and why.
         first: String,
     },
+    /// A pull mirror whose other side replaced or deleted what this one keeps.
+    #[error(
+        "{forbidden}, as the other side did; `repo unprotect {repo} {}` lets it follow",
+        .forbidden.pattern.short()
+    )]
+    ProtectedHere {
+        repo: RepoName,
+        forbidden: ForbiddenMove,
+    },
     #[error("a ref was moved by another push at the same time")]
     MovedMeanwhile,
     #[error("the event of what was fetched cannot be written")]
@@ -107,7 +117,7 @@ impl AttemptError {
             Self::Address(_) | Self::Connect { .. } => MirrorFailureKind::Connection,
             Self::HostKeyChanged { .. } => MirrorFailureKind::HostKey,
             Self::NoRepository(error) | Self::Remote(error) => error.kind(),
-            Self::Rejected { .. } => MirrorFailureKind::Rejected,
+            Self::Rejected { .. } | Self::ProtectedHere { .. } => MirrorFailureKind::Rejected,
             Self::MovedMeanwhile
             | Self::Spool(_)
             | Self::Git(_)
@@ -137,6 +147,8 @@ pub(super) fn delay_after(kind: MirrorFailureKind, failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quire_git::ForbiddenChange;
+    use quire_types::ref_pattern::RefPattern;
 
     #[test]
     fn attempts_wait_longer_each_time_and_longest_for_the_owner() {
@@ -176,6 +188,14 @@ mod tests {
                 rejected: 1,
                 pushed: 3,
                 first: "refs/heads/main: [rejected] (fetch first)".to_owned(),
+            },
+            AttemptError::ProtectedHere {
+                repo: "work/app".parse().unwrap(),
+                forbidden: ForbiddenMove {
+                    ref_name: "refs/heads/main".parse().unwrap(),
+                    pattern: RefPattern::from_user("main").unwrap(),
+                    change: ForbiddenChange::ForcedMove,
+                },
             },
         ];
         insta::assert_snapshot!(errors.map(|error| error.to_string()).join("\n"));

@@ -16,7 +16,8 @@ use crate::intake::spool_event;
 use crate::notify::SecretReader;
 use crate::ref_move::event_of;
 use quire_git::{
-    FetchedObjects, Git, RefMove, RemoteAccess, RemoteFetch, is_fetched, sync_ref_folders,
+    FetchedObjects, ForbiddenMove, Git, RefMove, RemoteAccess, RemoteFetch, is_fetched,
+    sync_ref_folders,
 };
 use quire_runtime::blocking::run_blocking;
 use quire_store::{MirrorRef, MirrorState, PULL_MIRROR, PullMirror, Store};
@@ -58,14 +59,19 @@ impl PullAttempt<'_> {
         let found = found.map_err(|error| AttemptError::of_mirror(error, self.state, &url))?;
         let wanted: Vec<_> = found.branches_and_tags().cloned().collect();
         let differing = self.compared(wanted).await?;
+        let mut forbidden = Vec::new();
         if !differing.is_empty() {
             let moved = self.follow(&remote.access, &differing).await;
-            moved.map_err(|error| match error {
+            forbidden = moved.map_err(|error| match error {
                 AttemptError::Remote(error) => AttemptError::of_mirror(error, self.state, &url),
                 error => error,
             })?;
         }
         self.follow_default_branch(found.default_branch()).await?;
+        if let Some(forbidden) = forbidden.into_iter().next() {
+            let repo = self.state.repo.clone();
+            return Err(AttemptError::ProtectedHere { repo, forbidden });
+        }
         let succeeded = move |store: &Store| store.mirrors().succeeded(&key);
         Ok(store.call(succeeded).await?)
     }
@@ -95,13 +101,19 @@ impl PullAttempt<'_> {
         Ok(current)
     }
 
-    /// Fetches what differs, and moves the refs.
+    /// Fetches what differs, and moves the refs. Returns those that their protection keeps where they are.
     async fn follow(
         &self,
         remote: &RemoteAccess,
         differing: &[MirrorRef],
-    ) -> Result<(), AttemptError> {
+    ) -> Result<Vec<ForbiddenMove>, AttemptError> {
         let fetched = self.fetch(remote, differing).await?;
+        let mut moves = self.moves(differing, fetched.as_ref()).await?;
+        let forbidden = self.forbidden(&moves, fetched.as_ref()).await?;
+        moves.retain(|one| forbidden.iter().all(|kept| kept.ref_name != one.ref_name));
+        if moves.is_empty() {
+            return Ok(forbidden);
+        }
         let moves = PullMoves {
             git: self.shared.git.clone(),
             pull: PullMirror {
@@ -109,7 +121,7 @@ impl PullAttempt<'_> {
                 ..self.pull.clone()
             },
             now: self.shared.deps.store.clock().now(),
-            moves: self.moves(differing, fetched.as_ref()).await?,
+            moves,
         };
         let events = run_blocking(move || moves.apply(fetched)).await??;
         for event in events {
@@ -121,7 +133,22 @@ impl PullAttempt<'_> {
         let (key, current) = (self.state.key(), self.current().await?);
         let record = move |store: &Store| store.mirrors().compared(&key, &current, true);
         self.shared.deps.store.call(record).await?;
-        Ok(())
+        Ok(forbidden)
+    }
+
+    /// The moves that the protection of the repository forbids.
+    async fn forbidden(
+        &self,
+        moves: &[RefMove],
+        fetched: Option<&FetchedObjects>,
+    ) -> Result<Vec<ForbiddenMove>, AttemptError> {
+        let (repo, moves) = (self.state.repo.clone(), moves.to_vec());
+        let objects = fetched.map_or_else(
+            || self.shared.deps.paths.repo(&repo),
+            |fetched| fetched.path().to_owned(),
+        );
+        let find = move |git: &Git| git.forbidden_moves(&repo, &objects, &moves);
+        Ok(self.shared.git.call(find).await?)
     }
 
     /// Fetches the refs that are there, as they are at that moment.

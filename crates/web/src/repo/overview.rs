@@ -22,6 +22,7 @@ use super::page_identity::{Identifier, PageIdentity};
 use super::source_text::{marked, marked_bytes, name_html, name_text};
 use super::tree::{FolderRead, MAX_PAGE_ENTRIES, TreeTable, entries_json};
 use quire_config::RepoVisibility;
+use quire_git::Git;
 use quire_git::read::{
     Budget, CommitSummary, EntryMode, FolderPage, NamedRefs, ReadError, Reader, ResolvedRev,
     TreePath,
@@ -149,10 +150,11 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         false => mirrors(context).await?,
     };
     let clone_urls = clone_urls(context);
+    let description = description(context).await?;
     if context.wants_json() {
         return Ok(as_json(
             context,
-            head.as_ref(),
+            (head.as_ref(), description.as_deref()),
             &clone_urls,
             (&runs, &mirrors),
         ));
@@ -179,7 +181,7 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         head: RepoHead::new(context, Tab::Code, rev.as_ref(), choices),
         path: context.base.clone(),
         clone_urls,
-        description: context.access.description().map(str::to_owned),
+        description,
         problems: context.access.problems().to_vec(),
         is_live: !context.access.is_stranger,
         newest,
@@ -339,6 +341,17 @@ async fn runs(
     Ok(context.access.shown_runs(runs))
 }
 
+/// What the repository is, as its settings say it, or else as a command did.
+async fn description(context: &RepoContext) -> Result<Option<String>, WebError> {
+    if let Some(text) = context.access.description() {
+        return Ok(Some(text.to_owned()));
+    }
+    let (git, repo) = (Git::new(&context.app.web.paths), context.repo.clone());
+    let read = tokio::task::spawn_blocking(move || git.description(&repo));
+    // A repository that cannot be read still has runs.
+    Ok(read.await?.unwrap_or_default())
+}
+
 async fn mirrors(context: &RepoContext) -> Result<Vec<ListedMirror>, WebError> {
     let repo = context.repo.clone();
     let list = move |store: &quire_store::Store| list_in(store, Some(&repo));
@@ -357,7 +370,7 @@ async fn runs_of_commit(
 
 fn as_json(
     context: &RepoContext,
-    head: Option<&HeadRead>,
+    (head, description): (Option<&HeadRead>, Option<&str>),
     clone_urls: &[String],
     (runs, mirrors): (&[Run], &[ListedMirror]),
 ) -> Response {
@@ -380,7 +393,7 @@ fn as_json(
     });
     Json(json!({
         "repo": context.repo,
-        "description": context.access.description(),
+        "description": description,
         "public": context.access.visibility() != RepoVisibility::Private,
         "public_runs": context.access.visibility() == RepoVisibility::PublicRuns,
         "problems": context.access.problems(),
