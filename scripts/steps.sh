@@ -81,7 +81,7 @@ export RUSTC_WORKSPACE_WRAPPER=clippy-driver
 # Format, scripts, lints. Everything is compiled at once, which uses the cores better than one tier after the other.
 check_steps() {
   step format cargo fmt --all --check
-  step scripts shellcheck -x scripts/* image/third-party-licences .ci/run .quire/links
+  step scripts shellcheck -x scripts/* image/sysroot image/third-party-licences .ci/run .quire/links
   step compile cargo build "${selection[@]}" --all-targets
   # shellcheck disable=SC2016  # expanded by the bash that runs it
   step lints bash -c '! grep -A 12 "^warning" "$1"' lints "$logs/compile.log"

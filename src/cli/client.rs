@@ -1,13 +1,15 @@
 //! `quire client`: writes the program to standard output, so that it can be used on another machine.
+//!
+//! The image builds it against glibc 2.31, so what decides is whether its relocations are packed, which older systems do not know.
 
 use std::env::consts::ARCH;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 
-use memchr::memmem;
-
 use super::context::Context;
+use super::elf_program::ElfProgram;
 use super::error::CommandError;
+use super::plain_relocations::{PACKED_VERSION, with_plain_relocations};
 use quire_server::control::program_client;
 use quire_types::text::format_bytes;
 
@@ -16,7 +18,9 @@ Example:
   ssh git@host client > quire && chmod +x quire";
 
 /// How a program names the versions of glibc that it needs.
-const GLIBC: &[u8] = b"GLIBC_2.";
+const GLIBC: &str = "GLIBC_2.";
+/// The first version of glibc with packed relocations.
+const PACKED_SINCE: u32 = 36;
 
 /// Writes the program to standard output, and what it needs to standard error.
 pub(super) fn client(context: &Context<'_>) -> Result<(), CommandError> {
@@ -41,6 +45,7 @@ pub(super) fn client(context: &Context<'_>) -> Result<(), CommandError> {
             )));
         }
     };
+    let program = with_plain_relocations(&program).unwrap_or(program);
     stdout.write_all(&program)?;
     stdout.flush()?;
     let text = format!("quire: {}\n", sentence(&program));
@@ -63,11 +68,13 @@ fn sentence(program: &[u8]) -> String {
 
 /// The newest version of glibc 2 that a program asks for; `None` if it asks for none.
 fn newest_glibc(program: &[u8]) -> Option<u32> {
-    let versions = memmem::find_iter(program, GLIBC).filter_map(|at| {
-        let digits = program[at + GLIBC.len()..].iter();
-        let digits = digits.take_while(|byte| byte.is_ascii_digit()).take(3);
-        let digits: String = digits.map(|byte| char::from(*byte)).collect();
-        digits.parse().ok()
+    let needed = ElfProgram::parse(program)?.needed_versions()?;
+    let versions = needed.iter().filter_map(|needed| {
+        if needed.name == PACKED_VERSION {
+            return Some(PACKED_SINCE);
+        }
+        let version = needed.name.strip_prefix(GLIBC)?;
+        version.split('.').next()?.parse().ok()
     });
     versions.max()
 }
@@ -78,9 +85,21 @@ mod tests {
 
     #[test]
     fn what_a_program_needs_is_read_from_it() {
-        let program = b"\x7fELF..\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.9\0GLIBC_2.\0";
-        assert_eq!(newest_glibc(program), Some(34));
-        assert_eq!(newest_glibc(b"static"), None);
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let newest = newest_glibc(&own).unwrap();
+        assert!((17..100).contains(&newest), "{newest}");
+        let said = sentence(&own);
+        assert!(
+            said.ends_with(&format!(
+                ", for Linux on {ARCH} with glibc 2.{newest} or newer; `chmod +x` makes it executable"
+            )),
+            "{said}"
+        );
+        // Parts of a program, and what is none.
+        for length in [0, 5, 40, 64, 1000, own.len() / 3] {
+            let part = &own[..length];
+            let _ = (newest_glibc(part), with_plain_relocations(part));
+        }
         assert_eq!(
             sentence(b"static"),
             format!("6 B, for Linux on {ARCH}; `chmod +x` makes it executable")

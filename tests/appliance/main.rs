@@ -19,6 +19,7 @@ mod client;
 mod docker;
 mod image;
 mod keys;
+mod program;
 mod pushes;
 mod restarts;
 mod web;
