@@ -20,6 +20,9 @@ pub(super) struct Backup {
     /// Leave out the artifacts of runs
     #[arg(long)]
     no_artifacts: bool,
+    /// Leave out removed repositories, which could be restored
+    #[arg(long)]
+    no_trash: bool,
 }
 
 #[derive(clap::Args)]
@@ -43,6 +46,7 @@ pub(super) fn backup(context: &Context<'_>, arguments: &Backup) -> Result<(), Co
     let content = BackupContent {
         logs: !arguments.no_logs,
         artifacts: !arguments.no_artifacts,
+        trash: !arguments.no_trash,
     };
     let sink = BufWriter::with_capacity(1 << 20, stdout.lock());
     let summary = backup::write(context.paths, &context.store()?, content, sink)?;

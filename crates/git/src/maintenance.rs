@@ -211,8 +211,17 @@ impl Git {
 
     /// Checks the objects and refs of a repository with `git fsck`. Returns its first words if it finds damage.
     pub async fn check(&self, repo: &RepoName) -> Result<Option<String>, GitError> {
+        self.check_folder(&self.paths.repo(repo)).await
+    }
+
+    /// The same for a repository in the trash.
+    pub async fn check_in_trash(&self, entry: TrashEntry) -> Result<Option<String>, GitError> {
+        self.check_folder(&self.trash_repository(entry)).await
+    }
+
+    async fn check_folder(&self, folder: &Path) -> Result<Option<String>, GitError> {
         let mut command = tokio::process::Command::from(self.background_command());
-        command.arg("--git-dir").arg(self.paths.repo(repo));
+        command.arg("--git-dir").arg(folder);
         command.args(["fsck", "--no-dangling", "--no-progress"]);
         let limits = Limits {
             deadline: MAX_DURATION,

@@ -56,6 +56,11 @@ impl Git {
         self.paths.trash().join(entry.folder_name())
     }
 
+    /// The repository in an entry.
+    pub(super) fn trash_repository(&self, entry: TrashEntry) -> PathBuf {
+        self.trash_folder(entry).join(REPOSITORY)
+    }
+
     /// Creates an entry without a repository.
     pub fn create_trash_entry(&self, state: TrashState) -> Result<TrashEntry, GitError> {
         let id = TrashId::new();
@@ -90,7 +95,7 @@ impl Git {
 
     /// Whether the repository is in its entry.
     pub fn is_in_trash(&self, entry: TrashEntry) -> Result<bool, GitError> {
-        let inside = self.trash_folder(entry).join(REPOSITORY);
+        let inside = self.trash_repository(entry);
         match fs::symlink_metadata(&inside) {
             // A link of quire's own reserves a name. That of a user, to a repository elsewhere, is absolute.
             Ok(found) if found.is_symlink() => Ok(!is_relative_link(&inside)),
@@ -106,7 +111,7 @@ impl Git {
             return Ok(());
         }
         let path = self.paths.repo(repo);
-        let inside = self.trash_folder(entry).join(REPOSITORY);
+        let inside = self.trash_repository(entry);
         let link = own_link(repo);
         let moved = make_link(&link, &inside)
             .and_then(|()| exchange(&path, &inside))
@@ -131,7 +136,7 @@ impl Git {
             return Ok(());
         }
         let path = self.paths.repo(repo);
-        let inside = self.trash_folder(entry).join(REPOSITORY);
+        let inside = self.trash_repository(entry);
         let moved = exchange(&inside, &path).or_else(|error| match error.raw_os_error() {
             Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => {
                 fs::remove_file(&path)?;

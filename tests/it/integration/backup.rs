@@ -398,22 +398,53 @@ fn scheduled_backups_are_proved_and_pruned() {
 }
 
 #[test]
-fn removed_repositories_are_not_in_a_backup() {
+fn a_removed_repository_is_restored_from_the_trash_of_a_backup() {
     let forge = seeded();
+    let runs = forge.ssh_ok("run list --repo work/shop --json");
+    let before = refs(forge.paths.data(), "work/shop");
     forge.ssh_ok("repo rm work/shop --yes");
-    let restored = Restored::ok(&backup(&forge));
-    assert!(!files_below(&forge.paths.trash()).is_empty());
-    let files = files_below(&restored.data());
-    assert!(
-        files
-            .iter()
-            .any(|path| path.starts_with(restored.data().join("repos/work/tool.git")))
+    let with_trash = backup(&forge);
+    let restored = Restored::ok(&with_trash);
+    let mut again = restored.forge();
+    again.serve();
+    assert_eq!(
+        again.ssh_ok("repo list --trash --json"),
+        forge.ssh_ok("repo list --trash --json")
     );
-    for path in files {
+    again.ssh_ok("repo restore work/shop");
+    assert_eq!(refs(again.paths.data(), "work/shop"), before);
+    assert_eq!(again.ssh_ok("run list --repo work/shop --json"), runs);
+    let run = again.newest("work/shop");
+    assert!(
+        again
+            .ssh_ok(&format!("run logs {}", run.id))
+            .contains("all is well")
+    );
+    let artifact = again.ssh_ok(&format!("run artifacts get {} out", run.id));
+    assert_eq!(artifact, "made\n");
+    again.check_whole();
+
+    // Without it on request, and what is said to be in it has to be there.
+    let output = forge.ssh("backup --no-trash");
+    assert!(output.status.success(), "{}", transcript(&output));
+    let restored = Restored::ok(&output.stdout);
+    for path in files_below(&restored.data()) {
         assert!(
             !path.display().to_string().contains("trash"),
             "{}",
             path.display()
         );
     }
+    // A repository that is damaged in the trash is named.
+    let packs = files_below(&forge.paths.trash()).into_iter();
+    let pack = packs.filter(|path| path.extension().is_some_and(|kind| kind == "pack"));
+    for path in pack {
+        fs::write(path, "no pack").unwrap();
+    }
+    let restored = Restored::new(&backup(&forge));
+    let said = transcript(&restored.output);
+    assert!(
+        said.contains("the repository work/shop in the trash is damaged"),
+        "{said}"
+    );
 }

@@ -28,6 +28,9 @@ pub(super) struct BackupEnd {
     pub(super) repos: Vec<RepoName>,
     /// The repositories of which a part could not be read.
     pub(super) incomplete: Vec<RepoName>,
+    /// The entries of the trash, by their ids. Backups of older versions have none.
+    #[serde(default)]
+    pub(super) trash: Vec<String>,
     /// The rows of the database.
     pub(super) runs: u64,
     pub(super) pushes: u64,

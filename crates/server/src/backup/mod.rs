@@ -22,6 +22,7 @@ mod scheduled;
 mod stored_backup;
 mod stored_backups;
 mod tolerant_file;
+mod trash_entries;
 mod write;
 
 pub use error::BackupError;

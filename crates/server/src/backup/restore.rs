@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use super::archive_reader::{UnpackedBackup, unpack};
 use super::archive_writer::read_sorted;
 use super::error::BackupError;
+use super::trash_entries::keep_only;
+use crate::trash::TrashedRepo;
 
 /// What was restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +123,14 @@ where
             problems.push(format!("the repository {repo} is damaged: {words}"));
         }
     }
+    for trashed in TrashedRepo::list(&git)? {
+        if let Some(words) = git.check_in_trash(trashed.entry).await? {
+            let repo = trashed.repo;
+            problems.push(format!(
+                "the repository {repo} in the trash is damaged: {words}"
+            ));
+        }
+    }
     Ok(RestoreSummary {
         repos: end.repos.len(),
         runs: end.runs,
@@ -151,6 +161,15 @@ fn check_content(unpacked: &UnpackedBackup, folder: &Path) -> Result<(), BackupE
                 expected,
             });
         }
+    }
+    let expected = end.trash.len() as u64;
+    let found = keep_only(&paths, &end.trash)? as u64;
+    if found != expected {
+        return Err(BackupError::Missing {
+            what: "repositories in the trash",
+            found,
+            expected,
+        });
     }
     // They were removed while the backup was made.
     for repo in listing.repos.iter().filter(|repo| !known.contains(repo)) {

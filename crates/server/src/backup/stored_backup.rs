@@ -59,6 +59,7 @@ fn write_file(paths: &Paths, store: &Store, target: &Path) -> Result<(), BackupE
     let content = BackupContent {
         logs: true,
         artifacts: true,
+        trash: true,
     };
     let file = create_private(target).map_err(BackupError::io("create", target))?;
     let mut file = BufWriter::with_capacity(1 << 20, file);

@@ -15,6 +15,7 @@ use super::error::BackupError;
 use super::manifest::{BackupEnd, BackupHeader, END_NAME, FORMAT, HEADER_NAME};
 use super::repo_files::RepoCopy;
 use crate::rename::Renamer;
+use crate::trash::TrashedRepo;
 
 /// What is written beside repositories, database, keys and configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct BackupContent {
     pub logs: bool,
     /// The artifacts of runs.
     pub artifacts: bool,
+    /// Removed repositories that can be restored.
+    pub trash: bool,
 }
 
 /// What a backup contains.
@@ -98,10 +101,15 @@ pub fn write(
             RepoCopy::Removed => {}
         }
     }
+    let trash = match content.trash {
+        true => archive.add_trash(&Git::new(paths), &repositories.trash, content)?,
+        false => Vec::new(),
+    };
     add_rest(&mut archive, data, content)?;
     let end = BackupEnd {
         repos: complete,
         incomplete,
+        trash,
         runs: summary.runs,
         pushes: summary.pushes,
         while_running: is_running(paths),
@@ -126,7 +134,7 @@ fn add_rest<W: Write>(
 ) -> Result<(), BackupError> {
     let is_left_out = |path: &Path| {
         LEFT_OUT.iter().any(|name| path == Path::new(name))
-            // The runs of removed repositories.
+            // The runs of removed repositories: of those that are still there, they were added before.
             || ["runs/.trash", "artifacts/.trash"].iter().any(|name| path == Path::new(name))
             || (!content.logs && path == Path::new("runs"))
             || (!content.artifacts && path == Path::new("artifacts"))
@@ -146,6 +154,7 @@ struct Repositories {
     repos: Vec<RepoName>,
     /// Former names: the path of the link, relative to the data folder, and its target.
     redirects: Vec<(PathBuf, PathBuf)>,
+    trash: Vec<TrashedRepo>,
     problems: Vec<String>,
 }
 
@@ -166,6 +175,7 @@ impl Repositories {
         Ok(Self {
             repos: listing.repos,
             redirects: redirects.collect(),
+            trash: TrashedRepo::list(&git)?,
             problems: listing
                 .unreadable
                 .iter()
