@@ -154,6 +154,12 @@ impl From<GitError> for CommandError {
             GitError::Start { .. } => {
                 Self::from_error(FAILED, &error).hint("is git installed and in PATH?")
             }
+            // Git does not say more of a disk without space.
+            GitError::Failed { ref stderr, .. } if stderr.contains("t write '") => {
+                Self::from_error(FAILED, &error).hint(
+                    "the disk may be full: `gc` removes expired runs, `repo rm --now` deletes a repository",
+                )
+            }
             GitError::Pipe { .. }
             | GitError::TimedOut { .. }
             | GitError::MaintenanceTimedOut { .. }

@@ -11,34 +11,9 @@ use nix::sys::signal::Signal;
 use quire_testkit::{TestForge, transcript, wait_for};
 use quire_types::run::{Run, RunState};
 
-use super::mounts::{Disk, is_root, on_a_small_disk, within};
+use super::mounts::{Ballast, Disk, is_root, on_a_small_disk, within};
 use super::{refs, settled_well};
 use crate::QUIRE;
-
-/// Takes up space, in steps of a page.
-struct Ballast {
-    file: File,
-    size: u64,
-}
-
-impl Ballast {
-    const PAGE: u64 = 4096;
-
-    /// All that there is.
-    fn all(disk: &Path) -> Self {
-        let mut file = File::create(disk.join("ballast")).unwrap();
-        let page = [0xa5; Self::PAGE as usize];
-        while file.write_all(&page).is_ok() {}
-        let size = file.metadata().unwrap().len();
-        Self { file, size }
-    }
-
-    /// Gives some pages back.
-    fn give(&mut self, pages: u64) {
-        self.size = self.size.saturating_sub(pages * Self::PAGE);
-        self.file.set_len(self.size).unwrap();
-    }
-}
 
 /// A forge whose data lie on the disk.
 fn forge_on(disk: &Path) -> (tempfile::TempDir, TestForge) {

@@ -20,6 +20,7 @@ mod containers;
 mod database;
 mod disk;
 mod engine;
+mod full_disk;
 mod hooks;
 mod housekeeping;
 mod import;

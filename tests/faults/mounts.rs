@@ -1,6 +1,8 @@
 //! Tests that mount disks of their own: each starts itself again in a mount namespace that
 //! nobody else sees, and that goes with it.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -62,6 +64,31 @@ pub(crate) fn on_a_small_disk(test: &str, megabytes: u32) -> Option<PathBuf> {
         ],
     );
     Some(folder)
+}
+
+/// Takes up space, in steps of a page.
+pub(crate) struct Ballast {
+    file: File,
+    pub(crate) size: u64,
+}
+
+impl Ballast {
+    pub(crate) const PAGE: u64 = 4096;
+
+    /// All that there is.
+    pub(crate) fn all(disk: &Path) -> Self {
+        let mut file = File::create(disk.join("ballast")).unwrap();
+        let page = [0xa5; Self::PAGE as usize];
+        while file.write_all(&page).is_ok() {}
+        let size = file.metadata().unwrap().len();
+        Self { file, size }
+    }
+
+    /// Gives some pages back.
+    pub(crate) fn give(&mut self, pages: u64) {
+        self.size = self.size.saturating_sub(pages * Self::PAGE);
+        self.file.set_len(self.size).unwrap();
+    }
 }
 
 /// Runs a program that must succeed.

@@ -160,8 +160,8 @@ impl Store {
         }
     }
 
-    /// Moves the write-ahead log into the database, so that a copy of the one file has everything. A reader may keep a part
-    /// of the log.
+    /// Moves the write-ahead log into the database, so that a copy of the one file has everything, and the space of the log
+    /// is free. A reader may keep a part of the log.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         let writer = lock(&self.shared.writer);
         writer

@@ -336,11 +336,14 @@ fn delete(forge: &Forge, name: &RepoName, has_database: bool) -> Result<(), Forg
     if forge.git.exists(name)? {
         forge.git.remove(name)?;
     }
+    // What frees space comes first: where there is none, the rows cannot be deleted otherwise.
+    remove_run_folders(&forge.paths, name)?;
     if has_database {
-        forge.store()?.repos().forget(name)?;
+        let store = forge.store()?;
+        let _ = store.checkpoint();
+        store.repos().forget(name)?;
         forge.notifier.notify(&[]);
     }
-    remove_run_folders(&forge.paths, name)?;
     Ok(())
 }
 

@@ -55,7 +55,15 @@ pub fn restore(
 ) -> Result<RepoName, ForgeError> {
     let renamer = Renamer::new(&forge.paths, forge.store()?);
     let lock = renamer.lock()?;
-    let _ = lock.finish_pending();
+    let begun = TrashedRepo::being_restored(&forge.git, wanted)?;
+    let finished = lock.finish_pending();
+    if let Some(name) = begun {
+        // An earlier command recorded it, and could not complete it.
+        return match (forge.git.exists(&name)?, finished) {
+            (false, Err(error)) => Err(RenameError::RestoreUnfinished(Box::new(error)).into()),
+            _ => Ok(name),
+        };
+    }
     let trashed = find(forge, wanted)?;
     let name = name.unwrap_or(&trashed.repo);
     let operation = Operation::RepoRestore {

@@ -97,6 +97,25 @@ impl TrashedRepo {
         Ok(found)
     }
 
+    /// The name under which a repository of this name, or of an id that begins so, is being restored.
+    pub(crate) fn being_restored(
+        git: &Git,
+        wanted: &RepoName,
+    ) -> Result<Option<RepoName>, RenameError> {
+        for entry in git.trash_entries()? {
+            if entry.state != TrashState::Restoring {
+                continue;
+            }
+            let Some(file) = EntryFile::read(git, entry)? else {
+                continue;
+            };
+            if file.repo == *wanted || entry.id.to_string().starts_with(wanted.as_str()) {
+                return Ok(file.restore_as);
+            }
+        }
+        Ok(None)
+    }
+
     /// The bytes of its folder, and of the logs and artifacts of its runs.
     #[must_use]
     pub fn bytes(&self, paths: &Paths, git: &Git) -> u64 {
