@@ -49,6 +49,14 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ),
     ("repo default NAME BRANCH", "set the default branch"),
     (
+        "repo protect | unprotect NAME PATTERN",
+        "protect branches and tags from forced pushes",
+    ),
+    (
+        "repo description NAME [TEXT]",
+        "describe a repository in a line",
+    ),
+    (
         "run list [--repo --ref --state --limit]",
         "list runs, newest first",
     ),
