@@ -7,13 +7,16 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Flags of the compiler: a static program at a fixed address that brings its own entry point.
-const FLAGS: [&str; 5] = [
+/// Flags of the compiler: a static program at a fixed address that brings its own entry point and layout. The hash is
+/// used in handshakes only, so its short form is fast enough.
+const FLAGS: [&str; 7] = [
     "-Crelocation-model=static",
     "-Ctarget-feature=+crt-static",
     "-Clink-arg=-nostartfiles",
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-Wl,--build-id=none",
+    "-Clink-arg=-Wl,-T,crates/step-helper/step.ld",
+    "--cfg=sha2_backend_soft=\"compact\"",
 ];
 
 /// Variables of the outer build that would change this one.

@@ -2,7 +2,16 @@
 
 use quire_step::{ExitStatus, ToHelper};
 
-use crate::client::{Event, Helper, Spec};
+use crate::client::{Event, Helper, LinkKind, Spec};
+use crate::over_both;
+
+over_both!(
+    the_helper_cannot_be_killed_or_stopped,
+    a_command_that_kills_its_nanny_is_lost_and_leaves_nothing,
+    a_command_that_kills_all_processes_ends_the_others_only,
+    the_helper_cannot_be_looked_into,
+    the_helper_cannot_be_traced_nor_its_descriptors_taken,
+);
 
 /// The helper still answers, and still runs commands.
 fn is_well(helper: &mut Helper) {
@@ -12,9 +21,8 @@ fn is_well(helper: &mut Helper) {
     assert_eq!(helper.processes(), Vec::<String>::new());
 }
 
-#[test]
-fn the_helper_cannot_be_killed_or_stopped() {
-    let mut helper = Helper::debian(&[]);
+fn the_helper_cannot_be_killed_or_stopped(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     for uid in [0, 1000] {
         let script = "for s in HUP INT QUIT ILL ABRT KILL SEGV PIPE TERM STOP TSTP CHLD USR1; do kill -$s 1 2>/dev/null; done; echo done";
         let outcome = helper.run(&Spec::shell(script).uid(uid));
@@ -23,9 +31,8 @@ fn the_helper_cannot_be_killed_or_stopped() {
     }
 }
 
-#[test]
-fn a_command_that_kills_its_nanny_is_lost_and_leaves_nothing() {
-    let mut helper = Helper::debian(&[]);
+fn a_command_that_kills_its_nanny_is_lost_and_leaves_nothing(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let script = "setsid sleep 1000 & kill -9 $PPID; sleep 1000; echo alive";
     let outcome = helper.run(&Spec::shell(script));
     assert_eq!(outcome.status, Some(ExitStatus::Lost));
@@ -40,9 +47,8 @@ fn a_command_that_kills_its_nanny_is_lost_and_leaves_nothing() {
     assert_eq!(outcome.stdout(), "denied\n");
 }
 
-#[test]
-fn a_command_that_kills_all_processes_ends_the_others_only() {
-    let mut helper = Helper::debian(&[]);
+fn a_command_that_kills_all_processes_ends_the_others_only(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let other = helper.begin(&Spec::shell("echo ready; sleep 1000"));
     helper.wait_for(other, "ready");
     let killer = helper.begin(&Spec::shell("kill -9 -1; echo survived; exit 5"));
@@ -61,9 +67,8 @@ fn a_command_that_kills_all_processes_ends_the_others_only() {
     is_well(&mut helper);
 }
 
-#[test]
-fn the_helper_cannot_be_looked_into() {
-    let mut helper = Helper::debian(&[]);
+fn the_helper_cannot_be_looked_into(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     for uid in [0, 1000] {
         // The helper, and the nanny of the command.
         let script = "for p in 1 $PPID; do \
@@ -76,9 +81,8 @@ fn the_helper_cannot_be_looked_into() {
     is_well(&mut helper);
 }
 
-#[test]
-fn the_helper_cannot_be_traced_nor_its_descriptors_taken() {
-    let mut helper = Helper::debian(&[]);
+fn the_helper_cannot_be_traced_nor_its_descriptors_taken(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     // perl-base is part of Debian. ptrace(PTRACE_ATTACH and PTRACE_SEIZE), pidfd_open and pidfd_getfd,
     // process_vm_readv: numbers of x86_64.
     let script = r#"

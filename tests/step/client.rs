@@ -1,16 +1,22 @@
-//! A container whose first process is the helper, and the frames to and from it.
+//! A container whose first process is the helper, and the frames to and from it: through its standard
+//! streams, or through a connection that it opens.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use quire_step::{
-    ExitStatus, FailureReason, FrameDecoder, FromHelper, StartTask, TaskIds, TerminalSize, ToHelper,
+    ChannelReceiver, ChannelSender, ChannelToken, ExitStatus, FIRST_MESSAGE_LENGTH, FailureReason,
+    FrameDecoder, FromHelper, SecureChannel, StartTask, TOKEN_BYTES, TaskIds, TerminalSize,
+    ToHelper, answer_helper, first_message_id,
 };
 use tempfile::TempDir;
 
@@ -20,6 +26,35 @@ pub(crate) const DEBIAN: &str = "debian:trixie-slim";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static CONTAINERS: AtomicU32 = AtomicU32::new(0);
+
+/// Makes two tests of each function: one for each way in which a helper is reached.
+#[macro_export]
+macro_rules! over_both {
+    ($($name:ident),* $(,)?) => {
+        mod over_streams {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name($crate::client::LinkKind::Streams);
+                }
+            )*
+        }
+        mod over_connection {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name($crate::client::LinkKind::Connection);
+                }
+            )*
+        }
+    };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkKind {
+    Streams,
+    Connection,
+}
 
 /// What came from the helper, without borrows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,15 +96,39 @@ pub(crate) struct Spec {
     pub(crate) env: Vec<String>,
 }
 
-pub(crate) struct Helper {
+/// A container whose entry point is the helper, without a link to it.
+pub(crate) struct Container {
     pub(crate) name: String,
     child: Child,
-    input: Option<ChildStdin>,
+    _program: TempDir,
+}
+
+/// Where frames to a helper are written.
+enum HelperInput {
+    Streams(ChildStdin),
+    Connection(Arc<TcpStream>, ChannelSender),
+}
+
+/// Where bytes from a helper are read.
+enum HelperOutput {
+    Streams(std::process::ChildStdout),
+    Connection(Arc<TcpStream>, ChannelReceiver),
+}
+
+/// Where a helper connects to, as the appliance would.
+pub(crate) struct Appliance {
+    pub(crate) token: ChannelToken,
+    listener: TcpListener,
+}
+
+pub(crate) struct Helper {
+    pub(crate) name: String,
+    container: Container,
+    input: Option<HelperInput>,
     events: Receiver<(u32, Event)>,
     next_id: u32,
     /// Events of tasks that were not waited for yet.
     kept: VecDeque<(u32, Event)>,
-    _program: TempDir,
 }
 
 impl Outcome {
@@ -104,8 +163,8 @@ impl Spec {
     }
 }
 
-impl Helper {
-    /// Starts a container of an image, with further options of `docker run`, and waits for HELLO.
+impl Container {
+    /// Starts a container of an image with further options of `docker run`.
     pub(crate) fn start(image: &str, options: &[&str]) -> Self {
         let program = TempDir::new().unwrap();
         let path = program.path().join("step");
@@ -113,24 +172,148 @@ impl Helper {
         set_executable(&path);
         let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
         let name = format!("quire-step-test-{}-{number}", std::process::id());
-        let mut child = Command::new("docker")
+        let child = Command::new("docker")
             .args(["run", "--interactive", "--rm", "--pull", "never"])
-            .args(["--network", "none", "--user", "0", "--name", &name])
+            .args(["--user", "0", "--name", &name])
             .args(["--entrypoint", "/.quire/step", "--volume"])
             .arg(format!("{}:/.quire:ro", program.path().display()))
             .args(options)
             .arg(image)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        Self {
+            name,
+            child,
+            _program: program,
+        }
+    }
+
+    /// Waits for the end of the container, and returns its exit code and what it wrote to standard error.
+    pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut text).unwrap();
+        }
+        (self.child.wait().unwrap().code(), text)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _: Output = Command::new("docker")
+            .args(["rm", "--force", &self.name])
+            .output()
+            .unwrap();
+        let _ = self.child.wait();
+    }
+}
+
+impl Appliance {
+    pub(crate) fn new() -> Self {
+        Self {
+            token: ChannelToken::from_random(&[7; TOKEN_BYTES]),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    /// Starts a helper that knows these addresses and the token.
+    pub(crate) fn container(&self, addresses: &str, image: &str, options: &[&str]) -> Container {
+        let addresses = format!("QUIRE_CONNECT={addresses}");
+        let token = format!("QUIRE_TOKEN={}", self.token.to_hex());
+        let own = ["--network", "host", "--env", &addresses, "--env", &token];
+        Container::start(image, &[&own, options].concat())
+    }
+
+    /// Waits for a connection, and for the first message on it.
+    pub(crate) fn accept(&self) -> (TcpStream, [u8; FIRST_MESSAGE_LENGTH]) {
+        let (mut stream, _) = self.listener.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut message = [0; FIRST_MESSAGE_LENGTH];
+        stream.read_exact(&mut message).unwrap();
+        assert_eq!(first_message_id(&message), self.token.id());
+        (stream, message)
+    }
+
+    pub(crate) fn answer(
+        &self,
+        mut stream: TcpStream,
+        message: &[u8; FIRST_MESSAGE_LENGTH],
+    ) -> (TcpStream, SecureChannel) {
+        let (reply, channel) = answer_helper(&self.token, message, [8; 32]).unwrap();
+        stream.write_all(&reply).unwrap();
+        (stream, channel)
+    }
+}
+
+impl HelperOutput {
+    /// Adds what comes next to the decoder; false at the end.
+    fn read(&mut self, buffer: &mut [u8], decoder: &mut FrameDecoder) -> bool {
+        let read = match self {
+            Self::Streams(stdout) => stdout.read(buffer),
+            Self::Connection(stream, _) => (&**stream).read(buffer),
+        };
+        let Ok(count @ 1..) = read else {
+            return false;
+        };
+        match self {
+            Self::Streams(_) => decoder.add(&buffer[..count]),
+            Self::Connection(_, receiver) => decoder
+                .add_by(|to| receiver.open(&buffer[..count], to))
+                .unwrap(),
+        }
+        true
+    }
+}
+
+impl Helper {
+    /// Starts a container of an image, with further options of `docker run`, and waits for HELLO.
+    pub(crate) fn start(image: &str, options: &[&str]) -> Self {
+        let mut container = Container::start(image, &[&["--network", "none"], options].concat());
+        let input = HelperInput::Streams(container.child.stdin.take().unwrap());
+        let output = HelperOutput::Streams(container.child.stdout.take().unwrap());
+        Self::with_link(container, input, output)
+    }
+
+    pub(crate) fn over(link: LinkKind, image: &str, options: &[&str]) -> Self {
+        match link {
+            LinkKind::Streams => Self::start(image, options),
+            LinkKind::Connection => Self::connected(image, options),
+        }
+    }
+
+    /// The same with a helper that connects.
+    fn connected(image: &str, options: &[&str]) -> Self {
+        let appliance = Appliance::new();
+        let container = appliance.container(&appliance.address(), image, options);
+        let (stream, message) = appliance.accept();
+        let (stream, channel) = appliance.answer(stream, &message);
+        Self::with_connection(container, stream, channel)
+    }
+
+    pub(crate) fn with_connection(
+        container: Container,
+        stream: TcpStream,
+        channel: SecureChannel,
+    ) -> Self {
+        let stream = Arc::new(stream);
+        let input = HelperInput::Connection(Arc::clone(&stream), channel.sender);
+        let output = HelperOutput::Connection(stream, channel.receiver);
+        Self::with_link(container, input, output)
+    }
+
+    fn with_link(container: Container, input: HelperInput, mut output: HelperOutput) -> Self {
         let (sender, events) = channel();
-        let mut output = child.stdout.take().unwrap();
         thread::spawn(move || {
             let mut decoder = FrameDecoder::new();
             let mut buffer = vec![0; 65536];
-            while let Ok(count @ 1..) = output.read(&mut buffer) {
-                decoder.add(&buffer[..count]);
+            while output.read(&mut buffer, &mut decoder) {
                 while let Some((header, body)) = decoder.next_frame().unwrap() {
                     let event = event(&FromHelper::decode(header.kind, body).unwrap());
                     if sender.send((header.id, event)).is_err() {
@@ -140,13 +323,12 @@ impl Helper {
             }
         });
         let mut helper = Self {
-            name,
-            input: child.stdin.take(),
-            child,
+            name: container.name.clone(),
+            container,
+            input: Some(input),
             events,
             next_id: 1,
             kept: VecDeque::new(),
-            _program: program,
         };
         assert_eq!(helper.event(), (0, Event::Hello(quire_step::VERSION)));
         helper
@@ -154,7 +336,11 @@ impl Helper {
 
     /// A container of Debian with an empty workspace at `/work`, open to all users.
     pub(crate) fn debian(options: &[&str]) -> Self {
-        let mut helper = Self::start(DEBIAN, options);
+        Self::debian_over(LinkKind::Streams, options)
+    }
+
+    pub(crate) fn debian_over(link: LinkKind, options: &[&str]) -> Self {
+        let mut helper = Self::over(link, DEBIAN, options);
         let outcome = helper.tree(0, &[]);
         assert_eq!(outcome, Outcome::default());
         let outcome = helper.run(&Spec::new(["chmod", "1777", "."]));
@@ -170,13 +356,43 @@ impl Helper {
     }
 
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
-        let input = self.input.as_mut().unwrap();
         // A helper that has ended is found by what it sent before.
-        let _ = input.write_all(bytes).and_then(|()| input.flush());
+        let _ = match self.input.as_mut().unwrap() {
+            HelperInput::Streams(stdin) => stdin.write_all(bytes).and_then(|()| stdin.flush()),
+            HelperInput::Connection(stream, sender) => {
+                let mut records = Vec::new();
+                sender.seal(bytes, &mut records).unwrap();
+                (&**stream).write_all(&records)
+            }
+        };
+    }
+
+    /// Writes to the connection beside the channel.
+    pub(crate) fn write_to_connection(&mut self, bytes: &[u8]) {
+        let Some(HelperInput::Connection(stream, _)) = &self.input else {
+            panic!("this helper has no connection");
+        };
+        (&**stream).write_all(bytes).unwrap();
     }
 
     pub(crate) fn close_input(&mut self) {
-        self.input = None;
+        if let Some(HelperInput::Connection(stream, _)) = self.input.take() {
+            stream.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset_connection(&mut self) {
+        let Some(HelperInput::Connection(stream, _)) = self.input.take() else {
+            panic!("this helper has no connection");
+        };
+        let at_once = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&*stream, sockopt::Linger, &at_once).unwrap();
+        // The other owner of the socket reads its end, and the last one to drop it resets the connection.
+        stream.shutdown(Shutdown::Read).unwrap();
     }
 
     pub(crate) fn event(&mut self) -> (u32, Event) {
@@ -338,19 +554,9 @@ impl Helper {
 
     /// Waits for the end of the container and returns its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        self.input = None;
-        let _ = Command::new("docker")
-            .args(["rm", "--force", &self.name])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        let _ = self.child.wait();
+        let (code, stderr) = self.container.wait();
+        eprint!("{stderr}");
+        code
     }
 }
 

@@ -2,11 +2,19 @@
 
 use quire_step::{ExitStatus, FailureReason, OUTPUT_CREDIT, TerminalSize, ToHelper};
 
-use crate::client::{Event, Helper, Spec};
+use crate::client::{Event, Helper, LinkKind, Spec};
+use crate::over_both;
 
-#[test]
-fn a_command_has_its_streams_its_status_and_its_environment() {
-    let mut helper = Helper::debian(&["--env", "SECRET=of-the-helper"]);
+over_both!(
+    a_command_has_its_streams_its_status_and_its_environment,
+    merged_output_keeps_the_order_of_the_writes,
+    input_reaches_a_command_with_credit_for_more,
+    output_without_credit_waits_and_holds_up_nothing_else,
+    a_terminal_has_a_size_and_can_be_resized,
+);
+
+fn a_command_has_its_streams_its_status_and_its_environment(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &["--env", "SECRET=of-the-helper"]);
     let outcome = helper.run(&Spec::shell("echo out; echo err >&2; exit 3"));
     assert_eq!(outcome.stdout, b"out\n");
     assert_eq!(outcome.stderr, b"err\n");
@@ -43,9 +51,8 @@ fn a_user_that_is_not_root_may_open_its_streams_by_name() {
     assert_eq!(outcome.stderr, b"b\nc\n");
 }
 
-#[test]
-fn merged_output_keeps_the_order_of_the_writes() {
-    let mut helper = Helper::debian(&[]);
+fn merged_output_keeps_the_order_of_the_writes(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let mut spec =
         Spec::shell("i=0; while [ $i -lt 500 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done");
     spec.merge = true;
@@ -55,9 +62,8 @@ fn merged_output_keeps_the_order_of_the_writes() {
     assert_eq!(outcome.stderr, b"");
 }
 
-#[test]
-fn input_reaches_a_command_with_credit_for_more() {
-    let mut helper = Helper::debian(&[]);
+fn input_reaches_a_command_with_credit_for_more(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let mut spec = Spec::new(["cat"]);
     spec.input = true;
     let id = helper.begin(&spec);
@@ -69,10 +75,11 @@ fn input_reaches_a_command_with_credit_for_more() {
     assert!(helper.finish(id).stdout == first);
 
     // A command that does not read its input gets it all the same, and it is dropped.
-    let mut spec = Spec::shell("exec <&-; sleep 0.2; echo done");
+    let mut spec = Spec::shell("exec <&-; until [ -e sent ]; do sleep 0.05; done; echo done");
     spec.input = true;
     let id = helper.begin(&spec);
     assert_eq!(helper.send_input(id, &content), []);
+    assert_eq!(helper.run(&Spec::new(["touch", "sent"])).code(), Some(0));
     assert_eq!(helper.finish(id).stdout(), "done\n");
 }
 
@@ -137,9 +144,8 @@ fn a_later_folder_of_the_path_has_the_program() {
     assert_eq!(helper.run(&spec).code(), Some(0));
 }
 
-#[test]
-fn output_without_credit_waits_and_holds_up_nothing_else() {
-    let mut helper = Helper::debian(&[]);
+fn output_without_credit_waits_and_holds_up_nothing_else(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let flood = helper.begin(&Spec::new(["cat", "/dev/zero"]));
     let mut received = 0;
     while received < OUTPUT_CREDIT as usize {
@@ -189,9 +195,8 @@ fn background_processes_live_on_and_their_output_arrives() {
     }
 }
 
-#[test]
-fn a_terminal_has_a_size_and_can_be_resized() {
-    let mut helper = Helper::debian(&[]);
+fn a_terminal_has_a_size_and_can_be_resized(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let mut spec = Spec::shell(
         "test -t 0 && test -t 1 && test -t 2 && stty size; tty; read line; stty size; echo got $line",
     )

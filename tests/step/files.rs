@@ -4,7 +4,10 @@ use std::io::Read as _;
 
 use quire_step::{FailureReason, FileTask, TaskIds, ToHelper};
 
-use crate::client::{Helper, Outcome, Spec};
+use crate::client::{Helper, LinkKind, Outcome, Spec};
+use crate::over_both;
+
+over_both!(a_worker_that_is_killed_by_a_command_is_told,);
 
 fn file(uid: u32, path: &str) -> FileTask<'_> {
     FileTask {
@@ -35,8 +38,8 @@ fn write(helper: &mut Helper, uid: u32, path: &str, content: &[u8]) -> Outcome {
     helper.finish(id)
 }
 
-fn prepared() -> Helper {
-    let mut helper = Helper::debian(&[]);
+fn prepared(link: LinkKind) -> Helper {
+    let mut helper = Helper::debian_over(link, &[]);
     let script = "mkdir -p a/b; echo text >a/b/file; ln -s b/file a/inside; ln -s /etc/passwd outside; ln -s .. up; \
         mkfifo pipe; head -c 5000001 /dev/zero >large; chmod 600 a/b/file; \
         ln -s /proc/1/root magic; ln -s gone dangling";
@@ -46,7 +49,7 @@ fn prepared() -> Helper {
 
 #[test]
 fn files_are_read_beneath_the_workspace_only() {
-    let mut helper = prepared();
+    let mut helper = prepared(LinkKind::Streams);
     assert_eq!(read(&mut helper, 0, "a/inside").data, b"text\n");
     let paths = [
         "a/b/none",
@@ -76,7 +79,7 @@ fn files_are_read_beneath_the_workspace_only() {
 
 #[test]
 fn files_are_written_beneath_the_workspace_only() {
-    let mut helper = prepared();
+    let mut helper = prepared(LinkKind::Streams);
     let content = vec![b'x'; 3_000_000];
     assert_eq!(
         write(&mut helper, 1000, "new/folder/file", &content),
@@ -122,7 +125,7 @@ fn files_are_written_beneath_the_workspace_only() {
 
 #[test]
 fn a_folder_is_exported_as_an_archive() {
-    let mut helper = prepared();
+    let mut helper = prepared(LinkKind::Streams);
     let long = "n".repeat(150);
     let script = format!(
         "mkdir -p a/{long}/{long}; echo deep >a/{long}/{long}/file; mkfifo a/pipe; ln -s /{long} a/link; head -c 1000000 /dev/urandom >a/random; sha256sum <a/random"
@@ -154,9 +157,8 @@ fn a_folder_is_exported_as_an_archive() {
     insta::assert_snapshot!(lines.join("\n").replace(&long, "LONG"));
 }
 
-#[test]
-fn a_worker_that_is_killed_by_a_command_is_told() {
-    let mut helper = prepared();
+fn a_worker_that_is_killed_by_a_command_is_told(link: LinkKind) {
+    let mut helper = prepared(link);
     let id = helper.new_id();
     helper.send(id, &ToHelper::Write(file(1000, "slow")));
     // The worker has the ids of the user, so a command of the user can kill it, and nothing else.

@@ -2,7 +2,15 @@
 
 use quire_step::ToHelper;
 
-use crate::client::{Event, Helper, Spec};
+use crate::client::{Event, Helper, LinkKind, Spec};
+use crate::over_both;
+
+over_both!(
+    daemons_without_environment_and_signals_are_killed,
+    a_fork_storm_at_the_limit_of_processes_is_killed,
+    one_command_is_killed_while_another_floods,
+    a_tree_that_never_ends_is_killed,
+);
 
 /// Kills a command once it has printed `ready`, and shows that no process is left of it.
 fn killed_without_rest(helper: &mut Helper, spec: &Spec) {
@@ -12,9 +20,8 @@ fn killed_without_rest(helper: &mut Helper, spec: &Spec) {
     assert_eq!(helper.processes(), Vec::<String>::new());
 }
 
-#[test]
-fn daemons_without_environment_and_signals_are_killed() {
-    let mut helper = Helper::debian(&[]);
+fn daemons_without_environment_and_signals_are_killed(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     for uid in [0, 1000] {
         let script = "trap '' HUP INT TERM QUIT USR1 USR2 PIPE; \
             setsid env -i /bin/sh -c 'trap \"\" HUP TERM; /bin/sleep 1000 & /bin/sleep 1001' </dev/null >/dev/null 2>&1 & \
@@ -32,9 +39,8 @@ fn a_thousand_sessions_are_killed() {
     killed_without_rest(&mut helper, &Spec::shell(script));
 }
 
-#[test]
-fn a_fork_storm_at_the_limit_of_processes_is_killed() {
-    let mut helper = Helper::debian(&["--pids-limit", "200"]);
+fn a_fork_storm_at_the_limit_of_processes_is_killed(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &["--pids-limit", "200"]);
     let script = "exec 2>/dev/null; echo ready; f() { f | f & }; while :; do f; done";
     let id = helper.begin(&Spec::shell(script).uid(1000));
     helper.wait_for(id, "ready");
@@ -63,9 +69,8 @@ fn a_stopped_nanny_does_not_hold_up_the_kill() {
     killed_without_rest(&mut helper, &Spec::shell(script));
 }
 
-#[test]
-fn one_command_is_killed_while_another_floods() {
-    let mut helper = Helper::debian(&[]);
+fn one_command_is_killed_while_another_floods(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let flood = helper.begin(&Spec::shell("yes flood"));
     let quiet = helper.begin(&Spec::shell("sleep 1000"));
     helper.send(quiet, &ToHelper::Kill);
@@ -97,9 +102,8 @@ fn a_kill_that_crosses_the_end_is_ignored() {
     assert_eq!(helper.event(), (0, Event::Pong(4)));
 }
 
-#[test]
-fn a_tree_that_never_ends_is_killed() {
-    let mut helper = Helper::debian(&[]);
+fn a_tree_that_never_ends_is_killed(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let id = helper.new_id();
     let frame = ToHelper::Tree {
         uid: 0,

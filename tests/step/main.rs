@@ -1,5 +1,5 @@
 //! The helper of a run's container as a real process: in containers of a real engine, driven through its standard
-//! input and output. What a runner can see of it, and what a command cannot do to it.
+//! input and output, or through the connection that it opens. What a runner can see of it, and what a command cannot do to it.
 //!
 //! Without an engine these tests fail; scripts/test leaves them out if `QUIRE_SKIP` names `docker`.
 
@@ -13,6 +13,7 @@
 mod attacks;
 mod client;
 mod commands;
+mod connection;
 mod files;
 mod images;
 mod kill;

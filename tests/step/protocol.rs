@@ -2,7 +2,14 @@
 
 use quire_step::{FailureReason, FrameHeader, INPUT_CREDIT, ToHelper};
 
-use crate::client::{Event, Helper, Spec, docker};
+use crate::client::{Event, Helper, LinkKind, Spec, docker};
+use crate::over_both;
+
+over_both!(
+    an_id_in_use_and_input_without_credit_end_the_helper,
+    a_cut_frame_and_the_end_of_the_input_end_the_container,
+    quit_ends_the_container_with_everything_in_it,
+);
 
 /// Sends bytes, and returns what the helper says before it ends.
 fn refused(bytes: &[u8]) -> (FailureReason, String) {
@@ -47,9 +54,8 @@ fn frames_that_break_the_protocol_end_the_helper() {
     insta::assert_snapshot!(lines.join("\n"));
 }
 
-#[test]
-fn an_id_in_use_and_input_without_credit_end_the_helper() {
-    let mut helper = Helper::debian(&[]);
+fn an_id_in_use_and_input_without_credit_end_the_helper(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let mut spec = Spec::shell("echo ready; sleep 1000");
     spec.input = true;
     let id = helper.begin(&spec);
@@ -60,7 +66,7 @@ fn an_id_in_use_and_input_without_credit_end_the_helper() {
     assert_eq!(helper.event(), (0, expected));
     assert_eq!(helper.next_event(), None);
 
-    let mut helper = Helper::debian(&[]);
+    let mut helper = Helper::debian_over(link, &[]);
     let id = helper.begin(&spec);
     helper.wait_for(id, "ready");
     let piece = vec![0; 1000];
@@ -82,10 +88,9 @@ fn an_id_in_use_and_input_without_credit_end_the_helper() {
     assert_eq!(helper.next_event(), None);
 }
 
-#[test]
-fn a_cut_frame_and_the_end_of_the_input_end_the_container() {
+fn a_cut_frame_and_the_end_of_the_input_end_the_container(link: LinkKind) {
     for cut in [&[][..], &[0, 0, 0], &header(0x20, 5, 100)] {
-        let mut helper = Helper::debian(&[]);
+        let mut helper = Helper::debian_over(link, &[]);
         let id = helper.begin(&Spec::shell("trap '' TERM HUP; echo ready; sleep 1000"));
         helper.wait_for(id, "ready");
         helper.send_raw(cut);
@@ -95,9 +100,8 @@ fn a_cut_frame_and_the_end_of_the_input_end_the_container() {
     }
 }
 
-#[test]
-fn quit_ends_the_container_with_everything_in_it() {
-    let mut helper = Helper::debian(&[]);
+fn quit_ends_the_container_with_everything_in_it(link: LinkKind) {
+    let mut helper = Helper::debian_over(link, &[]);
     let id = helper.begin(&Spec::shell("setsid sleep 1000 & echo ready; sleep 1000"));
     helper.wait_for(id, "ready");
     helper.send(0, &ToHelper::Quit);

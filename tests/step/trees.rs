@@ -2,7 +2,13 @@
 
 use quire_step::{FailureReason, ToHelper};
 
-use crate::client::{Event, Helper, Outcome, Spec};
+use crate::client::{Event, Helper, LinkKind, Outcome, Spec};
+use crate::over_both;
+
+over_both!(
+    a_tree_of_git_itself_is_unpacked,
+    a_large_tree_does_not_make_the_helper_grow,
+);
 
 /// An archive of files, folders (a name that ends with a slash) and symbolic links.
 struct Archive(tar::Builder<Vec<u8>>);
@@ -90,9 +96,8 @@ fn a_tree_is_unpacked_as_in_a_checkout() {
     assert_eq!(outcome.stdout(), "content\n");
 }
 
-#[test]
-fn a_tree_of_git_itself_is_unpacked() {
-    let mut helper = Helper::start(crate::client::DEBIAN, &[]);
+fn a_tree_of_git_itself_is_unpacked(link: LinkKind) {
+    let mut helper = Helper::over(link, crate::client::DEBIAN, &[]);
     let folder = tempfile::TempDir::new().unwrap();
     let script = "git init -q . && git config user.email a@b && git config user.name a && \
         mkdir -p a/b && echo x >a/b/c && ln -s /nowhere a/link && chmod +x a/b/c && \
@@ -223,9 +228,8 @@ fn a_full_disk_is_told_while_the_tree_comes() {
     assert_eq!(helper.run(&Spec::new(["rm", "big"])).code(), Some(0));
 }
 
-#[test]
-fn a_large_tree_does_not_make_the_helper_grow() {
-    let mut helper = Helper::start(crate::client::DEBIAN, &[]);
+fn a_large_tree_does_not_make_the_helper_grow(link: LinkKind) {
+    let mut helper = Helper::over(link, crate::client::DEBIAN, &[]);
     let archive = Archive::new()
         .file(b"big", 0o644, &vec![b'x'; 64 << 20])
         .end();

@@ -12,6 +12,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, ioctl_tiocsctty, set_child_subreaper,
     set_parent_process_death_signal, setsid, umask, wait,
 };
+use rustix::thread::set_no_new_privs;
 
 use crate::blocking::{read, write_all};
 use crate::report::{Reporter, TaskFailure};
@@ -94,6 +95,8 @@ fn prepare(task: &StartTask<'_>, stdio: &ChildStdio) -> Result<(), TaskFailure> 
         ioctl_tiocsctty(&stdio.input).map_err(system)?;
     }
     umask(Mode::from_raw_mode(0o022));
+    // An engine that starts services has no option for it.
+    set_no_new_privs(true).map_err(system)?;
     identity::take(&task.ids).map_err(system)?;
     enter_folder(task)
 }

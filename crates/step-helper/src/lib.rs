@@ -1,5 +1,6 @@
 //! The helper program: the first process of a run's container. `docs/step-protocol.md` says what it
-//! does; the runner controls it through frames on its standard input and output.
+//! does; the runner controls it through frames, on its standard input and output or on a connection
+//! that it opens.
 //!
 //! ```text
 //! runner ◄─ frames ─► link ◄─► supervisor ─┬─ nanny ─── first process of a command ─── …
@@ -23,6 +24,7 @@ extern crate alloc;
 mod accounts;
 mod blocking;
 mod command;
+mod connect;
 mod files;
 mod home;
 mod identity;
@@ -37,21 +39,25 @@ mod sys;
 mod tar_reader;
 mod tar_writer;
 mod task;
+mod timer;
 mod tree;
 mod workers;
 
 use alloc::string::ToString;
 use core::fmt;
 
-/// Runs the helper until its end.
-pub fn run() -> ! {
-    match supervisor::HelperLoop::start() {
+pub use connect::ConnectVariables;
+
+/// Runs the helper until its end. With the variables it connects; without them its standard input
+/// and output are the link.
+pub fn run(variables: Option<ConnectVariables>) -> ! {
+    match supervisor::HelperLoop::start(variables) {
         Ok(mut supervisor) => supervisor.run(),
-        Err(errno) => give_up(format_args!("the helper cannot start: {errno}")),
+        Err(error) => give_up(error),
     }
 }
 
-/// Ends the helper after a mistake in it, with a line on standard error.
+/// Ends the helper when it cannot start, or after a mistake in it, with a line on standard error.
 pub fn give_up(message: impl fmt::Display) -> ! {
     let line = message.to_string();
     let [_, _, error] = sys::standard_fds();

@@ -10,16 +10,19 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
+use core::ptr::NonNull;
 
+use quire_step_helper::ConnectVariables;
 use rustix_dlmalloc::Dlmalloc;
 
-// The kernel starts the program with the stack pointer at argc and no return address. Arguments and
-// environment are not used.
+// The kernel starts the program with the stack pointer at argc and no return address. What is there is
+// passed on.
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".globl _start",
     "_start:",
     "xor %ebp, %ebp",
+    "mov %rsp, %rdi",
     "and $-16, %rsp",
     "call step_main",
     "hlt",
@@ -31,20 +34,56 @@ global_asm!(
     "_start:",
     "mov x29, xzr",
     "mov x30, xzr",
+    "mov x0, sp",
     "bl step_main",
     "brk 1",
 );
 
 // SAFETY: no other symbol has this name.
 #[unsafe(no_mangle)]
-extern "C" fn step_main() -> ! {
-    quire_step_helper::run()
+extern "C" fn step_main(stack: *const usize) -> ! {
+    // SAFETY: the stack is as the kernel has made it, and this is the only look at it.
+    let variables = unsafe { connect_variables(stack) };
+    quire_step_helper::run(variables)
+}
+
+/// The variables of the environment that the helper reads.
+///
+/// # Safety
+/// `stack` must point to the number of arguments, which their pointers, a null pointer, those of the
+/// variables and another null pointer follow. It must not be called twice.
+unsafe fn connect_variables(stack: *const usize) -> Option<ConnectVariables> {
+    let (mut addresses, mut token) = (None, None);
+    let mut next = unsafe { stack.add(*stack + 2) }.cast::<*mut u8>();
+    while let Some(text) = NonNull::new(unsafe { *next }) {
+        next = unsafe { next.add(1) };
+        let length = unsafe { strlen(text.as_ptr()) };
+        // SAFETY: the string stays where it is to the end of the program, and nothing else refers to it.
+        let text: &'static mut [u8] =
+            unsafe { NonNull::slice_from_raw_parts(text, length).as_mut() };
+        if let Some(at) = value_start(text, b"QUIRE_CONNECT=") {
+            addresses = text.get(at..);
+        } else if let Some(at) = value_start(text, b"QUIRE_TOKEN=") {
+            token = text.get_mut(at..);
+        }
+    }
+    Some(ConnectVariables {
+        addresses: addresses?,
+        token: token.unwrap_or_default(),
+    })
+}
+
+fn value_start(text: &[u8], name: &[u8]) -> Option<usize> {
+    text.starts_with(name).then_some(name.len())
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     quire_step_helper::give_up(info.message())
 }
+
+// The layout that the linker reads: the program is compiled again when it changes.
+const _: &str = include_str!("../step.ld");
 
 struct Memory(UnsafeCell<Dlmalloc>);
 

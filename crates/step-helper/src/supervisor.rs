@@ -4,6 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
 
 use quire_step::{FailureReason, FromHelper, HelperError, ToHelper, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,17 +15,15 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper,
     set_dumpable_behavior, wait,
 };
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 
+use crate::connect::{ConnectError, ConnectVariables, connect};
 use crate::link::RunnerLink;
 use crate::oom::OomCounter;
 use crate::processes::{Hunt, hunt};
 use crate::report::TaskFailure;
 use crate::sys;
 use crate::task::Task;
-use crate::workers;
+use crate::{timer, workers};
 
 /// How much is read at once.
 const BUFFER: usize = 256 << 10;
@@ -54,14 +54,24 @@ enum Wakeup {
 /// The helper is at its end.
 struct Quit;
 
+/// Why the helper cannot start.
+pub(crate) enum StartError {
+    System(Errno),
+    Connect(ConnectError),
+}
+
 impl HelperLoop {
-    pub(crate) fn start() -> Result<Self, Errno> {
+    pub(crate) fn start(variables: Option<ConnectVariables>) -> Result<Self, StartError> {
         // Neither commands with the same ids nor root without CAP_SYS_PTRACE can look into this
         // process, trace it or take its descriptors.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         set_child_subreaper(Some(getpid()))?;
         let signals = sys::child_signals()?;
-        let mut link = RunnerLink::open()?;
+        let channel = variables
+            .map(connect)
+            .transpose()
+            .map_err(StartError::Connect)?;
+        let mut link = RunnerLink::open(channel)?;
         let system = rustix::system::uname();
         let hello = FromHelper::Hello {
             version: VERSION,
@@ -176,7 +186,7 @@ impl HelperLoop {
             }
         }
         self.link.put_decoder_back(decoder);
-        if is_open || self.lease.is_some() {
+        if is_open || (self.lease.is_some() && self.link.outlives_input()) {
             return Ok(());
         }
         Err(Quit)
@@ -257,21 +267,9 @@ impl HelperLoop {
         }
         let timer = match self.lease.take() {
             Some(timer) => timer,
-            None => timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)
-                .map_err(|_| self.refuse("there is no timer for a lease"))?,
+            None => timer::create().map_err(|_| self.refuse("there is no timer for a lease"))?,
         };
-        let zero = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let value = Itimerspec {
-            it_interval: zero,
-            it_value: Timespec {
-                tv_sec: i64::from(seconds),
-                tv_nsec: 0,
-            },
-        };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &value)
+        timer::set(&timer, Duration::from_secs(u64::from(seconds)))
             .map_err(|_| self.refuse("the timer of the lease cannot be set"))?;
         self.lease = Some(timer);
         Ok(())
@@ -372,5 +370,20 @@ impl HelperLoop {
             }
         }
         sys::exit(0)
+    }
+}
+
+impl From<Errno> for StartError {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(errno) => write!(f, "the helper cannot start: {errno}"),
+            Self::Connect(error) => error.fmt(f),
+        }
     }
 }

@@ -24,10 +24,15 @@ impl FrameDecoder {
     }
 
     pub fn add(&mut self, bytes: &[u8]) {
+        self.add_by(|buffer| buffer.extend_from_slice(bytes));
+    }
+
+    /// Adds what `append` appends. It must not change what is there.
+    pub fn add_by<T>(&mut self, append: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         // The rest of the last frames moves to the front here, once for all frames of one piece.
         self.buffer.drain(..self.start);
         self.start = 0;
-        self.buffer.extend_from_slice(bytes);
+        append(&mut self.buffer)
     }
 
     /// Returns the next whole frame: its header and its body. `None` if bytes are missing.
