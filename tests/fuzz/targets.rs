@@ -27,7 +27,10 @@ use quire_pipeline::{JobTracker, Pipeline, SourceFile};
 use quire_run_files::logs::Cursor;
 use quire_run_files::logs::line::{MAX_TEXT_BYTES, Parser, Stamp, encode};
 use quire_server::control::protocol::{ControlRequest, ControlResponse};
-use quire_step::{FrameDecoder, FromHelper, ToHelper};
+use quire_step::{
+    ChannelToken, FIRST_MESSAGE_LENGTH, FrameDecoder, FromHelper, HelperHandshake, SecureChannel,
+    TOKEN_BYTES, ToHelper, answer_helper,
+};
 use quire_types::image_reference::ImageReference;
 use quire_types::names::{EventId, JobName, ObjectId, RefName, RepoName, RunId};
 use quire_types::push_event::PushEvent;
@@ -37,7 +40,8 @@ use quire_types::secret::{Redactor, Secret};
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const ALL: [(&str, Target); 16] = [
+pub const ALL: [(&str, Target); 17] = [
+    ("channel", channel),
     ("driver_line", driver_line),
     ("hook_input", hook_input),
     ("image_reference", image_reference),
@@ -471,6 +475,60 @@ pub fn step_from_helper(data: &[u8]) {
         let tail = frame.encode(0, &mut written);
         Some([&written[quire_step::HEADER_LENGTH..], tail].concat())
     });
+}
+
+/// What an appliance receives from a helper that connects, or from one who has no token: a first message, and records
+/// of which some were changed on their way.
+pub fn channel(data: &[u8]) {
+    let token = ChannelToken::from_random(&[7; TOKEN_BYTES]);
+    let (handshake, first) = HelperHandshake::begin(&token, [1; 32]).unwrap();
+    let answer = |message: &[u8; FIRST_MESSAGE_LENGTH], random: u8| {
+        answer_helper(&token, message, [random; 32])
+    };
+    if let Some(message) = data.first_chunk::<FIRST_MESSAGE_LENGTH>() {
+        let mut named = *message;
+        named[..16].copy_from_slice(&token.id());
+        for message in [*message, named] {
+            assert!(answer(&message, 2).is_err() || message == first);
+        }
+    }
+    // A channel that was opened with a copy of the message accepts nothing.
+    let (_, mut copy) = answer(&first, 3).unwrap();
+    assert_eq!(opened(&mut copy, data), b"");
+
+    let (reply, mut appliance) = answer(&first, 2).unwrap();
+    let mut helper = handshake.finish(&reply).unwrap();
+    let (mut stream, mut plain, mut ends) = (Vec::new(), Vec::new(), vec![(0, 0)]);
+    for text in ["a", "second", "the third record", &"x".repeat(200)] {
+        helper.sender.seal(text.as_bytes(), &mut stream).unwrap();
+        plain.extend_from_slice(text.as_bytes());
+        ends.push((stream.len(), plain.len()));
+    }
+    // Three bytes are a place and what changes there.
+    let mut changed = stream.clone();
+    for [high, low, bits] in data.as_chunks::<3>().0 {
+        let at = usize::from(u16::from_be_bytes([*high, *low])) % changed.len();
+        changed[at] ^= bits;
+    }
+    let intact = changed
+        .iter()
+        .zip(&stream)
+        .take_while(|(left, right)| left == right)
+        .count();
+    let whole = ends.iter().rfind(|(end, _)| *end <= intact).unwrap();
+    assert_eq!(opened(&mut appliance, &changed), plain[..whole.1]);
+}
+
+/// What a channel returns for bytes that arrive in pieces.
+fn opened(channel: &mut SecureChannel, bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    for piece in bytes.chunks(7) {
+        if let Err(error) = channel.receiver.open(piece, &mut plain) {
+            assert!(!error.to_string().is_empty());
+            assert_eq!(channel.receiver.open(&[], &mut plain), Err(error));
+        }
+    }
+    plain
 }
 
 /// Reads the frames of a stream that arrives in pieces. `again` decodes a frame and returns its body
