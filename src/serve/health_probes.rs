@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quire_executor::Executor;
+use quire_executor::{Executor, ExecutorNode};
 use quire_server::backup::{BackupState, ScheduledBackups};
 use quire_server::doctor::{Doctor, DoctorReport};
 use quire_server::hooks::Hooks;
@@ -43,7 +43,7 @@ pub(super) async fn engine(
             );
         }
         match (result, executor.capabilities().isolated) {
-            (Ok(()), true) => health.set(Component::Docker, Status::Ok, "the engine answers", None),
+            (Ok(()), true) => report_engine(executor, health).await,
             (Ok(()), false) => {
                 health.set(
                     Component::Docker,
@@ -66,6 +66,51 @@ pub(super) async fn engine(
         }
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Reports an engine that answers, and the nodes of a swarm.
+async fn report_engine(executor: &Arc<dyn Executor>, health: &HealthRegistry) {
+    let nodes = match executor.nodes().await {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            let message = format!("runs wait: {error}");
+            return health.set(Component::Docker, Status::Degraded, message, None);
+        }
+    };
+    if nodes.is_empty() {
+        return health.set(Component::Docker, Status::Ok, "the engine answers", None);
+    }
+    let usable = nodes.iter().filter(|node| node.is_usable).count();
+    let (status, message) = match usable {
+        0 => (
+            Status::Degraded,
+            "runs wait: no node of the swarm can execute them".to_owned(),
+        ),
+        _ => (
+            Status::Ok,
+            format!("{usable} of {} nodes can execute runs", nodes.len()),
+        ),
+    };
+    let details = nodes.iter().map(node_sentence).collect();
+    health.set_with_details(Component::Docker, status, message, None, details);
+}
+
+fn node_sentence(node: &ExecutorNode) -> PartProblem {
+    let ExecutorNode {
+        name,
+        state,
+        tasks,
+        milli_cpus,
+        memory,
+        engine,
+        ..
+    } = node;
+    let cpus = milli_cpus / 1000;
+    let memory = format_bytes(*memory);
+    let text = format!(
+        "node {name}: {state}; running tasks: {tasks}; CPUs: {cpus}; memory: {memory}; engine {engine}"
+    );
+    PartProblem::new(name, text)
 }
 
 /// Whether the socket at this address has no name any more: a file that is mounted stays the one that it was, also if the

@@ -4,9 +4,9 @@ use futures_util::StreamExt;
 use quire_executor::{CommandSpec, ExecutorError, ImageSource, MAX_READ, StartSpec, Workspace};
 
 use crate::support::{Files, Fixture, IMAGE, argv, finish, run_exit, shell, small_tree};
-use crate::under_both;
+use crate::under_all;
 
-under_both!(
+under_all!(
     files_are_read_and_written,
     paths_that_leave_are_refused,
     what_is_no_file_is_refused,

@@ -1,9 +1,11 @@
-//! Both executors against the real thing: child processes, and a Docker engine with
-//! `debian:trixie-slim`. What a pipeline can see is one suite, run against both.
+//! The executors against the real thing: child processes, a Docker engine with `debian:trixie-slim`, and
+//! a swarm of two engines. What a pipeline can see is one suite, run against all.
 //!
-//! Without an engine the Docker half fails, unless `QUIRE_SKIP` names `docker`.
+//! Without an engine the Docker part fails, unless `QUIRE_SKIP` names `docker`. The tests `on_swarm` and
+//! those of `swarm` need the engines of `scripts/other-engine --swarm`.
 
 #![expect(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test fails by panicking"
@@ -42,4 +44,5 @@ mod services;
 mod settings;
 mod suite;
 mod support;
+mod swarm;
 mod warm;

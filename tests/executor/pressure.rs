@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Fixture, Output, argv, finish, run, run_exit, shell};
 
-crate::under_both!(
+crate::under_all!(
     one_command_floods_while_others_run_and_are_cancelled,
     a_sink_that_takes_nothing_holds_up_nothing_else,
 );

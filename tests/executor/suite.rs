@@ -1,4 +1,4 @@
-//! What a pipeline can see, the same under both executors.
+//! What a pipeline can see, the same under all executors.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Fixture, Output, argv, finish, run, run_exit, shell, small_tree};
 
-/// Makes of each function a test under both executors.
+/// Makes of each function a test under the executors of one machine.
 #[macro_export]
 macro_rules! under_both {
     ($($name:ident),* $(,)?) => {
@@ -33,7 +33,23 @@ macro_rules! under_both {
     };
 }
 
-crate::under_both!(
+/// Makes of each function a test under all executors.
+#[macro_export]
+macro_rules! under_all {
+    ($($name:ident),* $(,)?) => {
+        $crate::under_both!($($name),*);
+        mod on_swarm {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    super::$name(super::Fixture::swarm()).await;
+                }
+            )*
+        }
+    };
+}
+
+crate::under_all!(
     the_tree_is_there,
     exit_codes,
     programs_that_cannot_start,
@@ -85,7 +101,7 @@ async fn programs_that_cannot_start(fixture: Fixture) {
         .script("crlf", "#!/bin/sh\r\necho\r\n")
         .script("interpreter", "#!/no/such/interpreter -x\n")
         .script("other", OTHER_ARCHITECTURE);
-    let is_docker = fixture.is_docker();
+    let is_docker = fixture.is_isolated();
     let workspace = fixture.start_with(fixture.spec(tree)).await.unwrap();
     for (program, code, words) in [
         (
@@ -488,7 +504,7 @@ async fn stopping_ends_commands_and_repeats(fixture: Fixture) {
     finish(&*workspace).await;
     let (end, _) = run(&*workspace, argv(&["true"])).await;
     assert_eq!(end.unwrap(), CommandEnd::Cancelled);
-    if fixture.is_docker() {
+    if fixture.is_isolated() {
         assert_eq!(fixture.containers().await, Vec::<String>::new());
     }
 }
@@ -512,7 +528,7 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
         .start_workspace(spec, &mut seen, cancel.clone());
     let cancelling = async {
         wait_for_async("the start is under way", || async {
-            let begun = if fixture.is_docker() {
+            let begun = if fixture.is_isolated() {
                 !fixture.containers().await.is_empty()
             } else {
                 path.exists()
@@ -533,7 +549,7 @@ async fn a_start_that_is_cancelled_or_broken(fixture: Fixture) {
     let error = fixture.start_with(spec).await.err().unwrap();
     assert!(error.to_string().contains("git archive died"), "{error}");
     assert!(!path.exists());
-    if fixture.is_docker() {
+    if fixture.is_isolated() {
         assert_eq!(fixture.containers().await, Vec::<String>::new());
     }
 }
@@ -557,7 +573,7 @@ async fn a_run_is_cleared_and_no_other(fixture: Fixture) {
     drop(workspace);
     fixture.executor.destroy_run(run).await.unwrap();
     assert!(!path.exists());
-    if fixture.is_docker() {
+    if fixture.is_isolated() {
         assert_eq!(fixture.containers().await.len(), 1);
     } else {
         // As text: the kernel adds a word to a folder that was removed.

@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use quire_executor::{
     BuiltImage, CommandEnd, CommandSpec, DockerConfig, DockerExecutor, Executor, ExecutorError,
     HostConfig, HostExecutor, ImageLook, ImageSource, LookResult, OutputSink, ResourceLimits,
-    StartObserver, StartSpec, Stream, Tree, Workspace,
+    StartObserver, StartSpec, Stream, SwarmConfig, SwarmExecutor, Tree, Workspace,
 };
 use quire_testkit::skipped;
 use quire_types::names::RunId;
@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The image that every machine of ours has.
 pub(crate) const IMAGE: &str = "debian:trixie-slim";
+
+/// The same, as the nodes of a swarm can pull it.
+pub(crate) const SWARM_IMAGE: &str = "10.77.0.1:5000/debian:trixie-slim";
 
 pub(crate) fn endpoint() -> String {
     std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into())
@@ -264,6 +267,20 @@ impl Fixture {
         })
     }
 
+    /// On the swarm of `scripts/other-engine --swarm`.
+    pub(crate) fn swarm() -> Self {
+        Self::swarm_with(swarm_config(&format!("test-{}", RunId::new())))
+    }
+
+    pub(crate) fn swarm_with(config: SwarmConfig) -> Self {
+        Self {
+            instance: config.docker.instance.clone(),
+            executor: Arc::new(SwarmExecutor::new(config)),
+            docker: None,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
     pub(crate) fn host() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let instance = format!("test-{}", RunId::new());
@@ -280,8 +297,12 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn is_docker(&self) -> bool {
-        *self.executor.name() == ExecutorName::DOCKER
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.executor.capabilities().isolated
+    }
+
+    pub(crate) fn is_swarm(&self) -> bool {
+        *self.executor.name() == ExecutorName::SWARM
     }
 
     pub(crate) fn spec(&self, tree: impl Tree + 'static) -> StartSpec {
@@ -290,18 +311,19 @@ impl Fixture {
             run,
             repo: "group/Some.Repo".parse().unwrap(),
             // Another image tells whether another shell does: `QUIRE_TEST_IMAGE`.
-            image: ImageSource::Reference(
-                std::env::var("QUIRE_TEST_IMAGE")
+            image: ImageSource::Reference(match self.is_swarm() {
+                true => SWARM_IMAGE.parse().unwrap(),
+                false => std::env::var("QUIRE_TEST_IMAGE")
                     .unwrap_or_else(|_| IMAGE.into())
                     .parse()
                     .unwrap(),
-            ),
+            }),
             tree: Arc::new(tree),
             limits: ResourceLimits {
                 memory: 512 << 20,
                 milli_cpus: 64_000,
                 pids: 256,
-                network: false,
+                network: self.is_swarm(),
             },
             container: quire_executor::ContainerSettings::default(),
             caches: Vec::new(),
@@ -346,9 +368,12 @@ impl Fixture {
         self.start_with(self.spec(small_tree())).await.unwrap()
     }
 
-    /// Containers of this instance.
+    /// Containers of this instance; on a swarm, its services.
     pub(crate) async fn containers(&self) -> Vec<String> {
-        containers_of(&self.instance).await
+        match self.is_swarm() {
+            true => services_of(&self.instance).await,
+            false => containers_of(&self.instance).await,
+        }
     }
 }
 
@@ -362,6 +387,10 @@ impl Drop for Fixture {
                 .build()
                 .unwrap();
             runtime.block_on(async {
+                for service in services_of_test(&*executor, &instance).await {
+                    let limit = engine().timeouts().lifecycle;
+                    let _ = engine().remove_service(&service, limit).await;
+                }
                 // A fresh executor knows of no run in hand.
                 if docker.is_some() {
                     let fresh = DockerExecutor::new(DockerConfig::new(&endpoint(), &instance));
@@ -409,6 +438,35 @@ pub(crate) async fn containers_of(instance: &str) -> Vec<String> {
         .into_iter()
         .map(|c| c.id)
         .collect()
+}
+
+pub(crate) async fn services_of(instance: &str) -> Vec<String> {
+    let label = vec![("io.quire.instance".to_owned(), instance.to_owned())];
+    let services = engine().services(&label).await.unwrap();
+    services.into_iter().map(|service| service.id).collect()
+}
+
+/// What a test left on the swarm, if it was on one.
+async fn services_of_test(executor: &dyn Executor, instance: &str) -> Vec<String> {
+    match *executor.name() == ExecutorName::SWARM {
+        true => services_of(instance).await,
+        false => Vec::new(),
+    }
+}
+
+/// The settings of an appliance on the swarm of `scripts/other-engine --swarm`.
+pub(crate) fn swarm_config(instance: &str) -> SwarmConfig {
+    assert!(
+        std::env::var_os("QUIRE_SWARM").is_some(),
+        "this test needs a swarm: run it by `scripts/other-engine --swarm`"
+    );
+    SwarmConfig {
+        docker: DockerConfig::new(&endpoint(), instance),
+        registry: None,
+        callback: format!("10.77.0.1:{}", quire_testkit::free_port())
+            .parse()
+            .unwrap(),
+    }
 }
 
 pub(crate) fn small_tree() -> Files {

@@ -46,6 +46,7 @@ mod renames;
 mod scarce;
 mod secrets;
 mod services;
+mod swarm;
 mod trash;
 mod undo;
 mod upkeep;

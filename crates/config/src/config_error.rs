@@ -24,6 +24,11 @@ pub enum ConfigError {
         expected: &'static str,
         found: String,
     },
+    #[error(
+        "runs on a swarm (`ci.executor`) need `ci.callback`, the address and port at which its nodes reach the appliance, such as \
+         :ci {{:executor :swarm :callback \"forge.lan:7474\"}}"
+    )]
+    NoCallback,
 }
 
 impl ConfigError {

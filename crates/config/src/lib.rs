@@ -26,6 +26,7 @@ mod repo_settings;
 mod run_grant;
 mod secrets;
 mod sections;
+mod setting_addresses;
 mod setting_types;
 mod settings;
 mod suggest;

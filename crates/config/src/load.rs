@@ -22,6 +22,7 @@ use super::suggest::closest_name;
 use quire_pipeline::{Diagnostic, Language, SourceFile};
 use quire_types::names::RepoName;
 use quire_types::paths::Paths;
+use quire_types::run::ExecutorName;
 use quire_types::text::{excerpt_name, with_unix_line_ends};
 
 /// The largest configuration file, in bytes.
@@ -154,6 +155,10 @@ pub(super) fn load(
     }
     apply_environment(&mut loaded, environment)?;
     apply_docker_host(&mut loaded, environment)?;
+    let ci = &loaded.config.ci;
+    if ci.executor == Some(ExecutorName::SWARM) && ci.callback.is_none() {
+        return Err(ConfigError::NoCallback);
+    }
     Ok(loaded)
 }
 

@@ -11,6 +11,7 @@ use super::notify::NotifyConfig;
 use super::run_grant::RunGrant;
 use super::secrets::{SecretError, SecretGrant};
 use super::suggest::closest_name;
+use quire_types::callback_address::CallbackAddress;
 use quire_types::image_reference::ImageReference;
 use quire_types::keep_times::KeepTimes;
 use quire_types::landing::LandingMethod;
@@ -128,6 +129,10 @@ pub struct CiConfig {
     pub executor: Option<ExecutorName>,
     /// The address of the Docker engine.
     pub engine: String,
+    /// Where the nodes of a swarm reach the appliance.
+    pub callback: Option<CallbackAddress>,
+    /// The registry from which the nodes of a swarm pull what was built.
+    pub registry: Option<String>,
     /// The number of runs that are executed at the same time, at least 1.
     pub concurrent_runs: u32,
     /// The image of pipelines that set none.
@@ -244,6 +249,8 @@ impl Default for CiConfig {
         Self {
             executor: None,
             engine: "unix:///var/run/docker.sock".to_owned(),
+            callback: None,
+            registry: None,
             concurrent_runs: u32::try_from(cpus / 2).unwrap_or(u32::MAX).max(1),
             image: ImageReference::default(),
             registries: Vec::new(),

@@ -1,7 +1,6 @@
 //! The types of settings: how a value is parsed from data and from text, how it is formatted, and
 //! what a message says is expected.
 
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,15 +8,16 @@ use serde_json::Value;
 
 use super::run_grant::RunGrant;
 use super::sections::{Auth, StrangerAccess};
+use super::setting_addresses::{read_engine, read_host, read_image_registry, read_url};
 use quire_pipeline::{
     format_cpus, format_duration, format_size, parse_cpus, parse_duration, parse_size,
 };
+use quire_types::callback_address::CallbackAddress;
 use quire_types::image_reference::{ImageReference, is_registry};
 use quire_types::landing::LandingMethod;
 use quire_types::network::Network;
 use quire_types::pull_policy::PullPolicy;
 use quire_types::run::ExecutorName;
-use quire_types::url_host::host_of_authority;
 
 /// The type of a setting.
 pub(super) trait SettingType {
@@ -53,6 +53,8 @@ pub(super) struct AuthMode;
 pub(super) struct StrangersSetting;
 pub(super) struct Pull;
 pub(super) struct Land;
+pub(super) struct CallbackSetting;
+pub(super) struct Registry;
 pub(super) struct ExecutorSetting;
 pub(super) struct FolderPath;
 
@@ -297,6 +299,23 @@ word_type!(
     String::clone
 );
 word_type!(
+    CallbackSetting,
+    Option<CallbackAddress>,
+    "a host and a port, such as \"forge.lan:7474\"",
+    |text: &str| text.parse().ok().map(Some),
+    |address: &Option<CallbackAddress>| {
+        let address = address.as_ref();
+        address.map(ToString::to_string).unwrap_or_default()
+    }
+);
+word_type!(
+    Registry,
+    Option<String>,
+    "the address of a registry such as \"registry.lan:5000\"",
+    read_image_registry,
+    show_option
+);
+word_type!(
     Image,
     ImageReference,
     "an image such as \"debian:trixie-slim\"",
@@ -338,7 +357,7 @@ word_type!(
 word_type!(
     ExecutorSetting,
     Option<ExecutorName>,
-    "one of :docker, :host and :auto",
+    "one of :docker, :host, :swarm and :auto",
     read_executor,
     |name: &Option<ExecutorName>| {
         let name = name.as_ref();
@@ -350,64 +369,19 @@ fn show_option(value: &Option<String>) -> String {
     value.clone().unwrap_or_default()
 }
 
-/// An address whose links work at `/` only, so a path is refused.
-fn read_url(text: &str) -> Option<Option<String>> {
-    let text = text.trim_end_matches('/');
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"))?;
-    let host = host_of_authority(rest)?;
-    (is_plain_host(host) && has_valid_port(rest)).then(|| Some(text.to_owned()))
-}
-
-/// The port of `host:port`, if there is one, is a number that a port can have.
-fn has_valid_port(authority: &str) -> bool {
-    let after_address = authority
-        .rsplit_once(']')
-        .map_or(authority, |(_, rest)| rest);
-    match after_address.rsplit_once(':') {
-        Some((_, port)) => port.parse::<u16>().is_ok_and(|port| port > 0),
-        None => true,
-    }
-}
-
-fn is_plain_host(host: &str) -> bool {
-    host.parse::<Ipv6Addr>().is_ok()
-        || !host.starts_with('-')
-            && host
-                .chars()
-                .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'))
-}
-
-/// A name or an address. An IPv6 address may be in brackets, and is kept without.
-fn read_host(text: &str) -> Option<Option<String>> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    if let Some(address) = bare {
-        return address
-            .parse::<Ipv6Addr>()
-            .is_ok()
-            .then(|| Some(address.to_owned()));
-    }
-    is_plain_host(text).then(|| Some(text.to_owned()))
-}
-
-fn read_engine(text: &str) -> Option<String> {
-    // Only sockets: an engine on TCP would be open to every run that can reach it.
-    let path = text.strip_prefix("unix:///")?;
-    (!path.is_empty()).then(|| text.to_owned())
-}
-
 fn read_executor(text: &str) -> Option<Option<ExecutorName>> {
     if text == "auto" {
         return Some(None);
     }
     // The executors that `serve` can start.
-    [ExecutorName::DOCKER, ExecutorName::HOST]
-        .into_iter()
-        .find(|name| name.as_str() == text)
-        .map(Some)
+    [
+        ExecutorName::DOCKER,
+        ExecutorName::HOST,
+        ExecutorName::SWARM,
+    ]
+    .into_iter()
+    .find(|name| name.as_str() == text)
+    .map(Some)
 }
 
 impl SettingType for Grants {

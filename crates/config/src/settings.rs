@@ -75,6 +75,8 @@ settings! {
     git.max_push         "max-push"        Size         reload;
     ci.executor          "executor"        ExecutorSetting restart;
     ci.engine            "engine"          EngineUrl       restart;
+    ci.callback          "callback"        CallbackSetting restart;
+    ci.registry          "registry"        Registry        restart;
     ci.concurrent_runs   "concurrent-runs" Positive     reload;
     ci.image             "image"           Image        reload;
     ci.registries        "registries"      Registries   restart;

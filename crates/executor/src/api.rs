@@ -49,6 +49,11 @@ pub trait Executor: Send + Sync {
         Box::pin(std::future::ready(()))
     }
 
+    /// The machines that execute runs, where a scheduler chooses among them; otherwise none.
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<ExecutorNode>, ExecutorError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// Fails if no run can be executed now; the error says why.
     fn probe(&self) -> BoxFuture<'_, Result<(), ExecutorError>>;
 
@@ -80,6 +85,24 @@ pub trait Executor: Send + Sync {
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+}
+
+/// A machine that executes runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutorNode {
+    pub name: String,
+    /// Whether it may be given runs now.
+    pub is_usable: bool,
+    /// Its state in the scheduler's words.
+    pub state: String,
+    /// How many tasks are running on it, those of others included.
+    pub tasks: usize,
+    /// CPUs in thousandths.
+    pub milli_cpus: u64,
+    /// In bytes.
+    pub memory: u64,
+    /// The version of its engine.
+    pub engine: String,
 }
 
 /// The place where the commands of a run are executed.

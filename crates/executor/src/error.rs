@@ -24,6 +24,14 @@ pub enum ExecutorError {
     Image(#[from] ImageError),
     #[error(transparent)]
     ContainerDied(#[from] ContainerFailure),
+    /// Runs wait.
+    #[error(
+        "the Docker engine is not a manager of a swarm; make it one with `docker swarm init`, or set `:ci {{:executor :docker}}`"
+    )]
+    NoSwarmManager,
+    /// Nothing is heard from the machine of the run, whose helper ends by itself then.
+    #[error("the connection to the node {node} was lost, and the run with it")]
+    NodeLost { node: String },
     #[error("the start was cancelled")]
     Cancelled,
     #[error(transparent)]
@@ -50,7 +58,9 @@ pub enum ExecutorError {
 impl ExecutorError {
     /// The error of a request to the engine, made in order to `attempt` something.
     pub(crate) fn from_engine(attempt: &'static str, error: DockerError) -> Self {
-        if error.is_unavailable() {
+        if matches!(error, DockerError::NoManager) {
+            Self::NoSwarmManager
+        } else if error.is_unavailable() {
             Self::Unavailable(error)
         } else if error.is_server_error() {
             Self::EngineFailed { attempt, error }
@@ -130,6 +140,13 @@ pub enum ImageError {
         dockerfile: &'static str,
         name: String,
     },
+    #[error(
+        "nodes of a swarm pull what is built from .quire/Dockerfile from a registry, and none is configured; set `:ci {{:registry \
+         \"registry.lan:5000\"}}`"
+    )]
+    NoSwarmRegistry,
+    #[error("the image cannot be pushed to the registry {registry}: {message}")]
+    Push { registry: String, message: String },
     #[error("the image has no user or group `{missing}`, which its `USER {user}` names")]
     UnknownUser { user: String, missing: String },
     #[error("the service `{service}`: {error}")]
@@ -137,6 +154,35 @@ pub enum ImageError {
         service: String,
         error: Box<ImageError>,
     },
+}
+
+/// What a run can have from a single engine, and not on a swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SwarmLimit {
+    #[error(
+        "a run on a swarm has a network, because quire reaches it through that: remove `ci.network` from the pipeline, or use \
+         `:ci {{:executor :docker}}`"
+    )]
+    NoNetwork,
+    #[error(
+        "the socket of the Docker engine is not available on a swarm, whose engines are other machines: use `:ci {{:executor :docker}}`"
+    )]
+    EngineSocket,
+    #[error(
+        "a swarm has no fully privileged containers: name the capabilities that the pipeline needs (`:privileges`), or use \
+         `:ci {{:executor :docker}}`"
+    )]
+    AllPrivileges,
+}
+
+impl ImageError {
+    /// The same, as that of a service's image.
+    pub(crate) fn of_service(service: &str, error: Self) -> Self {
+        Self::OfService {
+            service: service.to_owned(),
+            error: Box::new(error),
+        }
+    }
 }
 
 /// Why a container ended.
@@ -202,6 +248,8 @@ pub enum InvalidCommand {
     CacheOverFile(String),
     #[error("services need containers: run this pipeline with the docker executor")]
     ServicesNeedContainers,
+    #[error("{0}")]
+    OnSwarm(SwarmLimit),
     #[error("the run has no container any more")]
     NoContainer,
 }

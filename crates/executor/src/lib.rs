@@ -31,14 +31,14 @@ mod tar_stream;
 
 pub use api::{
     Attach, AttachedCommand, AttachedControl, CacheInfo, CacheMount, CacheStore, Capabilities,
-    CommandEnd, CommandSpec, ContainerSettings, Executor, ImageLook, ImageSource, ImageStore,
-    LookResult, OutputSink, ResourceLimits, ServiceSpec, StartObserver, StartSpec, SweepReport,
-    Terminal, Tree, Workspace,
+    CommandEnd, CommandSpec, ContainerSettings, Executor, ExecutorNode, ImageLook, ImageSource,
+    ImageStore, LookResult, OutputSink, ResourceLimits, ServiceSpec, StartObserver, StartSpec,
+    SweepReport, Terminal, Tree, Workspace,
 };
-pub use docker::{DockerConfig, DockerExecutor};
+pub use docker::{DockerConfig, DockerExecutor, SwarmConfig, SwarmExecutor};
 pub use error::{
     CachePathProblem, ContainerFailure, ExecutorError, FileError, FileProblem, ImageError,
-    InvalidCommand, PathProblem,
+    InvalidCommand, PathProblem, SwarmLimit,
 };
 pub use file_path::MAX_READ;
 pub use host::{HostConfig, HostExecutor};

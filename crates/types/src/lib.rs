@@ -4,6 +4,7 @@
 pub mod ansi;
 pub mod backoff;
 pub mod base_url;
+pub mod callback_address;
 pub mod clock;
 pub mod disk_space;
 pub mod error_chain;

@@ -103,7 +103,7 @@ fn the_example_of_the_documentation() {
         "http": {"port": 3001, "url": "https://git.example.org/", "auth": "proxy", "trusted-proxies": ["172.16.0.0/12", "::1"], "strangers": "signed-in"},
         "ssh": {"host": "git.example.org", "port": 22},
         "git": {"push-to-create": false, "max-push": "1g"},
-        "ci": {"executor": "host", "engine": "unix:///run/other.sock", "concurrent-runs": 3, "image": "alpine:3", "registries": ["127.0.0.1:5000", "localhost"], "pull": "always", "timeout": "1h30m",
+        "ci": {"executor": "host", "engine": "unix:///run/other.sock", "callback": "forge.lan:7474", "registry": "registry.lan:5000/ci/", "concurrent-runs": 3, "image": "alpine:3", "registries": ["127.0.0.1:5000", "localhost"], "pull": "always", "timeout": "1h30m",
                "memory": "512m", "cpus": 0.5, "pids": 100, "network": false, "max-log": "1m", "max-artifacts": "2m", "retry-orphaned": false,
                "max-runs-per-push": 7, "land": "merge", "keep-failed": "2h", "warm": 1, "docker-socket": ["app@refs/heads/main", "team/*"], "privileges": ["app"]},
         "keep": {"runs": 5, "days": 9, "logs": 1024, "artifacts": "1k", "caches": "2k", "min-free": "0", "trash": "12h", "undo": "3d", "operations": "2d"},
@@ -307,7 +307,7 @@ fn a_wrong_type_is_an_error_at_its_key() {
             ),
             (
                 3,
-                "`ci.executor` must be one of :docker, :host and :auto, not \"podman\"",
+                "`ci.executor` must be one of :docker, :host, :swarm and :auto, not \"podman\"",
                 "      :executor :podman}"
             ),
             (4, "`keep` must be a table, not 5", " :keep 5}"),

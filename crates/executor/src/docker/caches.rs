@@ -19,7 +19,7 @@ use super::warm_pool::WarmPool;
 use crate::api::{CacheInfo, CacheMount, CacheStore};
 use crate::cache_location::{CacheLocation, locate};
 use crate::engine::{DockerError, Labels, ListedVolume, VolumeMount, VolumeSource};
-use crate::error::ExecutorError;
+use crate::error::{ExecutorError, InvalidCommand};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -40,17 +40,23 @@ impl DockerCaches {
     ) -> Result<Vec<VolumeMount>, ExecutorError> {
         let mut mounts = Vec::new();
         for cache in caches {
-            let target = match locate(cache, Path::new(WORKSPACE_DIR))? {
-                CacheLocation::Workspace(relative) => Path::new(WORKSPACE_DIR).join(relative),
-                CacheLocation::Elsewhere(path) => path,
-            };
+            let target = Self::target(cache)?;
             mounts.push(VolumeMount {
                 source: VolumeSource::Named(self.ensure_volume(repo, &cache.name, lease).await?),
-                target: target.to_string_lossy().into_owned(),
+                target,
             });
         }
         mounts.sort_by_key(|mount| mount.target.len());
         Ok(mounts)
+    }
+
+    /// Where a container has a cache: an absolute path.
+    pub(super) fn target(cache: &CacheMount) -> Result<String, InvalidCommand> {
+        let target = match locate(cache, Path::new(WORKSPACE_DIR))? {
+            CacheLocation::Workspace(relative) => Path::new(WORKSPACE_DIR).join(relative),
+            CacheLocation::Elsewhere(path) => path,
+        };
+        Ok(target.to_string_lossy().into_owned())
     }
 
     /// Creates the volume of a cache unless it exists, and returns its name.
@@ -150,7 +156,7 @@ impl DockerCaches {
     }
 
     /// The labels of a cache's volume, sorted by key.
-    fn labels(&self, repo: &RepoName, name: &str) -> Labels {
+    pub(super) fn labels(&self, repo: &RepoName, name: &str) -> Labels {
         let labels = [
             (CACHE_LABEL, name),
             (INSTANCE_LABEL, &self.0.config.instance),
@@ -162,7 +168,7 @@ impl DockerCaches {
     }
 
     /// A different name for each cache of each repository of each appliance.
-    fn volume_name(&self, repo: &RepoName, name: &str) -> String {
+    pub(super) fn volume_name(&self, repo: &RepoName, name: &str) -> String {
         let digest = Sha256::digest(format!("{repo}\n{name}"));
         let digits: String = digest
             .iter()

@@ -13,6 +13,7 @@ use quire_types::names::RunId;
 use tokio_util::task::TaskTracker;
 
 use super::context::{DockerContext, RUN_LABEL, is_name_of_run, label};
+use super::swarm::cleanup as swarm_cleanup;
 use crate::api::SweepReport;
 use crate::engine::{DockerError, Engine, Labels};
 use crate::error::ExecutorError;
@@ -59,6 +60,8 @@ enum CleanupTarget {
     Container(String),
     /// Everything of a run.
     Run(RunId),
+    /// Everything of a run on a swarm.
+    SwarmRun(RunId),
 }
 
 impl CleanupGuard {
@@ -69,6 +72,11 @@ impl CleanupGuard {
     /// Removes everything of a run once the creations have ended.
     pub(super) fn of_run(context: &DockerContext, run: RunId, creations: &Creations) -> Self {
         Self::new(context, CleanupTarget::Run(run), creations)
+    }
+
+    /// Removes everything of a run on a swarm once the creations have ended.
+    pub(super) fn of_swarm_run(context: &DockerContext, run: RunId, creations: &Creations) -> Self {
+        Self::new(context, CleanupTarget::SwarmRun(run), creations)
     }
 
     fn new(context: &DockerContext, target: CleanupTarget, creations: &Creations) -> Self {
@@ -117,6 +125,7 @@ impl CleanupTarget {
         match self {
             Self::Container(id) => context.engine.remove_container(id).await.map(drop),
             Self::Run(run) => remove_run(context, *run).await,
+            Self::SwarmRun(run) => swarm_cleanup::remove_run(context, *run).await,
         }
     }
 }

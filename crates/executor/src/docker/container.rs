@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cleanup::CleanupGuard;
 use super::context::{
-    DROPPED_CAPABILITIES, DockerContext, USER_LABEL, WORKSPACE_DIR, container_name, or_cancelled,
+    DockerContext, USER_LABEL, WORKSPACE_DIR, container_name, dropped_capabilities, or_cancelled,
 };
 use super::engine_images::RunImage;
 use super::helper_streams::helper_streams;
@@ -12,7 +12,7 @@ use super::helper_volume::HelperVolume;
 use super::in_use::RunLease;
 use super::network::ApplianceNetwork;
 use super::warm_pool::{WarmContainer, WarmKey, WarmPool};
-use crate::api::{ContainerSettings, ResourceLimits, StartObserver, StartSpec};
+use crate::api::{ResourceLimits, StartObserver, StartSpec};
 use crate::engine::{ContainerSpec, DockerError, NetworkMode, VolumeMount, VolumeSource};
 use crate::error::{ExecutorError, ImageError};
 use crate::link::HelperStreams;
@@ -321,14 +321,6 @@ impl ContainerStarter {
             Err(error) => Err(start_error(error).into()),
         }
     }
-}
-
-fn dropped_capabilities(settings: &ContainerSettings) -> Vec<String> {
-    DROPPED_CAPABILITIES
-        .iter()
-        .filter(|name| !settings.privileges.iter().any(|added| added == *name))
-        .map(|name| (*name).to_owned())
-        .collect()
 }
 
 impl From<ExecutorError> for CreateError {

@@ -142,6 +142,15 @@ impl DockerContext {
     }
 }
 
+/// The capabilities that a run's container lacks.
+pub(super) fn dropped_capabilities(settings: &ContainerSettings) -> Vec<String> {
+    DROPPED_CAPABILITIES
+        .iter()
+        .filter(|name| !settings.privileges.iter().any(|added| added == *name))
+        .map(|name| (*name).to_owned())
+        .collect()
+}
+
 /// The name of a run's container.
 pub(super) fn container_name(run: RunId) -> String {
     format!("quire-{run}")

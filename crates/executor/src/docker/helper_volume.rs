@@ -26,7 +26,7 @@ const HELPER_DIR: &str = "/.quire";
 const HELPER_NAME: &str = "step";
 
 /// The label of such a volume, with the digest of the helper.
-const HELPER_LABEL: &str = "io.quire.helper";
+pub(super) const HELPER_LABEL: &str = "io.quire.helper";
 
 const PREPARE: &str = "put quire's helper onto the engine";
 
@@ -175,12 +175,12 @@ impl HelperVolume {
     }
 }
 
-fn digest() -> String {
+pub(super) fn digest() -> String {
     let digest = Sha256::digest(PROGRAM);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn volume_name() -> String {
+pub(super) fn volume_name() -> String {
     format!("quire-helper-{}", &digest()[..32])
 }
 

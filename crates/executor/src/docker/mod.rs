@@ -29,7 +29,9 @@ mod ready_check;
 mod registries;
 mod service_output;
 mod services;
+mod swarm;
 mod warm_pool;
 
 pub use config::DockerConfig;
 pub use executor::DockerExecutor;
+pub use swarm::{SwarmConfig, SwarmExecutor};

@@ -30,8 +30,17 @@ pub(super) fn is_look_due(policy: PullPolicy, last: Option<&ImageLook>) -> bool 
 /// Whether an image came from the registry of its name. An image that a user built is not looked for: its name may belong to
 /// another image there.
 pub(super) fn is_of_registry(name: &ImageReference, image: &ImageDetails) -> bool {
+    name_with_digest(name, image).is_some()
+}
+
+/// The name by which the registry of an image's name has exactly this image; `None` if the image did not come from there.
+pub(super) fn name_with_digest<'a>(
+    name: &ImageReference,
+    image: &'a ImageDetails,
+) -> Option<&'a str> {
     let repository = name.qualified_repository();
-    image.names.iter().any(|known| {
+    let mut names = image.names.iter().map(String::as_str);
+    names.find(|known| {
         let known = known.parse::<ImageReference>();
         known.is_ok_and(|known| known.has_digest() && known.qualified_repository() == repository)
     })

@@ -33,7 +33,7 @@ impl ServiceFailures {
             .clone()
     }
 
-    fn push(&self, sentence: String) {
+    pub(super) fn push(&self, sentence: String) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -119,7 +119,7 @@ impl LastLines {
         work(&mut self.0.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn push(&self, bytes: &[u8]) {
+    pub(super) fn push(&self, bytes: &[u8]) {
         self.with(|lines| {
             for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
                 let room = MAX_LINE_BYTES.saturating_sub(lines.partial.len());
@@ -133,7 +133,7 @@ impl LastLines {
     }
 
     /// Nothing more will be pushed.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.with(|lines| {
             if !lines.partial.is_empty() {
                 lines.end_line();

@@ -174,11 +174,9 @@ impl ServiceStarter {
         let ensured = self.images.ensure_image(image, rebuild, observer, lease);
         match ensured.await {
             Ok(image) => Ok(image.name),
-            Err(ExecutorError::Image(error)) => Err(ImageError::OfService {
-                service: service.name.clone(),
-                error: Box::new(error),
+            Err(ExecutorError::Image(error)) => {
+                Err(ImageError::of_service(&service.name, error).into())
             }
-            .into()),
             Err(error) => Err(error),
         }
     }
@@ -335,7 +333,7 @@ fn failure_before_ready(service: &str, state: Option<ContainerState>) -> Option<
 }
 
 /// Variables as `NAME=value`.
-fn env_entries(env: &[(String, String)]) -> Vec<String> {
+pub(super) fn env_entries(env: &[(String, String)]) -> Vec<String> {
     env.iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect()

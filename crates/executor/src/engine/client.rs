@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::error::DockerError;
 use super::timeouts::{CLIENT_TIMEOUT, Timeouts};
-use super::transport::socket_transport;
+use super::transport::{get, socket_transport};
 
 /// The oldest API that has everything quire uses: that of Engine 20.10.
 const MIN_API: (usize, usize) = (1, 41);
@@ -150,6 +151,21 @@ impl Engine {
         let object = url_part(object)?;
         self.call(attempt, limit, |docker| request(docker, object))
             .await
+    }
+
+    /// Makes a request of which bollard knows no answer, or not all of it.
+    pub(super) async fn get_json<T: DeserializeOwned>(
+        &self,
+        attempt: &'static str,
+        target: &str,
+    ) -> Result<T, DockerError> {
+        let path = self.socket_path()?;
+        let limit = self.0.timeouts.call;
+        let answer = self.call(attempt, limit, |_| get(path, target.to_owned()));
+        serde_json::from_slice(&answer.await?).map_err(|error| DockerError::InvalidResponse {
+            attempt,
+            message: error.to_string(),
+        })
     }
 
     /// Returns the client, and connects if there is none.

@@ -88,6 +88,8 @@ pub enum VolumeSource {
     ReadOnly(String),
     /// A volume of this name that the image never fills.
     Unfilled(String),
+    /// A volume of this name, created with these labels if it is missing. An empty one is filled as a named one.
+    Created { name: String, labels: Labels },
 }
 
 /// The network of a container.
@@ -425,9 +427,11 @@ fn tmpfs_options(folders: &[(String, Option<u64>)]) -> HashMap<String, String> {
         .collect()
 }
 
-fn volume_mount(mount: &VolumeMount) -> Mount {
+pub(super) fn volume_mount(mount: &VolumeMount) -> Mount {
     let (name, read_only, no_copy) = match &mount.source {
-        VolumeSource::Named(name) => (Some(name), false, false),
+        VolumeSource::Named(name) | VolumeSource::Created { name, .. } => {
+            (Some(name), false, false)
+        }
         VolumeSource::Anonymous => (None, false, false),
         VolumeSource::ReadOnly(name) => (Some(name), true, true),
         VolumeSource::Unfilled(name) => (Some(name), false, true),
@@ -437,8 +441,12 @@ fn volume_mount(mount: &VolumeMount) -> Mount {
         source: name.cloned(),
         target: Some(mount.target.clone()),
         read_only: Some(read_only),
-        volume_options: no_copy.then(|| MountVolumeOptions {
-            no_copy: Some(true),
+        volume_options: Some(MountVolumeOptions {
+            no_copy: no_copy.then_some(true),
+            labels: match &mount.source {
+                VolumeSource::Created { labels, .. } => Some(label_map(labels)),
+                _ => None,
+            },
             ..Default::default()
         }),
         ..Default::default()

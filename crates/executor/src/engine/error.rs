@@ -46,6 +46,8 @@ pub enum DockerError {
         "quire needs Docker Engine 20.10 or newer (API 1.41), and this engine has API {version}; upgrade it"
     )]
     ApiTooOld { version: String },
+    #[error("the engine is not a manager of a swarm")]
+    NoManager,
     #[error("the connection to the engine broke while quire tried to {attempt}: {message}")]
     ConnectionLost {
         attempt: &'static str,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bollard::query_parameters as query;
 use futures_util::StreamExt;
 
-use super::client::Engine;
+use super::client::{Engine, url_part};
 use super::error::DockerError;
 use super::labels::{Labels, label_filter};
 use super::pull_progress::PullProgress;
@@ -120,6 +120,50 @@ impl Engine {
             };
             limit.renew();
             progress.update(&info, Instant::now(), line);
+        }
+        Ok(())
+    }
+
+    /// Pushes an image under another name, which the engine has no longer than that takes.
+    pub async fn push_as(&self, image: &str, name: &ImageReference) -> Result<(), DockerError> {
+        let full_name = name.full_name();
+        let (repository, tag) = full_name.rsplit_once(':').unwrap_or((&full_name, "latest"));
+        let options = query::TagImageOptions {
+            repo: Some(repository.to_owned()),
+            tag: Some(tag.to_owned()),
+        };
+        let limit = self.timeouts().call;
+        self.call_on("name the image", limit, image, |docker, image| async move {
+            docker.tag_image(&image, Some(options)).await
+        })
+        .await?;
+        let pushed = self.push(repository, tag).await;
+        // What was pushed stays in the registry; a name that is left does no harm.
+        let _ = self.remove_image(&full_name).await;
+        pushed
+    }
+
+    async fn push(&self, repository: &str, tag: &str) -> Result<(), DockerError> {
+        let attempt = "push the image";
+        let options = query::PushImageOptions {
+            tag: Some(tag.to_owned()),
+            ..Default::default()
+        };
+        let limit = AnswerLimit::of_pieces();
+        let docker = limit.attach(self.client().await?);
+        let repository = url_part(repository)?;
+        let mut stream = docker.push_image(&repository, Some(options), None).boxed();
+        let after = self.timeouts().pull_idle;
+        let silent = |_| DockerError::RegistrySilent { after };
+        while let Some(info) = tokio::time::timeout(after, self.next_with_liveness(&mut stream))
+            .await
+            .map_err(silent)??
+        {
+            if let Err(error) = info {
+                let error = DockerError::of_stream(attempt, error, &limit);
+                return Err(self.diagnose(error).await);
+            }
+            limit.renew();
         }
         Ok(())
     }

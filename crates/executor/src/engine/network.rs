@@ -20,6 +20,8 @@ pub struct ListedNetwork {
     pub created: String,
     /// Whether the network has no route to the outside.
     pub internal: bool,
+    /// Whether the network is across the nodes of a swarm.
+    pub is_overlay: bool,
     pub labels: Labels,
 }
 
@@ -68,6 +70,22 @@ impl Engine {
         .await
     }
 
+    /// Creates a network across the nodes of a swarm, on which tasks reach each other by name, and returns its id.
+    pub async fn create_overlay(&self, name: &str, labels: &Labels) -> Result<String, DockerError> {
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("overlay".to_owned()),
+            labels: Some(label_map(labels)),
+            ..Default::default()
+        };
+        let created = self.call(
+            "create the network",
+            self.timeouts().lifecycle,
+            |docker| async move { docker.create_network(request).await },
+        );
+        Ok(created.await?.id)
+    }
+
     async fn create_bridge(&self, request: NetworkCreateRequest) -> Result<String, DockerError> {
         let request = NetworkCreateRequest {
             driver: Some("bridge".to_owned()),
@@ -98,6 +116,7 @@ impl Engine {
                 name: network.name?,
                 created: network.created.unwrap_or_default(),
                 internal: network.internal.unwrap_or(false),
+                is_overlay: network.driver.is_some_and(|driver| driver == "overlay"),
                 labels,
             })
         };

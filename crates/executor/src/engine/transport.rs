@@ -14,6 +14,7 @@ use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -111,6 +112,23 @@ async fn send(path: &Path, mut request: BollardRequest) -> Answer {
     // Ends with the answer's body, with the upgraded stream, or if the answer is no longer waited for.
     tokio::spawn(connection.with_upgrades());
     Ok(sender.send_request(request).await?)
+}
+
+/// Gets the answer to a request without a body. Without a version in its path the engine answers in its newest.
+pub(super) async fn get(path: PathBuf, target: String) -> Result<Bytes, bollard::errors::Error> {
+    let request = hyper::Request::get(target)
+        .body(bollard::body_full(Bytes::new()))
+        .map_err(std::io::Error::other)?;
+    let response = send(&path, request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(bollard::errors::Error::DockerResponseServerError {
+        status_code: status.as_u16(),
+        message: String::from_utf8_lossy(&body).into_owned(),
+    })
 }
 
 /// Why a connection was not turned into one of another protocol.

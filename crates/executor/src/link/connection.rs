@@ -127,6 +127,26 @@ impl HelperLink {
         }
     }
 
+    /// Renews the helper's lease as long as the connection exists.
+    pub(crate) fn keep_alive(&self, interval: Duration, lease: Duration) {
+        let lease = u32::try_from(lease.as_secs()).unwrap_or(u32::MAX);
+        let sender = self.sender.clone();
+        let mut loss = self.shared.loss.subscribe();
+        let renewing = async move {
+            let mut ticks = tokio::time::interval(interval);
+            for nonce in 2.. {
+                ticks.tick().await;
+                sender.send(0, &ToHelper::Ping { nonce, lease });
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = renewing => {}
+                _ = loss.wait_for(Option::is_some) => {}
+            }
+        });
+    }
+
     /// How many processes were killed so far because memory ran out, as far as is known.
     pub(crate) fn out_of_memory_kills(&self) -> u64 {
         self.shared.out_of_memory_kills.load(Ordering::SeqCst)

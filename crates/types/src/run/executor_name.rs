@@ -23,6 +23,9 @@ impl ExecutorName {
     /// Runs are child processes of quire, without isolation.
     pub const HOST: Self = Self(Cow::Borrowed("host"));
 
+    /// Runs are tasks of a Docker swarm.
+    pub const SWARM: Self = Self(Cow::Borrowed("swarm"));
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

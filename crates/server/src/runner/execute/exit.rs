@@ -68,9 +68,10 @@ pub(super) fn log_failed(error: &std::io::Error) -> LoopExit {
 #[must_use]
 pub fn failure_of(error: &ExecutorError) -> (FailureKind, String) {
     let kind = match error {
-        ExecutorError::Unavailable(_) | ExecutorError::EngineFailed { .. } => {
-            FailureKind::DockerUnavailable
-        }
+        ExecutorError::Unavailable(_)
+        | ExecutorError::EngineFailed { .. }
+        | ExecutorError::NoSwarmManager => FailureKind::DockerUnavailable,
+        ExecutorError::NodeLost { .. } => FailureKind::Orphaned,
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
         ExecutorError::ServiceNotReady { .. } => FailureKind::Timeout,

@@ -1,0 +1,135 @@
+//! The task of a run as the place of its helper: how it is reached, and how its end is explained and proven.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use quire_types::names::RunId;
+
+use super::cleanup;
+use super::lease::HelperContact;
+use super::services::SwarmServices;
+use crate::docker::context::DockerContext;
+use crate::docker::in_use::RunLease;
+use crate::engine::{DockerError, SwarmTask, TaskPhase};
+use crate::error::{ContainerFailure, ExecutorError};
+use crate::link::HelperPlace;
+
+/// How long the manager may take to say what became of a task whose helper is gone.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest pause between two questions about a task.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// The task of a run.
+pub(super) struct SwarmPlace {
+    pub(super) context: DockerContext,
+    pub(super) run: RunId,
+    /// The id of the service.
+    pub(super) service: String,
+    /// The name of the node.
+    pub(super) node: String,
+    /// The limit of memory in bytes.
+    pub(super) memory: u64,
+    pub(super) contact: Arc<HelperContact>,
+    pub(super) services: Option<SwarmServices>,
+    pub(super) _lease: RunLease,
+}
+
+impl SwarmPlace {
+    async fn task(&self) -> Result<Option<SwarmTask>, DockerError> {
+        self.context.engine.task_of(&self.service).await
+    }
+
+    fn node_lost(&self) -> ExecutorError {
+        ExecutorError::NodeLost {
+            node: self.node.clone(),
+        }
+    }
+
+    async fn explain(&self) -> ExecutorError {
+        let deadline = Instant::now() + EXPLAIN_TIMEOUT;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            match self.task().await {
+                Ok(None) => return ContainerFailure::EndedFromOutside.into(),
+                Ok(Some(task)) if task.phase == TaskPhase::Ended => return self.explain_end(task),
+                _ if Instant::now() > deadline => return self.node_lost(),
+                _ => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    fn explain_end(&self, task: SwarmTask) -> ExecutorError {
+        match task.exit_code {
+            // The helper ends so when its connection is closed, which is not of its doing.
+            0 => self.node_lost(),
+            137 | 143 => ContainerFailure::EndedFromOutside.into(),
+            _ => ContainerFailure::CouldNotRun {
+                message: task.message,
+            }
+            .into(),
+        }
+    }
+
+    /// Closes the connection, and waits until the task has ended or no helper can be alive.
+    async fn end(&self) {
+        self.contact.close();
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match self.task().await {
+                Ok(None) => return,
+                Ok(Some(task)) if task.phase == TaskPhase::Ended => return,
+                _ if self.contact.has_lease_expired() => return,
+                _ => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}
+
+impl HelperPlace for SwarmPlace {
+    fn check_alive(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
+        let result = match self.contact.is_silent() {
+            true => Err(self.node_lost()),
+            false => Ok(()),
+        };
+        std::future::ready(result).boxed()
+    }
+
+    fn explain_loss(&self) -> BoxFuture<'_, ExecutorError> {
+        self.explain().boxed()
+    }
+
+    fn out_of_memory(&self) -> ExecutorError {
+        ContainerFailure::OutOfMemory { limit: self.memory }.into()
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
+        async {
+            self.end().await;
+            if let Some(services) = &self.services {
+                services.pass_output_on(&self.context.engine).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn remove(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
+        async {
+            let removed = cleanup::remove_run(&self.context, self.run).await;
+            removed.map_err(|error| ExecutorError::from_engine("remove the service", error))
+        }
+        .boxed()
+    }
+
+    fn service_failures(&self) -> Vec<String> {
+        let services = self.services.as_ref();
+        services.map(SwarmServices::failures).unwrap_or_default()
+    }
+}

@@ -1,0 +1,523 @@
+//! What only a swarm has: other machines, and a network to them. These tests take links down and kill
+//! engines, so they run one after another.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use quire_executor::{
+    CommandEnd, ContainerFailure, Executor, ExecutorError, ServiceSpec, StartSpec, SwarmExecutor,
+    Workspace,
+};
+use quire_testkit::{transcript, wait_for_async};
+use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    Fixture, Output, SWARM_IMAGE, Seen, argv, finish, run_exit, services_of, shell, small_tree,
+    swarm_config,
+};
+
+/// A node of the swarm of `scripts/other-engine --swarm`; 1 is the manager.
+#[derive(Clone, Copy)]
+struct Node(u32);
+
+const MANAGER: Node = Node(1);
+const WORKER: Node = Node(2);
+
+impl Node {
+    fn file(self, name: &str) -> PathBuf {
+        let folder = PathBuf::from(std::env::var_os("QUIRE_SWARM").unwrap());
+        folder.join(self.0.to_string()).join(name)
+    }
+
+    /// Runs the client against the engine of the node, and returns what it writes.
+    fn docker(self, arguments: &[&str]) -> String {
+        let output = Command::new("docker")
+            .args(["--host", &format!("unix://{}", self.file("sock").display())])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", transcript(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn link(self, state: &str) {
+        let link = format!("node{}", self.0);
+        let status = Command::new("ip")
+            .args(["link", "set", &link, state])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Kills the engine, and nothing else.
+    fn kill_engine(self) {
+        let pid = std::fs::read_to_string(self.file("pid")).unwrap();
+        let status = Command::new("kill").args(["-KILL", pid.trim()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Starts the engine again, which ends with the test's own process at the latest.
+    fn start_engine(self) {
+        let _ = std::fs::remove_file(self.file("pid"));
+        let mut engine = Command::new(self.file("start")).spawn().unwrap();
+        std::thread::spawn(move || engine.wait());
+    }
+
+    async fn engine_answers(self) {
+        wait_for_async("the engine", || async {
+            let socket = format!("unix://{}", self.file("sock").display());
+            let asked = Command::new("docker")
+                .args(["--host", &socket, "version"])
+                .output();
+            asked.unwrap().status.success().then_some(())
+        })
+        .await;
+    }
+
+    /// The containers of runs on the node.
+    fn run_containers(self) -> Vec<String> {
+        let listed = self.docker(&["ps", "-q", "--filter", "label=io.quire.run"]);
+        listed.lines().map(str::to_owned).collect()
+    }
+
+    fn id(self) -> String {
+        self.docker(&["info", "--format", "{{.Swarm.NodeID}}"])
+            .trim()
+            .to_owned()
+    }
+}
+
+/// Lets tasks be executed on one node alone, until it is dropped.
+struct OnlyOn(Node);
+
+impl OnlyOn {
+    fn new(node: Node) -> Self {
+        let drained = if node.0 == MANAGER.0 { WORKER } else { MANAGER };
+        MANAGER.docker(&["node", "update", "--availability", "drain", &drained.id()]);
+        Self(drained)
+    }
+}
+
+impl Drop for OnlyOn {
+    fn drop(&mut self) {
+        MANAGER.docker(&["node", "update", "--availability", "active", &self.0.id()]);
+    }
+}
+
+/// A command that runs on.
+fn begin(
+    workspace: &std::sync::Arc<dyn Workspace>,
+    script: &str,
+) -> (
+    Output,
+    tokio::task::JoinHandle<Result<CommandEnd, ExecutorError>>,
+) {
+    let output = Output::default();
+    let (workspace, command, sink) = (workspace.clone(), shell(script), output.clone());
+    let running = tokio::spawn(async move {
+        let cancel = CancellationToken::new();
+        workspace.run_command(command, Box::new(sink), cancel).await
+    });
+    (output, running)
+}
+
+async fn says(output: &Output, text: &str) {
+    wait_for_async(text, || async {
+        output.text().contains(text).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_on_another_node_pulls_its_image_by_digest() {
+    let fixture = Fixture::swarm();
+    let _only = OnlyOn::new(WORKER);
+    let workspace = fixture.start().await;
+    assert_eq!(WORKER.run_containers().len(), 1);
+    assert_eq!(MANAGER.run_containers(), Vec::<String>::new());
+    let images = WORKER.docker(&[
+        "images",
+        "--digests",
+        "--format",
+        "{{.Repository}}@{{.Digest}}",
+    ]);
+    assert!(images.contains("10.77.0.1:5000/debian@sha256:"), "{images}");
+    finish(&*workspace).await;
+    assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+    wait_for_async("the container is removed", || async {
+        WORKER.run_containers().is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_learn_neither_token_nor_address() {
+    let fixture = Fixture::swarm();
+    let workspace = fixture.start().await;
+    let output = run_exit(
+        &*workspace,
+        shell("env; cat /proc/1/environ 2>&1; ls -l /proc/1/fd 2>&1; true"),
+        0,
+    )
+    .await;
+    let text = output.text();
+    assert!(
+        !text.contains("QUIRE_TOKEN") && !text.contains("QUIRE_CONNECT"),
+        "{text}"
+    );
+    assert!(!text.contains("socket:"), "{text}");
+    finish(&*workspace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_until_there_is_a_node_for_it() {
+    let fixture = Fixture::swarm();
+    let drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
+    let mut seen = Seen::default();
+    let log = seen.log.clone();
+    let starting = fixture.executor.start_workspace(
+        fixture.spec(small_tree()),
+        &mut seen,
+        CancellationToken::new(),
+    );
+    let activating = async {
+        wait_for_async("the line", || async {
+            let text = log.lock().unwrap().clone();
+            text.contains("quire: the run waits for a node: no suitable node")
+                .then_some(())
+        })
+        .await;
+        drop(drained);
+    };
+    let (workspace, ()) = tokio::join!(starting, activating);
+    finish(&*workspace.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_link_loses_its_run_when_the_lease_ends() {
+    let fixture = Fixture::swarm();
+    let only = OnlyOn::new(WORKER);
+    let workspace: std::sync::Arc<dyn Workspace> = fixture.start().await.into();
+    let (output, running) = begin(&workspace, "echo begun; sleep 1000");
+    says(&output, "begun").await;
+    WORKER.link("down");
+    let error = running.await.unwrap().unwrap_err();
+    assert!(matches!(&error, ExecutorError::NodeLost { .. }), "{error}");
+    // The stop returns when no helper can be alive.
+    workspace.stop().await.unwrap();
+    assert_eq!(WORKER.run_containers(), Vec::<String>::new());
+    workspace.remove().await.unwrap();
+    WORKER.link("up");
+    drop(only);
+    wait_for_async("the node is back", || async {
+        let nodes = MANAGER.docker(&["node", "ls", "--format", "{{.Status}}"]);
+        nodes.lines().all(|status| status == "Ready").then_some(())
+    })
+    .await;
+    assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+    assert_eq!(WORKER.run_containers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_survives_the_death_of_engines() {
+    for killed in [WORKER, MANAGER] {
+        let fixture = Fixture::swarm();
+        let only = OnlyOn::new(WORKER);
+        let workspace: std::sync::Arc<dyn Workspace> = fixture.start().await.into();
+        drop(only);
+        let (output, running) = begin(&workspace, "echo begun; sleep 20");
+        says(&output, "begun").await;
+        killed.kill_engine();
+        run_exit(&*workspace, shell("echo still here"), 0).await;
+        // The engine of the run's node asks the container to end before it answers anything else.
+        killed.start_engine();
+        assert_eq!(running.await.unwrap().unwrap(), CommandEnd::Exited(0));
+        run_exit(&*workspace, shell("echo still here"), 0).await;
+        finish(&*workspace).await;
+        killed.engine_answers().await;
+        assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_killed_on_its_node_is_explained() {
+    let fixture = Fixture::swarm();
+    let _only = OnlyOn::new(WORKER);
+    let workspace: std::sync::Arc<dyn Workspace> = fixture.start().await.into();
+    let (output, running) = begin(&workspace, "echo begun; sleep 1000");
+    says(&output, "begun").await;
+    for container in WORKER.run_containers() {
+        WORKER.docker(&["kill", &container]);
+    }
+    let error = running.await.unwrap().unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            ExecutorError::ContainerDied(ContainerFailure::EndedFromOutside)
+        ),
+        "{error}"
+    );
+    finish(&*workspace).await;
+    // The swarm has not started it again.
+    assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_without_a_token_hold_up_no_run() {
+    let instance = format!("test-{}", quire_types::names::RunId::new());
+    let config = swarm_config(&instance);
+    let address = format!("10.77.0.1:{}", config.callback.port);
+    let fixture = Fixture::swarm_with(config);
+    fixture.executor.probe().await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..1000 {
+        silent.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    // One that makes up a first message.
+    let mut liar = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let _ = tokio::io::AsyncWriteExt::write_all(&mut liar, &[7; 64]).await;
+    let workspace = fixture.start().await;
+    let mut answer = Vec::new();
+    let _ = liar.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{answer:?}");
+    for mut connection in silent {
+        let mut answer = Vec::new();
+        let _ = connection.read_to_end(&mut answer).await;
+        assert!(answer.is_empty(), "{answer:?}");
+    }
+    finish(&*workspace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_nodes_do_not_reach_is_named() {
+    let instance = format!("test-{}", quire_types::names::RunId::new());
+    let mut config = swarm_config(&instance);
+    config.callback.host = "10.77.0.99".to_owned();
+    let fixture = Fixture::swarm_with(config);
+    let error = fixture
+        .start_with(fixture.spec(small_tree()))
+        .await
+        .err()
+        .unwrap();
+    let text = error.to_string();
+    assert!(
+        text.contains("it could not connect to 10.77.0.99:"),
+        "{text}"
+    );
+    assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sweeps_of_two_appliances_leave_each_other_alone() {
+    let (first, second) = (Fixture::swarm(), Fixture::swarm());
+    let (spec, kept) = (first.spec(small_tree()), second.start().await);
+    let run = spec.run;
+    let lost = first.start_with(spec).await.unwrap();
+    // As after a crash: nothing of the old process is left but its connection, which ends with it.
+    let fresh = SwarmExecutor::new(swarm_config(&first.instance));
+    let swept = fresh.sweep(&[]).await.unwrap();
+    assert_eq!((swept.removed, swept.remaining), (0, vec![run]));
+    drop(lost);
+    wait_for_async("the sweep", || async {
+        let swept = fresh.sweep(&[]).await.unwrap();
+        swept.remaining.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(services_of(&first.instance).await, Vec::<String>::new());
+    assert_eq!(services_of(&second.instance).await.len(), 1);
+    run_exit(&*kept, shell("true"), 0).await;
+    finish(&*kept).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_swarm_does_not_have_is_an_error_before_anything_starts() {
+    let fixture = Fixture::swarm();
+    let mut spec = fixture.spec(small_tree());
+    spec.limits.network = false;
+    let error = fixture.start_with(spec).await.err().unwrap();
+    assert!(
+        error.to_string().contains("a run on a swarm has a network"),
+        "{error}"
+    );
+    let mut spec = fixture.spec(small_tree());
+    spec.container.engine_socket = true;
+    let error = fixture.start_with(spec).await.err().unwrap();
+    assert!(
+        error.to_string().contains("is not available on a swarm"),
+        "{error}"
+    );
+    assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_over_leaves_nothing_within_a_moment() {
+    let fixture = Fixture::swarm();
+    for _ in 0..3 {
+        let workspace = fixture.start().await;
+        run_exit(&*workspace, shell("true"), 0).await;
+        finish(&*workspace).await;
+    }
+    for node in [MANAGER, WORKER] {
+        wait_for_async("containers and volumes are removed", || async {
+            // Caches stay.
+            let volumes = node.docker(&["volume", "ls", "-q"]);
+            let is_gone = volumes.lines().all(|volume| volume.starts_with("quire-"));
+            (node.run_containers().is_empty() && is_gone).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_built_image_comes_to_other_nodes_by_the_registry() {
+    let instance = format!("test-{}", quire_types::names::RunId::new());
+    let mut config = swarm_config(&instance);
+    config.registry = Some("10.77.0.1:5000/built".to_owned());
+    let fixture = Fixture::swarm_with(config);
+    let _only = OnlyOn::new(WORKER);
+    let tree = small_tree()
+        .with(
+            ".quire/Dockerfile",
+            "FROM 10.77.0.1:5000/debian:trixie-slim\nRUN echo made >/made\n",
+        )
+        .id("1234");
+    // The second time it is in the registry.
+    for expected in [1, 0] {
+        let mut spec = fixture.spec(tree.clone());
+        spec.image = quire_executor::ImageSource::Dockerfile;
+        let (workspace, seen) = fixture.start_and_see(spec).await;
+        let log = seen.log.lock().unwrap().clone();
+        assert_eq!(log.matches("pushing the image").count(), expected, "{log}");
+        assert_eq!(
+            run_exit(&*workspace, shell("cat /made"), 0).await.text(),
+            "made\n"
+        );
+        finish(&*workspace).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_away_is_named() {
+    let instance = format!("test-{}", quire_types::names::RunId::new());
+    let mut config = swarm_config(&instance);
+    config.registry = Some("10.77.0.1:5999".to_owned());
+    let fixture = Fixture::swarm_with(config);
+    let mut spec = fixture.spec(small_tree().with(
+        ".quire/Dockerfile",
+        "FROM 10.77.0.1:5000/debian:trixie-slim\nRUN echo away\n",
+    ));
+    spec.image = quire_executor::ImageSource::Dockerfile;
+    let error = fixture.start_with(spec).await.err().unwrap().to_string();
+    assert!(
+        error.starts_with("the image cannot be pushed to the registry 10.77.0.1:5999: "),
+        "{error}"
+    );
+}
+
+/// A service that answers on a port, in Perl that the image has.
+fn server(name: &str) -> ServiceSpec {
+    let script = r#"use IO::Socket::INET; $s = IO::Socket::INET->new(Listen => 5, LocalPort => 5432) or die; while ($c = $s->accept) { print $c "hello from $ENV{NAME}\n"; close $c }"#;
+    ServiceSpec {
+        name: name.to_owned(),
+        image: SWARM_IMAGE.parse().unwrap(),
+        env: vec![("NAME".to_owned(), name.to_owned())],
+        command: Some(["perl", "-e", script].map(str::to_owned).to_vec()),
+        ready: Some(
+            ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5432"]
+                .map(str::to_owned)
+                .to_vec(),
+        ),
+        ready_within: Duration::from_secs(60),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_are_reached_by_name_from_the_first_command_on() {
+    let fixture = Fixture::swarm();
+    let spec = StartSpec {
+        services: vec![server("db"), server("other-db")],
+        ..fixture.spec(small_tree())
+    };
+    let run = spec.run;
+    let workspace = fixture.start_with(spec).await.unwrap();
+    for name in ["db", "other-db"] {
+        let ask = format!("exec 3<>/dev/tcp/{name}/5432 && cat <&3");
+        let output = run_exit(&*workspace, argv(&["bash", "-c", &ask]), 0).await;
+        assert_eq!(output.text(), format!("hello from {name}\n"));
+    }
+    assert_eq!(services_of(&fixture.instance).await.len(), 3);
+    assert_eq!(workspace.service_failures(), Vec::<String>::new());
+    finish(&*workspace).await;
+    assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+    wait_for_async("the network is removed", || async {
+        let networks = MANAGER.docker(&["network", "ls", "--format", "{{.Name}}"]);
+        (!networks.contains(&run.to_string())).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_do_not_come_up_fail_the_start_of_a_run() {
+    let fixture = Fixture::swarm();
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    for (service, expected) in [
+        (
+            ServiceSpec {
+                command: words(&["sh", "-c", "echo why; exit 7"]),
+                ..server("db")
+            },
+            "the service `db` ended with exit code 7 before it was ready",
+        ),
+        (
+            ServiceSpec {
+                command: words(&["sh", "-c", "echo why; sleep 1000"]),
+                ready_within: Duration::from_secs(2),
+                ..server("db")
+            },
+            "the service `db` was not ready within 2 s",
+        ),
+    ] {
+        let spec = StartSpec {
+            services: vec![server("fine"), service],
+            ..fixture.spec(small_tree())
+        };
+        let mut seen = Seen::default();
+        let start = fixture
+            .executor
+            .start_workspace(spec, &mut seen, CancellationToken::new());
+        let error = start.await.err().unwrap().to_string();
+        assert!(error.starts_with(expected), "{error}");
+        let log = seen.log.lock().unwrap().clone();
+        assert!(
+            log.contains("the service `db` wrote last:\n  why\n"),
+            "{log}"
+        );
+        assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_ends_on_its_node_is_reported() {
+    let fixture = Fixture::swarm();
+    let spec = StartSpec {
+        services: vec![ServiceSpec {
+            command: Some(
+                ["sh", "-c", "echo begun; sleep 3; exit 5"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
+            ready: None,
+            ..server("brief")
+        }],
+        ..fixture.spec(small_tree())
+    };
+    let (workspace, seen) = fixture.start_and_see(spec).await;
+    let failures = wait_for_async("it has ended", || async {
+        Some(workspace.service_failures()).filter(|failures| !failures.is_empty())
+    })
+    .await;
+    assert_eq!(failures, ["the service `brief` ended with exit code 5"]);
+    finish(&*workspace).await;
+    assert_eq!(seen.output("brief"), "begun\n");
+}
