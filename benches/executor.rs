@@ -1,5 +1,6 @@
 //! What the executors cost against the same thing made by hand. Prints; asserts no time.
-//! Run it with `cargo bench --bench executor`. Without a Docker engine, set `QUIRE_SKIP=docker`.
+//! Run it with `cargo bench --bench executor`. Without a Docker engine, set `QUIRE_SKIP=docker`. By
+//! `scripts/other-engine --swarm cargo bench --bench executor` it measures the swarm alone.
 
 #![allow(
     dead_code,
@@ -16,7 +17,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use support::{Fixture, IMAGE, Output, Seen, argv, endpoint, run_exit, small_tree};
+use futures_util::StreamExt;
+use quire_executor::engine::{Engine, ExecSpec, OutputFrame};
+use quire_executor::{ImageSource, StartSpec};
+use support::{Fixture, IMAGE, Output, SWARM_IMAGE, Seen, argv, endpoint, run_exit, small_tree};
 
 const ROUNDS: usize = 15;
 
@@ -26,6 +30,10 @@ fn main() {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    if std::env::var_os("QUIRE_SWARM").is_some() {
+        runtime.block_on(swarm_against_one_engine());
+        return;
+    }
     runtime.block_on(docker_against_the_bare_socket());
     runtime.block_on(host_against_a_bare_process());
     runtime.block_on(commands("host", Fixture::host()));
@@ -200,6 +208,77 @@ async fn commands(name: &str, fixture: Fixture) {
         median(outputs)
     );
     support::finish(&*workspace).await;
+}
+
+/// The times from a start until a command has ended, and of the stop, of one run.
+async fn one_run(fixture: &Fixture, spec: StartSpec) -> (Duration, Duration) {
+    let begun = Instant::now();
+    let workspace = fixture.start_with(spec).await.unwrap();
+    run_exit(&*workspace, argv(&["echo", "first"]), 0).await;
+    let first = begun.elapsed();
+    let begun = Instant::now();
+    workspace.stop().await.unwrap();
+    let stop = begun.elapsed();
+    workspace.remove().await.unwrap();
+    (first, stop)
+}
+
+/// The time that 100 MB of output take through the engine's own command in a container.
+async fn exec_stream(engine: &Engine, container: &str) -> Duration {
+    let argv = ["head", "-c", "100000000", "/dev/zero"];
+    let exec = ExecSpec {
+        argv: argv.map(str::to_owned).to_vec(),
+        workdir: None,
+        stdin: false,
+        user: None,
+    };
+    let exec = engine.create_exec(container, &exec).await.unwrap();
+    let begun = Instant::now();
+    let mut output = engine.start_exec(&exec).await.unwrap().output;
+    let mut count = 0;
+    while let Some(OutputFrame::Stdout(bytes)) = output.next().await.transpose().unwrap() {
+        count += bytes.len();
+    }
+    assert_eq!(count, 100_000_000);
+    begun.elapsed()
+}
+
+/// Runs on the manager's node, by turns through the swarm and through its engine alone.
+async fn swarm_against_one_engine() {
+    let (swarm, docker) = (Fixture::swarm(), Fixture::docker().unwrap());
+    let image = |fixture: &Fixture| StartSpec {
+        image: ImageSource::Reference(SWARM_IMAGE.parse().unwrap()),
+        ..fixture.spec(small_tree())
+    };
+    let mut times = [const { Vec::new() }; 4];
+    for round in 0..=ROUNDS {
+        let (first, stop) = one_run(&docker, image(&docker)).await;
+        let (swarm_first, swarm_stop) = one_run(&swarm, image(&swarm)).await;
+        // The first one makes the connection, and brings the helper and the image.
+        if round > 0 {
+            for (times, time) in times.iter_mut().zip([first, swarm_first, stop, swarm_stop]) {
+                times.push(time);
+            }
+        }
+    }
+    let [first, swarm_first, stop, swarm_stop] = times.map(median);
+    println!(
+        "first line: engine {first:.0} ms, swarm {swarm_first:.0} ms ({:+.0}); stop: engine {stop:.0} ms, swarm {swarm_stop:.0} ms",
+        swarm_first - first
+    );
+    let workspace = docker.start_with(image(&docker)).await.unwrap();
+    let container = docker.containers().await.remove(0);
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        streams.push(exec_stream(&support::engine(), &container).await);
+    }
+    support::finish(&*workspace).await;
+    println!(
+        "100 MB of output of the engine's own command: {:.0} ms",
+        median(streams)
+    );
+    commands("swarm", swarm).await;
+    commands("docker", docker).await;
 }
 
 async fn host_against_a_bare_process() {
