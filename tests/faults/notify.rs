@@ -98,6 +98,49 @@ fn the_server_killed_while_it_writes_a_note() {
     }
 }
 
+/// A push that is told as GitHub tells it, likewise.
+#[test]
+fn the_server_killed_between_push_and_delivery() {
+    for (point, is_doubled) in [
+        ("intake-before-record", false),
+        ("intake-recorded", false),
+        ("notify-before-delivery", false),
+        ("notify-delivered", true),
+    ] {
+        let receiver = HttpReceiver::start();
+        let mut forge = TestForge::new(QUIRE);
+        let url = receiver.url("/");
+        let text =
+            format!("{{:notify {{:targets {{:hub {{:type :github-push :url \"{url}\"}}}}}}}}");
+        fs::write(forge.paths.config_fennel(), text).unwrap();
+        forge
+            .set("QUIRE_NOTIFY_ALLOWED_NETWORKS", "127.0.0.1")
+            .kill_once_at(point)
+            .serve();
+        let tree = forge.tree_with("app", LEAVES_A_PROCESS);
+        tree.push(&["-o", "ci.skip", "main"]);
+        assert_eq!(forge.ended().signal(), Some(9), "{point}: {}", forge.log());
+        forge.serve();
+        receiver.wait_for(1 + usize::from(is_doubled));
+        // Told after it, in order.
+        tree.push(&["-o", "ci.skip", "main:side"]);
+        let requests = receiver.wait_for(2 + usize::from(is_doubled));
+        wait_until_told(&forge);
+        assert_eq!(receiver.requests().len(), requests.len(), "{point}");
+        let (last, told) = requests.split_last().unwrap();
+        assert_eq!(last.json()["ref"], "refs/heads/side", "{point}");
+        let ids: BTreeSet<&str> = told
+            .iter()
+            .map(|request| request.header("x-github-delivery"))
+            .collect();
+        assert_eq!(
+            (told.len(), ids.len()),
+            (1 + usize::from(is_doubled), 1),
+            "{point}"
+        );
+    }
+}
+
 /// A finding that was not recorded is seen again, and one that was is told once, with one id.
 #[test]
 fn the_server_killed_while_a_finding_is_told() {

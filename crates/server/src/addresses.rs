@@ -43,16 +43,9 @@ pub(crate) async fn permitted(
         .await
         .map_err(resolve)?
         .collect();
-    let (permitted, others): (Vec<_>, Vec<_>) = found
-        .into_iter()
-        .partition(|address| policy.permits(address.ip()));
-    match others.first() {
-        Some(other) if permitted.is_empty() => Err(AddressError::NotPermitted {
-            host: host.to_owned(),
-            address: other.ip(),
-        }),
-        None if permitted.is_empty() => Err(resolve(io::ErrorKind::NotFound.into())),
-        _ => Ok(permitted),
+    match policy.choose(host, found)? {
+        permitted if permitted.is_empty() => Err(resolve(io::ErrorKind::NotFound.into())),
+        permitted => Ok(permitted),
     }
 }
 
@@ -71,6 +64,19 @@ impl AddressPolicy {
         Self {
             allowed: allowed.to_vec(),
             own: interface_addresses().chain(gateways()).collect(),
+        }
+    }
+
+    /// Those of the addresses of a host that may be connected to. An error if the host has only others.
+    fn choose(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, AddressError> {
+        let is_permitted = |address: &SocketAddr| self.permits(address.ip());
+        let (permitted, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_permitted);
+        match others.first() {
+            Some(other) if permitted.is_empty() => Err(AddressError::NotPermitted {
+                host: host.to_owned(),
+                address: other.ip(),
+            }),
+            _ => Ok(permitted),
         }
     }
 
@@ -190,6 +196,32 @@ mod tests {
             permitted(&policy(&["127.0.0.1", "172.17.0.0/16"])),
             "93.184.216.34 10.0.0.7 192.168.1.9 2606:2800::1 fd00::1 127.0.0.1 ::ffff:127.0.0.1 172.17.0.1 ::ffff:172.17.0.1"
         );
+    }
+
+    /// A name can have addresses of both kinds, as one that an attacker controls.
+    #[test]
+    fn of_the_addresses_of_a_name_only_those_that_are_permitted_are_used() {
+        let policy = AddressPolicy {
+            allowed: Vec::new(),
+            own: vec!["172.17.0.1".parse().unwrap()],
+        };
+        let chosen = |addresses: &[&str]| {
+            let found = addresses.iter().map(|text| text.parse().unwrap());
+            match policy.choose("name.example", found.collect()) {
+                Ok(chosen) => format!("{chosen:?}"),
+                Err(error) => error.to_string(),
+            }
+        };
+        let (public, own, metadata) = ("192.0.2.7:443", "172.17.0.1:443", "169.254.169.254:443");
+        assert_eq!(
+            [chosen(&[own, public, metadata]), chosen(&[public])],
+            ["[192.0.2.7:443]", "[192.0.2.7:443]"]
+        );
+        assert_eq!(
+            chosen(&[metadata, own]),
+            "name.example has the address 169.254.169.254, which is one of this machine, of its link or of the engine's machine"
+        );
+        assert_eq!(chosen(&[]), "[]");
     }
 
     #[test]

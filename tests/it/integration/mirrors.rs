@@ -75,6 +75,15 @@ fn wait_for_refs(bare: &Path, wanted: &[String]) {
     });
 }
 
+/// Adds a hook to a repository of a plain sshd.
+fn add_hook(bare: &Path, name: &str, script: &str) {
+    let hook = bare.join("hooks").join(name);
+    fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    fs::write(&hook, script).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    own(bare);
+}
+
 fn text_of(forge: &TestForge, command: &str) -> String {
     let output = forge.ssh(command);
     transcript(&output)
@@ -141,21 +150,50 @@ fn a_remote_gets_what_is_pushed() {
     assert_eq!(refs(&bare).len(), 2);
 }
 
+/// The other side is quire as well, behind its own sshd: it takes the push as every other, by a key with the name of the mirror.
+#[test]
+fn another_appliance_gets_what_is_pushed() {
+    let mut forge = forge_with("");
+    let other = TestForge::new(QUIRE).sshd();
+    other.allow(forge.ssh_ok("mirror key").trim());
+    assert!(other.ssh(&["repo", "new", "copy"]).status.success());
+    configure(&forge, &entry("nas", &other.url("copy"), ""));
+    forge.serve();
+    let tree = forge.tree("work", "app");
+    let first = tree.commit("first");
+    tree.push(&["main", "main:side"]);
+    let bare = other.paths.repos().join("copy.git");
+    let at = |name: &str, id: &str| format!("refs/heads/{name} {id}");
+    wait_for_refs(&bare, &[at("main", &first), at("side", &first)]);
+    wait_for_state(&forge, "nas", "in-sync");
+    let pushers: Vec<Option<String>> = other
+        .events()
+        .into_iter()
+        .map(|event| event.pusher)
+        .collect();
+    assert_eq!(pushers, [Some("quire mirror".to_owned())]);
+    let second = tree.commit("second");
+    tree.push(&["+main", ":side"]);
+    wait_for("the deletion", || {
+        let mut heads = refs(&bare);
+        heads.retain(|line| line.starts_with("refs/heads/"));
+        (heads == [at("main", &second)]).then_some(())
+    });
+    wait_for_state(&forge, "nas", "in-sync");
+    assert_eq!(other.events().len(), 2);
+}
+
 #[test]
 fn refs_that_are_rejected_hold_up_no_others() {
     let mut forge = forge_with("");
     let nas = nas(&forge);
     let careful = nas.bare("careful");
     let bare = nas.paths.repos().join("copy.git");
-    let hook = bare.join("hooks/update");
-    fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    fs::write(
-        &hook,
+    add_hook(
+        &bare,
+        "update",
         "#!/bin/sh\ncase $1 in refs/heads/main) echo \"main is $(printf '\\033')[1mclosed\"; exit 1;; esac\n",
-    )
-    .unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
-    own(&bare);
+    );
     let targets = entry("nas", &nas.url("copy"), "")
         + &entry(
             "careful",
@@ -271,7 +309,15 @@ fn a_remote_that_was_down_gets_everything_after_a_restart() {
     let first = tree.commit("first");
     tree.push(&["main"]);
     wait_for_refs(&bare, &[format!("refs/heads/main {first}")]);
+    let received = bare.join("received");
+    let hook = format!(
+        "#!/bin/sh\ncat >/dev/null; echo push >>{}\n",
+        received.display()
+    );
+    add_hook(&bare, "post-receive", &hook);
     nas.stop();
+    tree.push_new("one");
+    tree.push(&["main:side", "main:refs/tags/v1"]);
     let second = tree.push_new("second");
     let failing = wait_for_state(&forge, "nas", "failing");
     assert_eq!(failing["failure"], "connection");
@@ -283,8 +329,14 @@ fn a_remote_that_was_down_gets_everything_after_a_restart() {
     forge.kill();
     nas.start_again();
     forge.serve();
-    wait_for_refs(&bare, &[format!("refs/heads/main {second}")]);
     wait_for_state(&forge, "nas", "in-sync");
+    let heads = refs(&bare);
+    assert!(
+        heads.contains(&format!("refs/heads/main {second}")) && heads.len() == 3,
+        "{heads:?}"
+    );
+    // All that waited went over in one push.
+    assert_eq!(fs::read_to_string(received).unwrap(), "push\n");
 }
 
 #[test]

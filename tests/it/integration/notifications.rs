@@ -137,7 +137,7 @@ fn a_receiver_that_fails_is_asked_again_and_holds_up_no_other() {
             String::new(),
         ),
     ]);
-    silent.plan([Answer::Hang]);
+    silent.plan(std::iter::repeat_n(Answer::Hang, 9));
     let targets =
         hook("failing", &failing, "") + &hook("silent", &silent, "") + &hook("well", &well, "");
     let forge = forge_with(&targets);
@@ -185,6 +185,12 @@ fn a_receiver_that_fails_is_asked_again_and_holds_up_no_other() {
         forge.signal(Signal::SIGHUP);
     }
     wait_until_told(&forge, "failing");
+    let slow = wait_for("the time of the attempt to be over", || {
+        target(&forge, "silent")["problem"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    assert_eq!(slow, "there was no answer within 30 seconds");
     let requests = failing.requests();
     let id = requests[0].header("webhook-id");
     assert!(
@@ -194,6 +200,44 @@ fn a_receiver_that_fails_is_asked_again_and_holds_up_no_other() {
                 .all(|request| request.header("webhook-id") == id)
     );
     assert_eq!(target(&forge, "failing")["failures"], 0);
+}
+
+/// The delay before the next attempt survives the restart as well.
+#[test]
+fn a_receiver_that_was_down_is_told_after_a_restart() {
+    let port = free_port();
+    let target_of = format!(":ops {{:type :webhook :url \"http://127.0.0.1:{port}/ops\"}}\n");
+    let mut forge = forge_with(&target_of);
+    let tree = forge.tree_with("app", &one("exit 1"));
+    tree.push(&["main"]);
+    forge.wait_for_quiet();
+    tree.push(&["main:side"]);
+    forge.wait_for_quiet();
+    let down = wait_for("the attempt", || {
+        let target = target(&forge, "ops");
+        target["next_attempt_ms"].is_i64().then_some(target)
+    });
+    let problem = down["problem"].as_str().unwrap();
+    assert!(
+        problem.contains("cannot connect to 127.0.0.1:"),
+        "{problem}"
+    );
+    forge.kill();
+    let receiver = HttpReceiver::start_on(port);
+    forge.serve();
+    let refs: Vec<String> = receiver
+        .wait_for(2)
+        .iter()
+        .map(|request| {
+            request.json()["run"]["ref_name"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(refs, ["refs/heads/main", "refs/heads/side"]);
+    wait_until_told(&forge, "ops");
+    assert_eq!(receiver.requests().len(), 2);
 }
 
 #[test]
@@ -273,6 +317,20 @@ fn a_target_that_is_wrong_affects_no_other() {
         (lines.len() >= 3).then(|| lines.join("\n"))
     });
     insta::assert_snapshot!(findings);
+    let page = wait_for("the health page", || {
+        let page = forge.get("/-/health").body;
+        page.contains("target `wrong`").then_some(page)
+    });
+    for words in [
+        "config.fnl:2:10: target `wrong`: ",
+        "config.fnl:4:2: target `url`: ",
+        "target `keyless`: ",
+    ] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    let metrics = forge.get("/metrics").body;
+    let failing = "quire_notification_targets_failing 3";
+    assert!(metrics.contains(failing), "{metrics}");
     // Corrected, it is told of what waited.
     configure(
         &forge,
