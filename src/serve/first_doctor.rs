@@ -8,6 +8,7 @@ use quire_server::doctor::DoctorDeps;
 use quire_types::base_url::BaseUrl;
 use quire_types::paths::Paths;
 
+use super::outside::OutsideParts;
 use super::reload::ConfigReload;
 use super::wiring::variable;
 
@@ -21,15 +22,16 @@ pub(super) fn delay() -> Duration {
 }
 
 pub(super) fn deps(
-    paths: &Paths,
+    (paths, url): (&Paths, &BaseUrl),
     executors: &[Arc<dyn Executor>],
     reload: &ConfigReload,
-    url: &BaseUrl,
+    outside: &OutsideParts,
 ) -> DoctorDeps {
     DoctorDeps {
         paths: paths.clone(),
         executor: executors.first().cloned(),
         config: reload.runner_config(),
         url: url.clone(),
+        notifications: outside.notifications.clone(),
     }
 }

@@ -293,13 +293,10 @@ impl ServerParts {
             findings: findings.clone(),
         });
         let program = std::env::current_exe().map_err(system("find the quire binary"))?;
-        let backups = ScheduledBackups::new(
-            store.clone(),
-            instance,
-            program.clone(),
-            reload.backup_plan(),
-        );
-        let doctor = Doctor::new(first_doctor::deps(paths, &executors, reload, url));
+        let plan = reload.backup_plan();
+        let backups = ScheduledBackups::new(store.clone(), instance, program.clone(), plan);
+        let doctor = first_doctor::deps((paths, url), &executors, reload, &outside);
+        let doctor = Doctor::new(doctor);
         let runner = Runner::new(runner::RunnerDeps {
             git,
             store: store.clone(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use quire_testkit::{TestForge, transcript, wait_for};
+use quire_testkit::{HttpReceiver, TestForge, free_port, transcript, wait_for};
 
 use super::GREEN;
 use crate::QUIRE;
@@ -144,4 +144,38 @@ fn the_first_start_of_a_volume_is_followed_by_one_check() {
         !status.contains("doctor: keys") && status.contains("doctor: container (at 20"),
         "{status}"
     );
+}
+
+#[test]
+fn receivers_are_connected_to_and_get_nothing() {
+    let receiver = HttpReceiver::start();
+    let mut forge = TestForge::new(QUIRE);
+    let closed = free_port();
+    let config = format!(
+        "{{:notify {{:allowed-networks [\"127.0.0.0/8\"]\n  :targets {{:ops {{:type :webhook :url \"{}\" :key {{:env \"HOOK_KEY\"}}}}\n  \
+         :gone {{:type :webhook :url \"http://127.0.0.1:{closed}/\" :key {{:env \"HOOK_KEY\"}}}}}}}}}}",
+        receiver.url("/hook")
+    );
+    fs::write(forge.paths.config_fennel(), config).unwrap();
+    forge.set("HOOK_KEY", "a key that is long enough");
+    forge.set("TZ", "Europe/Berln");
+    forge.serve();
+    let output = forge.ssh("doctor --json");
+    assert_eq!(output.status.code(), Some(1), "{}", transcript(&output));
+    let found = findings(&String::from_utf8(output.stdout).unwrap());
+    let of = |part: &str| {
+        let mut found = found.iter().filter(|(name, ..)| name == part);
+        let (_, grade, text) = found.next().unwrap_or_else(|| panic!("{part}"));
+        assert_eq!(found.next(), None, "{part}");
+        (grade.as_str(), text.as_str())
+    };
+    let (grade, text) = of("notifications");
+    assert!(
+        grade == "failed" && text.contains("target `gone`: cannot connect to 127.0.0.1:"),
+        "{found:?}"
+    );
+    assert!(text.contains("config.fnl:3"), "the line to change: {text}");
+    assert_eq!(of("time zone").0, "failed", "{found:?}");
+    assert_eq!(receiver.connections(), 1);
+    assert_eq!(receiver.requests().len(), 0, "nothing is sent");
 }

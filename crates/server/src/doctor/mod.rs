@@ -6,6 +6,7 @@
 mod access;
 mod canary;
 mod finding;
+mod outside;
 mod report;
 mod storage;
 
@@ -19,6 +20,7 @@ use quire_types::init_status::InitStatus;
 use quire_types::paths::Paths;
 use tokio::sync::{Mutex, watch};
 
+use crate::notify::Notifications;
 use crate::runner::RunnerConfig;
 
 use canary::CanaryImage;
@@ -41,6 +43,7 @@ pub struct DoctorDeps {
     pub config: watch::Receiver<Arc<RunnerConfig>>,
     /// What links begin with.
     pub url: BaseUrl,
+    pub notifications: Notifications,
 }
 
 impl Doctor {
@@ -107,6 +110,7 @@ impl Doctor {
         let deps = &self.deps;
         let mut findings = storage::examine(&deps.paths).await;
         findings.extend(access::examine(&deps.paths, &deps.url).await);
+        findings.extend(outside::examine(&deps.notifications, &deps.url).await);
         if let Some(executor) = &deps.executor {
             let config = deps.config.borrow().clone();
             findings.extend(canary::examine(executor, &deps.paths, &config, image).await);

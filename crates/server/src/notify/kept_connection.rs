@@ -53,7 +53,7 @@ impl KeptConnection {
 }
 
 impl OpenConnection {
-    async fn open(url: &HttpUrl, allowed: &[Network]) -> Result<Self, DeliveryError> {
+    pub(super) async fn open(url: &HttpUrl, allowed: &[Network]) -> Result<Self, DeliveryError> {
         let stream = connect(url.host(), url.port(), allowed).await?;
         let stream: Box<dyn IoStream> = if url.is_tls() {
             secure(stream, url.host()).await?

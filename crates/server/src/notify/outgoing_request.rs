@@ -11,7 +11,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::delivery_error::{DeliveryError, quote};
-use super::kept_connection::KeptConnection;
+use super::kept_connection::{KeptConnection, OpenConnection};
 use quire_types::http_url::HttpUrl;
 use quire_types::network::Network;
 use quire_types::secret::{Redactor, Secret};
@@ -82,6 +82,11 @@ impl OutgoingRequest {
     pub(super) fn bearer(self, token: &Secret) -> Result<Self, String> {
         let value = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
         self.header("authorization", &value)
+    }
+
+    /// Connects to the receiver, and sends nothing.
+    pub(super) async fn reach(self, allowed: &[Network]) -> Result<(), DeliveryError> {
+        OpenConnection::open(&self.url, allowed).await.map(drop)
     }
 
     /// Sends it, over the kept connection if possible. Returns once the receiver has confirmed it.

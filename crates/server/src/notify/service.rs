@@ -6,10 +6,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::delivery::deliver;
+use super::delivery::{deliver, reach};
 use super::deps::NotifyDeps;
 use super::kept_connection::KeptConnection;
 use super::message::{Message, MessageEvent};
+use super::settings::NotifySettings;
 use super::worker::{self, POLL_INTERVAL};
 use crate::part_problem::PartProblem;
 use crate::workers::Workers;
@@ -124,18 +125,39 @@ impl Notifications {
             .settings
             .as_ref()
             .map_err(|problem| failed(problem))?;
+        let message = self.test_message(&settings);
+        let mut connection = KeptConnection::default();
+        deliver(&self.deps, &message, service, &settings, &mut connection)
+            .await
+            .map_err(|error| failed(&chain(&error)))
+    }
+
+    /// Connects to the receiver of each target, and sends nothing. Returns what is wrong, and the number of targets.
+    pub async fn reach_all(&self) -> (Vec<String>, usize) {
+        let settings = self.deps.settings.borrow().clone();
+        let message = self.test_message(&settings);
+        let mut problems = Vec::new();
+        for (name, target) in &settings.targets {
+            let reached = match &target.settings {
+                Err(problem) => Err(problem.clone()),
+                Ok((_, service)) => reach(&self.deps, &message, service, &settings)
+                    .await
+                    .map_err(|error| chain(&error)),
+            };
+            problems.extend(reached.err().map(|problem| target.problem(name, &problem)));
+        }
+        (problems, settings.targets.len())
+    }
+
+    fn test_message(&self, settings: &NotifySettings) -> Message {
         let now = self.deps.store.clock().now();
-        let message = Message {
+        Message {
             id: Uuid::now_v7().to_string(),
             time: now,
             sent_at: now,
             url: settings.url.for_reader(None),
             event: MessageEvent::Test,
-        };
-        let mut connection = KeptConnection::default();
-        deliver(&self.deps, &message, service, &settings, &mut connection)
-            .await
-            .map_err(|error| failed(&chain(&error)))
+        }
     }
 
     /// What is wrong with targets.

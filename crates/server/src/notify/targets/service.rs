@@ -94,6 +94,26 @@ impl TargetService {
         }
     }
 
+    /// Connects to the receiver as for this message, logs in where that is a step of its own, and sends nothing.
+    pub(in crate::notify) async fn reach(
+        &self,
+        message: &Message,
+        context: DeliveryContext<'_>,
+    ) -> Result<(), DeliveryError> {
+        let DeliveryContext {
+            redactor, allowed, ..
+        } = context;
+        let (target, message, known) = (self.clone(), message.clone(), redactor.clone());
+        let outgoing = run_blocking(move || target.outgoing(&message, &known))
+            .await?
+            .map_err(DeliveryError::Settings)?;
+        match outgoing {
+            PreparedMessage::Http(request) => request.reach(allowed).await,
+            PreparedMessage::Smtp(server, _) => server.reach(redactor, allowed).await,
+            PreparedMessage::Git(_) => Ok(()),
+        }
+    }
+
     fn outgoing(&self, message: &Message, redactor: &Redactor) -> Result<PreparedMessage, String> {
         Ok(match self.transport() {
             Transport::Http(target) => PreparedMessage::Http(target.request(message, redactor)?),

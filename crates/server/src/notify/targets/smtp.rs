@@ -64,6 +64,17 @@ impl SmtpServer {
         Ok(())
     }
 
+    /// Connects to the server and logs in.
+    pub(super) async fn reach(
+        &self,
+        redactor: &Redactor,
+        allowed: &[Network],
+    ) -> Result<(), DeliveryError> {
+        let mut connection = self.log_in(redactor, allowed).await?;
+        let _ = tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await;
+        Ok(())
+    }
+
     async fn log_in(
         &self,
         redactor: &Redactor,
