@@ -2,11 +2,21 @@
 
 use quire_types::run::RunSelector;
 
-#[derive(clap::Args, Clone, Copy)]
+#[derive(clap::Args, Clone, Copy, Default)]
 pub(super) struct OutputArgs {
     /// Print JSON and nothing else
     #[arg(long)]
     pub(super) json: bool,
+    /// Print times in UTC also on a terminal, where they are relative to now
+    #[arg(long)]
+    pub(super) utc: bool,
+}
+
+impl OutputArgs {
+    /// As JSON, if `json`.
+    pub(super) fn of_json(json: bool) -> Self {
+        Self { json, utc: false }
+    }
 }
 
 #[derive(clap::Args)]

@@ -34,8 +34,12 @@ pub(super) enum ArtifactsCommand {
 }
 
 impl ArtifactsCommand {
-    pub(super) fn json(&self) -> bool {
-        matches!(self, Self::List { format, .. } if format.json)
+    pub(super) fn format(&self) -> OutputArgs {
+        match self {
+            Self::List { format, .. } => *format,
+            // Standard output is the artifact.
+            Self::Get { .. } => OutputArgs::default(),
+        }
     }
 }
 

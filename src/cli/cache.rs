@@ -35,9 +35,9 @@ pub(super) enum CacheCommand {
 }
 
 impl CacheCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         let (Self::List { format, .. } | Self::Clear { format, .. }) = self;
-        format.json
+        *format
     }
 }
 

@@ -95,27 +95,27 @@ pub(super) enum ManagementCommand {
 }
 
 impl ManagementCommand {
-    fn json(&self) -> bool {
+    fn format(&self) -> OutputArgs {
         match self {
-            Self::Repo(command) => command.json(),
-            Self::Run(command) => command.json(),
-            Self::Cache(command) => command.json(),
-            Self::Schedule(command) => command.json(),
-            Self::Notify(command) => command.json(),
-            Self::Mirror(command) => command.json(),
-            Self::Key(command) => command.json(),
-            Self::Secret(command) => command.json(),
-            Self::Config(command) => command.json(),
-            Self::Reconcile(command) => command.json(),
-            Self::Login(command) => command.json(),
-            Self::Log(arguments) => arguments.format.json,
-            Self::Undo(arguments) => arguments.format.json,
+            Self::Repo(command) => command.format(),
+            Self::Run(command) => command.format(),
+            Self::Cache(command) => command.format(),
+            Self::Schedule(command) => command.format(),
+            Self::Notify(command) => command.format(),
+            Self::Mirror(command) => command.format(),
+            Self::Key(command) => command.format(),
+            Self::Secret(command) => command.format(),
+            Self::Config(command) => command.format(),
+            Self::Reconcile(command) => command.format(),
+            Self::Login(command) => command.format(),
+            Self::Log(arguments) => arguments.format,
+            Self::Undo(arguments) => arguments.format,
             // Standard output is the archive, or the program.
-            Self::Backup(_) | Self::Client => false,
+            Self::Backup(_) | Self::Client => OutputArgs::default(),
             Self::Status(format)
             | Self::Doctor(format)
             | Self::Reload(format)
-            | Self::Gc(format) => format.json,
+            | Self::Gc(format) => *format,
         }
     }
 }
@@ -175,7 +175,7 @@ fn dispatch(
 ) -> Result<(), CommandError> {
     let context = Context::new(paths, caller, Clock::system());
     let mut stdout = io::stdout();
-    let out = &mut Output::standard(&mut stdout, command.json());
+    let out = &mut Output::standard(&mut stdout, command.format());
     let result = match command {
         ManagementCommand::Repo(command) => repo::repo(&context, &command, out),
         ManagementCommand::Run(command) => run::run(&context, &command, out),

@@ -66,12 +66,12 @@ pub(super) enum ConfigCommand {
 }
 
 impl ConfigCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         let (Self::Show { format, .. }
         | Self::Set { format, .. }
         | Self::Unset { format, .. }
         | Self::Check { format, .. }) = self;
-        format.json
+        *format
     }
 }
 

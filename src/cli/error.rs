@@ -164,6 +164,7 @@ impl From<GitError> for CommandError {
             | GitError::TimedOut { .. }
             | GitError::MaintenanceTimedOut { .. }
             | GitError::Failed { .. }
+            | GitError::OldGit { .. }
             | GitError::Unexpected { .. }
             | GitError::Io { .. }
             | GitError::Reserved(_)

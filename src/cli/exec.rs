@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::args::OutputArgs;
 use super::commands;
 use super::context::{Caller, Context};
 use super::error::CommandError;
@@ -100,7 +101,7 @@ fn answer(paths: &Paths) -> Result<ExitCode, CommandError> {
         SshCommand::Manage(words) => Ok(commands::run_remote(paths, &words, &caller(key))),
         SshCommand::Greeting => {
             let mut stdout = io::stdout();
-            let mut out = Output::standard(&mut stdout, false);
+            let mut out = Output::standard(&mut stdout, OutputArgs::default());
             let caller = caller(key);
             greet(&caller, &access.limits, &mut out)?;
             if access.limits.is_full() {

@@ -87,10 +87,10 @@ fn parse_expiry(text: &str) -> Result<Expiry, String> {
 }
 
 impl KeyCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         match self {
-            Self::List(format) | Self::Show { format, .. } | Self::Rm { format, .. } => format.json,
-            Self::Add(arguments) => arguments.format.json,
+            Self::List(format) | Self::Show { format, .. } | Self::Rm { format, .. } => *format,
+            Self::Add(arguments) => arguments.format,
         }
     }
 }

@@ -36,8 +36,8 @@ pub(super) struct LoginCommand {
 }
 
 impl LoginCommand {
-    pub(super) fn json(&self) -> bool {
-        self.format.json
+    pub(super) fn format(&self) -> OutputArgs {
+        self.format
     }
 }
 

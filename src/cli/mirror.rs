@@ -97,13 +97,13 @@ pub(super) enum MirrorCommand {
 }
 
 impl MirrorCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         let (Self::List { format, .. }
         | Self::Sync { format, .. }
         | Self::Set { format, .. }
         | Self::Stop { format, .. }
         | Self::Key(format)) = self;
-        format.json
+        *format
     }
 }
 

@@ -26,9 +26,9 @@ pub(super) enum NotifyCommand {
 }
 
 impl NotifyCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         let (Self::List(format) | Self::Test { format, .. }) = self;
-        format.json
+        *format
     }
 }
 

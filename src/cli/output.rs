@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+use super::args::OutputArgs;
 use super::error::CommandError;
 use quire_types::clock::{Clock, Millis};
 use quire_types::run::RunState;
@@ -12,8 +13,8 @@ use quire_types::text::format_elapsed;
 /// Where and how a command prints.
 pub(super) struct Output<'a> {
     writer: &'a mut dyn Write,
-    /// The output is a terminal: times are relative.
-    terminal: bool,
+    /// Times are relative to now, as on a terminal.
+    relative_times: bool,
     colour: bool,
     /// Print one JSON document instead of text.
     pub(super) json: bool,
@@ -70,11 +71,14 @@ impl From<RunState> for Cell {
 
 impl<'a> Output<'a> {
     /// Prints to standard output; with colours if it is a terminal and `NO_COLOR` is not set.
-    pub(super) fn standard(stdout: &'a mut io::Stdout, json: bool) -> Self {
+    pub(super) fn standard(
+        stdout: &'a mut io::Stdout,
+        OutputArgs { json, utc }: OutputArgs,
+    ) -> Self {
         let terminal = stdout.is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
-            terminal,
+            relative_times: terminal && !utc,
             colour: terminal && !plain,
             json,
             now: Clock::system().now(),
@@ -86,7 +90,7 @@ impl<'a> Output<'a> {
     pub(super) fn test(writer: &'a mut dyn Write, json: bool, now: Millis) -> Self {
         Self {
             writer,
-            terminal: false,
+            relative_times: false,
             colour: false,
             json,
             now,
@@ -174,14 +178,16 @@ impl<'a> Output<'a> {
     pub(super) fn time(&self, at: Option<Millis>) -> String {
         match at {
             None => "-".to_owned(),
-            Some(at) if self.terminal => format!("{} ago", format_elapsed(self.now.since(at))),
+            Some(at) if self.relative_times => {
+                format!("{} ago", format_elapsed(self.now.since(at)))
+            }
             Some(at) => at.to_string(),
         }
     }
 
     /// A time in the future: relative to now on a terminal, RFC 3339 elsewhere.
     pub(super) fn remaining(&self, until: Millis) -> String {
-        match self.terminal {
+        match self.relative_times {
             true => format!("in {}", format_elapsed(until.since(self.now))),
             false => until.to_string(),
         }
@@ -203,7 +209,7 @@ mod tests {
     fn printed(terminal: bool) -> String {
         let mut text = Vec::new();
         let mut out = Output::test(&mut text, false, Millis(3_700_000));
-        (out.terminal, out.colour) = (terminal, terminal);
+        (out.relative_times, out.colour) = (terminal, terminal);
         let (when, took) = (
             out.time(Some(Millis(100_000))),
             out.elapsed(Some(Millis(3_699_500)), None),

@@ -27,8 +27,8 @@ struct Decision {
 }
 
 impl Reconcile {
-    pub(super) fn json(&self) -> bool {
-        self.format.json
+    pub(super) fn format(&self) -> OutputArgs {
+        self.format
     }
 }
 

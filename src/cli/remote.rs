@@ -177,7 +177,7 @@ struct RemoteRow {
 pub(super) fn run(arguments: &RemoteArgs) -> ExitCode {
     let mut stdout = io::stdout();
     let json = matches!(&arguments.command, RemoteCommand::List(format) if format.json);
-    let mut out = Output::standard(&mut stdout, json);
+    let mut out = Output::standard(&mut stdout, OutputArgs::of_json(json));
     match manage(&arguments.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.print(),

@@ -184,7 +184,7 @@ pub(super) enum RepoCommand {
 }
 
 impl RepoCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         let (Self::List { format, .. }
         | Self::Show { format, .. }
         | Self::New { format, .. }
@@ -197,7 +197,7 @@ impl RepoCommand {
         | Self::Rm { format, .. }
         | Self::Restore { format, .. }
         | Self::Undo { format, .. }) = self;
-        format.json
+        *format
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::args::OutputArgs;
 use super::async_runtime;
 use super::backup::repos_and_runs;
 use super::error::CommandError;
@@ -48,7 +49,7 @@ fn restore(arguments: &Restore) -> Result<(), CommandError> {
     privileges::drop_to_data_owner(&paths)?;
     let summary = async_runtime::block_on(backup::restore(&paths, input))??;
     let mut stdout = io::stdout();
-    let mut out = Output::standard(&mut stdout, arguments.json);
+    let mut out = Output::standard(&mut stdout, OutputArgs::of_json(arguments.json));
     report(&summary, &mut out)
 }
 

@@ -107,16 +107,16 @@ pub(super) struct LogsArgs {
 }
 
 impl RunCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         match self {
-            Self::List(list) => list.format.json,
-            Self::Show(run) | Self::Wait(run) | Self::Cancel(run) => run.format.json,
-            Self::Retry(retry) => retry.run.format.json,
-            Self::Start(start) => start.format.json,
-            Self::Attach(attach) => attach.format.json,
-            Self::Repl(repl) => repl.format.json,
-            Self::Logs(logs) => logs.json,
-            Self::Artifacts(command) => command.json(),
+            Self::List(list) => list.format,
+            Self::Show(run) | Self::Wait(run) | Self::Cancel(run) => run.format,
+            Self::Retry(retry) => retry.run.format,
+            Self::Start(start) => start.format,
+            Self::Attach(attach) => attach.format,
+            Self::Repl(repl) => repl.format,
+            Self::Logs(logs) => OutputArgs::of_json(logs.json),
+            Self::Artifacts(command) => command.format(),
         }
     }
 }

@@ -27,9 +27,9 @@ pub(super) enum ScheduleCommand {
 }
 
 impl ScheduleCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         let Self::List { format, .. } = self;
-        format.json
+        *format
     }
 }
 

@@ -80,13 +80,13 @@ fn ref_pattern(text: &str) -> Result<String, String> {
 }
 
 impl SecretCommand {
-    pub(super) fn json(&self) -> bool {
+    pub(super) fn format(&self) -> OutputArgs {
         match self {
-            Self::Set(arguments) => arguments.format.json,
+            Self::Set(arguments) => arguments.format,
             Self::List(format)
             | Self::RotateKey(format)
             | Self::Rm { format, .. }
-            | Self::ShowUses { format, .. } => format.json,
+            | Self::ShowUses { format, .. } => *format,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::command::checked;
-use super::error::GitError;
+use super::error::{GitError, excerpt};
 use super::git::Git;
 use quire_types::names::ObjectId;
 
@@ -34,6 +34,7 @@ impl Checkout {
             folder: folder.to_owned(),
             repository: PathBuf::new(),
         };
+        require_version(&checkout.run("version", &[]).await?)?;
         let answer = checkout
             .run("rev-parse", &["--path-format=absolute", "--git-common-dir"])
             .await?;
@@ -164,6 +165,22 @@ impl Checkout {
     }
 }
 
+/// Fails if git is older than what this module needs: `git cat-file --batch-command`.
+fn require_version(answer: &[u8]) -> Result<(), GitError> {
+    const NEEDED: (u32, u32) = (2, 36);
+    let text = String::from_utf8_lossy(answer);
+    let found = text.trim().trim_start_matches("git version ");
+    let mut numbers = found.split(['.', '-', ' ']).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < NEEDED => Err(GitError::OldGit {
+            found: excerpt(found),
+            needed: format!("{}.{}", NEEDED.0, NEEDED.1),
+        }),
+        // Whatever it is, it may do.
+        _ => Ok(()),
+    }
+}
+
 fn path_of(answer: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(
         answer.strip_suffix(b"\n").unwrap_or(answer),
@@ -183,6 +200,26 @@ fn file_names(lists: &[Vec<u8>]) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn an_old_git_is_named() {
+        let said = |version: &str| {
+            let answer = format!("git version {version}\n");
+            super::require_version(answer.as_bytes()).map_err(|error| error.to_string())
+        };
+        for new in [
+            "2.36.0",
+            "2.39.5 (Apple Git-154)",
+            "2.47.rc1",
+            "3.0",
+            "of my own",
+        ] {
+            assert_eq!(said(new), Ok(()), "{new}");
+        }
+        let error = "git 2.30.2 is too old: quire reads checkouts with git 2.36 or newer";
+        assert_eq!(said("2.30.2"), Err(error.to_owned()));
+        assert!(said("2.35").is_err() && said("1.8.3.1").is_err());
+    }
+
     use super::*;
 
     fn git(folder: &Path, arguments: &[&str]) {

@@ -40,6 +40,8 @@ pub enum GitError {
         /// The last line of its standard error.
         stderr: String,
     },
+    #[error("git {found} is too old: quire reads checkouts with git {needed} or newer")]
+    OldGit { found: String, needed: String },
     #[error("`git {verb}` printed unexpected output: {output}")]
     Unexpected {
         verb: &'static str,
@@ -130,6 +132,10 @@ mod tests {
             GitError::MaintenanceTimedOut { verb, minutes: 120 },
             failed("fatal: not a git repository"),
             failed(""),
+            GitError::OldGit {
+                found: "2.30.2".into(),
+                needed: "2.36".into(),
+            },
             GitError::Unexpected {
                 verb,
                 output: "what".into(),
@@ -162,6 +168,7 @@ mod tests {
         `git gc` took longer than 120 minutes and was stopped
         `git gc` failed (exit status: 128): fatal: not a git repository
         `git gc` failed (exit status: 128)
+        git 2.30.2 is too old: quire reads checkouts with git 2.36 or newer
         `git gc` printed unexpected output: what
         the object 12345678 is missing or cannot be read: error: unable to open object pack directory
         the refs cannot be read completely: warning: ignoring broken ref refs/heads/main
