@@ -15,10 +15,10 @@ pub use refs::{RefUpdates, read as read_refs};
 
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quire_git::{Git, PushMark, RefMove, sync_ref_folders};
+use quire_git::{Git, PushMark, RefMove, has_protected_refs, sync_ref_folders};
 use quire_server::control::client::{self, ControlError};
 use quire_server::control::protocol::RunLink;
 use quire_server::intake::spool_event;
@@ -125,14 +125,31 @@ fn is_new_repository(paths: &Paths, repo: &RepoName, refs: &[RefUpdate]) -> bool
 /// Returns whether git may accept a push, and says what git does not say about it.
 #[must_use]
 pub fn pre_receive(paths: &Paths, input: impl io::Read) -> bool {
-    let Ok(updates) = refs::read(input) else {
-        return true;
-    };
-    let Ok(repo) = this_repository(paths) else {
-        return true;
-    };
     let mut output = PusherOutput::default();
-    if !permits(paths, &repo, &updates.refs, &mut output) {
+    let updates = match refs::read(input) {
+        Ok(updates) => updates,
+        Err(error) => {
+            output.line(&format!(
+                "nothing was changed: the refs of the push cannot be read ({error})"
+            ));
+            return false;
+        }
+    };
+    if let Some(reason) = senseless_deletion(&updates.refs) {
+        output.line(&reason);
+        return false;
+    }
+    let repo = match this_repository(paths) {
+        Ok(repo) => repo,
+        Err(_) if !has_protected_refs(&this_folder()) => return true,
+        Err(reason) => {
+            output.line(&format!(
+                "nothing was changed: which refs are protected cannot be told ({reason})"
+            ));
+            return false;
+        }
+    };
+    if !permits(paths, &repo, &updates, &mut output) {
         return false;
     }
     explain_deletion(paths, &repo, &updates.refs, &mut output);
@@ -141,8 +158,32 @@ pub fn pre_receive(paths: &Paths, input: impl io::Read) -> bool {
     true
 }
 
+/// The reason why a push is refused that deletes a ref and says that the ref does not exist. Git deletes such a ref without a look
+/// at its value, and nothing would keep what it referred to.
+fn senseless_deletion(refs: &[RefUpdate]) -> Option<String> {
+    let is_senseless = |one: &&RefUpdate| one.old_sha.is_zero() && one.new_sha.is_zero();
+    let ref_name = &refs.iter().find(is_senseless)?.ref_name;
+    Some(format!(
+        "nothing was changed: the client deletes {ref_name} and says that it does not exist"
+    ))
+}
+
 /// Whether the protection of the repository's refs permits a push. Otherwise says what it forbids, and how to change that.
-fn permits(paths: &Paths, repo: &RepoName, refs: &[RefUpdate], output: &mut PusherOutput) -> bool {
+fn permits(
+    paths: &Paths,
+    repo: &RepoName,
+    updates: &RefUpdates,
+    output: &mut PusherOutput,
+) -> bool {
+    if let Some(name) = updates.unsupported.first()
+        && has_protected_refs(&paths.repo(repo))
+    {
+        output.line(&format!(
+            "nothing was changed: this repository has protected refs, and quire cannot compare the name {name} with their patterns"
+        ));
+        return false;
+    }
+    let refs = &updates.refs;
     let existing = |id: &ObjectId| (!id.is_zero()).then(|| id.clone());
     let moves: Vec<RefMove> = refs
         .iter()
@@ -349,8 +390,12 @@ fn follow(run: &RunLink, output: &mut PusherOutput) {
 
 /// The repository that was pushed to: git runs the hook in its folder.
 fn this_repository(paths: &Paths) -> Result<RepoName, String> {
-    let folder = std::env::var_os("GIT_DIR").unwrap_or_else(|| ".".into());
-    repository_at(paths, Path::new(&folder))
+    repository_at(paths, &this_folder())
+}
+
+/// The folder of the repository that git runs the hook for.
+fn this_folder() -> PathBuf {
+    std::env::var_os("GIT_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
 fn repository_at(paths: &Paths, folder: &Path) -> Result<RepoName, String> {

@@ -75,7 +75,7 @@ pub use pipeline_folder::{
     EntryKind, FolderEntry, Misnamed, PipelineContents, TreeReader, UnusableFile, UnusableReason,
     find_pipeline_folder,
 };
-pub use protected_refs::{ForbiddenChange, ForbiddenMove};
+pub use protected_refs::{ForbiddenChange, ForbiddenMove, has_protected_refs};
 pub use push_mark::{PUSH_MARK_VARIABLE, PushMark};
 pub use pushed_commits::{ChangedFiles, CommitPerson, PushedCommit, PushedCommits};
 pub use redirects::{PathState, move_leaving_link, relative_link};

@@ -46,6 +46,12 @@ impl std::fmt::Display for ForbiddenChange {
     }
 }
 
+/// Whether the repository in this folder has protected refs, as far as it can be told without reading which.
+#[must_use]
+pub fn has_protected_refs(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
 impl Git {
     /// The patterns of the protected refs of a repository.
     pub fn protected_refs(&self, repo: &RepoName) -> Result<Vec<RefPattern>, GitError> {
@@ -117,8 +123,9 @@ impl Git {
     ) -> Result<Option<ForbiddenChange>, GitError> {
         const VERB: &str = "merge-base";
         let (from, to) = match (&one.from, &one.to) {
-            (None, _) => return Ok(None),
-            (Some(_), None) => return Ok(Some(ForbiddenChange::Deletion)),
+            // Also if the client says that there was none: git then deletes the ref all the same.
+            (_, None) => return Ok(Some(ForbiddenChange::Deletion)),
+            (None, Some(_)) => return Ok(None),
             (Some(from), Some(to)) => (from, to),
         };
         if from == to {

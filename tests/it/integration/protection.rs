@@ -266,3 +266,25 @@ fn the_patterns_go_where_the_repository_goes() {
     );
     let _ = run_ok(&mut tree.command(&["fsck"]));
 }
+
+#[test]
+fn a_deletion_of_a_ref_that_the_client_denies_is_refused() {
+    let (forge, tree) = seeded();
+    let before = tree.git_ok(&["ls-remote", "origin"]);
+    // No client of git sends this.
+    let zero = "0".repeat(40);
+    let line = format!("{zero} {zero} refs/heads/side\0report-status");
+    let input = format!("{:04x}{line}0000", line.len() + 4);
+    for protected in [false, true] {
+        if protected {
+            forge.ssh_ok("repo protect app side");
+        }
+        let output = forge.ssh_with("git-receive-pack 'app.git'", input.as_bytes());
+        let text = transcript(&output);
+        assert!(
+            text.contains("deletes refs/heads/side and says that it does not exist"),
+            "{text}"
+        );
+        assert_eq!(tree.git_ok(&["ls-remote", "origin"]), before, "{text}");
+    }
+}
