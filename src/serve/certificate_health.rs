@@ -40,7 +40,11 @@ pub(super) async fn certificate(
                     Some((of, seen, at)) if of == url && at.elapsed() < pause(&seen, now) => {
                         (of, seen, at)
                     }
-                    _ => (url.clone(), look(&url).await, Instant::now()),
+                    last => {
+                        let known = last.filter(|(of, ..)| *of == url).map(|(_, seen, _)| seen);
+                        let seen = or_known(look(&url).await, known);
+                        (url.clone(), seen, Instant::now())
+                    }
                 };
                 let found = certificate_health(&url, &seen.1, now);
                 last = Some(seen);
@@ -52,6 +56,14 @@ pub(super) async fn certificate(
             () = tokio::time::sleep(INTERVAL) => {}
             changed = settings.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// A certificate that cannot be looked at for now is what it was: an answer that is missing does not make it right.
+fn or_known(seen: SeenCertificate, known: Option<SeenCertificate>) -> SeenCertificate {
+    match (seen, known) {
+        (SeenCertificate::NoAnswer(_), Some(known)) => known,
+        (seen, _) => seen,
     }
 }
 
@@ -139,5 +151,17 @@ mod tests {
             format!("{}: {message}", status.as_str())
         });
         insta::assert_snapshot!(said.join("\n"));
+    }
+
+    #[test]
+    fn a_certificate_without_an_answer_stays_what_it_was() {
+        let no_answer = || SeenCertificate::NoAnswer("timed out".to_owned());
+        let invalid = SeenCertificate::Invalid("expired".to_owned());
+        let seen = or_known(no_answer(), Some(invalid));
+        assert!(matches!(seen, SeenCertificate::Invalid(_)));
+        assert!(matches!(
+            or_known(no_answer(), None),
+            SeenCertificate::NoAnswer(_)
+        ));
     }
 }
