@@ -118,8 +118,10 @@ async fn step(
     {
         return Ok(WorkerStep::Wait(wait));
     }
+    // Also for a target that no repository chooses: what is wrong in a file has to be found, and what is right again.
+    let found = deps.choices.of_entries(name, &entries, settings).await;
     let choices = match selection.chosen_by {
-        Some(_) => deps.choices.of_entries(name, &entries, settings).await,
+        Some(_) => found,
         None => HashMap::new(),
     };
     let told = entries.iter().filter_map(|entry| {
