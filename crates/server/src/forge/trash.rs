@@ -57,7 +57,8 @@ pub fn restore(
     let lock = renamer.lock()?;
     let begun = TrashedRepo::being_restored(&forge.git, wanted)?;
     let finished = lock.finish_pending();
-    if let Some(name) = begun {
+    // Not if another name is asked for: then it is another repository of the trash that is meant.
+    if let Some(name) = begun.filter(|begun| name.is_none_or(|name| name == begun)) {
         // An earlier command recorded it, and could not complete it.
         return match (forge.git.exists(&name)?, finished) {
             (false, Err(error)) => Err(RenameError::RestoreUnfinished(Box::new(error)).into()),
