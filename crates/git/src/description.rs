@@ -11,7 +11,7 @@ use quire_types::text::single_line;
 
 const FILE: &str = "description";
 /// How what git writes into the file of a new repository begins.
-const UNNAMED: &str = "Unnamed repository";
+const UNNAMED: &str = "Unnamed repository; edit this file";
 
 impl Git {
     /// The description of a repository; `None` if it has none.
