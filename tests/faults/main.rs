@@ -93,6 +93,7 @@ fn refs(forge: &TestForge) -> Vec<(String, String, String)> {
 #[track_caller]
 fn settled(forge: &TestForge) {
     forge.wait_for_empty_spool();
+    forge.wait_for_recorded_refs();
     forge.wait_for_quiet();
     forge.check_whole();
     let runs = forge.runs();

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use quire_git::{Git, RUN_NOTES_REF};
+use quire_types::names::RepoName;
 use quire_types::paths::Paths;
 use quire_types::run::Run;
 
@@ -78,27 +79,44 @@ impl TestForge {
                 .output()
                 .unwrap();
             assert!(fsck.status.success(), "{repo}: {}", transcript(&fsck));
-            // What the ref comparison would find at the next start: nothing. Hidden refs, which keep what pushes overwrote,
-            // and notes of runs are not compared.
-            let refs = Command::new("git")
-                .args(["-c", "safe.directory=*", "-C"])
-                .arg(&folder)
-                .args(["show-ref"])
-                .output()
-                .unwrap();
-            let mut now: Vec<String> = String::from_utf8_lossy(&refs.stdout)
-                .lines()
-                .filter(|line| !line.contains(" refs/quire/") && !line.ends_with(RUN_NOTES_REF))
-                .map(str::to_owned)
-                .collect();
-            let seen = self.store().seen_refs().list(&repo).unwrap();
-            let mut seen: Vec<String> = seen
-                .iter()
-                .map(|seen| format!("{} {}", seen.sha, seen.ref_name))
-                .collect();
-            now.sort();
-            seen.sort();
+            // What the ref comparison would find at the next start: nothing.
+            let (now, seen) = self.refs_and_recorded(&repo);
             assert_eq!(now, seen, "refs of {repo}");
         }
+    }
+
+    /// Waits until what git holds is recorded: a server that has just started may still compare it.
+    #[track_caller]
+    pub fn wait_for_recorded_refs(&self) {
+        for repo in Git::new(&self.paths).list().unwrap().repos {
+            wait_for("the comparison of refs", || {
+                let (now, seen) = self.refs_and_recorded(&repo);
+                (now == seen).then_some(())
+            });
+        }
+    }
+
+    /// The refs of a repository, and those that the database knows, sorted. Hidden refs, which keep what pushes overwrote,
+    /// and notes of runs are not compared.
+    fn refs_and_recorded(&self, repo: &RepoName) -> (Vec<String>, Vec<String>) {
+        let refs = Command::new("git")
+            .args(["-c", "safe.directory=*", "-C"])
+            .arg(self.paths.repo(repo))
+            .args(["show-ref"])
+            .output()
+            .unwrap();
+        let mut now: Vec<String> = String::from_utf8_lossy(&refs.stdout)
+            .lines()
+            .filter(|line| !line.contains(" refs/quire/") && !line.ends_with(RUN_NOTES_REF))
+            .map(str::to_owned)
+            .collect();
+        let seen = self.store().seen_refs().list(repo).unwrap();
+        let mut seen: Vec<String> = seen
+            .iter()
+            .map(|seen| format!("{} {}", seen.sha, seen.ref_name))
+            .collect();
+        now.sort();
+        seen.sort();
+        (now, seen)
     }
 }
