@@ -91,7 +91,11 @@ async fn report_engine(executor: &Arc<dyn Executor>, health: &HealthRegistry) {
             format!("{usable} of {} nodes can execute runs", nodes.len()),
         ),
     };
-    let details = nodes.iter().map(node_sentence).collect();
+    // What is wrong is that of all of them, and the details are what targets are told then.
+    let details = match usable {
+        0 => Vec::new(),
+        _ => nodes.iter().map(node_sentence).collect(),
+    };
     health.set_with_details(Component::Docker, status, message, None, details);
 }
 

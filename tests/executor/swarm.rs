@@ -2,7 +2,7 @@
 //! engines, so they run one after another.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::Duration;
 
 use quire_executor::{
@@ -33,13 +33,19 @@ impl Node {
 
     /// Runs the client against the engine of the node, and returns what it writes.
     fn docker(self, arguments: &[&str]) -> String {
-        let output = Command::new("docker")
-            .args(["--host", &format!("unix://{}", self.file("sock").display())])
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = self.try_docker(arguments);
         assert!(output.status.success(), "{}", transcript(&output));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn try_docker(self, arguments: &[&str]) -> process::Output {
+        let socket = format!("unix://{}", self.file("sock").display());
+        let command = ["--host", &socket];
+        let output = Command::new("docker")
+            .args(command)
+            .args(arguments)
+            .output();
+        output.unwrap()
     }
 
     fn link(self, state: &str) {
@@ -520,4 +526,52 @@ async fn a_service_that_ends_on_its_node_is_reported() {
     assert_eq!(failures, ["the service `brief` ended with exit code 5"]);
     finish(&*workspace).await;
     assert_eq!(seen.output("brief"), "begun\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_that_was_removed_from_the_swarm_is_brought_again() {
+    let fixture = Fixture::swarm();
+    finish(&*fixture.start().await).await;
+    let label = format!("label=io.quire.instance={}", fixture.instance);
+    let configs = MANAGER.docker(&["config", "ls", "--quiet", "--filter", &label]);
+    assert_eq!(configs.lines().count(), 1, "{configs}");
+    wait_for_async("its removal", || async {
+        let output = MANAGER.try_docker(&["config", "rm", configs.trim()]);
+        output.status.success().then_some(())
+    })
+    .await;
+    let workspace = fixture.start().await;
+    run_exit(&*workspace, shell("true"), 0).await;
+    finish(&*workspace).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_wait_for_a_node_outlast_a_restart_of_the_manager() {
+    let fixture = Fixture::swarm();
+    let drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
+    let mut seen = Seen::default();
+    let log = seen.log.clone();
+    let starting = fixture.executor.start_workspace(
+        fixture.spec(small_tree()),
+        &mut seen,
+        CancellationToken::new(),
+    );
+    let restarting = async {
+        wait_for_async("the line", || async {
+            let text = log.lock().unwrap().clone();
+            text.contains("waits for a node").then_some(())
+        })
+        .await;
+        MANAGER.kill_engine();
+        MANAGER.start_engine();
+        MANAGER.engine_answers().await;
+        wait_for_async("the swarm", || async {
+            let output = MANAGER.try_docker(&["node", "ls"]);
+            output.status.success().then_some(())
+        })
+        .await;
+        drop(drained);
+    };
+    let (workspace, ()) = tokio::join!(starting, restarting);
+    finish(&*workspace.unwrap()).await;
 }

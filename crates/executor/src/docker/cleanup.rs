@@ -235,7 +235,9 @@ async fn list_resources(
         let run = owning_run(&container.name, &container.labels)?;
         Some((Resource::Container(container.id), run))
     });
-    let networks = networks.into_iter().filter_map(|network| {
+    // Those of a swarm belong to its executor.
+    let networks = networks.into_iter().filter(|network| !network.is_overlay);
+    let networks = networks.filter_map(|network| {
         let run = owning_run(&network.name, &network.labels)?;
         Some((Resource::Network(network.id), run))
     });

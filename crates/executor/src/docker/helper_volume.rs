@@ -180,7 +180,7 @@ pub(super) fn digest() -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub(super) fn volume_name() -> String {
+fn volume_name() -> String {
     format!("quire-helper-{}", &digest()[..32])
 }
 

@@ -114,6 +114,12 @@ impl DockerError {
         )
     }
 
+    /// Whether a swarm refused a service because a config object that it names does not exist.
+    #[must_use]
+    pub fn is_missing_config(&self) -> bool {
+        !self.is_unavailable() && self.engine_message().contains("config not found")
+    }
+
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })

@@ -112,10 +112,7 @@ fn service_spec(spec: &JobSpec) -> ServiceSpec {
             constraints: constraint.map(|constraint| vec![constraint]),
             ..Default::default()
         }),
-        log_driver: (!spec.is_logged).then(|| TaskSpecLogDriver {
-            name: Some("none".to_owned()),
-            ..Default::default()
-        }),
+        log_driver: Some(log_driver(spec.is_logged)),
         networks: spec.network.as_ref().map(|network| {
             vec![NetworkAttachmentConfig {
                 target: Some(network.id.clone()),
@@ -142,6 +139,16 @@ fn service_spec(spec: &JobSpec) -> ServiceSpec {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+/// Bounded, and readable whatever the node's default is.
+fn log_driver(is_logged: bool) -> TaskSpecLogDriver {
+    let options = [("max-size", "5m"), ("max-file", "2")];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    TaskSpecLogDriver {
+        name: Some(if is_logged { "local" } else { "none" }.to_owned()),
+        options: is_logged.then(|| options.into()),
     }
 }
 

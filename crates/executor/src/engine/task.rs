@@ -39,13 +39,16 @@ pub struct SwarmTask {
     pub exit_code: i64,
     /// Its addresses on overlay networks.
     pub addresses: Vec<IpAddr>,
+    /// When it was created, as the engine writes it.
+    pub created: String,
 }
 
 impl Engine {
     /// Returns the task of a service that executes one container once; `None` if there is none (yet).
     pub async fn task_of(&self, service: &str) -> Result<Option<SwarmTask>, DockerError> {
         match self.tasks("service", service).await {
-            Ok(tasks) => Ok(tasks.into_iter().next()),
+            // Only the first can have had what it was created for.
+            Ok(tasks) => Ok(tasks.into_iter().min_by(|a, b| a.created.cmp(&b.created))),
             Err(DockerError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -107,6 +110,7 @@ fn log_pieces(mut log: Bytes) -> Vec<(Stream, Bytes)> {
 struct TaskJson {
     #[serde(rename = "NodeID")]
     node_id: String,
+    created_at: String,
     status: TaskStatusJson,
     #[serde(deserialize_with = "or_default")]
     networks_attachments: Vec<AttachmentJson>,
@@ -158,6 +162,7 @@ impl From<TaskJson> for SwarmTask {
                 _ => TaskPhase::Unassigned,
             },
             addresses: addresses.collect(),
+            created: task.created_at,
             node: task.node_id,
             message: task.status.err,
             exit_code: task.status.container_status.exit_code,

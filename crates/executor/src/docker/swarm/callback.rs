@@ -5,7 +5,7 @@
 //! has seen a first message on the network, and repeats it, can neither read nor write the channel, and keeps
 //! the helper from nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,8 @@ use quire_types::callback_address::CallbackAddress;
 use quire_types::token::random_bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::{OnceCell, Semaphore, oneshot};
+use tokio::sync::{OnceCell, oneshot};
+use tokio::task::AbortHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::channel_stream::HelperConnection;
@@ -163,24 +164,27 @@ async fn bind(port: u16) -> std::io::Result<TcpListener> {
 }
 
 async fn accept(listener: TcpListener, expected: ExpectedHelpers) {
-    let unproven = Arc::new(Semaphore::new(MAX_UNPROVEN));
+    let mut unproven = VecDeque::<AbortHandle>::new();
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // One too many is dropped: a helper tries again.
-        let Ok(place) = Arc::clone(&unproven).try_acquire_owned() else {
-            continue;
-        };
+        unproven.retain(|connection| !connection.is_finished());
+        // The oldest goes: a helper needs one round trip, and what keeps silent does not hold the place of another.
+        if unproven.len() >= MAX_UNPROVEN
+            && let Some(oldest) = unproven.pop_front()
+        {
+            oldest.abort();
+        }
         let expected = expected.clone();
-        tokio::spawn(async move {
+        let proving = tokio::spawn(async move {
             let proof = tokio::time::timeout(HANDSHAKE_TIMEOUT, prove(socket, &expected));
             if let Ok(Some((id, connection))) = proof.await {
                 expected.deliver(&id, connection);
             }
-            drop(place);
         });
+        unproven.push_back(proving.abort_handle());
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use quire_step::{ChannelReceiver, ChannelSender, SecureChannel};
+use quire_step::{ChannelReceiver, ChannelSender, MAX_RECORD, SecureChannel};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,8 +20,8 @@ use crate::link::HelperStreams;
 /// How much is read at once.
 const READ_BUFFER: usize = 256 << 10;
 
-/// How much is encrypted before it is written.
-const MAX_PIECE: usize = 64 << 10;
+/// How much is encrypted before it is written: one record with its tag.
+const MAX_PIECE: usize = MAX_RECORD - 16;
 
 /// The connection of a helper that has proven who it is.
 pub(super) struct HelperConnection {
@@ -75,13 +75,26 @@ impl DecryptingReader {
         first.chain(rest).boxed()
     }
 
+    fn closed_by_helper(&self) -> Option<Bytes> {
+        self.contact.close_by_helper();
+        None
+    }
+
     /// Returns what the next records hold; `None` at the end of the connection.
     async fn read(&mut self) -> Option<Bytes> {
         let mut plain = Vec::new();
         while plain.is_empty() {
             let reading = self.socket.read(&mut self.buffer);
             let count = self.contact.closing.run_until_cancelled(reading).await?;
-            let count = count.ok().filter(|count| *count > 0)?;
+            let count = match count {
+                Ok(0) => return self.closed_by_helper(),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return self.closed_by_helper();
+                }
+                // The network has failed, which says nothing about the helper.
+                Err(_) => return None,
+            };
             self.contact.hear();
             let received = self.buffer.get(..count)?;
             // A record that is not authentic is the end of the connection: whoever altered it may alter the

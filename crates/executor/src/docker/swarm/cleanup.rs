@@ -87,7 +87,8 @@ pub(super) async fn sweep(
     }
     let networks = networks_of_runs(context, &context.instance_labels()).await;
     for (network, run) in networks.map_err(ExecutorError::Unavailable)? {
-        if active.contains(&run) || context.in_use.runs().contains(&run) {
+        let is_kept = active.contains(&run) || remaining.contains(&run);
+        if is_kept || context.in_use.runs().contains(&run) {
             continue;
         }
         match remove_network(context, &network).await {

@@ -1,7 +1,6 @@
 //! The executor of a swarm.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -18,7 +17,8 @@ use super::helper_config::HelperConfig;
 use super::job::{
     JobImage, JobParts, Placement, cache_mounts, check_limits, image_with_digest, job_spec,
 };
-use super::lease::{HelperContact, LEASE, PING_INTERVAL};
+use super::last_nodes::LastNodes;
+use super::lease::{HelperContact, LEASE, NO_HELPER_AFTER, PING_INTERVAL};
 use super::place::SwarmPlace;
 use super::registry;
 use super::services::{ServiceStart, SwarmServices};
@@ -45,12 +45,12 @@ pub struct SwarmExecutor {
     context: DockerContext,
     callbacks: CallbackServer,
     registry: Option<String>,
+    publishing: tokio::sync::Mutex<()>,
     images: DockerImages,
     caches: DockerCaches,
     helper: HelperConfig,
     attach: DockerAttach,
-    /// The id of the node that had the newest run of a repository, which has its caches.
-    last_nodes: Mutex<HashMap<RepoName, String>>,
+    last_nodes: LastNodes,
     /// When this process began: no helper of an earlier one outlives it for longer than its lease.
     began: Instant,
 }
@@ -74,11 +74,12 @@ impl SwarmExecutor {
             name: ExecutorName::SWARM,
             callbacks: CallbackServer::new(config.callback),
             registry: config.registry,
+            publishing: tokio::sync::Mutex::default(),
             images: DockerImages::new(context.clone()),
             caches: DockerCaches::new(context.clone(), warm.clone()),
             helper: HelperConfig::new(context.clone()),
             attach: DockerAttach::new(context.clone(), warm),
-            last_nodes: Mutex::default(),
+            last_nodes: LastNodes::default(),
             began: Instant::now(),
             context,
         }
@@ -178,7 +179,8 @@ impl SwarmExecutor {
         let connecting = pending.connection(&mut callback, observer);
         let connection = or_cancelled(cancel, connecting).await??;
         observer.container_started();
-        let node = self.enter_node(&run.spec.repo, &pending).await;
+        let entering = self.enter_node(&run.spec.repo, &pending);
+        let node = or_cancelled(cancel, entering).await?;
         let (spec, tree) = (run.spec, run.spec.tree.checkout());
         let start = self.workspace_start(run, service, connection, node, lease)?;
         let session = or_cancelled(cancel, start.start(Some(tree))).await??;
@@ -198,6 +200,8 @@ impl SwarmExecutor {
             return Ok(known);
         }
         if let Some(registry) = &self.registry {
+            // Of two that push the same image, the second finds it.
+            let _publishing = self.publishing.lock().await;
             return registry::publish(&self.context, registry, repo, image, observer).await;
         }
         let manager = self.context.engine.manager_node().await;
@@ -214,7 +218,8 @@ impl SwarmExecutor {
         callback: &Callback,
     ) -> Result<String, ExecutorError> {
         let spec = run.spec;
-        let placement = self.placement(&spec.repo, run.job_image).await;
+        let has_caches = !spec.caches.is_empty();
+        let placement = self.placement(&spec.repo, run.job_image, has_caches);
         let addresses = self.callbacks.resolve().await?;
         let parts = JobParts {
             image: run.job_image,
@@ -222,7 +227,7 @@ impl SwarmExecutor {
             helper: self.helper.ensure().await.map_err(create_error)?,
             callback: &addresses,
             token: &callback.token,
-            placement: placement.map_err(create_error)?,
+            placement: placement.await.map_err(create_error)?,
             network: run.services.as_ref().map(SwarmServices::network),
             hosts: run
                 .services
@@ -232,7 +237,7 @@ impl SwarmExecutor {
         let mut job = job_spec(&self.context, spec, parts);
         match self.create_job(run.creations, job.clone()).await {
             // The swarm does not have the helper any more. Only it can know, and it says so only now.
-            Err(error) if error.is_not_found() => {
+            Err(error) if error.is_missing_config() => {
                 self.helper.forget().await;
                 job.program = Some(self.helper.ensure().await.map_err(create_error)?);
                 let created = self.create_job(run.creations, job).await;
@@ -251,16 +256,19 @@ impl SwarmExecutor {
 
     /// Where the run may be executed: on the only node that can have the image; otherwise on the one that has the caches of
     /// the repository, if it can take a task now; otherwise on any.
-    async fn placement(&self, repo: &RepoName, image: &JobImage) -> Result<Placement, DockerError> {
+    async fn placement(
+        &self,
+        repo: &RepoName,
+        image: &JobImage,
+        has_caches: bool,
+    ) -> Result<Placement, DockerError> {
         let engine = &self.context.engine;
         let nodes = engine.nodes().await?;
-        let last = {
-            let nodes = self.last_nodes.lock();
-            let nodes = nodes.unwrap_or_else(PoisonError::into_inner);
-            nodes.get(repo).cloned()
-        };
+        let last = self.last_nodes.of(repo);
         let is_usable = |id: &String| nodes.iter().any(|node| node.id == *id && node.is_usable());
-        let node = image.node.clone().or(last.filter(is_usable));
+        // Nothing but caches makes one node better than another.
+        let last = last.filter(is_usable).filter(|_| has_caches);
+        let node = image.node.clone().or(last);
         let candidates = nodes.iter().filter(|candidate| match &node {
             Some(id) => candidate.id == *id,
             // One that is down may have come back by the time that it is chosen.
@@ -276,14 +284,10 @@ impl SwarmExecutor {
     async fn enter_node(&self, repo: &RepoName, pending: &PendingTask<'_>) -> String {
         let task = self.context.engine.task_of(pending.service).await;
         let Ok(Some(task)) = task else {
-            return String::new();
+            return "of the run".to_owned();
         };
         let name = pending.node_name(&task.node).await;
-        let mut nodes = self
-            .last_nodes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        nodes.insert(repo.clone(), task.node);
+        self.last_nodes.set(repo, task.node);
         name
     }
 
@@ -300,6 +304,8 @@ impl SwarmExecutor {
         let place = Arc::new(SwarmPlace {
             context: self.context.clone(),
             run: spec.run,
+            repo: spec.repo.clone(),
+            last_nodes: self.last_nodes.clone(),
             service,
             services: run.services,
             node,
@@ -405,7 +411,7 @@ impl Executor for SwarmExecutor {
         &'a self,
         active: &'a [RunId],
     ) -> BoxFuture<'a, Result<SweepReport, ExecutorError>> {
-        let may_be_alive = self.began.elapsed() <= LEASE;
+        let may_be_alive = self.began.elapsed() <= NO_HELPER_AFTER;
         cleanup::sweep(&self.context, active, may_be_alive).boxed()
     }
 }

@@ -1,14 +1,15 @@
-//! The config object with quire's helper: one for each version of the helper on a swarm, shared by all appliances
-//! there. A node has it as long as it executes a task that uses it.
+//! The config object with quire's helper: one for each appliance and version of the helper on a swarm. A node has it as
+//! long as it executes a task that uses it.
 
 use std::sync::Arc;
 
 use quire_step_program::PROGRAM;
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use crate::docker::context::DockerContext;
-use crate::docker::helper_volume::{HELPER_LABEL, HelperVolume, digest, volume_name};
-use crate::engine::{DockerError, Labels, MountedConfig};
+use crate::docker::helper_volume::{HELPER_LABEL, HelperVolume, digest};
+use crate::engine::{DockerError, MountedConfig};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ impl HelperConfig {
         *known = Some(id.clone());
         Ok(MountedConfig {
             id,
-            name: volume_name(),
+            name: self.name(),
             path: HelperVolume::program(),
         })
     }
@@ -46,21 +47,31 @@ impl HelperConfig {
         *self.known.lock().await = None;
     }
 
+    /// A different name for each appliance and version of the helper. It has at most 64 characters.
+    fn name(&self) -> String {
+        let digest = Sha256::digest(format!("{}\n{}", self.context.config.instance, digest()));
+        let digits = digest.iter().take(16).map(|byte| format!("{byte:02x}"));
+        format!("quire-helper-{}", digits.collect::<String>())
+    }
+
     async fn create(&self) -> Result<String, DockerError> {
-        let labels = vec![(HELPER_LABEL.to_owned(), digest())];
+        let mut labels = self.context.instance_labels();
+        labels.push((HELPER_LABEL.to_owned(), digest()));
         let engine = &self.context.engine;
-        let id = engine
-            .ensure_config(&volume_name(), &labels, PROGRAM)
-            .await?;
-        self.remove_other_versions(&labels).await;
+        let id = engine.ensure_config(&self.name(), &labels, PROGRAM).await?;
+        self.remove_other_versions().await;
         Ok(id)
     }
 
     /// Removes the config objects of other versions that no service uses.
-    async fn remove_other_versions(&self, own: &Labels) {
-        let any = vec![(HELPER_LABEL.to_owned(), String::new())];
+    async fn remove_other_versions(&self) {
+        let mut any = self.context.instance_labels();
+        any.push((HELPER_LABEL.to_owned(), String::new()));
         let configs = self.context.engine.configs(&any).await.unwrap_or_default();
-        for config in configs.into_iter().filter(|config| config.labels != *own) {
+        for config in configs
+            .into_iter()
+            .filter(|config| config.name != self.name())
+        {
             // One that is in use stays until the next start of quire.
             let _ = self.context.engine.remove_config(&config.id).await;
         }

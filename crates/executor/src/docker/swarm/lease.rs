@@ -1,5 +1,6 @@
 //! How long helpers live without a word from the appliance, and how long the appliance waits for one of theirs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a helper lives after the last PING.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
+
+/// How long after the end of its connection no helper can be alive: what a PING may take until it is obeyed is added
+/// to the lease.
+pub(super) const NO_HELPER_AFTER: Duration = Duration::from_secs(45);
 
 /// The interval of PINGs.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -21,6 +26,8 @@ pub(super) struct HelperContact {
     /// Fires when the connection is to be closed.
     pub(super) closing: CancellationToken,
     closed: OnceLock<Instant>,
+    /// Whether the helper has ended the connection, which it does only by its own end.
+    closed_by_helper: AtomicBool,
 }
 
 impl HelperContact {
@@ -29,6 +36,7 @@ impl HelperContact {
             heard: Mutex::new(Instant::now()),
             closing: CancellationToken::new(),
             closed: OnceLock::new(),
+            closed_by_helper: AtomicBool::new(false),
         }
     }
 
@@ -49,9 +57,19 @@ impl HelperContact {
         self.closing.cancel();
     }
 
+    /// The helper has ended the connection.
+    pub(super) fn close_by_helper(&self) {
+        self.closed_by_helper.store(true, Ordering::SeqCst);
+        self.close();
+    }
+
+    pub(super) fn has_helper_closed(&self) -> bool {
+        self.closed_by_helper.load(Ordering::SeqCst)
+    }
+
     /// Whether the connection has been closed for so long that no helper can be alive.
     pub(super) fn has_lease_expired(&self) -> bool {
         let closed = self.closed.get();
-        closed.is_some_and(|closed| closed.elapsed() > LEASE)
+        closed.is_some_and(|closed| closed.elapsed() > NO_HELPER_AFTER)
     }
 }

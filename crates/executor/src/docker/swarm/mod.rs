@@ -22,6 +22,7 @@ mod config;
 mod executor;
 mod helper_config;
 mod job;
+mod last_nodes;
 mod lease;
 mod place;
 mod registry;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use quire_types::names::RunId;
+use quire_types::names::{RepoName, RunId};
 
 use super::cleanup;
+use super::last_nodes::LastNodes;
 use super::lease::HelperContact;
 use super::services::SwarmServices;
 use crate::docker::context::DockerContext;
@@ -26,6 +27,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct SwarmPlace {
     pub(super) context: DockerContext,
     pub(super) run: RunId,
+    pub(super) repo: RepoName,
+    pub(super) last_nodes: LastNodes,
     /// The id of the service.
     pub(super) service: String,
     /// The name of the node.
@@ -43,6 +46,7 @@ impl SwarmPlace {
     }
 
     fn node_lost(&self) -> ExecutorError {
+        self.last_nodes.forget(&self.repo);
         ExecutorError::NodeLost {
             node: self.node.clone(),
         }
@@ -68,6 +72,7 @@ impl SwarmPlace {
             // The helper ends so when its connection is closed, which is not of its doing.
             0 => self.node_lost(),
             137 | 143 => ContainerFailure::EndedFromOutside.into(),
+            code if task.message.is_empty() => ContainerFailure::Exited { code }.into(),
             _ => ContainerFailure::CouldNotRun {
                 message: task.message,
             }
@@ -81,8 +86,9 @@ impl SwarmPlace {
         let mut pause = Duration::from_millis(10);
         loop {
             match self.task().await {
-                Ok(None) => return,
+                // Without a service it is not said when the task ends.
                 Ok(Some(task)) if task.phase == TaskPhase::Ended => return,
+                Ok(None) if self.contact.has_helper_closed() => return,
                 _ if self.contact.has_lease_expired() => return,
                 _ => {}
             }

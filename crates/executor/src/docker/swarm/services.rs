@@ -5,14 +5,17 @@
 //! network spreads within seconds, and the first command may not wait for that.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
 use quire_run_files::logs::Stream;
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::job::{JobImage, STOP_AT_ONCE};
+use super::start::WaitingLine;
 use crate::api::{OutputSink, ServiceSpec, StartObserver, StartSpec};
 use crate::docker::cleanup::Creations;
 use crate::docker::context::{
@@ -60,11 +63,12 @@ impl SwarmServices {
     /// the run is over.
     pub(super) async fn pass_output_on(&self, engine: &Engine) {
         let sinks = std::mem::take(&mut *self.sinks.lock().unwrap_or_else(PoisonError::into_inner));
-        for (service, mut sink) in sinks {
+        let passing = sinks.into_iter().map(|(service, mut sink)| async move {
             for (stream, bytes) in engine.service_output(&service).await {
                 sink.output(stream, &bytes);
             }
-        }
+        });
+        join_all(passing).await;
     }
 
     /// The services that have ended, each in one sentence.
@@ -107,7 +111,17 @@ impl ServiceStart<'_> {
         let line = format!("quire: waiting for {} to be ready\n", names.join(", "));
         observer.line(Stream::Stdout, line.as_bytes());
         // All are waited for, so that the first in the pipeline that fails is the one that is named.
-        let ready = join_all(created.iter().map(|service| self.wait_ready(service))).await;
+        let (lines, mut told) = mpsc::unbounded_channel();
+        let waiting = created
+            .iter()
+            .map(|service| self.wait_ready(service, lines.clone()));
+        let mut waiting = pin!(join_all(waiting));
+        let ready = loop {
+            tokio::select! {
+                ready = &mut waiting => break ready,
+                Some(line) = told.recv() => observer.line(Stream::Stdout, String::as_bytes(&line)),
+            }
+        };
         let mut hosts = Vec::new();
         for (created, ready) in created.iter().zip(ready) {
             match ready {
@@ -206,15 +220,23 @@ impl ServiceStart<'_> {
     }
 
     /// Waits until a service is ready, and returns its task. The time for it begins when its container starts.
-    async fn wait_ready(&self, created: &CreatedTask<'_>) -> Result<SwarmTask, ExecutorError> {
+    async fn wait_ready(
+        &self,
+        created: &CreatedTask<'_>,
+        lines: mpsc::UnboundedSender<String>,
+    ) -> Result<SwarmTask, ExecutorError> {
         let check_error =
             |error| ExecutorError::from_engine("check whether the service is ready", error);
         let service = || created.spec.name.clone();
         let within = created.spec.ready_within;
-        let mut deadline = None;
+        let (mut deadline, mut told) = (None, WaitingLine::default());
         loop {
-            let task = self.context.engine.task_of(&created.service).await;
-            match task.map_err(check_error)? {
+            let task = match self.context.engine.task_of(&created.service).await {
+                // A manager that starts again is waited for.
+                Err(error) if error.is_unavailable() || error.is_server_error() => None,
+                task => task.map_err(check_error)?,
+            };
+            match task {
                 Some(task) if task.phase == TaskPhase::Running => return Ok(task),
                 // The swarm has ended it itself, and its output can be read only now.
                 Some(task)
@@ -242,7 +264,11 @@ impl ServiceStart<'_> {
                         return Err(ExecutorError::ServiceNotReady { service, within });
                     }
                 }
-                _ => {}
+                Some(task) => {
+                    let line = told.of(&format!("the service `{}`", created.spec.name), &task);
+                    let _ = line.map(|line| lines.send(line));
+                }
+                None => {}
             }
             tokio::time::sleep(READY_INTERVAL).await;
         }

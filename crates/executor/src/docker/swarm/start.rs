@@ -17,6 +17,24 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The exit code of a helper that reached nothing.
 const HELPER_FAILED: i64 = 70;
 
+/// The lines of the log that say why something waits for a node, each once.
+#[derive(Default)]
+pub(super) struct WaitingLine(String);
+
+impl WaitingLine {
+    /// The line about a task for which the swarm has no node, unless it was the last one.
+    pub(super) fn of(&mut self, what: &str, task: &SwarmTask) -> Option<String> {
+        if task.phase != TaskPhase::Unassigned || task.message == self.0 {
+            return None;
+        }
+        self.0.clone_from(&task.message);
+        Some(format!(
+            "quire: {what} waits for a node: {}\n",
+            task.message
+        ))
+    }
+}
+
 /// A task that is expected to connect.
 pub(super) struct PendingTask<'a> {
     pub(super) context: &'a DockerContext,
@@ -34,24 +52,25 @@ impl PendingTask<'_> {
         callback: &mut Callback,
         observer: &mut dyn StartObserver,
     ) -> Result<HelperConnection, ExecutorError> {
-        let mut told = String::new();
+        let mut told = WaitingLine::default();
         loop {
             let waiting = tokio::time::timeout(POLL_INTERVAL, callback.connection());
             if let Ok(connection) = waiting.await {
                 return connection.ok_or(ExecutorError::Cancelled);
             }
             let task = self.context.engine.task_of(self.service).await;
-            let task = task.map_err(|error| ExecutorError::from_engine("start the task", error))?;
-            let Some(task) = task else {
-                continue;
+            let task = match task {
+                Ok(Some(task)) => task,
+                Ok(None) => continue,
+                // A manager that starts again is waited for.
+                Err(error) if error.is_unavailable() || error.is_server_error() => continue,
+                Err(error) => return Err(ExecutorError::from_engine("start the task", error)),
             };
             if task.phase == TaskPhase::Ended {
                 return Err(self.explain(&task).await);
             }
-            if task.phase == TaskPhase::Unassigned && task.message != told {
-                let line = format!("quire: the run waits for a node: {}\n", task.message);
+            if let Some(line) = told.of("the run", &task) {
                 observer.line(Stream::Stdout, line.as_bytes());
-                told = task.message;
             }
         }
     }
