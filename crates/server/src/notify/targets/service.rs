@@ -72,6 +72,18 @@ impl TargetService {
         }
     }
 
+    /// Makes what is sent of a message, on a thread that may wait.
+    async fn prepare(
+        &self,
+        message: &Message,
+        redactor: &Redactor,
+    ) -> Result<PreparedMessage, DeliveryError> {
+        let (target, message, known) = (self.clone(), message.clone(), redactor.clone());
+        run_blocking(move || target.outgoing(&message, &known))
+            .await?
+            .map_err(DeliveryError::Settings)
+    }
+
     /// Sends a message, over the kept connection if that is possible. Returns once the receiver has confirmed it.
     pub(in crate::notify) async fn send(
         &self,
@@ -82,11 +94,7 @@ impl TargetService {
         let DeliveryContext {
             redactor, allowed, ..
         } = context;
-        let (target, message, known) = (self.clone(), message.clone(), redactor.clone());
-        let outgoing = run_blocking(move || target.outgoing(&message, &known))
-            .await?
-            .map_err(DeliveryError::Settings)?;
-        match outgoing {
+        match self.prepare(message, redactor).await? {
             PreparedMessage::Http(request) => request.send(connection, redactor, allowed).await,
             PreparedMessage::Smtp(server, mail) => server.submit(&mail, redactor, allowed).await,
             PreparedMessage::Git(Some(note)) => note.write(context).await,
@@ -103,11 +111,7 @@ impl TargetService {
         let DeliveryContext {
             redactor, allowed, ..
         } = context;
-        let (target, message, known) = (self.clone(), message.clone(), redactor.clone());
-        let outgoing = run_blocking(move || target.outgoing(&message, &known))
-            .await?
-            .map_err(DeliveryError::Settings)?;
-        match outgoing {
+        match self.prepare(message, redactor).await? {
             PreparedMessage::Http(request) => request.reach(allowed).await,
             PreparedMessage::Smtp(server, _) => server.reach(redactor, allowed).await,
             PreparedMessage::Git(_) => Ok(()),
