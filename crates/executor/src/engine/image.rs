@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bollard::query_parameters as query;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 
 use super::client::{Engine, url_part};
 use super::error::DockerError;
@@ -104,21 +104,7 @@ impl Engine {
         let docker = limit.attach(self.client().await?);
         let mut stream = docker.create_image(Some(options), None, None).boxed();
         let mut progress = PullProgress::default();
-        let after = self.timeouts().pull_idle;
-        let silent = |_| DockerError::RegistrySilent { after };
-        while let Some(info) = tokio::time::timeout(after, self.next_with_liveness(&mut stream))
-            .await
-            .map_err(silent)??
-        {
-            let info = match info {
-                Ok(info) => info,
-                Err(error) => {
-                    return Err(self
-                        .diagnose(DockerError::of_stream(attempt, error, &limit))
-                        .await);
-                }
-            };
-            limit.renew();
+        while let Some(info) = self.next_piece(attempt, &mut stream, &limit).await? {
             progress.update(&info, Instant::now(), line);
         }
         Ok(())
@@ -153,19 +139,35 @@ impl Engine {
         let docker = limit.attach(self.client().await?);
         let repository = url_part(repository)?;
         let mut stream = docker.push_image(&repository, Some(options), None).boxed();
-        let after = self.timeouts().pull_idle;
-        let silent = |_| DockerError::RegistrySilent { after };
-        while let Some(info) = tokio::time::timeout(after, self.next_with_liveness(&mut stream))
-            .await
-            .map_err(silent)??
-        {
-            if let Err(error) = info {
-                let error = DockerError::of_stream(attempt, error, &limit);
-                return Err(self.diagnose(error).await);
-            }
-            limit.renew();
-        }
+        while self
+            .next_piece(attempt, &mut stream, &limit)
+            .await?
+            .is_some()
+        {}
         Ok(())
+    }
+
+    /// Returns the next piece of what the engine says of its traffic with a registry; `None` at the end.
+    async fn next_piece<T>(
+        &self,
+        attempt: &'static str,
+        stream: &mut (impl Stream<Item = Result<T, bollard::errors::Error>> + Unpin),
+        limit: &AnswerLimit,
+    ) -> Result<Option<T>, DockerError> {
+        let after = self.timeouts().pull_idle;
+        let next = tokio::time::timeout(after, self.next_with_liveness(stream));
+        let silent = |_| DockerError::RegistrySilent { after };
+        match next.await.map_err(silent)?? {
+            None => Ok(None),
+            Some(Ok(piece)) => {
+                limit.renew();
+                Ok(Some(piece))
+            }
+            Some(Err(error)) => {
+                let error = DockerError::of_stream(attempt, error, limit);
+                Err(self.diagnose(error).await)
+            }
+        }
     }
 
     /// Asks the registry of an image for the digest of its newest version.

@@ -3,6 +3,7 @@
 //! The engine at the socket has to be a manager. Only a manager knows of services, tasks and nodes; it
 //! answers for containers of its own machine alone.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -82,11 +83,7 @@ impl Engine {
             .await?;
         let entry = |service: bollard::models::Service| {
             let spec = service.spec?;
-            Some(ListedService {
-                id: service.id?,
-                name: spec.name?,
-                labels: spec.labels.unwrap_or_default().into_iter().collect(),
-            })
+            listed_service(service.id, spec.name, spec.labels)
         };
         Ok(listed.into_iter().filter_map(entry).collect())
     }
@@ -175,11 +172,7 @@ impl Engine {
             .await?;
         let entry = |config: bollard::models::Config| {
             let spec = config.spec?;
-            Some(ListedService {
-                id: config.id?,
-                name: spec.name?,
-                labels: spec.labels.unwrap_or_default().into_iter().collect(),
-            })
+            listed_service(config.id, spec.name, spec.labels)
         };
         Ok(listed.into_iter().filter_map(entry).collect())
     }
@@ -193,6 +186,19 @@ impl Engine {
         })
         .await
     }
+}
+
+/// `None` if the engine leaves out what identifies it.
+fn listed_service(
+    id: Option<String>,
+    name: Option<String>,
+    labels: Option<HashMap<String, String>>,
+) -> Option<ListedService> {
+    Some(ListedService {
+        id: id?,
+        name: name?,
+        labels: labels.unwrap_or_default().into_iter().collect(),
+    })
 }
 
 fn swarm_node(node: bollard::models::Node) -> Option<SwarmNode> {
