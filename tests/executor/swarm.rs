@@ -176,8 +176,8 @@ async fn commands_learn_neither_token_nor_address() {
     finish(&*workspace).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_waits_until_there_is_a_node_for_it() {
+/// Starts a run for which there is no node until `meanwhile` has ended, which begins when the log says so.
+async fn start_without_a_node(meanwhile: impl Future<Output = ()>) {
     let fixture = Fixture::swarm();
     let drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
     let mut seen = Seen::default();
@@ -187,17 +187,23 @@ async fn a_run_waits_until_there_is_a_node_for_it() {
         &mut seen,
         CancellationToken::new(),
     );
-    let activating = async {
+    let waiting = async {
         wait_for_async("the line", || async {
             let text = log.lock().unwrap().clone();
             text.contains("quire: the run waits for a node: no suitable node")
                 .then_some(())
         })
         .await;
+        meanwhile.await;
         drop(drained);
     };
-    let (workspace, ()) = tokio::join!(starting, activating);
+    let (workspace, ()) = tokio::join!(starting, waiting);
     finish(&*workspace.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_until_there_is_a_node_for_it() {
+    start_without_a_node(async {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -547,21 +553,7 @@ async fn a_helper_that_was_removed_from_the_swarm_is_brought_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_that_wait_for_a_node_outlast_a_restart_of_the_manager() {
-    let fixture = Fixture::swarm();
-    let drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
-    let mut seen = Seen::default();
-    let log = seen.log.clone();
-    let starting = fixture.executor.start_workspace(
-        fixture.spec(small_tree()),
-        &mut seen,
-        CancellationToken::new(),
-    );
-    let restarting = async {
-        wait_for_async("the line", || async {
-            let text = log.lock().unwrap().clone();
-            text.contains("waits for a node").then_some(())
-        })
-        .await;
+    start_without_a_node(async {
         MANAGER.kill_engine();
         MANAGER.start_engine();
         MANAGER.engine_answers().await;
@@ -570,8 +562,6 @@ async fn runs_that_wait_for_a_node_outlast_a_restart_of_the_manager() {
             output.status.success().then_some(())
         })
         .await;
-        drop(drained);
-    };
-    let (workspace, ()) = tokio::join!(starting, restarting);
-    finish(&*workspace.unwrap()).await;
+    })
+    .await;
 }
