@@ -97,8 +97,7 @@ impl DecryptingReader {
             };
             self.contact.hear();
             let received = self.buffer.get(..count)?;
-            // A record that is not authentic is the end of the connection: whoever altered it may alter the
-            // rest.
+            // A record that is not authentic ends the connection, because later ones may be altered as well.
             self.receiver.open(received, &mut plain).ok()?;
         }
         Some(Bytes::from(plain))
