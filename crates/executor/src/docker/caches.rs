@@ -9,6 +9,7 @@ use std::path::Path;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use quire_types::names::RepoName;
+use quire_types::token::hex;
 use sha2::{Digest, Sha256};
 
 use super::context::{
@@ -170,11 +171,7 @@ impl DockerCaches {
     /// A different name for each cache of each repository of each appliance.
     pub(super) fn volume_name(&self, repo: &RepoName, name: &str) -> String {
         let digest = Sha256::digest(format!("{repo}\n{name}"));
-        let digits: String = digest
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digits = hex(&digest[..16]);
         format!("quire-{}-{digits}", self.0.config.instance)
     }
 }

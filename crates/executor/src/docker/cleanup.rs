@@ -12,7 +12,7 @@ use quire_types::failpoint;
 use quire_types::names::RunId;
 use tokio_util::task::TaskTracker;
 
-use super::context::{DockerContext, RUN_LABEL, is_name_of_run, label};
+use super::context::{DockerContext, owning_run};
 use super::swarm::cleanup as swarm_cleanup;
 use crate::api::SweepReport;
 use crate::engine::{DockerError, Engine, Labels};
@@ -242,37 +242,4 @@ async fn list_resources(
         Some((Resource::Network(network.id), run))
     });
     Ok(containers.chain(networks).collect())
-}
-
-/// Returns the run for which quire created the container or network; `None` if quire did not.
-fn owning_run(name: &str, labels: &Labels) -> Option<RunId> {
-    let run = label(labels, RUN_LABEL)?.parse().ok()?;
-    is_name_of_run(name, run).then_some(run)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_and_a_label_of_the_same_run_prove_ownership() {
-        let (run, other) = (RunId::new(), RunId::new());
-        let labels = |run: &str| vec![(RUN_LABEL.to_owned(), run.to_owned())];
-        let own = labels(&run.to_string());
-        for name in [format!("quire-{run}"), format!("quire-{run}-service-12")] {
-            assert_eq!(owning_run(&name, &own), Some(run));
-            assert_eq!(owning_run(&name, &labels(&other.to_string())), None);
-            assert_eq!(owning_run(&name, &labels("no run")), None);
-            assert_eq!(owning_run(&name, &Vec::new()), None);
-        }
-        for name in [
-            "keen_curie".to_owned(),
-            format!("quire-{run}-service-"),
-            format!("quire-{run}-service-1x"),
-            format!("quire-{run}-mine"),
-            format!("my-quire-{run}"),
-        ] {
-            assert_eq!(owning_run(&name, &own), None, "{name}");
-        }
-    }
 }

@@ -169,12 +169,18 @@ pub(super) fn run_network_name(run: RunId) -> String {
 /// Whether a container or network of the run has this name. Its labels alone prove
 /// nothing: a container inherits those of its image, and `docker commit` puts those of a run's
 /// container into an image.
-pub(super) fn is_name_of_run(name: &str, run: RunId) -> bool {
+fn is_name_of_run(name: &str, run: RunId) -> bool {
     let Some(rest) = name.strip_prefix(&container_name(run)) else {
         return false;
     };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     rest.is_empty() || rest.strip_prefix("-service-").is_some_and(is_number)
+}
+
+/// Returns the run for which quire created the container, network or service; `None` if quire did not.
+pub(super) fn owning_run(name: &str, labels: &Labels) -> Option<RunId> {
+    let run = label(labels, RUN_LABEL)?.parse().ok()?;
+    is_name_of_run(name, run).then_some(run)
 }
 
 /// Returns the value of a label.
@@ -194,5 +200,32 @@ pub(super) async fn or_cancelled<T>(
         biased;
         () = cancel.cancelled() => Err(ExecutorError::Cancelled),
         done = work => Ok(done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_and_a_label_of_the_same_run_prove_ownership() {
+        let (run, other) = (RunId::new(), RunId::new());
+        let labels = |run: &str| vec![(RUN_LABEL.to_owned(), run.to_owned())];
+        let own = labels(&run.to_string());
+        for name in [format!("quire-{run}"), format!("quire-{run}-service-12")] {
+            assert_eq!(owning_run(&name, &own), Some(run));
+            assert_eq!(owning_run(&name, &labels(&other.to_string())), None);
+            assert_eq!(owning_run(&name, &labels("no run")), None);
+            assert_eq!(owning_run(&name, &Vec::new()), None);
+        }
+        for name in [
+            "keen_curie".to_owned(),
+            format!("quire-{run}-service-"),
+            format!("quire-{run}-service-1x"),
+            format!("quire-{run}-mine"),
+            format!("my-quire-{run}"),
+        ] {
+            assert_eq!(owning_run(&name, &own), None, "{name}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::config::DockerConfig;
 use super::container::{Attachments, ContainerStarter, StartedContainer};
 use super::context::{DockerContext, WORKSPACE_DIR, or_cancelled};
 use super::engine_images::{DockerImages, RunImage};
-use super::image::command_env;
+use super::image::{command_env, command_user};
 use super::in_use::RunLease;
 use super::network::ApplianceNetwork;
 use super::place::DockerPlace;
@@ -154,10 +154,7 @@ impl DockerExecutor {
             connection: HelperLink::new(streams, place.clone(), idle),
             place,
             folder: WORKSPACE_DIR.to_owned(),
-            user: match &spec.container.user {
-                Some(user) => user.clone(),
-                None => image.details.user.clone(),
-            },
+            user: command_user(&image.details, &spec.container),
             groups: self.context.extra_groups(&spec.container),
             env: command_env(&image.details, &spec.env),
             caches: attachments

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use quire_step_program::PROGRAM;
+use quire_types::token::hex;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
@@ -176,8 +177,7 @@ impl HelperVolume {
 }
 
 pub(super) fn digest() -> String {
-    let digest = Sha256::digest(PROGRAM);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(PROGRAM))
 }
 
 fn volume_name() -> String {

@@ -8,7 +8,7 @@ use super::engine_images::{DockerImages, RunImage};
 use super::image_names::build_tag;
 use super::in_use::RunLease;
 use super::newer_images::{NewestImage, is_look_due, is_of_registry, report_failed_look};
-use crate::api::{ImageSource, LookResult, StartObserver, StartSpec};
+use crate::api::{ContainerSettings, ImageSource, LookResult, StartObserver, StartSpec};
 use crate::engine::{Build, BuildSources, BuildSpec, ImageDetails};
 use crate::error::{ExecutorError, ImageError};
 use crate::images::BuiltImage;
@@ -33,6 +33,12 @@ pub(super) fn command_env(image: &ImageDetails, run: &[(String, String)]) -> Vec
         .chain(of_image)
         .chain(run.iter().cloned())
         .collect()
+}
+
+/// The user of commands in a container of the image, in Docker's notation: what the run says, or else the image.
+pub(super) fn command_user(image: &ImageDetails, settings: &ContainerSettings) -> String {
+    let user = settings.user.as_ref().unwrap_or(&image.user);
+    user.clone()
 }
 
 /// Whether newer base images are looked for.

@@ -1,6 +1,7 @@
 //! The names of the images that quire builds.
 
 use quire_types::names::RepoName;
+use quire_types::token::hex;
 use sha2::{Digest, Sha256};
 
 /// Returns a name that Docker accepts, with a tag that different contents, repositories or
@@ -24,11 +25,7 @@ pub(super) fn build_tag(instance: &str, repo: &RepoName, content: &str) -> Strin
     let slug = slug.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     let name = if slug.is_empty() { "repository" } else { slug };
     let digest = Sha256::digest(format!("{instance}\n{repo}\n{content}"));
-    let tag: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let tag = hex(&digest[..8]);
     format!("quire/{name}:{tag}")
 }
 

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use quire_types::names::RunId;
 
 use crate::api::SweepReport;
-use crate::docker::context::{DockerContext, RUN_LABEL, is_name_of_run, label};
+use crate::docker::context::{DockerContext, owning_run};
 use crate::engine::{DockerError, Labels, ListedNetwork, ListedService, TaskPhase};
 use crate::error::ExecutorError;
 
@@ -108,9 +108,8 @@ async fn networks_of_runs(
 ) -> Result<Vec<(String, RunId)>, DockerError> {
     let listed = context.engine.networks(labels).await?;
     let of_run = |network: ListedNetwork| {
-        let run = label(&network.labels, RUN_LABEL)?.parse().ok()?;
-        let is_own = network.is_overlay && is_name_of_run(&network.name, run);
-        is_own.then_some((network.id, run))
+        let run = owning_run(&network.name, &network.labels)?;
+        network.is_overlay.then_some((network.id, run))
     };
     Ok(listed.into_iter().filter_map(of_run).collect())
 }
@@ -131,8 +130,8 @@ async fn services_of_runs(
 ) -> Result<Vec<(ListedService, RunId)>, DockerError> {
     let listed = context.engine.services(labels).await?;
     let of_run = |service: ListedService| {
-        let run = label(&service.labels, RUN_LABEL)?.parse().ok()?;
-        is_name_of_run(&service.name, run).then_some((service, run))
+        let run = owning_run(&service.name, &service.labels)?;
+        Some((service, run))
     };
     Ok(listed.into_iter().filter_map(of_run).collect())
 }

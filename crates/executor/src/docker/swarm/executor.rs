@@ -32,10 +32,10 @@ use crate::docker::caches::DockerCaches;
 use crate::docker::cleanup::{CleanupGuard, Creations};
 use crate::docker::context::{DockerContext, WORKSPACE_DIR, or_cancelled};
 use crate::docker::engine_images::{DockerImages, RunImage};
-use crate::docker::image::command_env;
+use crate::docker::image::{command_env, command_user};
 use crate::docker::in_use::RunLease;
 use crate::docker::warm_pool::WarmPool;
-use crate::engine::{DockerError, JobSpec, SwarmNode};
+use crate::engine::{DockerError, JobSpec, SwarmNode, VolumeMount};
 use crate::error::{ExecutorError, ImageError};
 use crate::link::{HelperLink, LinkWorkspace, WorkspaceStart};
 
@@ -61,6 +61,7 @@ struct StartingRun<'a> {
     /// The image as the manager's engine has it.
     image: &'a RunImage,
     job_image: &'a JobImage,
+    caches: Vec<VolumeMount>,
     services: Option<SwarmServices>,
     creations: &'a Creations,
 }
@@ -106,6 +107,7 @@ impl SwarmExecutor {
                 spec: &spec,
                 image: &image,
                 job_image: &job_image,
+                caches: cache_mounts(&self.caches, &spec)?,
                 services,
                 creations: &creations,
             };
@@ -148,7 +150,7 @@ impl SwarmExecutor {
             let known = self.job_image(&spec.repo, &image, observer).await;
             images.push(known.map_err(of_service)?);
         }
-        let nodes = self.nodes().await?;
+        let nodes = self.context.engine.nodes().await.map_err(list_error)?;
         let start = ServiceStart {
             context: &self.context,
             spec,
@@ -182,7 +184,7 @@ impl SwarmExecutor {
         let entering = self.enter_node(&run.spec.repo, &pending);
         let node = or_cancelled(cancel, entering).await?;
         let (spec, tree) = (run.spec, run.spec.tree.checkout());
-        let start = self.workspace_start(run, service, connection, node, lease)?;
+        let start = self.workspace_start(run, service, connection, node, lease);
         let session = or_cancelled(cancel, start.start(Some(tree))).await??;
         let session = Arc::new(session);
         self.attach.enter(spec.run, &session);
@@ -223,7 +225,7 @@ impl SwarmExecutor {
         let addresses = self.callbacks.resolve().await?;
         let parts = JobParts {
             image: run.job_image,
-            caches: cache_mounts(&self.caches, spec)?,
+            caches: run.caches.clone(),
             helper: self.helper.ensure().await.map_err(create_error)?,
             callback: &addresses,
             token: &callback.token,
@@ -298,7 +300,7 @@ impl SwarmExecutor {
         connection: HelperConnection,
         node: String,
         lease: RunLease,
-    ) -> Result<WorkspaceStart, ExecutorError> {
+    ) -> WorkspaceStart {
         let StartingRun { spec, image, .. } = run;
         let contact = Arc::new(HelperContact::new());
         let place = Arc::new(SwarmPlace {
@@ -316,26 +318,24 @@ impl SwarmExecutor {
         let streams = connection.into_streams(contact);
         let link = HelperLink::new(streams, place.clone(), PING_INTERVAL);
         link.keep_alive(PING_INTERVAL, LEASE);
-        Ok(WorkspaceStart {
+        WorkspaceStart {
             connection: link,
             place,
             folder: WORKSPACE_DIR.to_owned(),
-            user: match &spec.container.user {
-                Some(user) => user.clone(),
-                None => image.details.user.clone(),
-            },
+            user: command_user(&image.details, &spec.container),
             groups: Vec::new(),
             env: command_env(&image.details, &spec.env),
-            caches: cache_mounts(&self.caches, spec)?
-                .into_iter()
-                .map(|mount| mount.target)
-                .collect(),
-        })
+            caches: run.caches.into_iter().map(|mount| mount.target).collect(),
+        }
     }
 }
 
 fn create_error(error: DockerError) -> ExecutorError {
     ExecutorError::from_engine("create the service", error)
+}
+
+fn list_error(error: DockerError) -> ExecutorError {
+    ExecutorError::from_engine("list the nodes of the swarm", error)
 }
 
 impl Executor for SwarmExecutor {
@@ -364,9 +364,7 @@ impl Executor for SwarmExecutor {
             let engine = &self.context.engine;
             let listing = async { tokio::try_join!(engine.nodes(), engine.nodes_of_tasks()) };
             let listed = listing.await;
-            let (nodes, tasks) = listed.map_err(|error| {
-                ExecutorError::from_engine("list the nodes of the swarm", error)
-            })?;
+            let (nodes, tasks) = listed.map_err(list_error)?;
             let node = |node: SwarmNode| ExecutorNode {
                 is_usable: node.is_usable(),
                 tasks: tasks.iter().filter(|id| **id == node.id).count(),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use quire_step_program::PROGRAM;
+use quire_types::token::hex;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
@@ -50,8 +51,7 @@ impl HelperConfig {
     /// A different name for each appliance and version of the helper. It has at most 64 characters.
     fn name(&self) -> String {
         let digest = Sha256::digest(format!("{}\n{}", self.context.config.instance, digest()));
-        let digits = digest.iter().take(16).map(|byte| format!("{byte:02x}"));
-        format!("quire-helper-{}", digits.collect::<String>())
+        format!("quire-helper-{}", hex(&digest[..16]))
     }
 
     async fn create(&self) -> Result<String, DockerError> {

@@ -7,7 +7,7 @@ use quire_pipeline::ALL_PRIVILEGES;
 use quire_step::ChannelToken;
 use quire_types::image_reference::ImageReference;
 
-use crate::api::{ImageSource, StartSpec};
+use crate::api::{ImageSource, ResourceLimits, StartSpec};
 use crate::docker::caches::DockerCaches;
 use crate::docker::context::{DockerContext, WORKSPACE_DIR, container_name, dropped_capabilities};
 use crate::docker::engine_images::RunImage;
@@ -35,9 +35,8 @@ pub(super) struct JobImage {
     pub(super) node: Option<String>,
 }
 
-/// The image of a run as nodes know it. A tag is not passed on: each node would resolve it again, and could find
-/// another image.
-/// `None` if only the manager's engine is known to have it.
+/// The image of a run as every node can pull it; `None` if only the manager's engine is known to have it. A tag is not
+/// passed on: each node would resolve it again, and could find another image.
 pub(super) fn image_with_digest(image: &RunImage) -> Option<JobImage> {
     let name = image.name.parse::<ImageReference>().ok()?;
     let reference = name_with_digest(&name, &image.details)?.to_owned();
@@ -108,6 +107,11 @@ pub(super) struct Placement {
     pub(super) max_milli_cpus: Option<u64>,
 }
 
+/// The CPUs of a container, in thousandths: an engine rejects more than it has.
+pub(super) fn limited_cpus(limits: &ResourceLimits, max: Option<u64>) -> u64 {
+    limits.milli_cpus.min(max.unwrap_or(u64::MAX))
+}
+
 pub(super) fn job_spec(context: &DockerContext, spec: &StartSpec, parts: JobParts<'_>) -> JobSpec {
     let workspace = VolumeMount {
         source: VolumeSource::Anonymous,
@@ -128,10 +132,7 @@ pub(super) fn job_spec(context: &DockerContext, spec: &StartSpec, parts: JobPart
         workdir: Some("/".to_owned()),
         labels: context.spec_labels(spec),
         memory: spec.limits.memory,
-        milli_cpus: match parts.placement.max_milli_cpus {
-            Some(max) => spec.limits.milli_cpus.min(max),
-            None => spec.limits.milli_cpus,
-        },
+        milli_cpus: limited_cpus(&spec.limits, parts.placement.max_milli_cpus),
         pids: spec.limits.pids,
         drop_capabilities: dropped_capabilities(&spec.container),
         extras: ContainerExtras {

@@ -14,7 +14,7 @@ use quire_run_files::logs::Stream;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::job::{JobImage, STOP_AT_ONCE};
+use super::job::{JobImage, STOP_AT_ONCE, limited_cpus};
 use super::start::WaitingLine;
 use crate::api::{OutputSink, ServiceSpec, StartObserver, StartSpec};
 use crate::docker::cleanup::Creations;
@@ -185,9 +185,7 @@ impl ServiceStart<'_> {
             env: env_entries(&service.env),
             labels,
             memory: limits.memory,
-            milli_cpus: self
-                .max_milli_cpus
-                .map_or(limits.milli_cpus, |max| limits.milli_cpus.min(max)),
+            milli_cpus: limited_cpus(limits, self.max_milli_cpus),
             pids: limits.pids,
             drop_capabilities: DROPPED_CAPABILITIES.map(str::to_owned).to_vec(),
             ..ContainerSpec::default()
