@@ -26,7 +26,7 @@ use quire_types::base_url::REACHED_VARIABLE;
 use quire_types::clock::Clock;
 use quire_types::error_chain::chain;
 use quire_types::failpoint;
-use quire_types::names::{EventId, ObjectId, RefName, RepoName};
+use quire_types::names::{EventId, LANDING_REFS, ObjectId, RefName, RepoName};
 use quire_types::paths::Paths;
 use quire_types::push_event::{EventType, MAX_OVERWRITTEN, PushEvent, RefUpdate, deletions};
 use quire_types::text::{excerpt, single_line};
@@ -159,9 +159,14 @@ pub fn pre_receive(paths: &Paths, input: impl io::Read) -> bool {
 }
 
 /// The reason why a push is refused that deletes a ref and says that the ref does not exist. Git deletes such a ref without a look
-/// at its value, and nothing would keep what it referred to.
+/// at its value, and nothing would keep what it referred to. Refs below `refs/for-green` are not deleted by git: clients cannot
+/// see them, so they say so rightly, and `proc-receive` answers.
 fn senseless_deletion(refs: &[RefUpdate]) -> Option<String> {
-    let is_senseless = |one: &&RefUpdate| one.old_sha.is_zero() && one.new_sha.is_zero();
+    let is_senseless = |one: &&RefUpdate| {
+        one.old_sha.is_zero()
+            && one.new_sha.is_zero()
+            && !one.ref_name.as_str().starts_with(LANDING_REFS)
+    };
     let ref_name = &refs.iter().find(is_senseless)?.ref_name;
     Some(format!(
         "nothing was changed: the client deletes {ref_name} and says that it does not exist"
