@@ -16,7 +16,7 @@ use super::git::Git;
 use super::remote::RemoteAccess;
 use super::remote_output::RemoteError;
 use super::remote_progress::{ProgressLine, ProgressReader};
-use quire_runtime::process::{GroupGuard, ProcError, own_session};
+use quire_runtime::process::{GroupGuard, ProcError};
 use quire_types::disk_space::{MinFree, free_bytes, has_inodes, max_push};
 use quire_types::fsutil::folder_size;
 
@@ -130,8 +130,10 @@ async fn run(
     progress: &UnboundedSender<ProgressLine>,
 ) -> Result<(), RemoteError> {
     let program = || PROGRAM.to_owned();
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    own_session(command);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0);
     let spawned = command.spawn();
     let mut child = spawned.map_err(|source| ProcError::Spawn {
         program: program(),

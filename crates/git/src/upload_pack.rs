@@ -1,6 +1,6 @@
 //! Fetches over HTTP: `git upload-pack` as a process for each request.
 //!
-//! A process is the leader of a session of its own. It is killed, with everything that it started, when its output is dropped. Refs that
+//! A process is the leader of a process group of its own. It is killed, with everything that it started, when its output is dropped. Refs that
 //! quire hides over SSH are hidden here as well.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
-use quire_runtime::process::{GroupGuard, Limits, capture, own_session};
+use quire_runtime::process::{GroupGuard, Limits, capture};
 use quire_types::names::RepoName;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
@@ -94,11 +94,11 @@ impl Git {
         request: BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, GitError> {
         let mut command = self.upload_pack_command(repo, version, &[IDLE_TIMEOUT]);
-        own_session(&mut command);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            .process_group(0);
         let mut child = command
             .spawn()
             .map_err(|source| GitError::Start { verb: VERB, source })?;

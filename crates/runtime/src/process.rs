@@ -1,4 +1,4 @@
-//! Child processes that end when they should: each in a session of its own, with a deadline and
+//! Child processes that end when they should: each in a group or session of its own, with a deadline and
 //! bounded capture.
 //!
 //! Linux has no unprivileged way to end "a process and all it ever started" in one call, so
@@ -104,7 +104,7 @@ const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs `command` to its end with an empty standard input, and returns its output.
 ///
-/// It runs in a session of its own. When the deadline passes, an output grows over its limit or
+/// It runs in a process group of its own. When the deadline passes, an output grows over its limit or
 /// the future is dropped, its whole process group is killed.
 ///
 /// # Errors
@@ -142,8 +142,8 @@ pub async fn capture_until(
         .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true);
-    own_session(command);
     let spawned = command.spawn();
     // What is handed over is not held open here for another process of this command.
     command.stdin(Stdio::null());
@@ -263,25 +263,12 @@ pub fn exit_code(status: ExitStatus) -> Option<i32> {
     status.code().or(signal)
 }
 
-/// Makes the command the leader of a new session, and so of a new process group, when it starts.
-#[expect(unsafe_code, reason = "no safe call makes a new session in the child")]
-pub fn own_session(command: &mut Command) {
-    // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
-    // allowed. setsid(2) is one; nothing is allocated and no lock is taken.
-    unsafe {
-        command.pre_exec(|| {
-            nix::unistd::setsid()
-                .map(|_| ())
-                .map_err(std::io::Error::from)
-        });
-    }
-}
-
 /// Kills a process group when dropped, unless disarmed.
 pub struct GroupGuard(Option<nix::unistd::Pid>);
 
 impl GroupGuard {
-    /// The group of a child that was started with [`own_session`].
+    /// The group of a child that was started with `process_group(0)`. A new session would be a group too, but the standard library
+    /// starts no program in one by posix_spawn.
     #[must_use]
     pub fn of(child: &Child) -> Self {
         Self(

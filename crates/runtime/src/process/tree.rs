@@ -358,14 +358,13 @@ pub(super) mod tests {
         let marker = format!("QUIRE_TEST_FAMILY={}", uuid::Uuid::now_v7());
         let script = "setsid sleep 9871 & env -i sleep 9872 & (setsid env -i sleep 9873 &) ; \
                       echo $$ > ready.tmp; mv ready.tmp ready; wait";
-        let mut command = tokio::process::Command::new("/bin/sh");
+        let mut command = tokio::process::Command::new("setsid");
         let (name, value) = marker.split_once('=').unwrap();
         command
-            .args(["-c", script])
+            .args(["/bin/sh", "-c", script])
             .env(name, value)
             .current_dir(folder.path())
             .kill_on_drop(true);
-        super::super::own_session(&mut command);
         let mut child = command.spawn().unwrap();
         let family = ProcessTree {
             marker,
