@@ -25,12 +25,15 @@ SECTIONS = ("push", "hook", "spool", "driver", "steps", "jobs", "children", "pag
 
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"only these: {' '.join(SECTIONS)}; nothing is written then")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"only these: {' '.join(SECTIONS)}")
     parser.add_argument("--seconds", type=int, default=60, help="how long many clients push at quire, and as long at the floor (60)")
+    parser.add_argument("--write", action="store_true", help="write the measured sections into docs/performance.md, which a run of all sections does by itself")
     parser.add_argument("--quick", action="store_true", help="few rounds; nothing is written")
     parser.add_argument("--quire", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--image", required=True, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.quick and asked.write:
+        parser.error("--quick only checks that everything can be measured; nothing is written")
     for section in asked.sections:
         if section not in SECTIONS:
             parser.error(f"there is no section '{section}' ({' '.join(SECTIONS)})")
@@ -156,10 +159,10 @@ def main():
             measure(report, asked, folder)
         except Wrong as wrong:
             raise SystemExit(f"bench: {wrong}") from wrong
-    if asked.quick or asked.sections:
-        print(report.markdown(kind, "scripts/bench"))
+    if asked.write or not (asked.quick or asked.sections):
+        report.write(os.path.join(os.path.dirname(__file__), "../../docs/performance.md"), kind, not asked.sections)
     else:
-        report.write(os.path.join(os.path.dirname(__file__), "../../docs/performance.md"), kind, "scripts/bench")
+        print("\n\n".join(report.markdown(kind).values()))
     if report.missed:
         print("\naims that were missed: " + "; ".join(report.missed), file=sys.stderr)
 

@@ -90,7 +90,7 @@ def durable_append(folder, rounds):
 
 
 def machine():
-    """The machine in neutral words: what a reader needs to compare, and nothing that names it."""
+    """When and where it was measured, in neutral words: what a reader needs to compare, and nothing that names the machine."""
     system = "Linux"
     try:
         with open("/etc/os-release", encoding="utf-8") as file:
@@ -104,8 +104,7 @@ def machine():
     ssh = re.search(r"OpenSSH_([0-9.]+)", ssh)
     git = run(["git", "--version"]).split(" ")[2]
     load = os.getloadavg()[0]
-    return {
-        "machine": f"{os.cpu_count()} cores ({os.uname().machine}), {memory:.0f} GiB of memory, shared by client and server",
-        "system": f"{system}, kernel {kernel}, git {git}, OpenSSH {ssh.group(1) if ssh else 'unknown'}",
-        "load at the start": f"{load:.1f}" + (" (busy: other work slows what is measured here)" if load > 0.7 * (os.cpu_count() or 1) else ""),
-    }
+    busy = " (busy: other work slowed what was measured)" if load > 0.7 * (os.cpu_count() or 1) else ""
+    return (f"{time.strftime('%Y-%m-%d')} with {os.cpu_count()} cores ({os.uname().machine}) and {memory:.0f} GiB of memory, shared by client and server, "
+            f"under {system}, kernel {kernel}, git {git}, OpenSSH {ssh.group(1) if ssh else 'of an unknown version'}, "
+            f"at a load of {load:.1f} at the start{busy}")

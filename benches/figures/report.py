@@ -1,11 +1,13 @@
 """Figures as rows, on the terminal as they come and in docs/performance.md at the end."""
 
+import re
 import sys
 
 from measure import Series
 
 BEGIN = "<!-- begin of what scripts/bench writes -->"
 END = "<!-- end of what scripts/bench writes -->"
+MISSED = "Aims that are not met"
 
 
 def text(value, unit):
@@ -57,27 +59,49 @@ class Report:
         self.sections[-1]["blocks"].append(text_block)
         print(text_block, file=sys.stderr, flush=True)
 
-    def markdown(self, machine, command):
-        lines = [BEGIN, "", f"Made by `{command}` on:", ""]
-        lines += [f"- {what}: {value}" for what, value in machine.items()]
-        lines += ["", "Figures are medians; in brackets are the minimum and the number of measurements."]
-        for section in self.sections:
-            lines += ["", f"## {section['title']}", ""]
-            if section["note"]:
-                lines += [section["note"], ""]
-            if section["rows"]:
-                lines += ["| what | quire | floor, same run | against it | aim | met |", "| --- | --- | --- | --- | --- | --- |"]
-                lines += ["| " + " | ".join(cells) + " |" for cells in section["rows"]]
-            for block in section["blocks"]:
-                lines += ["", "```text", block, "```"]
-        return "\n".join([*lines, "", END])
+    def markdown(self, machine):
+        """The sections by their titles."""
+        return {section["title"]: markdown(section, machine) for section in self.sections}
 
-    def write(self, path, machine, command):
-        """Replaces the text between the marks; the rest of the file is written by hand."""
+    def write(self, path, machine, whole):
+        """Replaces sections of the page that were measured again, or all of them. What is above the mark is written by hand."""
         with open(path, encoding="utf-8") as file:
-            before, mark, rest = file.read().partition(BEGIN)
-        _, end, after = rest.partition(END)
+            by_hand, mark, rest = file.read().partition(BEGIN)
+        measured, end, after = rest.partition(END)
         if not mark or not end:
             raise SystemExit(f"bench: {path} no longer has its marks '{BEGIN}' and '{END}'")
+        sections = self.markdown(machine)
+        if not whole:
+            sections = titled(measured) | sections
         with open(path, "w", encoding="utf-8") as file:
-            file.write(before + self.markdown(machine, command) + after)
+            file.write("\n\n".join([by_hand + BEGIN, missed(sections), *sections.values(), END + after]))
+
+
+def markdown(section, machine):
+    parts = [f"## {section['title']}"]
+    if section["note"]:
+        parts.append(section["note"])
+    if section["rows"]:
+        table = ["| what | quire | floor, same run | against it | aim | met |", "| --- | --- | --- | --- | --- | --- |"]
+        parts.append("\n".join(table + ["| " + " | ".join(cells) + " |" for cells in section["rows"]]))
+    parts += [f"```text\n{block}\n```" for block in section["blocks"]]
+    return "\n\n".join([*parts, f"Measured on {machine}."])
+
+
+def titled(measured):
+    """The sections of the page as it is, by their titles."""
+    found = {}
+    for part in re.split(r"^(?=## )", measured, flags=re.MULTILINE)[1:]:
+        found[part.partition("\n")[0].removeprefix("## ")] = part.rstrip()
+    return {title: text for title, text in found.items() if title != MISSED}
+
+
+def missed(sections):
+    """The list of the aims that are missed, from the rows of all sections."""
+    lines = []
+    for title, section in sections.items():
+        for row in re.findall(r"^\| (.*) \| no \|$", section, flags=re.MULTILINE):
+            what, quire, floor, against, aim = row.split(" | ")
+            compared = f", against a floor of {floor}: {against}" if against else ""
+            lines.append(f"- {title}: {what}: {quire}{compared}; the aim is {aim}")
+    return "\n\n".join([f"## {MISSED}", "\n".join(lines) if lines else "None."])
