@@ -1,6 +1,7 @@
 //! The default branch of a repository: what its `HEAD` names, which a clone checks out.
 
 use std::fs;
+use std::path::Path;
 
 use super::error::GitError;
 use super::git::Git;
@@ -10,7 +11,12 @@ impl Git {
     /// The branch that `HEAD` names, whether it has commits or not; `None` if `HEAD` is detached. Read without a git
     /// process.
     pub fn head_branch(&self, repo: &RepoName) -> Result<Option<RefName>, GitError> {
-        let path = self.paths.repo(repo).join("HEAD");
+        Self::head_branch_in(&self.paths.repo(repo))
+    }
+
+    /// Like [`Git::head_branch`], for a repository in a folder.
+    pub(crate) fn head_branch_in(repo: &Path) -> Result<Option<RefName>, GitError> {
+        let path = repo.join("HEAD");
         let text = fs::read_to_string(&path).map_err(|source| GitError::Io {
             action: "read",
             path,

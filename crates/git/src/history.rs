@@ -71,13 +71,11 @@ impl Git {
         branch: &RefName,
         tip: &ObjectId,
     ) -> Result<Option<ObjectId>, GitError> {
-        let head = self
-            .output(repo, "symbolic-ref", ["--quiet", "HEAD"])
-            .await?;
-        let default = String::from_utf8_lossy(&head.stdout).trim_end().to_owned();
-        if default.is_empty() || default == branch.as_str() {
+        let folder = repo.to_owned();
+        let head = self.call(move |_| Self::head_branch_in(&folder)).await?;
+        let Some(default) = head.filter(|head| head != branch) else {
             return Ok(None);
-        }
+        };
         let exists = self
             .output(repo, "show-ref", ["--verify", "--quiet", default.as_str()])
             .await?;
