@@ -118,5 +118,5 @@ def sizes(report, image):
     whole.add(size(image))
     over.add(size(image) - size(BASE))
     expect(over.median > 1, f"the image is not larger than {BASE}")
-    report.row(f"image, over {BASE}", over, aim=150)
+    report.row(f"image, over {BASE}", over, aim=50)
     report.row("image, whole", whole)
