@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use quire_config::{Config, ConfigEntry, MirrorRemote};
-use quire_server::mirror::{MirrorConfig, MirrorSettings, MirrorTarget};
+use quire_server::mirror::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget};
 use quire_server::secrets::StoredSecrets;
 use quire_store::NewMirror;
 
 use super::known_secrets::{known_secrets_redactor, reader};
-use super::secret_sources::any_secret;
+use super::secret_sources::{any_secret, granted_secret};
 
 pub(super) fn mirror_settings(config: &Config, stored: &StoredSecrets) -> MirrorSettings {
     let repos = config.mirrors.repos.iter();
@@ -32,6 +32,8 @@ pub(super) fn mirror_settings(config: &Config, stored: &StoredSecrets) -> Mirror
         compare_every: config.mirrors.compare_every,
         redactor: known_secrets_redactor(config, stored),
         secret: any_secret(config, stored),
+        granted_secret: granted_secret(config, stored),
+        knows_repos: false,
     }
 }
 
@@ -46,6 +48,7 @@ fn target(remote: &MirrorRemote) -> MirrorTarget {
     let refs = remote.refs.clone();
     let login = remote.login.as_ref();
     MirrorTarget {
+        origin: MirrorOrigin::Owner,
         url: remote.url.clone(),
         login: login.map(|(user, token)| (user.clone(), reader("token", token))),
         covers: Arc::new(move |name| refs.cover(name)),

@@ -10,8 +10,9 @@ use quire_server::hooks::{Hooks, HooksDeps};
 use quire_server::intake::Intake;
 use quire_server::metrics::Metrics;
 use quire_server::mirror::{MirrorDeps, MirrorService};
-use quire_server::notify::{Notifications, NotifyDeps, RepoChoices};
+use quire_server::notify::{Notifications, NotifyDeps};
 use quire_server::queue::Queue;
+use quire_server::repo_settings::{RepoSettingsReader, SettingsWatch, SettingsWatchDeps};
 use quire_store::Store;
 use quire_types::paths::Paths;
 
@@ -22,6 +23,8 @@ pub(super) struct OutsideParts {
     pub(super) notifications: Notifications,
     pub(super) mirrors: MirrorService,
     pub(super) hooks: Hooks,
+    pub(super) repo_settings: RepoSettingsReader,
+    pub(super) settings_watch: SettingsWatch,
 }
 
 impl OutsideParts {
@@ -32,6 +35,16 @@ impl OutsideParts {
         reload: &ConfigReload,
         (metrics, findings): (&Arc<Metrics>, &Findings),
     ) -> Self {
+        let repo_settings = RepoSettingsReader::new(paths.clone());
+        let settings_watch = SettingsWatch::new(SettingsWatchDeps {
+            git: Git::new(paths),
+            changes: live.clone(),
+            findings: findings.clone(),
+            reader: repo_settings.clone(),
+            notify: reload.notify_settings(),
+            runner: reload.runner_config(),
+            mirrors: reload.mirror_settings(),
+        });
         let notifier = Notifier::Server {
             queue: queue.clone(),
             changes: live.clone(),
@@ -44,14 +57,14 @@ impl OutsideParts {
                 changes: live.clone(),
                 settings: reload.notify_settings(),
                 metrics: metrics.clone(),
-                choices: RepoChoices::new(paths.clone(), findings.clone()),
+                repo_settings: repo_settings.clone(),
             }),
             mirrors: MirrorService::new(MirrorDeps {
                 store: store.clone(),
                 paths: paths.clone(),
                 changes: live.clone(),
                 intake: intake.clone(),
-                settings: reload.mirror_settings(),
+                settings: settings_watch.mirror_settings(),
                 metrics: metrics.clone(),
             }),
             hooks: Hooks::new(HooksDeps {
@@ -59,6 +72,8 @@ impl OutsideParts {
                 settings: reload.hooks_settings(),
                 metrics: metrics.clone(),
             }),
+            repo_settings,
+            settings_watch,
         }
     }
 }

@@ -163,11 +163,10 @@ impl ConfigReload {
     ) -> Self {
         let config = &loaded.config;
         let started = SettingsInForce::from(loaded);
-        let secrets = secret_sources::resolver(config, &stored);
         Self {
             paths: paths.clone(),
             health: health.clone(),
-            runner: watch::Sender::new(Arc::new(wiring::runner_config(config, secrets))),
+            runner: watch::Sender::new(Arc::new(runner_config(config, &stored))),
             retention: watch::Sender::new(wiring::retention(config)),
             max_runs_per_push: watch::Sender::new(config.ci.max_runs_per_push as usize),
             landing: watch::Sender::new(config.ci.land),
@@ -254,9 +253,8 @@ impl ConfigReload {
             .send_replace(config.ci.max_runs_per_push as usize);
         self.landing.send_replace(config.ci.land);
         self.backup.send_replace(wiring::backup_plan(config));
-        let secrets = secret_sources::resolver(config, &self.stored);
         self.runner
-            .send_replace(Arc::new(wiring::runner_config(config, secrets)));
+            .send_replace(Arc::new(runner_config(config, &self.stored)));
         self.notify
             .send_replace(Arc::new(notify_settings(config, &self.stored)));
         self.mirrors
@@ -287,6 +285,12 @@ impl ConfigReload {
             "the configuration does not load; the previous one stays in force",
         );
     }
+}
+
+fn runner_config(config: &Config, stored: &StoredSecrets) -> RunnerConfig {
+    let secrets = secret_sources::resolver(config, stored);
+    let names = secret_sources::names_of_repo(config, stored);
+    wiring::runner_config(config, secrets, names)
 }
 
 fn reloaded_setting(change: SettingChange) -> ReloadedSetting {

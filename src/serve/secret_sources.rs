@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use quire_config::{Config, SecretError};
-use quire_server::mirror::SecretLookup;
-use quire_server::runner::{RunSecretResolver, SecretUser};
+use quire_server::mirror::{GrantedSecretLookup, SecretLookup};
+use quire_server::runner::{RunSecretResolver, SecretNames, SecretUser};
 use quire_server::secrets::StoredSecrets;
 use quire_types::error_chain;
 use quire_types::secret::Secret;
@@ -34,6 +34,41 @@ pub(super) fn any_secret(config: &Config, stored: &StoredSecrets) -> SecretLooku
             )),
             Err(error) => Err(error_chain::chain(&error)),
         },
+    })
+}
+
+/// Returns the values of secrets to mirrors that repositories have by their own settings. A text that is no name of a secret may be a
+/// token that was written into a file, so no message has it.
+pub(super) fn granted_secret(config: &Config, stored: &StoredSecrets) -> GrantedSecretLookup {
+    let (config, stored) = (config.clone(), stored.clone());
+    Arc::new(move |repo, ref_name, name| {
+        match config.secret(name, (repo, ref_name), variable) {
+            Err(SecretError::Unknown { .. }) => {}
+            found => return found.map_err(|error| error_chain::chain(&error)),
+        }
+        match stored.granted(name, repo, ref_name) {
+            Ok(Some(secret)) => Ok(secret),
+            Ok(None) => Err(
+                "`token` must be the name of a secret; `secret list` shows all secrets".to_owned(),
+            ),
+            Err(error) => Err(error_chain::chain(&error)),
+        }
+    })
+}
+
+/// Returns the names of the secrets that runs of a repository may use, at least at some refs.
+pub(super) fn names_of_repo(config: &Config, stored: &StoredSecrets) -> SecretNames {
+    let (configured, stored) = (config.secrets.clone(), stored.clone());
+    Arc::new(move |repo| {
+        let mut names: Vec<String> = configured
+            .iter()
+            .filter(|(_, grant)| grant.scope.grants_some_of(repo))
+            .map(|(name, _)| name.clone())
+            .collect();
+        // A name that the configuration defines is its own.
+        let others = stored.names_of_repo(repo).into_iter();
+        names.extend(others.filter(|name| !configured.contains_key(name)));
+        names
     })
 }
 

@@ -307,6 +307,7 @@ impl ServerParts {
             executors: executors.clone(),
             program,
             findings,
+            repo_settings: outside.repo_settings.clone(),
             config: reload.runner_config(),
         });
         Ok(Self {
@@ -391,6 +392,7 @@ impl ServerParts {
         let outside = self.outside;
         tasks.spawn(outside.notifications.run(shutdown.child_token()));
         tasks.spawn(outside.mirrors.run(shutdown.child_token()));
+        tasks.spawn(outside.settings_watch.run(shutdown.child_token()));
     }
 }
 

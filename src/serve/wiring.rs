@@ -14,7 +14,7 @@ use quire_git::ForgeAddress;
 use quire_pipeline::driver::allow_unsandboxed;
 use quire_server::backup::BackupPlan;
 use quire_server::housekeeping::RetentionLimits;
-use quire_server::runner::{RunGrants, RunSecretResolver, RunnerConfig};
+use quire_server::runner::{RunGrants, RunSecretResolver, RunnerConfig, SecretNames};
 use quire_store::Journal;
 use quire_types::base_url::{BaseUrl, UrlHost};
 use quire_types::keep_times::KeepTimes;
@@ -162,7 +162,11 @@ pub(crate) fn resource_limits(ci: &CiConfig) -> ResourceLimits {
     }
 }
 
-pub(super) fn runner_config(config: &Config, secrets: RunSecretResolver) -> RunnerConfig {
+pub(super) fn runner_config(
+    config: &Config,
+    secrets: RunSecretResolver,
+    secret_names: SecretNames,
+) -> RunnerConfig {
     let docker_socket = config.ci.docker_socket.clone();
     let privileges = config.ci.privileges.clone();
     RunnerConfig {
@@ -170,6 +174,7 @@ pub(super) fn runner_config(config: &Config, secrets: RunSecretResolver) -> Runn
         parallel_jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         default_image: config.ci.image.clone(),
         run_timeout: config.ci.timeout,
+        is_timeout_of_repo: false,
         limits: resource_limits(&config.ci),
         retry_orphaned: config.ci.retry_orphaned,
         keep_failed: config.ci.keep_failed,
@@ -184,6 +189,7 @@ pub(super) fn runner_config(config: &Config, secrets: RunSecretResolver) -> Runn
             }
         }),
         secrets,
+        secret_names,
     }
 }
 

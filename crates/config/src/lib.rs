@@ -21,7 +21,10 @@ mod mirror_reader;
 mod mirrors;
 mod notify;
 mod notify_target_reader;
+mod repo_limits;
 mod repo_notify;
+mod repo_secrets;
+mod repo_sections;
 mod repo_settings;
 mod run_grant;
 mod secrets;
@@ -39,7 +42,9 @@ pub use in_force::{SettingChange, SettingInForce, SettingsInForce};
 pub use load::{LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};
 pub use mirrors::{MirrorRemote, MirrorsConfig, RefPatterns};
 pub use notify::{MailLogin, NotifyConfig, NotifyService, TargetSettings, UrlSource};
+pub use repo_limits::{RepoLimits, RunLimits};
 pub use repo_notify::TargetChoice;
+pub use repo_secrets::RepoSecrets;
 pub use repo_settings::{
     MAX_DESCRIPTION, MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility,
 };

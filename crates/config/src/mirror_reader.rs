@@ -1,4 +1,4 @@
-//! Reads one mirror of `:mirrors {:repos …}`.
+//! Reads one mirror: of `:mirrors {:repos …}`, or of the settings of a repository.
 
 use serde_json::Value;
 
@@ -16,8 +16,43 @@ const URL: &str = "an address such as \"https://host.example/app.git\" or \"git@
 pub(super) const REFS: &str =
     "a list of patterns of whole refs such as [\"refs/heads/main\" \"refs/tags/*\"]";
 
-/// Reads a mirror.
+/// How the remote and the token of a mirror are named.
+struct TokenReader<T> {
+    url: &'static str,
+    expected: &'static str,
+    read: fn(&Value) -> Option<T>,
+    /// Why no mirror is reached over SSH, if so.
+    no_ssh: Option<&'static str>,
+}
+
+/// Reads a mirror of the owner's configuration.
 pub(super) fn read_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRemote> {
+    let token = TokenReader {
+        url: URL,
+        expected: SECRET,
+        read: SecretSource::from_data,
+        no_ssh: None,
+    };
+    read(name, value, &token)
+}
+
+/// Reads a mirror of the settings of a repository: its token is the name of a secret, and no key of the owner is used for it.
+pub(super) fn read_repo_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRemote<String>> {
+    let token = TokenReader {
+        url: "an address such as \"https://host.example/app.git\", without a password",
+        expected: "the name of a secret that runs of the repository may use, such as \"github-token\"",
+        read: |value| {
+            let name = value.as_str().filter(|name| !name.is_empty())?;
+            Some(name.to_owned())
+        },
+        no_ssh: Some(
+            "`url` must be an address for HTTPS: the key of mirrors is the owner's, so a mirror over SSH has to be in the configuration of quire",
+        ),
+    };
+    read(name, value, &token)
+}
+
+fn read<T>(name: &str, value: &Value, token: &TokenReader<T>) -> ReadEntry<MirrorRemote<T>> {
     let mut fields = EntryFields::of(value);
     if !is_entry_name(name) {
         let message = "the name of a mirror consists of letters, digits, `-` and `_`, 64 at most";
@@ -26,25 +61,27 @@ pub(super) fn read_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRemote> 
         let message = "a mirror must be a table such as {:url \"git@host.example:app.git\"}";
         fields.fail(None, message.to_owned());
     }
-    let settings = settings(&mut fields);
+    let settings = settings(&mut fields, token);
     fields.finish(settings, "the mirror is not complete")
 }
 
-fn settings(fields: &mut EntryFields) -> Option<MirrorRemote> {
+fn settings<T>(fields: &mut EntryFields, kind: &TokenReader<T>) -> Option<MirrorRemote<T>> {
     let url: Option<GitRemoteUrl> =
-        fields.required("url", URL, |value| value.as_str()?.parse().ok());
+        fields.required("url", kind.url, |value| value.as_str()?.parse().ok());
     let user = fields.optional("user", "the name of a user", user);
-    let token = fields.optional("token", SECRET, SecretSource::from_data);
+    let token = fields.optional("token", kind.expected, kind.read);
     let refs = fields.optional("refs", REFS, ref_patterns);
     let delete = fields.optional("delete", "true or false", Value::as_bool);
     let force = fields.optional("force", "true or false", Value::as_bool);
     let url = url?;
+    if let (RemoteTransport::Ssh, Some(message)) = (url.transport(), kind.no_ssh) {
+        fields.fail(Some("url"), message.to_owned());
+    }
     match (url.transport(), &token) {
         (RemoteTransport::Https, None) => {
-            fields.fail(
-                None,
-                format!("`token` is missing; for HTTPS it must be {SECRET}"),
-            );
+            let expected = kind.expected;
+            let message = format!("`token` is missing; for HTTPS it must be {expected}");
+            fields.fail(None, message);
         }
         (RemoteTransport::Ssh, Some(_)) => {
             let message = "`token` is for HTTPS; for SSH the key of `mirror key` is used";

@@ -31,12 +31,12 @@ impl Default for MirrorsConfig {
     }
 }
 
-/// The settings of a mirror that are right.
+/// The settings of a mirror that are right. `T` says what the token is: where its value is, or the name of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirrorRemote {
+pub struct MirrorRemote<T = SecretSource> {
     pub url: GitRemoteUrl,
     /// User and token for HTTPS.
-    pub login: Option<(String, SecretSource)>,
+    pub login: Option<(String, T)>,
     pub refs: RefPatterns,
     /// Whether refs are deleted there that do not exist here.
     pub delete: bool,

@@ -3,16 +3,18 @@
 //! Everyone who can push writes this file, so it is not part of the owner's configuration. It is evaluated in a state without libraries,
 //! within limits of time and memory. A file that is wrong makes nothing public.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use quire_pipeline::{Diagnostic, Language, SourceFile};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::data_values::{found, table};
-use super::entry_fields::is_entry_name;
-use super::repo_notify::{TargetChoice, read_choice};
-use super::suggest::closest_name;
+use super::entry::ConfigEntry;
+use super::mirrors::MirrorRemote;
+use super::repo_limits::RepoLimits;
+use super::repo_notify::TargetChoice;
+use super::repo_secrets::RepoSecrets;
+use super::repo_sections::{CI, MIRRORS, NOTIFY, RepoSectionReader, SECRETS, at_path, unknown};
 use quire_types::text::{excerpt, single_line};
 
 /// The file in Fennel.
@@ -27,9 +29,15 @@ pub const MAX_REPO_CONFIG_BYTES: u64 = 64 << 10;
 const PUBLIC: &str = "public";
 const PUBLIC_RUNS: &str = "public-runs";
 const DESCRIPTION: &str = "description";
-const NOTIFY: &str = "notify";
-const TARGETS: &str = "targets";
-const KNOWN: [&str; 4] = [PUBLIC, PUBLIC_RUNS, DESCRIPTION, NOTIFY];
+const KNOWN: [&str; 7] = [
+    PUBLIC,
+    PUBLIC_RUNS,
+    DESCRIPTION,
+    NOTIFY,
+    SECRETS,
+    CI,
+    MIRRORS,
+];
 /// The longest description, in characters.
 pub const MAX_DESCRIPTION: usize = 300;
 
@@ -53,8 +61,14 @@ pub struct RepoSettings {
     pub description: Option<String>,
     /// When targets of the owner's configuration are told of its runs, by name.
     pub targets: BTreeMap<String, TargetChoice>,
-    /// What is wrong with that; these are warnings too.
-    pub notify_problems: Vec<String>,
+    /// The secrets that its runs and its mirrors may use.
+    pub secrets: RepoSecrets,
+    /// The limits of its runs.
+    pub limits: RepoLimits,
+    /// Remotes to which it is pushed, by name. Tokens are names of secrets.
+    pub mirrors: BTreeMap<String, ConfigEntry<MirrorRemote<String>>>,
+    /// What is wrong with the four, except with single mirrors; these are warnings too.
+    pub problems: Vec<String>,
     /// Settings that are ignored.
     pub warnings: Vec<String>,
 }
@@ -102,16 +116,23 @@ impl RepoSettings {
             let message = "`public-runs` has no effect without `:public true`";
             warnings.push(at_key(&source, Some(PUBLIC_RUNS), message).to_string());
         }
-        let mut reader = NotifyReader {
+        let mut reader = RepoSectionReader {
             source: &source,
             problems: Vec::new(),
         };
-        let targets = settings.get(NOTIFY).map(|notify| reader.targets(notify));
-        let notify_problems = reader.problems;
-        warnings.extend(notify_problems.iter().cloned());
+        let section = |name| settings.get(name);
+        let targets = section(NOTIFY).map(|notify| reader.targets(notify));
+        let secrets = section(SECRETS).map(|names| reader.secrets(names));
+        let limits = section(CI).map(|ci| reader.limits(ci));
+        let mirrors = section(MIRRORS).map(|mirrors| reader.mirrors(mirrors));
+        let problems = reader.problems;
+        warnings.extend(problems.iter().cloned());
         Ok(Self {
             targets: targets.unwrap_or_default(),
-            notify_problems,
+            secrets: secrets.unwrap_or_default(),
+            limits: limits.unwrap_or_default(),
+            mirrors: mirrors.unwrap_or_default(),
+            problems,
             visibility: match (public, public_runs) {
                 (false, _) => RepoVisibility::Private,
                 (true, false) => RepoVisibility::Public,
@@ -123,109 +144,16 @@ impl RepoSettings {
     }
 }
 
-/// Reads what `:notify` says about each target. One that is wrong is left out.
-struct NotifyReader<'a> {
-    source: &'a SourceFile,
-    problems: Vec<String>,
-}
-
-impl NotifyReader<'_> {
-    fn targets(&mut self, notify: &Value) -> BTreeMap<String, TargetChoice> {
-        let Some(fields) = self.table(&[NOTIFY], notify) else {
-            return BTreeMap::new();
-        };
-        for name in fields.keys().filter(|name| *name != TARGETS) {
-            let problem = unknown(self.source, &[NOTIFY, name], &[TARGETS]);
-            self.problems.push(problem);
-        }
-        let named = fields
-            .get(TARGETS)
-            .map(|value| self.table(&[NOTIFY, TARGETS], value));
-        let mut targets = BTreeMap::new();
-        for (name, value) in named.flatten().iter().flat_map(|named| named.iter()) {
-            if let Some(choice) = self.target(name, value) {
-                targets.insert(name.clone(), choice);
-            }
-        }
-        targets
-    }
-
-    fn table<'v>(
-        &mut self,
-        path: &[&str],
-        value: &'v Value,
-    ) -> Option<Cow<'v, Map<String, Value>>> {
-        let fields = table(value);
-        if fields.is_none() {
-            let name = path.join(".");
-            let message = format!(
-                "`{name}` must be a table, not {}, and is ignored",
-                found(value)
-            );
-            self.problem(path, message);
-        }
-        fields
-    }
-
-    fn target(&mut self, name: &str, value: &Value) -> Option<TargetChoice> {
-        let path = [NOTIFY, TARGETS, name];
-        if !is_entry_name(name) {
-            let message =
-                "the name of a target consists of letters, digits, `-` and `_`, 64 at most";
-            self.problem(&path, message);
-            return None;
-        }
-        let entry = read_choice(value);
-        for key in &entry.unknown {
-            let problem = unknown(self.source, &[&path[..], &[key]].concat(), &entry.known);
-            self.problems.push(problem);
-        }
-        match entry.settings {
-            Ok(choice) => Some(TargetChoice {
-                location: self
-                    .source
-                    .location_of_key_path(&path)
-                    .map(|at| at.to_string()),
-                ..choice
-            }),
-            Err(problem) => {
-                let path = [&path[..], problem.key.as_slice()].concat();
-                self.problem(&path, format!("target `{name}`: {}", problem.message));
-                None
-            }
-        }
-    }
-
-    fn problem(&mut self, path: &[&str], message: impl Into<String>) {
-        let problem = at_path(self.source, path, message).to_string();
-        self.problems.push(problem);
-    }
-}
-
-fn unknown(source: &SourceFile, path: &[&str], known: &[&str]) -> String {
-    let shown: String = path.join(".").chars().take(80).collect();
-    let near = path.last().and_then(|name| closest_name(name, known));
-    let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    let message = format!("`{shown}` is not a setting and is ignored{near}");
-    at_path(source, path, message).to_string()
-}
-
 fn at_key(source: &SourceFile, name: Option<&str>, message: impl Into<String>) -> Diagnostic {
     at_path(source, name.as_slice(), message)
 }
 
-fn at_path(source: &SourceFile, path: &[&str], message: impl Into<String>) -> Diagnostic {
-    Diagnostic {
-        message: message.into(),
-        location: source.location_of_key_path(path),
-        source_line: None,
-        hint: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::repo_limits::RunLimits;
 
     fn lines(file: &str, text: &str) -> String {
         match RepoSettings::parse(file, text) {
@@ -238,10 +166,31 @@ mod tests {
                 );
                 let targets = settings.targets.iter();
                 lines.extend(targets.map(|(name, choice)| format!("{name}: {choice:?}")));
+                if settings.secrets != RepoSecrets::All {
+                    lines.push(format!("{:?}", settings.secrets));
+                }
+                if settings.limits != RepoLimits::default() {
+                    lines.push(format!("{:?}", settings.limits.tighten(&owner())));
+                    lines.extend(settings.limits.without_effect(&owner()));
+                }
+                let mirrors = settings.mirrors.iter();
+                lines.extend(mirrors.map(|(name, mirror)| format!("{name}: {mirror:?}")));
                 lines.extend(settings.warnings);
                 lines.join("\n  ")
             }
             Err(problem) => problem.to_string(),
+        }
+    }
+
+    fn owner() -> RunLimits {
+        RunLimits {
+            timeout: Duration::from_secs(3600),
+            memory: 4 << 30,
+            cpus: 2000,
+            pids: 4096,
+            network: true,
+            max_log: 256 << 20,
+            max_artifacts: 1 << 30,
         }
     }
 
@@ -287,6 +236,30 @@ mod tests {
             "{:public true :notify {:targets [:ops]}}",
             "{:public true :notify :never}",
             "{:public true :notify {}}",
+        ];
+        let read: Vec<String> = texts
+            .iter()
+            .map(|text| format!("{text:?}\n  {}", lines(FENNEL_FILE, text)))
+            .collect();
+        insta::assert_snapshot!(read.join("\n"));
+    }
+
+    /// A value that is wrong has no effect on others; a list of secrets that is wrong permits none.
+    #[test]
+    fn limits_secrets_and_mirrors() {
+        let texts = [
+            "{:ci {:timeout \"10m\" :memory \"8g\" :cpus 0.5 :pids 100\n :network false :max-log \"1m\" :max-artifacts \"2g\"}}",
+            "{:ci {:memory \"1m\"\n :timeout 5 :pids 9 :image \"x\" :memroy \"2g\"}}",
+            "{:ci [1]\n :secrets [\"a\" \"b\"]}",
+            "{:ci {:network true} :secrets []}",
+            "{:secrets {}}",
+            "{:secrets \"a\"\n :ci {:pids 7}}",
+            "{:secrets [\"a\" 5 [\"b\"]]}",
+            "{:mirrors {:hub {:url \"https://h.example/me/app.git\" :token \"hub\" :user \"me\" :refs [\"refs/heads/main\"] :delete false :force false}}}",
+            "{:mirrors {:nas {:url \"git@h.example:app.git\"}\n :bare {:url \"https://h.example/app.git\"}\n :env {:url \"https://h.example/app.git\" :token {:env \"T\"}}\n :file {:url \"file:///etc\" :token \"t\"}\n \"o p\" {}}}",
+            "{:mirrors {:hub {:url \"https://h.example/app.git\" :token \"t\" :tokn 5}}}",
+            "{:mirrors {:a {} :b {} :c {} :d {} :e {} :f {} :g {} :h {} :i {}}}",
+            "{:mirrors :all}",
         ];
         let read: Vec<String> = texts
             .iter()

@@ -23,18 +23,29 @@ pub(crate) enum AddressError {
         "{host} has the address {address}, which is one of this machine, of its link or of the engine's machine"
     )]
     NotPermitted { host: String, address: IpAddr },
+    #[error("{host} has the address {address}, which is one of a private network")]
+    NotPublic { host: String, address: IpAddr },
     #[error(transparent)]
     Interrupted(#[from] BlockingInterrupted),
 }
 
-/// The addresses of a host that may be connected to, at least one. `allowed` are networks that the configuration permits.
+/// Which addresses may be connected to without being named by the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AddressRange {
+    /// Also those of private networks: the owner chose the address, and knows them.
+    Private,
+    /// Those that are reached from everywhere.
+    Public,
+}
+
+/// The addresses of a host and port that may be connected to, at least one. `allowed` are networks that the configuration permits.
 pub(crate) async fn permitted(
-    host: &str,
-    port: u16,
+    (host, port): (&str, u16),
+    range: AddressRange,
     allowed: &[Network],
 ) -> Result<Vec<SocketAddr>, AddressError> {
     let allowed = allowed.to_vec();
-    let policy = run_blocking(move || AddressPolicy::of_this_machine(&allowed)).await?;
+    let policy = run_blocking(move || AddressPolicy::of_this_machine(&allowed, range)).await?;
     let resolve = |source| AddressError::Resolve {
         host: host.to_owned(),
         source,
@@ -56,14 +67,16 @@ struct AddressPolicy {
     allowed: Vec<Network>,
     /// Addresses of the interfaces of this machine, and of its default gateways: in a container the engine's machine.
     own: Vec<IpAddr>,
+    range: AddressRange,
 }
 
 impl AddressPolicy {
     /// A policy for this machine. Reads files of the kernel.
-    fn of_this_machine(allowed: &[Network]) -> Self {
+    fn of_this_machine(allowed: &[Network], range: AddressRange) -> Self {
         Self {
             allowed: allowed.to_vec(),
             own: interface_addresses().chain(gateways()).collect(),
+            range,
         }
     }
 
@@ -72,22 +85,54 @@ impl AddressPolicy {
         let is_permitted = |address: &SocketAddr| self.permits(address.ip());
         let (permitted, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_permitted);
         match others.first() {
-            Some(other) if permitted.is_empty() => Err(AddressError::NotPermitted {
-                host: host.to_owned(),
-                address: other.ip(),
-            }),
+            Some(other) if permitted.is_empty() => {
+                let (host, address) = (host.to_owned(), other.ip());
+                Err(match self.is_near(address) {
+                    true => AddressError::NotPermitted { host, address },
+                    false => AddressError::NotPublic { host, address },
+                })
+            }
             _ => Ok(permitted),
         }
     }
 
     fn permits(&self, address: IpAddr) -> bool {
+        let canonical = address.to_canonical();
+        let is_in_range =
+            !self.is_near(address) && (self.range == AddressRange::Private || is_public(canonical));
+        let is_allowed = |network: &Network| network.contains(canonical);
+        is_in_range || self.allowed.iter().any(is_allowed)
+    }
+
+    /// Whether it is an address of this machine, of its link or of the engine's machine.
+    fn is_near(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let is_special = match address {
             IpAddr::V4(address) => is_special_v4(address),
             IpAddr::V6(address) => is_special_v6(address),
         };
-        !is_special && !self.own.contains(&address)
-            || self.allowed.iter().any(|network| network.contains(address))
+        is_special || self.own.contains(&address)
+    }
+}
+
+/// Whether an address is reached from everywhere, as far as the address says.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            let is_shared = a == 100 && b & 0xc0 == 64;
+            let is_for_protocols = (a, b, c) == (192, 0, 0);
+            let is_for_benchmarks = a == 198 && b & 0xfe == 18;
+            let is_for_documents = address.is_documentation();
+            let others = is_shared || is_for_protocols || is_for_benchmarks || is_for_documents;
+            !address.is_private() && !others && a < 224
+        }
+        // Others embed addresses of version 4 (such as NAT64, 6to4 and Teredo), or are not routed.
+        IpAddr::V6(address) => {
+            let [a, b, ..] = address.segments();
+            let embeds = a == 0x2002 || (a, b) == (0x2001, 0);
+            a & 0xe000 == 0x2000 && !embeds && (a, b) != (0x2001, 0xdb8)
+        }
     }
 }
 
@@ -152,13 +197,15 @@ mod tests {
 
     #[test]
     fn addresses_of_this_machine_and_its_link_need_permission() {
-        let policy = |allowed: &[&str]| AddressPolicy {
+        let policy_of = |range, allowed: &[&str]| AddressPolicy {
             allowed: allowed.iter().map(|text| text.parse().unwrap()).collect(),
             own: vec![
                 "172.17.0.1".parse().unwrap(),
                 "2001:db8::5".parse().unwrap(),
             ],
+            range,
         };
+        let policy = |allowed: &[&str]| policy_of(AddressRange::Private, allowed);
         let addresses = [
             "93.184.216.34",
             "10.0.0.7",
@@ -196,6 +243,36 @@ mod tests {
             permitted(&policy(&["127.0.0.1", "172.17.0.0/16"])),
             "93.184.216.34 10.0.0.7 192.168.1.9 2606:2800::1 fd00::1 127.0.0.1 ::ffff:127.0.0.1 172.17.0.1 ::ffff:172.17.0.1"
         );
+        let public = |allowed| permitted(&policy_of(AddressRange::Public, allowed));
+        assert_eq!(public(&[]), "93.184.216.34 2606:2800::1");
+        assert_eq!(
+            public(&["192.168.1.0/24", "127.0.0.1"]),
+            "93.184.216.34 192.168.1.9 2606:2800::1 127.0.0.1 ::ffff:127.0.0.1"
+        );
+    }
+
+    #[test]
+    fn public_addresses_are_those_that_are_reached_from_everywhere() {
+        let is_public = |text: &&str| super::is_public(text.parse().unwrap());
+        let private = [
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.0.1",
+            "100.64.0.1",
+            "192.0.0.8",
+            "198.19.0.1",
+            "203.0.113.5",
+            "240.0.0.1",
+            "fd00::1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::1",
+            "2001:0:1::1",
+            "2001:db8::1",
+            "::a00:1",
+        ];
+        assert_eq!(private.into_iter().find(is_public), None);
+        let public = ["9.9.9.9", "100.128.0.1", "172.32.0.1", "2606:2800::1"];
+        assert_eq!(public.iter().filter(|text| is_public(text)).count(), 4);
     }
 
     /// A name can have addresses of both kinds, as one that an attacker controls.
@@ -204,6 +281,7 @@ mod tests {
         let policy = AddressPolicy {
             allowed: Vec::new(),
             own: vec!["172.17.0.1".parse().unwrap()],
+            range: AddressRange::Private,
         };
         let chosen = |addresses: &[&str]| {
             let found = addresses.iter().map(|text| text.parse().unwrap());
@@ -237,7 +315,7 @@ mod tests {
         );
         assert_eq!(gateways_v6(&v6), ["2001:db8::1".parse::<IpAddr>().unwrap()]);
         assert!(
-            AddressPolicy::of_this_machine(&[])
+            AddressPolicy::of_this_machine(&[], AddressRange::Private)
                 .own
                 .contains(&Ipv4Addr::LOCALHOST.into())
         );

@@ -70,8 +70,9 @@ impl Visibilities {
             .await?;
         let (commit, shown) = match read {
             SettingsRead::Known(shown) => return Ok(shown),
-            SettingsRead::Found(commit, SettingsOfCommit::Plain(shown)) => {
-                (commit, Arc::new(shown))
+            SettingsRead::Found(commit, SettingsOfCommit::None) => (commit, Arc::default()),
+            SettingsRead::Found(commit, SettingsOfCommit::Wrong(problem)) => {
+                (commit, Arc::new(RepoShown::wrong(problem)))
             }
             SettingsRead::Found(commit, SettingsOfCommit::File { key, text }) => {
                 (commit, self.of_file(key, text).await?)

@@ -437,10 +437,7 @@ fn a_mirror_follows_its_repository_and_its_configuration() {
         (stdout(&forge.ssh("mirror list")) == "no mirrors").then_some(())
     });
     let missing = text_of(&forge, "mirror sync app");
-    assert!(
-        missing.contains("the configuration has no mirror of app"),
-        "{missing}"
-    );
+    assert!(missing.contains("there is no mirror of app"), "{missing}");
     assert_eq!(refs(&bare), [format!("refs/heads/main {second}")]);
 }
 

@@ -34,6 +34,7 @@ mod notify_kinds;
 mod odd_repositories;
 mod operations;
 mod outcomes;
+mod own_settings;
 mod protection;
 mod pull_mirrors;
 mod pushes;

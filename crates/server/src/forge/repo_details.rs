@@ -1,5 +1,7 @@
 //! A repository with everything that belongs to it, as `repo show` answers with it.
 
+use std::sync::Arc;
+
 use quire_config::{Config, RunGrant, SettingsInForce};
 use quire_git::ObjectFormat;
 use quire_git::lfs::LfsStore;
@@ -18,7 +20,7 @@ use super::error::ForgeError;
 use super::mirrors::{self, ListedMirror};
 use super::repos;
 use super::views::{MirrorJson, RunJson, ScheduleJson, views};
-use crate::repo_settings::RepoShown;
+use crate::repo_settings::{CurrentSettings, RepoSettingsReader, RepoShown};
 use quire_config::RepoVisibility;
 
 /// A repository and the rows and settings that name it.
@@ -80,7 +82,7 @@ impl RepoDetails {
     pub fn read(forge: &Forge, name: &RepoName) -> Result<Self, ForgeError> {
         let repo = repos::existing(forge, name)?;
         let folder = forge.paths.repo(&repo);
-        let content = RepoContent::read(&folder);
+        let content = RepoContent::read(forge, &repo);
         let lfs = folder_size(LfsStore::of(&folder).folder());
         let mut details = Self {
             unreadable: content
@@ -95,7 +97,7 @@ impl RepoDetails {
                 logs: folder_size(&forge.paths.repo_runs_dir(&repo)),
                 artifacts: folder_size(&forge.paths.repo_artifacts(&repo)),
             },
-            granted: RepoGrants::read(forge, &repo)?,
+            granted: RepoGrants::read(forge, &repo, content.as_ref().ok())?,
             protected: forge.git.protected_refs(&repo)?,
             last_push: None,
             newest_run: None,
@@ -108,7 +110,7 @@ impl RepoDetails {
         };
         if let Ok(content) = content {
             (details.branches, details.tags) = (content.branches, content.tags);
-            details.shown = content.shown;
+            details.shown = RepoShown::from(&*content.settings);
         }
         if details.shown.description.is_none() {
             details.shown.description = forge.git.description(&details.repo)?;
@@ -155,16 +157,16 @@ impl RepoDetails {
 
 /// What the objects of a repository say.
 struct RepoContent {
-    shown: RepoShown,
+    settings: Arc<CurrentSettings>,
     branches: usize,
     tags: usize,
 }
 
 impl RepoContent {
-    fn read(folder: &std::path::Path) -> Result<Self, ReadError> {
-        let reader = Reader::open(folder)?;
+    fn read(forge: &Forge, repo: &RepoName) -> Result<Self, ReadError> {
+        let reader = Reader::open(&forge.paths.repo(repo))?;
         Ok(Self {
-            shown: RepoShown::read(&reader)?,
+            settings: RepoSettingsReader::new(forge.paths.clone()).read(repo)?,
             branches: reader.count_refs(RefNames::Branches)?,
             tags: reader.count_refs(RefNames::Tags)?,
         })
@@ -172,8 +174,13 @@ impl RepoContent {
 }
 
 impl RepoGrants {
-    /// Reads what the settings in force and the stored secrets grant.
-    fn read(forge: &Forge, repo: &RepoName) -> Result<Self, ForgeError> {
+    /// Reads what the settings in force and the stored secrets grant, without the secrets that the repository does not use.
+    fn read(
+        forge: &Forge,
+        repo: &RepoName,
+        content: Option<&RepoContent>,
+    ) -> Result<Self, ForgeError> {
+        let own = content.map(|content| &content.settings.settings.secrets);
         let in_force = SettingsInForce::read(&forge.paths).ok().flatten();
         let grants = |setting: &str| -> Vec<GrantedRefs> {
             let value = in_force
@@ -209,7 +216,9 @@ impl RepoGrants {
         Ok(Self {
             secrets: secrets
                 .into_iter()
-                .filter(|(_, scope)| scope.grants_some_of(repo))
+                .filter(|(name, scope)| {
+                    scope.grants_some_of(repo) && own.is_none_or(|own| own.permits(name))
+                })
                 .map(|(name, scope)| GrantedRefs {
                     name,
                     refs: scope.refs,

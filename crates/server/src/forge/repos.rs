@@ -10,9 +10,8 @@ use super::operation_log::recorded;
 use super::repo_setting_error::RepoSettingError;
 use super::trash;
 use crate::rename::{RenameError, RenameLock, Renamer, remove_run_folders, run_folders};
-use crate::repo_settings::RepoShown;
+use crate::repo_settings::RepoSettingsReader;
 use quire_config::MAX_DESCRIPTION;
-use quire_git::read::Reader;
 use quire_git::{ObjectFormat, TrashId, UnreadableEntry, closest_name};
 use quire_store::{RepoSummary, RunFilter, Store};
 use quire_types::clock::Millis;
@@ -129,16 +128,24 @@ pub fn set_default_branch(
 /// What a repository is, in one line: as its settings say it, or else as [`describe`] did.
 pub fn description(forge: &Forge, name: &RepoName) -> Result<Option<String>, ForgeError> {
     let repo = existing(forge, name)?;
-    match in_settings(forge, &repo) {
+    described(forge, &RepoSettingsReader::new(forge.paths.clone()), &repo)
+}
+
+fn described(
+    forge: &Forge,
+    reader: &RepoSettingsReader,
+    repo: &RepoName,
+) -> Result<Option<String>, ForgeError> {
+    match in_settings(reader, repo) {
         Some(text) => Ok(Some(text)),
-        None => Ok(forge.git.description(&repo)?),
+        None => Ok(forge.git.description(repo)?),
     }
 }
 
 /// The description in the settings of a repository. Settings that cannot be read have none.
-fn in_settings(forge: &Forge, repo: &RepoName) -> Option<String> {
-    let reader = Reader::open(&forge.paths.repo(repo)).ok()?;
-    RepoShown::read(&reader).ok()?.description
+fn in_settings(reader: &RepoSettingsReader, repo: &RepoName) -> Option<String> {
+    let current = reader.read(repo).ok()?;
+    current.settings.description.clone()
 }
 
 /// Says what a repository is, or nothing of it. Returns what is said now.
@@ -157,7 +164,7 @@ pub fn describe(
         return Err(RepoSettingError::LongDescription(MAX_DESCRIPTION).into());
     }
     // Where the settings say it, this would not be shown.
-    if in_settings(forge, &repo).is_some() {
+    if in_settings(&RepoSettingsReader::new(forge.paths.clone()), &repo).is_some() {
         return Err(RepoSettingError::DescriptionInSettings(repo).into());
     }
     let before = forge.git.description(&repo)?;

@@ -35,6 +35,7 @@ impl MirrorAttempt<'_> {
             return Err(AttemptError::Settings(missing.to_owned()));
         }
         let remote = RemoteAddress {
+            origin: self.target.origin,
             url,
             login: self.target.login.as_ref(),
             host_key: self.state.host_key.as_deref(),

@@ -86,7 +86,8 @@ pub(super) enum AttemptError {
 impl From<AddressError> for AttemptError {
     fn from(error: AddressError) -> Self {
         match error {
-            AddressError::NotPermitted { address, .. } => Self::NotPermitted {
+            AddressError::NotPermitted { address, .. }
+            | AddressError::NotPublic { address, .. } => Self::NotPermitted {
                 address,
                 problem: error,
             },

@@ -15,7 +15,7 @@ use super::attempt_error::AttemptError;
 use super::import_error::ImportError;
 use super::pull::secret_login;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
-use super::settings::MirrorSettings;
+use super::settings::{MirrorOrigin, MirrorSettings};
 use super::shared::MirrorShared;
 use crate::control::protocol::{ImportReport, ImportRequest, LeftOutRefs};
 use crate::notify::SecretReader;
@@ -48,6 +48,7 @@ impl Import<'_> {
         let git = &self.shared.git;
         let failed = |error: AttemptError| ImportError::of_attempt(&error, &url, login.is_some());
         let remote = RemoteAddress {
+            origin: MirrorOrigin::Owner,
             url: &url,
             login: login.as_ref(),
             host_key: None,

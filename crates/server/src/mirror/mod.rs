@@ -25,5 +25,7 @@ mod worker;
 
 pub use import_error::ImportError;
 pub use service::{MirrorService, MirrorSyncError, SyncedMirror};
-pub use settings::{MirrorConfig, MirrorSettings, MirrorTarget, SecretLookup};
+pub use settings::{
+    GrantedSecretLookup, MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget, SecretLookup,
+};
 pub use shared::MirrorDeps;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::attempt_error::AttemptError;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
-use super::settings::MirrorSettings;
+use super::settings::{MirrorOrigin, MirrorSettings};
 use super::shared::{ALL_REFS, MirrorShared};
 use crate::intake::spool_event;
 use crate::notify::SecretReader;
@@ -49,6 +49,7 @@ impl PullAttempt<'_> {
         let url = url.map_err(|error| AttemptError::Settings(error.to_string()))?;
         let login = secret_login(self.settings, self.pull.login.as_ref());
         let remote = RemoteAddress {
+            origin: MirrorOrigin::Owner,
             url: &url,
             login: login.as_ref(),
             host_key: self.state.host_key.as_deref(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::attempt_error::AttemptError;
-use super::settings::MirrorSettings;
-use crate::addresses::permitted;
+use super::settings::{MirrorOrigin, MirrorSettings};
+use crate::addresses::{AddressRange, permitted};
 use crate::notify::SecretReader;
 use quire_git::{Git, KnownHostsFile, RemoteAccess, RemoteError, RemoteLogin, RemoteRefs};
 use quire_runtime::blocking::run_blocking;
@@ -20,6 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A remote, and what is known of it.
 pub(super) struct RemoteAddress<'a> {
+    pub(super) origin: MirrorOrigin,
     pub(super) url: &'a GitRemoteUrl,
     /// User and token for HTTPS.
     pub(super) login: Option<&'a (String, SecretReader)>,
@@ -43,7 +44,12 @@ impl RemoteConnection {
         remote: RemoteAddress<'_>,
     ) -> Result<Self, AttemptError> {
         let url = remote.url;
-        let addresses = permitted(url.host(), url.port(), &settings.allowed_networks).await?;
+        let range = match remote.origin {
+            MirrorOrigin::Owner => AddressRange::Private,
+            MirrorOrigin::Repository => AddressRange::Public,
+        };
+        let host = (url.host(), url.port());
+        let addresses = permitted(host, range, &settings.allowed_networks).await?;
         let host_key = remote.host_key.map(str::to_owned);
         let is_host_known = host_key.is_some();
         let (login, known_hosts, addresses) = match url.transport() {

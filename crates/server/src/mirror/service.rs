@@ -41,10 +41,10 @@ pub struct SyncedMirror {
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorSyncError {
     #[error(
-        "the configuration has no mirror of {0}; :mirrors {{:repos …}} adds one, and {0} follows no other repository"
+        "there is no mirror of {0}; `:mirrors` in the configuration or in the settings of the repository adds one, and {0} follows no other repository"
     )]
     NoMirror(RepoName),
-    #[error("the configuration has no mirror `{name}` of {repo}; its mirrors are {}", known.join(", "))]
+    #[error("there is no mirror `{name}` of {repo}; its mirrors are {}", known.join(", "))]
     NoSuchMirror {
         repo: RepoName,
         name: String,
@@ -67,6 +67,9 @@ impl MirrorService {
         let deps = &self.shared.deps;
         let mut settings = deps.settings.clone();
         let mut workers = Workers::default();
+        if stop.run_until_cancelled(self.settings()).await.is_none() {
+            return;
+        }
         let removed = self.shared.git.call(|git| {
             git.remove_remote_leftovers();
             Ok(())
@@ -99,6 +102,18 @@ impl MirrorService {
         }
     }
 
+    /// The settings, once those of repositories are among them: a mirror that is not recorded again is forgotten.
+    async fn settings(&self) -> Arc<MirrorSettings> {
+        let mut settings = self.shared.deps.settings.clone();
+        let complete = settings.wait_for(|settings| settings.knows_repos).await;
+        let complete = complete.map(|complete| complete.clone()).ok();
+        match complete {
+            Some(complete) => complete,
+            // The server is stopping.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Records which mirrors there are. A repository may have got another name, or its former one, in between.
     async fn record(&self, settings: &MirrorSettings) -> Result<Vec<NewMirror>, StoreError> {
         let mirrors = self.shared.mirrors(settings).await?;
@@ -116,7 +131,7 @@ impl MirrorService {
         name: Option<&str>,
         new_host_key: bool,
     ) -> Result<Vec<SyncedMirror>, MirrorSyncError> {
-        let settings = self.shared.deps.settings.borrow().clone();
+        let settings = self.settings().await;
         let mirrors = self.record(&settings).await?;
         let mut synced = Vec::new();
         let mut known = Vec::new();

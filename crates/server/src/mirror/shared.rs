@@ -17,6 +17,8 @@ use quire_types::sync::lock;
 
 /// How many attempts are made at the same time.
 const MAX_ATTEMPTS: usize = 4;
+/// How many of them are beside these for mirrors that repositories have by their own settings.
+const MAX_ATTEMPTS_OF_REPOS: usize = 2;
 /// How many repositories are imported at the same time.
 const MAX_IMPORTS: usize = 2;
 /// How many refs that differ an attempt reads: all.
@@ -30,7 +32,7 @@ pub struct MirrorDeps {
     pub changes: ChangeNotifier,
     /// Records what is fetched.
     pub intake: Intake,
-    /// Replaced when the configuration is reloaded.
+    /// Replaced when the configuration is reloaded, or the settings of a repository name other mirrors.
     pub settings: watch::Receiver<Arc<MirrorSettings>>,
     pub metrics: Arc<Metrics>,
 }
@@ -43,6 +45,8 @@ pub(super) struct MirrorShared {
     pub(super) deps: MirrorDeps,
     pub(super) git: Git,
     pub(super) slots: Semaphore,
+    /// A repository can name remotes that never answer, which must not hold up the owner's.
+    pub(super) slots_of_repos: Semaphore,
     pub(super) import_slots: Semaphore,
     /// Notified when an import has made a mirror.
     pub(super) made: Notify,
@@ -56,6 +60,7 @@ impl MirrorShared {
             git: Git::new(&deps.paths),
             deps,
             slots: Semaphore::new(MAX_ATTEMPTS),
+            slots_of_repos: Semaphore::new(MAX_ATTEMPTS_OF_REPOS),
             import_slots: Semaphore::new(MAX_IMPORTS),
             made: Notify::new(),
             locks: Mutex::default(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::attempt::{MirrorAttempt, is_mirrored};
 use super::attempt_error::{AttemptError, MAX_DELAY, delay_after};
 use super::pull::PullAttempt;
-use super::settings::{MirrorConfig, MirrorSettings, MirrorTarget};
+use super::settings::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget};
 use super::shared::{MirrorDeps, MirrorShared};
 use super::source::MirrorSource;
 use quire_git::Git;
@@ -285,8 +285,14 @@ async fn attempt(
     settings: &MirrorSettings,
     ready: &ReadyMirror,
 ) -> Result<(), AttemptError> {
+    let slots = match &ready.work {
+        MirrorWork::Push { target, .. } if target.origin == MirrorOrigin::Repository => {
+            &shared.slots_of_repos
+        }
+        _ => &shared.slots,
+    };
     // Closed never; an attempt without a slot would only be one more.
-    let _slot = shared.slots.acquire().await;
+    let _slot = slots.acquire().await;
     match &ready.work {
         MirrorWork::Push {
             target,

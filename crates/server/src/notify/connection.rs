@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::delivery_error::DeliveryError;
-use crate::addresses::permitted;
+use crate::addresses::{AddressRange, permitted};
 use crate::tls_roots::system_roots;
 use quire_runtime::blocking::run_blocking;
 use quire_types::network::Network;
@@ -27,7 +27,7 @@ pub(super) async fn connect(
     allowed: &[Network],
 ) -> Result<TcpStream, DeliveryError> {
     let mut failed = None;
-    for address in permitted(host, port, allowed).await? {
+    for address in permitted((host, port), AddressRange::Private, allowed).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(source) => failed = Some(DeliveryError::Connect { address, source }),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::repo_choices::RepoChoices;
 use super::settings::NotifySettings;
 use crate::metrics::Metrics;
+use crate::repo_settings::RepoSettingsReader;
 use quire_git::Git;
 use quire_runtime::changes::ChangeNotifier;
 use quire_store::Store;
@@ -23,5 +23,5 @@ pub struct NotifyDeps {
     pub settings: watch::Receiver<Arc<NotifySettings>>,
     pub metrics: Arc<Metrics>,
     /// Reads what repositories say about targets.
-    pub choices: RepoChoices,
+    pub repo_settings: RepoSettingsReader,
 }

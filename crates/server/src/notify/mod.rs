@@ -36,7 +36,7 @@ mod worker;
 pub use deps::NotifyDeps;
 pub use policy::{RefFilter, RepoFilter, RunSelection};
 pub use readers::{SecretReader, UrlReader};
-pub use repo_choices::RepoChoices;
+pub(crate) use repo_choices::problem_of_target;
 pub use service::{NotificationTestError, Notifications};
 pub use settings::{NotifySettings, TargetConfig};
 pub use targets::{

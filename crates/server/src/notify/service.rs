@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::delivery::{deliver, reach};
@@ -52,7 +51,6 @@ impl Notifications {
     pub async fn run(self, stop: CancellationToken) {
         let mut settings = self.deps.settings.clone();
         let mut workers = Workers::default();
-        let mut _examination = self.examine_repos();
         loop {
             let current = settings.borrow_and_update().clone();
             let names: Vec<String> = current.targets.keys().cloned().collect();
@@ -74,8 +72,6 @@ impl Notifications {
                     if changed.is_err() {
                         return;
                     }
-                    // What repositories say may name other targets now.
-                    _examination = self.examine_repos();
                     // What made them fail may have been corrected.
                     if let Err(error) = self.deps.store.call(|store| store.outbox().retry_now()).await {
                         tracing::error!(error = with_sources(&error), "failed notifications are retried later");
@@ -83,23 +79,6 @@ impl Notifications {
                 }
             }
         }
-    }
-
-    /// Reports what is wrong with what repositories say about targets. Later changes are seen by the workers, with the pushes.
-    fn examine_repos(&self) -> AbortOnDropHandle<()> {
-        let deps = self.deps.clone();
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            match deps.git.call(|git| git.list()).await {
-                Ok(listing) => {
-                    let settings = deps.settings.borrow().clone();
-                    deps.choices.examine_all(listing.repos, &settings).await;
-                }
-                Err(error) => {
-                    let error = with_sources(&error);
-                    tracing::error!(%error, "the settings of repositories cannot be examined");
-                }
-            }
-        }))
     }
 
     async fn record_targets(&self, names: Vec<String>) -> Result<(), StoreError> {

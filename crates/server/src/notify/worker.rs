@@ -14,7 +14,7 @@ use super::delivery_error::DeliveryError;
 use super::deps::NotifyDeps;
 use super::kept_connection::KeptConnection;
 use super::policy::ToldEvent;
-use super::repo_choices::repo_of;
+use super::repo_choices::{choices_of_entries, repo_of};
 use super::settings::NotifySettings;
 use super::targets::TargetService;
 use quire_store::{OutboxEntry, Store, StoreError, TargetProgress};
@@ -118,10 +118,8 @@ async fn step(
     {
         return Ok(WorkerStep::Wait(wait));
     }
-    // Also for a target that no repository chooses: what is wrong in a file has to be found, and what is right again.
-    let found = deps.choices.of_entries(name, &entries, settings).await;
     let choices = match selection.chosen_by {
-        Some(_) => found,
+        Some(_) => choices_of_entries(&deps.repo_settings, name, &entries).await,
         None => HashMap::new(),
     };
     let told = entries.iter().filter_map(|entry| {

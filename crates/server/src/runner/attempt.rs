@@ -101,7 +101,8 @@ impl Runner {
             .map_err(|error| recording_failed(&error))?;
 
         refuse_what_is_not_granted(run, config, &prepared)?;
-        let (timeout, lowered) = prepare::timeout(&prepared.pipeline, config.run_timeout);
+        let limit = (config.run_timeout, config.is_timeout_of_repo);
+        let (timeout, lowered) = prepare::timeout(&prepared.pipeline, limit);
         let deadline = started_at + timeout;
         let planning = self.plan_checkout(run, config, &prepared, &mut tree, extras);
         let mut checkout = within(planning, stop, deadline, timeout).await??;
@@ -139,13 +140,24 @@ impl Runner {
             workspace,
             values: initial_values,
             env,
-            secrets: secrets_of(run, config),
+            secrets: self.secrets_of(run, config),
             artifacts,
             started_at,
             timeout,
         };
         let outcome = execute_jobs(prepared, context, stop.clone()).await;
         Ok(outcome.map_or(RunEnd::Stopped, RunEnd::Outcome))
+    }
+
+    /// The secrets that a run may use.
+    pub(super) fn secrets_of(&self, run: &Run, config: &RunnerConfig) -> SecretResolver {
+        let secrets = config.secrets.clone();
+        let settings = self.deps().repo_settings.clone();
+        let user = SecretUser::from(run);
+        Arc::new(move |name| {
+            settings.check_secret(&user.repo, name)?;
+            secrets(&user, name)
+        })
     }
 
     fn store_recorder(&self, run: &Run) -> StoreRecorder {
@@ -349,13 +361,6 @@ impl Runner {
             .await;
         recorded.map_err(|error| recording_failed(&RecordError::from(error)))
     }
-}
-
-/// The secrets that a run may use.
-pub(super) fn secrets_of(run: &Run, config: &RunnerConfig) -> SecretResolver {
-    let secrets = config.secrets.clone();
-    let user = SecretUser::from(run);
-    Arc::new(move |name| secrets(&user, name))
 }
 
 /// Ends a run that asks for more than the owner grants it.

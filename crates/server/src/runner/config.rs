@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use super::secrets::RunSecretResolver;
 use super::start_spec::RunGrants;
+use quire_config::{RepoLimits, RunLimits};
 use quire_executor::ResourceLimits;
 use quire_git::ForgeAddress;
 use quire_types::image_reference::ImageReference;
 use quire_types::names::{RefName, RepoName};
+
+/// Returns names of secrets.
+pub type SecretNames = Arc<dyn Fn(&RepoName) -> Vec<String> + Send + Sync>;
 
 /// Tells what runs of a ref of a repository may have that others may not.
 pub type GrantResolver = Arc<dyn Fn(&RepoName, &RefName) -> RunGrants + Send + Sync>;
@@ -24,6 +28,8 @@ pub struct RunnerConfig {
     pub default_image: ImageReference,
     /// The time limit of a run; a pipeline can only lower it.
     pub run_timeout: Duration,
+    /// Whether the repository of the run has set this limit.
+    pub is_timeout_of_repo: bool,
     /// The limits of a run's container.
     pub limits: ResourceLimits,
     /// Whether an orphaned run is requeued once.
@@ -40,4 +46,42 @@ pub struct RunnerConfig {
     pub grants: GrantResolver,
     /// Resolves secrets.
     pub secrets: RunSecretResolver,
+    /// The names of the secrets that runs of a repository may use, at least at some refs. It may block.
+    pub secret_names: SecretNames,
+}
+
+impl RunnerConfig {
+    /// What a repository can tighten.
+    #[must_use]
+    pub fn run_limits(&self) -> RunLimits {
+        RunLimits {
+            timeout: self.run_timeout,
+            memory: self.limits.memory,
+            cpus: self.limits.milli_cpus,
+            pids: self.limits.pids,
+            network: self.limits.network,
+            max_log: self.log_cap,
+            max_artifacts: self.artifact_cap,
+        }
+    }
+
+    /// The same with the limits that a repository sets for its runs.
+    #[must_use]
+    pub(super) fn tightened(&self, repo: &RepoLimits) -> Self {
+        let owner = self.run_limits();
+        let limits = repo.tighten(&owner);
+        Self {
+            run_timeout: limits.timeout,
+            is_timeout_of_repo: limits.timeout < owner.timeout,
+            limits: ResourceLimits {
+                memory: limits.memory,
+                milli_cpus: limits.cpus,
+                pids: limits.pids,
+                network: limits.network,
+            },
+            log_cap: limits.max_log,
+            artifact_cap: limits.max_artifacts,
+            ..self.clone()
+        }
+    }
 }

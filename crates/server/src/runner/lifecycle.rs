@@ -17,6 +17,7 @@ use crate::housekeeping::remove_surplus_builds;
 use crate::metrics::Histogram;
 use quire_executor::{Executor, Stream};
 use quire_run_files::logs::RunLog;
+use quire_runtime::blocking::run_blocking;
 use quire_store::{STOPPED_WITH_QUIRE, Store, StoreError};
 use quire_types::backoff::Backoff;
 use quire_types::clock::Millis;
@@ -48,7 +49,7 @@ impl Runner {
         shutdown: CancellationToken,
     ) {
         tracing::info!(run = %run.id, repo = %run.repo, ref_name = %run.ref_name, "run started");
-        let config = self.deps().config.borrow().clone();
+        let config = self.config_of(&run).await;
         let attempted = self
             .attempt_and_log(&run, executor.as_ref(), &config, &stop, &shutdown)
             .await;
@@ -77,6 +78,17 @@ impl Runner {
         self.record_durations(run.id, attempted.log_bytes).await;
         if !is_kept {
             self.remove_workspace(&run, allocated, executor, shutdown);
+        }
+    }
+
+    /// The owner's settings, with the limits that the repository sets. Limits that cannot be read are the owner's.
+    async fn config_of(&self, run: &Run) -> RunnerConfig {
+        let config = self.deps().config.borrow().clone();
+        let (reader, repo) = (self.deps().repo_settings.clone(), run.repo.clone());
+        match run_blocking(move || reader.read(&repo)).await {
+            Ok(Ok(current)) => config.tightened(&current.settings.limits),
+            // A commit that cannot be read either is the end of the run.
+            _ => RunnerConfig::clone(&config),
         }
     }
 

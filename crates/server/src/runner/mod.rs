@@ -33,7 +33,7 @@ mod step;
 mod turns;
 
 pub use checkout::depth;
-pub use config::{GrantResolver, RunnerConfig};
+pub use config::{GrantResolver, RunnerConfig, SecretNames};
 pub use execute::{RunContext, execute_jobs, failure_of};
 pub use git_tree::{GitTree, StartedArchive, UnreadableReport};
 pub use job_recorder::{RecordError, Recorder};

@@ -166,10 +166,13 @@ pub(super) async fn was_removed(git: &Git, repo: &RepoName) -> bool {
     matches!(exists, Ok(false))
 }
 
-/// The time limit of a run: what its pipeline requests, at most what the owner allows. The text is a note
-/// for the log if the request was lowered.
+/// The time limit of a run: what its pipeline requests, at most what the owner allows, or the repository if
+/// `is_of_repo`. The text is a note for the log if the request was lowered.
 #[must_use]
-pub fn timeout(pipeline: &Pipeline, upper: Duration) -> (Duration, Option<String>) {
+pub fn timeout(
+    pipeline: &Pipeline,
+    (upper, is_of_repo): (Duration, bool),
+) -> (Duration, Option<String>) {
     let Some(requested_ms) = pipeline.timeout_ms() else {
         return (upper, None);
     };
@@ -178,8 +181,12 @@ pub fn timeout(pipeline: &Pipeline, upper: Duration) -> (Duration, Option<String
         return (requested, None);
     }
     let upper_ms = u64::try_from(upper.as_millis()).unwrap_or(u64::MAX);
+    let whose = match is_of_repo {
+        true => "settings of the repository allow",
+        false => "configuration (`:ci {:timeout}`) allows",
+    };
     let note = format!(
-        "the pipeline requests a time limit of {}, but the configuration (`:ci {{:timeout}}`) allows only {}, which is used",
+        "the pipeline requests a time limit of {}, but the {whose} only {}, which is used",
         format_duration(requested_ms),
         format_duration(upper_ms)
     );

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::secrets_of;
 use super::prepare::{self, PrepareError, PushContext};
 use super::run_loop::Runner;
 use super::secrets::SecretResolver;
@@ -72,7 +71,7 @@ impl Runner {
             receiver,
             workspace,
             env: PushContext::from(run).environment(pipeline.env()),
-            secrets: secrets_of(run, &config),
+            secrets: self.secrets_of(run, &config),
             redactor: Redactor::default(),
         })
     }

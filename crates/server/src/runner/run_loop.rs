@@ -15,6 +15,7 @@ use super::evaluations::Evaluations;
 use crate::findings::Findings;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, Waiter};
+use crate::repo_settings::RepoSettingsReader;
 use quire_executor::Executor;
 use quire_git::Git;
 use quire_pipeline::driver::CompiledCache;
@@ -59,6 +60,8 @@ pub struct RunnerDeps {
     pub program: PathBuf,
     /// What is wrong with repositories.
     pub findings: Findings,
+    /// Reads what repositories say about their runs.
+    pub repo_settings: RepoSettingsReader,
     /// The owner's settings.
     pub config: watch::Receiver<Arc<RunnerConfig>>,
 }

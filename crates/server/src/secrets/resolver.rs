@@ -5,6 +5,7 @@ use super::key_file::SecretKeys;
 use super::seal;
 use crate::runner::SecretUser;
 use quire_store::{SealedSecret, Store};
+use quire_types::names::{RefName, RepoName};
 use quire_types::paths::Paths;
 use quire_types::secret::Secret;
 
@@ -30,20 +31,32 @@ impl StoredSecrets {
         name: &str,
         user: &SecretUser,
     ) -> Result<Option<Secret>, StoredSecretError> {
+        let value = self.granted(name, &user.repo, &user.ref_name)?;
+        if value.is_some() {
+            let now = self.store.clock().now();
+            self.store.secrets().record_use(name, user.run, now)?;
+        }
+        Ok(value)
+    }
+
+    /// The value of a secret that runs of this ref of this repository may use; `None` if no secret has this name.
+    pub fn granted(
+        &self,
+        name: &str,
+        repo: &RepoName,
+        ref_name: &RefName,
+    ) -> Result<Option<Secret>, StoredSecretError> {
         let Some(secret) = self.store.secrets().find(name)? else {
             return Ok(None);
         };
-        if !secret.scope.grants(&user.repo, &user.ref_name) {
+        if !secret.scope.grants(repo, ref_name) {
             return Err(StoredSecretError::NotGranted {
                 name: secret.name,
-                repo: user.repo.clone(),
-                ref_name: user.ref_name.clone(),
+                repo: repo.clone(),
+                ref_name: ref_name.clone(),
             });
         }
-        let value = seal::open(&self.keys()?, &secret)?;
-        let now = self.store.clock().now();
-        self.store.secrets().record_use(name, user.run, now)?;
-        Ok(Some(value))
+        Ok(Some(seal::open(&self.keys()?, &secret)?))
     }
 
     /// The value of a secret for what is no run; `None` if no secret has this name.
@@ -66,6 +79,18 @@ impl StoredSecrets {
         let granted = secrets
             .into_iter()
             .filter(|secret| secret.scope.grants(&user.repo, &user.ref_name));
+        granted
+            .map(|secret| secret.name.as_str().to_owned())
+            .collect()
+    }
+
+    /// The names of those that runs of a repository may use, at least at some refs.
+    #[must_use]
+    pub fn names_of_repo(&self, repo: &RepoName) -> Vec<String> {
+        let secrets = self.store.secrets().list().unwrap_or_default();
+        let granted = secrets
+            .into_iter()
+            .filter(|secret| secret.scope.grants_some_of(repo));
         granted
             .map(|secret| secret.name.as_str().to_owned())
             .collect()

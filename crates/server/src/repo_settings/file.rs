@@ -1,54 +1,8 @@
-//! What the settings file on the default branch of a repository says.
-//!
-//! Finding the file reads a few objects. Evaluating it may take seconds, until it has reached its limit, so the two are apart. A file that is
-//! wrong makes nothing public.
+//! Finding the settings file of a commit. It reads a few objects, and evaluates nothing: that may take seconds, until a file has reached its limit.
 
-use quire_config::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES, RepoSettings, RepoVisibility};
+use quire_config::{MAX_REPO_CONFIG_BYTES, REPO_CONFIG_FILES};
 use quire_git::read::{EntryMode, ReadError, Reader, TreePath};
 use quire_types::names::ObjectId;
-
-/// What a repository shows, and what is wrong with its settings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RepoShown {
-    pub visibility: RepoVisibility,
-    /// What the repository is, in one line.
-    pub description: Option<String>,
-    /// For those who may change the settings.
-    pub problems: Vec<String>,
-}
-
-impl RepoShown {
-    fn wrong(problem: String) -> Self {
-        Self {
-            problems: vec![format!("{problem}. The repository is private.")],
-            ..Self::default()
-        }
-    }
-
-    /// Evaluates the text of a settings file.
-    #[must_use]
-    pub fn evaluate(file: &str, text: &str) -> Self {
-        match RepoSettings::parse(file, text) {
-            Ok(settings) => Self {
-                visibility: settings.visibility,
-                description: settings.description,
-                problems: settings.warnings,
-            },
-            Err(problem) => Self::wrong(problem.to_string()),
-        }
-    }
-
-    /// Reads what a repository shows now.
-    pub fn read(reader: &Reader) -> Result<Self, ReadError> {
-        let Some(head) = reader.head()? else {
-            return Ok(Self::default());
-        };
-        Ok(match SettingsOfCommit::find(reader, &head.commit)? {
-            SettingsOfCommit::Plain(shown) => shown,
-            SettingsOfCommit::File { key, text } => Self::evaluate(key.1, &text),
-        })
-    }
-}
 
 /// A file of settings, by its blob and its name, which says in which language it is.
 pub type SettingsFileKey = (ObjectId, &'static str);
@@ -56,8 +10,10 @@ pub type SettingsFileKey = (ObjectId, &'static str);
 /// The settings that a commit has.
 #[derive(Debug)]
 pub enum SettingsOfCommit {
-    /// The commit says this without any evaluation.
-    Plain(RepoShown),
+    /// The commit has no such file.
+    None,
+    /// What is wrong, so that nothing can be evaluated.
+    Wrong(String),
     File {
         key: SettingsFileKey,
         text: String,
@@ -76,9 +32,9 @@ impl SettingsOfCommit {
                 Err(error) => return Err(error),
             }
         }
-        let wrong = |problem| Ok(Self::Plain(RepoShown::wrong(problem)));
+        let wrong = |problem| Ok(Self::Wrong(problem));
         let (name, entry) = match files.len() {
-            0 => return Ok(Self::Plain(RepoShown::default())),
+            0 => return Ok(Self::None),
             1 => files.remove(0),
             _ => {
                 return wrong(format!(

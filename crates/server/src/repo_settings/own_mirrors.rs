@@ -1,0 +1,120 @@
+//! The mirrors that repositories have by their own settings, beside those of the owner's configuration.
+//!
+//! A push decides what these are. So they are reached over HTTPS alone, at addresses that everyone reaches or that the owner has allowed, with a
+//! secret that a run of the default branch could use as well. A mirror of the owner's configuration with the same name counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::current::RepoSettingsReader;
+use crate::mirror::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget};
+use quire_config::{ConfigEntry, MirrorRemote};
+use quire_store::NewMirror;
+use quire_types::names::{RefName, RepoName};
+
+/// The mirrors of one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OwnMirrors {
+    /// The default branch.
+    pub(super) branch: RefName,
+    pub(super) mirrors: BTreeMap<String, ConfigEntry<MirrorRemote<String>>>,
+}
+
+/// All that decides which mirrors there are, beside the owner's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct AllOwnMirrors {
+    pub(super) repos: BTreeMap<RepoName, OwnMirrors>,
+    /// The mirrors of the owner's configuration, by the present names of their repositories.
+    pub(super) of_owner: BTreeSet<(RepoName, String)>,
+    /// Whether runs may have a network.
+    pub(super) has_network: bool,
+}
+
+impl AllOwnMirrors {
+    /// Adds them to the owner's.
+    pub(super) fn merged(
+        &self,
+        owner: &MirrorSettings,
+        reader: &RepoSettingsReader,
+    ) -> MirrorSettings {
+        let mut merged = owner.clone();
+        merged.knows_repos = true;
+        for (repo, own) in &self.repos {
+            for (name, entry) in &own.mirrors {
+                if self.of_owner.contains(&(repo.clone(), name.clone())) {
+                    continue;
+                }
+                let url = entry.settings.as_ref().ok();
+                let mirror = NewMirror {
+                    repo: repo.clone(),
+                    name: name.clone(),
+                    url: url.map(|remote| remote.url.as_str().to_owned()),
+                };
+                let config = MirrorConfig {
+                    location: entry.location.clone(),
+                    target: match &entry.settings {
+                        Err(problem) => Err(problem.clone()),
+                        Ok(_) if !self.has_network => Err(NO_NETWORK.to_owned()),
+                        Ok(remote) => Ok(target((repo, &own.branch), remote, owner, reader)),
+                    },
+                };
+                merged.mirrors.insert(mirror, config);
+            }
+        }
+        merged
+    }
+
+    /// A sentence for each mirror of a repository that has no effect.
+    pub(super) fn without_effect(&self, repo: &RepoName) -> Vec<String> {
+        let Some(own) = self.repos.get(repo) else {
+            return Vec::new();
+        };
+        let hidden = own
+            .mirrors
+            .iter()
+            .filter(|(name, _)| self.of_owner.contains(&(repo.clone(), (*name).clone())));
+        let sentence = |(name, entry): (&String, &ConfigEntry<_>)| {
+            let sentence = format!(
+                "mirror `{name}` has no effect, since the configuration of quire has a mirror of this name"
+            );
+            match &entry.location {
+                Some(location) => format!("{location}: {sentence}"),
+                None => sentence,
+            }
+        };
+        hidden.map(sentence).collect()
+    }
+}
+
+const NO_NETWORK: &str = "`ci.network` of the configuration of quire is false, so a repository has no mirrors by its own settings";
+
+const NOT_NAMED: &str =
+    "`token` must be one of the secrets that `:secrets` in the settings of the repository names";
+
+fn target(
+    (repo, branch): (&RepoName, &RefName),
+    remote: &MirrorRemote<String>,
+    owner: &MirrorSettings,
+    reader: &RepoSettingsReader,
+) -> MirrorTarget {
+    let refs = remote.refs.clone();
+    let login = remote.login.as_ref().map(|(user, secret)| {
+        let (repo, branch, secret) = (repo.clone(), branch.clone(), secret.clone());
+        let (reader, granted) = (reader.clone(), owner.granted_secret.clone());
+        let read: crate::notify::SecretReader = Arc::new(move || {
+            // A text that is no name may be a token, so no message has it.
+            let is_named = reader.check_secret(&repo, &secret);
+            is_named.map_err(|_| NOT_NAMED.to_owned())?;
+            granted(&repo, &branch, &secret)
+        });
+        (user.clone(), read)
+    });
+    MirrorTarget {
+        origin: MirrorOrigin::Repository,
+        url: remote.url.clone(),
+        login,
+        covers: Arc::new(move |name| refs.cover(name)),
+        delete: remote.delete,
+        force: remote.force,
+    }
+}

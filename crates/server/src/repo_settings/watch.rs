@@ -1,0 +1,265 @@
+//! Looks at the settings of all repositories: what is wrong with them is a finding, and the mirrors that they name are added to the owner's.
+//!
+//! ```text
+//! start, configuration, every few minutes ──► all repositories ──┐
+//! push ──► those whose refs have changed ────────────────────────┴─► findings, mirrors
+//! ```
+//! It keeps what each repository had when it was looked at last, so a push costs a list of the repositories and one look at its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::current::{CurrentSettings, RepoSettingsReader};
+use super::own_mirrors::{AllOwnMirrors, OwnMirrors};
+use crate::findings::{Findings, RepoTask};
+use crate::mirror::MirrorSettings;
+use crate::notify::{NotifySettings, problem_of_target};
+use crate::runner::RunnerConfig;
+use quire_config::RepoSecrets;
+use quire_git::Git;
+use quire_pipeline::closest_match;
+use quire_runtime::blocking::run_blocking;
+use quire_runtime::changes::ChangeNotifier;
+use quire_types::error_chain::with_sources;
+use quire_types::names::RepoName;
+use quire_types::text::excerpt_name;
+
+/// How often all repositories are looked at. A default branch that is chosen anew, and a secret that is set, are noticed by then.
+const SCAN_INTERVAL: Duration = Duration::from_secs(300);
+/// How long pushes are collected before repositories are looked at.
+const COLLECT_TIME: Duration = Duration::from_millis(200);
+
+/// What the watch needs from the rest of the server.
+pub struct SettingsWatchDeps {
+    pub git: Git,
+    pub changes: ChangeNotifier,
+    pub findings: Findings,
+    pub reader: RepoSettingsReader,
+    pub notify: watch::Receiver<Arc<NotifySettings>>,
+    pub runner: watch::Receiver<Arc<RunnerConfig>>,
+    /// The mirrors of the owner's configuration.
+    pub mirrors: watch::Receiver<Arc<MirrorSettings>>,
+}
+
+/// Looks at the settings of all repositories. Cheap to clone.
+#[derive(Clone)]
+pub struct SettingsWatch {
+    deps: Arc<SettingsWatchDeps>,
+    /// The mirrors of the owner and those of repositories.
+    merged: watch::Sender<Arc<MirrorSettings>>,
+}
+
+/// A repository that was looked at.
+struct WatchedRepo {
+    changes: watch::Receiver<u64>,
+    settings: Arc<CurrentSettings>,
+    mirrors: Option<OwnMirrors>,
+}
+
+/// The mirrors that were published last.
+type Published = Option<(Arc<MirrorSettings>, AllOwnMirrors)>;
+
+impl SettingsWatch {
+    #[must_use]
+    pub fn new(deps: SettingsWatchDeps) -> Self {
+        let owner = deps.mirrors.borrow().clone();
+        Self {
+            merged: watch::Sender::new(owner),
+            deps: Arc::new(deps),
+        }
+    }
+
+    /// The mirrors of the owner and those of repositories.
+    #[must_use]
+    pub fn mirror_settings(&self) -> watch::Receiver<Arc<MirrorSettings>> {
+        self.merged.subscribe()
+    }
+
+    /// Runs until `stop` is cancelled.
+    pub async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.watch()).await;
+    }
+
+    async fn watch(&self) {
+        let deps = &self.deps;
+        let mut pushes = deps.changes.subscribe_repos();
+        let (mut notify, mut runner) = (deps.notify.clone(), deps.runner.clone());
+        let mut mirrors = deps.mirrors.clone();
+        let mut repos = BTreeMap::new();
+        let mut published = None;
+        let mut looks_at_all = true;
+        loop {
+            pushes.borrow_and_update();
+            notify.borrow_and_update();
+            runner.borrow_and_update();
+            mirrors.borrow_and_update();
+            self.look(&mut repos, looks_at_all, &mut published).await;
+            let (is_pushed, changed) = tokio::select! {
+                () = tokio::time::sleep(SCAN_INTERVAL) => (false, Ok(())),
+                changed = pushes.changed() => (true, changed),
+                changed = notify.changed() => (false, changed),
+                changed = runner.changed() => (false, changed),
+                changed = mirrors.changed() => (false, changed),
+            };
+            if changed.is_err() {
+                return;
+            }
+            if is_pushed {
+                tokio::time::sleep(COLLECT_TIME).await;
+            }
+            looks_at_all = !is_pushed;
+        }
+    }
+
+    async fn look(
+        &self,
+        repos: &mut BTreeMap<RepoName, WatchedRepo>,
+        looks_at_all: bool,
+        published: &mut Published,
+    ) {
+        let listing = match self.deps.git.call(|git| git.list()).await {
+            Ok(listing) => listing.repos,
+            Err(error) => {
+                let error = with_sources(&error);
+                tracing::error!(%error, "the settings of repositories cannot be examined");
+                return;
+            }
+        };
+        repos.retain(|repo, _| listing.binary_search(repo).is_ok());
+        let mut seen = Vec::new();
+        for repo in listing {
+            let is_known = repos
+                .get(&repo)
+                .is_some_and(|known| !known.changes.has_changed().unwrap_or(true));
+            if is_known && !looks_at_all {
+                continue;
+            }
+            // Subscribed first, so that a push meanwhile is seen by the next look.
+            let changes = self.deps.changes.subscribe_repo(&repo);
+            if let Some(watched) = self.read(&repo, changes).await {
+                repos.insert(repo.clone(), watched);
+                seen.push(repo);
+            }
+        }
+        let own = self.own_mirrors(repos).await;
+        for repo in seen {
+            if let Some(watched) = repos.get(&repo) {
+                self.report(&repo, watched.settings.clone(), own.without_effect(&repo))
+                    .await;
+            }
+        }
+        self.publish(own, published);
+    }
+
+    /// What a repository says; `None` if it cannot be read, which is a finding of its own.
+    async fn read(&self, repo: &RepoName, changes: watch::Receiver<u64>) -> Option<WatchedRepo> {
+        let (reader, repo) = (self.deps.reader.clone(), repo.clone());
+        let read = move || reader.read_with_branch(&repo);
+        let (settings, branch) = run_blocking(read).await.ok()?.ok()?;
+        let named = &settings.settings.mirrors;
+        let mirrors = branch
+            .filter(|_| !named.is_empty())
+            .map(|branch| OwnMirrors {
+                branch,
+                mirrors: named.clone(),
+            });
+        Some(WatchedRepo {
+            changes,
+            settings,
+            mirrors,
+        })
+    }
+
+    async fn own_mirrors(&self, repos: &BTreeMap<RepoName, WatchedRepo>) -> AllOwnMirrors {
+        let own = repos.iter().filter_map(|(repo, watched)| {
+            let mirrors = watched.mirrors.clone()?;
+            Some((repo.clone(), mirrors))
+        });
+        let owner = self.deps.mirrors.borrow().clone();
+        let of_owner = self.deps.git.call(move |git| {
+            let present = owner
+                .mirrors
+                .keys()
+                .map(|mirror| (git.resolve(&mirror.repo), mirror.name.clone()));
+            Ok(present.collect())
+        });
+        AllOwnMirrors {
+            repos: own.collect(),
+            of_owner: of_owner.await.unwrap_or_default(),
+            has_network: self.deps.runner.borrow().limits.network,
+        }
+    }
+
+    /// Sends the mirrors if they are others than before: each time, mirrors that failed are tried again.
+    fn publish(&self, own: AllOwnMirrors, published: &mut Published) {
+        let owner = self.deps.mirrors.borrow().clone();
+        let is_same = published
+            .as_ref()
+            .is_some_and(|(old_owner, old_own)| Arc::ptr_eq(old_owner, &owner) && *old_own == own);
+        if !is_same {
+            let merged = own.merged(&owner, &self.deps.reader);
+            self.merged.send_replace(Arc::new(merged));
+            *published = Some((owner, own));
+        }
+    }
+
+    /// Makes a finding of what is wrong with the settings of a repository.
+    async fn report(
+        &self,
+        repo: &RepoName,
+        current: Arc<CurrentSettings>,
+        of_mirrors: Vec<String>,
+    ) {
+        let (repo, findings) = (repo.clone(), self.deps.findings.clone());
+        let notify = self.deps.notify.borrow().clone();
+        let runner = self.deps.runner.borrow().clone();
+        let report = move || {
+            let mut problems = problems(&repo, &current, &notify, &runner);
+            problems.extend(of_mirrors);
+            match problems.is_empty() {
+                true => findings.clear(&repo, RepoTask::ReadSettings),
+                false => findings.add(&repo, RepoTask::ReadSettings, problems.join("; ")),
+            }
+        };
+        if let Err(error) = run_blocking(report).await {
+            tracing::warn!(%error, "the settings of a repository were not examined");
+        }
+    }
+}
+
+/// What is wrong with what a repository says, with the place of each. Blocks.
+fn problems(
+    repo: &RepoName,
+    current: &CurrentSettings,
+    notify: &NotifySettings,
+    runner: &RunnerConfig,
+) -> Vec<String> {
+    let settings = &current.settings;
+    let mut problems: Vec<String> = current.wrong.iter().cloned().collect();
+    problems.extend(settings.problems.iter().cloned());
+    for (name, choice) in &settings.targets {
+        let problem = problem_of_target(repo, name, notify);
+        problems.extend(problem.map(|problem| match &choice.location {
+            Some(location) => format!("{location}: {problem}"),
+            None => problem,
+        }));
+    }
+    problems.extend(settings.limits.without_effect(&runner.run_limits()));
+    if let RepoSecrets::Only(names) = &settings.secrets
+        && !names.is_empty()
+    {
+        let known = (runner.secret_names)(repo);
+        let unknown = names.iter().filter(|name| !known.contains(name));
+        problems.extend(unknown.map(|name| {
+            let near = closest_match(name, known.iter().map(String::as_str));
+            let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            let name = excerpt_name(name);
+            format!("`:secrets` names `{name}`, and there is no such secret that runs of this repository may use{near}")
+        }));
+    }
+    problems
+}
