@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quire_executor::Executor;
 use quire_server::doctor::DoctorDeps;
+use quire_store::Store;
 use quire_types::base_url::BaseUrl;
 use quire_types::paths::Paths;
 
@@ -22,13 +23,14 @@ pub(super) fn delay() -> Duration {
 }
 
 pub(super) fn deps(
-    (paths, url): (&Paths, &BaseUrl),
+    (paths, store, url): (&Paths, &Store, &BaseUrl),
     executors: &[Arc<dyn Executor>],
     reload: &ConfigReload,
     outside: &OutsideParts,
 ) -> DoctorDeps {
     DoctorDeps {
         paths: paths.clone(),
+        store: store.clone(),
         executor: executors.first().cloned(),
         config: reload.runner_config(),
         url: url.clone(),

@@ -295,7 +295,7 @@ impl ServerParts {
         let program = std::env::current_exe().map_err(system("find the quire binary"))?;
         let plan = reload.backup_plan();
         let backups = ScheduledBackups::new(store.clone(), instance, program.clone(), plan);
-        let doctor = first_doctor::deps((paths, url), &executors, reload, &outside);
+        let doctor = first_doctor::deps((paths, &store, url), &executors, reload, &outside);
         let doctor = Doctor::new(doctor);
         let runner = Runner::new(runner::RunnerDeps {
             git,

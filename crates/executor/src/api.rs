@@ -191,6 +191,13 @@ pub trait ImageStore: Send + Sync {
     /// Whether the engine has an image.
     fn has<'a>(&'a self, image: &'a ImageReference) -> BoxFuture<'a, Result<bool, ExecutorError>>;
 
+    /// The id and the size in bytes of an image by its name or id; `None` if the engine does not have it. Images share layers, which
+    /// count for each.
+    fn size<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(String, u64)>, ExecutorError>>;
+
     /// Removes an image of this appliance, unless something uses it or it is another one by now.
     fn remove<'a>(
         &'a self,

@@ -21,8 +21,16 @@ fn findings(output: &str) -> Vec<(String, String, String)> {
 #[test]
 fn an_appliance_that_works_passes_and_keeps_nothing_of_the_check() {
     let forge = TestForge::start(QUIRE);
-    forge.tree_with("app", GREEN).push(&["main"]);
+    let tree = forge.tree_with("app", GREEN);
+    tree.push(&["main"]);
     forge.end_of(forge.newest("app").id);
+    tree.write("overwritten", "something that only an undo keeps");
+    tree.commit("overwritten");
+    tree.push(&["-o", "ci.skip", "main"]);
+    tree.push(&["-o", "ci.skip", "--force", "main~1:main"]);
+    forge.ssh_ok("repo new gone");
+    forge.ssh_ok("repo rm gone --yes");
+    forge.wait_for_quiet();
     let found = findings(&forge.ssh_ok("doctor --json"));
     let of = |part: &str| {
         let finding = found.iter().find(|(name, ..)| name == part);
@@ -30,8 +38,11 @@ fn an_appliance_that_works_passes_and_keeps_nothing_of_the_check() {
         (grade.as_str(), text.as_str())
     };
     assert_eq!(of("database").0, "ok");
-    assert!(of("database").1.contains("runs: 1, pushes: 1"), "{found:?}");
+    assert!(of("database").1.contains("runs: 1, pushes: 3"), "{found:?}");
     assert_eq!(of("disk").0, "ok");
+    for kind in ["repositories ", " of that for undo", "logs ", "trash "] {
+        assert!(of("disk").1.contains(kind), "{kind}: {found:?}");
+    }
     assert_eq!(
         of("repositories"),
         ("ok", "git finds nothing wrong with any of the 1")

@@ -56,6 +56,17 @@ impl ImageStore for DockerImages {
         self.engine_id().boxed()
     }
 
+    fn size<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<(String, u64)>, ExecutorError>> {
+        let size = self.context.engine.image_size(name);
+        Box::pin(async move {
+            let size = size.await;
+            size.map_err(|error| ExecutorError::from_engine("measure the image", error))
+        })
+    }
+
     fn remove<'a>(
         &'a self,
         image: &'a OwnedImage,

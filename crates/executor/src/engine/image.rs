@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bollard::models::ImageInspect;
 use bollard::query_parameters as query;
 use futures_util::{Stream, StreamExt};
 
@@ -41,18 +42,33 @@ pub struct ImageDetails {
 }
 
 impl Engine {
-    /// Returns an image by name or id; `None` if it does not exist.
-    pub async fn image(&self, reference: &str) -> Result<Option<ImageDetails>, DockerError> {
+    async fn inspect(&self, reference: &str) -> Result<Option<ImageInspect>, DockerError> {
         let inspected = self.call_on(
             "inspect the image",
             self.timeouts().call,
             reference,
             |docker, reference| async move { docker.inspect_image(&reference).await },
         );
-        let found = match inspected.await {
-            Ok(found) => found,
-            Err(DockerError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error),
+        match inspected.await {
+            Ok(found) => Ok(Some(found)),
+            Err(DockerError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the id and the size in bytes of an image by name or id, with all of its layers; `None` if it does not exist.
+    pub async fn image_size(&self, reference: &str) -> Result<Option<(String, u64)>, DockerError> {
+        let found = self.inspect(reference).await?;
+        Ok(found.and_then(|found| {
+            let bytes = u64::try_from(found.size?).ok()?;
+            Some((found.id.unwrap_or_default(), bytes))
+        }))
+    }
+
+    /// Returns an image by name or id; `None` if it does not exist.
+    pub async fn image(&self, reference: &str) -> Result<Option<ImageDetails>, DockerError> {
+        let Some(found) = self.inspect(reference).await? else {
+            return Ok(None);
         };
         let created = found
             .created

@@ -34,6 +34,8 @@ use quire_runtime::blocking::run_blocking;
 use quire_store::{Store, StoreError};
 use quire_types::error_chain::with_sources;
 
+/// The part that the check of everything looks at by itself.
+const NOTIFICATIONS: &str = "notifications";
 /// The longest request, in bytes.
 const MAX_REQUEST: u64 = 4096;
 /// How many connections are served at once; more wait in the listener's backlog.
@@ -214,20 +216,21 @@ impl ControlServer {
             of_part("maintenance", found.maintenance),
             of_part("schedules", found.schedules),
             of_part("repositories", found.repositories),
-            of_part("notifications", notifications),
+            of_part(NOTIFICATIONS, notifications),
             of_part("mirrors", mirrors),
             of_part("webhooks", self.hooks.problems().await),
         ]
         .concat())
     }
 
-    /// Checks everything, and adds what is known to be wrong already.
+    /// Checks everything, and adds what is known to be wrong already. The check says itself what is known of notifications.
     async fn examine(&self) -> ControlResponse {
         let mut findings = self.doctor.examine().await;
         match self.problems().await {
             Ok(problems) => findings.extend(
                 problems
                     .into_iter()
+                    .filter(|problem| problem.part != NOTIFICATIONS)
                     .map(|problem| DoctorFinding::of_problem(&problem.part, problem.text)),
             ),
             Err(error) => return failed(error.to_string()),

@@ -5,6 +5,7 @@
 
 mod access;
 mod canary;
+mod disk;
 mod finding;
 mod outside;
 mod report;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quire_executor::Executor;
+use quire_store::Store;
 use quire_types::base_url::BaseUrl;
 use quire_types::clock::Clock;
 use quire_types::init_status::InitStatus;
@@ -24,6 +26,7 @@ use crate::notify::Notifications;
 use crate::runner::RunnerConfig;
 
 use canary::CanaryImage;
+use disk::MeasuredParts;
 pub use finding::{DoctorFinding, Grade};
 pub use report::DoctorReport;
 
@@ -38,6 +41,7 @@ pub struct Doctor {
 /// The parts of the server that are checked.
 pub struct DoctorDeps {
     pub paths: Paths,
+    pub store: Store,
     /// The one that executes new runs.
     pub executor: Option<Arc<dyn Executor>>,
     pub config: watch::Receiver<Arc<RunnerConfig>>,
@@ -109,6 +113,12 @@ impl Doctor {
     async fn findings(&self, image: CanaryImage) -> Vec<DoctorFinding> {
         let deps = &self.deps;
         let mut findings = storage::examine(&deps.paths).await;
+        let measured = MeasuredParts {
+            paths: &deps.paths,
+            store: &deps.store,
+            executor: deps.executor.as_deref(),
+        };
+        findings.insert(1, disk::examine(&measured).await);
         findings.extend(access::examine(&deps.paths, &deps.url).await);
         findings.extend(outside::examine(&deps.notifications, &deps.url).await);
         if let Some(executor) = &deps.executor {

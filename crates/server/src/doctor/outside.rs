@@ -7,6 +7,7 @@ use quire_types::http_url::HttpUrl;
 
 use super::finding::DoctorFinding;
 use crate::notify::Notifications;
+use crate::part_problem::PartProblem;
 use crate::published_certificate::{CertificateTimes, SeenCertificate, look};
 
 pub(super) async fn examine(notifications: &Notifications, url: &BaseUrl) -> Vec<DoctorFinding> {
@@ -24,16 +25,23 @@ pub(super) async fn examine(notifications: &Notifications, url: &BaseUrl) -> Vec
 async fn receivers(notifications: &Notifications) -> Vec<DoctorFinding> {
     let part = "notifications";
     let (problems, count) = notifications.reach_all().await;
-    if count > 0 && problems.is_empty() {
+    let advice = "correct the target; `notify test TARGET` sends a message";
+    let failed = |problem: &PartProblem| DoctorFinding::failed(part, problem.text.clone(), advice);
+    let mut findings: Vec<_> = problems.iter().map(failed).collect();
+    // What is known of a target whose receiver is reached now. Of others this is the consequence of what was just found.
+    let known = notifications.problems().await.unwrap_or_default();
+    let is_found =
+        |known: &PartProblem| problems.iter().any(|found| found.subject == known.subject);
+    let known = known.into_iter().filter(|known| !is_found(known));
+    findings.extend(known.map(|known| DoctorFinding::of_problem(part, known.text)));
+    if findings.is_empty() && count > 0 {
         let text = match count {
             1 => "the receiver of 1 target can be reached".to_owned(),
             count => format!("the receivers of {count} targets can be reached"),
         };
-        return vec![DoctorFinding::ok(part, text)];
+        findings.push(DoctorFinding::ok(part, text));
     }
-    let advice = "correct the target; `notify test TARGET` sends a message";
-    let failed = |text: String| DoctorFinding::failed(part, text, advice);
-    problems.into_iter().map(failed).collect()
+    findings
 }
 
 fn certificate(url: &HttpUrl, seen: &SeenCertificate, now: Millis) -> DoctorFinding {

@@ -1,13 +1,11 @@
-//! The checks of what the volume holds: the database, the space, and repositories.
+//! The checks of what the volume holds: the database and repositories.
 
 use std::path::Path;
 use std::time::Duration;
 
 use quire_git::Git;
 use quire_store::DatabaseSummary;
-use quire_types::disk_space::{MinFree, free_bytes};
 use quire_types::error_chain::chain;
-use quire_types::fsutil::folder_size;
 use quire_types::names::RepoName;
 use quire_types::paths::Paths;
 use quire_types::text::format_bytes;
@@ -22,19 +20,15 @@ const FSCK_SAMPLE: usize = 10;
 
 pub(super) async fn examine(paths: &Paths) -> Vec<DoctorFinding> {
     let owned = paths.clone();
-    let checked = tokio::task::spawn_blocking(move || [database(&owned), disk(&owned)]).await;
-    let mut findings = checked.map_or_else(
-        |error| {
-            vec![DoctorFinding::failed(
-                "database",
-                format!("internal error: the check ended early: {error}"),
-                "the log of the container has the details",
-            )]
-        },
-        Vec::from,
-    );
-    findings.push(repositories(paths).await);
-    findings
+    let checked = tokio::task::spawn_blocking(move || database(&owned)).await;
+    let database = checked.unwrap_or_else(|error| {
+        DoctorFinding::failed(
+            "database",
+            format!("internal error: the check ended early: {error}"),
+            "the log of the container has the details",
+        )
+    });
+    vec![database, repositories(paths).await]
 }
 
 fn database(paths: &Paths) -> DoctorFinding {
@@ -58,45 +52,6 @@ fn database(paths: &Paths) -> DoctorFinding {
 
 fn file_size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |found| found.len())
-}
-
-/// The space, with what uses it.
-fn disk(paths: &Paths) -> DoctorFinding {
-    let used = [
-        ("repositories", paths.repos()),
-        ("logs", paths.runs_dir()),
-        ("artifacts", paths.artifacts()),
-        ("caches", paths.caches()),
-        ("trash", paths.trash()),
-        ("copies of the database", paths.backups()),
-    ]
-    .map(|(what, folder)| (what, folder_size(&folder)))
-    .into_iter()
-    .filter(|(_, bytes)| *bytes > 0)
-    .map(|(what, bytes)| format!("{what} {}", format_bytes(bytes)))
-    .collect::<Vec<_>>();
-    let used = match used.as_slice() {
-        [] => "nothing is used yet".to_owned(),
-        used => used.join(", "),
-    };
-    let floor = MinFree::read(paths);
-    match free_bytes(paths.data()) {
-        Ok(free) if floor.blocks_runs(free) => DoctorFinding::failed(
-            "disk",
-            format!(
-                "{} free, less than the minimum of {}, so runs wait; {used}",
-                format_bytes(free),
-                format_bytes(floor.0)
-            ),
-            "free space on the volume, or shorten `:keep` and run `gc`",
-        ),
-        Ok(free) => DoctorFinding::ok("disk", format!("{} free; {used}", format_bytes(free))),
-        Err(error) => DoctorFinding::failed(
-            "disk",
-            format!("the volume cannot be examined: {error}"),
-            "check the mount of /var/quire",
-        ),
-    }
 }
 
 /// Lets git check the repositories that were changed last.

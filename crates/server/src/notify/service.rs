@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -9,13 +10,16 @@ use super::delivery::{deliver, reach};
 use super::deps::NotifyDeps;
 use super::kept_connection::KeptConnection;
 use super::message::{Message, MessageEvent};
-use super::settings::NotifySettings;
+use super::settings::{NotifySettings, TargetConfig};
 use super::worker::{self, POLL_INTERVAL};
 use crate::part_problem::PartProblem;
 use crate::workers::Workers;
 use quire_runtime::blocking::run_blocking;
 use quire_store::{Store, StoreError, TargetProgress};
 use quire_types::error_chain::{chain, with_sources};
+
+/// How many receivers are connected to at the same time when all are.
+const MAX_REACHED_AT_ONCE: usize = 8;
 
 /// A handle to the notifications. Cheap to clone.
 #[derive(Clone)]
@@ -111,21 +115,30 @@ impl Notifications {
             .map_err(|error| failed(&chain(&error)))
     }
 
-    /// Connects to the receiver of each target, and sends nothing. Returns what is wrong, and the number of targets.
-    pub async fn reach_all(&self) -> (Vec<String>, usize) {
+    /// Connects to the receiver of each target, a few at a time, and sends nothing. Returns what is wrong by the names of targets, and the
+    /// number of targets that have a receiver.
+    pub async fn reach_all(&self) -> (Vec<PartProblem>, usize) {
         let settings = self.deps.settings.borrow().clone();
         let message = self.test_message(&settings);
-        let mut problems = Vec::new();
-        for (name, target) in &settings.targets {
+        let reach_one = async |(name, target): (&String, &TargetConfig)| {
             let reached = match &target.settings {
                 Err(problem) => Err(problem.clone()),
                 Ok((_, service)) => reach(&self.deps, &message, service, &settings)
                     .await
                     .map_err(|error| chain(&error)),
             };
-            problems.extend(reached.err().map(|problem| target.problem(name, &problem)));
-        }
-        (problems, settings.targets.len())
+            let problem = reached.err()?;
+            Some(PartProblem::new(name, target.problem(name, &problem)))
+        };
+        let attempts = settings.targets.iter().map(reach_one);
+        let found = stream::iter(attempts).buffered(MAX_REACHED_AT_ONCE);
+        let problems = found.filter_map(std::future::ready).collect().await;
+        let targets = settings.targets.values();
+        let has_receiver = |target: &&TargetConfig| {
+            let service = target.settings.as_ref().ok();
+            service.is_none_or(|(_, service)| service.has_receiver())
+        };
+        (problems, targets.filter(has_receiver).count())
     }
 
     fn test_message(&self, settings: &NotifySettings) -> Message {

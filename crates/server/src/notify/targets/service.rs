@@ -102,6 +102,11 @@ impl TargetService {
         }
     }
 
+    /// Whether messages go to another machine or program.
+    pub(in crate::notify) fn has_receiver(&self) -> bool {
+        !matches!(self.transport(), Transport::Git(_))
+    }
+
     /// Connects to the receiver as for this message, logs in where that is a step of its own, and sends nothing.
     pub(in crate::notify) async fn reach(
         &self,
