@@ -10,6 +10,7 @@
 //! What was told is in the database, so a restart tells nothing twice. How long something has been wrong or right is known in memory
 //! only: a restart makes a report later, and loses none, because what is still wrong is seen again.
 
+mod gathered;
 mod observed;
 mod policy;
 mod watcher;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::gathered::gathered;
 use super::observed::{ObservedFinding, ObservedPart};
 use quire_store::{HealthReport, ToldFinding};
 use quire_types::clock::Millis;
@@ -48,10 +49,12 @@ impl FindingTimes {
         told: &[ToldFinding],
         now: Moment,
     ) -> Vec<HealthReport> {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<FindingKey, ObservedFinding> = BTreeMap::new();
         for part in parts {
-            for finding in &part.findings {
-                let key: FindingKey = (part.part.to_owned(), finding.subject.clone());
+            let told = told.iter().filter(|told| told.part == part.part);
+            let told = told.map(|told| told.subject.as_str()).collect();
+            for finding in gathered(part, &told) {
+                let key = (part.part.to_owned(), finding.subject.clone());
                 found.insert(key, finding);
             }
         }
@@ -66,7 +69,7 @@ impl FindingTimes {
             .retain(|key, _| told.contains_key(key) && !found.contains_key(key));
         let mut reports = Vec::new();
         for (key, told) in &told {
-            let finding = found.get(key).copied();
+            let finding = found.get(key);
             let phase = match finding {
                 Some(finding) => self.phase_of_open(key, told, finding, now),
                 None => self.phase_of_right(key, parts, now),
@@ -322,6 +325,34 @@ mod tests {
         430 s: mirrors app hub began degraded: 401, since 310 s
         1210 s: mirrors app nas over degraded: down, since 10 s
         ");
+    }
+
+    #[test]
+    fn many_findings_of_a_part_are_told_as_a_few() {
+        let mut watched = Watched::new();
+        let names: Vec<String> = (0..200).map(|n| format!("repo{n:03}")).collect();
+        let of = |range: std::ops::Range<usize>| {
+            let findings = names[range]
+                .iter()
+                .map(|name| (name.as_str(), Degraded, "damaged"));
+            [part("repositories", &findings.collect::<Vec<_>>())]
+        };
+        let told = |watched: &mut Watched| {
+            let lines = watched.lines();
+            let texts = lines.lines().map(|line| line.split_once(": ").unwrap().1);
+            texts.collect::<Vec<_>>().join("\n")
+        };
+        // One more than the bound is told by itself.
+        watched.observe(&of(0..6), 300);
+        assert_eq!(told(&mut watched).lines().count(), 6);
+        watched.observe(&of(0..200), 300).observe(&of(0..150), 300);
+        assert_eq!(
+            told(&mut watched),
+            "repositories + others began degraded: 194 more, such as damaged; `status` lists all, since 310 s"
+        );
+        // Those that were told end by themselves, and with the others the one that stands for them.
+        watched.observe(&of(3..7), 900);
+        insta::assert_snapshot!(told(&mut watched));
     }
 
     #[test]
