@@ -102,6 +102,7 @@ fn one_run_with_jobs_and_steps() {
 fn a_list_of_repositories() {
     let overview = |name: &str, newest_run: Option<Run>| RepoOverview {
         repo: name.parse().unwrap(),
+        description: newest_run.as_ref().map(|_| "Tools of mine".to_owned()),
         default_branch: newest_run.as_ref().map(|_| "main".to_owned()),
         last_push: newest_run.as_ref().map(|_| Millis(5000)),
         newest_run,

@@ -110,7 +110,7 @@ pub(super) enum RepoCommand {
     },
     /// Describe a repository in one line
     ///
-    /// `repo show` and its page say it. A `:description` in the settings on the default branch is shown instead of this one.
+    /// `repo list`, `repo show` and its page say it. A `:description` in the settings on the default branch is shown instead of this one.
     #[command(after_help = DESCRIPTION_EXAMPLES)]
     Description {
         #[command(flatten)]
@@ -211,6 +211,7 @@ struct RepoList<T> {
 struct RepoRow<'a> {
     repo: &'a RepoName,
     default_branch: Option<&'a str>,
+    description: Option<&'a str>,
     last_push_ms: Option<Millis>,
     newest_run: Option<RunJson<'a>>,
 }
@@ -220,6 +221,7 @@ impl<'a> From<&'a RepoOverview> for RepoRow<'a> {
         Self {
             repo: &overview.repo,
             default_branch: overview.default_branch.as_deref(),
+            description: overview.description.as_deref(),
             last_push_ms: overview.last_push,
             newest_run: overview.newest_run.as_ref().map(RunJson::from),
         }
@@ -423,9 +425,17 @@ pub(super) fn print_list(
             out.time(overview.last_push).into(),
             state,
         ]
+            overview.description.as_deref().unwrap_or_default().into(),
     };
-    let rows: Vec<_> = repos.iter().map(cells).collect();
-    out.table(["REPOSITORY", "BRANCH", "LAST PUSH", "NEWEST RUN"], &rows)?;
+    let rows: Vec<[Cell; 5]> = repos.iter().map(cells).collect();
+    let head = [
+        "REPOSITORY",
+        "BRANCH",
+        "LAST PUSH",
+        "NEWEST RUN",
+        "DESCRIPTION",
+    ];
+    out.table(head, &rows)?;
     unreadable.iter().try_for_each(|entry| {
         let text = format!("{} is not readable: {}", entry.name, entry.problem);
         out.line(&Cell::from(text).plain())

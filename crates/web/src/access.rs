@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use quire_config::RepoVisibility;
+use quire_git::Git;
 use quire_git::read::ReadError;
 use quire_server::repo_settings::RepoShown;
 use quire_types::error_chain;
@@ -50,9 +51,19 @@ impl RepoAccess {
         self.shown.visibility
     }
 
-    /// What the repository is, in one line.
-    pub(super) fn description(&self) -> Option<&str> {
-        self.shown.description.as_deref()
+    /// What the repository is, in one line: as its settings say it, or else as a command did.
+    pub(super) async fn description(
+        &self,
+        app: &App,
+        repo: &RepoName,
+    ) -> Result<Option<String>, WebError> {
+        if let Some(text) = &self.shown.description {
+            return Ok(Some(text.clone()));
+        }
+        let (git, repo) = (Git::new(&app.web.paths), repo.clone());
+        let read = tokio::task::spawn_blocking(move || git.description(&repo));
+        // A repository that cannot be read still has runs.
+        Ok(read.await?.unwrap_or_default())
     }
 
     /// What is wrong with the settings, if the viewer may change them.

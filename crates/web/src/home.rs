@@ -104,9 +104,14 @@ pub(super) async fn page(
         runs = Vec::new();
     }
     if format == ResponseFormat::Json {
-        let repos: Vec<Value> = repos.iter().map(line_json).collect();
+        let mut lines = Vec::with_capacity(repos.len());
+        for line in &repos {
+            let access = RepoAccess::of(&app, &viewer, &line.name).await?;
+            let description = access.description(&app, &line.name).await?;
+            lines.push(line_json(line, description.as_deref()));
+        }
         return Ok(
-            Json(json!({ "repos": repos, "runs": views::<_, RunJson<'_>>(&runs) })).into_response(),
+            Json(json!({ "repos": lines, "runs": views::<_, RunJson<'_>>(&runs) })).into_response(),
         );
     }
     let now = app.web.clock.now();
@@ -161,12 +166,13 @@ async fn shown_to_strangers(
     }
 }
 
-fn line_json(line: &RepoLine) -> Value {
+fn line_json(line: &RepoLine, description: Option<&str>) -> Value {
     let recent = line.branch.recent.iter();
     let recent =
         recent.map(|run| json!({ "id": run.id, "number": run.number, "state": run.state }));
     json!({
         "repo": line.name,
+        "description": description,
         "last_push_ms": line.last_push_ms,
         "newest_run": line.newest_run.as_ref().map(RunJson::from),
         "default_branch_run": line.branch.newest.as_ref().map(RunJson::from),

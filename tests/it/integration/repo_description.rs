@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::GREEN;
 use crate::QUIRE;
 
-/// What `repo show` says, which the page has to say as well.
+/// What `repo show` says, which `repo list`, the page and the feed have to say as well.
 #[track_caller]
 fn shown(forge: &TestForge) -> Option<String> {
     let shown = forge.ssh_ok("repo show app --json");
@@ -19,7 +19,14 @@ fn shown(forge: &TestForge) -> Option<String> {
             .replace('<', "&#60;")
             .replace('>', "&#62;");
         assert!(page.contains(&format!("<p>{text}</p>")), "{page}");
+        let feed = forge.get("/app/-/commits.atom").body;
+        let line = format!("<subtitle>{text}</subtitle>");
+        assert!(feed.contains(&line), "{feed}");
     }
+    let list: Value = serde_json::from_str(&forge.ssh_ok("repo list --json")).unwrap();
+    let repos = list["repos"].as_array().unwrap();
+    let found = repos.iter().find(|repo| repo["repo"] == "app").unwrap();
+    assert_eq!(found["description"].as_str(), description.as_deref());
     description
 }
 

@@ -28,6 +28,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct RepoOverview {
     pub repo: RepoName,
+    /// What it is, in one line.
+    pub description: Option<String>,
     pub default_branch: Option<String>,
     pub last_push: Option<Millis>,
     pub newest_run: Option<Run>,
@@ -52,11 +54,14 @@ pub fn list(forge: &Forge) -> Result<RepoOverviews, ForgeError> {
         .into_iter()
         .map(|summary| (summary.repo.clone(), summary))
         .collect();
+    let reader = RepoSettingsReader::new(forge.paths.clone());
     let overview = |repo: RepoName| {
         let (last_push, newest_run) = summaries.remove(&repo).map_or((None, None), |summary| {
             (summary.last_push_ms, summary.newest_run)
         });
         RepoOverview {
+            // A repository that cannot be read is listed all the same.
+            description: described(forge, &reader, &repo).ok().flatten(),
             default_branch: forge.git.default_branch(&repo).ok().flatten(),
             repo,
             last_push,

@@ -35,6 +35,8 @@ struct FeedEntry {
 struct FeedTemplate {
     id: String,
     title: String,
+    /// What the repository is.
+    subtitle: Option<String>,
     page: String,
     updated: Millis,
     entries: Vec<FeedEntry>,
@@ -54,7 +56,10 @@ pub(super) async fn page(context: &RepoContext, feed: Feed) -> Result<Response, 
         "" => String::new(),
         query => format!("?{query}"),
     };
+    let description = context.access.description(&context.app, &context.repo);
+    let subtitle = description.await?.map(|text| xml_text(&text));
     let text = FeedTemplate {
+        subtitle,
         id: format!("{base}/-/{name}.atom{query}"),
         title: format!("{about} of {}", context.repo),
         page: format!("{base}/-/{page}"),

@@ -22,7 +22,6 @@ use super::page_identity::{Identifier, PageIdentity};
 use super::source_text::{marked, marked_bytes, name_html, name_text};
 use super::tree::{FolderRead, MAX_PAGE_ENTRIES, TreeTable, entries_json};
 use quire_config::RepoVisibility;
-use quire_git::Git;
 use quire_git::read::{
     Budget, CommitSummary, EntryMode, FolderPage, NamedRefs, ReadError, Reader, ResolvedRev,
     TreePath,
@@ -150,7 +149,8 @@ pub(super) async fn page(context: &RepoContext) -> Result<Response, WebError> {
         false => mirrors(context).await?,
     };
     let clone_urls = clone_urls(context);
-    let description = description(context).await?;
+    let access = &context.access;
+    let description = access.description(&context.app, &context.repo).await?;
     if context.wants_json() {
         return Ok(as_json(
             context,
@@ -339,17 +339,6 @@ async fn runs(
     let list = move |store: &quire_store::Store| store.runs().list(&filter);
     let runs = context.app.web.store.call(list).await?;
     Ok(context.access.shown_runs(runs))
-}
-
-/// What the repository is, as its settings say it, or else as a command did.
-async fn description(context: &RepoContext) -> Result<Option<String>, WebError> {
-    if let Some(text) = context.access.description() {
-        return Ok(Some(text.to_owned()));
-    }
-    let (git, repo) = (Git::new(&context.app.web.paths), context.repo.clone());
-    let read = tokio::task::spawn_blocking(move || git.description(&repo));
-    // A repository that cannot be read still has runs.
-    Ok(read.await?.unwrap_or_default())
 }
 
 async fn mirrors(context: &RepoContext) -> Result<Vec<ListedMirror>, WebError> {
