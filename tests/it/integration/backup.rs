@@ -1,7 +1,7 @@
 //! Backups through the real command, and restoring them into another folder.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -235,6 +235,62 @@ fn a_backup_that_is_cut_or_damaged_restores_nothing() {
     quire: use another backup, or copy this one again; nothing was restored
     quire: this is not a backup of quire: it is not a tar archive compressed with zstd
     ");
+}
+
+/// A backup with one entry changed.
+fn repacked(backup: &[u8], name: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    let mut archive = tar::Archive::new(zstd::Decoder::new(backup).unwrap());
+    let mut packed = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().into_owned();
+        let mut header = entry.header().clone();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        if path == Path::new(name) {
+            content = change(content);
+            header.set_size(content.len() as u64);
+        }
+        match entry.link_name().unwrap() {
+            Some(target) => packed.append_link(&mut header, path, target).unwrap(),
+            None => packed.append_data(&mut header, path, &content[..]).unwrap(),
+        }
+    }
+    packed.into_inner().unwrap().finish().unwrap()
+}
+
+/// Of another format, or with a database that this version does not know.
+#[test]
+fn a_backup_of_a_newer_version_restores_nothing() {
+    let backup = backup(&seeded());
+    let of_newer_format = repacked(&backup, "quire-backup.json", |text| {
+        let mut header: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        header["format"] = 99.into();
+        header["quire"] = "7.0.0".into();
+        serde_json::to_vec(&header).unwrap()
+    });
+    let with_newer_database = repacked(&backup, "quire.db", |content| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), content).unwrap();
+        let database = rusqlite::Connection::open(file.path()).unwrap();
+        database
+            .pragma_update(None, "journal_mode", "delete")
+            .unwrap();
+        database.pragma_update(None, "user_version", 4711).unwrap();
+        database.close().unwrap();
+        fs::read(file.path()).unwrap()
+    });
+    let mut said = Vec::new();
+    for newer in [of_newer_format, with_newer_database] {
+        let restored = Restored::new(&newer);
+        assert_eq!(restored.output.status.code(), Some(1));
+        assert!(!restored.data().join("repos").exists());
+        let text = text(&restored.output.stderr);
+        said.push(text.replace(restored.data().to_str().unwrap(), "DATA"));
+    }
+    insta::assert_snapshot!(said.join(""));
+    // Repacking alone is no reason.
+    Restored::ok(&repacked(&backup, "none", |content| content));
 }
 
 #[test]

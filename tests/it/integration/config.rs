@@ -234,3 +234,42 @@ fn a_file_is_checked_in_the_words_of_a_start() {
     let lua = forge.ssh_with("config check --lua", b"return {ci = {pids = 77}}");
     assert_eq!(lua.status.code(), Some(0), "{}", transcript(&lua));
 }
+
+/// Settings that this version does not know have no effect. A value that it cannot read keeps the settings as they were; each is named once,
+/// with its place.
+#[test]
+fn a_configuration_of_a_newer_version_leaves_the_appliance_at_work() {
+    let mut forge = TestForge::new(QUIRE);
+    fs::write(forge.paths.config_fennel(), "{:ci {:pids 77}}").unwrap();
+    forge.serve();
+    let newer = "{:ci {:pids {:day 100 :night 200}\n      :scheduler :fair}\n :tenants {:a {:repos [\"a/*\"]}}}";
+    fs::write(forge.paths.config_fennel(), newer).unwrap();
+    let checked = forge.ssh_with("config check", newer.as_bytes());
+    assert_eq!(checked.status.code(), Some(1));
+    let said = [transcript(&checked), transcript(&forge.ssh("reload"))];
+    insta::assert_snapshot!(
+        said.join("---\n")
+            .replace(forge.paths.data().to_str().unwrap(), "DATA")
+    );
+    assert!(forge.stop().success());
+    forge.serve();
+    let health = forge.health()["parts"]["config"].clone();
+    assert_eq!(health["status"], "degraded", "{health}");
+    forge.tree_with("app", super::GREEN).push(&["main"]);
+    let run = forge.newest("app");
+    assert_eq!(forge.end_of(run.id).state, RunState::Complete);
+    let pids = || {
+        let shown = forge.ssh_ok("config show --set");
+        let line = shown.lines().find(|line| line.starts_with("ci.pids"));
+        let value = line.and_then(|line| line.split_whitespace().nth(1));
+        value.unwrap().to_owned()
+    };
+    assert_eq!(pids(), "77");
+    // Without the value that cannot be read, the rest is in force.
+    let newer = newer.replace("{:day 100 :night 200}", "88");
+    fs::write(forge.paths.config_fennel(), newer).unwrap();
+    let said = transcript(&forge.ssh("reload"));
+    insta::assert_snapshot!(said.replace(forge.paths.data().to_str().unwrap(), "DATA"));
+    assert_eq!(pids(), "88");
+    assert_eq!(forge.health()["parts"]["config"]["status"], "ok");
+}
