@@ -40,6 +40,7 @@ pub(super) enum MirrorCommand {
     /// Push a repository to its mirrors now
     ///
     /// The server does this by itself after each push. This command does not wait for the delay after a failure.
+    #[command(visible_alias = "push")]
     Sync {
         /// The repository
         #[arg(value_name = "REPO")]

@@ -224,8 +224,13 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Hook(hook) if hook.name == "proc-receive" => proc_receive(),
         Command::Hook(_) => post_receive(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "quire", &mut io::stdout());
-            ExitCode::SUCCESS
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "quire", &mut text);
+            // A reader such as `head` may close the pipe.
+            match io::stdout().write_all(&text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
         }
     }
 }

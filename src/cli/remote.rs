@@ -176,8 +176,11 @@ struct RemoteRow {
 /// `quire remote`.
 pub(super) fn run(arguments: &RemoteArgs) -> ExitCode {
     let mut stdout = io::stdout();
-    let json = matches!(&arguments.command, RemoteCommand::List(format) if format.json);
-    let mut out = Output::standard(&mut stdout, OutputArgs::of_json(json));
+    let format = match arguments.command {
+        RemoteCommand::List(format) => format,
+        RemoteCommand::Add { .. } | RemoteCommand::Rm { .. } => OutputArgs::default(),
+    };
+    let mut out = Output::standard(&mut stdout, format);
     match manage(&arguments.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.print(),

@@ -100,6 +100,7 @@ pub(super) enum RepoCommand {
     /// Set the default branch of a repository
     ///
     /// A clone checks it out, its schedules are in force, and `run start` uses it.
+    #[command(visible_alias = "default-branch")]
     Default {
         /// The repository
         name: RepoName,
@@ -210,8 +211,8 @@ struct RepoList<T> {
 #[derive(Debug, Serialize)]
 struct RepoRow<'a> {
     repo: &'a RepoName,
-    default_branch: Option<&'a str>,
     description: Option<&'a str>,
+    default_branch: Option<&'a str>,
     last_push_ms: Option<Millis>,
     newest_run: Option<RunJson<'a>>,
 }
@@ -220,8 +221,8 @@ impl<'a> From<&'a RepoOverview> for RepoRow<'a> {
     fn from(overview: &'a RepoOverview) -> Self {
         Self {
             repo: &overview.repo,
-            default_branch: overview.default_branch.as_deref(),
             description: overview.description.as_deref(),
+            default_branch: overview.default_branch.as_deref(),
             last_push_ms: overview.last_push,
             newest_run: overview.newest_run.as_ref().map(RunJson::from),
         }
@@ -424,8 +425,8 @@ pub(super) fn print_list(
             overview.default_branch.as_deref().unwrap_or("-").into(),
             out.time(overview.last_push).into(),
             state,
-        ]
             overview.description.as_deref().unwrap_or_default().into(),
+        ]
     };
     let rows: Vec<[Cell; 5]> = repos.iter().map(cells).collect();
     let head = [

@@ -14,7 +14,7 @@ impl From<RepoSettingError> for CommandError {
         match error {
             RepoSettingError::ProtectedRef { repo, forbidden } => failure.hint(format!(
                 "`repo unprotect {repo} {}` ends the protection",
-                forbidden.pattern.short()
+                forbidden.pattern.shell_word()
             )),
             RepoSettingError::NotProtected { patterns, .. } if patterns.is_empty() => {
                 failure.hint("none of its refs is protected")

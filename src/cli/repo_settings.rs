@@ -38,7 +38,14 @@ pub(super) struct DescriptionArgs {
     /// The repository
     name: RepoName,
     /// One line; without it, the description is printed
-    text: Option<String>,
+    text: Vec<String>,
+}
+
+impl DescriptionArgs {
+    /// The words as one text: ssh passes on what was quoted without its quotes. `None` without any.
+    fn text(&self) -> Option<String> {
+        (!self.text.is_empty()).then(|| self.text.join(" "))
+    }
 }
 
 #[derive(Serialize)]
@@ -106,10 +113,11 @@ fn print(
 
 pub(super) fn description(
     forge: &Forge,
-    DescriptionArgs { name, text }: &DescriptionArgs,
+    arguments: &DescriptionArgs,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
-    let described = match text {
+    let (name, text) = (&arguments.name, arguments.text());
+    let described = match &text {
         Some(text) => repos::describe(forge, name, Some(text))?,
         None => repos::description(forge, name)?,
     };

@@ -188,6 +188,6 @@ fn print_move(
         }
         Err(error) => out.line(&format!("{error}; a run starts as soon as it can"))?,
     }
-    let shown = name.branch().unwrap_or(name.as_str());
+    let shown = shell_words::quote(name.branch().unwrap_or(name.as_str()));
     out.line(&format!("`repo undo {repo} {shown}` takes that back"))
 }

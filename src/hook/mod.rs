@@ -220,7 +220,7 @@ fn permits(
     }
     output.line(&format!(
         "nothing was changed; `repo unprotect {repo} {}` ends the protection",
-        first.pattern.short()
+        first.pattern.shell_word()
     ));
     false
 }

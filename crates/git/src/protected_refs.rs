@@ -19,7 +19,7 @@ const FILE: &str = "quire-protected-refs";
 
 /// A move of a ref that its protection forbids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is protected by the pattern `{}` and cannot be {change}", .ref_name.short(), .pattern.short())]
+#[error("{}{} is protected by the pattern `{}` and cannot be {change}", kind(.ref_name), .ref_name.short(), .pattern.short())]
 pub struct ForbiddenMove {
     pub ref_name: RefName,
     pub pattern: RefPattern,
@@ -36,12 +36,20 @@ pub enum ForbiddenChange {
     TagMove,
 }
 
+/// A branch and a tag may have the same short name.
+fn kind(ref_name: &RefName) -> &'static str {
+    match ref_name.tag() {
+        Some(_) => "the tag ",
+        None => "",
+    }
+}
+
 impl std::fmt::Display for ForbiddenChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Deletion => "deleted",
             Self::ForcedMove => "moved by force",
-            Self::TagMove => "moved, because it is a tag",
+            Self::TagMove => "moved",
         })
     }
 }

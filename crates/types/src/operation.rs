@@ -1,7 +1,6 @@
 //! What users do to the appliance, for the log of operations.
 
 use std::fmt;
-use std::num::ParseIntError;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -17,11 +16,17 @@ const MAX_LISTED_REFS: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct OperationId(pub i64);
 
+/// A text that is no number of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an operation is named by its number, which `log` shows")]
+pub struct OperationIdError;
+
 impl FromStr for OperationId {
-    type Err = ParseIntError;
+    type Err = OperationIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.strip_prefix('#').unwrap_or(text).parse().map(Self)
+        let number = text.strip_prefix('#').unwrap_or(text).parse();
+        number.map(Self).map_err(|_| OperationIdError)
     }
 }
 

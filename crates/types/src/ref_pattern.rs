@@ -1,5 +1,6 @@
 //! Patterns of refs that are protected.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -52,6 +53,12 @@ impl RefPattern {
             .filter(|rest| !rest.starts_with("refs/"))
             .unwrap_or(&self.0)
     }
+
+    /// The short form as a word of a command line: a shell would expand a star.
+    #[must_use]
+    pub fn shell_word(&self) -> Cow<'_, str> {
+        shell_words::quote(self.short())
+    }
 }
 
 impl FromStr for RefPattern {
@@ -94,6 +101,8 @@ mod tests {
         ] {
             let pattern = pattern(text);
             assert_eq!((pattern.as_str(), pattern.short()), (whole, short));
+            let word = pattern.shell_word().into_owned();
+            assert_eq!(word.starts_with('\''), text.contains('*'), "{word}");
             assert_eq!(RefPattern::from_user(pattern.short()), Ok(pattern));
         }
         let name = |text: &str| text.parse::<RefName>().unwrap();

@@ -107,7 +107,10 @@ fn protected_refs_lose_nothing_by_pushes() {
     refused(
         &tree,
         &["+main~1:refs/tags/v1"],
-        &["v1 is protected by the pattern `refs/tags/v*` and cannot be moved, because it is a tag"],
+        &[
+            "the tag v1 is protected by the pattern `refs/tags/v*` and cannot be moved",
+            "`repo unprotect app 'refs/tags/v*'` ends the protection",
+        ],
     );
     refused(
         &tree,

@@ -65,7 +65,7 @@ pub(super) enum AttemptError {
     /// A pull mirror whose other side replaced or deleted what this one keeps.
     #[error(
         "{forbidden}, as the other side did; `repo unprotect {repo} {}` lets it follow",
-        .forbidden.pattern.short()
+        .forbidden.pattern.shell_word()
     )]
     ProtectedHere {
         repo: RepoName,
