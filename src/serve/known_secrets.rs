@@ -38,7 +38,7 @@ struct NamedSource {
     is_url: bool,
 }
 
-/// All secrets that the configuration names: those of runs, of targets, of mirrors and of incoming webhooks.
+/// All secrets that the configuration names: those of runs, of targets, of mirrors, of incoming webhooks and of the registry.
 fn secret_sources(config: &Config) -> Vec<NamedSource> {
     let of_runs = config.secrets.iter().map(|(name, grant)| NamedSource {
         name: name.clone(),
@@ -70,7 +70,18 @@ fn secret_sources(config: &Config) -> Vec<NamedSource> {
             is_url: false,
         })
     });
-    let of_others = of_targets.chain(of_mirrors).chain(of_hooks);
+    let of_registry = config.ci.registry.iter().filter_map(|registry| {
+        let (_, password) = registry.login.as_ref()?;
+        Some(NamedSource {
+            name: "registry.password".to_owned(),
+            source: password.clone(),
+            is_url: false,
+        })
+    });
+    let of_others = of_targets
+        .chain(of_mirrors)
+        .chain(of_hooks)
+        .chain(of_registry);
     of_runs.chain(of_others).collect()
 }
 

@@ -9,6 +9,7 @@
 mod bind;
 mod certificate_health;
 mod error;
+mod executors;
 mod first_doctor;
 mod health_findings;
 mod health_probes;

@@ -43,7 +43,7 @@ use super::health_findings::tell_findings;
 use super::outside::OutsideParts;
 use super::reload::{ConfigReload, StartConfig, report_start};
 use super::signals::{ServerSignals, SignalRequest};
-use super::{first_doctor, health_probes, program_file, runtime_files, wiring};
+use super::{executors, first_doctor, health_probes, program_file, runtime_files, wiring};
 use quire_types::error_chain::with_sources;
 
 /// How often the file of the database is compared with the one that is open.
@@ -262,7 +262,7 @@ impl ServerParts {
         let queue = Queue::new(store.clone(), live.clone(), sequence);
         let metrics = Arc::<Metrics>::default();
         let findings = Findings::default();
-        let executors = wiring::executors(config, instance, paths);
+        let executors = executors::of_config(config, instance, paths);
         let housekeeping = Housekeeping::new(HousekeepingDeps {
             paths: paths.clone(),
             store: store.clone(),

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use quire_config::CiConfig;
 use quire_config::{Auth, Config, RunGrant};
-use quire_executor::{
-    DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor, ResourceLimits, SwarmConfig,
-    SwarmExecutor,
-};
+use quire_executor::ResourceLimits;
 use quire_git::ForgeAddress;
 use quire_pipeline::driver::allow_unsandboxed;
 use quire_server::backup::BackupPlan;
@@ -18,7 +15,6 @@ use quire_server::runner::{RunGrants, RunSecretResolver, RunnerConfig, SecretNam
 use quire_store::Journal;
 use quire_types::base_url::{BaseUrl, UrlHost};
 use quire_types::keep_times::KeepTimes;
-use quire_types::paths::Paths;
 use quire_types::run::ExecutorName;
 use quire_types::url_host::{host_in_url, host_of_url};
 use quire_web::WebConfig;
@@ -230,38 +226,6 @@ pub(super) fn backup_plan(config: &Config) -> Option<BackupPlan> {
         every: backup.every.max(MIN_BACKUP_INTERVAL),
         keep: backup.keep as usize,
     })
-}
-
-/// The configured executor first. The others only clean up after a change of the setting.
-pub(super) fn executors(config: &Config, instance: &str, paths: &Paths) -> Vec<Arc<dyn Executor>> {
-    let docker_config = DockerConfig {
-        registries: config.ci.registries.clone(),
-        pull: config.ci.pull,
-        warm: usize::try_from(config.ci.warm).unwrap_or(0),
-        // Compose mounts the engine's socket from another path into the appliance.
-        machine_socket: variable("QUIRE_DOCKER_SOCKET").filter(|path| !path.is_empty()),
-        ..DockerConfig::new(&config.ci.engine, instance)
-    };
-    let swarm = config.ci.callback.clone().map(|callback| SwarmConfig {
-        docker: docker_config.clone(),
-        registry: config.ci.registry.clone(),
-        callback,
-    });
-    let mut executors: Vec<Arc<dyn Executor>> = vec![
-        Arc::new(DockerExecutor::new(docker_config)),
-        Arc::new(HostExecutor::new(HostConfig::new(
-            instance,
-            Some(paths.data().join("runs")),
-            Some(paths.caches()),
-        ))),
-    ];
-    if let Some(swarm) = swarm {
-        executors.push(Arc::new(SwarmExecutor::new(swarm)));
-    }
-    // Runs without isolation only if that was configured: an engine that is down is waited for.
-    let configured = config.ci.executor.as_ref();
-    executors.sort_by_key(|executor| Some(executor.name()) != configured);
-    executors
 }
 
 #[cfg(test)]

@@ -330,6 +330,7 @@ impl Fixture {
             services: Vec::new(),
             may_be_kept: false,
             rebuild: false,
+            node: None,
             env: vec![("GREETING".into(), "hello world".into())],
             workspace: self.workspace_path(run),
         }
@@ -463,9 +464,11 @@ pub(crate) fn swarm_config(instance: &str) -> SwarmConfig {
     SwarmConfig {
         docker: DockerConfig::new(&endpoint(), instance),
         registry: None,
-        callback: format!("10.77.0.1:{}", quire_testkit::free_port())
-            .parse()
-            .unwrap(),
+        callback: Some(
+            format!("10.77.0.1:{}", quire_testkit::free_port())
+                .parse()
+                .unwrap(),
+        ),
     }
 }
 

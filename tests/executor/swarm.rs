@@ -3,14 +3,20 @@
 
 use std::path::PathBuf;
 use std::process::{self, Command};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quire_executor::{
-    CommandEnd, ContainerFailure, Executor, ExecutorError, ServiceSpec, StartSpec, SwarmExecutor,
-    Workspace,
+    CacheMount, CommandEnd, ContainerFailure, Executor, ExecutorError, ServiceSpec, StartSpec,
+    SwarmExecutor, SwarmRegistry, Workspace,
+};
+use quire_step::{
+    ChannelToken, FIRST_MESSAGE_LENGTH, FromHelper, HelperHandshake, REPLY_LENGTH, SecureChannel,
 };
 use quire_testkit::{transcript, wait_for_async};
-use tokio::io::AsyncReadExt;
+use quire_types::secret::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
@@ -113,7 +119,7 @@ impl Drop for OnlyOn {
 
 /// A command that runs on.
 fn begin(
-    workspace: &std::sync::Arc<dyn Workspace>,
+    workspace: &Arc<dyn Workspace>,
     script: &str,
 ) -> (
     Output,
@@ -210,7 +216,7 @@ async fn a_run_waits_until_there_is_a_node_for_it() {
 async fn a_node_without_a_link_loses_its_run_when_the_lease_ends() {
     let fixture = Fixture::swarm();
     let only = OnlyOn::new(WORKER);
-    let workspace: std::sync::Arc<dyn Workspace> = fixture.start().await.into();
+    let workspace: Arc<dyn Workspace> = fixture.start().await.into();
     let (output, running) = begin(&workspace, "echo begun; sleep 1000");
     says(&output, "begun").await;
     WORKER.link("down");
@@ -236,7 +242,7 @@ async fn a_run_survives_the_death_of_engines() {
     for killed in [WORKER, MANAGER] {
         let fixture = Fixture::swarm();
         let only = OnlyOn::new(WORKER);
-        let workspace: std::sync::Arc<dyn Workspace> = fixture.start().await.into();
+        let workspace: Arc<dyn Workspace> = fixture.start().await.into();
         drop(only);
         let (output, running) = begin(&workspace, "echo begun; sleep 20");
         says(&output, "begun").await;
@@ -256,7 +262,7 @@ async fn a_run_survives_the_death_of_engines() {
 async fn a_container_that_is_killed_on_its_node_is_explained() {
     let fixture = Fixture::swarm();
     let _only = OnlyOn::new(WORKER);
-    let workspace: std::sync::Arc<dyn Workspace> = fixture.start().await.into();
+    let workspace: Arc<dyn Workspace> = fixture.start().await.into();
     let (output, running) = begin(&workspace, "echo begun; sleep 1000");
     says(&output, "begun").await;
     for container in WORKER.run_containers() {
@@ -279,16 +285,16 @@ async fn a_container_that_is_killed_on_its_node_is_explained() {
 async fn connections_without_a_token_hold_up_no_run() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let config = swarm_config(&instance);
-    let address = format!("10.77.0.1:{}", config.callback.port);
+    let address = format!("10.77.0.1:{}", config.callback.as_ref().unwrap().port);
     let fixture = Fixture::swarm_with(config);
     fixture.executor.probe().await.unwrap();
     let mut silent = Vec::new();
     for _ in 0..1000 {
-        silent.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+        silent.push(TcpStream::connect(&address).await.unwrap());
     }
     // One that makes up a first message.
-    let mut liar = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let _ = tokio::io::AsyncWriteExt::write_all(&mut liar, &[7; 64]).await;
+    let mut liar = TcpStream::connect(&address).await.unwrap();
+    let _ = liar.write_all(&[7; 64]).await;
     let workspace = fixture.start().await;
     let mut answer = Vec::new();
     let _ = liar.read_to_end(&mut answer).await;
@@ -301,11 +307,149 @@ async fn connections_without_a_token_hold_up_no_run() {
     finish(&*workspace).await;
 }
 
+/// A run whose helper is played by the test: no node executes its task.
+struct PlayedHelper {
+    /// The port on which helpers are expected.
+    port: u16,
+    token: ChannelToken,
+    starting: tokio::task::JoinHandle<Result<(), ExecutorError>>,
+}
+
+impl PlayedHelper {
+    /// Starts a run, and takes its token from the service.
+    async fn new(fixture: &Fixture, port: u16) -> Self {
+        let (executor, spec) = (fixture.executor.clone(), fixture.spec(small_tree()));
+        let starting = tokio::spawn(async move {
+            let mut seen = Seen::default();
+            let cancel = CancellationToken::new();
+            let started = executor.start_workspace(spec, &mut seen, cancel).await;
+            finish(&*started?).await;
+            Ok(())
+        });
+        let token = wait_for_async("the service", || async {
+            let services = services_of(&fixture.instance).await;
+            let environment = "{{json .Spec.TaskTemplate.ContainerSpec.Env}}";
+            let shown =
+                MANAGER.try_docker(&["service", "inspect", services.first()?, "-f", environment]);
+            let shown = serde_json::from_slice::<Vec<String>>(&shown.stdout).ok()?;
+            let mut token = shown
+                .iter()
+                .filter_map(|entry| entry.strip_prefix("QUIRE_TOKEN="));
+            ChannelToken::from_hex(token.next()?.as_bytes())
+        });
+        Self {
+            port,
+            token: token.await,
+            starting,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("10.77.0.1", self.port)).await.unwrap()
+    }
+
+    /// Connects and makes the handshake. Returns the first message as well.
+    async fn handshake(&self) -> (TcpStream, SecureChannel, [u8; FIRST_MESSAGE_LENGTH]) {
+        let random = quire_types::token::random_bytes().unwrap();
+        let (handshake, first) = HelperHandshake::begin(&self.token, random).unwrap();
+        let mut socket = self.connect().await;
+        socket.write_all(&first).await.unwrap();
+        let mut reply = [0; REPLY_LENGTH];
+        socket.read_exact(&mut reply).await.unwrap();
+        (socket, handshake.finish(&reply).unwrap(), first)
+    }
+
+    /// Connects, sends this, and returns all of the answer.
+    async fn say(&self, words: &[u8]) -> Vec<u8> {
+        let mut socket = self.connect().await;
+        let _ = socket.write_all(words).await;
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer).await;
+        answer
+    }
+}
+
+/// The first frame of a helper.
+fn hello() -> Vec<u8> {
+    let hello = FromHelper::Hello {
+        version: quire_step::VERSION,
+        kernel: b"6.12.0",
+        machine: b"x86_64",
+    };
+    let mut frame = Vec::new();
+    let tail = hello.encode(0, &mut frame);
+    [&frame, tail].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_admits_one_connection_and_no_copy_of_one() {
+    let instance = format!("test-{}", quire_types::names::RunId::new());
+    let config = swarm_config(&instance);
+    let port = config.callback.as_ref().unwrap().port;
+    let fixture = Fixture::swarm_with(config);
+    let _drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
+    let helper = PlayedHelper::new(&fixture, port).await;
+    let (mut socket, mut channel, first) = helper.handshake().await;
+    let mut record = Vec::new();
+    channel.sender.seal(&hello(), &mut record).unwrap();
+    let recorded = [&first, record.as_slice()].concat();
+    // A copy that comes first has an answer, with which its sender can do nothing.
+    assert_eq!(helper.say(&recorded).await.len(), REPLY_LENGTH);
+    assert!(!helper.starting.is_finished());
+    // It has not used the token up.
+    socket.write_all(&record).await.unwrap();
+    let mut plain = Vec::new();
+    let mut buffer = [0; 4096];
+    while plain.is_empty() {
+        let count = socket.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "the appliance has hung up");
+        channel.receiver.open(&buffer[..count], &mut plain).unwrap();
+    }
+    // Now it is used up, for a copy and for who knows it.
+    assert_eq!(helper.say(&recorded).await, b"");
+    let (_, again) = HelperHandshake::begin(&helper.token, [7; 32]).unwrap();
+    assert_eq!(helper.say(&again).await, b"");
+    assert!(!helper.starting.is_finished());
+    drop(socket);
+    helper.starting.await.unwrap().unwrap_err();
+    assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helpers_that_send_anything_harm_only_their_own_run() {
+    let instance = format!("test-{}", quire_types::names::RunId::new());
+    let config = swarm_config(&instance);
+    let port = config.callback.as_ref().unwrap().port;
+    let fixture = Fixture::swarm_with(config);
+    let drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let files = std::fs::read_dir(corpus.join("step_from_helper")).unwrap();
+    let inputs = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    // A frame that claims to be longer than any.
+    let too_long = [hello(), vec![0xff; 64]].concat();
+    for words in inputs.chain([too_long]) {
+        let helper = PlayedHelper::new(&fixture, port).await;
+        let (mut socket, mut channel, _) = helper.handshake().await;
+        let mut records = Vec::new();
+        channel.sender.seal(&words, &mut records).unwrap();
+        let _ = socket.write_all(&records).await;
+        let _ = socket.shutdown().await;
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+        let ended = helper.starting.await.unwrap();
+        assert!(ended.is_err(), "{words:?}");
+        assert_eq!(services_of(&fixture.instance).await, Vec::<String>::new());
+    }
+    drop(drained);
+    let workspace = fixture.start().await;
+    run_exit(&*workspace, shell("true"), 0).await;
+    finish(&*workspace).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_nodes_do_not_reach_is_named() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let mut config = swarm_config(&instance);
-    config.callback.host = "10.77.0.99".to_owned();
+    config.callback.as_mut().unwrap().host = "10.77.0.99".to_owned();
     let fixture = Fixture::swarm_with(config);
     let error = fixture
         .start_with(fixture.spec(small_tree()))
@@ -385,7 +529,7 @@ async fn a_run_that_is_over_leaves_nothing_within_a_moment() {
 async fn a_built_image_comes_to_other_nodes_by_the_registry() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let mut config = swarm_config(&instance);
-    config.registry = Some("10.77.0.1:5000/built".to_owned());
+    config.registry = Some(registry("10.77.0.1:5000/built"));
     let fixture = Fixture::swarm_with(config);
     let _only = OnlyOn::new(WORKER);
     let tree = small_tree()
@@ -413,7 +557,7 @@ async fn a_built_image_comes_to_other_nodes_by_the_registry() {
 async fn a_registry_that_is_away_is_named() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let mut config = swarm_config(&instance);
-    config.registry = Some("10.77.0.1:5999".to_owned());
+    config.registry = Some(registry("10.77.0.1:5999"));
     let fixture = Fixture::swarm_with(config);
     let mut spec = fixture.spec(small_tree().with(
         ".quire/Dockerfile",
@@ -425,6 +569,110 @@ async fn a_registry_that_is_away_is_named() {
         error.starts_with("the image cannot be pushed to the registry 10.77.0.1:5999: "),
         "{error}"
     );
+}
+
+/// A registry that asks for nothing.
+fn registry(address: &str) -> SwarmRegistry {
+    SwarmRegistry {
+        address: address.to_owned(),
+        login: None,
+    }
+}
+
+/// Debian's registry, for one user alone.
+struct LockedRegistry {
+    process: process::Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl LockedRegistry {
+    /// Its characters are written differently in the two alphabets of base64.
+    const PASSWORD: &str = "~~~???>>>";
+    const HASH_IN_PERL: &str = r#"print crypt($ARGV[0], "\$2b\$05\$abcdefghijklmnopqrstuu")"#;
+
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("10.77.0.1:{}", quire_testkit::free_port());
+        let hash = Command::new("perl")
+            .args(["-e", Self::HASH_IN_PERL, Self::PASSWORD])
+            .output()
+            .unwrap();
+        let hash = String::from_utf8(hash.stdout).unwrap();
+        let (users, settings) = (folder.path().join("users"), folder.path().join("settings"));
+        std::fs::write(&users, format!("ci:{hash}\n")).unwrap();
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\nauth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+            folder.path().join("data").display(),
+            users.display()
+        );
+        std::fs::write(&settings, text).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&settings)
+            .stdout(process::Stdio::null())
+            .stderr(process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Self {
+            process,
+            address,
+            _folder: folder,
+        };
+        quire_testkit::wait_for("the registry", || {
+            std::net::TcpStream::connect(&registry.address).ok()
+        });
+        registry
+    }
+
+    fn with_password(&self, password: &'static str) -> SwarmRegistry {
+        SwarmRegistry {
+            address: format!("{}/built", self.address),
+            login: Some((
+                "ci".to_owned(),
+                Arc::new(|| Ok(Secret::new(password.to_owned()))),
+            )),
+        }
+    }
+}
+
+impl Drop for LockedRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_pull_from_a_registry_that_asks_for_a_password() {
+    let locked = LockedRegistry::start();
+    let start = async |registry: SwarmRegistry| {
+        let instance = format!("test-{}", quire_types::names::RunId::new());
+        let mut config = swarm_config(&instance);
+        config.registry = Some(registry);
+        let fixture = Fixture::swarm_with(config);
+        let mut spec = fixture.spec(small_tree().with(
+            ".quire/Dockerfile",
+            format!("FROM 10.77.0.1:5000/debian:trixie-slim\nRUN echo {instance} >/made\n"),
+        ));
+        spec.image = quire_executor::ImageSource::Dockerfile;
+        let started = fixture.start_with(spec).await;
+        (fixture, started)
+    };
+    let _only = OnlyOn::new(WORKER);
+    let (fixture, started) = start(locked.with_password(LockedRegistry::PASSWORD)).await;
+    let workspace = started.unwrap();
+    let made = run_exit(&*workspace, shell("cat /made"), 0).await;
+    assert_eq!(made.text().trim(), fixture.instance);
+    finish(&*workspace).await;
+    let (_fixture, started) = start(locked.with_password("another-one")).await;
+    let error = started.err().unwrap().to_string();
+    let expected = format!(
+        "the image cannot be pushed to the registry {}/built: ",
+        locked.address
+    );
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(!error.contains("another-one"), "{error}");
 }
 
 /// A service that answers on a port, in Perl that the image has.
@@ -564,4 +812,31 @@ async fn runs_that_wait_for_a_node_outlast_a_restart_of_the_manager() {
         .await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preferred_node_that_goes_away_is_not_waited_for() {
+    let fixture = Fixture::swarm();
+    let spec = || StartSpec {
+        caches: vec![CacheMount {
+            name: "deps".to_owned(),
+            path: "deps".to_owned(),
+        }],
+        ..fixture.spec(small_tree())
+    };
+    let only = OnlyOn::new(WORKER);
+    finish(&*fixture.start_with(spec()).await.unwrap()).await;
+    drop(only);
+    // The manager notices only after seconds that the node does not answer.
+    WORKER.link("down");
+    let workspace = fixture.start_with(spec()).await;
+    let _only = OnlyOn::new(MANAGER);
+    WORKER.link("up");
+    let workspace = match workspace {
+        // The task had the node before.
+        Err(ExecutorError::NodeLost { .. }) => fixture.start_with(spec()).await.unwrap(),
+        started => started.unwrap(),
+    };
+    assert_eq!(MANAGER.run_containers().len(), 1);
+    finish(&*workspace).await;
 }

@@ -21,6 +21,11 @@ const LONG_ONCE: &str = r#"(local ci (require :quire.ci))
 (ci.job :test [:quire/push] (fn [{: sh}] (sh "test -e /marks/seen || { touch /marks/seen; echo begun; sleep 300; }")))
 "#;
 
+const LONG: &str = r#"(local ci (require :quire.ci))
+(ci.image "10.77.0.1:5000/debian:trixie-slim")
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "echo begun; sleep 300")))
+"#;
+
 /// A forge that executes runs on the swarm.
 fn forge() -> TestForge {
     let engine = std::env::var("DOCKER_HOST").unwrap();
@@ -41,12 +46,21 @@ fn forge() -> TestForge {
 fn services(forge: &TestForge) -> usize {
     let instance = forge.store().instance().id().unwrap();
     let label = format!("label=io.quire.instance={instance}");
-    let listed = Command::new("docker")
-        .args(["service", "ls", "--quiet", "--filter", &label])
-        .output()
-        .unwrap();
-    assert!(listed.status.success(), "{}", transcript(&listed));
-    String::from_utf8_lossy(&listed.stdout).lines().count()
+    let listed = docker(&["service", "ls", "--quiet", "--filter", &label]);
+    listed.lines().count()
+}
+
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", transcript(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn id_of_node(node: u32) -> String {
+    let folder = std::env::var("QUIRE_SWARM").unwrap();
+    let socket = format!("unix://{folder}/{node}/sock");
+    let told = docker(&["--host", &socket, "info", "--format", "{{.Swarm.NodeID}}"]);
+    told.trim().to_owned()
 }
 
 #[test]
@@ -67,18 +81,99 @@ fn a_push_is_run_on_a_node_and_its_service_removed() {
     );
 }
 
-#[test]
-fn a_server_that_is_killed_during_a_run_requeues_it_once() {
-    let mut forge = forge();
-    forge.serve();
-    let tree = forge.tree_with("app", LONG_ONCE);
-    tree.push(&["main"]);
+/// Waits until the newest run of the repository has begun its command.
+fn begun(forge: &TestForge) {
     let run = forge.newest("app");
     let log = forge.run_folder(&run).join("jobs/test/1.log");
     wait_for("the command", || {
         let log = std::fs::read_to_string(&log).ok()?;
         log.contains("begun").then_some(())
     });
+}
+
+#[test]
+fn runs_of_a_swarm_that_is_not_used_any_more_are_ended() {
+    let mut forge = forge();
+    forge.serve();
+    let tree = forge.tree_with("app", LONG);
+    tree.push(&["main"]);
+    begun(&forge);
+    forge.kill();
+    assert_eq!(services(&forge), 1);
+    forge
+        .set("QUIRE_CI_EXECUTOR", "docker")
+        .set("QUIRE_CI_CALLBACK", "")
+        .serve();
+    wait_for("the second run", || (forge.runs().len() == 2).then_some(()));
+    begun(&forge);
+    let runs = forge.runs();
+    let executors = runs.iter().map(|run| run.executor.clone());
+    let expected = [ExecutorName::SWARM, ExecutorName::DOCKER].map(Some);
+    assert_eq!(executors.collect::<Vec<_>>(), expected);
+    assert_eq!(runs[0].failure_kind, Some(FailureKind::Orphaned));
+    assert_eq!(services(&forge), 0);
+}
+
+/// Runs a command in the network of a node.
+fn in_network_of_node(node: u32, command: &[&str]) {
+    let folder = std::path::PathBuf::from(std::env::var_os("QUIRE_SWARM").unwrap());
+    let engine = std::fs::read_to_string(folder.join(node.to_string()).join("pid")).unwrap();
+    let output = Command::new("nsenter")
+        .arg(format!("--net=/proc/{}/ns/net", engine.trim()))
+        .args(command)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", transcript(&output));
+}
+
+#[test]
+fn doctor_tries_a_run_on_each_node_and_names_the_one_that_fails() {
+    let mut forge = forge();
+    forge
+        .set("QUIRE_CI_IMAGE", "10.77.0.1:5000/debian:trixie-slim")
+        .serve();
+    let grades = |output: &str| -> Vec<(String, String)> {
+        let is_finding = |line: &&str| line.starts_with("container on ") && !line.contains("): ");
+        let lines = output.lines().filter(is_finding);
+        let grade = |line: &str| {
+            let (part, rest) = line.split_once(')').unwrap();
+            let grade = rest.split_whitespace().next().unwrap_or_default();
+            (part.to_owned(), grade.to_owned())
+        };
+        lines.map(grade).collect()
+    };
+    let output = forge.ssh_ok("doctor");
+    let found = grades(&output);
+    assert!(
+        found.len() == 2 && found.iter().all(|(_, grade)| grade == "ok"),
+        "{output}"
+    );
+    assert_eq!(services(&forge), 0);
+    // The second node does not reach the appliance any more; the image it has.
+    let route = ["ip", "route", "add", "unreachable", "10.77.0.1"];
+    in_network_of_node(2, &route);
+    let output = forge.ssh("doctor");
+    in_network_of_node(2, &["ip", "route", "del", "unreachable", "10.77.0.1"]);
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let id = id_of_node(2);
+    for (part, grade) in grades(&output) {
+        let expected = if part.ends_with(&id) { "failed" } else { "ok" };
+        assert_eq!(grade, expected, "{output}");
+    }
+    assert!(
+        output.contains("it could not connect to 10.77.0.1:"),
+        "{output}"
+    );
+    assert_eq!(services(&forge), 0);
+}
+
+#[test]
+fn a_server_that_is_killed_during_a_run_requeues_it_once() {
+    let mut forge = forge();
+    forge.serve();
+    let tree = forge.tree_with("app", LONG_ONCE);
+    tree.push(&["main"]);
+    begun(&forge);
     forge.kill();
     assert_eq!(services(&forge), 1);
     forge.serve();

@@ -29,6 +29,11 @@ pub enum ConfigError {
          :ci {{:executor :swarm :callback \"forge.lan:7474\"}}"
     )]
     NoCallback,
+    #[error(
+        "runs on a swarm (`ci.executor`) need a network, since the appliance reaches them through it; set :ci {{:network true}} or \
+         :executor :docker"
+    )]
+    SwarmWithoutNetwork,
 }
 
 impl ConfigError {

@@ -5,7 +5,6 @@ use super::entry::ConfigEntry;
 use super::hooks::HookConfig;
 use super::mirrors::MirrorRemote;
 use super::notify::{NotifyService, TargetSettings, UrlSource};
-use super::secrets::SecretSource;
 use super::sections::Config;
 use super::settings::{HOOKS, MIRROR_REPOS, NOTIFY_TARGETS};
 use quire_types::mail_address::MailAddress;
@@ -59,7 +58,7 @@ fn mirror(settings: &MirrorRemote) -> String {
 }
 
 fn hook(settings: &HookConfig) -> String {
-    let secret = source(&settings.secret);
+    let secret = &settings.secret;
     match &settings.ref_name {
         Some(ref_name) => format!("starts {} at {ref_name}, secret {secret}", settings.repo),
         None => format!("starts {}, secret {secret}", settings.repo),
@@ -70,14 +69,6 @@ fn from(url: &UrlSource) -> String {
     match url {
         // The rest of the address may be as good as a secret.
         UrlSource::Plain(url) => url.origin(),
-        UrlSource::Secret(secret) => source(secret),
-    }
-}
-
-/// Where the value of a secret is.
-pub(super) fn source(secret: &SecretSource) -> String {
-    match secret {
-        SecretSource::File(path) => format!("file {}", path.display()),
-        SecretSource::Environment(variable) => format!("environment variable {variable}"),
+        UrlSource::Secret(secret) => secret.to_string(),
     }
 }

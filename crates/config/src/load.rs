@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::config_error::ConfigError;
 use super::data_values::{found, quoted, table};
-use super::entries_shown::{shown_entries, source};
+use super::entries_shown::shown_entries;
 use super::entry::ConfigEntry;
 use super::entry_fields::ReadEntry;
 use super::hook_reader::read_hook;
@@ -77,7 +77,7 @@ impl LoadedConfig {
             value,
         };
         let secrets = self.config.secrets.iter().map(|(name, grant)| {
-            let mut value = source(&grant.source);
+            let mut value = grant.source.to_string();
             for (what, list) in [
                 ("repositories", &grant.scope.repos),
                 ("refs", &grant.scope.refs),
@@ -158,6 +158,9 @@ pub(super) fn load(
     let ci = &loaded.config.ci;
     if ci.executor == Some(ExecutorName::SWARM) && ci.callback.is_none() {
         return Err(ConfigError::NoCallback);
+    }
+    if ci.executor == Some(ExecutorName::SWARM) && !ci.network {
+        return Err(ConfigError::SwarmWithoutNetwork);
     }
     Ok(loaded)
 }
@@ -453,6 +456,10 @@ impl SettingsReader<'_> {
     fn wrong(&self, path: &[&str], what: &str, expected: &str, value: &Value) -> Diagnostic {
         let message = format!("{what} must be {expected}, not {}", found(value));
         let mut diagnostic = self.diagnostic(path, message);
+        if value.is_object() {
+            // The line may contain a secret where one is wrongly written.
+            diagnostic.source_line = None;
+        }
         if diagnostic.location.is_none() {
             diagnostic.message = format!("{}: {}", self.source.file, diagnostic.message);
         }

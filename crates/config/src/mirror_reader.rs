@@ -68,7 +68,7 @@ fn read<T>(name: &str, value: &Value, token: &TokenReader<T>) -> ReadEntry<Mirro
 fn settings<T>(fields: &mut EntryFields, kind: &TokenReader<T>) -> Option<MirrorRemote<T>> {
     let url: Option<GitRemoteUrl> =
         fields.required("url", kind.url, |value| value.as_str()?.parse().ok());
-    let user = fields.optional("user", "the name of a user", user);
+    let user = fields.optional("user", "the name of a user", read_user);
     let token = fields.optional("token", kind.expected, kind.read);
     let refs = fields.optional("refs", REFS, ref_patterns);
     let delete = fields.optional("delete", "true or false", Value::as_bool);
@@ -102,7 +102,7 @@ fn settings<T>(fields: &mut EntryFields, kind: &TokenReader<T>) -> Option<Mirror
     })
 }
 
-fn user(value: &Value) -> Option<String> {
+pub(super) fn read_user(value: &Value) -> Option<String> {
     let is_user = |text: &&str| {
         (1..=MAX_USER).contains(&text.len()) && !text.contains(|c: char| c.is_control() || c == ':')
     };

@@ -1,5 +1,6 @@
 //! The sources of secrets. The value of a secret is read when it is first used.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -28,6 +29,16 @@ pub struct SecretGrant {
     pub scope: SecretScope,
     /// `:trim false` keeps the newlines at the end of the value.
     pub newline: FinalNewline,
+}
+
+/// Where the value is.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(variable) => write!(f, "environment variable {variable}"),
+        }
+    }
 }
 
 impl From<SecretSource> for SecretGrant {

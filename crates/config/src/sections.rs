@@ -8,6 +8,7 @@ use super::entry::ConfigEntry;
 use super::hooks::HookConfig;
 use super::mirrors::MirrorsConfig;
 use super::notify::NotifyConfig;
+use super::registry::RegistryConfig;
 use super::run_grant::RunGrant;
 use super::secrets::{SecretError, SecretGrant};
 use super::suggest::closest_name;
@@ -132,7 +133,7 @@ pub struct CiConfig {
     /// Where the nodes of a swarm reach the appliance.
     pub callback: Option<CallbackAddress>,
     /// The registry from which the nodes of a swarm pull what was built.
-    pub registry: Option<String>,
+    pub registry: Option<RegistryConfig>,
     /// The number of runs that are executed at the same time, at least 1.
     pub concurrent_runs: u32,
     /// The image of pipelines that set none.

@@ -2,7 +2,6 @@
 
 use std::net::Ipv6Addr;
 
-use quire_types::image_reference::ImageReference;
 use quire_types::url_host::host_of_authority;
 
 /// An address whose links work at `/` only, so a path is refused.
@@ -46,13 +45,6 @@ pub(super) fn read_host(text: &str) -> Option<Option<String>> {
             .then(|| Some(address.to_owned()));
     }
     is_plain_host(text).then(|| Some(text.to_owned()))
-}
-
-/// A host, with a port and a path if it has them, in front of the names of images.
-pub(super) fn read_image_registry(text: &str) -> Option<Option<String>> {
-    let text = text.trim_end_matches('/');
-    let image: ImageReference = format!("{text}/image").parse().ok()?;
-    image.registry().map(|_| Some(text.to_owned()))
 }
 
 pub(super) fn read_engine(text: &str) -> Option<String> {

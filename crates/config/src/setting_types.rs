@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::run_grant::RunGrant;
 use super::sections::{Auth, StrangerAccess};
-use super::setting_addresses::{read_engine, read_host, read_image_registry, read_url};
+use super::setting_addresses::{read_engine, read_host, read_url};
 use quire_pipeline::{
     format_cpus, format_duration, format_size, parse_cpus, parse_duration, parse_size,
 };
@@ -54,7 +54,6 @@ pub(super) struct StrangersSetting;
 pub(super) struct Pull;
 pub(super) struct Land;
 pub(super) struct CallbackSetting;
-pub(super) struct Registry;
 pub(super) struct ExecutorSetting;
 pub(super) struct FolderPath;
 
@@ -307,13 +306,6 @@ word_type!(
         let address = address.as_ref();
         address.map(ToString::to_string).unwrap_or_default()
     }
-);
-word_type!(
-    Registry,
-    Option<String>,
-    "the address of a registry such as \"registry.lan:5000\"",
-    read_image_registry,
-    show_option
 );
 word_type!(
     Image,

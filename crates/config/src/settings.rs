@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::registry_setting::RegistrySetting;
 use super::sections::Config;
 use super::setting_types::*;
 
@@ -76,7 +77,7 @@ settings! {
     ci.executor          "executor"        ExecutorSetting restart;
     ci.engine            "engine"          EngineUrl       restart;
     ci.callback          "callback"        CallbackSetting restart;
-    ci.registry          "registry"        Registry        restart;
+    ci.registry          "registry"        RegistrySetting restart;
     ci.concurrent_runs   "concurrent-runs" Positive     reload;
     ci.image             "image"           Image        reload;
     ci.registries        "registries"      Registries   restart;

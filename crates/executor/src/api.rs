@@ -90,7 +90,12 @@ pub trait Executor: Send + Sync {
 /// A machine that executes runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorNode {
+    /// What [`StartSpec::node`] names it by.
+    pub id: String,
+    /// No other one has the same.
     pub name: String,
+    /// Whether the scheduler hears from it.
+    pub is_ready: bool,
     /// Whether it may be given runs now.
     pub is_usable: bool,
     /// Its state in the scheduler's words.
@@ -283,6 +288,8 @@ pub struct StartSpec {
     pub services: Vec<ServiceSpec>,
     /// Whether images are pulled and built afresh although the engine has them.
     pub rebuild: bool,
+    /// The id of the only machine that may execute it, where a scheduler chooses among several; `None` for any.
+    pub node: Option<String>,
     /// Whether [`Workspace::keep`] may be called.
     pub may_be_kept: bool,
     /// Where an executor with a workspace on disk unpacks the tree.

@@ -29,6 +29,10 @@ pub enum ExecutorError {
         "the Docker engine is not a manager of a swarm; make it one with `docker swarm init`, or set `:ci {{:executor :docker}}`"
     )]
     NoSwarmManager,
+    #[error(
+        "runs on a swarm need `:ci {{:callback …}}`, the address and port at which its nodes reach the appliance"
+    )]
+    NoCallback,
     /// Nothing is heard from the machine of the run, whose helper ends by itself then.
     #[error("the connection to the node {node} was lost, and the run with it")]
     NodeLost { node: String },
@@ -147,6 +151,15 @@ pub enum ImageError {
     NoSwarmRegistry,
     #[error("the image cannot be pushed to the registry {registry}: {message}")]
     Push { registry: String, message: String },
+    #[error(
+        "the password for the registry {registry} cannot be read: {message}; correct `:ci {{:registry …}}`"
+    )]
+    RegistryPassword { registry: String, message: String },
+    #[error(
+        "the image {name} is on the engine of the appliance alone, and not on the node {node}; use an image of a registry, or set \
+         `:ci {{:registry \"registry.lan:5000\"}}`"
+    )]
+    NotOnNode { name: String, node: String },
     #[error("the image has no user or group `{missing}`, which its `USER {user}` names")]
     UnknownUser { user: String, missing: String },
     #[error("the service `{service}`: {error}")]

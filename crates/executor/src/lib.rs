@@ -35,7 +35,7 @@ pub use api::{
     ImageStore, LookResult, OutputSink, ResourceLimits, ServiceSpec, StartObserver, StartSpec,
     SweepReport, Terminal, Tree, Workspace,
 };
-pub use docker::{DockerConfig, DockerExecutor, SwarmConfig, SwarmExecutor};
+pub use docker::{DockerConfig, DockerExecutor, SwarmConfig, SwarmExecutor, SwarmRegistry};
 pub use error::{
     CachePathProblem, ContainerFailure, ExecutorError, FileError, FileProblem, ImageError,
     InvalidCommand, PathProblem, SwarmLimit,

@@ -98,6 +98,30 @@ fn without_a_file_all_settings_are_defaults() {
 }
 
 #[test]
+fn a_swarm_needs_a_callback_and_a_network() {
+    let read = |ci: serde_json::Value| {
+        let loaded = file("{", serde_json::json!({ "ci": ci }));
+        loaded.map(drop).map_err(|error| error.to_string())
+    };
+    let problem = |ci| read(ci).err().unwrap_or_default();
+    let address = "forge.lan:7474";
+    let complete = serde_json::json!({"executor": "swarm", "callback": address});
+    assert_eq!(problem(complete), "");
+    let elsewhere = serde_json::json!({"executor": "docker", "network": false});
+    assert_eq!(problem(elsewhere), "");
+    insta::assert_snapshot!(problem(serde_json::json!({"executor": "swarm"})), @"runs on a swarm (`ci.executor`) need `ci.callback`, the address and port at which its nodes reach the appliance, such as :ci {:executor :swarm :callback \"forge.lan:7474\"}");
+    let offline = serde_json::json!({"executor": "swarm", "callback": address, "network": false});
+    insta::assert_snapshot!(problem(offline), @"runs on a swarm (`ci.executor`) need a network, since the appliance reaches them through it; set :ci {:network true} or :executor :docker");
+    // What is wrongly written may be a secret.
+    let registry = serde_json::json!({"registry": {"address": "registry.lan", "user": "ci", "password": "hunter2"}});
+    let told = problem(registry);
+    assert!(
+        told.contains("`ci.registry` must be") && !told.contains("hunter2"),
+        "{told}"
+    );
+}
+
+#[test]
 fn the_example_of_the_documentation() {
     let value = serde_json::json!({
         "http": {"port": 3001, "url": "https://git.example.org/", "auth": "proxy", "trusted-proxies": ["172.16.0.0/12", "::1"], "strangers": "signed-in"},

@@ -34,4 +34,4 @@ mod warm_pool;
 
 pub use config::DockerConfig;
 pub use executor::DockerExecutor;
-pub use swarm::{SwarmConfig, SwarmExecutor};
+pub use swarm::{SwarmConfig, SwarmExecutor, SwarmRegistry};

@@ -108,7 +108,7 @@ impl NewestImage<'_> {
             name: self.reference.full_name(),
             message,
         };
-        let digest = match context.engine.registry_digest(self.reference).await {
+        let digest = match context.engine.registry_digest(self.reference, None).await {
             Ok(digest) => digest,
             Err(error) if error.is_unavailable() => {
                 let attempt = "look for a newer image";

@@ -10,6 +10,7 @@ use super::client::{Engine, url_part};
 use super::error::DockerError;
 use super::labels::{Labels, label_filter};
 use super::pull_progress::PullProgress;
+use super::registry_login::RegistryLogin;
 use super::transport::AnswerLimit;
 use quire_types::image_reference::ImageReference;
 
@@ -127,7 +128,12 @@ impl Engine {
     }
 
     /// Pushes an image under another name, which the engine has no longer than that takes.
-    pub async fn push_as(&self, image: &str, name: &ImageReference) -> Result<(), DockerError> {
+    pub async fn push_as(
+        &self,
+        image: &str,
+        name: &ImageReference,
+        login: Option<&RegistryLogin>,
+    ) -> Result<(), DockerError> {
         let full_name = name.full_name();
         let (repository, tag) = full_name.rsplit_once(':').unwrap_or((&full_name, "latest"));
         let options = query::TagImageOptions {
@@ -139,13 +145,18 @@ impl Engine {
             docker.tag_image(&image, Some(options)).await
         })
         .await?;
-        let pushed = self.push(repository, tag).await;
+        let pushed = self.push(repository, tag, login).await;
         // What was pushed stays in the registry; a name that is left does no harm.
         let _ = self.remove_image(&full_name).await;
         pushed
     }
 
-    async fn push(&self, repository: &str, tag: &str) -> Result<(), DockerError> {
+    async fn push(
+        &self,
+        repository: &str,
+        tag: &str,
+        login: Option<&RegistryLogin>,
+    ) -> Result<(), DockerError> {
         let attempt = "push the image";
         let options = query::PushImageOptions {
             tag: Some(tag.to_owned()),
@@ -154,7 +165,9 @@ impl Engine {
         let limit = AnswerLimit::of_pieces();
         let docker = limit.attach(self.client().await?);
         let repository = url_part(repository)?;
-        let mut stream = docker.push_image(&repository, Some(options), None).boxed();
+        let credentials = login.map(RegistryLogin::credentials);
+        let pushing = docker.push_image(&repository, Some(options), credentials);
+        let mut stream = pushing.boxed();
         while self
             .next_piece(attempt, &mut stream, &limit)
             .await?
@@ -187,13 +200,18 @@ impl Engine {
     }
 
     /// Asks the registry of an image for the digest of its newest version.
-    pub async fn registry_digest(&self, reference: &ImageReference) -> Result<String, DockerError> {
+    pub async fn registry_digest(
+        &self,
+        reference: &ImageReference,
+        login: Option<&RegistryLogin>,
+    ) -> Result<String, DockerError> {
+        let credentials = login.map(RegistryLogin::credentials);
         let name = reference.full_name();
         let inspected = self.call_on(
             "look up the image in its registry",
             self.timeouts().lifecycle,
             &name,
-            |docker, name| async move { docker.inspect_registry_image(&name, None).await },
+            |docker, name| async move { docker.inspect_registry_image(&name, credentials).await },
         );
         let descriptor = inspected.await?.descriptor;
         Ok(descriptor.digest.unwrap_or_default())

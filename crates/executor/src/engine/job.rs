@@ -15,6 +15,7 @@ use super::client::Engine;
 use super::container::{ContainerSpec, volume_mount};
 use super::error::DockerError;
 use super::labels::label_map;
+use super::registry_login::RegistryLogin;
 
 /// How often it is checked whether a service is ready, and how long a check may take.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -38,6 +39,8 @@ pub struct JobSpec {
     pub is_logged: bool,
     /// The id of the only node on which it may be executed; `None` for any.
     pub node: Option<String>,
+    /// What a node needs to pull the image.
+    pub login: Option<RegistryLogin>,
     /// How long its first process may live after the engine has asked it to end.
     pub stop_grace: Duration,
 }
@@ -74,10 +77,11 @@ impl Engine {
     /// [`DockerError::Conflict`] if the name is taken.
     pub async fn create_job(&self, spec: &JobSpec) -> Result<String, DockerError> {
         let body = service_spec(spec);
+        let credentials = spec.login.as_ref().map(RegistryLogin::credentials);
         let created = self.call(
             "create the service",
             self.timeouts().lifecycle,
-            |docker| async move { docker.create_service(body, None).await },
+            |docker| async move { docker.create_service(body, credentials).await },
         );
         created
             .await?

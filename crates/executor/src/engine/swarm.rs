@@ -27,7 +27,8 @@ pub struct ListedService {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwarmNode {
     pub id: String,
-    pub hostname: String,
+    /// The name of the machine, with the id if another one has the same.
+    pub name: String,
     /// Whether the managers hear from it.
     pub is_ready: bool,
     /// Whether it may be given tasks.
@@ -111,8 +112,21 @@ impl Engine {
             )
             .await?;
         let mut nodes: Vec<_> = listed.into_iter().filter_map(swarm_node).collect();
-        nodes.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
+        nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        let names: Vec<_> = nodes.iter().map(|node| node.name.clone()).collect();
+        for node in &mut nodes {
+            if names.iter().filter(|name| **name == node.name).count() > 1 {
+                node.name = format!("{} ({})", node.name, node.id);
+            }
+        }
         Ok(nodes)
+    }
+
+    /// Returns the name of a node; its id if the manager does not know it.
+    pub async fn node_name(&self, id: &str) -> String {
+        let nodes = self.nodes().await.unwrap_or_default();
+        let node = nodes.into_iter().find(|node| node.id == id);
+        node.map_or_else(|| id.to_owned(), |node| node.name)
     }
 
     /// Creates a config object unless there is one of this name, and returns its id. The content of a
@@ -213,7 +227,7 @@ fn swarm_node(node: bollard::models::Node) -> Option<SwarmNode> {
     let positive = |value: Option<i64>| u64::try_from(value.unwrap_or(0)).unwrap_or(0);
     Some(SwarmNode {
         id: node.id?,
-        hostname: description.hostname.unwrap_or_default(),
+        name: description.hostname.unwrap_or_default(),
         is_ready: state == NodeState::READY,
         is_active: availability == NodeSpecAvailabilityEnum::ACTIVE,
         state: format!("{state}, {availability}"),

@@ -29,6 +29,9 @@ const MAX_ANSWER: u64 = 32 << 20;
 /// The most bytes of a piece of a stream: a line of JSON, or a frame.
 const MAX_PIECE: u64 = 4 << 20;
 
+/// The credentials for a registry, which bollard writes in the common alphabet of base64.
+const REGISTRY_AUTH: &str = "x-registry-auth";
+
 /// The value of a limit that was exceeded.
 const EXCEEDED: u64 = u64::MAX;
 
@@ -108,10 +111,26 @@ async fn send(path: &Path, mut request: BollardRequest) -> Answer {
     request
         .headers_mut()
         .insert(HOST, HeaderValue::from_static("docker"));
+    if let Some(login) = request.headers_mut().get_mut(REGISTRY_AUTH) {
+        *login = in_url_alphabet(login);
+    }
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the answer's body, with the upgraded stream, or if the answer is no longer waited for.
     tokio::spawn(connection.with_upgrades());
     Ok(sender.send_request(request).await?)
+}
+
+/// The same base64 text in the alphabet of URLs, which is the only one that the engine decodes.
+fn in_url_alphabet(base64: &HeaderValue) -> HeaderValue {
+    let digit = |digit: &u8| match digit {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => *other,
+    };
+    let text: Vec<u8> = base64.as_bytes().iter().map(digit).collect();
+    let mut value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| base64.clone());
+    value.set_sensitive(true);
+    value
 }
 
 /// Gets the answer to a request without a body. Without a version in its path the engine answers in its newest.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use quire_executor::{
     BuiltImage, CacheMount, CommandEnd, CommandSpec, ContainerSettings, Executor, ExecutorError,
-    ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream, TarStream, Tree,
-    Workspace,
+    ExecutorNode, ImageSource, OutputSink, ResourceLimits, StartObserver, StartSpec, Stream,
+    TarStream, Tree, Workspace,
 };
 use quire_types::clock::Clock;
 use quire_types::fsutil::remove_folder;
@@ -35,7 +35,8 @@ const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 /// A name that every resolver with a way to the internet knows, and that is reserved for such uses.
 const KNOWN_NAME: &str = "example.org";
 
-const ENGINE_ADVICE: &str = "check that the Docker engine runs and that its socket is mounted at the path in `:ci {:engine …}`; \
+/// What to do if the engine does not do what it should.
+pub(super) const ENGINE_ADVICE: &str = "check that the Docker engine runs and that its socket is mounted at the path in `:ci {:engine …}`; \
                              the log of the container names the cause";
 
 /// What is done if the image of the canary is not there.
@@ -46,73 +47,144 @@ pub(super) enum CanaryImage {
     IfPresent,
 }
 
-pub(super) async fn examine(
-    executor: &Arc<dyn Executor>,
-    paths: &Paths,
-    config: &RunnerConfig,
-    image: CanaryImage,
-) -> Vec<DoctorFinding> {
-    let is_isolated = executor.capabilities().isolated;
-    let part = if is_isolated { "container" } else { "host" };
-    if let Err(error) = executor.probe().await {
-        return vec![DoctorFinding::failed(
-            part,
-            format!("runs wait: {error}"),
-            ENGINE_ADVICE,
-        )];
-    }
-    if image == CanaryImage::IfPresent && !has_image(executor, config).await {
-        return vec![DoctorFinding::warning(
-            part,
-            format!(
-                "no run was tried, because {} is not on the engine yet",
-                config.default_image
-            ),
-            "`doctor` pulls it and tries a run",
-        )];
-    }
-    let Ok(repo) = REPO.parse::<RepoName>() else {
-        return Vec::new();
-    };
-    let run = RunId::new();
-    let folder = paths.run_dir(&repo, run);
-    let spec = spec(&repo, run, config, Paths::workspace(&folder));
-    let started = std::time::Instant::now();
-    let mut observer = LastLine::default();
-    let cancel = CancellationToken::new();
-    let start = executor.start_workspace(spec, &mut observer, cancel.clone());
-    let result = match tokio::time::timeout(START_TIME, start).await {
-        Ok(result) => result,
-        Err(_) => Err(ExecutorError::Cancelled),
-    };
-    let findings = match result {
-        Ok(workspace) => {
-            let start_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let canary = Canary {
-                part,
-                workspace: workspace.as_ref(),
-            };
-            let mut findings = vec![canary.files(start_ms).await];
-            if is_isolated {
-                findings.push(canary.memory().await);
-            }
-            findings.push(canary.clock().await);
-            if config.limits.network {
-                findings.push(canary.network().await);
-            }
-            if let Err(error) = end(workspace.as_ref()).await {
-                findings.push(DoctorFinding::failed(
-                    part,
-                    format!("the workspace cannot be removed: {error}"),
-                    ENGINE_ADVICE,
-                ));
-            }
-            findings
+/// A run that is tried.
+pub(super) struct CanaryRun<'a> {
+    part: &'static str,
+    executor: &'a Arc<dyn Executor>,
+    paths: &'a Paths,
+    config: &'a RunnerConfig,
+}
+
+impl<'a> CanaryRun<'a> {
+    pub(super) fn new(
+        executor: &'a Arc<dyn Executor>,
+        paths: &'a Paths,
+        config: &'a RunnerConfig,
+    ) -> Self {
+        let is_isolated = executor.capabilities().isolated;
+        Self {
+            part: if is_isolated { "container" } else { "host" },
+            executor,
+            paths,
+            config,
         }
-        Err(error) => vec![not_started(part, &error, &observer)],
-    };
-    clean_up(executor, &repo, run, &folder).await;
-    findings
+    }
+
+    /// The machines on which a run is to be tried, if a scheduler chooses among several; fails if none can be tried.
+    pub(super) async fn nodes(
+        &self,
+        image: CanaryImage,
+    ) -> Result<Vec<ExecutorNode>, DoctorFinding> {
+        let runs_wait =
+            |error| DoctorFinding::failed(self.part, format!("runs wait: {error}"), ENGINE_ADVICE);
+        self.executor.probe().await.map_err(runs_wait)?;
+        if image == CanaryImage::IfPresent && !has_image(self.executor, self.config).await {
+            return Err(DoctorFinding::warning(
+                self.part,
+                format!(
+                    "no run was tried, because {} is not on the engine yet",
+                    self.config.default_image
+                ),
+                "`doctor` pulls it and tries a run",
+            ));
+        }
+        self.executor.nodes().await.map_err(runs_wait)
+    }
+
+    /// Tries a run, on a machine if its id is given, and leaves nothing of it. The advice is about the engine that executes it.
+    pub(super) async fn findings(
+        &self,
+        node: Option<&str>,
+        engine_advice: &str,
+    ) -> Vec<DoctorFinding> {
+        let Ok(repo) = REPO.parse::<RepoName>() else {
+            return Vec::new();
+        };
+        let run = RunId::new();
+        let folder = self.paths.run_dir(&repo, run);
+        let spec = self.spec(&repo, run, Paths::workspace(&folder), node);
+        let started = std::time::Instant::now();
+        let mut observer = LastLine::default();
+        let cancel = CancellationToken::new();
+        let start = self
+            .executor
+            .start_workspace(spec, &mut observer, cancel.clone());
+        let result = match tokio::time::timeout(START_TIME, start).await {
+            Ok(result) => result,
+            Err(_) => Err(ExecutorError::Cancelled),
+        };
+        let findings = match result {
+            Ok(workspace) => {
+                let start_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let mut findings = self.try_workspace(workspace.as_ref(), start_ms).await;
+                if let Err(error) = end(workspace.as_ref()).await {
+                    findings.push(DoctorFinding::failed(
+                        self.part,
+                        format!("the workspace cannot be removed: {error}"),
+                        engine_advice,
+                    ));
+                }
+                findings
+            }
+            Err(error) => vec![not_started(self.part, &error, &observer, engine_advice)],
+        };
+        clean_up(self.executor, &repo, run, &folder).await;
+        findings
+    }
+
+    async fn try_workspace(&self, workspace: &dyn Workspace, start_ms: u64) -> Vec<DoctorFinding> {
+        let part = self.part;
+        let canary = Canary {
+            part,
+            workspace,
+            has_cache: self.executor.caches().is_some(),
+        };
+        let mut findings = vec![canary.files(start_ms).await];
+        if self.executor.capabilities().isolated {
+            findings.push(canary.memory().await);
+        }
+        findings.push(canary.clock().await);
+        if self.config.limits.network {
+            findings.push(canary.network().await);
+        }
+        findings
+    }
+
+    fn spec(
+        &self,
+        repo: &RepoName,
+        run: RunId,
+        workspace: std::path::PathBuf,
+        node: Option<&str>,
+    ) -> StartSpec {
+        StartSpec {
+            run,
+            repo: repo.clone(),
+            image: ImageSource::Reference(self.config.default_image.clone()),
+            tree: Arc::new(CanaryTree),
+            limits: ResourceLimits {
+                memory: MEMORY,
+                ..self.config.limits.clone()
+            },
+            container: ContainerSettings::default(),
+            env: Vec::new(),
+            // What could not be removed afterwards is not made.
+            caches: self
+                .executor
+                .caches()
+                .map(|_| CacheMount {
+                    name: CACHE.to_owned(),
+                    path: "cache".to_owned(),
+                })
+                .into_iter()
+                .collect(),
+            services: Vec::new(),
+            rebuild: false,
+            node: node.map(str::to_owned),
+            may_be_kept: false,
+            workspace,
+        }
+    }
 }
 
 /// Whether the image of the canary is there. An executor without images needs none.
@@ -144,7 +216,12 @@ async fn end(workspace: &dyn Workspace) -> Result<(), ExecutorError> {
     workspace.remove().await
 }
 
-fn not_started(part: &str, error: &ExecutorError, observer: &LastLine) -> DoctorFinding {
+fn not_started(
+    part: &str,
+    error: &ExecutorError,
+    observer: &LastLine,
+    engine_advice: &str,
+) -> DoctorFinding {
     let text = match error {
         ExecutorError::Cancelled => format!(
             "no run can start: the start took longer than {} s; the last line of it was: {}",
@@ -155,49 +232,26 @@ fn not_started(part: &str, error: &ExecutorError, observer: &LastLine) -> Doctor
     };
     let advice = match error {
         ExecutorError::Image(_) => "correct `:ci {:image …}`, or let the engine reach the registry",
-        _ => ENGINE_ADVICE,
+        _ => engine_advice,
     };
     DoctorFinding::failed(part, text, advice)
-}
-
-fn spec(
-    repo: &RepoName,
-    run: RunId,
-    config: &RunnerConfig,
-    workspace: std::path::PathBuf,
-) -> StartSpec {
-    StartSpec {
-        run,
-        repo: repo.clone(),
-        image: ImageSource::Reference(config.default_image.clone()),
-        tree: Arc::new(CanaryTree),
-        limits: ResourceLimits {
-            memory: MEMORY,
-            ..config.limits.clone()
-        },
-        container: ContainerSettings::default(),
-        env: Vec::new(),
-        caches: vec![CacheMount {
-            name: CACHE.to_owned(),
-            path: "cache".to_owned(),
-        }],
-        services: Vec::new(),
-        rebuild: false,
-        may_be_kept: false,
-        workspace,
-    }
 }
 
 /// A started workspace and the commands that are tried in it.
 struct Canary<'a> {
     part: &'static str,
     workspace: &'a dyn Workspace,
+    has_cache: bool,
 }
 
 impl Canary<'_> {
     /// Whether the tree arrived, a command ran, and its files can be read.
     async fn files(&self, start_ms: u64) -> DoctorFinding {
-        let script = "cat link && ./tool && echo written > out.txt && echo kept > cache/file && cat cache/file";
+        let script = "cat link && ./tool && echo written > out.txt && mkdir -p cache && echo kept > cache/file && cat cache/file";
+        let what = match self.has_cache {
+            true => "its tree, commands, files and cache work",
+            false => "its tree, commands and files work",
+        };
         let (end, output) = match self.run(script).await {
             Ok(ended) => ended,
             Err(error) => return self.broken(&error.to_string()),
@@ -212,10 +266,7 @@ impl Canary<'_> {
         match self.workspace.read_file("out.txt").await {
             Ok(content) if content == b"written\n" => DoctorFinding::ok(
                 self.part,
-                format!(
-                    "a run starts in {}; its tree, commands, files and cache work",
-                    format_elapsed(start_ms)
-                ),
+                format!("a run starts in {}; {what}", format_elapsed(start_ms)),
             ),
             Ok(_) => self.broken("a file that a command wrote has another content"),
             Err(error) => self.broken(&error.to_string()),

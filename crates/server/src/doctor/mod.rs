@@ -7,6 +7,7 @@ mod access;
 mod canary;
 mod disk;
 mod finding;
+mod nodes;
 mod outside;
 mod report;
 mod storage;
@@ -25,7 +26,7 @@ use tokio::sync::{Mutex, watch};
 use crate::notify::Notifications;
 use crate::runner::RunnerConfig;
 
-use canary::CanaryImage;
+use canary::{CanaryImage, CanaryRun, ENGINE_ADVICE};
 use disk::MeasuredParts;
 pub use finding::{DoctorFinding, Grade};
 pub use report::DoctorReport;
@@ -123,7 +124,12 @@ impl Doctor {
         findings.extend(outside::examine(&deps.notifications, &deps.url).await);
         if let Some(executor) = &deps.executor {
             let config = deps.config.borrow().clone();
-            findings.extend(canary::examine(executor, &deps.paths, &config, image).await);
+            let run = CanaryRun::new(executor, &deps.paths, &config);
+            findings.extend(match run.nodes(image).await {
+                Ok(nodes) if nodes.is_empty() => run.findings(None, ENGINE_ADVICE).await,
+                Ok(nodes) => nodes::examine(&run, &nodes).await,
+                Err(finding) => vec![finding],
+            });
         }
         findings
     }

@@ -1,12 +1,8 @@
 //! Secrets and URLs of targets, which are read at each use.
 
-use std::sync::Arc;
-
 use quire_types::http_url::HttpUrl;
 use quire_types::secret::Secret;
-
-/// Reads the value of a secret at each use, or says why that is not possible. It may block.
-pub type SecretReader = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
+pub use quire_types::secret::SecretReader;
 
 /// Reads a secret that need not be there. Blocks.
 pub(super) fn read_optional(secret: Option<&SecretReader>) -> Result<Option<Secret>, String> {

@@ -41,6 +41,7 @@ impl StartContext<'_> {
             services: services(pipeline),
             may_be_kept: self.may_be_kept,
             rebuild: self.rebuild,
+            node: None,
             env: self.push.environment(pipeline.env()),
             workspace: Paths::workspace(self.run_dir),
         }

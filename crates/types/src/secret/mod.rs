@@ -17,4 +17,4 @@ mod visible;
 
 pub use redact::{RedactStream, Redactor};
 pub use stored::{FinalNewline, SecretName, SecretNameError, SecretScope, secret_from_text};
-pub use value::{MIN_REDACTED_CHARS, Secret};
+pub use value::{MIN_REDACTED_CHARS, Secret, SecretReader};

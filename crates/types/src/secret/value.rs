@@ -1,6 +1,7 @@
 //! The value of a secret.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -30,6 +31,9 @@ impl Secret {
         self.0.chars().count() < MIN_REDACTED_CHARS
     }
 }
+
+/// Reads the value of a secret at each use, or says why that is not possible. It may block.
+pub type SecretReader = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -39,7 +39,7 @@ const MAX_ADDRESSES: usize = 8;
 /// Receives the connections of helpers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct CallbackServer {
-    address: CallbackAddress,
+    address: Option<CallbackAddress>,
     expected: ExpectedHelpers,
     listener: Arc<OnceCell<AbortOnDropHandle<()>>>,
 }
@@ -91,7 +91,7 @@ impl ExpectedHelpers {
 }
 
 impl CallbackServer {
-    pub(super) fn new(address: CallbackAddress) -> Self {
+    pub(super) fn new(address: Option<CallbackAddress>) -> Self {
         Self {
             address,
             expected: ExpectedHelpers::default(),
@@ -99,14 +99,16 @@ impl CallbackServer {
         }
     }
 
-    pub(super) fn address(&self) -> &CallbackAddress {
-        &self.address
+    /// Where nodes reach this process.
+    pub(super) fn address(&self) -> Result<&CallbackAddress, ExecutorError> {
+        self.address.as_ref().ok_or(ExecutorError::NoCallback)
     }
 
     /// Listens from now on, unless it does already.
     pub(super) async fn listen(&self) -> Result<(), ExecutorError> {
+        let port = self.address()?.port;
         let listening = self.listener.get_or_try_init(|| async {
-            let listener = bind(self.address.port).await?;
+            let listener = bind(port).await?;
             let accepting = accept(listener, self.expected.clone());
             std::io::Result::Ok(AbortOnDropHandle::new(tokio::spawn(accepting)))
         });
@@ -140,7 +142,7 @@ impl CallbackServer {
     /// The addresses of the appliance as nodes reach it, in the form that the helper understands. The helper
     /// resolves no names.
     pub(super) async fn resolve(&self) -> Result<String, ExecutorError> {
-        let CallbackAddress { host, port } = &self.address;
+        let CallbackAddress { host, port } = self.address()?;
         let found = lookup_host((host.as_str(), *port)).await;
         let found = found.map_err(|error| {
             ExecutorError::caused_by("resolve the host of `:ci {:callback}`", &error)

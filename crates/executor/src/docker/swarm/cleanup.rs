@@ -54,7 +54,8 @@ pub(super) async fn sweep(
 ) -> Result<SweepReport, ExecutorError> {
     match context.engine.manager_node().await {
         Ok(_) => {}
-        // Its services are those of another engine, or there is no swarm any more.
+        // Its services are those of another engine, or there is no swarm any more. Their helpers live only as long as their leases.
+        Err(DockerError::NoManager) if may_be_alive => return Err(ExecutorError::NoSwarmManager),
         Err(DockerError::NoManager) => return Ok(SweepReport::default()),
         Err(error) => return Err(ExecutorError::Unavailable(error)),
     }

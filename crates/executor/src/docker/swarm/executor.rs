@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::callback::{Callback, CallbackServer};
 use super::channel_stream::HelperConnection;
 use super::cleanup;
-use super::config::SwarmConfig;
+use super::config::{SwarmConfig, SwarmRegistry};
 use super::helper_config::HelperConfig;
 use super::job::{
     JobImage, JobParts, Placement, cache_mounts, check_limits, image_with_digest, job_spec,
@@ -20,9 +20,8 @@ use super::job::{
 use super::last_nodes::LastNodes;
 use super::lease::{HelperContact, LEASE, NO_HELPER_AFTER, PING_INTERVAL};
 use super::place::SwarmPlace;
-use super::registry;
 use super::services::{ServiceStart, SwarmServices};
-use super::start::PendingTask;
+use super::start::{PendingEnd, PendingTask};
 use crate::api::{
     Attach, Capabilities, Executor, ExecutorNode, ImageStore, StartObserver, StartSpec,
     SweepReport, Workspace,
@@ -44,7 +43,7 @@ pub struct SwarmExecutor {
     name: ExecutorName,
     context: DockerContext,
     callbacks: CallbackServer,
-    registry: Option<String>,
+    registry: Option<SwarmRegistry>,
     publishing: tokio::sync::Mutex<()>,
     images: DockerImages,
     caches: DockerCaches,
@@ -96,12 +95,14 @@ impl SwarmExecutor {
         self.callbacks.listen().await?;
         let lease = self.context.in_use.lease(spec.run);
         let image = or_cancelled(&cancel, self.images.provide(&spec, observer, &lease)).await??;
-        let known = self.job_image(&spec.repo, &image, observer);
+        let known = self.job_image(&spec.repo, &image, observer).boxed();
         let job_image = or_cancelled(&cancel, known).await??;
         let creations = Creations::default();
         let guard = CleanupGuard::of_swarm_run(&self.context, spec.run, &creations);
         let starting = async {
+            // Boxed, like the other large parts of a start: together they would not fit into the stack of a thread.
             let starting = self.start_services(&spec, &lease, observer, &creations);
+            let starting = starting.boxed();
             let services = or_cancelled(&cancel, starting).await??;
             let run = StartingRun {
                 spec: &spec,
@@ -111,7 +112,8 @@ impl SwarmExecutor {
                 services,
                 creations: &creations,
             };
-            self.start_helper(run, lease, observer, &cancel).await
+            let starting = self.start_helper(run, lease, observer, &cancel);
+            starting.boxed().await
         };
         match starting.await {
             Ok(workspace) => {
@@ -169,19 +171,10 @@ impl SwarmExecutor {
         observer: &mut dyn StartObserver,
         cancel: &CancellationToken,
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
-        let mut callback = self.callbacks.expect()?;
-        let service = or_cancelled(cancel, self.create(&run, &callback)).await??;
-        observer.container_created(&service, &run.image.name);
-        let address = self.callbacks.address().to_string();
-        let pending = PendingTask {
-            context: &self.context,
-            service: &service,
-            callback: &address,
-        };
-        let connecting = pending.connection(&mut callback, observer);
-        let connection = or_cancelled(cancel, connecting).await??;
+        let connecting = self.connect(&run, observer).boxed();
+        let (service, connection) = or_cancelled(cancel, connecting).await??;
         observer.container_started();
-        let entering = self.enter_node(&run.spec.repo, &pending);
+        let entering = self.enter_node(&run.spec.repo, &service);
         let node = or_cancelled(cancel, entering).await?;
         let (spec, tree) = (run.spec, run.spec.tree.checkout());
         let start = self.workspace_start(run, service, connection, node, lease);
@@ -191,6 +184,40 @@ impl SwarmExecutor {
         Ok(Box::new(LinkWorkspace::new(session)))
     }
 
+    /// Creates services of a run until the helper of one has connected: more than one only if the node of the repository's caches
+    /// was chosen and then went away. Returns the id of the service.
+    async fn connect(
+        &self,
+        run: &StartingRun<'_>,
+        observer: &mut dyn StartObserver,
+    ) -> Result<(String, HelperConnection), ExecutorError> {
+        let callback_address = self.callbacks.address()?.to_string();
+        loop {
+            let mut callback = self.callbacks.expect()?;
+            let placement = self.placement(run).await?;
+            let service = self.create(run, &callback, &placement).await?;
+            observer.container_created(&service, &run.image.name);
+            let pending = PendingTask {
+                context: &self.context,
+                service: &service,
+                callback: &callback_address,
+                placement: &placement,
+            };
+            match pending.connection(&mut callback, observer).await? {
+                PendingEnd::Connected(connection) => return Ok((service, connection)),
+                PendingEnd::PreferenceLost => {
+                    // A helper that the node starts all the same has a token of no use.
+                    drop(callback);
+                    self.last_nodes.forget(&run.spec.repo);
+                    let limit = self.context.engine.timeouts().removal;
+                    let removed = self.context.engine.remove_service(&service, limit).await;
+                    removed
+                        .map_err(|error| ExecutorError::from_engine("remove the service", error))?;
+                }
+            }
+        }
+    }
+
     /// An image as nodes know it, pushed to the registry if only the manager's engine has it.
     async fn job_image(
         &self,
@@ -198,18 +225,26 @@ impl SwarmExecutor {
         image: &RunImage,
         observer: &mut dyn StartObserver,
     ) -> Result<JobImage, ExecutorError> {
-        if let Some(known) = image_with_digest(image) {
-            return Ok(known);
+        if let Some(reference) = image_with_digest(image) {
+            return Ok(JobImage {
+                reference: reference.to_string(),
+                node: None,
+                login: match &self.registry {
+                    Some(registry) => registry.login_for(&reference).await?,
+                    None => None,
+                },
+            });
         }
         if let Some(registry) = &self.registry {
             // Of two that push the same image, the second finds it.
             let _publishing = self.publishing.lock().await;
-            return registry::publish(&self.context, registry, repo, image, observer).await;
+            return registry.publish(&self.context, repo, image, observer).await;
         }
         let manager = self.context.engine.manager_node().await;
         Ok(JobImage {
             reference: image.details.id.clone(),
             node: Some(manager.map_err(create_error)?),
+            login: None,
         })
     }
 
@@ -218,10 +253,9 @@ impl SwarmExecutor {
         &self,
         run: &StartingRun<'_>,
         callback: &Callback,
+        placement: &Placement,
     ) -> Result<String, ExecutorError> {
         let spec = run.spec;
-        let has_caches = !spec.caches.is_empty();
-        let placement = self.placement(&spec.repo, run.job_image, has_caches);
         let addresses = self.callbacks.resolve().await?;
         let parts = JobParts {
             image: run.job_image,
@@ -229,7 +263,7 @@ impl SwarmExecutor {
             helper: self.helper.ensure().await.map_err(create_error)?,
             callback: &addresses,
             token: &callback.token,
-            placement: placement.await.map_err(create_error)?,
+            placement,
             network: run.services.as_ref().map(SwarmServices::network),
             hosts: run
                 .services
@@ -256,21 +290,28 @@ impl SwarmExecutor {
             .await
     }
 
-    /// Where the run may be executed: on the only node that can have the image; otherwise on the one that has the caches of
-    /// the repository, if it can take a task now; otherwise on any.
-    async fn placement(
-        &self,
-        repo: &RepoName,
-        image: &JobImage,
-        has_caches: bool,
-    ) -> Result<Placement, DockerError> {
-        let engine = &self.context.engine;
-        let nodes = engine.nodes().await?;
-        let last = self.last_nodes.of(repo);
+    /// Where the run may be executed: on the node that was asked for or is the only one that can have the image; otherwise on
+    /// the one that has the caches of the repository, if it can take a task now; otherwise on any.
+    async fn placement(&self, run: &StartingRun<'_>) -> Result<Placement, ExecutorError> {
+        let (spec, image) = (run.spec, run.job_image);
+        let nodes = self.context.engine.nodes().await.map_err(list_error)?;
+        if let (Some(asked), Some(only)) = (&spec.node, &image.node)
+            && asked != only
+        {
+            let node = nodes.iter().find(|node| node.id == *asked);
+            return Err(ImageError::NotOnNode {
+                name: run.image.name.clone(),
+                node: node.map_or_else(|| asked.clone(), |node| node.name.clone()),
+            }
+            .into());
+        }
+        let required = image.node.clone().or_else(|| spec.node.clone());
         let is_usable = |id: &String| nodes.iter().any(|node| node.id == *id && node.is_usable());
+        let last = self.last_nodes.of(&spec.repo).filter(is_usable);
         // Nothing but caches makes one node better than another.
-        let last = last.filter(is_usable).filter(|_| has_caches);
-        let node = image.node.clone().or(last);
+        let preferred = last.filter(|_| required.is_none() && !spec.caches.is_empty());
+        let is_preference = preferred.is_some();
+        let node = required.or(preferred);
         let candidates = nodes.iter().filter(|candidate| match &node {
             Some(id) => candidate.id == *id,
             // One that is down may have come back by the time that it is chosen.
@@ -279,16 +320,17 @@ impl SwarmExecutor {
         Ok(Placement {
             max_milli_cpus: candidates.map(|node| node.milli_cpus).min(),
             node,
+            is_preference,
         })
     }
 
     /// Remembers the node of a task, and returns its name.
-    async fn enter_node(&self, repo: &RepoName, pending: &PendingTask<'_>) -> String {
-        let task = self.context.engine.task_of(pending.service).await;
+    async fn enter_node(&self, repo: &RepoName, service: &str) -> String {
+        let task = self.context.engine.task_of(service).await;
         let Ok(Some(task)) = task else {
             return "of the run".to_owned();
         };
-        let name = pending.node_name(&task.node).await;
+        let name = self.context.engine.node_name(&task.node).await;
         self.last_nodes.set(repo, task.node);
         name
     }
@@ -367,8 +409,10 @@ impl Executor for SwarmExecutor {
             let (nodes, tasks) = listed.map_err(list_error)?;
             let node = |node: SwarmNode| ExecutorNode {
                 is_usable: node.is_usable(),
+                is_ready: node.is_ready,
                 tasks: tasks.iter().filter(|id| **id == node.id).count(),
-                name: node.hostname,
+                id: node.id,
+                name: node.name,
                 state: node.state,
                 milli_cpus: node.milli_cpus,
                 memory: node.memory,

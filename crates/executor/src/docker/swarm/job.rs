@@ -14,7 +14,8 @@ use crate::docker::engine_images::RunImage;
 use crate::docker::helper_volume::HelperVolume;
 use crate::docker::newer_images::name_with_digest;
 use crate::engine::{
-    ContainerExtras, ContainerSpec, JobNetwork, JobSpec, MountedConfig, VolumeMount, VolumeSource,
+    ContainerExtras, ContainerSpec, JobNetwork, JobSpec, MountedConfig, RegistryLogin, VolumeMount,
+    VolumeSource,
 };
 use crate::error::{ExecutorError, ImageError, InvalidCommand, SwarmLimit};
 
@@ -33,17 +34,15 @@ pub(super) struct JobImage {
     pub(super) reference: String,
     /// The id of the only node that has it; `None` if each can have it.
     pub(super) node: Option<String>,
+    /// What a node needs to pull it.
+    pub(super) login: Option<RegistryLogin>,
 }
 
 /// The image of a run as every node can pull it; `None` if only the manager's engine is known to have it. A tag is not
 /// passed on: each node would resolve it again, and could find another image.
-pub(super) fn image_with_digest(image: &RunImage) -> Option<JobImage> {
+pub(super) fn image_with_digest(image: &RunImage) -> Option<ImageReference> {
     let name = image.name.parse::<ImageReference>().ok()?;
-    let reference = name_with_digest(&name, &image.details)?.to_owned();
-    Some(JobImage {
-        reference,
-        node: None,
-    })
+    name_with_digest(&name, &image.details)?.parse().ok()
 }
 
 /// Fails if the run asks for what a swarm does not have.
@@ -93,7 +92,7 @@ pub(super) struct JobParts<'a> {
     /// The addresses of the appliance.
     pub(super) callback: &'a str,
     pub(super) token: &'a ChannelToken,
-    pub(super) placement: Placement,
+    pub(super) placement: &'a Placement,
     /// The network of the run's services, and their addresses.
     pub(super) network: Option<JobNetwork>,
     pub(super) hosts: Vec<(String, IpAddr)>,
@@ -103,6 +102,8 @@ pub(super) struct JobParts<'a> {
 pub(super) struct Placement {
     /// The id of the only node; `None` for any.
     pub(super) node: Option<String>,
+    /// Whether another node would do as well.
+    pub(super) is_preference: bool,
     /// The CPUs, in thousandths, of the smallest node that may be chosen. An engine rejects more than it has.
     pub(super) max_milli_cpus: Option<u64>,
 }
@@ -152,7 +153,8 @@ pub(super) fn job_spec(context: &DockerContext, spec: &StartSpec, parts: JobPart
         hosts: parts.hosts,
         ready: None,
         is_logged: false,
-        node: parts.placement.node,
+        node: parts.placement.node.clone(),
+        login: parts.image.login.clone(),
         stop_grace: STOP_GRACE,
     }
 }
@@ -180,7 +182,7 @@ mod tests {
     fn nodes_get_a_digest_of_the_same_repository() {
         let reference = |name: &str, names: &[&str]| {
             let known = image_with_digest(&image(name, names));
-            known.map(|image| image.reference).unwrap_or_default()
+            known.map(|image| image.to_string()).unwrap_or_default()
         };
         let digest = format!("localhost:5000/a@sha256:{}", "2".repeat(64));
         let digest = digest.as_str();

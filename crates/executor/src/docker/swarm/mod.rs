@@ -29,5 +29,5 @@ mod registry;
 mod services;
 mod start;
 
-pub use config::SwarmConfig;
+pub use config::{SwarmConfig, SwarmRegistry};
 pub use executor::SwarmExecutor;

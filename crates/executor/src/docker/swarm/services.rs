@@ -204,6 +204,7 @@ impl ServiceStart<'_> {
             }),
             is_logged: true,
             node: image.node.clone(),
+            login: image.login.clone(),
             stop_grace: STOP_AT_ONCE,
         };
         let engine = self.context.engine.clone();

@@ -1,18 +1,22 @@
 //! The time between the creation of a service and the connection of its helper.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quire_run_files::logs::Stream;
 
 use super::callback::Callback;
 use super::channel_stream::HelperConnection;
+use super::job::Placement;
 use crate::api::StartObserver;
 use crate::docker::context::DockerContext;
-use crate::engine::{SwarmNode, SwarmTask, TaskPhase};
+use crate::engine::{SwarmTask, TaskPhase};
 use crate::error::{ContainerFailure, ExecutorError};
 
 /// How often the manager is asked about a task that has not connected.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the manager is asked about the node of such a task.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The exit code of a helper that reached nothing.
 const HELPER_FAILED: i64 = 70;
@@ -42,6 +46,14 @@ pub(super) struct PendingTask<'a> {
     pub(super) service: &'a str,
     /// The address to which it connects, for messages.
     pub(super) callback: &'a str,
+    pub(super) placement: &'a Placement,
+}
+
+/// What became of a task.
+pub(super) enum PendingEnd {
+    Connected(HelperConnection),
+    /// The node that was preferred cannot have it any more.
+    PreferenceLost,
 }
 
 impl PendingTask<'_> {
@@ -51,12 +63,14 @@ impl PendingTask<'_> {
         &self,
         callback: &mut Callback,
         observer: &mut dyn StartObserver,
-    ) -> Result<HelperConnection, ExecutorError> {
+    ) -> Result<PendingEnd, ExecutorError> {
         let mut told = WaitingLine::default();
+        let mut looked = Instant::now();
         loop {
             let waiting = tokio::time::timeout(POLL_INTERVAL, callback.connection());
             if let Ok(connection) = waiting.await {
-                return connection.ok_or(ExecutorError::Cancelled);
+                let connection = connection.ok_or(ExecutorError::Cancelled)?;
+                return Ok(PendingEnd::Connected(connection));
             }
             let task = self.context.engine.task_of(self.service).await;
             let task = match task {
@@ -69,14 +83,32 @@ impl PendingTask<'_> {
             if task.phase == TaskPhase::Ended {
                 return Err(self.explain(&task).await);
             }
+            if task.phase == TaskPhase::Unassigned {
+                if self.placement.is_preference && !task.message.is_empty() {
+                    return Ok(PendingEnd::PreferenceLost);
+                }
+            } else if looked.elapsed() > LOOK_INTERVAL {
+                looked = Instant::now();
+                self.check_node(&task).await?;
+            }
             if let Some(line) = told.of("the run", &task) {
                 observer.line(Stream::Stdout, line.as_bytes());
             }
         }
     }
 
+    /// Fails if the managers do not hear from the node of a task any more: they would wait for it.
+    async fn check_node(&self, task: &SwarmTask) -> Result<(), ExecutorError> {
+        let nodes = self.context.engine.nodes().await.unwrap_or_default();
+        let node = nodes.into_iter().find(|node| node.id == task.node);
+        match node.filter(|node| !node.is_ready) {
+            Some(node) => Err(ExecutorError::NodeLost { node: node.name }),
+            None => Ok(()),
+        }
+    }
+
     async fn explain(&self, task: &SwarmTask) -> ExecutorError {
-        let node = self.node_name(&task.node).await;
+        let node = self.context.engine.node_name(&task.node).await;
         let message = match task.exit_code {
             HELPER_FAILED => format!(
                 "on the node {node} it could not connect to {}; check that the node reaches this address and port \
@@ -86,12 +118,5 @@ impl PendingTask<'_> {
             _ => format!("on the node {node}: {}", task.message),
         };
         ContainerFailure::CouldNotRun { message }.into()
-    }
-
-    /// The name of a node; its id if the manager does not know it.
-    pub(super) async fn node_name(&self, id: &str) -> String {
-        let nodes = self.context.engine.nodes().await.unwrap_or_default();
-        let node = nodes.into_iter().find(|node: &SwarmNode| node.id == id);
-        node.map_or_else(|| id.to_owned(), |node| node.hostname)
     }
 }

@@ -70,7 +70,8 @@ pub fn failure_of(error: &ExecutorError) -> (FailureKind, String) {
     let kind = match error {
         ExecutorError::Unavailable(_)
         | ExecutorError::EngineFailed { .. }
-        | ExecutorError::NoSwarmManager => FailureKind::DockerUnavailable,
+        | ExecutorError::NoSwarmManager
+        | ExecutorError::NoCallback => FailureKind::DockerUnavailable,
         ExecutorError::NodeLost { .. } => FailureKind::Orphaned,
         ExecutorError::Image(_) => FailureKind::Image,
         ExecutorError::ContainerDied(_) => FailureKind::ContainerDied,
