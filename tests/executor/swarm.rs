@@ -269,11 +269,12 @@ async fn a_container_that_is_killed_on_its_node_is_explained() {
         WORKER.docker(&["kill", &container]);
     }
     let error = running.await.unwrap().unwrap_err();
+    let ExecutorError::ContainerDied(ContainerFailure::KilledOnNode { node, limit }) = &error
+    else {
+        panic!("{error}");
+    };
     assert!(
-        matches!(
-            &error,
-            ExecutorError::ContainerDied(ContainerFailure::EndedFromOutside)
-        ),
+        node.contains(&WORKER.id()) && *limit == 512 << 20,
         "{error}"
     );
     finish(&*workspace).await;
@@ -839,4 +840,103 @@ async fn a_preferred_node_that_goes_away_is_not_waited_for() {
     };
     assert_eq!(MANAGER.run_containers().len(), 1);
     finish(&*workspace).await;
+}
+
+/// An executor that keeps up to two jobs ready.
+fn warm() -> Fixture {
+    let mut config = swarm_config(&format!("test-{}", quire_types::names::RunId::new()));
+    config.docker.warm = 2;
+    Fixture::swarm_with(config)
+}
+
+/// Starts a workspace, and returns it with the id of its service.
+async fn start_service(fixture: &Fixture, spec: StartSpec) -> (Box<dyn Workspace>, String) {
+    let (workspace, seen) = fixture.start_and_see(spec).await;
+    let created = seen.steps()[0].clone();
+    let id = created.strip_prefix("created ").unwrap().to_owned();
+    (workspace, id)
+}
+
+/// Waits until the container of another service than these runs, and returns the id of the service.
+async fn ready_service(fixture: &Fixture, besides: &[&str]) -> String {
+    wait_for_async("a job that is ready", || async {
+        let services = services_of(&fixture.instance).await;
+        let mut others = services.into_iter();
+        let other = others.find(|id| !besides.contains(&id.as_str()))?;
+        let task = MANAGER.docker(&["service", "ps", "-q", &other]);
+        let state = MANAGER.try_docker(&["inspect", "-f", "{{.Status.State}}", task.trim()]);
+        state.stdout.starts_with(b"running").then_some(other)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_takes_the_job_that_the_one_before_left_ready() {
+    let fixture = warm();
+    let (first, cold) = start_service(&fixture, fixture.spec(small_tree())).await;
+    let waiting = ready_service(&fixture, &[&cold]).await;
+    run_exit(&*first, shell("touch /left-by-a-run left"), 0).await;
+    finish(&*first).await;
+    // The state that a sweep leaves alone.
+    fixture.executor.sweep(&[]).await.unwrap();
+    let spec = fixture.spec(small_tree());
+    let run = spec.run;
+    let (second, taken) = start_service(&fixture, spec).await;
+    assert_eq!(taken, waiting);
+    let output = run_exit(&*second, shell("cat plain.txt; ls /left-by-a-run left"), 2).await;
+    assert_eq!(output.text(), "plain\n");
+    let third = ready_service(&fixture, &[&taken]).await;
+    // It is destroyed by the id of the run that has taken it.
+    drop(second);
+    fixture.executor.destroy_run(run).await.unwrap();
+    assert_eq!(services_of(&fixture.instance).await, [third.as_str()]);
+    // With other settings it is not taken.
+    let mut spec = fixture.spec(small_tree());
+    spec.limits.pids /= 2;
+    let (other, id) = start_service(&fixture, spec).await;
+    assert_ne!(id, third);
+    finish(&*other).await;
+    fixture.executor.shut_down().await;
+    wait_for_async("nothing is left", || async {
+        services_of(&fixture.instance)
+            .await
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_job_is_used_only_while_it_can_be() {
+    let fixture = warm();
+    let only = OnlyOn::new(WORKER);
+    let (first, cold) = start_service(&fixture, fixture.spec(small_tree())).await;
+    let waiting = ready_service(&fixture, &[&cold]).await;
+    finish(&*first).await;
+    // Its node is to take no more runs.
+    drop(only);
+    let only = OnlyOn::new(MANAGER);
+    let (second, id) = start_service(&fixture, fixture.spec(small_tree())).await;
+    assert_ne!(id, waiting);
+    wait_for_async("the removal of the job", || async {
+        WORKER.run_containers().is_empty().then_some(())
+    })
+    .await;
+    let waiting = ready_service(&fixture, &[&id]).await;
+    finish(&*second).await;
+    // It was ended.
+    for container in MANAGER.run_containers() {
+        MANAGER.docker(&["kill", &container]);
+    }
+    let (third, id) = start_service(&fixture, fixture.spec(small_tree())).await;
+    assert_ne!(id, waiting);
+    run_exit(&*third, shell("true"), 0).await;
+    // A sweep of a later process knows it by its service, since its label is not that of the run.
+    let mut config = swarm_config(&fixture.instance);
+    config.docker.warm = 2;
+    let swept = SwarmExecutor::new(config).sweep(&[]).await.unwrap();
+    assert!(swept.remaining_containers.contains(&id), "{swept:?}");
+    finish(&*third).await;
+    drop(only);
+    fixture.executor.shut_down().await;
 }

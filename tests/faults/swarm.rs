@@ -38,7 +38,8 @@ fn forge() -> TestForge {
         .set("QUIRE_CI_EXECUTOR", "swarm")
         .set("QUIRE_CI_CALLBACK", &format!("10.77.0.1:{}", free_port()))
         .set("QUIRE_CI_ENGINE", &engine)
-        .set("QUIRE_CI_MEMORY", "256m");
+        .set("QUIRE_CI_MEMORY", "256m")
+        .set("QUIRE_CI_WARM", "0");
     forge
 }
 

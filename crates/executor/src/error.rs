@@ -209,6 +209,13 @@ pub enum ContainerFailure {
     /// A container that is being removed first looks killed, so both have the same text.
     #[error("the container was stopped or removed from outside of quire; retry the run")]
     EndedFromOutside,
+    /// A swarm tells only that its first process was killed, not what killed it.
+    #[error(
+        "the container was killed on the node {node}, for want of memory or from outside of quire; if the run needs more than its \
+         limit of {}, raise it with `ci.resources`, otherwise retry the run",
+        format_bytes(*limit)
+    )]
+    KilledOnNode { node: String, limit: u64 },
     #[error("the container could not run: {message}")]
     CouldNotRun { message: String },
     /// The first process of the container, which is quire's own, ended or broke the protocol.
@@ -471,6 +478,10 @@ mod tests {
         let errors = [
             ContainerFailure::OutOfMemory { limit: 64 << 20 },
             ContainerFailure::EndedFromOutside,
+            ContainerFailure::KilledOnNode {
+                node: "worker".into(),
+                limit: 64 << 20,
+            },
             ContainerFailure::CouldNotRun {
                 message: "why".into(),
             },
@@ -492,6 +503,7 @@ mod tests {
         insta::assert_snapshot!(texts(errors), @r#"
         the container ran out of memory, the limit is 64 MiB; raise it with `ci.resources`, or use less
         the container was stopped or removed from outside of quire; retry the run
+        the container was killed on the node worker, for want of memory or from outside of quire; if the run needs more than its limit of 64 MiB, raise it with `ci.resources`, otherwise retry the run
         the container could not run: why
         quire's process in the container failed: why; retry the run
         the container ended with exit code 3

@@ -16,7 +16,7 @@ use super::helper_streams::helper_streams;
 use super::helper_volume::HelperVolume;
 use super::image::command_env;
 use super::place::DockerPlace;
-use super::warm_pool::WarmPool;
+use super::warm_container::WarmContainers;
 use crate::api::{Attach, AttachedCommand, Terminal, Workspace};
 use crate::engine::ExecSpec;
 use crate::error::{ExecutorError, InvalidCommand};
@@ -26,13 +26,13 @@ use crate::link::{HelperLink, HelperSession, LinkWorkspace, WorkspaceStart};
 #[derive(Clone)]
 pub(super) struct DockerAttach {
     context: DockerContext,
-    warm: WarmPool,
+    warm: WarmContainers,
     /// The runs of this process.
     sessions: Arc<Mutex<HashMap<RunId, Weak<HelperSession>>>>,
 }
 
 impl DockerAttach {
-    pub(super) fn new(context: DockerContext, warm: WarmPool) -> Self {
+    pub(super) fn new(context: DockerContext, warm: WarmContainers) -> Self {
         Self {
             context,
             warm,

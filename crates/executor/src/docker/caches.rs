@@ -16,7 +16,7 @@ use super::context::{
     CACHE_LABEL, DockerContext, INSTANCE_LABEL, REPO_LABEL, WORKSPACE_DIR, label,
 };
 use super::in_use::RunLease;
-use super::warm_pool::WarmPool;
+use super::warm_container::{WarmContainers, WarmKey};
 use crate::api::{CacheInfo, CacheMount, CacheStore};
 use crate::cache_location::{CacheLocation, locate};
 use crate::engine::{DockerError, Labels, ListedVolume, VolumeMount, VolumeSource};
@@ -24,10 +24,10 @@ use crate::error::{ExecutorError, InvalidCommand};
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct DockerCaches(DockerContext, WarmPool);
+pub(super) struct DockerCaches(DockerContext, WarmContainers);
 
 impl DockerCaches {
-    pub(super) fn new(context: DockerContext, warm: WarmPool) -> Self {
+    pub(super) fn new(context: DockerContext, warm: WarmContainers) -> Self {
         Self(context, warm)
     }
 
@@ -146,7 +146,8 @@ impl DockerCaches {
         if !volumes.iter().any(|volume| volume.name == own_name) {
             return Ok(false);
         }
-        self.1.release_volume(&own_name).await;
+        let uses_volume = |key: &WarmKey| key.uses_volume(&own_name);
+        self.1.release_keys(uses_volume).await;
         let Some(_removal) = self.0.in_use.begin_volume_removal(&own_name) else {
             return Err(in_use());
         };

@@ -11,7 +11,7 @@ use super::helper_streams::helper_streams;
 use super::helper_volume::HelperVolume;
 use super::in_use::RunLease;
 use super::network::ApplianceNetwork;
-use super::warm_pool::{WarmContainer, WarmKey, WarmPool};
+use super::warm_container::{WarmContainer, WarmContainers, WarmKey};
 use crate::api::{ResourceLimits, StartObserver, StartSpec};
 use crate::engine::{ContainerSpec, DockerError, NetworkMode, VolumeMount, VolumeSource};
 use crate::error::{ExecutorError, ImageError};
@@ -52,11 +52,15 @@ pub(super) struct ContainerStarter {
     context: DockerContext,
     network: ApplianceNetwork,
     helper: HelperVolume,
-    warm: WarmPool,
+    warm: WarmContainers,
 }
 
 impl ContainerStarter {
-    pub(super) fn new(context: DockerContext, network: ApplianceNetwork, warm: WarmPool) -> Self {
+    pub(super) fn new(
+        context: DockerContext,
+        network: ApplianceNetwork,
+        warm: WarmContainers,
+    ) -> Self {
         Self {
             helper: HelperVolume::new(context.clone()),
             context,
@@ -84,7 +88,6 @@ impl ContainerStarter {
             streams,
             guard,
             lease,
-            ..
         } = self.warm.take(&key, spec.run).await?;
         // It may have been ended from outside meanwhile.
         let state = self.context.engine.container(&id).await;

@@ -20,7 +20,7 @@ use super::in_use::RunLease;
 use super::network::ApplianceNetwork;
 use super::place::DockerPlace;
 use super::services::{ServiceStarter, Services};
-use super::warm_pool::WarmPool;
+use super::warm_container::{WarmContainerStarter, WarmContainers};
 use crate::api::{
     Attach, CacheStore, Capabilities, Executor, ImageStore, StartObserver, StartSpec, SweepReport,
     Workspace,
@@ -39,7 +39,7 @@ pub struct DockerExecutor {
     containers: ContainerStarter,
     services: ServiceStarter,
     attach: DockerAttach,
-    warm: WarmPool,
+    warm: WarmContainers,
 }
 
 impl DockerExecutor {
@@ -49,7 +49,7 @@ impl DockerExecutor {
         let context = DockerContext::new(config);
         let network = ApplianceNetwork::new(context.clone());
         let images = DockerImages::new(context.clone());
-        let warm = WarmPool::new(context.clone());
+        let warm = WarmContainerStarter::pool(&context);
         Self {
             name: ExecutorName::DOCKER,
             caches: DockerCaches::new(context.clone(), warm.clone()),

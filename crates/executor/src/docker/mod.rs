@@ -30,6 +30,7 @@ mod registries;
 mod service_output;
 mod services;
 mod swarm;
+mod warm_container;
 mod warm_pool;
 
 pub use config::DockerConfig;

@@ -11,7 +11,7 @@ use super::cleanup;
 use super::context::DockerContext;
 use super::in_use::RunLease;
 use super::services::Services;
-use super::warm_pool::WarmPool;
+use super::warm_container::WarmContainers;
 use crate::engine::{ContainerState, DockerError};
 use crate::error::{ContainerFailure, ExecutorError};
 use crate::link::HelperPlace;
@@ -32,7 +32,7 @@ pub(super) struct DockerPlace {
     pub(super) services: Option<Services>,
     /// What the run and its container use.
     pub(super) _leases: Vec<RunLease>,
-    pub(super) warm: WarmPool,
+    pub(super) warm: WarmContainers,
 }
 
 impl DockerPlace {

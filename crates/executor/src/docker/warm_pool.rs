@@ -1,131 +1,140 @@
-//! Containers that are started before a run needs one: each is of a run that started a moment ago, and
+//! What is started before a run needs it, such as a container: each is of a run that started a moment ago, and
 //! is used by one run at most.
 //!
 //! ```text
-//! a run has started, or a push begins ─► create, attach, start ─► waits ─┬─► taken by a run with the same key
-//!                                                                        └─► removed: unused for long, or for another
+//! a run has started, or a push begins ─► start ─► waits ─┬─► taken by a run with the same key
+//!                                                        └─► removed: unused for long, or for another
 //! ```
-//! A container has the label of an id of its own, as if it were of a run: so a sweep finds it by the
+//! What is started has the label of an id of its own, as if it were of a run: so a sweep finds it by the
 //! same search, and this process enters the id as in use. Its helper ends when quire does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use quire_types::names::{RepoName, RunId};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::cleanup::CleanupGuard;
-use super::context::{DockerContext, container_name};
-use super::helper_streams::helper_streams;
-use super::in_use::RunLease;
-use crate::engine::{ContainerSpec, DockerError, NetworkMode, VolumeSource};
-use crate::link::HelperStreams;
+use crate::error::ExecutorError;
 
-/// How long a container that is being started may take to be removed when quire stops.
+/// How long what is being started may take to be removed when quire stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Of how many repositories the pool knows what their last runs were started from.
 const MAX_RECENT: usize = 32;
 
-/// How long a container waits for a run.
+/// How long something waits for a run.
 const MAX_UNUSED: Duration = Duration::from_secs(300);
 
+/// How something is started in advance.
+pub(super) trait WarmStarter: Send + Sync + 'static {
+    /// What it must be started from so that a run can use it.
+    type Key: WarmStartKey;
+    type Started: Send + 'static;
+
+    /// Starts it as if it were of the run `own`.
+    fn start<'a>(
+        &'a self,
+        key: &'a Self::Key,
+        own: RunId,
+    ) -> BoxFuture<'a, Result<Self::Started, ExecutorError>>;
+
+    /// The engine's id of it.
+    fn id(started: &Self::Started) -> &str;
+
+    /// Removes one that no run has used.
+    fn remove(started: Self::Started) -> BoxFuture<'static, ()>;
+}
+
+pub(super) trait WarmStartKey: Clone + PartialEq + Send + Sync + 'static {
+    fn repo(&self) -> &RepoName;
+
+    /// Whether the name of the image means another image now.
+    fn is_outdated_by(&self, newer: &Self) -> bool;
+}
+
 /// Cheap to clone.
-#[derive(Clone)]
-pub(super) struct WarmPool {
-    context: DockerContext,
-    state: Arc<Mutex<PoolState>>,
-    /// The tasks that start containers.
+pub(super) struct WarmPool<S: WarmStarter> {
+    starter: Arc<S>,
+    /// How many wait at most.
+    limit: usize,
+    state: Arc<Mutex<PoolState<S>>>,
+    /// The tasks that start something.
     starts: TaskTracker,
 }
 
-#[derive(Default)]
-struct PoolState {
+struct PoolState<S: WarmStarter> {
     /// The oldest first.
-    waiting: Vec<WarmContainer>,
-    starting: Vec<Starting>,
-    /// What runs were started from, the newest last; a container is started from it again when a
+    waiting: Vec<WarmEntry<S>>,
+    starting: Vec<Starting<S>>,
+    /// What runs were started from, the newest last; it is started from it again when a
     /// push to the repository begins.
-    recent: Vec<WarmKey>,
-    /// The containers that runs have taken: they have not the label of their run.
+    recent: Vec<S::Key>,
+    /// What runs have taken, by the engine's id: it has not the label of its run.
     taken: HashMap<RunId, String>,
     closed: bool,
 }
 
-/// A container that is being started.
-struct Starting {
-    key: WarmKey,
+/// What is being started.
+struct Starting<S: WarmStarter> {
+    key: S::Key,
     /// The id that stands for a run.
     own: RunId,
     /// A run that came meanwhile gets it as soon as it is started: earlier than one of its own.
-    claim: Option<oneshot::Sender<WarmContainer>>,
+    claim: Option<oneshot::Sender<WarmEntry<S>>>,
 }
 
-/// What a container must be started from so that a run can use it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WarmKey {
-    repo: RepoName,
-    /// The id of the image. Its name may mean another image since.
-    image: String,
-    /// Without what differs from run to run.
-    spec: ContainerSpec,
-}
-
-/// A started container that no run has used.
-pub(super) struct WarmContainer {
-    key: WarmKey,
+/// What was started and no run has used.
+struct WarmEntry<S: WarmStarter> {
+    key: S::Key,
     /// The id that stands for a run.
     own: RunId,
-    pub(super) id: String,
-    pub(super) streams: HelperStreams,
-    pub(super) guard: CleanupGuard,
-    pub(super) lease: RunLease,
+    started: S::Started,
 }
 
-impl WarmKey {
-    pub(super) fn new(repo: &RepoName, image: &str, spec: &ContainerSpec) -> Self {
+impl<S: WarmStarter> Clone for WarmPool<S> {
+    fn clone(&self) -> Self {
         Self {
-            repo: repo.clone(),
-            image: image.to_owned(),
-            spec: ContainerSpec {
-                name: String::new(),
-                labels: Vec::new(),
-                ..spec.clone()
-            },
+            starter: Arc::clone(&self.starter),
+            limit: self.limit,
+            state: Arc::clone(&self.state),
+            starts: self.starts.clone(),
         }
     }
+}
 
-    /// The network on which the container waits.
-    pub(super) fn network(&self) -> &NetworkMode {
-        &self.spec.network
-    }
-
-    /// Whether the name of the image means another image now.
-    fn is_outdated_by(&self, newer: &Self) -> bool {
-        let is_same_name = self.spec.image == newer.spec.image;
-        self.repo == newer.repo && is_same_name && self.image != newer.image
+impl<S: WarmStarter> Default for PoolState<S> {
+    fn default() -> Self {
+        Self {
+            waiting: Vec::new(),
+            starting: Vec::new(),
+            recent: Vec::new(),
+            taken: HashMap::new(),
+            closed: false,
+        }
     }
 }
 
-impl WarmPool {
-    pub(super) fn new(context: DockerContext) -> Self {
+impl<S: WarmStarter> WarmPool<S> {
+    pub(super) fn new(starter: S, limit: usize) -> Self {
         Self {
-            context,
+            starter: Arc::new(starter),
+            limit,
             state: Arc::default(),
             starts: TaskTracker::new(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, PoolState> {
+    fn state(&self) -> MutexGuard<'_, PoolState<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a container for a run; `None` if there is none with this key. Waits for one that is being
+    /// Takes one for a run; `None` if there is none with this key. Waits for one that is being
     /// started.
-    pub(super) async fn take(&self, key: &WarmKey, run: RunId) -> Option<WarmContainer> {
-        let (warm, claimed) = {
+    pub(super) async fn take(&self, key: &S::Key, run: RunId) -> Option<S::Started> {
+        let (warm, claimed, outdated) = {
             let mut state = self.state();
             let outdated: Vec<_> = state
                 .waiting
@@ -137,35 +146,36 @@ impl WarmPool {
                 Some(_) => None,
                 None => state.claim(key),
             };
-            drop(state);
-            // Their guards remove them.
-            drop(outdated);
-            (warm, claimed)
+            (warm, claimed, outdated)
         };
+        if !outdated.is_empty() {
+            tokio::spawn(remove(outdated));
+        }
         let warm = match claimed {
             Some(claimed) => claimed.await.ok(),
             None => warm,
         }?;
-        self.state().taken.insert(run, warm.id.clone());
-        Some(warm)
+        let id = S::id(&warm.started).to_owned();
+        self.state().taken.insert(run, id);
+        Some(warm.started)
     }
 
-    /// Returns the container that a run has taken.
+    /// Returns the engine's id of what a run has taken.
     pub(super) fn taken_by(&self, run: RunId) -> Option<String> {
         self.state().taken.get(&run).cloned()
     }
 
-    /// The container of a run is removed.
+    /// What a run has taken is removed.
     pub(super) fn forget(&self, run: RunId) {
         self.state().taken.remove(&run);
     }
 
     /// A run was started from this key: the next one may be, too.
-    pub(super) fn fill(&self, key: WarmKey) {
+    pub(super) fn fill(&self, key: S::Key) {
         {
             let mut state = self.state();
             // The last key of a repository: more would take the places of other repositories.
-            state.recent.retain(|recent| recent.repo != key.repo);
+            state.recent.retain(|recent| recent.repo() != key.repo());
             state.recent.push(key.clone());
             let surplus = state.recent.len().saturating_sub(MAX_RECENT);
             state.recent.drain(..surplus);
@@ -176,15 +186,15 @@ impl WarmPool {
     /// A push to this repository begins: its run may be started as the last one was.
     pub(super) fn expect(&self, repo: &RepoName) {
         let state = self.state();
-        let key = state.recent.iter().find(|key| key.repo == *repo).cloned();
+        let key = state.recent.iter().find(|key| key.repo() == repo).cloned();
         drop(state);
         if let Some(key) = key {
             self.make_ready(key);
         }
     }
 
-    /// Starts a container with this key in the background, unless one waits for a run.
-    fn make_ready(&self, key: WarmKey) {
+    /// Starts one with this key in the background, unless one waits for a run.
+    fn make_ready(&self, key: S::Key) {
         let own = RunId::new();
         {
             let mut state = self.state();
@@ -199,46 +209,16 @@ impl WarmPool {
         }
         let pool = self.clone();
         self.starts.spawn(async move {
-            let started = pool.start(&key, own).await;
+            let started = pool.starter.start(&key, own).await;
             let claim = pool.state().started(own);
             match started {
-                Ok(warm) => pool.put(warm, claim).await,
-                Err(error) => tracing::debug!(%error, "cannot start a container in advance"),
+                Ok(started) => pool.put(WarmEntry { key, own, started }, claim).await,
+                Err(error) => tracing::debug!(%error, "cannot start anything in advance of a run"),
             }
         });
     }
 
-    async fn start(&self, key: &WarmKey, own: RunId) -> Result<WarmContainer, DockerError> {
-        let engine = &self.context.engine;
-        let lease = self.context.in_use.lease(own);
-        lease.take(&key.spec.image).await;
-        for mount in &key.spec.volumes {
-            if let VolumeSource::Named(volume) = &mount.source {
-                lease.take(volume).await;
-            }
-        }
-        let spec = ContainerSpec {
-            name: container_name(own),
-            // The key holds for the image itself; its name may lead to another one by now.
-            image: key.image.clone(),
-            labels: self.context.labels_of(own, &key.repo),
-            ..key.spec.clone()
-        };
-        let id = engine.create_container(&spec).await?;
-        let guard = CleanupGuard::of_container(&self.context, id.clone());
-        let streams = engine.attach(&id, true).await?;
-        engine.start_container(&id).await?;
-        Ok(WarmContainer {
-            key: key.clone(),
-            own,
-            streams: helper_streams(streams, &id),
-            id,
-            guard,
-            lease,
-        })
-    }
-
-    async fn put(&self, warm: WarmContainer, claim: Option<oneshot::Sender<WarmContainer>>) {
+    async fn put(&self, warm: WarmEntry<S>, claim: Option<oneshot::Sender<WarmEntry<S>>>) {
         let own = warm.own;
         let warm = match claim {
             Some(claim) => match claim.send(warm) {
@@ -255,7 +235,7 @@ impl WarmPool {
                 surplus.push(warm);
             } else {
                 state.waiting.push(warm);
-                let count = state.waiting.len().saturating_sub(self.context.config.warm);
+                let count = state.waiting.len().saturating_sub(self.limit);
                 surplus.extend(state.waiting.drain(..count));
             }
         }
@@ -267,21 +247,17 @@ impl WarmPool {
         });
     }
 
-    /// Removes the containers that use a volume, so that the volume can be removed.
-    pub(super) async fn release_volume(&self, volume: &str) {
-        let uses = |warm: &WarmContainer| {
-            let mut mounts = warm.key.spec.volumes.iter();
-            mounts.any(|mount| matches!(&mount.source, VolumeSource::Named(name) if name == volume))
-        };
-        self.release(uses).await;
+    /// Removes all that wait and were started from such a key.
+    pub(super) async fn release_keys(&self, selects: impl Fn(&S::Key) -> bool) {
+        self.release(|warm| selects(&warm.key)).await;
     }
 
-    /// Removes all containers that wait.
+    /// Removes all that wait.
     pub(super) async fn release_all(&self) {
         self.release(|_| true).await;
     }
 
-    /// Removes all containers that wait, and starts no more.
+    /// Removes all that wait, and starts no more.
     pub(super) async fn close(&self) {
         self.state().closed = true;
         self.release_all().await;
@@ -289,7 +265,7 @@ impl WarmPool {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.starts.wait()).await;
     }
 
-    async fn release(&self, selects: impl Fn(&WarmContainer) -> bool) {
+    async fn release(&self, selects: impl Fn(&WarmEntry<S>) -> bool) {
         let released: Vec<_> = {
             let mut state = self.state();
             state.waiting.extract_if(.., |warm| selects(warm)).collect()
@@ -298,14 +274,15 @@ impl WarmPool {
     }
 }
 
-impl PoolState {
-    /// Whether a container with this key waits, or will wait as soon as it is started.
-    fn has_free(&self, key: &WarmKey) -> bool {
-        let is_unclaimed = |starting: &Starting| starting.key == *key && starting.claim.is_none();
+impl<S: WarmStarter> PoolState<S> {
+    /// Whether one with this key waits, or will wait as soon as it is started.
+    fn has_free(&self, key: &S::Key) -> bool {
+        let is_unclaimed =
+            |starting: &Starting<S>| starting.key == *key && starting.claim.is_none();
         self.waiting.iter().any(|warm| warm.key == *key) || self.starting.iter().any(is_unclaimed)
     }
 
-    fn claim(&mut self, key: &WarmKey) -> Option<oneshot::Receiver<WarmContainer>> {
+    fn claim(&mut self, key: &S::Key) -> Option<oneshot::Receiver<WarmEntry<S>>> {
         let mut starting = self.starting.iter_mut();
         let free = starting.find(|starting| starting.key == *key && starting.claim.is_none())?;
         let (sender, receiver) = oneshot::channel();
@@ -314,19 +291,14 @@ impl PoolState {
     }
 
     /// A start has ended; returns the run that waits for it.
-    fn started(&mut self, own: RunId) -> Option<oneshot::Sender<WarmContainer>> {
+    fn started(&mut self, own: RunId) -> Option<oneshot::Sender<WarmEntry<S>>> {
         let mut starting = self.starting.iter();
         let position = starting.position(|starting| starting.own == own)?;
         self.starting.swap_remove(position).claim
     }
 }
 
-async fn remove(containers: Vec<WarmContainer>) {
-    let removals = containers.into_iter().map(|warm| async move {
-        // The connection is closed first, which ends the container.
-        drop(warm.streams);
-        warm.guard.clean_up().await;
-        drop(warm.lease);
-    });
+async fn remove<S: WarmStarter>(waiting: Vec<WarmEntry<S>>) {
+    let removals = waiting.into_iter().map(|warm| S::remove(warm.started));
     futures_util::future::join_all(removals).await;
 }

@@ -152,6 +152,11 @@ impl HelperLink {
         self.shared.out_of_memory_kills.load(Ordering::SeqCst)
     }
 
+    /// Whether the connection is known to be lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.shared.loss.borrow().is_some()
+    }
+
     /// Waits until the connection is lost, and returns why.
     pub(crate) async fn lost(&self) -> Loss {
         let mut loss = self.shared.loss.subscribe();

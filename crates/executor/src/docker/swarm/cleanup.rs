@@ -72,16 +72,22 @@ pub(super) async fn sweep(
             true => None,
             false => Some(context.engine.remove_service(&service.id, limit).await),
         };
-        (removed, run)
+        (removed, run, service.id)
     });
     let mut removals = stream::iter(removals).buffer_unordered(CONCURRENCY);
     let mut removed = 0;
-    while let Some((result, run)) = removals.next().await {
+    // The label of a service that was started in advance does not name the run that has taken it.
+    let mut remaining_services = Vec::new();
+    while let Some((result, run, service)) = removals.next().await {
         match result {
             Some(Ok(existed)) => removed += usize::from(existed),
-            None => remaining.push(run),
+            None => {
+                remaining.push(run);
+                remaining_services.push(service);
+            }
             Some(Err(error)) => {
                 remaining.push(run);
+                remaining_services.push(service);
                 tracing::warn!(%run, %error, "cannot remove what a run left on the swarm; it is retried");
             }
         }
@@ -99,7 +105,10 @@ pub(super) async fn sweep(
             }
         }
     }
-    Ok(SweepReport::new(removed, remaining))
+    Ok(SweepReport {
+        remaining_containers: remaining_services,
+        ..SweepReport::new(removed, remaining)
+    })
 }
 
 /// The ids of the networks with these labels that quire created for runs on the swarm, each with its run.

@@ -9,19 +9,17 @@ use quire_types::names::{RepoName, RunId};
 use quire_types::run::ExecutorName;
 use tokio_util::sync::CancellationToken;
 
-use super::callback::{Callback, CallbackServer};
-use super::channel_stream::HelperConnection;
+use super::callback::CallbackServer;
 use super::cleanup;
 use super::config::{SwarmConfig, SwarmRegistry};
 use super::helper_config::HelperConfig;
-use super::job::{
-    JobImage, JobParts, Placement, cache_mounts, check_limits, image_with_digest, job_spec,
-};
+use super::job::{JobImage, JobRecipe, cache_mounts, check_limits, image_with_digest};
+use super::job_starter::{JobStart, JobStarter, StartedJob};
 use super::last_nodes::LastNodes;
-use super::lease::{HelperContact, LEASE, NO_HELPER_AFTER, PING_INTERVAL};
-use super::place::SwarmPlace;
+use super::lease::NO_HELPER_AFTER;
+use super::place::TakenBy;
 use super::services::{ServiceStart, SwarmServices};
-use super::start::{PendingEnd, PendingTask};
+use super::warm_job::{WarmJob, WarmJobStarter, WarmJobs};
 use crate::api::{
     Attach, Capabilities, Executor, ExecutorNode, ImageStore, StartObserver, StartSpec,
     SweepReport, Workspace,
@@ -33,23 +31,22 @@ use crate::docker::context::{DockerContext, WORKSPACE_DIR, or_cancelled};
 use crate::docker::engine_images::{DockerImages, RunImage};
 use crate::docker::image::{command_env, command_user};
 use crate::docker::in_use::RunLease;
-use crate::docker::warm_pool::WarmPool;
-use crate::engine::{DockerError, JobSpec, SwarmNode, VolumeMount};
+use crate::docker::warm_container::WarmContainerStarter;
+use crate::engine::{DockerError, SwarmNode};
 use crate::error::{ExecutorError, ImageError};
-use crate::link::{HelperLink, LinkWorkspace, WorkspaceStart};
+use crate::link::{LinkWorkspace, WorkspaceStart};
 
 /// Executes runs on the nodes of a swarm.
 pub struct SwarmExecutor {
     name: ExecutorName,
     context: DockerContext,
-    callbacks: CallbackServer,
+    starter: JobStarter,
+    warm: WarmJobs,
     registry: Option<SwarmRegistry>,
     publishing: tokio::sync::Mutex<()>,
     images: DockerImages,
     caches: DockerCaches,
-    helper: HelperConfig,
     attach: DockerAttach,
-    last_nodes: LastNodes,
     /// When this process began: no helper of an earlier one outlives it for longer than its lease.
     began: Instant,
 }
@@ -59,8 +56,7 @@ struct StartingRun<'a> {
     spec: &'a StartSpec,
     /// The image as the manager's engine has it.
     image: &'a RunImage,
-    job_image: &'a JobImage,
-    caches: Vec<VolumeMount>,
+    recipe: JobRecipe,
     services: Option<SwarmServices>,
     creations: &'a Creations,
 }
@@ -69,17 +65,22 @@ impl SwarmExecutor {
     #[must_use]
     pub fn new(config: SwarmConfig) -> Self {
         let context = DockerContext::new(config.docker);
-        let warm = WarmPool::new(context.clone());
+        let starter = JobStarter {
+            context: context.clone(),
+            callbacks: CallbackServer::new(config.callback),
+            helper: HelperConfig::new(context.clone()),
+            last_nodes: LastNodes::default(),
+        };
+        let containers = WarmContainerStarter::pool(&context);
         Self {
             name: ExecutorName::SWARM,
-            callbacks: CallbackServer::new(config.callback),
+            warm: WarmJobStarter::pool(&starter),
+            starter,
             registry: config.registry,
             publishing: tokio::sync::Mutex::default(),
             images: DockerImages::new(context.clone()),
-            caches: DockerCaches::new(context.clone(), warm.clone()),
-            helper: HelperConfig::new(context.clone()),
-            attach: DockerAttach::new(context.clone(), warm),
-            last_nodes: LastNodes::default(),
+            caches: DockerCaches::new(context.clone(), containers.clone()),
+            attach: DockerAttach::new(context.clone(), containers),
             began: Instant::now(),
             context,
         }
@@ -92,7 +93,7 @@ impl SwarmExecutor {
         cancel: CancellationToken,
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
         check_limits(&spec, self.registry.is_some())?;
-        self.callbacks.listen().await?;
+        self.starter.callbacks.listen().await?;
         let lease = self.context.in_use.lease(spec.run);
         let image = or_cancelled(&cancel, self.images.provide(&spec, observer, &lease)).await??;
         let known = self.job_image(&spec.repo, &image, observer).boxed();
@@ -104,11 +105,11 @@ impl SwarmExecutor {
             let starting = self.start_services(&spec, &lease, observer, &creations);
             let starting = starting.boxed();
             let services = or_cancelled(&cancel, starting).await??;
+            let caches = cache_mounts(&self.caches, &spec)?;
             let run = StartingRun {
                 spec: &spec,
                 image: &image,
-                job_image: &job_image,
-                caches: cache_mounts(&self.caches, &spec)?,
+                recipe: JobRecipe::new(&spec, &image, job_image, caches),
                 services,
                 creations: &creations,
             };
@@ -163,7 +164,7 @@ impl SwarmExecutor {
         start.start(observer).await.map(Some)
     }
 
-    /// Creates the service of a run, and makes the workspace in its container.
+    /// Starts the job of a run, unless one was started in advance, and makes the workspace in its container.
     async fn start_helper(
         &self,
         run: StartingRun<'_>,
@@ -171,51 +172,89 @@ impl SwarmExecutor {
         observer: &mut dyn StartObserver,
         cancel: &CancellationToken,
     ) -> Result<Box<dyn Workspace>, ExecutorError> {
-        let connecting = self.connect(&run, observer).boxed();
-        let (service, connection) = or_cancelled(cancel, connecting).await??;
-        observer.container_started();
-        let entering = self.enter_node(&run.spec.repo, &service);
-        let node = or_cancelled(cancel, entering).await?;
-        let (spec, tree) = (run.spec, run.spec.tree.checkout());
-        let start = self.workspace_start(run, service, connection, node, lease);
-        let session = or_cancelled(cancel, start.start(Some(tree))).await??;
-        let session = Arc::new(session);
+        let StartingRun {
+            spec,
+            image,
+            recipe,
+            services,
+            creations,
+        } = run;
+        // A node is asked for by who tries the node, once.
+        let is_ordinary = services.is_none() && spec.node.is_none();
+        let may_be_warm = self.context.config.warm > 0 && is_ordinary;
+        let taking = self.take_warm(spec, &recipe, may_be_warm);
+        let (job, guard) = match or_cancelled(cancel, taking).await? {
+            Some(WarmJob { job, guard }) => {
+                observer.container_created(&job.place.service, &image.name);
+                observer.container_started();
+                let (warm, run) = (self.warm.clone(), spec.run);
+                job.place.take(TakenBy {
+                    _lease: lease,
+                    forget: Box::new(move || warm.forget(run)),
+                });
+                (job, Some(guard))
+            }
+            None => {
+                let start = JobStart {
+                    run: spec.run,
+                    recipe: &recipe,
+                    services,
+                    creations,
+                    lease,
+                    may_wait: true,
+                };
+                let starting = self.starter.start(start, observer).boxed();
+                (or_cancelled(cancel, starting).await??, None)
+            }
+        };
+        let StartedJob { link, place } = job;
+        if !place.node_id.is_empty() {
+            self.starter
+                .last_nodes
+                .set(&spec.repo, place.node_id.clone());
+        }
+        let start = WorkspaceStart {
+            connection: link,
+            place,
+            folder: WORKSPACE_DIR.to_owned(),
+            user: command_user(&image.details, &spec.container),
+            groups: Vec::new(),
+            env: command_env(&image.details, &spec.env),
+            caches: recipe
+                .caches
+                .iter()
+                .map(|mount| mount.target.clone())
+                .collect(),
+        };
+        let started = start.start(Some(spec.tree.checkout())).boxed();
+        // The guard of a job that was taken removes it if this fails.
+        let session = Arc::new(or_cancelled(cancel, started).await??);
+        if let Some(guard) = guard {
+            guard.disarm();
+        }
+        if may_be_warm {
+            self.warm.fill(recipe);
+        }
         self.attach.enter(spec.run, &session);
         Ok(Box::new(LinkWorkspace::new(session)))
     }
 
-    /// Creates services of a run until the helper of one has connected: more than one only if the node of the repository's caches
-    /// was chosen and then went away. Returns the id of the service.
-    async fn connect(
+    /// Takes a job that was started in advance, if there is one that can be used.
+    async fn take_warm(
         &self,
-        run: &StartingRun<'_>,
-        observer: &mut dyn StartObserver,
-    ) -> Result<(String, HelperConnection), ExecutorError> {
-        let callback_address = self.callbacks.address()?.to_string();
-        loop {
-            let mut callback = self.callbacks.expect()?;
-            let placement = self.placement(run).await?;
-            let service = self.create(run, &callback, &placement).await?;
-            observer.container_created(&service, &run.image.name);
-            let pending = PendingTask {
-                context: &self.context,
-                service: &service,
-                callback: &callback_address,
-                placement: &placement,
-            };
-            match pending.connection(&mut callback, observer).await? {
-                PendingEnd::Connected(connection) => return Ok((service, connection)),
-                PendingEnd::PreferenceLost => {
-                    // A helper that the node starts all the same has a token of no use.
-                    drop(callback);
-                    self.last_nodes.forget(&run.spec.repo);
-                    let limit = self.context.engine.timeouts().removal;
-                    let removed = self.context.engine.remove_service(&service, limit).await;
-                    removed
-                        .map_err(|error| ExecutorError::from_engine("remove the service", error))?;
-                }
-            }
+        spec: &StartSpec,
+        recipe: &JobRecipe,
+        may_be_warm: bool,
+    ) -> Option<WarmJob> {
+        if !may_be_warm {
+            return None;
         }
+        let warm = self.warm.take(recipe, spec.run).await?;
+        if warm.job.is_usable().await {
+            return Some(warm);
+        }
+        self.warm.forget(spec.run);
+        None
     }
 
     /// An image as nodes know it, pushed to the registry if only the manager's engine has it.
@@ -246,129 +285,6 @@ impl SwarmExecutor {
             node: Some(manager.map_err(create_error)?),
             login: None,
         })
-    }
-
-    /// Creates the service of a run, and returns its id.
-    async fn create(
-        &self,
-        run: &StartingRun<'_>,
-        callback: &Callback,
-        placement: &Placement,
-    ) -> Result<String, ExecutorError> {
-        let spec = run.spec;
-        let addresses = self.callbacks.resolve().await?;
-        let parts = JobParts {
-            image: run.job_image,
-            caches: run.caches.clone(),
-            helper: self.helper.ensure().await.map_err(create_error)?,
-            callback: &addresses,
-            token: &callback.token,
-            placement,
-            network: run.services.as_ref().map(SwarmServices::network),
-            hosts: run
-                .services
-                .as_ref()
-                .map_or_else(Vec::new, |services| services.hosts.clone()),
-        };
-        let mut job = job_spec(&self.context, spec, parts);
-        match self.create_job(run.creations, job.clone()).await {
-            // The swarm does not have the helper any more. Only it can know, and it says so only now.
-            Err(error) if error.is_missing_config() => {
-                self.helper.forget().await;
-                job.program = Some(self.helper.ensure().await.map_err(create_error)?);
-                let created = self.create_job(run.creations, job).await;
-                created.map_err(create_error)
-            }
-            created => created.map_err(create_error),
-        }
-    }
-
-    async fn create_job(&self, creations: &Creations, job: JobSpec) -> Result<String, DockerError> {
-        let engine = self.context.engine.clone();
-        creations
-            .run(async move { engine.create_job(&job).await })
-            .await
-    }
-
-    /// Where the run may be executed: on the node that was asked for or is the only one that can have the image; otherwise on
-    /// the one that has the caches of the repository, if it can take a task now; otherwise on any.
-    async fn placement(&self, run: &StartingRun<'_>) -> Result<Placement, ExecutorError> {
-        let (spec, image) = (run.spec, run.job_image);
-        let nodes = self.context.engine.nodes().await.map_err(list_error)?;
-        if let (Some(asked), Some(only)) = (&spec.node, &image.node)
-            && asked != only
-        {
-            let node = nodes.iter().find(|node| node.id == *asked);
-            return Err(ImageError::NotOnNode {
-                name: run.image.name.clone(),
-                node: node.map_or_else(|| asked.clone(), |node| node.name.clone()),
-            }
-            .into());
-        }
-        let required = image.node.clone().or_else(|| spec.node.clone());
-        let is_usable = |id: &String| nodes.iter().any(|node| node.id == *id && node.is_usable());
-        let last = self.last_nodes.of(&spec.repo).filter(is_usable);
-        // Nothing but caches makes one node better than another.
-        let preferred = last.filter(|_| required.is_none() && !spec.caches.is_empty());
-        let is_preference = preferred.is_some();
-        let node = required.or(preferred);
-        let candidates = nodes.iter().filter(|candidate| match &node {
-            Some(id) => candidate.id == *id,
-            // One that is down may have come back by the time that it is chosen.
-            None => candidate.is_active || !nodes.iter().any(|node| node.is_active),
-        });
-        Ok(Placement {
-            max_milli_cpus: candidates.map(|node| node.milli_cpus).min(),
-            node,
-            is_preference,
-        })
-    }
-
-    /// Remembers the node of a task, and returns its name.
-    async fn enter_node(&self, repo: &RepoName, service: &str) -> String {
-        let task = self.context.engine.task_of(service).await;
-        let Ok(Some(task)) = task else {
-            return "of the run".to_owned();
-        };
-        let name = self.context.engine.node_name(&task.node).await;
-        self.last_nodes.set(repo, task.node);
-        name
-    }
-
-    fn workspace_start(
-        &self,
-        run: StartingRun<'_>,
-        service: String,
-        connection: HelperConnection,
-        node: String,
-        lease: RunLease,
-    ) -> WorkspaceStart {
-        let StartingRun { spec, image, .. } = run;
-        let contact = Arc::new(HelperContact::new());
-        let place = Arc::new(SwarmPlace {
-            context: self.context.clone(),
-            run: spec.run,
-            repo: spec.repo.clone(),
-            last_nodes: self.last_nodes.clone(),
-            service,
-            services: run.services,
-            node,
-            memory: spec.limits.memory,
-            contact: Arc::clone(&contact),
-            _lease: lease,
-        });
-        let streams = connection.into_streams(contact);
-        let link = HelperLink::new(streams, place.clone(), PING_INTERVAL);
-        link.keep_alive(PING_INTERVAL, LEASE);
-        WorkspaceStart {
-            connection: link,
-            place,
-            folder: WORKSPACE_DIR.to_owned(),
-            user: command_user(&image.details, &spec.container),
-            groups: Vec::new(),
-            env: command_env(&image.details, &spec.env),
-            caches: run.caches.into_iter().map(|mount| mount.target).collect(),
-        }
     }
 }
 
@@ -427,7 +343,7 @@ impl Executor for SwarmExecutor {
         async {
             let manager = self.context.engine.manager_node().await;
             manager.map_err(|error| ExecutorError::from_engine("read the swarm's state", error))?;
-            self.callbacks.listen().await
+            self.starter.callbacks.listen().await
         }
         .boxed()
     }
@@ -443,7 +359,17 @@ impl Executor for SwarmExecutor {
 
     fn destroy_run(&self, run: RunId) -> BoxFuture<'_, Result<(), ExecutorError>> {
         async move {
-            let removed = cleanup::remove_run(&self.context, run).await;
+            let removing = async {
+                if let Some(taken) = self.warm.taken_by(run) {
+                    let engine = &self.context.engine;
+                    engine
+                        .remove_service(&taken, engine.timeouts().removal)
+                        .await?;
+                    self.warm.forget(run);
+                }
+                cleanup::remove_run(&self.context, run).await
+            };
+            let removed = removing.await;
             removed.map_err(|error| ExecutorError::from_engine("remove the service", error))
         }
         .boxed()
@@ -455,5 +381,17 @@ impl Executor for SwarmExecutor {
     ) -> BoxFuture<'a, Result<SweepReport, ExecutorError>> {
         let may_be_alive = self.began.elapsed() <= NO_HELPER_AFTER;
         cleanup::sweep(&self.context, active, may_be_alive).boxed()
+    }
+
+    fn expect_run(&self, repo: &RepoName) {
+        self.warm.expect(repo);
+    }
+
+    fn release_idle(&self) -> BoxFuture<'_, ()> {
+        self.warm.release_all().boxed()
+    }
+
+    fn shut_down(&self) -> BoxFuture<'_, ()> {
+        self.warm.close().boxed()
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use quire_pipeline::ALL_PRIVILEGES;
 use quire_step::ChannelToken;
 use quire_types::image_reference::ImageReference;
+use quire_types::names::{RepoName, RunId};
 
-use crate::api::{ImageSource, ResourceLimits, StartSpec};
+use crate::api::{ContainerSettings, ImageSource, ResourceLimits, StartSpec};
 use crate::docker::caches::DockerCaches;
 use crate::docker::context::{DockerContext, WORKSPACE_DIR, container_name, dropped_capabilities};
 use crate::docker::engine_images::RunImage;
@@ -83,10 +84,45 @@ pub(super) fn cache_mounts(
     Ok(mounts)
 }
 
-/// What a job is made from beside the run.
-pub(super) struct JobParts<'a> {
-    pub(super) image: &'a JobImage,
+/// What the container of a run is made from, whichever run that is.
+#[derive(Clone, PartialEq)]
+pub(super) struct JobRecipe {
+    pub(super) repo: RepoName,
+    /// The image as the manager's engine has it: its name, and its id, since the name may mean another one later.
+    pub(super) image_name: String,
+    pub(super) image_id: String,
+    pub(super) image: JobImage,
     pub(super) caches: Vec<VolumeMount>,
+    pub(super) limits: ResourceLimits,
+    pub(super) container: ContainerSettings,
+    /// The id of the only node that may execute it.
+    pub(super) node: Option<String>,
+}
+
+impl JobRecipe {
+    pub(super) fn new(
+        spec: &StartSpec,
+        image: &RunImage,
+        job_image: JobImage,
+        caches: Vec<VolumeMount>,
+    ) -> Self {
+        Self {
+            repo: spec.repo.clone(),
+            image_name: image.name.clone(),
+            image_id: image.details.id.clone(),
+            image: job_image,
+            caches,
+            limits: spec.limits.clone(),
+            container: spec.container.clone(),
+            node: spec.node.clone(),
+        }
+    }
+}
+
+/// What differs from job to job.
+pub(super) struct JobParts<'a> {
+    /// The run, or the id that stands for one.
+    pub(super) run: RunId,
     /// The config object with the helper.
     pub(super) helper: MountedConfig,
     /// The addresses of the appliance.
@@ -113,16 +149,20 @@ pub(super) fn limited_cpus(limits: &ResourceLimits, max: Option<u64>) -> u64 {
     limits.milli_cpus.min(max.unwrap_or(u64::MAX))
 }
 
-pub(super) fn job_spec(context: &DockerContext, spec: &StartSpec, parts: JobParts<'_>) -> JobSpec {
+pub(super) fn job_spec(
+    context: &DockerContext,
+    recipe: &JobRecipe,
+    parts: JobParts<'_>,
+) -> JobSpec {
     let workspace = VolumeMount {
         source: VolumeSource::Anonymous,
         target: WORKSPACE_DIR.to_owned(),
     };
     let mut volumes = vec![workspace];
-    volumes.extend(parts.caches);
+    volumes.extend(recipe.caches.iter().cloned());
     let container = ContainerSpec {
-        name: container_name(spec.run),
-        image: parts.image.reference.clone(),
+        name: container_name(parts.run),
+        image: recipe.image.reference.clone(),
         user: Some("0:0".to_owned()),
         entrypoint: vec![HelperVolume::program()],
         // The helper takes both, and commands get neither.
@@ -131,15 +171,15 @@ pub(super) fn job_spec(context: &DockerContext, spec: &StartSpec, parts: JobPart
             format!("QUIRE_TOKEN={}", parts.token.to_hex()),
         ],
         workdir: Some("/".to_owned()),
-        labels: context.spec_labels(spec),
-        memory: spec.limits.memory,
-        milli_cpus: limited_cpus(&spec.limits, parts.placement.max_milli_cpus),
-        pids: spec.limits.pids,
-        drop_capabilities: dropped_capabilities(&spec.container),
+        labels: context.labels_of(parts.run, &recipe.repo),
+        memory: recipe.limits.memory,
+        milli_cpus: limited_cpus(&recipe.limits, parts.placement.max_milli_cpus),
+        pids: recipe.limits.pids,
+        drop_capabilities: dropped_capabilities(&recipe.container),
         extras: ContainerExtras {
-            shm_size: spec.container.shm_size,
-            tmpfs: spec.container.tmpfs.clone(),
-            add_capabilities: spec.container.privileges.clone(),
+            shm_size: recipe.container.shm_size,
+            tmpfs: recipe.container.tmpfs.clone(),
+            add_capabilities: recipe.container.privileges.clone(),
             ..ContainerExtras::default()
         },
         volumes,
@@ -154,7 +194,7 @@ pub(super) fn job_spec(context: &DockerContext, spec: &StartSpec, parts: JobPart
         ready: None,
         is_logged: false,
         node: parts.placement.node.clone(),
-        login: parts.image.login.clone(),
+        login: recipe.image.login.clone(),
         stop_grace: STOP_GRACE,
     }
 }

@@ -22,12 +22,14 @@ mod config;
 mod executor;
 mod helper_config;
 mod job;
+mod job_starter;
 mod last_nodes;
 mod lease;
 mod place;
 mod registry;
 mod services;
 mod start;
+mod warm_job;
 
 pub use config::{SwarmConfig, SwarmRegistry};
 pub use executor::SwarmExecutor;

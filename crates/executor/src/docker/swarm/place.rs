@@ -1,6 +1,6 @@
 //! The task of a run as the place of its helper: how it is reached, and how its end is explained and proven.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -23,14 +23,21 @@ const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between two questions about a task.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
+/// The exit codes of a process that a signal has ended: KILL, TERM.
+const KILLED: i64 = 137;
+const TERMINATED: i64 = 143;
+
 /// The task of a run.
 pub(super) struct SwarmPlace {
     pub(super) context: DockerContext,
+    /// The run, or the id that stood for one when the task was started in advance.
     pub(super) run: RunId,
     pub(super) repo: RepoName,
     pub(super) last_nodes: LastNodes,
     /// The id of the service.
     pub(super) service: String,
+    /// The id of the node; empty if it is not known.
+    pub(super) node_id: String,
     /// The name of the node.
     pub(super) node: String,
     /// The limit of memory in bytes.
@@ -38,9 +45,23 @@ pub(super) struct SwarmPlace {
     pub(super) contact: Arc<HelperContact>,
     pub(super) services: Option<SwarmServices>,
     pub(super) _lease: RunLease,
+    /// The run that has taken it, if it was started in advance.
+    pub(super) taken: Mutex<Option<TakenBy>>,
+}
+
+/// The run that has taken a task.
+pub(super) struct TakenBy {
+    pub(super) _lease: RunLease,
+    /// What is to be done once the task is removed.
+    pub(super) forget: Box<dyn Fn() + Send>,
 }
 
 impl SwarmPlace {
+    /// A run has taken the task.
+    pub(super) fn take(&self, by: TakenBy) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
+    }
+
     async fn task(&self) -> Result<Option<SwarmTask>, DockerError> {
         self.context.engine.task_of(&self.service).await
     }
@@ -71,7 +92,12 @@ impl SwarmPlace {
         match task.exit_code {
             // The helper ends so when its connection is closed, which is not of its doing.
             0 => self.node_lost(),
-            137 | 143 => ContainerFailure::EndedFromOutside.into(),
+            KILLED => ContainerFailure::KilledOnNode {
+                node: self.node.clone(),
+                limit: self.memory,
+            }
+            .into(),
+            TERMINATED => ContainerFailure::EndedFromOutside.into(),
             code if task.message.is_empty() => ContainerFailure::Exited { code }.into(),
             _ => ContainerFailure::CouldNotRun {
                 message: task.message,
@@ -129,7 +155,11 @@ impl HelperPlace for SwarmPlace {
     fn remove(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
         async {
             let removed = cleanup::remove_run(&self.context, self.run).await;
-            removed.map_err(|error| ExecutorError::from_engine("remove the service", error))
+            removed.map_err(|error| ExecutorError::from_engine("remove the service", error))?;
+            if let Some(by) = &*self.taken.lock().unwrap_or_else(PoisonError::into_inner) {
+                (by.forget)();
+            }
+            Ok(())
         }
         .boxed()
     }

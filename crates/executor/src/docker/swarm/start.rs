@@ -6,7 +6,6 @@ use quire_run_files::logs::Stream;
 
 use super::callback::Callback;
 use super::channel_stream::HelperConnection;
-use super::job::Placement;
 use crate::api::StartObserver;
 use crate::docker::context::DockerContext;
 use crate::engine::{SwarmTask, TaskPhase};
@@ -46,18 +45,19 @@ pub(super) struct PendingTask<'a> {
     pub(super) service: &'a str,
     /// The address to which it connects, for messages.
     pub(super) callback: &'a str,
-    pub(super) placement: &'a Placement,
+    /// Whether it waits for a node.
+    pub(super) may_wait: bool,
 }
 
 /// What became of a task.
 pub(super) enum PendingEnd {
     Connected(HelperConnection),
-    /// The node that was preferred cannot have it any more.
-    PreferenceLost,
+    /// It does not wait, and the swarm has no node for it: why, in the swarm's words.
+    NoNode(String),
 }
 
 impl PendingTask<'_> {
-    /// Waits until the helper has connected. A task for which the swarm has no node is waited for without a limit;
+    /// Waits until the helper has connected. A task that may wait and for which the swarm has no node is waited for without a limit;
     /// what the swarm says of it is a line of the log.
     pub(super) async fn connection(
         &self,
@@ -84,8 +84,8 @@ impl PendingTask<'_> {
                 return Err(self.explain(&task).await);
             }
             if task.phase == TaskPhase::Unassigned {
-                if self.placement.is_preference && !task.message.is_empty() {
-                    return Ok(PendingEnd::PreferenceLost);
+                if !self.may_wait && !task.message.is_empty() {
+                    return Ok(PendingEnd::NoNode(task.message));
                 }
             } else if looked.elapsed() > LOOK_INTERVAL {
                 looked = Instant::now();

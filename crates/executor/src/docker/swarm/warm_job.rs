@@ -1,0 +1,98 @@
+//! Jobs that are started in advance.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use quire_run_files::logs::Stream;
+use quire_types::names::{RepoName, RunId};
+
+use super::job::JobRecipe;
+use super::job_starter::{JobStart, JobStarter, StartedJob};
+use crate::api::StartObserver;
+use crate::docker::cleanup::{CleanupGuard, Creations};
+use crate::docker::warm_pool::{WarmPool, WarmStartKey, WarmStarter};
+use crate::error::ExecutorError;
+use crate::images::BuiltImage;
+
+/// The jobs that wait for runs.
+pub(super) type WarmJobs = WarmPool<WarmJobStarter>;
+
+pub(super) struct WarmJobStarter(JobStarter);
+
+/// A started job that no run has used.
+pub(super) struct WarmJob {
+    pub(super) job: StartedJob,
+    pub(super) guard: CleanupGuard,
+}
+
+impl WarmJobStarter {
+    /// The pool of an executor.
+    pub(super) fn pool(starter: &JobStarter) -> WarmJobs {
+        WarmPool::new(Self(starter.clone()), starter.context.config.warm)
+    }
+
+    async fn start_job(&self, recipe: &JobRecipe, own: RunId) -> Result<WarmJob, ExecutorError> {
+        let Self(starter) = self;
+        let creations = Creations::default();
+        let guard = CleanupGuard::of_swarm_run(&starter.context, own, &creations);
+        let start = JobStart {
+            run: own,
+            recipe,
+            services: None,
+            creations: &creations,
+            lease: starter.context.in_use.lease(own),
+            // A run that has come meanwhile says itself that it waits for a node.
+            may_wait: false,
+        };
+        let job = starter.start(start, &mut NoObserver).await?;
+        Ok(WarmJob { job, guard })
+    }
+}
+
+impl WarmStartKey for JobRecipe {
+    fn repo(&self) -> &RepoName {
+        &self.repo
+    }
+
+    fn is_outdated_by(&self, newer: &Self) -> bool {
+        let is_same_name = self.image_name == newer.image_name;
+        self.repo == newer.repo && is_same_name && self.image_id != newer.image_id
+    }
+}
+
+impl WarmStarter for WarmJobStarter {
+    type Key = JobRecipe;
+    type Started = WarmJob;
+
+    fn start<'a>(
+        &'a self,
+        recipe: &'a JobRecipe,
+        own: RunId,
+    ) -> BoxFuture<'a, Result<WarmJob, ExecutorError>> {
+        self.start_job(recipe, own).boxed()
+    }
+
+    fn id(started: &WarmJob) -> &str {
+        &started.job.place.service
+    }
+
+    fn remove(started: WarmJob) -> BoxFuture<'static, ()> {
+        async move {
+            let WarmJob { job, guard } = started;
+            // The connection is closed first, which ends the helper.
+            drop(job.link);
+            guard.clean_up().await;
+        }
+        .boxed()
+    }
+}
+
+/// The observer of what is started in advance: there is no run to which it could be told.
+struct NoObserver;
+
+impl StartObserver for NoObserver {
+    fn line(&mut self, _stream: Stream, _bytes: &[u8]) {}
+    fn build_started(&mut self, _engine: &str, _tag: &str) {}
+    fn build_finished(&mut self, _image: &BuiltImage) {}
+    fn container_created(&mut self, _id: &str, _image: &str) {}
+    fn container_started(&mut self) {}
+}
