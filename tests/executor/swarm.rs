@@ -147,6 +147,15 @@ async fn a_run_on_another_node_pulls_its_image_by_digest() {
     let _only = OnlyOn::new(WORKER);
     let workspace = fixture.start().await;
     assert_eq!(WORKER.run_containers().len(), 1);
+    // The node says only after its helper has connected that its task is running.
+    wait_for_async("the task of the node", || async {
+        let nodes = fixture.executor.nodes().await.unwrap();
+        let mut nodes = nodes.iter();
+        nodes
+            .all(|node| node.tasks == usize::from(node.id == WORKER.id()))
+            .then_some(())
+    })
+    .await;
     assert_eq!(MANAGER.run_containers(), Vec::<String>::new());
     let images = WORKER.docker(&[
         "images",

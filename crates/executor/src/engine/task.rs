@@ -46,7 +46,7 @@ pub struct SwarmTask {
 impl Engine {
     /// Returns the task of a service that executes one container once; `None` if there is none (yet).
     pub async fn task_of(&self, service: &str) -> Result<Option<SwarmTask>, DockerError> {
-        match self.tasks("service", service).await {
+        match self.tasks("service", &[service]).await {
             // Only the first can have had what it was created for.
             Ok(tasks) => Ok(tasks.into_iter().min_by(|a, b| a.created.cmp(&b.created))),
             Err(DockerError::NotFound { .. }) => Ok(None),
@@ -54,9 +54,9 @@ impl Engine {
         }
     }
 
-    /// The tasks of which something has a value. Not by bollard, whose tasks have no addresses.
-    async fn tasks(&self, filter: &str, value: &str) -> Result<Vec<SwarmTask>, DockerError> {
-        let filters = serde_json::json!({ filter: [value] }).to_string();
+    /// The tasks of which something has one of these values. Not by bollard, whose tasks have no addresses.
+    async fn tasks(&self, filter: &str, values: &[&str]) -> Result<Vec<SwarmTask>, DockerError> {
+        let filters = serde_json::json!({ filter: values }).to_string();
         let target = format!(
             "/tasks?filters={}",
             percent_encoding::utf8_percent_encode(&filters, percent_encoding::NON_ALPHANUMERIC)
@@ -81,8 +81,13 @@ impl Engine {
 
     /// The ids of the nodes of all tasks that are to run, once for each task.
     pub async fn nodes_of_tasks(&self) -> Result<Vec<String>, DockerError> {
-        let tasks = self.tasks("desired-state", "running").await?.into_iter();
-        let running = tasks.filter(|task| task.phase == TaskPhase::Running);
+        // Those of jobs are to be complete.
+        let tasks = self
+            .tasks("desired-state", &["running", "complete"])
+            .await?;
+        let running = tasks
+            .into_iter()
+            .filter(|task| task.phase == TaskPhase::Running);
         Ok(running.map(|task| task.node).collect())
     }
 }
