@@ -84,7 +84,10 @@ fn list(caches: &[CacheEntry], out: &mut Output<'_>) -> Result<(), CommandError>
         [
             cache.repo.as_str().into(),
             cache.name.as_str().into(),
-            cache.executor.to_string().into(),
+            match &cache.node {
+                Some(node) => format!("{}, {node}", cache.executor).into(),
+                None => cache.executor.to_string().into(),
+            },
             size.into(),
             used.into(),
         ]
@@ -93,5 +96,16 @@ fn list(caches: &[CacheEntry], out: &mut Output<'_>) -> Result<(), CommandError>
     out.table(
         ["REPOSITORY", "CACHE", "EXECUTOR", "SIZE", "LAST USE"],
         &rows,
-    )
+    )?;
+    let volumes = caches.iter().filter_map(|cache| {
+        let volume = cache.volume.as_deref()?;
+        Some(format!("{} of {}: {volume}", cache.name, cache.repo))
+    });
+    for (position, line) in volumes.enumerate() {
+        if position == 0 {
+            out.line("\nThe engines of nodes cannot be asked; their volumes, on each node that executed runs:")?;
+        }
+        out.line(&line)?;
+    }
+    Ok(())
 }

@@ -64,6 +64,23 @@ fn id_of_node(node: u32) -> String {
     told.trim().to_owned()
 }
 
+/// A node that takes no tasks until this is dropped.
+struct Drained(String);
+
+impl Drained {
+    fn node(node: u32) -> Self {
+        let drained = Self(id_of_node(node));
+        docker(&["node", "update", "--availability", "drain", &drained.0]);
+        drained
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        docker(&["node", "update", "--availability", "active", &self.0]);
+    }
+}
+
 #[test]
 fn a_push_is_run_on_a_node_and_its_service_removed() {
     let mut forge = forge();
@@ -170,6 +187,8 @@ fn doctor_tries_a_run_on_each_node_and_names_the_one_that_fails() {
 
 #[test]
 fn a_server_that_is_killed_during_a_run_requeues_it_once() {
+    // The caches of the manager are those of its engine.
+    let _drained = Drained::node(1);
     let mut forge = forge();
     forge.serve();
     let tree = forge.tree_with("app", LONG_ONCE);
@@ -191,5 +210,19 @@ fn a_server_that_is_killed_during_a_run_requeues_it_once() {
             (RunState::Complete, None)
         ]
     );
+    // Its cache is on a node, whose engine cannot be asked.
+    let listed = forge.ssh_ok("cache list");
+    assert!(
+        listed.contains("marks") && listed.contains("marks of app: quire-"),
+        "{listed}"
+    );
+    let cleared = forge.ssh("cache clear app");
+    let told = String::from_utf8_lossy(&cleared.stderr).into_owned();
+    assert!(
+        !cleared.status.success()
+            && told.contains("remove it on each with `docker volume rm quire-"),
+        "{told}"
+    );
+    assert_eq!(forge.ssh_ok("cache list"), "no caches\n");
     wait_for("the removal", || (services(&forge) == 0).then_some(()));
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::ExecutorError;
 use crate::images::{BuiltImage, ImageRemoval, OwnedImage};
+use crate::machines::{ExecutorNode, RemoteCache};
 use crate::tar_stream::TarStream;
 
 /// One way of executing runs.
@@ -28,6 +29,12 @@ pub trait Executor: Send + Sync {
 
     /// The caches; `None` if this executor keeps none.
     fn caches(&self) -> Option<&dyn CacheStore> {
+        None
+    }
+
+    /// A cache that runs have on machines of which this process cannot list and remove caches; `None` if there are no such
+    /// machines. Whether it exists is not known.
+    fn remote_cache(&self, _repo: &RepoName, _name: &str) -> Option<RemoteCache> {
         None
     }
 
@@ -85,29 +92,6 @@ pub trait Executor: Send + Sync {
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
-}
-
-/// A machine that executes runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecutorNode {
-    /// What [`StartSpec::node`] names it by.
-    pub id: String,
-    /// No other one has the same.
-    pub name: String,
-    /// Whether the scheduler hears from it.
-    pub is_ready: bool,
-    /// Whether it may be given runs now.
-    pub is_usable: bool,
-    /// Its state in the scheduler's words.
-    pub state: String,
-    /// How many tasks are running on it, those of others included.
-    pub tasks: usize,
-    /// CPUs in thousandths.
-    pub milli_cpus: u64,
-    /// In bytes.
-    pub memory: u64,
-    /// The version of its engine.
-    pub engine: String,
 }
 
 /// The place where the commands of a run are executed.

@@ -26,14 +26,15 @@ mod file_path;
 mod host;
 mod images;
 mod link;
+mod machines;
 mod spawn_problem;
 mod tar_stream;
 
 pub use api::{
     Attach, AttachedCommand, AttachedControl, CacheInfo, CacheMount, CacheStore, Capabilities,
-    CommandEnd, CommandSpec, ContainerSettings, Executor, ExecutorNode, ImageLook, ImageSource,
-    ImageStore, LookResult, OutputSink, ResourceLimits, ServiceSpec, StartObserver, StartSpec,
-    SweepReport, Terminal, Tree, Workspace,
+    CommandEnd, CommandSpec, ContainerSettings, Executor, ImageLook, ImageSource, ImageStore,
+    LookResult, OutputSink, ResourceLimits, ServiceSpec, StartObserver, StartSpec, SweepReport,
+    Terminal, Tree, Workspace,
 };
 pub use docker::{DockerConfig, DockerExecutor, SwarmConfig, SwarmExecutor, SwarmRegistry};
 pub use error::{
@@ -43,5 +44,6 @@ pub use error::{
 pub use file_path::MAX_READ;
 pub use host::{HostConfig, HostExecutor};
 pub use images::{BuiltImage, ImageRemoval, OwnedImage};
+pub use machines::{ExecutorNode, RemoteCache};
 pub use quire_run_files::logs::Stream;
 pub use tar_stream::{OpenArchive, TarStream};

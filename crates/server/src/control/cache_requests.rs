@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::protocol::CacheEntry;
 use quire_executor::{CacheInfo, Executor, ExecutorError};
-use quire_store::Store;
+use quire_store::{CacheUse, Store};
 use quire_types::names::RepoName;
 
 /// Returns the caches of one repository or of all, from all executors.
@@ -31,6 +31,8 @@ async fn list(
                     executor: executor.name().clone(),
                     bytes: None,
                     used_at_ms: None,
+                    volume: None,
+                    node: None,
                 };
                 caches.extend(own.map(entry));
             }
@@ -52,13 +54,7 @@ pub(super) async fn list_with_usage(
     repo: Option<&RepoName>,
 ) -> Result<Vec<CacheEntry>, ExecutorError> {
     let mut caches = list(executors, repo).await?;
-    let uses = store
-        .call(|store| store.caches().list())
-        .await
-        .unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read when caches were last used");
-            Vec::new()
-        });
+    let uses = uses(store).await;
     for executor in executors {
         let name = executor.name();
         let Some(store) = executor.caches() else {
@@ -82,11 +78,51 @@ pub(super) async fn list_with_usage(
             cache.used_at_ms = used.map(|used| used.used_at);
         }
     }
+    caches.extend(remote(executors, &uses, repo));
+    caches.sort_by(|a, b| (&a.repo, &a.name).cmp(&(&b.repo, &b.name)));
     Ok(caches)
 }
 
+async fn uses(store: &Store) -> Vec<CacheUse> {
+    let listed = store.call(|store| store.caches().list()).await;
+    listed.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read when caches were last used");
+        Vec::new()
+    })
+}
+
+/// The caches on machines that cannot be asked, as far as runs are known to have used them.
+fn remote(
+    executors: &[Arc<dyn Executor>],
+    uses: &[CacheUse],
+    repo: Option<&RepoName>,
+) -> Vec<CacheEntry> {
+    let uses = uses
+        .iter()
+        .filter(|used| repo.is_none_or(|repo| used.repo == *repo));
+    let entry = |used: &CacheUse| {
+        let mut executors = executors.iter();
+        let executor = executors.find(|executor| *executor.name() == used.executor)?;
+        let remote = executor.remote_cache(&used.repo, &used.name)?;
+        Some(CacheEntry {
+            repo: used.repo.clone(),
+            name: used.name.clone(),
+            executor: used.executor.clone(),
+            bytes: None,
+            used_at_ms: Some(used.used_at),
+            volume: Some(remote.volume),
+            node: remote.machine,
+        })
+    };
+    uses.filter_map(entry).collect()
+}
+
 /// Removes all caches of a repository, or the one with this name. Returns those that were removed.
+///
+/// Fails for one on machines that cannot be asked, which is not listed any more until a run uses it again: the error says
+/// how a person removes it.
 pub(super) async fn clear(
+    store: &Store,
     executors: &[Arc<dyn Executor>],
     repo: &RepoName,
     name: Option<&str>,
@@ -102,13 +138,30 @@ pub(super) async fn clear(
             .iter()
             .filter(|executor| *executor.name() == cache.executor)
             .filter_map(|executor| executor.caches());
-        for store in stores {
-            match store.remove(repo, &cache.name).await {
+        for cache_store in stores {
+            match cache_store.remove(repo, &cache.name).await {
                 Ok(true) => removed.push(cache.clone()),
                 Ok(false) => {}
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
+    }
+    let remote = remote(executors, &uses(store).await, Some(repo));
+    for cache in remote
+        .into_iter()
+        .filter(|cache| name.is_none_or(|name| cache.name == name))
+    {
+        let (repo, name) = (cache.repo.clone(), cache.name.clone());
+        let volume = cache.volume.clone().unwrap_or_default();
+        let forgotten = store.call(move |store| {
+            store
+                .caches()
+                .forget(&cache.executor, &cache.repo, &cache.name)
+        });
+        if let Err(error) = forgotten.await {
+            tracing::warn!(%error, "cannot forget a cache");
+        }
+        failed = failed.or(Some(ExecutorError::CacheOnNodes { repo, name, volume }));
     }
     failed.map_or(Ok(removed), Err)
 }

@@ -120,6 +120,12 @@ pub struct CacheEntry {
     /// When a run last used it, if that is recorded.
     #[serde(default)]
     pub used_at_ms: Option<Millis>,
+    /// The volume that has it on nodes of a swarm, which quire cannot ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// The node of the newest run of its repository, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// What a reload of the configuration did.
@@ -344,6 +350,8 @@ mod tests {
                     executor: ExecutorName::DOCKER,
                     bytes: Some(1),
                     used_at_ms: None,
+                    volume: None,
+                    node: None,
                 }],
             },
             ControlResponse::Ok,

@@ -150,7 +150,7 @@ impl ControlServer {
                 cache_requests::list_with_usage(&self.store, &self.executors, repo.as_ref()).await,
             ),
             ControlRequest::ClearCaches { repo, name } => caches_response(
-                cache_requests::clear(&self.executors, &repo, name.as_deref()).await,
+                cache_requests::clear(&self.store, &self.executors, &repo, name.as_deref()).await,
             ),
             ControlRequest::PushBegun { repo } => {
                 if let Some(executor) = self.executors.first() {

@@ -15,14 +15,13 @@ use super::config::{SwarmConfig, SwarmRegistry};
 use super::helper_config::HelperConfig;
 use super::job::{JobImage, JobRecipe, cache_mounts, check_limits, image_with_digest};
 use super::job_starter::{JobStart, JobStarter, StartedJob};
-use super::last_nodes::LastNodes;
+use super::last_nodes::{LastNode, LastNodes};
 use super::lease::NO_HELPER_AFTER;
 use super::place::TakenBy;
 use super::services::{ServiceStart, SwarmServices};
 use super::warm_job::{WarmJob, WarmJobStarter, WarmJobs};
 use crate::api::{
-    Attach, Capabilities, Executor, ExecutorNode, ImageStore, StartObserver, StartSpec,
-    SweepReport, Workspace,
+    Attach, Capabilities, Executor, ImageStore, StartObserver, StartSpec, SweepReport, Workspace,
 };
 use crate::docker::attach::DockerAttach;
 use crate::docker::caches::DockerCaches;
@@ -35,6 +34,7 @@ use crate::docker::warm_container::WarmContainerStarter;
 use crate::engine::{DockerError, SwarmNode};
 use crate::error::{ExecutorError, ImageError};
 use crate::link::{LinkWorkspace, WorkspaceStart};
+use crate::machines::{ExecutorNode, RemoteCache};
 
 /// Executes runs on the nodes of a swarm.
 pub struct SwarmExecutor {
@@ -209,9 +209,11 @@ impl SwarmExecutor {
         };
         let StartedJob { link, place } = job;
         if !place.node_id.is_empty() {
-            self.starter
-                .last_nodes
-                .set(&spec.repo, place.node_id.clone());
+            let node = LastNode {
+                id: place.node_id.clone(),
+                name: place.node.clone(),
+            };
+            self.starter.last_nodes.set(&spec.repo, node);
         }
         let start = WorkspaceStart {
             connection: link,
@@ -307,6 +309,13 @@ impl Executor for SwarmExecutor {
             keeps_failed_workspaces: false,
             workspace_on_disk: false,
         }
+    }
+
+    fn remote_cache(&self, repo: &RepoName, name: &str) -> Option<RemoteCache> {
+        Some(RemoteCache {
+            volume: self.caches.volume_name(repo, name),
+            machine: self.starter.last_nodes.of(repo).map(|node| node.name),
+        })
     }
 
     fn images(&self) -> Option<&dyn ImageStore> {

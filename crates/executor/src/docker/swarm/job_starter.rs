@@ -156,7 +156,8 @@ impl JobStarter {
         let only = recipe.image.node.clone();
         let required = only.or_else(|| recipe.node.clone());
         let is_usable = |id: &String| nodes.iter().any(|node| node.id == *id && node.is_usable());
-        let last = self.last_nodes.of(&recipe.repo).filter(is_usable);
+        let last = self.last_nodes.of(&recipe.repo).map(|node| node.id);
+        let last = last.filter(is_usable);
         // Nothing but caches makes one node better than another.
         let preferred = last.filter(|_| required.is_none() && !recipe.caches.is_empty());
         let is_preference = preferred.is_some();

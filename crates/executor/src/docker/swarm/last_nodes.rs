@@ -5,20 +5,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quire_types::names::RepoName;
 
-/// The ids of the nodes by repository. Clones share them.
+/// The nodes by repository. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct LastNodes(Arc<Mutex<HashMap<RepoName, String>>>);
+pub(super) struct LastNodes(Arc<Mutex<HashMap<RepoName, LastNode>>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastNode {
+    pub(super) id: String,
+    pub(super) name: String,
+}
 
 impl LastNodes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RepoName, String>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RepoName, LastNode>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn of(&self, repo: &RepoName) -> Option<String> {
+    pub(super) fn of(&self, repo: &RepoName) -> Option<LastNode> {
         self.lock().get(repo).cloned()
     }
 
-    pub(super) fn set(&self, repo: &RepoName, node: String) {
+    pub(super) fn set(&self, repo: &RepoName, node: LastNode) {
         self.lock().insert(repo.clone(), node);
     }
 
