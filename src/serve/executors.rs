@@ -30,18 +30,19 @@ pub(super) fn of_config(config: &Config, instance: &str, paths: &Paths) -> Vec<A
             .map(|(user, password)| (user.clone(), reader("password", password))),
     });
     let swarm = SwarmConfig {
-        docker: docker_config.clone(),
         registry,
         callback: config.ci.callback.clone(),
     };
+    let docker = DockerExecutor::new(docker_config);
+    let swarm = SwarmExecutor::new(&docker, swarm);
     let mut executors: Vec<Arc<dyn Executor>> = vec![
-        Arc::new(DockerExecutor::new(docker_config)),
+        Arc::new(docker),
         Arc::new(HostExecutor::new(HostConfig::new(
             instance,
             Some(paths.data().join("runs")),
             Some(paths.caches()),
         ))),
-        Arc::new(SwarmExecutor::new(swarm)),
+        Arc::new(swarm),
     ];
     // Runs without isolation only if that was configured: an engine that is down is waited for.
     let configured = config.ci.executor.as_ref();

@@ -272,10 +272,10 @@ impl Fixture {
         Self::swarm_with(swarm_config(&format!("test-{}", RunId::new())))
     }
 
-    pub(crate) fn swarm_with(config: SwarmConfig) -> Self {
+    pub(crate) fn swarm_with(config: SwarmSettings) -> Self {
         Self {
             instance: config.docker.instance.clone(),
-            executor: Arc::new(SwarmExecutor::new(config)),
+            executor: Arc::new(config.executor()),
             docker: None,
             folder: tempfile::tempdir().unwrap(),
         }
@@ -455,20 +455,31 @@ async fn services_of_test(executor: &dyn Executor, instance: &str) -> Vec<String
     }
 }
 
+/// The settings of an appliance on a swarm.
+pub(crate) struct SwarmSettings {
+    pub(crate) docker: DockerConfig,
+    pub(crate) swarm: SwarmConfig,
+}
+
+impl SwarmSettings {
+    pub(crate) fn executor(self) -> SwarmExecutor {
+        SwarmExecutor::new(&DockerExecutor::new(self.docker), self.swarm)
+    }
+}
+
 /// The settings of an appliance on the swarm of `scripts/other-engine --swarm`.
-pub(crate) fn swarm_config(instance: &str) -> SwarmConfig {
+pub(crate) fn swarm_config(instance: &str) -> SwarmSettings {
     assert!(
         std::env::var_os("QUIRE_SWARM").is_some(),
         "this test needs a swarm: run it by `scripts/other-engine --swarm`"
     );
-    SwarmConfig {
+    let callback = format!("10.77.0.1:{}", quire_testkit::free_port());
+    SwarmSettings {
         docker: DockerConfig::new(&endpoint(), instance),
-        registry: None,
-        callback: Some(
-            format!("10.77.0.1:{}", quire_testkit::free_port())
-                .parse()
-                .unwrap(),
-        ),
+        swarm: SwarmConfig {
+            registry: None,
+            callback: Some(callback.parse().unwrap()),
+        },
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quire_executor::{
-    CacheMount, CommandEnd, ContainerFailure, Executor, ExecutorError, ServiceSpec, StartSpec,
-    SwarmExecutor, SwarmRegistry, Workspace,
+    CommandEnd, ContainerFailure, Executor, ExecutorError, ServiceSpec, StartSpec, SwarmRegistry,
+    Workspace,
 };
 use quire_step::{
     ChannelToken, FIRST_MESSAGE_LENGTH, FromHelper, HelperHandshake, REPLY_LENGTH, SecureChannel,
@@ -295,7 +295,7 @@ async fn a_container_that_is_killed_on_its_node_is_explained() {
 async fn connections_without_a_token_hold_up_no_run() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let config = swarm_config(&instance);
-    let address = format!("10.77.0.1:{}", config.callback.as_ref().unwrap().port);
+    let address = format!("10.77.0.1:{}", config.swarm.callback.as_ref().unwrap().port);
     let fixture = Fixture::swarm_with(config);
     fixture.executor.probe().await.unwrap();
     let mut silent = Vec::new();
@@ -395,7 +395,7 @@ fn hello() -> Vec<u8> {
 async fn a_token_admits_one_connection_and_no_copy_of_one() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let config = swarm_config(&instance);
-    let port = config.callback.as_ref().unwrap().port;
+    let port = config.swarm.callback.as_ref().unwrap().port;
     let fixture = Fixture::swarm_with(config);
     let _drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
     let helper = PlayedHelper::new(&fixture, port).await;
@@ -429,7 +429,7 @@ async fn a_token_admits_one_connection_and_no_copy_of_one() {
 async fn helpers_that_send_anything_harm_only_their_own_run() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let config = swarm_config(&instance);
-    let port = config.callback.as_ref().unwrap().port;
+    let port = config.swarm.callback.as_ref().unwrap().port;
     let fixture = Fixture::swarm_with(config);
     let drained = [OnlyOn::new(MANAGER), OnlyOn::new(WORKER)];
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
@@ -459,7 +459,7 @@ async fn helpers_that_send_anything_harm_only_their_own_run() {
 async fn an_address_that_nodes_do_not_reach_is_named() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let mut config = swarm_config(&instance);
-    config.callback.as_mut().unwrap().host = "10.77.0.99".to_owned();
+    config.swarm.callback.as_mut().unwrap().host = "10.77.0.99".to_owned();
     let fixture = Fixture::swarm_with(config);
     let error = fixture
         .start_with(fixture.spec(small_tree()))
@@ -481,7 +481,7 @@ async fn sweeps_of_two_appliances_leave_each_other_alone() {
     let run = spec.run;
     let lost = first.start_with(spec).await.unwrap();
     // As after a crash: nothing of the old process is left but its connection, which ends with it.
-    let fresh = SwarmExecutor::new(swarm_config(&first.instance));
+    let fresh = swarm_config(&first.instance).executor();
     let swept = fresh.sweep(&[]).await.unwrap();
     assert_eq!((swept.removed, swept.remaining), (0, vec![run]));
     drop(lost);
@@ -539,7 +539,7 @@ async fn a_run_that_is_over_leaves_nothing_within_a_moment() {
 async fn a_built_image_comes_to_other_nodes_by_the_registry() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let mut config = swarm_config(&instance);
-    config.registry = Some(registry("10.77.0.1:5000/built"));
+    config.swarm.registry = Some(registry("10.77.0.1:5000/built"));
     let fixture = Fixture::swarm_with(config);
     let _only = OnlyOn::new(WORKER);
     let tree = small_tree()
@@ -567,7 +567,7 @@ async fn a_built_image_comes_to_other_nodes_by_the_registry() {
 async fn a_registry_that_is_away_is_named() {
     let instance = format!("test-{}", quire_types::names::RunId::new());
     let mut config = swarm_config(&instance);
-    config.registry = Some(registry("10.77.0.1:5999"));
+    config.swarm.registry = Some(registry("10.77.0.1:5999"));
     let fixture = Fixture::swarm_with(config);
     let mut spec = fixture.spec(small_tree().with(
         ".quire/Dockerfile",
@@ -659,7 +659,7 @@ async fn nodes_pull_from_a_registry_that_asks_for_a_password() {
     let start = async |registry: SwarmRegistry| {
         let instance = format!("test-{}", quire_types::names::RunId::new());
         let mut config = swarm_config(&instance);
-        config.registry = Some(registry);
+        config.swarm.registry = Some(registry);
         let fixture = Fixture::swarm_with(config);
         let mut spec = fixture.spec(small_tree().with(
             ".quire/Dockerfile",
@@ -824,33 +824,6 @@ async fn runs_that_wait_for_a_node_outlast_a_restart_of_the_manager() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_preferred_node_that_goes_away_is_not_waited_for() {
-    let fixture = Fixture::swarm();
-    let spec = || StartSpec {
-        caches: vec![CacheMount {
-            name: "deps".to_owned(),
-            path: "deps".to_owned(),
-        }],
-        ..fixture.spec(small_tree())
-    };
-    let only = OnlyOn::new(WORKER);
-    finish(&*fixture.start_with(spec()).await.unwrap()).await;
-    drop(only);
-    // The manager notices only after seconds that the node does not answer.
-    WORKER.link("down");
-    let workspace = fixture.start_with(spec()).await;
-    let _only = OnlyOn::new(MANAGER);
-    WORKER.link("up");
-    let workspace = match workspace {
-        // The task had the node before.
-        Err(ExecutorError::NodeLost { .. }) => fixture.start_with(spec()).await.unwrap(),
-        started => started.unwrap(),
-    };
-    assert_eq!(MANAGER.run_containers().len(), 1);
-    finish(&*workspace).await;
-}
-
 /// An executor that keeps up to two jobs ready.
 fn warm() -> Fixture {
     let mut config = swarm_config(&format!("test-{}", quire_types::names::RunId::new()));
@@ -943,7 +916,7 @@ async fn a_ready_job_is_used_only_while_it_can_be() {
     // A sweep of a later process knows it by its service, since its label is not that of the run.
     let mut config = swarm_config(&fixture.instance);
     config.docker.warm = 2;
-    let swept = SwarmExecutor::new(config).sweep(&[]).await.unwrap();
+    let swept = config.executor().sweep(&[]).await.unwrap();
     assert!(swept.remaining_containers.contains(&id), "{swept:?}");
     finish(&*third).await;
     drop(only);

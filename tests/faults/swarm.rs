@@ -3,10 +3,13 @@
 
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use quire_testkit::{TestForge, free_port, transcript, wait_for};
-use quire_types::run::{ExecutorName, FailureKind, RunState};
+use quire_types::run::{ExecutorName, FailureKind, Run, RunState};
 
 use super::settled_well;
+use super::undo::is_stopped;
 use crate::QUIRE;
 
 const WELL: &str = r#"(local ci (require :quire.ci))
@@ -19,6 +22,12 @@ const LONG_ONCE: &str = r#"(local ci (require :quire.ci))
 (ci.image "10.77.0.1:5000/debian:trixie-slim")
 (ci.cache :marks "/marks")
 (ci.job :test [:quire/push] (fn [{: sh}] (sh "test -e /marks/seen || { touch /marks/seen; echo begun; sleep 300; }")))
+"#;
+
+const CACHED: &str = r#"(local ci (require :quire.ci))
+(ci.image "10.77.0.1:5000/debian:trixie-slim")
+(ci.cache :marks "/marks")
+(ci.job :test [:quire/push] (fn [{: sh}] (sh "touch /marks/seen")))
 "#;
 
 const LONG: &str = r#"(local ci (require :quire.ci))
@@ -174,7 +183,9 @@ fn doctor_tries_a_run_on_each_node_and_names_the_one_that_fails() {
     in_network_of_node(2, &["ip", "route", "del", "unreachable", "10.77.0.1"]);
     let output = String::from_utf8_lossy(&output.stdout).into_owned();
     let id = id_of_node(2);
-    for (part, grade) in grades(&output) {
+    let found = grades(&output);
+    assert_eq!(found.len(), 2, "{output}");
+    for (part, grade) in found {
         let expected = if part.ends_with(&id) { "failed" } else { "ok" };
         assert_eq!(grade, expected, "{output}");
     }
@@ -183,6 +194,68 @@ fn doctor_tries_a_run_on_each_node_and_names_the_one_that_fails() {
         "{output}"
     );
     assert_eq!(services(&forge), 0);
+    let _drained = [Drained::node(1), Drained::node(2)];
+    let output = forge.ssh("doctor");
+    let told = transcript(&output);
+    assert!(
+        !output.status.success() && told.contains("runs wait: no node of the swarm can execute"),
+        "{told}"
+    );
+}
+
+/// How many services were created for a run since a time, in seconds.
+fn services_created(run: &Run, since: u64) -> usize {
+    let until = seconds_now() + 1;
+    let since = since.to_string();
+    let until = until.to_string();
+    let events = docker(&[
+        "events",
+        "--since",
+        &since,
+        "--until",
+        &until,
+        "--filter",
+        "type=service",
+        "--filter",
+        "event=create",
+        "--format",
+        "{{.Actor.Attributes.name}}",
+    ]);
+    let name = format!("quire-{}", run.id);
+    events.lines().filter(|line| *line == name).count()
+}
+
+fn seconds_now() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed();
+    since.unwrap().as_secs()
+}
+
+#[test]
+fn a_preferred_node_that_goes_away_is_not_waited_for() {
+    let mut forge = forge();
+    forge.stop_once_at("swarm-node-preferred").serve();
+    let drained = Drained::node(1);
+    let tree = forge.tree_with("app", CACHED);
+    tree.push(&["main"]);
+    settled_well(&forge);
+    drop(drained);
+    let since = seconds_now();
+    let mut starting = tree
+        .command(&["push", "-q", "origin", "main:second"])
+        .spawn()
+        .unwrap();
+    wait_for("the server to stop", || {
+        (forge.came_to_fault_point() && is_stopped(forge.pid())).then_some(())
+    });
+    // The node was chosen, and takes no task any more when the service is created.
+    let _drained = Drained::node(2);
+    kill(Pid::from_raw(forge.pid()), Signal::SIGCONT).unwrap();
+    assert!(starting.wait().unwrap().success());
+    settled_well(&forge);
+    let run = forge.newest("app");
+    assert_eq!(run.state, RunState::Complete, "{run:?}");
+    assert_eq!(services_created(&run, since), 2);
+    wait_for("the removal", || (services(&forge) == 0).then_some(()));
 }
 
 #[test]
@@ -220,7 +293,7 @@ fn a_server_that_is_killed_during_a_run_requeues_it_once() {
     let told = String::from_utf8_lossy(&cleared.stderr).into_owned();
     assert!(
         !cleared.status.success()
-            && told.contains("remove it on each with `docker volume rm quire-"),
+            && told.contains("remove them on each node with `docker volume rm quire-"),
         "{told}"
     );
     assert_eq!(forge.ssh_ok("cache list"), "no caches\n");

@@ -147,7 +147,7 @@ fn an_undo_that_is_killed_at_each_point() {
     }
 }
 
-fn is_stopped(pid: i32) -> bool {
+pub(super) fn is_stopped(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.contains("State:\tT")
 }

@@ -20,6 +20,8 @@ pub struct ExecutorNode {
     pub is_ready: bool,
     /// Whether it may be given runs now.
     pub is_usable: bool,
+    /// Whether its engine is the appliance's own.
+    pub is_own: bool,
     /// Its state in the scheduler's words.
     pub state: String,
     /// How many tasks are running on it, those of others included.

@@ -5,6 +5,7 @@
 //! not create it. Caches do not carry a run's label, so no sweep removes them.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,19 +17,31 @@ use super::context::{
     CACHE_LABEL, DockerContext, INSTANCE_LABEL, REPO_LABEL, WORKSPACE_DIR, label,
 };
 use super::in_use::RunLease;
-use super::warm_container::{WarmContainers, WarmKey};
+use super::volume_holders::VolumeHolders;
+use super::warm_container::WarmContainers;
 use crate::api::{CacheInfo, CacheMount, CacheStore};
 use crate::cache_location::{CacheLocation, locate};
 use crate::engine::{DockerError, Labels, ListedVolume, VolumeMount, VolumeSource};
 use crate::error::{ExecutorError, InvalidCommand};
 
+/// How long what held a volume may take to be gone, and the pause between two attempts to remove the volume.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+const RELEASE_PAUSE: Duration = Duration::from_millis(200);
+
 /// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct DockerCaches(DockerContext, WarmContainers);
+pub(super) struct DockerCaches(DockerContext, VolumeHolders);
 
 impl DockerCaches {
     pub(super) fn new(context: DockerContext, warm: WarmContainers) -> Self {
-        Self(context, warm)
+        let holders = VolumeHolders::default();
+        holders.add(warm);
+        Self(context, holders)
+    }
+
+    /// What gives way when a cache is to be removed.
+    pub(super) fn holders(&self) -> &VolumeHolders {
+        &self.1
     }
 
     /// Creates the volumes of the caches that are missing, and returns all mounts, the outer one
@@ -146,14 +159,20 @@ impl DockerCaches {
         if !volumes.iter().any(|volume| volume.name == own_name) {
             return Ok(false);
         }
-        let uses_volume = |key: &WarmKey| key.uses_volume(&own_name);
-        self.1.release_keys(uses_volume).await;
+        let was_held = self.1.release(&own_name).await;
         let Some(_removal) = self.0.in_use.begin_volume_removal(&own_name) else {
             return Err(in_use());
         };
-        match engine.remove_volume(&own_name).await {
-            Err(DockerError::Conflict { .. }) => Err(in_use()),
-            other => other.map_err(remove_error),
+        let deadline = Instant::now() + RELEASE_TIMEOUT;
+        loop {
+            match engine.remove_volume(&own_name).await {
+                // The engine ends the task of a service only after the service is gone.
+                Err(DockerError::Conflict { .. }) if was_held && Instant::now() < deadline => {
+                    tokio::time::sleep(RELEASE_PAUSE).await;
+                }
+                Err(DockerError::Conflict { .. }) => return Err(in_use()),
+                other => return other.map_err(remove_error),
+            }
         }
     }
 

@@ -32,13 +32,13 @@ use crate::link::{HelperLink, LinkWorkspace, WorkspaceStart};
 #[derive(Clone)]
 pub struct DockerExecutor {
     name: ExecutorName,
-    context: DockerContext,
+    pub(super) context: DockerContext,
     network: ApplianceNetwork,
-    images: DockerImages,
-    caches: DockerCaches,
+    pub(super) images: DockerImages,
+    pub(super) caches: DockerCaches,
     containers: ContainerStarter,
     services: ServiceStarter,
-    attach: DockerAttach,
+    pub(super) attach: DockerAttach,
     warm: WarmContainers,
 }
 

@@ -30,6 +30,7 @@ mod registries;
 mod service_output;
 mod services;
 mod swarm;
+mod volume_holders;
 mod warm_container;
 mod warm_pool;
 

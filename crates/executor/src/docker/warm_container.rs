@@ -53,12 +53,6 @@ impl WarmKey {
     pub(super) fn network(&self) -> &NetworkMode {
         &self.spec.network
     }
-
-    /// Whether it has a volume.
-    pub(super) fn uses_volume(&self, volume: &str) -> bool {
-        let mut mounts = self.spec.volumes.iter();
-        mounts.any(|mount| matches!(&mount.source, VolumeSource::Named(name) if name == volume))
-    }
 }
 
 impl WarmStartKey for WarmKey {
@@ -69,6 +63,11 @@ impl WarmStartKey for WarmKey {
     fn is_outdated_by(&self, newer: &Self) -> bool {
         let is_same_name = self.spec.image == newer.spec.image;
         self.repo == newer.repo && is_same_name && self.image != newer.image
+    }
+
+    fn uses_volume(&self, volume: &str) -> bool {
+        let mut mounts = self.spec.volumes.iter();
+        mounts.any(|mount| matches!(&mount.source, VolumeSource::Named(name) if name == volume))
     }
 }
 

@@ -12,15 +12,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use quire_types::names::{RepoName, RunId};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::volume_holders::VolumeHolder;
 use crate::error::ExecutorError;
 
 /// How long what is being started may take to be removed when quire stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a start in advance may take: until then, runs with the same key wait for it or find it unfinished.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a run waits for what is being started in advance, before it starts its own.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Of how many repositories the pool knows what their last runs were started from.
 const MAX_RECENT: usize = 32;
@@ -53,6 +61,9 @@ pub(super) trait WarmStartKey: Clone + PartialEq + Send + Sync + 'static {
 
     /// Whether the name of the image means another image now.
     fn is_outdated_by(&self, newer: &Self) -> bool;
+
+    /// Whether what is started from it has a volume.
+    fn uses_volume(&self, volume: &str) -> bool;
 }
 
 /// Cheap to clone.
@@ -60,6 +71,8 @@ pub(super) struct WarmPool<S: WarmStarter> {
     starter: Arc<S>,
     /// How many wait at most.
     limit: usize,
+    start_timeout: Duration,
+    claim_timeout: Duration,
     state: Arc<Mutex<PoolState<S>>>,
     /// The tasks that start something.
     starts: TaskTracker,
@@ -99,6 +112,8 @@ impl<S: WarmStarter> Clone for WarmPool<S> {
         Self {
             starter: Arc::clone(&self.starter),
             limit: self.limit,
+            start_timeout: self.start_timeout,
+            claim_timeout: self.claim_timeout,
             state: Arc::clone(&self.state),
             starts: self.starts.clone(),
         }
@@ -122,6 +137,8 @@ impl<S: WarmStarter> WarmPool<S> {
         Self {
             starter: Arc::new(starter),
             limit,
+            start_timeout: START_TIMEOUT,
+            claim_timeout: CLAIM_TIMEOUT,
             state: Arc::default(),
             starts: TaskTracker::new(),
         }
@@ -132,7 +149,7 @@ impl<S: WarmStarter> WarmPool<S> {
     }
 
     /// Takes one for a run; `None` if there is none with this key. Waits for one that is being
-    /// started.
+    /// started, unless that takes longer than a start for the run itself should.
     pub(super) async fn take(&self, key: &S::Key, run: RunId) -> Option<S::Started> {
         let (warm, claimed, outdated) = {
             let mut state = self.state();
@@ -152,7 +169,10 @@ impl<S: WarmStarter> WarmPool<S> {
             tokio::spawn(remove(outdated));
         }
         let warm = match claimed {
-            Some(claimed) => claimed.await.ok(),
+            Some(claimed) => {
+                let waiting = tokio::time::timeout(self.claim_timeout, claimed).await;
+                waiting.ok().and_then(Result::ok)
+            }
             None => warm,
         }?;
         let id = S::id(&warm.started).to_owned();
@@ -209,11 +229,15 @@ impl<S: WarmStarter> WarmPool<S> {
         }
         let pool = self.clone();
         self.starts.spawn(async move {
-            let started = pool.starter.start(&key, own).await;
+            let starting = pool.starter.start(&key, own);
+            let started = tokio::time::timeout(pool.start_timeout, starting).await;
             let claim = pool.state().started(own);
             match started {
-                Ok(started) => pool.put(WarmEntry { key, own, started }, claim).await,
-                Err(error) => tracing::debug!(%error, "cannot start anything in advance of a run"),
+                Ok(Ok(started)) => pool.put(WarmEntry { key, own, started }, claim).await,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "cannot start anything in advance of a run");
+                }
+                Err(_) => tracing::debug!("what is started in advance of a run takes too long"),
             }
         });
     }
@@ -223,7 +247,7 @@ impl<S: WarmStarter> WarmPool<S> {
         let warm = match claim {
             Some(claim) => match claim.send(warm) {
                 Ok(()) => return,
-                // The run was cancelled meanwhile.
+                // The run was cancelled, or has begun without it.
                 Err(warm) => warm,
             },
             None => warm,
@@ -247,11 +271,6 @@ impl<S: WarmStarter> WarmPool<S> {
         });
     }
 
-    /// Removes all that wait and were started from such a key.
-    pub(super) async fn release_keys(&self, selects: impl Fn(&S::Key) -> bool) {
-        self.release(|warm| selects(&warm.key)).await;
-    }
-
     /// Removes all that wait.
     pub(super) async fn release_all(&self) {
         self.release(|_| true).await;
@@ -265,20 +284,36 @@ impl<S: WarmStarter> WarmPool<S> {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.starts.wait()).await;
     }
 
-    async fn release(&self, selects: impl Fn(&WarmEntry<S>) -> bool) {
+    /// Returns how many were removed.
+    async fn release(&self, selects: impl Fn(&WarmEntry<S>) -> bool) -> usize {
         let released: Vec<_> = {
             let mut state = self.state();
             state.waiting.extract_if(.., |warm| selects(warm)).collect()
         };
+        let count = released.len();
         remove(released).await;
+        count
+    }
+}
+
+impl<S: WarmStarter> VolumeHolder for WarmPool<S> {
+    fn release_volume<'a>(&'a self, volume: &'a str) -> BoxFuture<'a, bool> {
+        async move {
+            let uses_volume = |warm: &WarmEntry<S>| warm.key.uses_volume(volume);
+            self.release(uses_volume).await > 0
+        }
+        .boxed()
     }
 }
 
 impl<S: WarmStarter> PoolState<S> {
     /// Whether one with this key waits, or will wait as soon as it is started.
     fn has_free(&self, key: &S::Key) -> bool {
-        let is_unclaimed =
-            |starting: &Starting<S>| starting.key == *key && starting.claim.is_none();
+        // If the run has stopped waiting for it, it is free, but later runs do not wait for it.
+        let is_unclaimed = |starting: &Starting<S>| {
+            let claim = starting.claim.as_ref();
+            starting.key == *key && claim.is_none_or(oneshot::Sender::is_closed)
+        };
         self.waiting.iter().any(|warm| warm.key == *key) || self.starting.iter().any(is_unclaimed)
     }
 
@@ -301,4 +336,92 @@ impl<S: WarmStarter> PoolState<S> {
 async fn remove<S: WarmStarter>(waiting: Vec<WarmEntry<S>>) {
     let removals = waiting.into_iter().map(|warm| S::remove(warm.started));
     futures_util::future::join_all(removals).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Starts nothing before it is allowed to.
+    #[derive(Clone)]
+    struct SlowStarter {
+        begun: Arc<AtomicUsize>,
+        allowed: Arc<Semaphore>,
+    }
+
+    impl WarmStartKey for RepoName {
+        fn repo(&self) -> &RepoName {
+            self
+        }
+
+        fn is_outdated_by(&self, _newer: &Self) -> bool {
+            false
+        }
+
+        fn uses_volume(&self, volume: &str) -> bool {
+            volume == self.as_str()
+        }
+    }
+
+    impl WarmStarter for SlowStarter {
+        type Key = RepoName;
+        type Started = String;
+
+        fn start<'a>(
+            &'a self,
+            _key: &'a RepoName,
+            own: RunId,
+        ) -> BoxFuture<'a, Result<String, ExecutorError>> {
+            async move {
+                self.begun.fetch_add(1, Ordering::SeqCst);
+                let permit = self.allowed.acquire().await;
+                permit.map_err(|_| ExecutorError::Cancelled)?.forget();
+                Ok(own.to_string())
+            }
+            .boxed()
+        }
+
+        fn id(started: &String) -> &str {
+            started
+        }
+
+        fn remove(_started: String) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_that_hangs_is_not_waited_for() {
+        let starter = SlowStarter {
+            begun: Arc::default(),
+            allowed: Arc::new(Semaphore::new(0)),
+        };
+        let mut pool = WarmPool::new(starter.clone(), 2);
+        pool.claim_timeout = Duration::from_millis(20);
+        let key: RepoName = "app".parse().unwrap();
+        pool.fill(key.clone());
+        assert_eq!(pool.take(&key, RunId::new()).await, None);
+        // It is for the next run, which does not wait for it either.
+        pool.fill(key.clone());
+        pool.claim_timeout = Duration::from_secs(3600);
+        assert_eq!(pool.take(&key, RunId::new()).await, None);
+        assert_eq!(starter.begun.load(Ordering::SeqCst), 1);
+        starter.allowed.add_permits(1);
+        while pool.state().waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(pool.take(&key, RunId::new()).await.is_some());
+        assert!(!pool.release_volume("other").await);
+        // A start ends by itself.
+        pool.start_timeout = Duration::from_millis(20);
+        pool.fill(key);
+        pool.starts.close();
+        pool.starts.wait().await;
+        assert_eq!(starter.begun.load(Ordering::SeqCst), 2);
+        assert!(pool.state().starting.is_empty());
+    }
 }

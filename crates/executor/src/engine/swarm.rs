@@ -24,13 +24,15 @@ pub struct ListedService {
 }
 
 /// A machine of the swarm.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SwarmNode {
     pub id: String,
     /// The name of the machine, with the id if another one has the same.
     pub name: String,
     /// Whether the managers hear from it.
     pub is_ready: bool,
+    /// Whether the managers have given it up.
+    pub is_down: bool,
     /// Whether it may be given tasks.
     pub is_active: bool,
     /// Its state and availability in the swarm's words, such as `ready, drain`.
@@ -87,6 +89,20 @@ impl Engine {
             listed_service(service.id, spec.name, spec.labels)
         };
         Ok(listed.into_iter().filter_map(entry).collect())
+    }
+
+    /// Whether there is a service with this id.
+    pub async fn has_service(&self, id: &str) -> Result<bool, DockerError> {
+        let limit = self.timeouts().call;
+        let options = None::<query::InspectServiceOptions>;
+        let found = self.call_on("inspect the service", limit, id, |docker, id| async move {
+            docker.inspect_service(&id, options).await
+        });
+        match found.await {
+            Ok(_) => Ok(true),
+            Err(DockerError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a service by id or name, and returns whether it existed. Its tasks are ended by their
@@ -229,6 +245,7 @@ fn swarm_node(node: bollard::models::Node) -> Option<SwarmNode> {
         id: node.id?,
         name: description.hostname.unwrap_or_default(),
         is_ready: state == NodeState::READY,
+        is_down: state == NodeState::DOWN,
         is_active: availability == NodeSpecAvailabilityEnum::ACTIVE,
         state: format!("{state}, {availability}"),
         milli_cpus: positive(resources.nano_cpus) / 1_000_000,

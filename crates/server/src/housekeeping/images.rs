@@ -22,13 +22,18 @@ enum RemovedImage {
 
 impl CleanupPass<'_> {
     pub(super) async fn remove_images(&mut self) -> Result<(), HousekeepingError> {
+        // Several executors can use the same engine.
+        let mut done: Vec<String> = Vec::new();
         for executor in &self.deps.executors {
             let Some(images) = executor.images() else {
                 continue;
             };
             match images.engine_id().await {
-                Ok(engine) if engine.is_empty() => {}
-                Ok(engine) => self.remove_images_of(images, engine).await?,
+                Ok(engine) if engine.is_empty() || done.contains(&engine) => {}
+                Ok(engine) => {
+                    done.push(engine.clone());
+                    self.remove_images_of(images, engine).await?;
+                }
                 Err(error) => self.record_problem("cannot list images", &error),
             }
         }

@@ -3,12 +3,8 @@
 use quire_types::callback_address::CallbackAddress;
 use quire_types::secret::SecretReader;
 
-use crate::docker::config::DockerConfig;
-
 #[derive(Clone)]
 pub struct SwarmConfig {
-    /// The engine, which has to be a manager of the swarm.
-    pub docker: DockerConfig,
     /// The registry for images that only the manager's engine has.
     pub registry: Option<SwarmRegistry>,
     /// Where the nodes reach this process. Without it nothing is executed, but what earlier runs left is removed.

@@ -28,9 +28,9 @@ use crate::docker::caches::DockerCaches;
 use crate::docker::cleanup::{CleanupGuard, Creations};
 use crate::docker::context::{DockerContext, WORKSPACE_DIR, or_cancelled};
 use crate::docker::engine_images::{DockerImages, RunImage};
+use crate::docker::executor::DockerExecutor;
 use crate::docker::image::{command_env, command_user};
 use crate::docker::in_use::RunLease;
-use crate::docker::warm_container::WarmContainerStarter;
 use crate::engine::{DockerError, SwarmNode};
 use crate::error::{ExecutorError, ImageError};
 use crate::link::{LinkWorkspace, WorkspaceStart};
@@ -62,25 +62,28 @@ struct StartingRun<'a> {
 }
 
 impl SwarmExecutor {
+    /// On the swarm of which the other executor's engine has to be a manager. Both share what they know of the engine: what is in
+    /// use there, its images and caches.
     #[must_use]
-    pub fn new(config: SwarmConfig) -> Self {
-        let context = DockerContext::new(config.docker);
+    pub fn new(docker: &DockerExecutor, config: SwarmConfig) -> Self {
+        let context = docker.context.clone();
         let starter = JobStarter {
             context: context.clone(),
             callbacks: CallbackServer::new(config.callback),
             helper: HelperConfig::new(context.clone()),
             last_nodes: LastNodes::default(),
         };
-        let containers = WarmContainerStarter::pool(&context);
+        let warm = WarmJobStarter::pool(&starter);
+        docker.caches.holders().add(warm.clone());
         Self {
             name: ExecutorName::SWARM,
-            warm: WarmJobStarter::pool(&starter),
+            warm,
             starter,
             registry: config.registry,
             publishing: tokio::sync::Mutex::default(),
-            images: DockerImages::new(context.clone()),
-            caches: DockerCaches::new(context.clone(), containers.clone()),
-            attach: DockerAttach::new(context.clone(), containers),
+            images: docker.images.clone(),
+            caches: docker.caches.clone(),
+            attach: docker.attach.clone(),
             began: Instant::now(),
             context,
         }
@@ -329,12 +332,15 @@ impl Executor for SwarmExecutor {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<ExecutorNode>, ExecutorError>> {
         async {
             let engine = &self.context.engine;
-            let listing = async { tokio::try_join!(engine.nodes(), engine.nodes_of_tasks()) };
-            let listed = listing.await;
-            let (nodes, tasks) = listed.map_err(list_error)?;
+            let listing = async {
+                let (nodes, tasks) = (engine.nodes(), engine.nodes_of_tasks());
+                tokio::try_join!(nodes, tasks, engine.manager_node())
+            };
+            let (nodes, tasks, own) = listing.await.map_err(list_error)?;
             let node = |node: SwarmNode| ExecutorNode {
                 is_usable: node.is_usable(),
                 is_ready: node.is_ready,
+                is_own: node.id == own,
                 tasks: tasks.iter().filter(|id| **id == node.id).count(),
                 id: node.id,
                 name: node.name,
@@ -402,5 +408,35 @@ impl Executor for SwarmExecutor {
 
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         self.warm.close().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::config::DockerConfig;
+    use crate::images::{ImageRemoval, OwnedImage};
+
+    #[tokio::test]
+    async fn what_one_executor_uses_the_other_does_not_remove() {
+        // Nothing of this asks the engine.
+        let docker = DockerExecutor::new(DockerConfig::new("unix:///nonexistent", "test"));
+        let config = SwarmConfig {
+            registry: None,
+            callback: None,
+        };
+        let swarm = SwarmExecutor::new(&docker, config);
+        let image = OwnedImage::Pulled {
+            name: "debian:13".to_owned(),
+            id: "1".to_owned(),
+        };
+        let lease = docker.context.in_use.lease(RunId::new());
+        lease.take("debian:13").await;
+        let removed = swarm.images.remove(&image).await.unwrap();
+        assert_eq!(removed, ImageRemoval::InUse);
+        drop(lease);
+        let _build = swarm.context.in_use.begin_build().await;
+        let removed = docker.images.remove(&image).await.unwrap();
+        assert_eq!(removed, ImageRemoval::InUse);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use quire_types::failpoint;
 use quire_types::names::RunId;
 
 use super::callback::{Callback, CallbackServer};
@@ -72,6 +73,9 @@ impl JobStarter {
         loop {
             let mut callback = self.callbacks.expect()?;
             let placement = self.placement(start.recipe).await?;
+            if placement.is_preference {
+                failpoint::hit("swarm-node-preferred");
+            }
             let service = self.create(&start, &callback, &placement).await?;
             observer.container_created(&service, &start.recipe.image_name);
             let pending = PendingTask {

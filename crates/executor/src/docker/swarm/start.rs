@@ -8,7 +8,7 @@ use super::callback::Callback;
 use super::channel_stream::HelperConnection;
 use crate::api::StartObserver;
 use crate::docker::context::DockerContext;
-use crate::engine::{SwarmTask, TaskPhase};
+use crate::engine::{SwarmNode, SwarmTask, TaskPhase};
 use crate::error::{ContainerFailure, ExecutorError};
 
 /// How often the manager is asked about a task that has not connected.
@@ -16,6 +16,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often the manager is asked about the node of such a task.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the state of such a node may be unknown. A manager that has started again knows the state of no node for some seconds.
+const MAX_SILENCE: Duration = Duration::from_secs(30);
 
 /// The exit code of a helper that reached nothing.
 const HELPER_FAILED: i64 = 70;
@@ -35,6 +38,22 @@ impl WaitingLine {
             "quire: {what} waits for a node: {}\n",
             task.message
         ))
+    }
+}
+
+/// Since when the managers have not heard from the node of a task.
+#[derive(Default)]
+struct NodeSilence(Option<Instant>);
+
+impl NodeSilence {
+    /// Whether the node is lost, from what the manager says of it now; `None` if it says nothing.
+    fn is_final(&mut self, node: Option<&SwarmNode>, now: Instant) -> bool {
+        let Some(node) = node.filter(|node| !node.is_ready) else {
+            self.0 = None;
+            return false;
+        };
+        let since = *self.0.get_or_insert(now);
+        node.is_down || now.duration_since(since) >= MAX_SILENCE
     }
 }
 
@@ -66,6 +85,7 @@ impl PendingTask<'_> {
     ) -> Result<PendingEnd, ExecutorError> {
         let mut told = WaitingLine::default();
         let mut looked = Instant::now();
+        let mut silence = NodeSilence::default();
         loop {
             let waiting = tokio::time::timeout(POLL_INTERVAL, callback.connection());
             if let Ok(connection) = waiting.await {
@@ -75,7 +95,9 @@ impl PendingTask<'_> {
             let task = self.context.engine.task_of(self.service).await;
             let task = match task {
                 Ok(Some(task)) => task,
-                Ok(None) => continue,
+                // A service that was just created has no task for a moment.
+                Ok(None) if self.has_service().await => continue,
+                Ok(None) => return Err(ContainerFailure::EndedFromOutside.into()),
                 // A manager that starts again is waited for.
                 Err(error) if error.is_unavailable() || error.is_server_error() => continue,
                 Err(error) => return Err(ExecutorError::from_engine("start the task", error)),
@@ -89,7 +111,7 @@ impl PendingTask<'_> {
                 }
             } else if looked.elapsed() > LOOK_INTERVAL {
                 looked = Instant::now();
-                self.check_node(&task).await?;
+                self.check_node(&task, &mut silence).await?;
             }
             if let Some(line) = told.of("the run", &task) {
                 observer.line(Stream::Stdout, line.as_bytes());
@@ -97,13 +119,25 @@ impl PendingTask<'_> {
         }
     }
 
+    /// Whether the service exists; one that cannot be asked about does.
+    async fn has_service(&self) -> bool {
+        let found = self.context.engine.has_service(self.service).await;
+        found.unwrap_or(true)
+    }
+
     /// Fails if the managers do not hear from the node of a task any more: they would wait for it.
-    async fn check_node(&self, task: &SwarmTask) -> Result<(), ExecutorError> {
+    async fn check_node(
+        &self,
+        task: &SwarmTask,
+        silence: &mut NodeSilence,
+    ) -> Result<(), ExecutorError> {
         let nodes = self.context.engine.nodes().await.unwrap_or_default();
         let node = nodes.into_iter().find(|node| node.id == task.node);
-        match node.filter(|node| !node.is_ready) {
-            Some(node) => Err(ExecutorError::NodeLost { node: node.name }),
-            None => Ok(()),
+        match silence.is_final(node.as_ref(), Instant::now()) {
+            true => Err(ExecutorError::NodeLost {
+                node: node.map_or_else(|| task.node.clone(), |node| node.name),
+            }),
+            false => Ok(()),
         }
     }
 
@@ -118,5 +152,38 @@ impl PendingTask<'_> {
             _ => format!("on the node {node}: {}", task.message),
         };
         ContainerFailure::CouldNotRun { message }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_lost_if_it_is_down_or_unknown_for_long() {
+        let node = |state: &str| SwarmNode {
+            is_ready: state == "ready",
+            is_down: state == "down",
+            ..SwarmNode::default()
+        };
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut silence = NodeSilence::default();
+        let (unknown, ready) = (node("unknown"), node("ready"));
+        let looks = [
+            (Some(&unknown), 0, false),
+            (Some(&unknown), 29, false),
+            (Some(&ready), 30, false),
+            (Some(&unknown), 40, false),
+            // The manager did not answer.
+            (None, 60, false),
+            (Some(&unknown), 75, false),
+            (Some(&unknown), 104, false),
+            (Some(&unknown), 105, true),
+        ];
+        for (node, seconds, is_lost) in looks {
+            assert_eq!(silence.is_final(node, at(seconds)), is_lost, "{seconds}");
+        }
+        assert!(NodeSilence::default().is_final(Some(&node("down")), at(0)));
     }
 }

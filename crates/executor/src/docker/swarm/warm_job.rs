@@ -10,6 +10,7 @@ use super::job_starter::{JobStart, JobStarter, StartedJob};
 use crate::api::StartObserver;
 use crate::docker::cleanup::{CleanupGuard, Creations};
 use crate::docker::warm_pool::{WarmPool, WarmStartKey, WarmStarter};
+use crate::engine::VolumeSource;
 use crate::error::ExecutorError;
 use crate::images::BuiltImage;
 
@@ -56,6 +57,13 @@ impl WarmStartKey for JobRecipe {
     fn is_outdated_by(&self, newer: &Self) -> bool {
         let is_same_name = self.image_name == newer.image_name;
         self.repo == newer.repo && is_same_name && self.image_id != newer.image_id
+    }
+
+    fn uses_volume(&self, volume: &str) -> bool {
+        let mut mounts = self.caches.iter();
+        mounts.any(
+            |mount| matches!(&mount.source, VolumeSource::Created { name, .. } if name == volume),
+        )
     }
 }
 
