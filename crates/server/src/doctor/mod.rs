@@ -77,7 +77,8 @@ impl Doctor {
     }
 
     /// Checks everything if this was never done on this volume, `delay` after the start: what is wrong with an installation is said
-    /// without a request. Nothing is pulled for it. A server that was started without `quire init` does not do this.
+    /// without a request. Nothing is pulled for it, so of several nodes only the appliance's own is tried. A server that was
+    /// started without `quire init` does not do this.
     pub async fn examine_first_start(&self, delay: Duration) {
         if self.newest.borrow().is_some() {
             return;
@@ -127,7 +128,7 @@ impl Doctor {
             let run = CanaryRun::new(executor, &deps.paths, &config);
             findings.extend(match run.nodes(image).await {
                 Ok(nodes) if nodes.is_empty() => run.findings(None, ENGINE_ADVICE).await,
-                Ok(nodes) => nodes::examine(&run, &nodes).await,
+                Ok(nodes) => nodes::examine(&run, &nodes, image).await,
                 Err(finding) => vec![finding],
             });
         }

@@ -3,15 +3,37 @@
 use futures_util::future::join_all;
 use quire_executor::ExecutorNode;
 
-use super::canary::CanaryRun;
+use super::canary::{CanaryImage, CanaryRun};
 use super::finding::DoctorFinding;
 
-pub(super) async fn examine(run: &CanaryRun<'_>, nodes: &[ExecutorNode]) -> Vec<DoctorFinding> {
-    let checks = nodes.iter().map(|node| examine_node(run, node));
-    join_all(checks).await.into_iter().flatten().collect()
+pub(super) async fn examine(
+    run: &CanaryRun<'_>,
+    nodes: &[ExecutorNode],
+    image: CanaryImage,
+) -> Vec<DoctorFinding> {
+    let checks = nodes.iter().map(|node| examine_node(run, node, image));
+    let findings = join_all(checks).await.into_iter().flatten();
+    no_usable_node(nodes).into_iter().chain(findings).collect()
 }
 
-async fn examine_node(run: &CanaryRun<'_>, node: &ExecutorNode) -> Vec<DoctorFinding> {
+/// What is said if runs wait because no node takes them.
+fn no_usable_node(nodes: &[ExecutorNode]) -> Option<DoctorFinding> {
+    let is_missing = !nodes.iter().any(|node| node.is_usable);
+    is_missing.then(|| {
+        DoctorFinding::failed(
+            "nodes",
+            "runs wait: no node of the swarm can execute them",
+            "let one take runs with `docker node update --availability active NODE`, or start the Docker engine of one that is \
+             down; `docker node ls` shows the state of each",
+        )
+    })
+}
+
+async fn examine_node(
+    run: &CanaryRun<'_>,
+    node: &ExecutorNode,
+    image: CanaryImage,
+) -> Vec<DoctorFinding> {
     let ExecutorNode {
         id, name, state, ..
     } = node;
@@ -27,6 +49,15 @@ async fn examine_node(run: &CanaryRun<'_>, node: &ExecutorNode) -> Vec<DoctorFin
         let text = format!("it takes no runs ({state})");
         return vec![DoctorFinding::ok(&part, text)];
     }
+    // Whether another node has the image is not known: it could pull it.
+    if image == CanaryImage::IfPresent && !node.is_own {
+        let text = "no run was tried, because the image may not be on the node yet";
+        return vec![DoctorFinding::warning(
+            &part,
+            text,
+            "`doctor` pulls it there and tries a run",
+        )];
+    }
     let advice = format!(
         "check on {name} that its Docker engine works, and that it reaches the appliance (`:ci {{:callback …}}`) and the registry of \
          the image; `docker node update --availability drain {id}` keeps runs away from it meanwhile"
@@ -37,4 +68,29 @@ async fn examine_node(run: &CanaryRun<'_>, node: &ExecutorNode) -> Vec<DoctorFin
         ..finding
     };
     findings.into_iter().map(of_node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Grade;
+
+    #[test]
+    fn it_fails_if_no_node_takes_runs() {
+        let node = |is_usable: bool| ExecutorNode {
+            id: "1".to_owned(),
+            name: "a".to_owned(),
+            is_ready: true,
+            is_own: true,
+            is_usable,
+            state: "ready, drain".to_owned(),
+            tasks: 0,
+            milli_cpus: 1000,
+            memory: 1,
+            engine: String::new(),
+        };
+        assert_eq!(no_usable_node(&[node(false), node(true)]), None);
+        let finding = no_usable_node(&[node(false), node(false)]).unwrap();
+        assert_eq!(finding.grade, Grade::Failed);
+    }
 }
