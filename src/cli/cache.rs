@@ -62,16 +62,54 @@ pub(super) fn cache(
     };
     context.explain_empty_list(&caches, repo)?;
     match command {
-        _ if out.json => out.json(&CacheList { caches }),
+        CacheCommand::List { .. } if out.json => out.json(&CacheList { caches }),
         CacheCommand::List { .. } => list(&caches, out),
-        CacheCommand::Clear { .. } if caches.is_empty() => out.line("no caches"),
-        CacheCommand::Clear { .. } => caches.iter().try_for_each(|cache| {
-            out.line(&format!(
-                "removed the cache {} of {}",
-                cache.name, cache.repo
-            ))
-        }),
+        CacheCommand::Clear { repo, .. } => {
+            let on_nodes = on_nodes(repo, &caches);
+            match out.json {
+                true => out.json(&CacheList { caches })?,
+                false => cleared(&caches, out)?,
+            }
+            on_nodes.map_or(Ok(()), Err)
+        }
     }
+}
+
+fn cleared(caches: &[CacheEntry], out: &mut Output<'_>) -> Result<(), CommandError> {
+    if caches.is_empty() {
+        return out.line("no caches");
+    }
+    let mut removed = caches.iter().filter(|cache| cache.volume.is_none());
+    removed.try_for_each(|cache| {
+        out.line(&format!(
+            "removed the cache {} of {}",
+            cache.name, cache.repo
+        ))
+    })
+}
+
+/// The error about caches that only a person can remove; `None` if there are none.
+fn on_nodes(repo: &RepoName, caches: &[CacheEntry]) -> Option<CommandError> {
+    let mut names = Vec::new();
+    let mut volumes = Vec::new();
+    for cache in caches {
+        if let Some(volume) = &cache.volume {
+            names.push(format!("`{}`", cache.name));
+            volumes.push(volume.as_str());
+        }
+    }
+    if volumes.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "`{repo}` has caches on nodes of the swarm, whose engines quire cannot ask: {}",
+        names.join(", ")
+    );
+    let hint = format!(
+        "remove them on each node with `docker volume rm {}`; `cache list` shows them again once a run has used them",
+        volumes.join(" ")
+    );
+    Some(CommandError::failed(message).hint(hint))
 }
 
 fn list(caches: &[CacheEntry], out: &mut Output<'_>) -> Result<(), CommandError> {
@@ -108,4 +146,37 @@ fn list(caches: &[CacheEntry], out: &mut Output<'_>) -> Result<(), CommandError>
         out.line(&line)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use quire_types::run::ExecutorName;
+
+    use super::*;
+
+    #[test]
+    fn all_caches_on_nodes_are_named_in_one_error() {
+        let repo: RepoName = "app".parse().unwrap();
+        let entry = |name: &str, volume: Option<&str>| CacheEntry {
+            repo: repo.clone(),
+            name: name.to_owned(),
+            executor: ExecutorName::SWARM,
+            bytes: None,
+            used_at_ms: None,
+            volume: volume.map(str::to_owned),
+            node: None,
+        };
+        assert_eq!(on_nodes(&repo, &[entry("own", None)]), None);
+        let caches = [
+            entry("own", None),
+            entry("deps", Some("quire-1")),
+            entry("npm", Some("quire-2")),
+        ];
+        let text = on_nodes(&repo, &caches).unwrap().text();
+        assert!(text.contains("cannot ask: `deps`, `npm`\n"), "{text}");
+        assert!(
+            text.contains("`docker volume rm quire-1 quire-2`"),
+            "{text}"
+        );
+    }
 }

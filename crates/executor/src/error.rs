@@ -51,14 +51,6 @@ pub enum ExecutorError {
         "the cache `{name}` of `{repo}` is in use by a run; try again when the run has finished"
     )]
     CacheInUse { repo: RepoName, name: String },
-    #[error(
-        "the cache `{name}` of `{repo}` is on nodes of the swarm, whose engines quire cannot ask; remove it on each with `docker volume rm {volume}`"
-    )]
-    CacheOnNodes {
-        repo: RepoName,
-        name: String,
-        volume: String,
-    },
     /// Anything else.
     #[error("cannot {attempt}: {message}")]
     Failed {

@@ -117,10 +117,9 @@ fn remote(
     uses.filter_map(entry).collect()
 }
 
-/// Removes all caches of a repository, or the one with this name. Returns those that were removed.
-///
-/// Fails for one on machines that cannot be asked, which is not listed any more until a run uses it again: the error says
-/// how a person removes it.
+/// Removes all caches of a repository, or the one with this name. Returns those that were removed, and with their volumes
+/// those on machines that cannot be asked: a person removes them, and they are not listed any more until a run uses
+/// them again.
 pub(super) async fn clear(
     store: &Store,
     executors: &[Arc<dyn Executor>],
@@ -146,13 +145,14 @@ pub(super) async fn clear(
             }
         }
     }
-    let remote = remote(executors, &uses(store).await, Some(repo));
-    for cache in remote
-        .into_iter()
-        .filter(|cache| name.is_none_or(|name| cache.name == name))
-    {
-        let (repo, name) = (cache.repo.clone(), cache.name.clone());
-        let volume = cache.volume.clone().unwrap_or_default();
+    // The others stay listed: an error does not name them.
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let mut remote = remote(executors, &uses(store).await, Some(repo));
+    remote.retain(|cache| name.is_none_or(|name| cache.name == name));
+    for cache in &remote {
+        let cache = cache.clone();
         let forgotten = store.call(move |store| {
             store
                 .caches()
@@ -161,7 +161,7 @@ pub(super) async fn clear(
         if let Err(error) = forgotten.await {
             tracing::warn!(%error, "cannot forget a cache");
         }
-        failed = failed.or(Some(ExecutorError::CacheOnNodes { repo, name, volume }));
     }
-    failed.map_or(Ok(removed), Err)
+    removed.extend(remote);
+    Ok(removed)
 }

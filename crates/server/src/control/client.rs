@@ -101,7 +101,8 @@ pub fn caches(paths: &Paths, repo: Option<RepoName>) -> Result<Vec<CacheEntry>, 
     }
 }
 
-/// Removes all caches of a repository, or the one with this name. Returns those that were removed.
+/// Removes all caches of a repository, or the one with this name. Returns those that were removed, and with their volumes
+/// those that a person has to remove on nodes of a swarm.
 pub fn clear_caches(
     paths: &Paths,
     repo: RepoName,

@@ -19,7 +19,8 @@ pub fn list(forge: &Forge, repo: Option<&RepoName>) -> Result<Vec<CacheEntry>, F
     Ok(client::caches(&forge.paths, repo)?)
 }
 
-/// Removes all caches of a repository, or the one with this name. Returns those that were removed.
+/// Removes all caches of a repository, or the one with this name. Returns those that were removed, and with their volumes
+/// those that a person has to remove on nodes of a swarm.
 pub fn clear(
     forge: &Forge,
     repo: &RepoName,

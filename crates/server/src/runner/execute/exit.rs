@@ -80,7 +80,6 @@ pub fn failure_of(error: &ExecutorError) -> (FailureKind, String) {
         ExecutorError::Cancelled
         | ExecutorError::File(_)
         | ExecutorError::CacheInUse { .. }
-        | ExecutorError::CacheOnNodes { .. }
         | ExecutorError::Failed { .. } => FailureKind::Internal,
     };
     (kind, error.to_string())
