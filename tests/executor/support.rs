@@ -273,9 +273,14 @@ impl Fixture {
     }
 
     pub(crate) fn swarm_with(config: SwarmSettings) -> Self {
+        Self::swarm_beside(&DockerExecutor::new(config.docker.clone()), config)
+    }
+
+    /// On the swarm of another executor's engine.
+    pub(crate) fn swarm_beside(docker: &DockerExecutor, config: SwarmSettings) -> Self {
         Self {
             instance: config.docker.instance.clone(),
-            executor: Arc::new(config.executor()),
+            executor: Arc::new(SwarmExecutor::new(docker, config.swarm)),
             docker: None,
             folder: tempfile::tempdir().unwrap(),
         }

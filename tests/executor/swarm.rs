@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quire_executor::{
-    CommandEnd, ContainerFailure, Executor, ExecutorError, ServiceSpec, StartSpec, SwarmRegistry,
-    Workspace,
+    CacheMount, CommandEnd, ContainerFailure, DockerExecutor, Executor, ExecutorError, ServiceSpec,
+    StartSpec, SwarmRegistry, Workspace,
 };
 use quire_step::{
     ChannelToken, FIRST_MESSAGE_LENGTH, FromHelper, HelperHandshake, REPLY_LENGTH, SecureChannel,
@@ -850,6 +850,31 @@ async fn ready_service(fixture: &Fixture, besides: &[&str]) -> String {
         state.stdout.starts_with(b"running").then_some(other)
     })
     .await
+}
+
+/// The volume is one of the manager's engine, where the job that waits has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_gives_way_when_its_cache_is_removed() {
+    let mut config = swarm_config(&format!("test-{}", quire_types::names::RunId::new()));
+    config.docker.warm = 2;
+    let docker = DockerExecutor::new(config.docker.clone());
+    let fixture = Fixture::swarm_beside(&docker, config);
+    let _only = OnlyOn::new(MANAGER);
+    let spec = StartSpec {
+        caches: vec![CacheMount {
+            name: "deps".to_owned(),
+            path: "deps".to_owned(),
+        }],
+        ..fixture.spec(small_tree())
+    };
+    let repo = spec.repo.clone();
+    let (first, cold) = start_service(&fixture, spec).await;
+    ready_service(&fixture, &[&cold]).await;
+    finish(&*first).await;
+    let caches = docker.caches().unwrap();
+    assert_eq!(caches.list().await.unwrap().len(), 1);
+    assert!(caches.remove(&repo, "deps").await.unwrap());
+    assert_eq!(caches.list().await.unwrap().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
