@@ -23,6 +23,8 @@ const FENNEL_FILE: &str = ".quire/config.fnl";
 const LUA_FILE: &str = ".quire/config.lua";
 /// The files that hold the settings of a repository, of which it has one at most.
 pub const REPO_CONFIG_FILES: [&str; 2] = [FENNEL_FILE, LUA_FILE];
+/// The most values that a file may have: what is wrong with each is searched in the text.
+const MAX_VALUES: usize = 500;
 /// The largest file that is read, in bytes.
 pub const MAX_REPO_CONFIG_BYTES: u64 = 64 << 10;
 
@@ -88,6 +90,10 @@ impl RepoSettings {
             text: text.to_owned(),
         };
         let data = quire_pipeline::fennel::eval_data(text, file, language)?;
+        if values_of(&data) > MAX_VALUES {
+            let message = format!("the file must have at most {MAX_VALUES} values");
+            return Err(at_key(&source, None, message));
+        }
         let settings = table(&data)
             .ok_or_else(|| at_key(&source, None, "the file must be one table of settings"))?;
         let flag = |name: &'static str| match settings.get(name) {
@@ -142,6 +148,16 @@ impl RepoSettings {
             warnings,
         })
     }
+}
+
+/// The number of a value's values at all depths, with itself.
+fn values_of(value: &Value) -> usize {
+    let below: usize = match value {
+        Value::Array(items) => items.iter().map(values_of).sum(),
+        Value::Object(fields) => fields.values().map(values_of).sum(),
+        _ => 0,
+    };
+    below + 1
 }
 
 fn at_key(source: &SourceFile, name: Option<&str>, message: impl Into<String>) -> Diagnostic {
@@ -221,6 +237,9 @@ mod tests {
             .collect();
         insta::assert_snapshot!(read.join("\n"));
         assert_eq!(lines(LUA_FILE, "return {public = true}"), "Public");
+        let many = "t = {} for i = 1, 500 do t[i] = i end return {public = true, secrets = t}";
+        let problem = "the file must have at most 500 values";
+        assert_eq!(lines(LUA_FILE, many), problem);
     }
 
     /// What is wrong with a target has no effect on others, nor on who may see the repository.

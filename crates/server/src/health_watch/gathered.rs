@@ -1,5 +1,6 @@
 //! The bound on the findings of one part that are told by themselves: what happens to all repositories at once is not told once for each.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::observed::{ObservedFinding, ObservedPart};
@@ -17,12 +18,15 @@ pub(super) fn gathered(part: &ObservedPart, told: &BTreeSet<&str>) -> Vec<Observ
         .iter()
         .cloned()
         .partition(|finding| told.contains(finding.subject.as_str()));
-    let free = MAX_TOLD_OF_PART.saturating_sub(single.len());
+    // The worst are told by themselves, and named first among the others.
+    new.sort_by_key(|finding| Reverse(finding.level));
     // One more is better told than counted, unless the others were told as one.
-    if new.len() <= free + usize::from(!told.contains(OTHERS)) {
+    let most = MAX_TOLD_OF_PART + usize::from(!told.contains(OTHERS));
+    if single.len() + new.len() <= most {
         single.append(&mut new);
         return single;
     }
+    let free = MAX_TOLD_OF_PART.saturating_sub(single.len());
     let others = new.split_off(free);
     single.append(&mut new);
     let level = others.iter().map(|finding| finding.level).max();

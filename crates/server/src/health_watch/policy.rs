@@ -353,6 +353,22 @@ mod tests {
         // Those that were told end by themselves, and with the others the one that stands for them.
         watched.observe(&of(3..7), 900);
         insta::assert_snapshot!(told(&mut watched));
+        // Of those that come one after the other, no more are told by themselves; the worst is named.
+        let mut watched = Watched::new();
+        for count in 1..=8 {
+            watched.observe(&of(0..count), 300);
+        }
+        assert_eq!(told(&mut watched).lines().count(), 7);
+        let mut worse = of(0..9);
+        let finding = &mut worse[0].findings[8];
+        (finding.level, finding.text) = (Down, "gone".to_owned());
+        watched.observe(&worse, 300).observe(&worse, 300);
+        assert!(told(&mut watched).contains("worse") && watched.told.len() == 7);
+        assert!(
+            gathered(&worse[0], &std::collections::BTreeSet::from(["repo000"]))
+                .iter()
+                .any(|one| one.text == "gone")
+        );
     }
 
     #[test]
