@@ -77,7 +77,12 @@ impl ChangeNotifier {
         }
     }
 
-    /// Subscribes to the refs of all repositories. Subscribe first, then read.
+    /// Reports that repositories may have other names or default branches. Subscribers to single repositories are not woken.
+    pub fn notify_names(&self) {
+        self.0.all_repos.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Subscribes to the refs and names of all repositories. Subscribe first, then read.
     #[must_use]
     pub fn subscribe_repos(&self) -> watch::Receiver<u64> {
         self.0.all_repos.subscribe()

@@ -49,8 +49,13 @@ impl Queue {
         }
     }
 
-    /// Wakes all waiting loops, because something may have changed.
+    /// Wakes all that wait, because a command or a page may have changed something, names of repositories included.
     pub fn wake(&self) {
+        self.live.notify_names();
+        self.wake_waiters();
+    }
+
+    fn wake_waiters(&self) {
         self.wake.iter().for_each(Notify::notify_one);
     }
 
@@ -81,7 +86,7 @@ impl Queue {
                 self.live.notify_run(*run);
             }
         }
-        self.wake();
+        self.wake_waiters();
         Ok(recorded)
     }
 
@@ -101,7 +106,7 @@ impl Queue {
                 })
                 .await?,
         );
-        self.wake();
+        self.wake_waiters();
         Ok(())
     }
 
@@ -131,7 +136,7 @@ impl Queue {
             })
             .await?;
         self.changed(again.into_iter().chain([run]).collect());
-        self.wake();
+        self.wake_waiters();
         Ok(again)
     }
 

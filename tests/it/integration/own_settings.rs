@@ -160,6 +160,84 @@ fn wait_for_state(forge: &TestForge, name: &str, state: &str) -> Value {
     })
 }
 
+/// A server with git over HTTPS, and a forge that may connect to it with the secret `hub`, not started.
+fn forge_with_hub(authority: &CertificateAuthority, config: &str) -> (GitHttpServer, TestForge) {
+    let server = GitHttpServer::start(&authority.certificate("127.0.0.1"), "me", TOKEN);
+    let mut forge = forge_with(&config.replace("SERVER", server.url("").trim_end_matches('/')));
+    forge
+        .set("QUIRE_MIRRORS_ALLOWED_NETWORKS", "127.0.0.1")
+        .set("SSL_CERT_FILE", authority.file().to_str().unwrap())
+        .set("HUB", TOKEN);
+    (server, forge)
+}
+
+const HUB: &str = "{:secrets {:hub {:env \"HUB\"}}}";
+
+/// Settings with the mirror `hub` at this address, and with what follows.
+fn with_hub(url: &str, more: &str) -> String {
+    format!("{{:mirrors {{:hub {{:url \"{url}\" :user \"me\" :token \"hub\"}}}} {more}}}")
+}
+
+/// A push is mirrored as it says itself, also before the settings in force follow; and so is one to a new repository of the same name.
+#[test]
+fn a_push_that_ends_a_mirror_is_not_mirrored() {
+    let authority = CertificateAuthority::new();
+    let (server, mut forge) = forge_with_hub(&authority, HUB);
+    let bare = server.repo("app.git");
+    forge.serve();
+    let tree = forge.tree("app", "app");
+    let settings = with_hub(&server.url("app.git"), "");
+    let tip = "--format=%(objectname)";
+    let main = || git_in(&bare, &["for-each-ref", tip, "refs/heads/main"]);
+    let head = || tree.git_ok(&["rev-parse", "HEAD"]);
+    let has_none = || {
+        wait_for("the end of the mirror", || {
+            mirror(&forge, "hub").is_none().then_some(())
+        });
+    };
+    let green = one("true");
+    for end in ["push", "rm"] {
+        push(&forge, &tree, "main", &settings, &green);
+        let before = head();
+        wait_for("the commit there", || (main() == before).then_some(()));
+        wait_for_state(&forge, "hub", "in-sync");
+        if end == "rm" {
+            forge.ssh_ok("repo rm app --yes");
+        }
+        push(&forge, &tree, "main", "{}", &green);
+        has_none();
+        assert_ne!(head(), before);
+        assert_eq!(main(), before, "{end}");
+    }
+}
+
+/// Commands change what a default branch is as a push does, and are noticed at once.
+#[test]
+fn a_command_changes_the_mirrors_of_a_repository() {
+    let authority = CertificateAuthority::new();
+    let (server, mut forge) = forge_with_hub(&authority, HUB);
+    server.repo("app.git");
+    forge.serve();
+    let tree = forge.tree("app", "app");
+    let green = one("true");
+    push(&forge, &tree, "main", "{}", &green);
+    push(
+        &forge,
+        &tree,
+        "side",
+        &with_hub(&server.url("app.git"), ""),
+        &green,
+    );
+    assert_eq!(mirror(&forge, "hub"), None);
+    forge.ssh_ok("repo default app side");
+    wait_for_state(&forge, "hub", "in-sync");
+    forge.ssh_ok("repo rename app shop");
+    wait_for("the mirror of the new name", || {
+        let mirror = mirror(&forge, "hub")?;
+        (mirror["repo"] == "shop" && mirror["state"] == "in-sync").then_some(())
+    });
+}
+
 /// It is reached over HTTPS alone, with a secret that runs of the default branch could use as well.
 #[test]
 fn a_repository_has_mirrors_of_its_own() {

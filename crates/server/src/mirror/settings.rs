@@ -56,6 +56,8 @@ pub struct MirrorConfig {
 #[derive(Clone)]
 pub struct MirrorTarget {
     pub origin: MirrorOrigin,
+    /// Whether the repository that has this name now still asks for exactly this. It may block.
+    pub is_current: Arc<dyn Fn(&RepoName) -> bool + Send + Sync>,
     pub url: GitRemoteUrl,
     /// User and token for HTTPS.
     pub login: Option<(String, SecretReader)>,

@@ -81,7 +81,7 @@ async fn step(
     let lock = shared.lock_of(mirror);
     let _one_at_a_time = lock.lock().await;
     let outcome = match prepare(shared, mirror, &source).await? {
-        PreparedMirror::Nothing => return Ok(MirrorStep::Wait(POLL_INTERVAL)),
+        PreparedMirror::Nothing(_) => return Ok(MirrorStep::Wait(POLL_INTERVAL)),
         PreparedMirror::Failed(state, error) => {
             // What is wrong with the settings is recorded once.
             let known = state.failure.as_ref().map(|failure| &failure.problem);
@@ -118,11 +118,7 @@ pub(super) async fn sync_now(
         return Ok(Some("it is not in the configuration any more".to_owned()));
     };
     let (state, result) = match prepare(shared, mirror, &source).await? {
-        PreparedMirror::Nothing => {
-            return Ok(Some(
-                "there is no such repository now, or the decision about an older copy of the database is open".to_owned(),
-            ));
-        }
+        PreparedMirror::Nothing(why) => return Ok(Some(why.to_owned())),
         PreparedMirror::Failed(state, error) => (state, Err(error)),
         PreparedMirror::Ready(ready) => {
             let result = attempt(shared, settings, &ready).await;
@@ -135,11 +131,17 @@ pub(super) async fn sync_now(
 }
 
 enum PreparedMirror {
-    /// There is no such repository, or nothing may be pushed now.
-    Nothing,
+    /// Nothing may be done now, and why.
+    Nothing(&'static str),
     Failed(MirrorState, AttemptError),
     Ready(ReadyMirror),
 }
+
+const NO_REPOSITORY: &str =
+    "there is no such repository now, or the decision about an older copy of the database is open";
+
+/// The settings in force follow within a second.
+const CHANGED: &str = "the settings of the repository have just changed; run `mirror sync` again";
 
 struct ReadyMirror {
     state: MirrorState,
@@ -167,11 +169,11 @@ async fn prepare(
     let read = move |store: &Store| Ok((store.mirrors().find(&asked)?, store.instance().hold()?));
     // What an older copy does not know may be on the remote, and must not be overwritten there.
     let (Some(state), None) = deps.store.call(read).await? else {
-        return Ok(PreparedMirror::Nothing);
+        return Ok(PreparedMirror::Nothing(NO_REPOSITORY));
     };
     let folder = deps.paths.repo(&state.repo);
     if !run_blocking(move || folder.is_dir()).await.unwrap_or(false) {
-        return Ok(PreparedMirror::Nothing);
+        return Ok(PreparedMirror::Nothing(NO_REPOSITORY));
     }
     match source {
         MirrorSource::Push(config) => prepare_push(shared, state, config).await,
@@ -197,6 +199,10 @@ async fn prepare_push(
         Ok(refs) => refs.refs.into_iter(),
         Err(error) => return Ok(PreparedMirror::Failed(state, AttemptError::Git(error))),
     };
+    // Read after the refs: a push that ends the mirror is either seen here, or is not among the refs.
+    if !is_current(&target, &state.repo).await {
+        return Ok(PreparedMirror::Nothing(CHANGED));
+    }
     let wanted: Vec<_> = wanted
         .filter(|(name, _)| is_mirrored(&target, name))
         .collect();
@@ -205,7 +211,7 @@ async fn prepare_push(
     let (key, refs) = (state.key(), wanted.clone());
     let want = move |store: &Store| store.mirrors().want(&key, &refs, delete);
     let Some(state) = deps.store.call(want).await? else {
-        return Ok(PreparedMirror::Nothing);
+        return Ok(PreparedMirror::Nothing(NO_REPOSITORY));
     };
     let work = MirrorWork::Push {
         target,
@@ -213,6 +219,15 @@ async fn prepare_push(
         delete,
     };
     Ok(PreparedMirror::Ready(ReadyMirror { state, work }))
+}
+
+/// Whether the repository still asks for exactly this. What asks for something else is not in the settings in force yet.
+async fn is_current(target: &MirrorTarget, repo: &RepoName) -> bool {
+    if target.origin == MirrorOrigin::Owner {
+        return true;
+    }
+    let (check, repo) = (target.is_current.clone(), repo.clone());
+    run_blocking(move || check(&repo)).await.unwrap_or(false)
 }
 
 /// Checks that the repository has the mark of this mirror.
@@ -233,7 +248,7 @@ async fn prepare_pull(
             let pull = pull.clone();
             let remove = move |store: &Store| store.pull_mirrors().remove(&pull);
             shared.deps.store.call(remove).await?;
-            Ok(PreparedMirror::Nothing)
+            Ok(PreparedMirror::Nothing(NO_REPOSITORY))
         }
         Err(error) => Ok(PreparedMirror::Failed(state, AttemptError::Git(error))),
     }

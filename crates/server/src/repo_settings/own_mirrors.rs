@@ -6,11 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::current::RepoSettingsReader;
+use super::current::{CurrentSettings, RepoSettingsReader};
 use crate::mirror::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget};
 use quire_config::{ConfigEntry, MirrorRemote};
+use quire_git::read::ReadError;
 use quire_store::NewMirror;
 use quire_types::names::{RefName, RepoName};
+
+/// What a repository says of one of its mirrors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct NamedMirror {
+    /// The default branch.
+    branch: RefName,
+    remote: Result<MirrorRemote<String>, String>,
+}
 
 /// The mirrors of one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +27,31 @@ pub(super) struct OwnMirrors {
     /// The default branch.
     pub(super) branch: RefName,
     pub(super) mirrors: BTreeMap<String, ConfigEntry<MirrorRemote<String>>>,
+}
+
+impl OwnMirrors {
+    /// What a repository says now, with its mirrors if it names any. Blocks.
+    pub(super) fn read(
+        reader: &RepoSettingsReader,
+        repo: &RepoName,
+    ) -> Result<(Arc<CurrentSettings>, Option<Self>), ReadError> {
+        let (settings, branch) = reader.read_with_branch(repo)?;
+        let named = &settings.settings.mirrors;
+        let own = branch.filter(|_| !named.is_empty()).map(|branch| Self {
+            branch,
+            mirrors: named.clone(),
+        });
+        Ok((settings, own))
+    }
+
+    /// What it says of one mirror.
+    fn named(&self, name: &str) -> Option<NamedMirror> {
+        let entry = self.mirrors.get(name)?;
+        Some(NamedMirror {
+            branch: self.branch.clone(),
+            remote: entry.settings.clone(),
+        })
+    }
 }
 
 /// All that decides which mirrors there are, beside the owner's configuration.
@@ -55,7 +89,7 @@ impl AllOwnMirrors {
                     target: match &entry.settings {
                         Err(problem) => Err(problem.clone()),
                         Ok(_) if !self.has_network => Err(NO_NETWORK.to_owned()),
-                        Ok(remote) => Ok(target((repo, &own.branch), remote, owner, reader)),
+                        Ok(remote) => Ok(target((repo, name), (own, remote), owner, reader)),
                     },
                 };
                 merged.mirrors.insert(mirror, config);
@@ -92,14 +126,14 @@ const NOT_NAMED: &str =
     "`token` must be one of the secrets that `:secrets` in the settings of the repository names";
 
 fn target(
-    (repo, branch): (&RepoName, &RefName),
-    remote: &MirrorRemote<String>,
+    (repo, name): (&RepoName, &str),
+    (own, remote): (&OwnMirrors, &MirrorRemote<String>),
     owner: &MirrorSettings,
     reader: &RepoSettingsReader,
 ) -> MirrorTarget {
     let refs = remote.refs.clone();
     let login = remote.login.as_ref().map(|(user, secret)| {
-        let (repo, branch, secret) = (repo.clone(), branch.clone(), secret.clone());
+        let (repo, branch, secret) = (repo.clone(), own.branch.clone(), secret.clone());
         let (reader, granted) = (reader.clone(), owner.granted_secret.clone());
         let read: crate::notify::SecretReader = Arc::new(move || {
             // A text that is no name may be a token, so no message has it.
@@ -111,10 +145,27 @@ fn target(
     });
     MirrorTarget {
         origin: MirrorOrigin::Repository,
+        is_current: is_current((repo, name), own.named(name), reader),
         url: remote.url.clone(),
         login,
         covers: Arc::new(move |name| refs.cover(name)),
         delete: remote.delete,
         force: remote.force,
     }
+}
+
+/// Whether a repository still has the name that it had, and says the same of a mirror. Otherwise the settings in force are replaced soon.
+fn is_current(
+    (repo, name): (&RepoName, &str),
+    named: Option<NamedMirror>,
+    reader: &RepoSettingsReader,
+) -> Arc<dyn Fn(&RepoName) -> bool + Send + Sync> {
+    let (repo, name, reader) = (repo.clone(), name.to_owned(), reader.clone());
+    Arc::new(move |present| {
+        let says = |repo| {
+            let (_, own) = OwnMirrors::read(&reader, repo).ok()?;
+            own?.named(&name)
+        };
+        *present == repo && named.is_some() && says(present) == named
+    })
 }

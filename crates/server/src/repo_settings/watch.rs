@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start, configuration, every few minutes ──► all repositories ──┐
-//! push ──► those whose refs have changed ────────────────────────┴─► findings, mirrors
+//! push, command ──► those whose refs or HEAD have changed ───────┴─► findings, mirrors
 //! ```
 //! It keeps what each repository had when it was looked at last, so a push costs a list of the repositories and one look at its own.
 
@@ -20,15 +20,15 @@ use crate::mirror::MirrorSettings;
 use crate::notify::{NotifySettings, problem_of_target};
 use crate::runner::RunnerConfig;
 use quire_config::RepoSecrets;
-use quire_git::Git;
+use quire_git::{Git, GitError};
 use quire_pipeline::closest_match;
 use quire_runtime::blocking::run_blocking;
 use quire_runtime::changes::ChangeNotifier;
 use quire_types::error_chain::with_sources;
-use quire_types::names::RepoName;
+use quire_types::names::{RefName, RepoName};
 use quire_types::text::excerpt_name;
 
-/// How often all repositories are looked at. A default branch that is chosen anew, and a secret that is set, are noticed by then.
+/// How often all repositories are looked at. A secret that is set is noticed by then.
 const SCAN_INTERVAL: Duration = Duration::from_secs(300);
 /// How long pushes are collected before repositories are looked at.
 const COLLECT_TIME: Duration = Duration::from_millis(200);
@@ -56,6 +56,8 @@ pub struct SettingsWatch {
 /// A repository that was looked at.
 struct WatchedRepo {
     changes: watch::Receiver<u64>,
+    /// What `HEAD` names.
+    head: Option<RefName>,
     settings: Arc<CurrentSettings>,
     mirrors: Option<OwnMirrors>,
 }
@@ -121,26 +123,26 @@ impl SettingsWatch {
         looks_at_all: bool,
         published: &mut Published,
     ) {
-        let listing = match self.deps.git.call(|git| git.list()).await {
-            Ok(listing) => listing.repos,
+        let listing = match self.deps.git.call(heads).await {
+            Ok(listing) => listing,
             Err(error) => {
                 let error = with_sources(&error);
                 tracing::error!(%error, "the settings of repositories cannot be examined");
                 return;
             }
         };
-        repos.retain(|repo, _| listing.binary_search(repo).is_ok());
+        repos.retain(|repo, _| listing.contains_key(repo));
         let mut seen = Vec::new();
-        for repo in listing {
-            let is_known = repos
-                .get(&repo)
-                .is_some_and(|known| !known.changes.has_changed().unwrap_or(true));
+        for (repo, head) in listing {
+            let is_known = repos.get(&repo).is_some_and(|known| {
+                known.head == head && !known.changes.has_changed().unwrap_or(true)
+            });
             if is_known && !looks_at_all {
                 continue;
             }
             // Subscribed first, so that a push meanwhile is seen by the next look.
             let changes = self.deps.changes.subscribe_repo(&repo);
-            if let Some(watched) = self.read(&repo, changes).await {
+            if let Some(watched) = self.read(&repo, head, changes).await {
                 repos.insert(repo.clone(), watched);
                 seen.push(repo);
             }
@@ -156,19 +158,18 @@ impl SettingsWatch {
     }
 
     /// What a repository says; `None` if it cannot be read, which is a finding of its own.
-    async fn read(&self, repo: &RepoName, changes: watch::Receiver<u64>) -> Option<WatchedRepo> {
+    async fn read(
+        &self,
+        repo: &RepoName,
+        head: Option<RefName>,
+        changes: watch::Receiver<u64>,
+    ) -> Option<WatchedRepo> {
         let (reader, repo) = (self.deps.reader.clone(), repo.clone());
-        let read = move || reader.read_with_branch(&repo);
-        let (settings, branch) = run_blocking(read).await.ok()?.ok()?;
-        let named = &settings.settings.mirrors;
-        let mirrors = branch
-            .filter(|_| !named.is_empty())
-            .map(|branch| OwnMirrors {
-                branch,
-                mirrors: named.clone(),
-            });
+        let read = move || OwnMirrors::read(&reader, &repo);
+        let (settings, mirrors) = run_blocking(read).await.ok()?.ok()?;
         Some(WatchedRepo {
             changes,
+            head,
             settings,
             mirrors,
         })
@@ -229,6 +230,16 @@ impl SettingsWatch {
             tracing::warn!(%error, "the settings of a repository were not examined");
         }
     }
+}
+
+/// All repositories, with what `HEAD` of each names. Blocks.
+fn heads(git: &Git) -> Result<BTreeMap<RepoName, Option<RefName>>, GitError> {
+    let repos = git.list()?.repos.into_iter();
+    let heads = repos.map(|repo| {
+        let head = git.head_branch(&repo).ok().flatten();
+        (repo, head)
+    });
+    Ok(heads.collect())
 }
 
 /// What is wrong with what a repository says, with the place of each. Blocks.
