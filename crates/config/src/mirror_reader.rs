@@ -23,6 +23,8 @@ struct TokenReader<T> {
     read: fn(&Value) -> Option<T>,
     /// Why no mirror is reached over SSH, if so.
     no_ssh: Option<&'static str>,
+    /// A name that means something else, and why.
+    reserved: Option<(&'static str, &'static str)>,
 }
 
 /// Reads a mirror of the owner's configuration.
@@ -32,6 +34,7 @@ pub(super) fn read_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRemote> 
         expected: SECRET,
         read: SecretSource::from_data,
         no_ssh: None,
+        reserved: None,
     };
     read(name, value, &token)
 }
@@ -48,6 +51,10 @@ pub(super) fn read_repo_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRem
         no_ssh: Some(
             "`url` must be an address for HTTPS: the key of mirrors is the owner's, so a mirror over SSH has to be in the configuration of quire",
         ),
+        reserved: Some((
+            "origin",
+            "the name `origin` is that of the remote that a repository follows; choose another name",
+        )),
     };
     read(name, value, &token)
 }
@@ -56,6 +63,8 @@ fn read<T>(name: &str, value: &Value, token: &TokenReader<T>) -> ReadEntry<Mirro
     let mut fields = EntryFields::of(value);
     if !is_entry_name(name) {
         let message = "the name of a mirror consists of letters, digits, `-` and `_`, 64 at most";
+        fields.fail(None, message.to_owned());
+    } else if let Some((_, message)) = token.reserved.filter(|(reserved, _)| *reserved == name) {
         fields.fail(None, message.to_owned());
     } else if !value.is_object() {
         let message = "a mirror must be a table such as {:url \"git@host.example:app.git\"}";

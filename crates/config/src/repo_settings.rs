@@ -275,7 +275,7 @@ mod tests {
             "{:secrets \"a\"\n :ci {:pids 7}}",
             "{:secrets [\"a\" 5 [\"b\"]]}",
             "{:mirrors {:hub {:url \"https://h.example/me/app.git\" :token \"hub\" :user \"me\" :refs [\"refs/heads/main\"] :delete false :force false}}}",
-            "{:mirrors {:nas {:url \"git@h.example:app.git\"}\n :bare {:url \"https://h.example/app.git\"}\n :env {:url \"https://h.example/app.git\" :token {:env \"T\"}}\n :file {:url \"file:///etc\" :token \"t\"}\n \"o p\" {}}}",
+            "{:mirrors {:nas {:url \"git@h.example:app.git\"}\n :bare {:url \"https://h.example/app.git\"}\n :env {:url \"https://h.example/app.git\" :token {:env \"T\"}}\n :file {:url \"file:///etc\" :token \"t\"}\n \"o p\" {}\n :origin {:url \"https://h.example/app.git\" :token \"t\"}}}",
             "{:mirrors {:hub {:url \"https://h.example/app.git\" :token \"t\" :tokn 5}}}",
             "{:mirrors {:a {} :b {} :c {} :d {} :e {} :f {} :g {} :h {} :i {}}}",
             "{:mirrors :all}",

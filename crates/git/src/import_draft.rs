@@ -126,6 +126,7 @@ impl Git {
         }
         let mut command = self.command_in(&draft.path);
         Self::run(command.args(["pack-refs", "--all"]), "pack-refs")?;
+        self.record_foreign_tips(&draft.path, &[])?;
         let origin = fs::read(draft.path.join(ORIGIN)).unwrap_or_default();
         let _ = fs::remove_file(draft.path.join(ORIGIN));
         let is_placed = sync_all(&draft.path)

@@ -30,13 +30,12 @@ fn push(forge: &TestForge, tree: &Tree, branch: &str, settings: &str, pipeline: 
     found.unwrap().clone()
 }
 
-/// What `status` says of the settings of `app`, once it says this.
-fn wait_for_finding(forge: &TestForge, text: &str) -> String {
+/// What `status` says of the settings of a repository, once it says this.
+fn wait_for_finding(forge: &TestForge, repo: &str, text: &str) -> String {
+    let prefix = format!("repositories: {repo}: ");
     wait_for(&format!("a finding with {text:?}"), || {
         let status = transcript(&forge.ssh("status"));
-        let lines = status
-            .lines()
-            .filter_map(|line| line.strip_prefix("repositories: app: "));
+        let lines = status.lines().filter_map(|line| line.strip_prefix(&prefix));
         let found = lines
             .collect::<Vec<_>>()
             .join("\n")
@@ -55,7 +54,7 @@ fn a_repository_tightens_the_limits_of_its_runs() {
     let loose = "{:ci {:timeout \"1s\"\n :memory \"900g\"\n :pids 0}}";
     let run = push(&forge, &tree, "main", loose, &slow);
     assert_eq!(run["failure_kind"], "timeout", "{run}");
-    let found = wait_for_finding(&forge, "no effect");
+    let found = wait_for_finding(&forge, "app", "no effect");
     insta::assert_snapshot!(found.replace(&own_memory(&forge), "MEMORY"));
     // A branch cannot say otherwise, and neither can a pipeline.
     let pipeline = format!(
@@ -131,7 +130,7 @@ fn a_repository_names_the_secrets_that_its_runs_may_use() {
         "{:secrets [:npm :npn :other]}",
         &uses("npm"),
     );
-    insta::assert_snapshot!(wait_for_finding(&forge, "npn"));
+    insta::assert_snapshot!(wait_for_finding(&forge, "app", "npn"));
     let shown: Value = serde_json::from_str(&forge.ssh_ok("repo show app --json")).unwrap();
     let granted = shown["granted"]["secrets"].as_array().unwrap();
     let names: Vec<_> = granted
@@ -211,6 +210,72 @@ fn a_push_that_ends_a_mirror_is_not_mirrored() {
     }
 }
 
+/// What another machine decided names no mirrors, which would have secrets of this one. A push makes it the repository's own.
+#[test]
+fn an_imported_file_names_no_mirrors_until_a_push() {
+    let authority = CertificateAuthority::new();
+    let (server, mut forge) = forge_with_hub(&authority, HUB);
+    let bare = server.repo("upstream.git");
+    let copy = server.repo("copy.git");
+    forge.serve();
+    // The other side is filled by a mirror of another repository.
+    let source = forge.tree("source", "source");
+    let green = one("true");
+    push(
+        &forge,
+        &source,
+        "main",
+        &with_hub(&server.url("upstream.git"), ""),
+        &green,
+    );
+    wait_for_state(&forge, "hub", "in-sync");
+    let named = with_hub(&server.url("copy.git"), "").replace(":hub", ":copy");
+    push(&forge, &source, "side", &named, &green);
+    wait_for_state(&forge, "hub", "in-sync");
+    let tip = "--format=%(objectname)";
+    wait_for("the branch there", || {
+        let there = git_in(&bare, &["for-each-ref", tip, "refs/heads/side"]);
+        (!there.is_empty()).then_some(())
+    });
+    git_in(&bare, &["symbolic-ref", "HEAD", "refs/heads/side"]);
+    let url = server.url("upstream.git");
+    let import = |name: &str, options: &str| {
+        forge.ssh_ok(&format!(
+            "repo import {url} {name} --secret hub --user me {options}"
+        ))
+    };
+    let followed = || {
+        let shown = forge.ssh_ok("repo show app --json");
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        shown["mirrors"].as_array().unwrap().len()
+    };
+    import("other", "");
+    import("app", "--mirror");
+    wait_for_finding(&forge, "other", "imported from another machine");
+    assert_eq!(mirror(&forge, "copy"), None);
+    // The file is fetched anew, and still not pushed when it follows no more.
+    let more = source.commit("more");
+    source.push(&["HEAD:side"]);
+    wait_for("the commit there", || {
+        (git_in(&bare, &["for-each-ref", tip, "refs/heads/side"]) == more).then_some(())
+    });
+    forge.ssh_ok("mirror sync app");
+    assert_eq!(followed(), 1);
+    forge.ssh_ok("mirror stop app");
+    let app = forge.tree("app", "app");
+    app.git_ok(&["pull", "-q", "origin", "side"]);
+    app.push(&["HEAD:another"]);
+    let found = wait_for_finding(&forge, "app", "imported from another machine");
+    insta::assert_snapshot!(found);
+    assert_eq!(mirror(&forge, "copy"), None);
+    push(&forge, &app, "side", &named, &green);
+    wait_for("the commit in the copy", || {
+        mirror(&forge, "copy").filter(|mirror| mirror["state"] == "in-sync")?;
+        let there = git_in(&copy, &["for-each-ref", tip, "refs/heads/side"]);
+        (there == app.git_ok(&["rev-parse", "HEAD"])).then_some(())
+    });
+}
+
 /// Commands change what a default branch is as a push does, and are noticed at once.
 #[test]
 fn a_command_changes_the_mirrors_of_a_repository() {
@@ -281,7 +346,7 @@ fn a_repository_has_mirrors_of_its_own() {
         format!("{name} {}: {}", failing["failure"], failing["problem"])
     });
     insta::assert_snapshot!(failing.join("\n"));
-    insta::assert_snapshot!(wait_for_finding(&forge, "both"));
+    insta::assert_snapshot!(wait_for_finding(&forge, "app", "both"));
     let both = mirror(&forge, "both").unwrap();
     assert_eq!(both["url"], server.url("owners.git"), "{both}");
     // A restart forgets none, and an entry that is removed is a mirror no more.

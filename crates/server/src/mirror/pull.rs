@@ -264,6 +264,8 @@ impl PullMoves {
             .filter_map(|one| one.from.clone())
             .collect();
         git.keep_objects(&folder, &deleted)?;
+        // Before the moves: a mirror that is stopped meanwhile leaves none that counts as a push.
+        git.record_foreign_tips(&folder, &self.moves)?;
         let mark = git.mark_push(repo, false).ok();
         let mut events = Vec::new();
         for moves in deletions

@@ -8,14 +8,18 @@ use std::sync::{Arc, Mutex};
 use super::file::{SettingsFileKey, SettingsOfCommit};
 use quire_config::{RepoSecrets, RepoSettings};
 use quire_git::read::{ReadError, Reader};
+use quire_git::{Git, GitError, TipOrigin};
 use quire_types::error_chain;
-use quire_types::names::{RefName, RepoName};
+use quire_types::names::{ObjectId, RefName, RepoName};
 use quire_types::paths::Paths;
 use quire_types::sync::lock;
 use quire_types::text::excerpt_name;
 
 /// How many files are remembered.
 const MAX_REMEMBERED: usize = 1000;
+
+/// A branch with its commit.
+pub(super) type BranchTip = (RefName, ObjectId);
 
 /// What the file of a default branch says.
 #[derive(Debug, Default)]
@@ -85,30 +89,39 @@ impl RepoSettingsReader {
 
     /// What a repository says now. Blocks.
     pub fn read(&self, repo: &RepoName) -> Result<Arc<CurrentSettings>, ReadError> {
-        Ok(self.read_with_branch(repo)?.0)
+        Ok(self.read_with_tip(repo)?.0)
     }
 
-    /// What a repository says now, and the default branch on which it does. Blocks.
-    pub fn read_with_branch(
+    /// Who decided what a branch refers to. Blocks.
+    pub(super) fn tip_origin(
         &self,
         repo: &RepoName,
-    ) -> Result<(Arc<CurrentSettings>, Option<RefName>), ReadError> {
+        (branch, commit): &BranchTip,
+    ) -> Result<TipOrigin, GitError> {
+        Git::new(&self.paths).tip_origin(repo, branch, commit)
+    }
+
+    /// What a repository says now, and the default branch on which it does, with its commit. Blocks.
+    pub(super) fn read_with_tip(
+        &self,
+        repo: &RepoName,
+    ) -> Result<(Arc<CurrentSettings>, Option<BranchTip>), ReadError> {
         let reader = Reader::open(&self.paths.repo(repo))?;
         let Some(head) = reader.head()? else {
             return Ok((Arc::default(), None));
         };
-        let branch = head.ref_name.as_deref().and_then(|name| {
+        let tip = head.ref_name.as_deref().and_then(|name| {
             let name = std::str::from_utf8(name).ok()?;
-            name.parse().ok()
+            Some((name.parse().ok()?, head.commit.clone()))
         });
         let (key, text) = match SettingsOfCommit::find(&reader, &head.commit)? {
-            SettingsOfCommit::None => return Ok((Arc::default(), branch)),
+            SettingsOfCommit::None => return Ok((Arc::default(), tip)),
             SettingsOfCommit::Wrong(problem) => {
-                return Ok((Arc::new(CurrentSettings::wrong(problem)), branch));
+                return Ok((Arc::new(CurrentSettings::wrong(problem)), tip));
             }
             SettingsOfCommit::File { key, text } => (key, text),
         };
-        Ok((self.evaluate(key, &text), branch))
+        Ok((self.evaluate(key, &text), tip))
     }
 
     fn evaluate(&self, key: SettingsFileKey, text: &str) -> Arc<CurrentSettings> {

@@ -1,7 +1,7 @@
 //! The mirrors that repositories have by their own settings, beside those of the owner's configuration.
 //!
 //! A push decides what these are. So they are reached over HTTPS alone, at addresses that everyone reaches or that the owner has allowed, with a
-//! secret that a run of the default branch could use as well. A mirror of the owner's configuration with the same name counts.
+//! secret that a run of the default branch could use as well. What another machine decided, by an import or a pull mirror, names none. A mirror of the owner's configuration with the same name counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use std::sync::Arc;
 use super::current::{CurrentSettings, RepoSettingsReader};
 use crate::mirror::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget};
 use quire_config::{ConfigEntry, MirrorRemote};
+use quire_git::TipOrigin;
 use quire_git::read::ReadError;
 use quire_store::NewMirror;
+use quire_types::error_chain::with_sources;
 use quire_types::names::{RefName, RepoName};
 
 /// What a repository says of one of its mirrors.
@@ -26,6 +28,8 @@ struct NamedMirror {
 pub(super) struct OwnMirrors {
     /// The default branch.
     pub(super) branch: RefName,
+    /// Who decided what it refers to. What another machine decided names no mirrors.
+    pub(super) origin: TipOrigin,
     pub(super) mirrors: BTreeMap<String, ConfigEntry<MirrorRemote<String>>>,
 }
 
@@ -35,18 +39,29 @@ impl OwnMirrors {
         reader: &RepoSettingsReader,
         repo: &RepoName,
     ) -> Result<(Arc<CurrentSettings>, Option<Self>), ReadError> {
-        let (settings, branch) = reader.read_with_branch(repo)?;
+        let (settings, tip) = reader.read_with_tip(repo)?;
         let named = &settings.settings.mirrors;
-        let own = branch.filter(|_| !named.is_empty()).map(|branch| Self {
-            branch,
+        let own = tip.filter(|_| !named.is_empty()).map(|tip| Self {
+            origin: reader.tip_origin(repo, &tip).unwrap_or_else(|error| {
+                let error = with_sources(&error);
+                tracing::error!(%repo, %error, "a repository has no mirrors by its own settings");
+                TipOrigin::PullMirror
+            }),
+            branch: tip.0,
             mirrors: named.clone(),
         });
         Ok((settings, own))
     }
 
+    /// Those that count, by name.
+    fn in_effect(&self) -> impl Iterator<Item = (&String, &ConfigEntry<MirrorRemote<String>>)> {
+        let is_pushed = self.origin == TipOrigin::Here;
+        self.mirrors.iter().filter(move |_| is_pushed)
+    }
+
     /// What it says of one mirror.
     fn named(&self, name: &str) -> Option<NamedMirror> {
-        let entry = self.mirrors.get(name)?;
+        let entry = self.in_effect().find(|(known, _)| *known == name)?.1;
         Some(NamedMirror {
             branch: self.branch.clone(),
             remote: entry.settings.clone(),
@@ -74,7 +89,7 @@ impl AllOwnMirrors {
         let mut merged = owner.clone();
         merged.knows_repos = true;
         for (repo, own) in &self.repos {
-            for (name, entry) in &own.mirrors {
+            for (name, entry) in own.in_effect() {
                 if self.of_owner.contains(&(repo.clone(), name.clone())) {
                     continue;
                 }
@@ -103,9 +118,14 @@ impl AllOwnMirrors {
         let Some(own) = self.repos.get(repo) else {
             return Vec::new();
         };
+        if own.origin == TipOrigin::Import {
+            let branch = &own.branch;
+            return vec![format!(
+                "`:mirrors` has no effect until a push moves {branch}: what it refers to was imported from another machine"
+            )];
+        }
         let hidden = own
-            .mirrors
-            .iter()
+            .in_effect()
             .filter(|(name, _)| self.of_owner.contains(&(repo.clone(), (*name).clone())));
         let sentence = |(name, entry): (&String, &ConfigEntry<_>)| {
             let sentence = format!(
