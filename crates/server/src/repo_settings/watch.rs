@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::current::{CurrentSettings, RepoSettingsReader};
@@ -93,15 +94,19 @@ impl SettingsWatch {
         let mut mirrors = deps.mirrors.clone();
         let mut repos = BTreeMap::new();
         let mut published = None;
-        let mut looks_at_all = true;
+        let mut scan = ScanTimer { at: Instant::now() };
+        let mut is_asked = true;
         loop {
+            // What was configured while pushes were collected counts too.
+            is_asked |= is_changed(&notify) || is_changed(&runner) || is_changed(&mirrors);
+            let looks_at_all = scan.begins(is_asked, Instant::now());
             pushes.borrow_and_update();
             notify.borrow_and_update();
             runner.borrow_and_update();
             mirrors.borrow_and_update();
             self.look(&mut repos, looks_at_all, &mut published).await;
             let (is_pushed, changed) = tokio::select! {
-                () = tokio::time::sleep(SCAN_INTERVAL) => (false, Ok(())),
+                () = tokio::time::sleep_until(scan.at) => (false, Ok(())),
                 changed = pushes.changed() => (true, changed),
                 changed = notify.changed() => (false, changed),
                 changed = runner.changed() => (false, changed),
@@ -113,7 +118,7 @@ impl SettingsWatch {
             if is_pushed {
                 tokio::time::sleep(COLLECT_TIME).await;
             }
-            looks_at_all = !is_pushed;
+            is_asked = !is_pushed;
         }
     }
 
@@ -134,9 +139,9 @@ impl SettingsWatch {
         repos.retain(|repo, _| listing.contains_key(repo));
         let mut seen = Vec::new();
         for (repo, head) in listing {
-            let is_known = repos.get(&repo).is_some_and(|known| {
-                known.head == head && !known.changes.has_changed().unwrap_or(true)
-            });
+            let is_known = repos
+                .get(&repo)
+                .is_some_and(|known| known.head == head && !is_changed(&known.changes));
             if is_known && !looks_at_all {
                 continue;
             }
@@ -232,6 +237,27 @@ impl SettingsWatch {
     }
 }
 
+/// When all repositories are looked at next. Pushes do not put it off.
+struct ScanTimer {
+    at: Instant,
+}
+
+impl ScanTimer {
+    /// Whether all are looked at now, because it is time or because it is asked for.
+    fn begins(&mut self, is_asked: bool, now: Instant) -> bool {
+        let begins = is_asked || self.at <= now;
+        if begins {
+            self.at = now + SCAN_INTERVAL;
+        }
+        begins
+    }
+}
+
+/// Whether a receiver has something new. One whose sender is gone has.
+fn is_changed<T>(receiver: &watch::Receiver<T>) -> bool {
+    receiver.has_changed().unwrap_or(true)
+}
+
 /// All repositories, with what `HEAD` of each names. Blocks.
 fn heads(git: &Git) -> Result<BTreeMap<RepoName, Option<RefName>>, GitError> {
     let repos = git.list()?.repos.into_iter();
@@ -273,4 +299,20 @@ fn problems(
         }));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_repositories_are_looked_at_in_time_despite_pushes() {
+        let start = Instant::now();
+        let minutes = |n: u64| start + Duration::from_secs(60 * n);
+        let mut scan = ScanTimer { at: start };
+        let looks: Vec<u64> = (0..20)
+            .filter(|n| scan.begins(*n == 7, minutes(*n)))
+            .collect();
+        assert_eq!(looks, [0, 5, 7, 12, 17]);
+    }
 }
