@@ -104,6 +104,10 @@ impl SettingsWatch {
             notify.borrow_and_update();
             runner.borrow_and_update();
             mirrors.borrow_and_update();
+            if published.is_some() && looks_at_all {
+                // The owner's mirrors do not wait for the look, which may take long.
+                self.publish(&repos, &mut published).await;
+            }
             self.look(&mut repos, looks_at_all, &mut published).await;
             let (is_pushed, changed) = tokio::select! {
                 () = tokio::time::sleep_until(scan.at) => (false, Ok(())),
@@ -152,14 +156,13 @@ impl SettingsWatch {
                 seen.push(repo);
             }
         }
-        let own = self.own_mirrors(repos).await;
+        self.publish(repos, published).await;
         for repo in seen {
-            if let Some(watched) = repos.get(&repo) {
+            if let (Some(watched), Some((_, own))) = (repos.get(&repo), &published) {
                 self.report(&repo, watched.settings.clone(), own.without_effect(&repo))
                     .await;
             }
         }
-        self.publish(own, published);
     }
 
     /// What a repository says; `None` if it cannot be read, which is a finding of its own.
@@ -180,12 +183,16 @@ impl SettingsWatch {
         })
     }
 
-    async fn own_mirrors(&self, repos: &BTreeMap<RepoName, WatchedRepo>) -> AllOwnMirrors {
+    /// What decides which mirrors there are, beside these of the owner.
+    async fn own_mirrors(
+        &self,
+        repos: &BTreeMap<RepoName, WatchedRepo>,
+        owner: Arc<MirrorSettings>,
+    ) -> Result<AllOwnMirrors, GitError> {
         let own = repos.iter().filter_map(|(repo, watched)| {
             let mirrors = watched.mirrors.clone()?;
             Some((repo.clone(), mirrors))
         });
-        let owner = self.deps.mirrors.borrow().clone();
         let of_owner = self.deps.git.call(move |git| {
             let present = owner
                 .mirrors
@@ -193,16 +200,25 @@ impl SettingsWatch {
                 .map(|mirror| (git.resolve(&mirror.repo), mirror.name.clone()));
             Ok(present.collect())
         });
-        AllOwnMirrors {
+        Ok(AllOwnMirrors {
             repos: own.collect(),
-            of_owner: of_owner.await.unwrap_or_default(),
+            of_owner: of_owner.await?,
             has_network: self.deps.runner.borrow().limits.network,
-        }
+        })
     }
 
-    /// Sends the mirrors if they are others than before: each time, mirrors that failed are tried again.
-    fn publish(&self, own: AllOwnMirrors, published: &mut Published) {
+    /// Sends the mirrors of the owner and those that are known of repositories, if they are others than before.
+    async fn publish(&self, repos: &BTreeMap<RepoName, WatchedRepo>, published: &mut Published) {
         let owner = self.deps.mirrors.borrow().clone();
+        let own = match self.own_mirrors(repos, owner.clone()).await {
+            Ok(own) => own,
+            Err(error) => {
+                // Which of them the owner's replace is not known.
+                let error = with_sources(&error);
+                tracing::error!(%error, "the mirrors stay as they are");
+                return;
+            }
+        };
         let is_same = published
             .as_ref()
             .is_some_and(|(old_owner, old_own)| Arc::ptr_eq(old_owner, &owner) && *old_own == own);
