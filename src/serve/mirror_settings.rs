@@ -34,6 +34,7 @@ pub(super) fn mirror_settings(config: &Config, stored: &StoredSecrets) -> Mirror
         secret: any_secret(config, stored),
         granted_secret: granted_secret(config, stored),
         knows_repos: false,
+        owner_revision: 0,
     }
 }
 
@@ -41,6 +42,7 @@ fn mirror_config(entry: &ConfigEntry<MirrorRemote>) -> MirrorConfig {
     MirrorConfig {
         location: entry.location.clone(),
         target: entry.settings.as_ref().map(target).map_err(Clone::clone),
+        named: None,
     }
 }
 

@@ -355,6 +355,12 @@ impl Mirrors<'_> {
             .write(|tx| sql::execute(tx, "retry mirrors", sql, []).map(drop))
     }
 
+    /// Allows the next attempt of one mirror at once.
+    pub fn retry(self, key: &MirrorKey) -> Result<(), StoreError> {
+        let sql = "UPDATE mirrors SET next_attempt_ms = NULL WHERE repo = ?1 AND name = ?2";
+        self.change(key, sql, [])
+    }
+
     fn change(
         self,
         key: &MirrorKey,

@@ -276,7 +276,7 @@ fn an_imported_file_names_no_mirrors_until_a_push() {
     });
 }
 
-/// Commands change what a default branch is as a push does, and are noticed at once.
+/// Commands change what a default branch is as a push does, and are noticed at once. So are secrets that are named.
 #[test]
 fn a_command_changes_the_mirrors_of_a_repository() {
     let authority = CertificateAuthority::new();
@@ -296,6 +296,12 @@ fn a_command_changes_the_mirrors_of_a_repository() {
     assert_eq!(mirror(&forge, "hub"), None);
     forge.ssh_ok("repo default app side");
     wait_for_state(&forge, "hub", "in-sync");
+    // A secret that is named again is tried at once.
+    for (secrets, state) in [(":secrets []", "failing"), (":secrets [:hub]", "in-sync")] {
+        let settings = with_hub(&server.url("app.git"), secrets);
+        push(&forge, &tree, "side", &settings, &green);
+        wait_for_state(&forge, "hub", state);
+    }
     forge.ssh_ok("repo rename app shop");
     wait_for("the mirror of the new name", || {
         let mirror = mirror(&forge, "hub")?;

@@ -26,6 +26,7 @@ mod worker;
 pub use import_error::ImportError;
 pub use service::{MirrorService, MirrorSyncError, SyncedMirror};
 pub use settings::{
-    GrantedSecretLookup, MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget, SecretLookup,
+    GrantedSecretLookup, MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget, NamedMirror,
+    SecretLookup,
 };
 pub use shared::MirrorDeps;

@@ -1,5 +1,6 @@
 //! Mirrors of the server: one worker for each of the configuration in force.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,8 +65,7 @@ impl MirrorService {
 
     /// Runs until `stop` is cancelled. Attempts that are cut off are made again after the next start.
     pub async fn run(self, stop: CancellationToken) {
-        let deps = &self.shared.deps;
-        let mut settings = deps.settings.clone();
+        let mut settings = self.shared.deps.settings.clone();
         let mut workers = Workers::default();
         if stop.run_until_cancelled(self.settings()).await.is_none() {
             return;
@@ -75,9 +75,19 @@ impl MirrorService {
             Ok(())
         });
         let _ = removed.await;
+        let mut before: Option<Arc<MirrorSettings>> = None;
         loop {
             let current = settings.borrow_and_update().clone();
-            match self.record(&current).await {
+            let recorded = self.record(&current).await;
+            if let Some(before) = before.replace(current.clone())
+                && let Err(error) = self.retry(&before, &current).await
+            {
+                tracing::error!(
+                    error = with_sources(&error),
+                    "mirrors that failed are retried later"
+                );
+            }
+            match recorded {
                 Ok(mirrors) => {
                     workers.ensure(mirrors, |mirror| worker::run(self.shared.clone(), mirror));
                 }
@@ -89,17 +99,37 @@ impl MirrorService {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = self.shared.made.notified() => {}
-                changed = settings.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    // What made them fail may have been corrected.
-                    if let Err(error) = deps.store.call(|store| store.mirrors().retry_now()).await {
-                        tracing::error!(error = with_sources(&error), "mirrors that failed are retried later");
-                    }
-                }
+                changed = settings.changed() => if changed.is_err() { return },
             }
         }
+    }
+
+    /// Lets mirrors that failed be tried at once, since what made them fail may have been corrected: all after a change of the owner's
+    /// settings, otherwise those of which their repositories say something else now. A push to one repository does not hurry the others.
+    async fn retry(
+        &self,
+        before: &MirrorSettings,
+        current: &MirrorSettings,
+    ) -> Result<(), StoreError> {
+        let store = &self.shared.deps.store;
+        if before.owner_revision != current.owner_revision {
+            return store.call(|store| store.mirrors().retry_now()).await;
+        }
+        let changed: Vec<NewMirror> = current.changed_since(before).cloned().collect();
+        let repos: BTreeSet<RepoName> = changed.iter().map(|of| of.repo.clone()).collect();
+        let retry = move |store: &Store| {
+            for mirror in &changed {
+                if let Some(state) = store.mirrors().find(mirror)? {
+                    store.mirrors().retry(&state.key())?;
+                }
+            }
+            Ok(())
+        };
+        store.call(retry).await?;
+        let changes = &self.shared.deps.changes;
+        // Their workers may have seen the new settings before.
+        repos.iter().for_each(|repo| changes.notify_repo(repo));
+        Ok(())
     }
 
     /// The settings, once those of repositories are among them: a mirror that is not recorded again is forgotten.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::notify::SecretReader;
+use quire_config::{MirrorRemote, RepoSecrets};
 use quire_store::NewMirror;
 use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::names::{RefName, RepoName};
@@ -24,6 +25,8 @@ pub struct MirrorSettings {
     pub mirrors: BTreeMap<NewMirror, MirrorConfig>,
     /// Whether those of repositories are among them. Until then, no mirror is forgotten.
     pub knows_repos: bool,
+    /// Counts the settings of the owner: with another one, what made mirrors fail may have been corrected.
+    pub owner_revision: u64,
     /// Networks in which remotes may be although they are those of this machine or its link.
     pub allowed_networks: Vec<Network>,
     /// How often a remote is compared although nothing differs as far as is known.
@@ -51,6 +54,17 @@ pub struct MirrorConfig {
     pub location: Option<String>,
     /// Its settings, or what is wrong with them.
     pub target: Result<MirrorTarget, String>,
+    /// What the settings of a repository say of it, if they name it.
+    pub named: Option<Arc<NamedMirror>>,
+}
+
+/// What the settings of a repository say of a mirror, all that decides whether an attempt succeeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedMirror {
+    /// The default branch.
+    pub branch: RefName,
+    pub remote: Result<MirrorRemote<String>, String>,
+    pub secrets: RepoSecrets,
 }
 
 #[derive(Clone)]
@@ -67,6 +81,20 @@ pub struct MirrorTarget {
     pub force: bool,
 }
 
+impl MirrorSettings {
+    /// The mirrors of which repositories say something else than before.
+    pub(super) fn changed_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = &'a NewMirror> {
+        let changed = self.mirrors.iter().filter(|(mirror, config)| {
+            let known = before.mirrors.get(mirror);
+            known.is_none_or(|known| known.named != config.named)
+        });
+        changed.map(|(mirror, _)| mirror)
+    }
+}
+
 impl MirrorConfig {
     /// A problem of the mirror, with its place in the file that has it.
     pub(super) fn problem(&self, mirror: &NewMirror, problem: &str) -> String {
@@ -81,5 +109,65 @@ impl MirrorConfig {
 impl fmt::Debug for MirrorSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.mirrors.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: &str = "https://hub.example/app.git";
+
+    fn settings(mirrors: &[(&str, Option<RepoSecrets>, &str)]) -> MirrorSettings {
+        let no_secret = || Err("no secret".to_owned());
+        let mirrors = mirrors.iter().map(|(name, secrets, place)| {
+            let mirror = NewMirror {
+                repo: "app".parse().unwrap(),
+                name: (*name).to_owned(),
+                url: Some(URL.to_owned()),
+            };
+            let named = secrets.clone().map(|secrets| NamedMirror {
+                branch: "refs/heads/main".parse().unwrap(),
+                remote: Err("wrong".to_owned()),
+                secrets,
+            });
+            let config = MirrorConfig {
+                location: Some((*place).to_owned()),
+                target: Err("wrong".to_owned()),
+                named: named.map(Arc::new),
+            };
+            (mirror, config)
+        });
+        MirrorSettings {
+            mirrors: mirrors.collect(),
+            knows_repos: true,
+            owner_revision: 1,
+            allowed_networks: Vec::new(),
+            compare_every: Duration::from_secs(3600),
+            redactor: Arc::new(Redactor::default),
+            secret: Arc::new(move |_| no_secret()),
+            granted_secret: Arc::new(move |_, _, _| no_secret()),
+        }
+    }
+
+    #[test]
+    fn a_mirror_that_only_moved_in_its_file_is_the_same() {
+        let (all, none) = (RepoSecrets::All, RepoSecrets::Only([].into()));
+        let before = settings(&[
+            ("a", None, "1"),
+            ("b", Some(all.clone()), "1"),
+            ("c", Some(all.clone()), "1"),
+        ]);
+        let after = settings(&[
+            ("a", None, "2"),
+            ("b", Some(all.clone()), "2"),
+            ("c", Some(none), "1"),
+            ("d", Some(all), "1"),
+        ]);
+        let changed: Vec<_> = after
+            .changed_since(&before)
+            .map(|of| of.name.as_str())
+            .collect();
+        assert_eq!(changed, ["c", "d"]);
     }
 }

@@ -7,21 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::current::{CurrentSettings, RepoSettingsReader};
-use crate::mirror::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget};
-use quire_config::{ConfigEntry, MirrorRemote};
+use crate::mirror::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget, NamedMirror};
+use quire_config::{ConfigEntry, MirrorRemote, RepoSecrets};
 use quire_git::TipOrigin;
 use quire_git::read::ReadError;
 use quire_store::NewMirror;
 use quire_types::error_chain::with_sources;
 use quire_types::names::{RefName, RepoName};
-
-/// What a repository says of one of its mirrors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct NamedMirror {
-    /// The default branch.
-    branch: RefName,
-    remote: Result<MirrorRemote<String>, String>,
-}
 
 /// The mirrors of one repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +22,7 @@ pub(super) struct OwnMirrors {
     pub(super) branch: RefName,
     /// Who decided what it refers to. What another machine decided names no mirrors.
     pub(super) origin: TipOrigin,
+    pub(super) secrets: RepoSecrets,
     pub(super) mirrors: BTreeMap<String, ConfigEntry<MirrorRemote<String>>>,
 }
 
@@ -48,6 +41,7 @@ impl OwnMirrors {
                 TipOrigin::PullMirror
             }),
             branch: tip.0,
+            secrets: settings.settings.secrets.clone(),
             mirrors: named.clone(),
         });
         Ok((settings, own))
@@ -65,6 +59,7 @@ impl OwnMirrors {
         Some(NamedMirror {
             branch: self.branch.clone(),
             remote: entry.settings.clone(),
+            secrets: self.secrets.clone(),
         })
     }
 }
@@ -83,16 +78,24 @@ impl AllOwnMirrors {
     /// Adds them to the owner's.
     pub(super) fn merged(
         &self,
-        owner: &MirrorSettings,
+        (owner, owner_revision): (&MirrorSettings, u64),
         reader: &RepoSettingsReader,
     ) -> MirrorSettings {
         let mut merged = owner.clone();
         merged.knows_repos = true;
+        merged.owner_revision = owner_revision;
         for (repo, own) in &self.repos {
             for (name, entry) in own.in_effect() {
                 if self.of_owner.contains(&(repo.clone(), name.clone())) {
                     continue;
                 }
+                let named = own.named(name).map(|named| NamedMirror {
+                    remote: match self.has_network {
+                        true => named.remote,
+                        false => named.remote.and_then(|_| Err(NO_NETWORK.to_owned())),
+                    },
+                    ..named
+                });
                 let url = entry.settings.as_ref().ok();
                 let mirror = NewMirror {
                     repo: repo.clone(),
@@ -106,6 +109,7 @@ impl AllOwnMirrors {
                         Ok(_) if !self.has_network => Err(NO_NETWORK.to_owned()),
                         Ok(remote) => Ok(target((repo, name), (own, remote), owner, reader)),
                     },
+                    named: named.map(Arc::new),
                 };
                 merged.mirrors.insert(mirror, config);
             }

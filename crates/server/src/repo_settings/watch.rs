@@ -219,11 +219,13 @@ impl SettingsWatch {
                 return;
             }
         };
-        let is_same = published
+        let is_same_owner = published
             .as_ref()
-            .is_some_and(|(old_owner, old_own)| Arc::ptr_eq(old_owner, &owner) && *old_own == own);
-        if !is_same {
-            let merged = own.merged(&owner, &self.deps.reader);
+            .is_some_and(|(old, _)| Arc::ptr_eq(old, &owner));
+        let is_same_own = published.as_ref().is_some_and(|(_, old)| *old == own);
+        if !(is_same_owner && is_same_own) {
+            let revision = self.merged.borrow().owner_revision + u64::from(!is_same_owner);
+            let merged = own.merged((&owner, revision), &self.deps.reader);
             self.merged.send_replace(Arc::new(merged));
             *published = Some((owner, own));
         }

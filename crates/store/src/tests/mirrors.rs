@@ -122,6 +122,10 @@ fn failures_are_counted_until_a_success() {
     );
     mirrors.retry_now().unwrap();
     assert_eq!(state(&f).failure.unwrap().next_attempt_ms, None);
+    let failure = (MirrorFailureKind::Connection, "third");
+    mirrors.failed(&key(), failure, Some(next)).unwrap();
+    mirrors.retry(&key()).unwrap();
+    assert_eq!(state(&f).failure.unwrap().next_attempt_ms, None);
     mirrors.succeeded(&key()).unwrap();
     assert_eq!(state(&f).failure, None);
 }
