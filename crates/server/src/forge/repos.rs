@@ -24,6 +24,9 @@ use quire_types::text::single_line;
 /// How long the runs of a repository that is removed may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// After this time no further settings are evaluated for the descriptions of a list: a file may take seconds until it has reached its limit.
+pub const DESCRIPTIONS_TIME: Duration = Duration::from_secs(3);
+
 /// A repository with its newest activity.
 #[derive(Debug)]
 pub struct RepoOverview {
@@ -55,13 +58,16 @@ pub fn list(forge: &Forge) -> Result<RepoOverviews, ForgeError> {
         .map(|summary| (summary.repo.clone(), summary))
         .collect();
     let reader = RepoSettingsReader::new(forge.paths.clone());
+    let deadline = Instant::now() + DESCRIPTIONS_TIME;
     let overview = |repo: RepoName| {
         let (last_push, newest_run) = summaries.remove(&repo).map_or((None, None), |summary| {
             (summary.last_push_ms, summary.newest_run)
         });
         RepoOverview {
-            // A repository that cannot be read is listed all the same.
-            description: described(forge, &reader, &repo).ok().flatten(),
+            // A repository that cannot be read, or not in time, is listed all the same.
+            description: (Instant::now() < deadline)
+                .then(|| described(forge, &reader, &repo).ok().flatten())
+                .flatten(),
             default_branch: forge.git.default_branch(&repo).ok().flatten(),
             repo,
             last_push,
