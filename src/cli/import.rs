@@ -47,6 +47,9 @@ pub(super) struct ImportArgs {
     /// Start runs for what a mirror fetches later, as for a push
     #[arg(long, requires = "mirror")]
     runs: bool,
+    /// Leave out the objects of Git LFS
+    #[arg(long, conflicts_with = "mirror")]
+    no_lfs: bool,
 }
 
 /// The shortest time between two fetches of a mirror, in milliseconds.
@@ -70,6 +73,8 @@ struct ImportedRepo<'a> {
     default_branch: Option<&'a str>,
     left_out: &'a [LeftOutRefs],
     uses_lfs: bool,
+    lfs_objects: u64,
+    lfs_problem: Option<&'a str>,
     host_key: Option<&'a str>,
 }
 
@@ -105,6 +110,7 @@ pub(super) fn import(
             every_ms: arguments.every,
             runs: arguments.runs,
         }),
+        no_lfs: arguments.no_lfs,
     };
     let mut progress = ProgressOutput::default();
     let show = |text: &str, is_final: bool| progress.show(text, is_final);
@@ -149,6 +155,8 @@ fn json<'a>(
         default_branch: report.default_branch.as_ref().map(RefName::short),
         left_out: &report.left_out,
         uses_lfs: report.uses_lfs,
+        lfs_objects: report.lfs_objects,
+        lfs_problem: report.lfs_problem.as_deref(),
         host_key: report.host_key.as_deref(),
     }
 }
@@ -176,9 +184,14 @@ fn sentences(repo: &RepoName, url: &GitRemoteUrl, report: &ImportReport) -> Vec<
         let refs = counted(left_out.count, "ref", "refs");
         lines.push(format!("not fetched: {refs} in {}", left_out.refs));
     }
-    if report.uses_lfs {
+    if report.lfs_objects > 0 {
+        let fetched = report.lfs_objects;
+        let objects = if fetched == 1 { "object" } else { "objects" };
+        lines.push(format!("fetched: {fetched} {objects} of Git LFS"));
+    }
+    if let Some(problem) = &report.lfs_problem {
         lines.push(format!(
-            "not fetched: the contents of files in Git LFS; `git lfs push --all` from a clone that has them sends them to {repo}"
+            "not fetched: objects of Git LFS: {problem}; `git lfs push --all` from a clone that has them sends them to {repo}"
         ));
     }
     if let Some(host_key) = &report.host_key {
@@ -242,6 +255,8 @@ mod tests {
                 count: 210,
             }],
             uses_lfs: true,
+            lfs_objects: 3,
+            lfs_problem: Some("the other side has no Git LFS (404 Not Found)".to_owned()),
             host_key: Some("SHA256:x".to_owned()),
         };
         let empty = ImportReport {
@@ -250,6 +265,8 @@ mod tests {
             default_branch: None,
             left_out: Vec::new(),
             uses_lfs: false,
+            lfs_objects: 0,
+            lfs_problem: None,
             host_key: None,
             ..report.clone()
         };

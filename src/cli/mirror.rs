@@ -257,6 +257,10 @@ fn list(listed: &[ListedMirror], of_repo: bool, out: &mut Output<'_>) -> Result<
         if let Some(host_key) = &mirror.host_key {
             out.line(&format!("  host key {host_key}"))?;
         }
+        if let Some(problem) = &mirror.state.lfs_problem {
+            let problem = Cell::from(problem.as_str()).plain();
+            out.line(&format!("  objects of Git LFS are not mirrored: {problem}"))?;
+        }
         for differing in &mirror.differing {
             let since = out.time(differing.failed_since_ms.or(differing.waiting_since_ms));
             let what = match (&differing.problem, &differing.wanted) {
@@ -297,7 +301,11 @@ pub(super) fn print_mirrors(
 fn row(mirror: &ListedMirror, out: &Output<'_>) -> [Cell; 7] {
     let state = &mirror.state;
     let failure = state.failure.as_ref();
-    let problem = failure.map_or("", |failure| failure.problem.as_str());
+    let problem = match (failure, &state.lfs_problem) {
+        (Some(failure), _) => failure.problem.clone(),
+        (None, Some(problem)) => format!("objects of Git LFS are not mirrored: {problem}"),
+        (None, None) => String::new(),
+    };
     [
         state.repo.as_str().into(),
         state.name.as_str().into(),
@@ -305,7 +313,7 @@ fn row(mirror: &ListedMirror, out: &Output<'_>) -> [Cell; 7] {
         state.word().phrase().into(),
         state.waiting.to_string().into(),
         out.time(state.in_sync_ms).into(),
-        first_line(problem, MAX_PROBLEM).into(),
+        first_line(&problem, MAX_PROBLEM).into(),
     ]
 }
 

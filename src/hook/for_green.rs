@@ -12,7 +12,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use super::this_repository;
-use crate::ssh::lfs::packets::{Packet, PacketError, PacketReader, PacketWriter};
+use quire_git::lfs::packets::{Packet, PacketError, PacketReader, PacketWriter};
 use quire_git::{Git, GitError, RefMove};
 use quire_types::failpoint;
 use quire_types::landing::{LandingRef, pushed_branch};

@@ -11,8 +11,8 @@ use super::command::GitService;
 use super::confinement;
 use super::existing_push;
 use super::first_push;
-use super::lfs::packets::PacketError;
 use nix::sys::resource::{Resource, setrlimit};
+use quire_git::lfs::packets::PacketError;
 use quire_git::{
     FirstLine, Git, GitError, MAX_PACK_MEMORY, ObjectFormat, PUSH_MARK_VARIABLE, ProtocolVersion,
     PushLock, PushMark, closest_name,

@@ -13,9 +13,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use quire::ssh::command::{SshCommand, parse};
-use quire::ssh::lfs::packets::{Packet, PacketReader};
 use quire::ssh::lfs::request::{LfsRequest, read_head, read_objects};
 use quire_git::lfs::LfsPointer;
+use quire_git::lfs::packets::{Packet, PacketReader};
 use quire_git::read::{
     CodeCursor, HistoryCursor, PathCursor, PathFilters, PathGlobs, RevPath, TextPattern, TreePath,
 };

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -15,12 +15,12 @@ use tokio::process::Command;
 use super::error::GitError;
 use super::git::Git;
 use super::object_format::ObjectFormat;
-use super::remote_output::{LoginKind, PushedRef, RemoteError, parse_push};
+use super::remote_access::{RemoteAccess, RemoteLogin};
+use super::remote_output::{PushedRef, RemoteError, parse_push};
 use super::remote_refs::{RemoteRefs, parse_refs};
+use super::remote_ssh::ssh_words;
 use quire_runtime::process::{Captured, Limits, capture};
-use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::names::{ObjectId, RefName};
-use quire_types::secret::{Redactor, Secret};
 
 /// How long reading the refs of a remote may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,47 +30,6 @@ const PUSH_TIMEOUT: Duration = Duration::from_secs(3600);
 const MAX_LIST: usize = 64 << 20;
 /// How many refs one push has: a command line has a limit.
 const MAX_PUSHED_REFS: usize = 500;
-/// Under which name the host key of a remote is looked up in its file.
-pub(super) const HOST_ALIAS: &str = "mirror";
-
-/// A remote and how it is reached.
-#[derive(Debug, Clone)]
-pub struct RemoteAccess {
-    pub url: GitRemoteUrl,
-    /// Addresses of the host that may be connected to, at least one.
-    pub addresses: Vec<IpAddr>,
-    pub login: RemoteLogin,
-    /// Takes secrets out of what the remote says.
-    pub redactor: Redactor,
-}
-
-/// Who quire is to a remote.
-#[derive(Debug, Clone)]
-pub enum RemoteLogin {
-    /// No login: what everyone may read over HTTPS.
-    Anonymous,
-    Token {
-        user: String,
-        token: Secret,
-    },
-    Key {
-        private_key: PathBuf,
-        /// A file of known hosts, of which only the key of this remote is read.
-        known_hosts: PathBuf,
-        /// Whether a key is accepted, and written to the file, if the file has none.
-        accept_new: bool,
-    },
-}
-
-impl RemoteLogin {
-    pub(super) fn kind(&self) -> LoginKind {
-        match self {
-            Self::Anonymous => LoginKind::Anonymous,
-            Self::Token { .. } => LoginKind::Token,
-            Self::Key { .. } => LoginKind::Key,
-        }
-    }
-}
 
 /// A change of one ref of a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +130,7 @@ impl Git {
                 command
                     .env("GIT_ALLOW_PROTOCOL", "ssh")
                     .env("GIT_SSH_VARIANT", "ssh")
-                    .env("GIT_SSH_COMMAND", ssh_command(remote));
+                    .env("GIT_SSH_COMMAND", shell_words::join(ssh_words(remote)));
             }
         }
         let mut command = Command::from(command);
@@ -225,50 +184,6 @@ fn in_resolve(address: &IpAddr) -> String {
     }
 }
 
-/// An ssh that reads no configuration, offers one key, and knows one host.
-fn ssh_command(remote: &RemoteAccess) -> String {
-    let RemoteLogin::Key {
-        private_key,
-        known_hosts,
-        accept_new,
-    } = &remote.login
-    else {
-        return "false".to_owned();
-    };
-    let checking = if *accept_new { "accept-new" } else { "yes" };
-    let address = remote.addresses.first().map(IpAddr::to_string);
-    let mut words = vec!["ssh".to_owned(), "-F".to_owned(), "none".to_owned()];
-    for setting in [
-        format!("IdentityFile={}", quoted(private_key)),
-        format!("UserKnownHostsFile={}", quoted(known_hosts)),
-        format!("StrictHostKeyChecking={checking}"),
-        format!("HostKeyAlias={HOST_ALIAS}"),
-        format!("HostName={}", address.unwrap_or_default()),
-        "GlobalKnownHostsFile=/dev/null".to_owned(),
-        "IdentitiesOnly=yes".to_owned(),
-        "IdentityAgent=none".to_owned(),
-        "BatchMode=yes".to_owned(),
-        "PreferredAuthentications=publickey".to_owned(),
-        "CheckHostIP=no".to_owned(),
-        "HashKnownHosts=no".to_owned(),
-        "UpdateHostKeys=no".to_owned(),
-        "ClearAllForwardings=yes".to_owned(),
-        "ControlMaster=no".to_owned(),
-        "ControlPath=none".to_owned(),
-        "ConnectTimeout=30".to_owned(),
-        "ServerAliveInterval=15".to_owned(),
-        "ServerAliveCountMax=4".to_owned(),
-    ] {
-        words.extend(["-o".to_owned(), setting]);
-    }
-    shell_words::join(words)
-}
-
-/// A path for an option of ssh.
-fn quoted(path: &Path) -> String {
-    format!("\"{}\"", path.display())
-}
-
 fn refspec(push: &RefPush, force: bool) -> String {
     let name = push.ref_name.as_str();
     match &push.to {
@@ -295,21 +210,7 @@ async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ssh_knows_one_key_and_one_host() {
-        let remote = RemoteAccess {
-            url: "git@nas:app.git".parse().unwrap(),
-            addresses: vec!["192.0.2.7".parse().unwrap()],
-            login: RemoteLogin::Key {
-                private_key: "/var/it's/id".into(),
-                known_hosts: "/var/known hosts".into(),
-                accept_new: false,
-            },
-            redactor: Redactor::default(),
-        };
-        insta::assert_snapshot!(ssh_command(&remote).replace(" '-o' ", "\n"));
-    }
+    use quire_types::secret::{Redactor, Secret};
 
     #[test]
     fn the_settings_of_https_hold_no_token() {

@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::git::Git;
-use super::remote::RemoteAccess;
+use super::remote_access::RemoteAccess;
 use super::remote_output::RemoteError;
 use super::remote_progress::{ProgressLine, ProgressReader};
 use quire_runtime::process::{GroupGuard, ProcError};

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::error::GitError;
 use super::git::Git;
-use super::remote::HOST_ALIAS;
+use super::remote_ssh::HOST_ALIAS;
 use quire_types::fsutil::sync_folder;
 
 const VERB: &str = "ssh-keygen";

@@ -108,6 +108,15 @@ impl RemoteError {
                 words: last_words(&text),
             };
         }
+        if login != LoginKind::Key && has(&["returned error: 30"]) {
+            return Self::Failed {
+                kind: MirrorFailureKind::Settings,
+                words: format!(
+                    "{}; redirects are not followed: use the address that it redirects to, which often ends with .git",
+                    last_words(&text)
+                ),
+            };
+        }
         Self::Failed {
             kind: match is_refused {
                 true => MirrorFailureKind::Access,
@@ -145,7 +154,7 @@ fn fingerprint(text: &str) -> Option<String> {
 }
 
 /// The last lines that say something.
-fn last_words(text: &str) -> String {
+pub(super) fn last_words(text: &str) -> String {
     const NOISE: [&str; 6] = [
         "fatal: Could not read from remote repository.",
         "Please make sure you have the correct access rights",
@@ -223,6 +232,7 @@ mod tests {
             "fatal: unable to access 'https://h/app/': The requested URL returned error: 403\n",
             "fatal: repository 'https://h/app/' not found\n",
             "fatal: unable to access 'https://h/app/': The requested URL returned error: 500\n",
+            "fatal: unable to access 'https://h/app/': The requested URL returned error: 301\n",
             "fatal: unable to access 'https://h/app/': server certificate verification failed. \u{1b}[1mCAfile: none\n",
         ];
         let anonymous = [

@@ -12,6 +12,7 @@ use super::*;
 use quire_types::names::{ObjectId, RefName, RepoName};
 use quire_types::paths::Paths;
 
+mod lfs_objects;
 mod pushed_commits;
 mod run_notes;
 

@@ -19,9 +19,7 @@ pub(crate) enum AddressError {
         #[source]
         source: io::Error,
     },
-    #[error(
-        "{host} has the address {address}, which is one of this machine, of its link or of the engine's machine"
-    )]
+    #[error("{} of this machine, of its link or of the engine's machine", subject(.host, *.address))]
     NotPermitted { host: String, address: IpAddr },
     #[error("{host} has the address {address}, which is one of a private network")]
     NotPublic { host: String, address: IpAddr },
@@ -38,13 +36,27 @@ pub(crate) enum AddressRange {
     Public,
 }
 
-/// The addresses of a host and port that may be connected to, at least one. `allowed` are networks that the configuration permits.
+/// The addresses that may be connected to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReachableAddresses<'a> {
+    pub(crate) range: AddressRange,
+    /// Networks that the configuration permits.
+    pub(crate) allowed: &'a [Network],
+}
+
+fn subject(host: &str, address: IpAddr) -> String {
+    match host.parse() == Ok(address) {
+        true => format!("{address} is an address"),
+        false => format!("{host} has the address {address}, which is one"),
+    }
+}
+
+/// The addresses of a host and port that may be connected to, at least one.
 pub(crate) async fn permitted(
     (host, port): (&str, u16),
-    range: AddressRange,
-    allowed: &[Network],
+    reachable: ReachableAddresses<'_>,
 ) -> Result<Vec<SocketAddr>, AddressError> {
-    let allowed = allowed.to_vec();
+    let (range, allowed) = (reachable.range, reachable.allowed.to_vec());
     let policy = run_blocking(move || AddressPolicy::of_this_machine(&allowed, range)).await?;
     let resolve = |source| AddressError::Resolve {
         host: host.to_owned(),

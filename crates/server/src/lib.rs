@@ -14,6 +14,7 @@ pub mod landing;
 pub mod metrics;
 pub mod mirror;
 pub mod notify;
+mod outgoing;
 pub mod part_problem;
 pub mod published_certificate;
 pub mod queue;

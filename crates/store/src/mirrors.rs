@@ -45,6 +45,8 @@ pub struct MirrorState {
     /// When the remote was last found or made equal.
     pub in_sync_ms: Option<Millis>,
     pub failure: Option<MirrorFailure>,
+    /// Why objects of Git LFS are not mirrored although no attempt failed.
+    pub lfs_problem: Option<String>,
     /// Refs that are equal, that have to be pushed, and of the latter those that were rejected.
     pub equal: u64,
     pub waiting: u64,
@@ -329,6 +331,37 @@ impl Mirrors<'_> {
         self.change(key, sql, [kind.into(), problem.into(), now.into(), next])
     }
 
+    /// The commits whose objects of Git LFS, and those of all commits before them, are on both sides.
+    pub fn lfs_known(self, key: &MirrorKey) -> Result<Vec<ObjectId>, StoreError> {
+        let sql = "SELECT DISTINCT lfs_sha FROM mirror_refs WHERE repo = ?1 AND name = ?2 AND lfs_sha IS NOT NULL";
+        self.store.read(|connection| {
+            let parameters = [key.repo.as_str(), &key.name];
+            sql::all(connection, "list commits", sql, parameters, |found| {
+                row::parsed_at(found, 0)
+            })
+        })
+    }
+
+    /// Records what is known of objects of Git LFS: those of these refs are on both sides, or why not.
+    pub fn set_lfs(
+        self,
+        key: &MirrorKey,
+        known: &[(RefName, ObjectId)],
+        problem: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.store.write(|tx| {
+            let sql = "UPDATE mirrors SET lfs_problem = ?3 WHERE repo = ?1 AND name = ?2";
+            let parameters = params![key.repo.as_str(), key.name, problem];
+            sql::execute(tx, ACTION, sql, parameters)?;
+            for (ref_name, id) in known {
+                let sql = "UPDATE mirror_refs SET lfs_sha = ?4 WHERE repo = ?1 AND name = ?2 AND ref_name = ?3";
+                let parameters = params![key.repo.as_str(), key.name, ref_name.as_str(), id.as_str()];
+                sql::execute(tx, ACTION, sql, parameters)?;
+            }
+            Ok(())
+        })
+    }
+
     /// The host key of the other side, if it is known.
     pub fn host_key(self, key: &MirrorKey) -> Result<Option<String>, StoreError> {
         let sql = "SELECT host_key FROM mirrors WHERE repo = ?1 AND name = ?2";
@@ -390,7 +423,7 @@ fn state_of(tx: &Transaction<'_>, key: &MirrorKey) -> Result<Option<MirrorState>
     sql::first(tx, ACTION, &sql, [key.repo.as_str(), &key.name], state)
 }
 
-const COLUMNS: &str = "repo, name, url, host_key, in_sync_ms, failures, failure_kind, problem, failing_since_ms, next_attempt_ms,
+const COLUMNS: &str = "repo, name, url, host_key, in_sync_ms, failures, failure_kind, problem, failing_since_ms, next_attempt_ms, lfs_problem,
      (SELECT count(*) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name AND r.waiting_since_ms IS NULL) AS equal,
      (SELECT count(*) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name AND r.waiting_since_ms IS NOT NULL) AS waiting,
      (SELECT count(*) FROM mirror_refs AS r WHERE r.repo = mirrors.repo AND r.name = mirrors.name AND r.problem IS NOT NULL) AS rejected,
@@ -419,6 +452,7 @@ fn state(found: &Row<'_>) -> rusqlite::Result<MirrorState> {
         host_key: found.get("host_key")?,
         in_sync_ms: time("in_sync_ms")?,
         failure,
+        lfs_problem: found.get("lfs_problem")?,
         equal: count("equal")?,
         waiting,
         rejected,

@@ -38,6 +38,8 @@ pub struct TestForge {
     server: Option<Child>,
     /// Whether the server and the sessions run as a user other than root.
     unprivileged: bool,
+    /// The file that takes the place of `/etc/resolv.conf` for the server.
+    resolv_conf: Option<PathBuf>,
     /// The file that puts a process into a cgroup, where the server is to be in one.
     cgroup: Option<PathBuf>,
     /// Removes the folder, unless it lies on a disk of its own.
@@ -82,6 +84,7 @@ impl TestForge {
             variables: BTreeMap::new(),
             server: None,
             unprivileged: false,
+            resolv_conf: None,
             cgroup: None,
             _temporary: None,
         };
@@ -301,6 +304,12 @@ impl TestForge {
             ];
             command = within(&put, &command);
         }
+        if let Some(resolv_conf) = &self.resolv_conf {
+            let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            let mount = ["unshare", "--mount", "sh", "-c", script];
+            let mount = [&mount[..], &[resolv_conf.to_str().unwrap()]].concat();
+            command = within(&mount, &command);
+        }
         // As `quire init` does.
         let program = File::open(&self.program).unwrap();
         self.server = Some(
@@ -311,6 +320,13 @@ impl TestForge {
                 .spawn()
                 .unwrap(),
         );
+    }
+
+    /// From its next start on the server asks the server of names that this text names, in a mount namespace of its own. Needs root.
+    pub fn resolve_by(&mut self, resolv_conf: &str) {
+        let file = self.file("resolv.conf");
+        fs::write(&file, resolv_conf).unwrap();
+        self.resolv_conf = Some(file);
     }
 
     /// From its next start on the server begins its life in the cgroup whose processes this file lists.

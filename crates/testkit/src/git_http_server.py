@@ -1,4 +1,4 @@
-"""A server of git over HTTPS: `git http-backend` behind Python's own HTTP server.
+"""A server of git over HTTPS: `git http-backend` behind Python's own HTTP server. Git LFS is giftless, or an answer that a test has planned.
 
 The settings are one line of JSON on standard input. The port is printed; then each request, a line of JSON each.
 """
@@ -12,10 +12,25 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SETTINGS = json.loads(sys.stdin.readline())
 PRINTING = threading.Lock()
+BATCH = ".git/info/lfs/objects/batch"
+
+
+def giftless():
+    """The program of giftless, with its objects beside the repositories."""
+    os.chdir(SETTINGS["root"])
+    sys.path.insert(0, SETTINGS["giftless"])
+    from giftless.app import init_app
+
+    settings = {"AUTH_PROVIDERS": ["giftless.auth.allow_anon:read_write"], "LEGACY_ENDPOINTS": False}
+    return init_app(additional_config=settings)
+
+
+LFS = giftless() if SETTINGS["giftless"] else None
 
 
 def command_lines_with(secret):
@@ -37,6 +52,9 @@ class Handler(BaseHTTPRequestHandler):
         self.serve()
 
     def do_POST(self):
+        self.serve()
+
+    def do_PUT(self):
         self.serve()
 
     def log_message(self, *arguments):
@@ -62,7 +80,10 @@ class Handler(BaseHTTPRequestHandler):
         }
         with PRINTING:
             print(json.dumps(request), flush=True)
-        if self.path.startswith("/moved/"):
+        if "/objects/storage/" in self.path:
+            # Their addresses and headers have a login of their own.
+            self.lfs()
+        elif self.path.startswith("/moved/"):
             self.answer(302, [("Location", self.path.replace("/moved/", "/", 1))], b"")
         elif self.path.startswith("/public/"):
             self.git()
@@ -73,8 +94,55 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.git()
 
+    def lfs(self):
+        path, _, query = self.path.partition("?")
+        answers = []
+        environment = {
+            "REQUEST_METHOD": self.command,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": urllib.parse.unquote(path),
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("Content-Type") or "",
+            "CONTENT_LENGTH": self.headers.get("Content-Length") or "0",
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": str(self.server.server_address[1]),
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "https",
+            "wsgi.input": self.rfile,
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        environment.update({"HTTP_" + name.upper().replace("-", "_"): value for name, value in self.headers.items()})
+        if BATCH in path:
+            # The login was checked here.
+            del environment["HTTP_AUTHORIZATION"]
+        body = b"".join(LFS(environment, lambda status, headers, problem=None: answers.append((status, headers))))
+        status, headers = answers[0]
+        self.answer(int(status[:3]), [pair for pair in headers if pair[0].lower() != "content-length"], body)
+
+    def planned(self, plan):
+        """Answers the batch API: a status, or the same actions for each object."""
+        objects = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["objects"]
+        if isinstance(plan, int):
+            self.answer(plan, [("Content-Type", "application/json")], b'{"message": "as it was planned"}')
+            return
+        for one in objects:
+            one.update(json.loads(json.dumps(plan).replace("OID", one["oid"])))
+        body = json.dumps({"transfer": "basic", "objects": objects}).encode()
+        self.answer(200, [("Content-Type", "application/vnd.git-lfs+json")], body)
+
     def git(self):
         path, _, query = self.path.partition("?")
+        plan = SETTINGS["planned"].get(path.removesuffix(BATCH).removeprefix("/"))
+        if path.endswith(BATCH) and plan is not None:
+            self.planned(plan)
+            return
+        if path.endswith(BATCH) and LFS is not None:
+            self.lfs()
+            return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if path.startswith("/stuck/") and b"command=fetch" in body:
             time.sleep(3600)

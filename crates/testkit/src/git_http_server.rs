@@ -1,4 +1,4 @@
-//! A server of git over HTTPS: `git http-backend` behind a small program in Python.
+//! A server of git over HTTPS: `git http-backend` behind a small program in Python, and beside it giftless, a server of Git LFS.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -27,13 +27,44 @@ pub struct GitHttpServer {
 }
 
 impl GitHttpServer {
-    /// `certificate` is a file with a certificate and its key.
+    /// `certificate` is a file with a certificate and its key. Without Git LFS.
     pub fn start(certificate: &Path, user: &str, token: &str) -> Self {
+        Self::start_with(certificate, (user, token), None, &json!({}))
+    }
+
+    /// With giftless, which serves Git LFS for repositories in a folder. `scripts/giftless` installs it.
+    pub fn start_with_lfs(certificate: &Path, user: &str, token: &str) -> Self {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/giftless");
+        assert!(
+            program.join("giftless").is_dir(),
+            "giftless is missing; scripts/giftless installs it"
+        );
+        let program = program.canonicalize().unwrap();
+        Self::start_with(certificate, (user, token), Some(&program), &json!({}))
+    }
+
+    /// The batch API of these repositories, named without `.git`, answers as planned: with a status, or the same for each object, in which
+    /// `OID` stands for its id.
+    pub fn start_with_planned_lfs(
+        certificate: &Path,
+        login: (&str, &str),
+        planned: &Value,
+    ) -> Self {
+        Self::start_with(certificate, login, None, planned)
+    }
+
+    fn start_with(
+        certificate: &Path,
+        (user, token): (&str, &str),
+        giftless: Option<&Path>,
+        planned: &Value,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let gitconfig = folder.path().join("gitconfig");
         fs::write(&gitconfig, "[safe]\n\tdirectory = *\n").unwrap();
         let settings = json!({
             "certificate": certificate, "root": folder.path(), "gitconfig": gitconfig, "user": user, "token": token,
+            "giftless": giftless, "planned": planned,
         });
         let mut child = Command::new(PYTHON)
             .args(["-W", "ignore", "-c", PROGRAM])
@@ -74,6 +105,11 @@ impl GitHttpServer {
             &arguments,
         ));
         path
+    }
+
+    /// The objects of Git LFS that giftless has of a repository, by id.
+    pub fn lfs_objects(&self, name: &str) -> PathBuf {
+        self.folder.path().join("lfs-storage").join(name)
     }
 
     /// The URL of a path.

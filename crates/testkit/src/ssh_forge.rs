@@ -230,6 +230,14 @@ impl SshForge {
         bare
     }
 
+    /// Adds a program to those that a plain sshd has.
+    pub fn add_program(&self, name: &str, script: &str) {
+        let file = self.file("programs").join(name);
+        fs::create_dir_all(self.file("programs")).unwrap();
+        fs::write(&file, script).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Allows a key to connect, given as a line of `authorized_keys`.
     pub fn allow(&self, key: &str) {
         let file = self.paths.merged_authorized_keys();
@@ -367,10 +375,17 @@ fn configuration(folder: &Path, paths: &Paths, is_plain: bool, user: &str, port:
     if !is_plain {
         return text;
     }
-    text.lines()
+    let programs = folder.join("programs");
+    let path = format!(
+        "SetEnv PATH={}:/usr/local/bin:/usr/bin:/bin\n",
+        programs.display()
+    );
+    let lines = text
+        .lines()
         .filter(|line| !line.starts_with("ForceCommand"))
-        .map(|line| format!("{line}\n"))
-        .collect()
+        .map(|line| format!("{line}\n"));
+    // Before the first condition.
+    std::iter::once(path).chain(lines).collect()
 }
 
 /// sshd itself; as root within a mount namespace that has the user.

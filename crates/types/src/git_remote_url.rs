@@ -14,8 +14,12 @@ const MAX_LENGTH: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitRemoteUrl {
     text: String,
+    /// For SSH, if one is named.
+    user: Option<String>,
     host: String,
     port: u16,
+    /// As the other side is told it.
+    path: String,
     transport: RemoteTransport,
 }
 
@@ -46,37 +50,57 @@ impl FromStr for GitRemoteUrl {
 }
 
 fn parse(text: &str) -> Option<GitRemoteUrl> {
-    let (host, port, transport) = if let Some(rest) = text.strip_prefix("ssh://") {
+    let url = if let Some(rest) = text.strip_prefix("ssh://") {
         let (authority, path) = rest.split_once('/')?;
-        let (host, port) = split_authority(without_user(authority)?)?;
-        (!path.is_empty()).then_some((host.to_owned(), port.unwrap_or(22), RemoteTransport::Ssh))?
+        let (user, host) = split_user(authority)?;
+        let (host, port) = split_authority(host)?;
+        // A path below the home folder of the user begins with `~`.
+        let root = if path.starts_with('~') { "" } else { "/" };
+        (!path.is_empty()).then(|| GitRemoteUrl {
+            text: text.to_owned(),
+            user: user.map(str::to_owned),
+            host: host.to_owned(),
+            port: port.unwrap_or(22),
+            path: format!("{root}{path}"),
+            transport: RemoteTransport::Ssh,
+        })?
     } else if text.contains("://") {
         let url: HttpUrl = text.parse().ok()?;
         let has_path = url.path_and_query().len() > 1 && !url.has_query() && !text.contains('#');
-        (url.is_tls() && has_path)
-            .then(|| (url.host().to_owned(), url.port(), RemoteTransport::Https))?
+        (url.is_tls() && has_path).then(|| GitRemoteUrl {
+            text: text.to_owned(),
+            user: None,
+            host: url.host().to_owned(),
+            port: url.port(),
+            path: url.path_and_query().to_owned(),
+            transport: RemoteTransport::Https,
+        })?
     } else {
         let (authority, path) = text.split_once(':')?;
-        let (host, port) = split_authority(without_user(authority)?)?;
-        let is_remote = port.is_none() && !path.is_empty() && authority.contains('@');
-        is_remote.then(|| (host.to_owned(), 22, RemoteTransport::Ssh))?
+        let (user, host) = split_user(authority)?;
+        let (host, port) = split_authority(host)?;
+        let is_remote = port.is_none() && !path.is_empty() && user.is_some();
+        is_remote.then(|| GitRemoteUrl {
+            text: text.to_owned(),
+            user: user.map(str::to_owned),
+            host: host.to_owned(),
+            port: 22,
+            path: path.to_owned(),
+            transport: RemoteTransport::Ssh,
+        })?
     };
     // ssh and git would take it for an option.
-    (!host.starts_with('-')).then(|| GitRemoteUrl {
-        text: text.to_owned(),
-        host,
-        port,
-        transport,
-    })
+    (!url.host.starts_with('-')).then_some(url)
 }
 
-/// The host and port of `[user@]host[:port]`. A password is not accepted.
-fn without_user(authority: &str) -> Option<&str> {
+/// The user of `[user@]host[:port]`, and the rest. A password is not accepted.
+fn split_user(authority: &str) -> Option<(Option<&str>, &str)> {
     let Some((user, host)) = authority.split_once('@') else {
-        return Some(authority);
+        return Some((None, authority));
     };
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (!user.is_empty() && !user.starts_with('-') && user.bytes().all(is_plain)).then_some(host)
+    let is_user = !user.is_empty() && !user.starts_with('-') && user.bytes().all(is_plain);
+    is_user.then_some((Some(user), host))
 }
 
 impl GitRemoteUrl {
@@ -96,6 +120,18 @@ impl GitRemoteUrl {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The user for SSH, if the address names one.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The path of the repository, as the other side is told it.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// How it is reached.
@@ -150,7 +186,13 @@ mod tests {
         ]
         .iter()
         .map(|text| match text.parse::<GitRemoteUrl>() {
-            Ok(url) => format!("{text} -> {:?} {}", url.transport(), url.authority()),
+            Ok(url) => format!(
+                "{text} -> {:?} {} {} {}",
+                url.transport(),
+                url.user().unwrap_or("-"),
+                url.authority(),
+                url.path()
+            ),
             Err(_) => format!("{} -> -", text.escape_debug()),
         })
         .collect();

@@ -115,6 +115,14 @@ impl HttpUrl {
         path.unwrap_or_default()
     }
 
+    /// Whether both have the same scheme, host and port.
+    #[must_use]
+    pub fn has_same_server(&self, other: &Self) -> bool {
+        self.is_tls == other.is_tls
+            && self.host.eq_ignore_ascii_case(&other.host)
+            && self.port() == other.port()
+    }
+
     /// Scheme, host and port.
     #[must_use]
     pub fn origin(&self) -> String {

@@ -47,18 +47,21 @@ pub enum MirrorFailureKind {
     Access,
     /// The other side does not accept some refs.
     Rejected,
+    /// Objects of Git LFS could not be transferred. The refs were.
+    Lfs,
     /// The repository here cannot be read.
     Repository,
 }
 
 impl MirrorFailureKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Settings,
         Self::Connection,
         Self::HostKey,
         Self::Access,
         Self::Rejected,
+        Self::Lfs,
         Self::Repository,
     ];
 
@@ -71,6 +74,7 @@ impl MirrorFailureKind {
             Self::HostKey => "host-key",
             Self::Access => "access",
             Self::Rejected => "rejected",
+            Self::Lfs => "lfs",
             Self::Repository => "repository",
         }
     }

@@ -61,7 +61,9 @@ impl From<UploadError> for Refusal {
                 Self::new(422, format!("{error}; nothing was stored"))
             }
             UploadError::DiskFull => Self::new(507, format!("{error}; nothing was stored")),
-            UploadError::Io(_) => Self::new(500, error_chain::chain(&error)),
+            UploadError::Io(_) | UploadError::Replaced => {
+                Self::new(500, error_chain::chain(&error))
+            }
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Git LFS over SSH alone (`git-lfs-transfer`, docs/decisions/0057): uploads and downloads of objects, and locks.
 //!
-//! [`packets`] are the frames, [`request`] parses requests, the session answers them. The process drops the
+//! [`quire_git::lfs::packets`] are the frames, [`request`] parses requests, the session answers them. The process drops the
 //! right to use any file outside the folder `lfs` of its one repository before it reads the first byte, or, for a new name,
 //! when it has created the repository.
 
 mod answer;
 mod lock_answers;
-pub mod packets;
 pub mod request;
 mod session;
 
@@ -20,11 +19,11 @@ use quire_types::names::RepoName;
 use quire_types::paths::Paths;
 use quire_types::ssh_keys::SessionKey;
 
-use self::packets::MAX_DATA;
 use self::session::{CreateStore, LfsAccess, LfsSession, OpenStore};
 use super::command::{GitService, LfsOperation};
 use super::confinement;
 use super::git_session::{self, RepoState, SessionError};
+use quire_git::lfs::packets::MAX_DATA;
 
 /// Serves one session of git-lfs.
 ///

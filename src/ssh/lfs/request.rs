@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use quire_git::lfs::{LfsOid, LfsOidError};
 
-use super::packets::{Packet, PacketError, PacketReader};
+use quire_git::lfs::packets::{Packet, PacketError, PacketReader};
 
 /// How many bytes the head of a request has at most: the command and its arguments.
 const MAX_HEAD: usize = 128 << 10;
@@ -229,7 +229,7 @@ fn object(data: &[u8]) -> Result<ObjectSpec, RequestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::lfs::packets::PacketWriter;
+    use quire_git::lfs::packets::PacketWriter;
 
     const OID: &str = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
 

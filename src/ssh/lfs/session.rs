@@ -11,10 +11,10 @@ use quire_types::text::format_bytes;
 
 use super::answer::{LfsAnswer, Refusal};
 use super::lock_answers;
-use super::packets::{Packet, PacketError, PacketReader, PacketWriter};
 use super::request::{LfsRequest, ObjectSpec, RequestHead, read_head, read_objects};
 use crate::ssh::command::LfsOperation;
 use crate::ssh::git_session::SessionError;
+use quire_git::lfs::packets::{Packet, PacketError, PacketReader, PacketWriter};
 
 /// The protocol's version. There is no other.
 const VERSION: &str = "1";

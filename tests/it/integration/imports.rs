@@ -48,6 +48,11 @@ fn history(folder: &Path, extra: &[&str]) -> PathBuf {
     git_in(&tree, &init);
     fs::write(tree.join(".quire/ci.fnl"), GREEN).unwrap();
     fs::write(tree.join(".gitattributes"), "*.bin filter=lfs\n").unwrap();
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 7\n",
+        "7".repeat(64)
+    );
+    fs::write(tree.join("logo.bin"), pointer).unwrap();
     for (message, branch) in [
         ("First", "trunk"),
         ("Second", "trunk"),
@@ -124,7 +129,8 @@ fn a_repository_is_imported_over_ssh_without_runs() {
         "the default branch is trunk; no run was started",
         "not fetched: 1 ref in refs/notes",
         "not fetched: 2 refs in refs/pull",
-        "not fetched: the contents of files in Git LFS",
+        "not fetched: objects of Git LFS: the other side has no Git LFS (",
+        "`git lfs push --all` from a clone that has them sends them to shop",
         "was not known, and was accepted: SHA256:",
     ] {
         assert!(text.contains(words), "{words}: {text}");

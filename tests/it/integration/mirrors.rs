@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::QUIRE;
 
-const TOKEN: &str = "glpat-hunter2-and-more";
+pub(super) const TOKEN: &str = "glpat-hunter2-and-more";
 
 /// A forge that may push to loopback, with these mirrors of `app` in its configuration, not started.
-fn forge_with(mirrors: &str) -> TestForge {
+pub(super) fn forge_with(mirrors: &str) -> TestForge {
     let mut forge = TestForge::new(QUIRE);
     configure(&forge, mirrors);
     forge
@@ -26,25 +26,25 @@ fn forge_with(mirrors: &str) -> TestForge {
     forge
 }
 
-fn configure(forge: &TestForge, mirrors: &str) {
+pub(super) fn configure(forge: &TestForge, mirrors: &str) {
     let text = format!("{{:mirrors {{:repos {{:app {{{mirrors}}}}}}}}}");
     fs::write(forge.paths.config_fennel(), text).unwrap();
 }
 
 /// A plain sshd with git, which knows the key of the forge, and the mirror `nas` there.
-fn nas(forge: &TestForge) -> SshForge {
+pub(super) fn nas(forge: &TestForge) -> SshForge {
     let nas = TestForge::new(QUIRE).plain_sshd();
     nas.bare("copy");
     nas.allow(forge.ssh_ok("mirror key").trim());
     nas
 }
 
-fn entry(name: &str, url: &str, keys: &str) -> String {
+pub(super) fn entry(name: &str, url: &str, keys: &str) -> String {
     format!(":{name} {{:url \"{url}\" {keys}}}\n")
 }
 
 /// A mirror, as `mirror list` has it.
-fn mirror(forge: &TestForge, name: &str) -> Value {
+pub(super) fn mirror(forge: &TestForge, name: &str) -> Value {
     let list: Value = serde_json::from_str(&forge.ssh_ok("mirror list --json")).unwrap();
     let mirrors = list["mirrors"].as_array().unwrap();
     let found = mirrors.iter().find(|mirror| mirror["name"] == name);
@@ -52,7 +52,7 @@ fn mirror(forge: &TestForge, name: &str) -> Value {
 }
 
 #[track_caller]
-fn wait_for_state(forge: &TestForge, name: &str, state: &str) -> Value {
+pub(super) fn wait_for_state(forge: &TestForge, name: &str, state: &str) -> Value {
     wait_for(&format!("{name} to be {state}"), || {
         let mirror = mirror(forge, name);
         (mirror["state"] == state).then_some(mirror)
@@ -60,14 +60,14 @@ fn wait_for_state(forge: &TestForge, name: &str, state: &str) -> Value {
 }
 
 /// The refs of a bare repository.
-fn refs(bare: &Path) -> Vec<String> {
+pub(super) fn refs(bare: &Path) -> Vec<String> {
     let format = "--format=%(refname) %(objectname)";
     let output = git_in(bare, &["for-each-ref", format]);
     output.lines().map(str::to_owned).collect()
 }
 
 #[track_caller]
-fn wait_for_refs(bare: &Path, wanted: &[String]) {
+pub(super) fn wait_for_refs(bare: &Path, wanted: &[String]) {
     let mut wanted = wanted.to_vec();
     wanted.sort();
     wait_for(&format!("{wanted:?}"), || {
@@ -402,7 +402,7 @@ fn addresses_of_this_machine_need_permission() {
     forge.tree_with("app", super::GREEN).push(&["main"]);
     let failing = wait_for_state(&forge, "here", "failing");
     assert_eq!(failing["failure"], "settings");
-    insta::assert_snapshot!(failing["problem"].as_str().unwrap(), @"127.0.0.1 has the address 127.0.0.1, which is one of this machine, of its link or of the engine's machine; :mirrors {:allowed-networks [\"127.0.0.1\"]} permits it");
+    insta::assert_snapshot!(failing["problem"].as_str().unwrap(), @"127.0.0.1 is an address of this machine, of its link or of the engine's machine; :mirrors {:allowed-networks [\"127.0.0.1\"]} permits it");
 }
 
 #[test]

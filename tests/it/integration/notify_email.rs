@@ -285,7 +285,7 @@ fn mail_goes_to_no_address_that_is_not_permitted() {
     }
     let said = said.join("\n");
     assert_eq!(
-        said.matches("which is one of this machine").count(),
+        said.matches("of this machine, of its link").count(),
         3,
         "{said}"
     );

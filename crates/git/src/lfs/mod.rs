@@ -11,15 +11,24 @@
 mod fill;
 mod locks;
 mod missing;
+mod new_files;
+pub mod packets;
 mod pointer;
+mod referred;
+mod ssh_session;
 mod store;
+mod transferred;
 mod tree_files;
 
 pub use fill::fill_pointers;
 pub use locks::{LfsLock, LfsLocks, LockError, MAX_LOCKS};
 pub use missing::MissingObjects;
 pub use pointer::{LfsOid, LfsOidError, LfsPointer, MAX_POINTER};
+pub use ssh_session::{
+    LfsAuthentication, LfsDirection, LfsSshConnection, LfsSshError, LfsSshSession,
+};
 pub use store::{LfsStore, LfsUpload, UploadError};
+pub use transferred::{LfsProgress, RefusedObject, TransferredObjects};
 pub use tree_files::PointerFile;
 
 pub(crate) use tree_files::pointer_files;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -21,6 +21,8 @@ const MIN_UPLOAD_AGE_MS: u64 = 60 * 1000;
 #[derive(Debug, Clone)]
 pub struct LfsStore {
     folder: PathBuf,
+    /// The folder of the repository: device and inode.
+    repo: Option<(u64, u64)>,
 }
 
 /// Why an upload was not stored. Nothing is left of it.
@@ -30,6 +32,8 @@ pub enum UploadError {
     Size { expected: u64, received: u64 },
     #[error("the content has the SHA-256 {found} instead of {expected}")]
     Oid { expected: LfsOid, found: String },
+    #[error("the repository was removed or renamed meanwhile")]
+    Replaced,
     #[error("the disk is full")]
     DiskFull,
     #[error("the object cannot be stored")]
@@ -51,6 +55,52 @@ impl LfsStore {
     pub fn of(repo: &Path) -> Self {
         Self {
             folder: repo.join("lfs"),
+            repo: None,
+        }
+    }
+
+    /// The same store, into which nothing is stored once another repository is in its place.
+    ///
+    /// # Errors
+    /// There is no repository, or it cannot be looked at.
+    pub fn pinned(self) -> Result<Self, UploadError> {
+        let found = fs::metadata(self.repo())?;
+        Ok(Self {
+            repo: Some((found.dev(), found.ino())),
+            ..self
+        })
+    }
+
+    fn repo(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
+    /// Whether what is stored arrives in the repository that was meant.
+    fn check_place(&self) -> Result<(), UploadError> {
+        let Some(meant) = self.repo else {
+            return Ok(());
+        };
+        match fs::metadata(self.repo()) {
+            Ok(found) if (found.dev(), found.ino()) == meant => Ok(()),
+            Ok(_) => Err(UploadError::Replaced),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(UploadError::Replaced),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Creates a folder of the store, and those it is in up to that of the repository, so that they survive a power failure.
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        if folder != self.folder
+            && let Some(parent) = folder.parent()
+        {
+            self.create_folder(parent)?;
+        }
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            created => created.and_then(|()| sync_parent(folder)),
         }
     }
 
@@ -65,7 +115,7 @@ impl LfsStore {
     /// # Errors
     /// The folder cannot be created.
     pub fn create(&self) -> io::Result<()> {
-        create_folder(&self.folder)
+        self.create_folder(&self.folder)
     }
 
     fn path(&self, oid: &LfsOid) -> PathBuf {
@@ -104,10 +154,11 @@ impl LfsStore {
     /// Begins to store an object of this size.
     ///
     /// # Errors
-    /// No file can be created.
+    /// No file can be created. A repository that does not exist is not created.
     pub fn upload(&self, oid: &LfsOid, size: u64) -> Result<LfsUpload, UploadError> {
         let folder = self.folder.join("tmp");
-        create_folder(&folder)?;
+        self.check_place()?;
+        self.create_folder(&folder)?;
         let path = folder.join(format!("{oid}-{}", Uuid::now_v7()));
         let file = OpenOptions::new()
             .write(true)
@@ -117,7 +168,7 @@ impl LfsStore {
         let upload = LfsUpload {
             file,
             draft: Draft(path),
-            target: self.path(oid),
+            store: self.clone(),
             oid: oid.clone(),
             size,
             received: 0,
@@ -155,7 +206,7 @@ impl Drop for Draft {
 pub struct LfsUpload {
     file: File,
     draft: Draft,
-    target: PathBuf,
+    store: LfsStore,
     oid: LfsOid,
     size: u64,
     received: u64,
@@ -198,25 +249,13 @@ impl LfsUpload {
                 found,
             });
         }
-        if let Some(folder) = self.target.parent() {
-            create_folder(folder)?;
+        let target = self.store.path(&self.oid);
+        self.store.check_place()?;
+        if let Some(folder) = target.parent() {
+            self.store.create_folder(folder)?;
         }
         failpoint::hit("lfs-before-rename");
-        Ok(rename_durably(&self.draft.0, &self.target)?)
-    }
-}
-
-/// Creates a folder and the folders it is in, so that they survive a power failure.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = folder.parent() {
-        create_folder(parent)?;
-    }
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        created => created.and_then(|()| sync_parent(folder)),
+        Ok(rename_durably(&self.draft.0, &target)?)
     }
 }
 
@@ -273,6 +312,27 @@ mod tests {
         let error = outcome(5, &["Hello"]).unwrap_err();
         assert!(error.to_string().contains("instead of 2cf24d"), "{error}");
         assert_eq!((store.size(&oid).unwrap(), uploads(&store)), (None, 0));
+    }
+
+    #[test]
+    fn a_repository_that_was_removed_or_replaced_gets_no_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let repo = folder.path().join("app.git");
+        let (store, oid) = store(&repo);
+        // A store does not create the repository.
+        assert!(store.clone().pinned().is_err());
+        assert!(store.upload(&oid, 5).is_err() && !repo.exists());
+        fs::create_dir(&repo).unwrap();
+        let store = store.pinned().unwrap();
+        let mut upload = store.upload(&oid, 5).unwrap();
+        upload.write(b"hello").unwrap();
+        fs::rename(&repo, folder.path().join("former.git")).unwrap();
+        let is_replaced = |error| matches!(error, UploadError::Replaced);
+        assert!(is_replaced(store.upload(&oid, 5).unwrap_err()));
+        fs::create_dir_all(repo.join("lfs/tmp")).unwrap();
+        assert!(is_replaced(upload.finish().unwrap_err()));
+        assert!(is_replaced(store.upload(&oid, 5).unwrap_err()));
+        assert!(!repo.join("lfs/objects").exists() && uploads(&store) == 0);
     }
 
     #[test]

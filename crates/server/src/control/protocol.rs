@@ -175,6 +175,9 @@ pub struct ImportRequest {
     /// Whether the repository goes on to follow the other one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<ImportMirror>,
+    /// Whether objects of Git LFS are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_lfs: bool,
 }
 
 /// How a repository follows another one.
@@ -204,8 +207,14 @@ pub struct ImportReport {
     pub default_branch: Option<RefName>,
     /// Refs of the other side that are neither branches nor tags, and were not fetched.
     pub left_out: Vec<LeftOutRefs>,
-    /// Whether it has files in Git LFS, whose contents were not fetched.
+    /// Whether it has files in Git LFS.
     pub uses_lfs: bool,
+    /// How many objects of Git LFS were fetched.
+    #[serde(default)]
+    pub lfs_objects: u64,
+    /// Why objects of Git LFS were not fetched, or not all of them.
+    #[serde(default)]
+    pub lfs_problem: Option<String>,
     /// The fingerprint of the host key that was accepted at the first connection.
     pub host_key: Option<String>,
 }
@@ -329,6 +338,7 @@ mod tests {
                     every_ms: 1000,
                     runs: false,
                 }),
+                no_lfs: false,
             }),
         ];
         let responses = [
@@ -400,6 +410,8 @@ mod tests {
                     count: 4,
                 }],
                 uses_lfs: false,
+                lfs_objects: 0,
+                lfs_problem: None,
                 host_key: None,
             }),
             ControlResponse::Error {
@@ -439,7 +451,7 @@ mod tests {
 {"answer":"reloaded","loaded":true,"changed":[{"setting":"ci.pids","before":"1","after":"2","needs_restart":false}],"problems":[]}
 {"answer":"mirrors","mirrors":[{"name":"nas","problem":null}]}
 {"answer":"progress","text":"text","final":true}
-{"answer":"imported","branches":1,"tags":2,"bytes":3,"default_branch":"refs/heads/main","left_out":[{"refs":"refs/pull","count":4}],"uses_lfs":false,"host_key":null}
+{"answer":"imported","branches":1,"tags":2,"bytes":3,"default_branch":"refs/heads/main","left_out":[{"refs":"refs/pull","count":4}],"uses_lfs":false,"lfs_objects":0,"lfs_problem":null,"host_key":null}
 {"answer":"error","message":"message"}
 "#);
     }

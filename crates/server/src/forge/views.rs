@@ -419,6 +419,7 @@ pub struct MirrorJson<'a> {
     problem: Option<&'a str>,
     failing_since_ms: Option<Millis>,
     next_attempt_ms: Option<Millis>,
+    lfs_problem: Option<&'a str>,
     differing: Vec<MirrorRefJson<'a>>,
 }
 
@@ -454,6 +455,7 @@ impl<'a> From<&'a ListedMirror> for MirrorJson<'a> {
             problem: failure.map(|failure| failure.problem.as_str()),
             failing_since_ms: failure.map(|failure| failure.since_ms),
             next_attempt_ms: failure.and_then(|failure| failure.next_attempt_ms),
+            lfs_problem: state.lfs_problem.as_deref(),
             differing: views(&row.differing),
         }
     }

@@ -1,9 +1,14 @@
-//! One attempt to make a remote equal: read its refs, push what differs.
+//! One attempt to make a remote equal: read its refs, send objects of Git LFS, push what differs.
+
+use std::path::Path;
 
 use super::attempt_error::AttemptError;
+use super::lfs::LfsTransfer;
+use super::lfs_step::LfsStep;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::{MirrorSettings, MirrorTarget};
 use super::shared::ALL_REFS;
+use quire_git::lfs::{LfsDirection, LfsStore};
 use quire_git::{Git, ObjectFormat, PushedRef, RefPush, RemoteAccess, RemoteError};
 use quire_store::{MirrorKey, MirrorRef, MirrorState, MirroredRef, Store};
 use quire_types::failpoint;
@@ -47,8 +52,21 @@ impl MirrorAttempt<'_> {
         let mut found = found.map_err(|error| self.explained(error))?.refs;
         found.retain(|(name, _)| is_mirrored(self.target, name));
         let differing = self.compared(&key, found).await?;
+        // First, since a server may reject commits without their objects. The refs do not wait for them: a copy of the
+        // history alone is better than none.
+        let objects = match self.send_objects(&repo, &remote.access).await {
+            Err(AttemptError::Lfs(error)) => Some(error),
+            sent => sent.map(|()| None)?,
+        };
         if !differing.is_empty() {
-            self.push(&key, &repo, &remote.access, &differing).await?;
+            let pushed = self.push(&key, &repo, &remote.access, &differing).await;
+            // Each ref has the words with which it was rejected.
+            if objects.is_none() || !matches!(pushed, Err(AttemptError::Rejected { .. })) {
+                pushed?;
+            }
+        }
+        if let Some(error) = objects {
+            return Err(AttemptError::Lfs(error));
         }
         let succeeded = move |store: &Store| store.mirrors().succeeded(&key);
         Ok(self.store.call(succeeded).await?)
@@ -68,10 +86,26 @@ impl MirrorAttempt<'_> {
         Ok(self.store.call(record).await?)
     }
 
+    async fn send_objects(&self, repo: &Path, remote: &RemoteAccess) -> Result<(), AttemptError> {
+        let step = LfsStep {
+            store: self.store,
+            state: self.state,
+            transfer: LfsTransfer {
+                git: self.git,
+                remote,
+                reachable: self.settings.reachable(self.target.origin),
+                direction: LfsDirection::Upload,
+                commits: repo.to_owned(),
+                store: LfsStore::of(repo),
+            },
+        };
+        step.run(self.wanted).await
+    }
+
     async fn push(
         &self,
         key: &MirrorKey,
-        repo: &std::path::Path,
+        repo: &Path,
         remote: &RemoteAccess,
         differing: &[MirrorRef],
     ) -> Result<(), AttemptError> {

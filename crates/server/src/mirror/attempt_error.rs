@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::lfs::LfsError;
 use crate::addresses::AddressError;
 use crate::intake::SpoolError;
 use quire_git::{ForbiddenMove, GitError, RemoteError};
@@ -62,6 +63,9 @@ pub(super) enum AttemptError {
         /// The first one, and why.
         first: String,
     },
+    /// The refs are as they have to be, as far as nothing else is said of them.
+    #[error("objects of Git LFS are missing")]
+    Lfs(#[source] LfsError),
     /// A pull mirror whose other side replaced or deleted what this one keeps.
     #[error(
         "{forbidden}, as the other side did; `repo unprotect {repo} {}` lets it follow",
@@ -119,6 +123,7 @@ impl AttemptError {
             Self::HostKeyChanged { .. } => MirrorFailureKind::HostKey,
             Self::NoRepository(error) | Self::Remote(error) => error.kind(),
             Self::Rejected { .. } | Self::ProtectedHere { .. } => MirrorFailureKind::Rejected,
+            Self::Lfs(_) => MirrorFailureKind::Lfs,
             Self::MovedMeanwhile
             | Self::Spool(_)
             | Self::Git(_)
@@ -132,7 +137,9 @@ impl AttemptError {
 /// that has expired does not work the next time, and its use may lock an account.
 pub(super) fn delay_after(kind: MirrorFailureKind, failures: u32) -> Duration {
     let (first, max) = match kind {
-        MirrorFailureKind::Connection | MirrorFailureKind::Repository => (5, 3600),
+        MirrorFailureKind::Connection | MirrorFailureKind::Lfs | MirrorFailureKind::Repository => {
+            (5, 3600)
+        }
         MirrorFailureKind::Rejected => (60, 3600),
         MirrorFailureKind::Settings | MirrorFailureKind::HostKey | MirrorFailureKind::Access => {
             (3600, MAX_DELAY.as_secs())

@@ -1,7 +1,7 @@
 //! Imports: a repository of another machine becomes one of this appliance.
 //!
 //! ```text
-//! read the refs there ─► draft ─► fetch the default branch ─► fetch all branches and tags ─► one rename ─► record the refs
+//! read the refs there ─► draft ─► fetch the default branch ─► all branches and tags ─► objects of Git LFS ─► one rename ─► record
 //! ```
 //! Nothing of it is visible before the rename. What is cut off before stays in the draft, and the next import of the same name and
 //! address fetches the rest: what a fetch has completed is not fetched again. After the rename, if this is cut off, the
@@ -13,24 +13,40 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::attempt_error::AttemptError;
 use super::import_error::ImportError;
+use super::lfs::{LfsSummary, LfsTransfer};
 use super::pull::secret_login;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::{MirrorOrigin, MirrorSettings};
 use super::shared::MirrorShared;
 use crate::control::protocol::{ImportReport, ImportRequest, LeftOutRefs};
 use crate::notify::SecretReader;
+use quire_git::lfs::{LfsDirection, LfsStore};
 use quire_git::{Git, ImportDraft, ProgressLine, RemoteError, RemoteFetch, RemoteRefs};
 use quire_runtime::blocking::run_blocking;
 use quire_store::{MirrorKey, PULL_MIRROR, PullMirror, Store, StoreError};
-use quire_types::error_chain::with_sources;
+use quire_types::error_chain::{chain, with_sources};
 use quire_types::failpoint;
 use quire_types::fsutil::folder_size;
 use quire_types::git_remote_url::{GitRemoteUrl, RemoteTransport};
-use quire_types::names::{RefName, RepoName};
+use quire_types::names::{ObjectId, RefName, RepoName};
 use quire_types::ssh_keys::host_key_fingerprint;
 
 /// What is fetched: branches and tags.
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+
+/// How many commits are looked at to find out whether a repository uses Git LFS.
+const MAX_TIPS: usize = 200;
+
+/// Objects of Git LFS of an import.
+struct ImportedObjects {
+    /// What was fetched before.
+    refs: Vec<(RefName, ObjectId)>,
+    uses_lfs: bool,
+    /// How many were fetched.
+    count: u64,
+    /// Why not all are here.
+    problem: Option<String>,
+}
 
 /// An import that is under way.
 pub(super) struct Import<'a> {
@@ -61,7 +77,8 @@ impl Import<'_> {
         let fetched = self.fetch(&draft, &refs, &remote).await;
         fetched.map_err(|error| failed(error.into()))?;
         failpoint::hit("import-fetched");
-        let report = self.report(&draft, &refs, &remote).await?;
+        let objects = self.fetch_objects(&draft, &remote).await?;
+        let report = self.report(&draft, &refs, &remote, &objects).await?;
         let mirror = self.mirror(&url);
         if let Some(mirror) = mirror.clone() {
             let put = move |store: &Store| store.pull_mirrors().put(&mirror);
@@ -72,7 +89,7 @@ impl Import<'_> {
         failpoint::hit("import-placed");
         self.record().await;
         if let Some(mirror) = mirror
-            && let Err(error) = self.begin_mirror(&mirror, &refs, &remote).await
+            && let Err(error) = self.begin_mirror(&mirror, &refs, &remote, &objects).await
         {
             // The worker of the mirror finds out.
             tracing::error!(repo = %mirror.repo, error = with_sources(&error), "what is known of a mirror cannot be recorded yet");
@@ -145,23 +162,75 @@ impl Import<'_> {
             .await
     }
 
+    /// Fetches the objects of Git LFS that what was fetched refers to.
+    async fn fetch_objects(
+        &self,
+        draft: &ImportDraft,
+        remote: &RemoteConnection,
+    ) -> Result<ImportedObjects, ImportError> {
+        let git = &self.shared.git;
+        let refs = git.refs(draft.path()).await?.refs;
+        let tips: Vec<ObjectId> = refs.iter().map(|(_, id)| id.clone()).collect();
+        let (folder, heads) = (
+            draft.path().to_owned(),
+            tips[..tips.len().min(MAX_TIPS)].to_vec(),
+        );
+        let use_lfs = move |git: &Git| Ok(!heads.is_empty() && git.use_lfs(&folder, &heads));
+        let uses_lfs = git.call(use_lfs).await?;
+        let mut objects = ImportedObjects {
+            refs,
+            uses_lfs,
+            count: 0,
+            problem: None,
+        };
+        if !uses_lfs {
+            return Ok(objects);
+        }
+        if self.request.no_lfs {
+            objects.problem = Some("--no-lfs leaves them out".to_owned());
+            return Ok(objects);
+        }
+        self.say("fetching objects of Git LFS");
+        let transfer = LfsTransfer {
+            git,
+            remote: &remote.access,
+            reachable: self.settings.reachable(MirrorOrigin::Owner),
+            direction: LfsDirection::Download,
+            commits: draft.path().to_owned(),
+            store: LfsStore::of(draft.path()),
+        };
+        match transfer.run(tips, Vec::new()).await {
+            Ok(LfsSummary { moved, absent }) => {
+                objects.count = moved;
+                objects.problem = absent.map(|(count, path)| match count {
+                    1 => format!("the other side does not have that of {path}"),
+                    count => format!(
+                        "the other side does not have {count} of them, such as that of {path}"
+                    ),
+                });
+            }
+            // A mirror fetches them later.
+            Err(error) if error.is_passing() && self.request.mirror.is_none() => {
+                return Err(ImportError::Lfs(chain(&error)));
+            }
+            Err(error) => objects.problem = Some(chain(&error)),
+        }
+        Ok(objects)
+    }
+
     /// What the draft has now.
     async fn report(
         &self,
         draft: &ImportDraft,
         refs: &RemoteRefs,
         remote: &RemoteConnection,
+        objects: &ImportedObjects,
     ) -> Result<ImportReport, ImportError> {
-        let (git, folder) = (&self.shared.git, draft.path());
-        let fetched = git.refs(folder).await?.refs;
+        let fetched = &objects.refs;
         let branches = fetched.iter().filter(|(name, _)| name.branch().is_some());
         let branches = branches.count();
-        let default = refs.default_branch();
-        let tip = fetched.iter().find(|(name, _)| Some(name) == default);
-        let tips: Vec<_> = tip.iter().map(|(_, id)| id.clone()).collect();
-        let (objects, folder) = (folder.join("objects"), folder.to_owned());
-        let bytes = run_blocking(move || folder_size(&objects)).await?;
-        let use_lfs = move |git: &Git| Ok(!tips.is_empty() && git.use_lfs(&folder, &tips));
+        let folder = draft.path().join("objects");
+        let bytes = run_blocking(move || folder_size(&folder)).await?;
         let left_out = refs.others().into_iter().map(|other| LeftOutRefs {
             refs: other.folder,
             count: other.count,
@@ -170,9 +239,11 @@ impl Import<'_> {
             branches,
             tags: fetched.len() - branches,
             bytes,
-            default_branch: default.cloned(),
+            default_branch: refs.default_branch().cloned(),
             left_out: left_out.collect(),
-            uses_lfs: git.call(use_lfs).await?,
+            uses_lfs: objects.uses_lfs,
+            lfs_objects: objects.count,
+            lfs_problem: objects.problem.clone(),
             host_key: remote
                 .accepted_host_key()
                 .as_deref()
@@ -198,6 +269,7 @@ impl Import<'_> {
         mirror: &PullMirror,
         refs: &RemoteRefs,
         remote: &RemoteConnection,
+        objects: &ImportedObjects,
     ) -> Result<(), StoreError> {
         let store = &self.shared.deps.store;
         let key = MirrorKey {
@@ -206,10 +278,18 @@ impl Import<'_> {
         };
         let (new, known) = (mirror.mirror(), key.clone());
         let there: Vec<_> = refs.branches_and_tags().cloned().collect();
+        let problem = objects.problem.clone();
+        let with_objects = match (&problem, objects.uses_lfs) {
+            (None, true) => objects.refs.clone(),
+            _ => Vec::new(),
+        };
         let begin = move |store: &Store| {
             store.mirrors().begin(&new)?;
             store.mirrors().want(&known, &there, true)?;
             store.mirrors().compared(&known, &there, true)?;
+            store
+                .mirrors()
+                .set_lfs(&known, &with_objects, problem.as_deref())?;
             store.mirrors().succeeded(&known)
         };
         store.call(begin).await?;

@@ -25,6 +25,11 @@ pub enum ImportError {
         problem: String,
         advice: Option<&'static str>,
     },
+    /// What was fetched stays.
+    #[error(
+        "not all objects of Git LFS were fetched: {0}; the same command goes on from here, and with --no-lfs it leaves them out"
+    )]
+    Lfs(String),
     #[error(transparent)]
     Git(#[from] GitError),
     #[error(transparent)]
@@ -44,9 +49,6 @@ impl ImportError {
             }
             (RemoteTransport::Https, false, AttemptError::Remote(_)) if is_access => Some(
                 "for a repository that is not public, `secret set NAME` stores a token, and `--secret NAME` uses it",
-            ),
-            (RemoteTransport::Https, ..) if problem.contains("returned error: 30") => Some(
-                "redirects are not followed: use the address that it redirects to, which often ends with .git",
             ),
             (_, _, AttemptError::Remote(RemoteError::Process(_) | RemoteError::NoSpace { .. })) => {
                 Some("the same command goes on from here")

@@ -15,6 +15,8 @@ mod attempt;
 mod attempt_error;
 mod import;
 mod import_error;
+mod lfs;
+mod lfs_step;
 mod pull;
 mod remote_connection;
 mod service;

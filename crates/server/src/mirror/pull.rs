@@ -9,12 +9,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::attempt_error::AttemptError;
+use super::lfs::LfsTransfer;
+use super::lfs_step::LfsStep;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::{MirrorOrigin, MirrorSettings};
 use super::shared::{ALL_REFS, MirrorShared};
 use crate::intake::spool_event;
 use crate::notify::SecretReader;
 use crate::ref_move::event_of;
+use quire_git::lfs::{LfsDirection, LfsStore};
 use quire_git::{
     FetchedObjects, ForbiddenMove, Git, RefMove, RemoteAccess, RemoteFetch, is_fetched,
     sync_ref_folders,
@@ -59,16 +62,32 @@ impl PullAttempt<'_> {
         remote.record_host_key(store, &key).await?;
         let found = found.map_err(|error| AttemptError::of_mirror(error, self.state, &url))?;
         let wanted: Vec<_> = found.branches_and_tags().cloned().collect();
-        let differing = self.compared(wanted).await?;
+        let differing = self.compared(wanted.clone()).await?;
+        let fetched = self.fetch(&remote.access, &differing).await;
+        let fetched = fetched.map_err(|error| match error {
+            AttemptError::Remote(error) => AttemptError::of_mirror(error, self.state, &url),
+            error => error,
+        })?;
+        let ids = self.fetched_ids(fetched.as_ref()).await?;
+        // First, since a run of what is fetched may need them. The refs do not wait for them.
+        let refs = wanted.into_iter().map(|(name, id)| {
+            let id = ids.get(&name).cloned().unwrap_or(id);
+            (name, id)
+        });
+        let refs: Vec<_> = refs.collect();
+        let objects = self.fetch_objects(&remote.access, fetched.as_ref(), &refs);
+        let objects = match objects.await {
+            Err(AttemptError::Lfs(error)) => Some(error),
+            received => received.map(|()| None)?,
+        };
         let mut forbidden = Vec::new();
         if !differing.is_empty() {
-            let moved = self.follow(&remote.access, &differing).await;
-            forbidden = moved.map_err(|error| match error {
-                AttemptError::Remote(error) => AttemptError::of_mirror(error, self.state, &url),
-                error => error,
-            })?;
+            forbidden = self.follow(&differing, fetched, &ids).await?;
         }
         self.follow_default_branch(found.default_branch()).await?;
+        if let Some(error) = objects {
+            return Err(AttemptError::Lfs(error));
+        }
         if let Some(forbidden) = forbidden.into_iter().next() {
             let repo = self.state.repo.clone();
             return Err(AttemptError::ProtectedHere { repo, forbidden });
@@ -102,14 +121,38 @@ impl PullAttempt<'_> {
         Ok(current)
     }
 
-    /// Fetches what differs, and moves the refs. Returns those that their protection keeps where they are.
-    async fn follow(
+    /// Fetches objects of Git LFS that these refs refer to.
+    async fn fetch_objects(
         &self,
         remote: &RemoteAccess,
+        fetched: Option<&FetchedObjects>,
+        refs: &[(RefName, ObjectId)],
+    ) -> Result<(), AttemptError> {
+        let repo = self.shared.deps.paths.repo(&self.state.repo);
+        let commits = fetched.map_or_else(|| repo.clone(), |fetched| fetched.path().to_owned());
+        let step = LfsStep {
+            store: &self.shared.deps.store,
+            state: self.state,
+            transfer: LfsTransfer {
+                git: &self.shared.git,
+                remote,
+                reachable: self.settings.reachable(MirrorOrigin::Owner),
+                direction: LfsDirection::Download,
+                commits,
+                store: LfsStore::of(&repo),
+            },
+        };
+        step.run(refs).await
+    }
+
+    /// Moves the refs to what was fetched. Returns those that their protection keeps where they are.
+    async fn follow(
+        &self,
         differing: &[MirrorRef],
+        fetched: Option<FetchedObjects>,
+        ids: &HashMap<RefName, ObjectId>,
     ) -> Result<Vec<ForbiddenMove>, AttemptError> {
-        let fetched = self.fetch(remote, differing).await?;
-        let mut moves = self.moves(differing, fetched.as_ref()).await?;
+        let mut moves = moves(differing, ids);
         let forbidden = self.forbidden(&moves, fetched.as_ref()).await?;
         moves.retain(|one| forbidden.iter().all(|kept| kept.ref_name != one.ref_name));
         if moves.is_empty() {
@@ -189,28 +232,16 @@ impl PullAttempt<'_> {
         Ok(Some(objects))
     }
 
-    /// Where each ref is and where it is to be.
-    async fn moves(
+    /// What was fetched.
+    async fn fetched_ids(
         &self,
-        differing: &[MirrorRef],
         fetched: Option<&FetchedObjects>,
-    ) -> Result<Vec<RefMove>, AttemptError> {
-        let fetched: HashMap<RefName, ObjectId> = match fetched {
-            Some(objects) => {
-                let refs = self.shared.git.refs(objects.path()).await?.refs;
-                refs.into_iter().collect()
-            }
-            None => HashMap::new(),
+    ) -> Result<HashMap<RefName, ObjectId>, AttemptError> {
+        let Some(objects) = fetched else {
+            return Ok(HashMap::new());
         };
-        let moves = differing.iter().map(|one| RefMove {
-            ref_name: one.ref_name.clone(),
-            from: one.remote.clone(),
-            to: one
-                .wanted
-                .as_ref()
-                .and_then(|_| fetched.get(&one.ref_name).cloned()),
-        });
-        Ok(moves.filter(|one| one.from != one.to).collect())
+        let refs = self.shared.git.refs(objects.path()).await?.refs;
+        Ok(refs.into_iter().collect())
     }
 
     async fn follow_default_branch(&self, branch: Option<&RefName>) -> Result<(), AttemptError> {
@@ -224,6 +255,19 @@ impl PullAttempt<'_> {
         };
         Ok(self.shared.git.call(follow).await?)
     }
+}
+
+/// Where each ref is and where it is to be.
+fn moves(differing: &[MirrorRef], fetched: &HashMap<RefName, ObjectId>) -> Vec<RefMove> {
+    let moves = differing.iter().map(|one| RefMove {
+        ref_name: one.ref_name.clone(),
+        from: one.remote.clone(),
+        to: one
+            .wanted
+            .as_ref()
+            .and_then(|_| fetched.get(&one.ref_name).cloned()),
+    });
+    moves.filter(|one| one.from != one.to).collect()
 }
 
 /// The login with the secret of a name.

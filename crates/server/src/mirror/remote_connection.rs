@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::attempt_error::AttemptError;
 use super::settings::{MirrorOrigin, MirrorSettings};
-use crate::addresses::{AddressRange, permitted};
+use crate::addresses::permitted;
 use crate::notify::SecretReader;
 use quire_git::{Git, KnownHostsFile, RemoteAccess, RemoteError, RemoteLogin, RemoteRefs};
 use quire_runtime::blocking::run_blocking;
@@ -44,12 +44,9 @@ impl RemoteConnection {
         remote: RemoteAddress<'_>,
     ) -> Result<Self, AttemptError> {
         let url = remote.url;
-        let range = match remote.origin {
-            MirrorOrigin::Owner => AddressRange::Private,
-            MirrorOrigin::Repository => AddressRange::Public,
-        };
+        let reachable = settings.reachable(remote.origin);
         let host = (url.host(), url.port());
-        let addresses = permitted(host, range, &settings.allowed_networks).await?;
+        let addresses = permitted(host, reachable).await?;
         let host_key = remote.host_key.map(str::to_owned);
         let is_host_known = host_key.is_some();
         let (login, known_hosts, addresses) = match url.transport() {

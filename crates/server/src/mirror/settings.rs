@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::addresses::{AddressRange, ReachableAddresses};
 use crate::notify::SecretReader;
 use quire_config::{MirrorRemote, RepoSecrets};
 use quire_store::NewMirror;
@@ -92,6 +93,18 @@ impl MirrorSettings {
             known.is_none_or(|known| known.named != config.named)
         });
         changed.map(|(mirror, _)| mirror)
+    }
+
+    /// Where a remote may be, and what it names. The owner knows the private networks; a repository reaches none of them.
+    pub(super) fn reachable(&self, origin: MirrorOrigin) -> ReachableAddresses<'_> {
+        let range = match origin {
+            MirrorOrigin::Owner => AddressRange::Private,
+            MirrorOrigin::Repository => AddressRange::Public,
+        };
+        ReachableAddresses {
+            range,
+            allowed: &self.allowed_networks,
+        }
     }
 }
 

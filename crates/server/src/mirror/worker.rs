@@ -284,10 +284,15 @@ fn is_old(state: &MirrorState, compare_every: Duration, now: Millis) -> bool {
     })
 }
 
-/// How long the next attempt has to wait. A ref that was not rejected (`has_new`) does not wait for those that were.
+/// How long the next attempt has to wait. A ref that was not rejected (`has_new`) does not wait for those that were, nor for
+/// objects of Git LFS.
 fn delay_left(state: &MirrorState, has_new: bool, now: Millis) -> Option<Duration> {
     let failure = state.failure.as_ref()?;
-    if failure.kind == MirrorFailureKind::Rejected && has_new {
+    let is_of_others = matches!(
+        failure.kind,
+        MirrorFailureKind::Rejected | MirrorFailureKind::Lfs
+    );
+    if is_of_others && has_new {
         return None;
     }
     let wait = Duration::from_millis(failure.next_attempt_ms?.since(now));
@@ -384,6 +389,7 @@ mod tests {
             url: "git@nas:app".to_owned(),
             host_key: None,
             in_sync_ms: None,
+            lfs_problem: None,
             failure: failure.map(|(kind, wait)| MirrorFailure {
                 kind,
                 problem: "refused".to_owned(),
@@ -405,11 +411,14 @@ mod tests {
         let left = |failure, has_new| delay_left(&state(failure, has_new), has_new, NOW);
         let minute = Some(Duration::from_secs(60));
         let (rejected, access) = (MirrorFailureKind::Rejected, MirrorFailureKind::Access);
+        let lfs = MirrorFailureKind::Lfs;
         assert_eq!(left(None, true), None);
         assert_eq!(left(Some((access, 60_000)), true), minute);
         assert_eq!(left(Some((access, -1)), true), None);
         assert_eq!(left(Some((access, 1 << 40)), true), None);
         assert_eq!(left(Some((rejected, 60_000)), false), minute);
         assert_eq!(left(Some((rejected, 60_000)), true), None);
+        assert_eq!(left(Some((lfs, 60_000)), false), minute);
+        assert_eq!(left(Some((lfs, 60_000)), true), None);
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::delivery_context::DeliveryContext;
 use super::delivery_error::{ATTEMPT_TIMEOUT, DeliveryError};
 use super::deps::NotifyDeps;
-use super::kept_connection::KeptConnection;
 use super::message::Message;
+use super::outgoing_request::MessageConnection;
 use super::settings::NotifySettings;
 use super::targets::TargetService;
+use crate::addresses::{AddressRange, ReachableAddresses};
 use quire_runtime::blocking::run_blocking;
 use quire_types::secret::Redactor;
 
@@ -43,7 +44,10 @@ fn context<'a>(
         git: &deps.git,
         changes: &deps.changes,
         redactor,
-        allowed: &settings.allowed_networks,
+        allowed: ReachableAddresses {
+            range: AddressRange::Private,
+            allowed: &settings.allowed_networks,
+        },
     }
 }
 
@@ -53,7 +57,7 @@ pub(super) async fn deliver(
     message: &Message,
     service: &TargetService,
     settings: &NotifySettings,
-    connection: &mut KeptConnection,
+    connection: &mut MessageConnection,
 ) -> Result<(), DeliveryError> {
     let attempt = async {
         let read = settings.redactor.clone();

@@ -1,8 +1,8 @@
 //! What an attempt to deliver a message works with.
 
+use crate::addresses::ReachableAddresses;
 use quire_git::Git;
 use quire_runtime::changes::ChangeNotifier;
-use quire_types::network::Network;
 use quire_types::secret::Redactor;
 
 #[derive(Clone, Copy)]
@@ -11,6 +11,6 @@ pub(super) struct DeliveryContext<'a> {
     pub(super) changes: &'a ChangeNotifier,
     /// Of all secrets that the configuration names.
     pub(super) redactor: &'a Redactor,
-    /// Networks that may be connected to although they are those of this machine or its link.
-    pub(super) allowed: &'a [Network],
+    /// Where receivers may be.
+    pub(super) allowed: ReachableAddresses<'a>,
 }

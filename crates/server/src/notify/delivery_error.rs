@@ -1,26 +1,15 @@
 //! Why an attempt to deliver a message failed.
 
-use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::addresses::AddressError;
+use crate::outgoing::ConnectionError;
 use quire_git::{GitError, NoteError};
 use quire_runtime::blocking::BlockingInterrupted;
 use quire_types::names::RepoName;
-use quire_types::secret::Redactor;
-use quire_types::text::first_line;
 
 /// How long one attempt may take.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How much of an answer an error message quotes, in characters.
-const MAX_QUOTED_ANSWER: usize = 120;
-
-/// The beginning of a receiver's answer for a message, without any secret.
-pub(super) fn quote(answer: &str, redactor: &Redactor) -> String {
-    first_line(&redactor.redact_text(answer), MAX_QUOTED_ANSWER)
-}
 
 /// Why an attempt failed. No message contains the path of a URL or another secret.
 #[derive(Debug, thiserror::Error)]
@@ -29,28 +18,12 @@ pub(super) enum DeliveryError {
     #[error("{0}")]
     Settings(String),
     #[error(transparent)]
-    Address(AddressError),
+    Connection(ConnectionError),
     #[error("{problem}; :notify {{:allowed-networks [\"{address}\"]}} permits it")]
     NotPermitted {
         address: std::net::IpAddr,
         problem: AddressError,
     },
-    #[error("cannot connect to {address}")]
-    Connect {
-        address: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
-    #[error("no secure connection to {host} can be made")]
-    Tls {
-        host: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the certificates of the system cannot be used")]
-    Certificates(#[source] rustls::Error),
-    #[error("the request failed")]
-    Http(#[from] hyper::Error),
     #[error("the request is not valid")]
     Request(#[from] hyper::http::Error),
     #[error("{origin} redirects to another address, and redirects are not followed")]
@@ -93,14 +66,13 @@ pub(super) enum DeliveryError {
     Interrupted(#[from] BlockingInterrupted),
 }
 
-impl From<AddressError> for DeliveryError {
-    fn from(error: AddressError) -> Self {
+impl From<ConnectionError> for DeliveryError {
+    fn from(error: ConnectionError) -> Self {
         match error {
-            AddressError::NotPermitted { address, .. } => Self::NotPermitted {
-                address,
-                problem: error,
-            },
-            error => Self::Address(error),
+            ConnectionError::Address(problem @ AddressError::NotPermitted { address, .. }) => {
+                Self::NotPermitted { address, problem }
+            }
+            error => Self::Connection(error),
         }
     }
 }

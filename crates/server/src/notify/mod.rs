@@ -13,14 +13,12 @@
 
 mod alternation;
 mod compose;
-mod connection;
 mod delivery;
 mod delivery_context;
 mod delivery_error;
 mod deps;
 mod failed_jobs;
 mod finding_text;
-mod kept_connection;
 mod message;
 mod outgoing_request;
 mod policy;

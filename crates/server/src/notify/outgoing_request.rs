@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::delivery_error::{DeliveryError, quote};
-use super::kept_connection::{KeptConnection, OpenConnection};
+use super::delivery_error::DeliveryError;
+use crate::addresses::ReachableAddresses;
+use crate::outgoing::{ConnectionError, KeptConnection, OpenConnection, error_words, read_answer};
 use quire_types::http_url::HttpUrl;
-use quire_types::network::Network;
 use quire_types::secret::{Redactor, Secret};
 
-/// How much of an answer is read, in bytes.
-const MAX_ANSWER: usize = 4096;
 /// The longest delay that a receiver can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// The connection to a receiver.
+pub(super) type MessageConnection = KeptConnection<Full<Bytes>>;
 
 /// A request with a JSON body.
 pub(super) struct OutgoingRequest {
@@ -85,16 +86,18 @@ impl OutgoingRequest {
     }
 
     /// Connects to the receiver, and sends nothing.
-    pub(super) async fn reach(self, allowed: &[Network]) -> Result<(), DeliveryError> {
-        OpenConnection::open(&self.url, allowed).await.map(drop)
+    pub(super) async fn reach(self, allowed: ReachableAddresses<'_>) -> Result<(), DeliveryError> {
+        let opened: Result<OpenConnection<Full<Bytes>>, ConnectionError> =
+            OpenConnection::open(&self.url, allowed).await;
+        Ok(opened.map(drop)?)
     }
 
     /// Sends it, over the kept connection if possible. Returns once the receiver has confirmed it.
     pub(super) async fn send(
         self,
-        connection: &mut KeptConnection,
+        connection: &mut MessageConnection,
         redactor: &Redactor,
-        allowed: &[Network],
+        allowed: ReachableAddresses<'_>,
     ) -> Result<(), DeliveryError> {
         let Self {
             method,
@@ -109,13 +112,12 @@ impl OutgoingRequest {
             .header(HOST, url.authority())
             .body(Full::new(Bytes::from(body)))?;
         request.headers_mut().extend(headers);
-        let (open, response) = connection.send(request, &url, allowed).await?;
+        let (open, response) = connection.send(|| request.clone(), &url, allowed).await?;
         if !response.status().is_success() {
             return judge(response, &url, redactor, unknown_object).await;
         }
         // Only after a whole answer can the next request follow.
-        let body = Limited::new(response.into_body(), MAX_ANSWER);
-        if body.collect().await.is_ok() {
+        if read_answer(response.into_body()).await.is_some() {
             connection.keep(open);
         }
         Ok(())
@@ -136,20 +138,10 @@ async fn judge(
     }
     let asked_delay = asked_delay(&response);
     // The status is the answer; what explains it may be missing.
-    let body = Limited::new(response.into_body(), MAX_ANSWER)
-        .collect()
-        .await;
-    let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let text = read_answer(response.into_body()).await.unwrap_or_default();
     let retry_after = asked_delay.or_else(|| asked_delay_of_matrix(&text));
-    // The path may be a secret although the configuration has it as it is.
-    let path = Secret::new(url.path_and_query().to_owned());
-    let path = Redactor::new([("url", &path)]);
-    let text = path.redact_text(&redactor.redact_text(&String::from_utf8_lossy(&text)));
-    let quoted = match quote(&text, redactor) {
-        text if text.is_empty() => String::new(),
-        text => format!(": {text}"),
-    };
-    let answer = format!("{status}{quoted}");
+    let words = error_words(&String::from_utf8_lossy(&text), url, redactor);
+    let answer = format!("{status}{words}");
     Err(match is_final(status, unknown_object) {
         true => DeliveryError::Refused { origin, answer },
         false => DeliveryError::Answered {

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::delivery::{deliver, reach};
 use super::deps::NotifyDeps;
-use super::kept_connection::KeptConnection;
 use super::message::{Message, MessageEvent};
+use super::outgoing_request::MessageConnection;
 use super::settings::{NotifySettings, TargetConfig};
 use super::worker::{self, POLL_INTERVAL};
 use crate::part_problem::PartProblem;
@@ -109,7 +109,7 @@ impl Notifications {
             .as_ref()
             .map_err(|problem| failed(problem))?;
         let message = self.test_message(&settings);
-        let mut connection = KeptConnection::default();
+        let mut connection = MessageConnection::default();
         deliver(&self.deps, &message, service, &settings, &mut connection)
             .await
             .map_err(|error| failed(&chain(&error)))

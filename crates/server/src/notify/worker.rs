@@ -12,7 +12,7 @@ use super::compose::{ComposeError, compose};
 use super::delivery::deliver;
 use super::delivery_error::DeliveryError;
 use super::deps::NotifyDeps;
-use super::kept_connection::KeptConnection;
+use super::outgoing_request::MessageConnection;
 use super::policy::ToldEvent;
 use super::repo_choices::{choices_of_entries, repo_of};
 use super::settings::NotifySettings;
@@ -146,7 +146,7 @@ async fn tell(
     // After a refusal, or a change of the configuration, the next attempt may succeed.
     let mut failures = progress.failures;
     let mut is_failing = progress.next_attempt_ms.is_some();
-    let mut connection = KeptConnection::default();
+    let mut connection = MessageConnection::default();
     for (entry, told) in told {
         let now = deps.store.clock().now();
         // While the target fails, messages that are too old are not attempted. One that succeeds is told of all that waits.

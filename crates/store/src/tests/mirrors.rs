@@ -157,6 +157,33 @@ fn a_mirror_is_known_until_its_address_changes() {
 }
 
 #[test]
+fn what_is_known_of_objects_goes_with_the_refs() {
+    let f = with_mirror();
+    let mirrors = f.store.mirrors();
+    let known = || {
+        let known = mirrors.lfs_known(&key()).unwrap().into_iter();
+        let mut known: Vec<String> = known.map(|id| id.as_str()[..1].to_owned()).collect();
+        known.sort();
+        known.concat()
+    };
+    let all = refs(&[("main", '1'), ("side", '2'), ("same", '2')]);
+    mirrors.want(&key(), &all, true).unwrap();
+    assert_eq!((known(), state(&f).lfs_problem), (String::new(), None));
+    mirrors.set_lfs(&key(), &[], Some("no Git LFS")).unwrap();
+    assert_eq!(state(&f).lfs_problem.as_deref(), Some("no Git LFS"));
+    mirrors.set_lfs(&key(), &all, None).unwrap();
+    assert_eq!((known().as_str(), state(&f).lfs_problem), ("12", None));
+    // What is wanted later changes nothing of it, and a ref that is gone is forgotten.
+    let later = refs(&[("main", '3')]);
+    mirrors.want(&key(), &later, true).unwrap();
+    assert_eq!(known(), "1");
+    // It is the kind of failure that holds up no ref.
+    let failure = (MirrorFailureKind::Lfs, "an object was refused");
+    mirrors.failed(&key(), failure, None).unwrap();
+    assert_eq!(state(&f).failure.unwrap().kind, MirrorFailureKind::Lfs);
+}
+
+#[test]
 fn a_mirror_has_the_name_of_its_repository_now() {
     let f = with_mirror();
     let (app, tally) = ("app".parse().unwrap(), "tally".parse().unwrap());

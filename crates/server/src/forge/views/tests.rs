@@ -185,6 +185,7 @@ fn json_of_a_mirror() {
             url: "ssh://git@nas/app".to_owned(),
             host_key: Some("ssh-ed25519 AAAA".to_owned()),
             in_sync_ms: Some(at(-60)),
+            lfs_problem: None,
             failure: Some(MirrorFailure {
                 kind: MirrorFailureKind::Rejected,
                 problem: "1 of 1 refs was not accepted".to_owned(),

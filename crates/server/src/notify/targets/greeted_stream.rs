@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::notify::connection::IoStream;
+use crate::outgoing::IoStream;
 
 /// A connection whose reader first gets the greeting of the server, if that was read already: after STARTTLS a server
 /// does not repeat it.

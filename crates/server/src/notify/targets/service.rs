@@ -13,9 +13,8 @@ use super::smtp::{OutgoingMail, SmtpServer};
 use super::webhook::WebhookTarget;
 use crate::notify::delivery_context::DeliveryContext;
 use crate::notify::delivery_error::DeliveryError;
-use crate::notify::kept_connection::KeptConnection;
 use crate::notify::message::Message;
-use crate::notify::outgoing_request::OutgoingRequest;
+use crate::notify::outgoing_request::{MessageConnection, OutgoingRequest};
 use quire_runtime::blocking::run_blocking;
 use quire_types::secret::Redactor;
 
@@ -88,7 +87,7 @@ impl TargetService {
     pub(in crate::notify) async fn send(
         &self,
         message: &Message,
-        connection: &mut KeptConnection,
+        connection: &mut MessageConnection,
         context: DeliveryContext<'_>,
     ) -> Result<(), DeliveryError> {
         let DeliveryContext {

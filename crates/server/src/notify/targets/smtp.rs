@@ -23,9 +23,9 @@ use tokio::net::TcpStream;
 
 use super::greeted_stream::GreetedStream;
 use super::starttls::start_tls;
-use crate::notify::connection::{connect, secure};
-use crate::notify::delivery_error::{DeliveryError, quote};
-use quire_types::network::Network;
+use crate::addresses::ReachableAddresses;
+use crate::notify::delivery_error::DeliveryError;
+use crate::outgoing::{connect, quote, secure};
 use quire_types::secret::Redactor;
 use quire_types::smtp_url::SmtpUrl;
 use quire_types::text::single_line;
@@ -54,7 +54,7 @@ impl SmtpServer {
         &self,
         mail: &OutgoingMail,
         redactor: &Redactor,
-        allowed: &[Network],
+        allowed: ReachableAddresses<'_>,
     ) -> Result<(), DeliveryError> {
         let mut connection = self.log_in(redactor, allowed).await?;
         let sent = connection.send(&mail.envelope, &mail.text).await;
@@ -68,7 +68,7 @@ impl SmtpServer {
     pub(super) async fn reach(
         &self,
         redactor: &Redactor,
-        allowed: &[Network],
+        allowed: ReachableAddresses<'_>,
     ) -> Result<(), DeliveryError> {
         let mut connection = self.log_in(redactor, allowed).await?;
         let _ = tokio::time::timeout(QUIT_TIMEOUT, connection.quit()).await;
@@ -78,7 +78,7 @@ impl SmtpServer {
     async fn log_in(
         &self,
         redactor: &Redactor,
-        allowed: &[Network],
+        allowed: ReachableAddresses<'_>,
     ) -> Result<AsyncSmtpConnection, DeliveryError> {
         let failure = |error| self.failure(&error, Phase::Login, redactor);
         let stream = connect(self.url.host(), self.url.port(), allowed).await?;

@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 use super::greeted_stream::GreetedStream;
-use crate::notify::connection::secure;
-use crate::notify::delivery_error::{DeliveryError, quote};
+use crate::notify::delivery_error::DeliveryError;
+use crate::outgoing::{quote, secure};
 use quire_types::secret::Redactor;
 use quire_types::smtp_url::SmtpUrl;
 

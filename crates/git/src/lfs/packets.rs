@@ -22,10 +22,10 @@ pub enum Packet<'a> {
 /// Why no packet can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PacketError {
-    #[error("the client sent something that is not a packet")]
+    #[error("the other side sent something that is not a packet")]
     Malformed,
-    /// In the middle of a packet or of a request.
-    #[error("the connection ended in the middle of a request")]
+    /// In the middle of a packet, or of what they are part of.
+    #[error("the connection ended in the middle of a message")]
     Ended,
     #[error("the connection failed")]
     Io(#[source] io::Error),
@@ -175,13 +175,22 @@ mod tests {
         for (bytes, error) in [
             (
                 &b"zzzz"[..],
-                "the client sent something that is not a packet",
+                "the other side sent something that is not a packet",
             ),
-            (b"0003", "the client sent something that is not a packet"),
-            (b"0002", "the client sent something that is not a packet"),
-            (b"fff1", "the client sent something that is not a packet"),
-            (b"00", "the connection ended in the middle of a request"),
-            (b"0008ab", "the connection ended in the middle of a request"),
+            (
+                b"0003",
+                "the other side sent something that is not a packet",
+            ),
+            (
+                b"0002",
+                "the other side sent something that is not a packet",
+            ),
+            (
+                b"fff1",
+                "the other side sent something that is not a packet",
+            ),
+            (b"00", "the connection ended in the middle of a message"),
+            (b"0008ab", "the connection ended in the middle of a message"),
         ] {
             let found = PacketReader::new(bytes).read().unwrap_err();
             assert_eq!(found.to_string(), error, "{bytes:?}");

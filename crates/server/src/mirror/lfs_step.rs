@@ -1,0 +1,102 @@
+//! The step of an attempt that transfers objects: which commits are new, and what is recorded.
+
+use std::collections::HashSet;
+
+use super::attempt_error::AttemptError;
+use super::lfs::{LfsError, LfsSummary, LfsTransfer};
+use quire_git::lfs::{LfsDirection, LfsStore};
+use quire_git::{Git, GitError};
+use quire_store::{MirrorState, Store};
+use quire_types::error_chain::chain;
+use quire_types::names::{ObjectId, RefName};
+
+/// How many commits are looked at to find out whether a repository uses Git LFS.
+const MAX_TIPS: usize = 200;
+
+/// The objects of one mirror.
+pub(super) struct LfsStep<'a> {
+    pub(super) store: &'a Store,
+    pub(super) state: &'a MirrorState,
+    pub(super) transfer: LfsTransfer<'a>,
+}
+
+impl LfsStep<'_> {
+    /// Transfers what these refs refer to, and records that it is on both sides. An error is for after the refs have been moved.
+    pub(super) async fn run(&self, refs: &[(RefName, ObjectId)]) -> Result<(), AttemptError> {
+        let key = self.state.key();
+        let known = self
+            .store
+            .call(move |store: &Store| store.mirrors().lfs_known(&key));
+        let known: HashSet<ObjectId> = known.await?.into_iter().collect();
+        let tips: HashSet<&ObjectId> = refs.iter().map(|(_, id)| id).collect();
+        let tips: Vec<ObjectId> = tips
+            .into_iter()
+            .filter(|id| !known.contains(id))
+            .cloned()
+            .collect();
+        if tips.is_empty() || !self.uses_lfs(&tips).await? {
+            return self.record(Vec::new(), None).await;
+        }
+        let (known_now, problem) = match self.transfer.run(tips, known.into_iter().collect()).await
+        {
+            Ok(LfsSummary { absent: None, .. }) => (refs.to_vec(), None),
+            Ok(LfsSummary {
+                absent: Some((count, path)),
+                ..
+            }) => (Vec::new(), Some(self.absent(count, &path))),
+            Err(error @ LfsError::None { .. }) => (Vec::new(), Some(chain(&error))),
+            Err(error) => {
+                self.record(Vec::new(), None).await?;
+                return Err(AttemptError::Lfs(error));
+            }
+        };
+        self.record(known_now, problem).await
+    }
+
+    /// Whether there may be objects to transfer.
+    async fn uses_lfs(&self, tips: &[ObjectId]) -> Result<bool, GitError> {
+        let transfer = &self.transfer;
+        let (store, direction) = (transfer.store.clone(), transfer.direction);
+        let (commits, mut tips) = (transfer.commits.clone(), tips.to_vec());
+        tips.truncate(MAX_TIPS);
+        let look = move |git: &Git| {
+            let has_objects = has_objects(&store);
+            Ok(has_objects || direction == LfsDirection::Download && git.use_lfs(&commits, &tips))
+        };
+        transfer.git.call(look).await
+    }
+
+    fn absent(&self, count: usize, path: &str) -> String {
+        let (what, advice) = match self.transfer.direction {
+            LfsDirection::Upload => (
+                "neither here nor there",
+                "`git lfs push --all` from a clone that has what is missing sends it here, and then it is mirrored",
+            ),
+            LfsDirection::Download => (
+                "not on the other side",
+                "what is missing is fetched once it is there",
+            ),
+        };
+        match count {
+            1 => format!("the object of {path} is {what}; {advice}"),
+            count => format!("{count} objects are {what}, such as that of {path}; {advice}"),
+        }
+    }
+
+    async fn record(
+        &self,
+        known: Vec<(RefName, ObjectId)>,
+        problem: Option<String>,
+    ) -> Result<(), AttemptError> {
+        if known.is_empty() && problem == self.state.lfs_problem {
+            return Ok(());
+        }
+        let key = self.state.key();
+        let record = move |store: &Store| store.mirrors().set_lfs(&key, &known, problem.as_deref());
+        Ok(self.store.call(record).await?)
+    }
+}
+
+fn has_objects(store: &LfsStore) -> bool {
+    store.folder().join("objects").is_dir()
+}
