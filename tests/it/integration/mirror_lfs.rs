@@ -418,6 +418,39 @@ fn an_upload_that_was_cut_is_made_again_by_itself() {
     assert_eq!(bodies, ["content"; 2]);
 }
 
+#[test]
+fn an_object_that_is_refused_does_not_hold_up_the_others() {
+    let authority = CertificateAuthority::new();
+    let certificate = authority.certificate("127.0.0.1");
+    let receiver = HttpReceiver::start_tls(&certificate);
+    let planned = json!({"app": action("upload", &receiver.url("/OID"))});
+    let server = GitHttpServer::start_with_planned_lfs(&certificate, ("me", TOKEN), &planned);
+    server.repo("app.git");
+    let mut forge = forge_with(&entry("web", &server.url("app.git"), LOGIN));
+    forge.set("SSL_CERT_FILE", authority.file().to_str().unwrap());
+    forge.serve();
+    receiver.plan([
+        Answer::status("413 Content Too Large", "too large"),
+        Answer::status("200 OK", ""),
+        Answer::status("403 Forbidden", "not yours"),
+    ]);
+    let tree = lfs_tree(&forge);
+    for name in ["a", "b", "c"] {
+        add_object(&forge, &tree, &format!("{name}.bin"), name);
+    }
+    tree.commit("first");
+    tree.push(&["main"]);
+    let failing = wait_for_state(&forge, "web", "failing");
+    let problem = failing["problem"].as_str().unwrap();
+    assert!(
+        problem.contains("2 were not transferred; that of") && problem.contains("413"),
+        "{problem}"
+    );
+    let requests = receiver.requests().into_iter();
+    let bodies: Vec<String> = requests.take(3).map(|request| request.body).collect();
+    assert_eq!(bodies, ["a", "b", "c"]);
+}
+
 /// A plain sshd whose `git-lfs-authenticate` names a server over HTTPS, as that of a git host does.
 #[test]
 fn ssh_names_the_server_for_objects() {
@@ -452,6 +485,17 @@ fn ssh_names_the_server_for_objects() {
     let bare = nas.paths.repos().join("copy.git");
     let asked = fs::read_to_string(nas.paths.data().join("asked")).unwrap();
     assert_eq!(asked, format!("{} upload\n", bare.display()));
+    // One that has the command and fails is not one without Git LFS.
+    let script = "#!/bin/sh\necho 'you have no access' >&2\nexit 1\n";
+    nas.add_program("git-lfs-authenticate", script);
+    add_object(&forge, &tree, "b.bin", "second");
+    tree.push_new("second");
+    let failing = wait_for_state(&forge, "nas", "failing");
+    assert_eq!(failing["failure"], "lfs");
+    assert_eq!(
+        failing["problem"],
+        "objects of Git LFS are missing: git-lfs-authenticate failed (you have no access)"
+    );
 }
 
 #[test]
@@ -512,13 +556,25 @@ fn what_is_not_the_object_is_not_stored() {
         [object(&oid, "content")]
     );
     // An object that has no room is not asked for.
-    let before = receiver.requests().len();
-    fs::write(forge.paths.min_free(), (u64::MAX / 2).to_string()).unwrap();
+    let huge = "f".repeat(64);
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{huge}\nsize {}\n",
+        1_u64 << 60
+    );
+    tree.write("huge.bin", &pointer);
+    tree.commit("huge");
+    git_in(
+        &tree.path,
+        &["push", "-q", receive, bare.to_str().unwrap(), "main"],
+    );
+    own(&bare);
+    receiver.plan([Answer::status("200 OK", "content")]);
     let output = forge.ssh(&format!("{import}2"));
     assert!(
-        transcript(&output).contains("the disk is nearly full"),
+        transcript(&output).contains("the disk has no room for an object of"),
         "{}",
         transcript(&output)
     );
-    assert_eq!(receiver.requests().len(), before);
+    let mut paths = receiver.requests().into_iter().map(|request| request.path);
+    assert!(!paths.any(|path| path.contains(&huge)));
 }

@@ -8,6 +8,7 @@
 //! An object appears by one rename, after its size and its SHA-256 have been checked and its content is on the disk. So what
 //! is in `objects` is complete, and what a killed process left is in `tmp`, without a lock.
 
+mod direction;
 mod fill;
 mod locks;
 mod missing;
@@ -20,13 +21,12 @@ mod store;
 mod transferred;
 mod tree_files;
 
+pub use direction::LfsDirection;
 pub use fill::fill_pointers;
 pub use locks::{LfsLock, LfsLocks, LockError, MAX_LOCKS};
 pub use missing::MissingObjects;
 pub use pointer::{LfsOid, LfsOidError, LfsPointer, MAX_POINTER};
-pub use ssh_session::{
-    LfsAuthentication, LfsDirection, LfsSshConnection, LfsSshError, LfsSshSession,
-};
+pub use ssh_session::{LfsAuthentication, LfsSshConnection, LfsSshError, LfsSshSession};
 pub use store::{LfsStore, LfsUpload, UploadError};
 pub use transferred::{LfsProgress, RefusedObject, TransferredObjects};
 pub use tree_files::PointerFile;

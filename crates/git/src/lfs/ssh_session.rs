@@ -13,9 +13,10 @@ use std::process::Stdio;
 
 use tokio::process::Child;
 
+use super::direction::LfsDirection;
 use super::packets::{MAX_DATA, Packet, PacketError, PacketReader, PacketWriter};
 use super::pointer::LfsPointer;
-use super::store::{LfsStore, UploadError};
+use super::store::{LfsStore, LfsUpload, UploadError};
 use super::transferred::{Counted, LfsProgress, RefusedObject, TransferredObjects};
 use crate::command::read_capped;
 use crate::git::Git;
@@ -30,26 +31,6 @@ const MAX_LINES: usize = 1000;
 const MAX_WORDS: usize = 200;
 /// How much may follow the content of an object, in bytes, to go on after it.
 const MAX_EXCESS: u64 = 1 << 20;
-
-/// Which way objects go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LfsDirection {
-    /// To the other side.
-    Upload,
-    /// From there.
-    Download,
-}
-
-impl LfsDirection {
-    /// As both protocols of Git LFS call it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Upload => "upload",
-            Self::Download => "download",
-        }
-    }
-}
 
 /// Why a session of `git-lfs-transfer` failed.
 #[derive(Debug, thiserror::Error)]
@@ -383,22 +364,37 @@ impl LfsSshSession {
             return self.refusal("get-object", &head);
         }
         let mut upload = store.upload(oid, *size).map_err(LfsSshError::Store)?;
-        let (mut left, mut problem) = (size.saturating_add(MAX_EXCESS), None);
-        while head.has_body {
+        let received = match head.has_body {
+            true => self.content(&mut upload, *size)?,
+            false => Ok(()),
+        };
+        let stored = received.and_then(|()| upload.finish());
+        stored.map_err(LfsSshError::Store)
+    }
+
+    /// Reads the content of an object. What is too long is read to its end all the same, since other objects follow.
+    fn content(
+        &mut self,
+        upload: &mut LfsUpload,
+        size: u64,
+    ) -> Result<Result<(), UploadError>, LfsSshError> {
+        let (mut left, mut received) = (size.saturating_add(MAX_EXCESS), Ok(()));
+        loop {
             let data = match self.answers.read()? {
-                Packet::Flush => break,
+                Packet::Flush => return Ok(received),
                 Packet::Data(data) if !data.is_empty() => data,
                 Packet::Data(_) | Packet::Delimiter => return Err(MALFORMED_BODY),
             };
             let rest = left.checked_sub(data.len() as u64);
             left = rest.ok_or(LfsSshError::Protocol("it sends more than the object"))?;
-            // What is too long is read to its end all the same, since other objects follow.
-            if problem.is_none() {
-                problem = upload.write(data).err();
+            if received.is_err() {
+                continue;
+            }
+            match upload.write(data) {
+                Err(error @ UploadError::Size { .. }) => received = Err(error),
+                written => written.map_err(LfsSshError::Store)?,
             }
         }
-        let stored = problem.map_or_else(|| upload.finish(), Err);
-        stored.map_err(LfsSshError::Store)
     }
 
     fn request(

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::attempt_error::AttemptError;
 use super::lfs::{LfsError, LfsSummary, LfsTransfer};
-use quire_git::lfs::{LfsDirection, LfsStore};
+use quire_git::lfs::LfsDirection;
 use quire_git::{Git, GitError};
 use quire_store::{MirrorState, Store};
 use quire_types::error_chain::chain;
@@ -56,12 +56,12 @@ impl LfsStep<'_> {
     /// Whether there may be objects to transfer.
     async fn uses_lfs(&self, tips: &[ObjectId]) -> Result<bool, GitError> {
         let transfer = &self.transfer;
-        let (store, direction) = (transfer.store.clone(), transfer.direction);
+        let store = transfer.store.clone();
         let (commits, mut tips) = (transfer.commits.clone(), tips.to_vec());
         tips.truncate(MAX_TIPS);
         let look = move |git: &Git| {
-            let has_objects = has_objects(&store);
-            Ok(has_objects || direction == LfsDirection::Download && git.use_lfs(&commits, &tips))
+            let has_objects = store.folder().join("objects").is_dir();
+            Ok(has_objects || git.use_lfs(&commits, &tips))
         };
         transfer.git.call(look).await
     }
@@ -95,8 +95,4 @@ impl LfsStep<'_> {
         let record = move |store: &Store| store.mirrors().set_lfs(&key, &known, problem.as_deref());
         Ok(self.store.call(record).await?)
     }
-}
-
-fn has_objects(store: &LfsStore) -> bool {
-    store.folder().join("objects").is_dir()
 }

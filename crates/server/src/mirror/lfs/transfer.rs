@@ -165,6 +165,8 @@ impl Refusals {
 struct FoundObjects {
     files: Vec<PointerFile>,
     oids: HashSet<LfsOid>,
+    /// Whether there was a batch.
+    has_begun: bool,
 }
 
 impl FoundObjects {
@@ -173,9 +175,11 @@ impl FoundObjects {
         if self.oids.insert(file.pointer.oid.clone()) {
             self.files.push(file);
         }
-        if self.files.len() < MAX_BATCH {
+        // The first object shows whether the other side has Git LFS, before a long history is listed to its end.
+        if self.has_begun && self.files.len() < MAX_BATCH || self.files.is_empty() {
             return None;
         }
+        self.has_begun = true;
         self.oids.clear();
         Some(std::mem::take(&mut self.files))
     }
