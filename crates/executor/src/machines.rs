@@ -12,7 +12,7 @@ pub struct RemoteCache {
 /// A machine that executes runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorNode {
-    /// What [`StartSpec::node`] names it by.
+    /// What `StartSpec::node` names it by.
     pub id: String,
     /// No other one has the same.
     pub name: String,

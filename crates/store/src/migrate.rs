@@ -34,7 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0020_outbox_of_pushes.sql"),
     include_str!("../../../migrations/0021_changes.sql"),
     include_str!("../../../migrations/0022_health_findings.sql"),
-    include_str!("../../../migrations/0024_lfs_of_mirrors.sql"),
+    include_str!("../../../migrations/0023_lfs_of_mirrors.sql"),
 ];
 
 /// Migrates the database to the newest version. One that holds data is copied first.
@@ -225,7 +225,7 @@ mod tests {
         include_str!("../../../migrations/samples/0020_outbox_of_pushes.sql"),
         include_str!("../../../migrations/samples/0021_changes.sql"),
         include_str!("../../../migrations/samples/0022_health_findings.sql"),
-        include_str!("../../../migrations/samples/0024_lfs_of_mirrors.sql"),
+        include_str!("../../../migrations/samples/0023_lfs_of_mirrors.sql"),
     ];
 
     fn rows_by_table(connection: &Connection) -> BTreeMap<String, i64> {

@@ -1,4 +1,4 @@
--- Rows as the release that added 0024 writes them: a mirror whose objects of Git LFS are there, one whose remote has no Git LFS, and
+-- Rows as the release that added 0023 writes them: a mirror whose objects of Git LFS are there, one whose remote has no Git LFS, and
 -- one that fails because of them.
 INSERT INTO mirrors (repo, name, url, host_key, in_sync_ms, failures, failure_kind, problem, failing_since_ms, next_attempt_ms, lfs_problem) VALUES
   ('art', 'nas', 'ssh://git@nas/art', 'ssh-ed25519 AAAA', 1700000004000, 0, NULL, NULL, NULL, NULL, NULL),
