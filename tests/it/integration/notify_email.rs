@@ -129,8 +129,10 @@ fn the_certificate_of_a_mail_server_is_judged() {
             let target = mail_target(scheme, server.port, "");
             let name = format!("{scheme}-{number}");
             said.push(tested_with(&forge, &name, &target, server.port));
-            assert_eq!(server.mails().len(), usize::from(number == 0));
-            assert!(server.mails().iter().all(|mail| mail["tls"] == true));
+            let accepted = usize::from(number == 0);
+            let mails = server.wait_for(accepted);
+            assert_eq!(mails.len(), accepted);
+            assert!(mails.iter().all(|mail| mail["tls"] == true));
         }
     }
     // The error of an expired certificate has the time.
