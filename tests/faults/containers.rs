@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use quire_executor::{DockerConfig, DockerExecutor, Executor};
 use quire_testkit::{TestForge, transcript, wait_for};
+use quire_types::names::RunId;
 use quire_types::run::{ExecutorName, FailureKind, RunState};
 
 use super::settled_well;
@@ -99,8 +100,21 @@ impl Contained {
     #[track_caller]
     pub(crate) fn nothing_left(&self) {
         for kind in [&["ps", "--all"][..], &["network", "ls"], &["volume", "ls"]] {
-            wait_for("their removal", || (self.count(kind) == 0).then_some(()));
+            wait_for(
+                &format!("the removal of what `docker {}` lists", kind.join(" ")),
+                || (self.count(kind) == 0).then_some(()),
+            );
         }
+    }
+
+    /// Waits until the engine has no container of a run any more. A server that is told to end waits for removals for some seconds
+    /// only, and leaves the rest to its next start.
+    #[track_caller]
+    pub(crate) fn wait_for_removal(&self, run: RunId) {
+        let filter = format!("label=io.quire.run={run}");
+        wait_for("the removal of a run's container", || {
+            (self.count(&["ps", "--all", "--filter", &filter]) == 0).then_some(())
+        });
     }
 }
 

@@ -31,6 +31,7 @@ fn an_appliance_that_crashes_cleans_up_and_leaves_touches_no_other() {
     let again = one.forge.newest("app");
     one.forge.store().runs().request_cancel(again.id).unwrap();
     one.forge.end_of(again.id);
+    one.wait_for_removal(again.id);
     assert!(one.forge.stop().success());
     one.nothing_left();
     assert_eq!(other.containers(), theirs);
@@ -48,6 +49,9 @@ fn an_appliance_that_crashes_cleans_up_and_leaves_touches_no_other() {
     tree.commit("well");
     tree.push(&["--force", "main"]);
     settled_well(&other.forge);
+    for run in [runs[1].id, other.forge.newest("app").id] {
+        other.wait_for_removal(run);
+    }
     assert!(other.forge.stop().success());
     other.nothing_left();
 }
