@@ -152,7 +152,9 @@ fn advice_for(part: &str) -> &'static str {
         "mirrors" => {
             "correct what the other side complains about; `mirror sync REPO` tries again at once"
         }
-        "repositories" => "check the repository's files on the volume",
+        "repositories" => {
+            "correct the settings of the repository if they are named; otherwise check its files on the volume"
+        }
         _ => "it is retried by itself; `gc` retries it now",
     }
 }
