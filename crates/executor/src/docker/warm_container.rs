@@ -1,7 +1,5 @@
 //! Containers that are started in advance.
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use quire_types::names::{RepoName, RunId};
 
 use super::cleanup::CleanupGuard;
@@ -115,29 +113,19 @@ impl WarmStarter for WarmContainerStarter {
     type Key = WarmKey;
     type Started = WarmContainer;
 
-    fn start<'a>(
-        &'a self,
-        key: &'a WarmKey,
-        own: RunId,
-    ) -> BoxFuture<'a, Result<WarmContainer, ExecutorError>> {
-        async move {
-            let started = self.start_container(key, own).await;
-            started.map_err(|error| ExecutorError::from_engine("start the container", error))
-        }
-        .boxed()
+    async fn start(&self, key: &WarmKey, own: RunId) -> Result<WarmContainer, ExecutorError> {
+        let started = self.start_container(key, own).await;
+        started.map_err(|error| ExecutorError::from_engine("start the container", error))
     }
 
     fn id(started: &WarmContainer) -> &str {
         &started.id
     }
 
-    fn remove(started: WarmContainer) -> BoxFuture<'static, ()> {
-        async move {
-            // The connection is closed first, which ends the container.
-            drop(started.streams);
-            started.guard.clean_up().await;
-            drop(started.lease);
-        }
-        .boxed()
+    async fn remove(started: WarmContainer) {
+        // The connection is closed first, which ends the container.
+        drop(started.streams);
+        started.guard.clean_up().await;
+        drop(started.lease);
     }
 }

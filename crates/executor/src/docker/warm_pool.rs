@@ -43,17 +43,17 @@ pub(super) trait WarmStarter: Send + Sync + 'static {
     type Started: Send + 'static;
 
     /// Starts it as if it were of the run `own`.
-    fn start<'a>(
-        &'a self,
-        key: &'a Self::Key,
+    fn start(
+        &self,
+        key: &Self::Key,
         own: RunId,
-    ) -> BoxFuture<'a, Result<Self::Started, ExecutorError>>;
+    ) -> impl Future<Output = Result<Self::Started, ExecutorError>> + Send;
 
     /// The engine's id of it.
     fn id(started: &Self::Started) -> &str;
 
     /// Removes one that no run has used.
-    fn remove(started: Self::Started) -> BoxFuture<'static, ()>;
+    fn remove(started: Self::Started) -> impl Future<Output = ()> + Send;
 }
 
 pub(super) trait WarmStartKey: Clone + PartialEq + Send + Sync + 'static {
@@ -309,7 +309,7 @@ impl<S: WarmStarter> VolumeHolder for WarmPool<S> {
 impl<S: WarmStarter> PoolState<S> {
     /// Whether one with this key waits, or will wait as soon as it is started.
     fn has_free(&self, key: &S::Key) -> bool {
-        // If the run has stopped waiting for it, it is free, but later runs do not wait for it.
+        // One that a run has stopped waiting for is free once it is started. Later runs do not wait for it, since it may hang.
         let is_unclaimed = |starting: &Starting<S>| {
             let claim = starting.claim.as_ref();
             starting.key == *key && claim.is_none_or(oneshot::Sender::is_closed)
@@ -371,27 +371,18 @@ mod tests {
         type Key = RepoName;
         type Started = String;
 
-        fn start<'a>(
-            &'a self,
-            _key: &'a RepoName,
-            own: RunId,
-        ) -> BoxFuture<'a, Result<String, ExecutorError>> {
-            async move {
-                self.begun.fetch_add(1, Ordering::SeqCst);
-                let permit = self.allowed.acquire().await;
-                permit.map_err(|_| ExecutorError::Cancelled)?.forget();
-                Ok(own.to_string())
-            }
-            .boxed()
+        async fn start(&self, _key: &RepoName, own: RunId) -> Result<String, ExecutorError> {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            let permit = self.allowed.acquire().await;
+            permit.map_err(|_| ExecutorError::Cancelled)?.forget();
+            Ok(own.to_string())
         }
 
         fn id(started: &String) -> &str {
             started
         }
 
-        fn remove(_started: String) -> BoxFuture<'static, ()> {
-            Box::pin(std::future::ready(()))
-        }
+        async fn remove(_started: String) {}
     }
 
     #[tokio::test]

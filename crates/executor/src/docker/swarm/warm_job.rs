@@ -1,7 +1,5 @@
 //! Jobs that are started in advance.
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use quire_run_files::logs::Stream;
 use quire_types::names::{RepoName, RunId};
 
@@ -30,23 +28,6 @@ impl WarmJobStarter {
     pub(super) fn pool(starter: &JobStarter) -> WarmJobs {
         WarmPool::new(Self(starter.clone()), starter.context.config.warm)
     }
-
-    async fn start_job(&self, recipe: &JobRecipe, own: RunId) -> Result<WarmJob, ExecutorError> {
-        let Self(starter) = self;
-        let creations = Creations::default();
-        let guard = CleanupGuard::of_swarm_run(&starter.context, own, &creations);
-        let start = JobStart {
-            run: own,
-            recipe,
-            services: None,
-            creations: &creations,
-            lease: starter.context.in_use.lease(own),
-            // A run that has come meanwhile says itself that it waits for a node.
-            may_wait: false,
-        };
-        let job = starter.start(start, &mut NoObserver).await?;
-        Ok(WarmJob { job, guard })
-    }
 }
 
 impl WarmStartKey for JobRecipe {
@@ -71,26 +52,32 @@ impl WarmStarter for WarmJobStarter {
     type Key = JobRecipe;
     type Started = WarmJob;
 
-    fn start<'a>(
-        &'a self,
-        recipe: &'a JobRecipe,
-        own: RunId,
-    ) -> BoxFuture<'a, Result<WarmJob, ExecutorError>> {
-        self.start_job(recipe, own).boxed()
+    async fn start(&self, recipe: &JobRecipe, own: RunId) -> Result<WarmJob, ExecutorError> {
+        let Self(starter) = self;
+        let creations = Creations::default();
+        let guard = CleanupGuard::of_swarm_run(&starter.context, own, &creations);
+        let start = JobStart {
+            run: own,
+            recipe,
+            services: None,
+            creations: &creations,
+            lease: starter.context.in_use.lease(own),
+            // A run that needs one meanwhile starts its own job, whose log says that it waits for a node.
+            may_wait: false,
+        };
+        let job = starter.start(start, &mut NoObserver).await?;
+        Ok(WarmJob { job, guard })
     }
 
     fn id(started: &WarmJob) -> &str {
         &started.job.place.service
     }
 
-    fn remove(started: WarmJob) -> BoxFuture<'static, ()> {
-        async move {
-            let WarmJob { job, guard } = started;
-            // The connection is closed first, which ends the helper.
-            drop(job.link);
-            guard.clean_up().await;
-        }
-        .boxed()
+    async fn remove(started: WarmJob) {
+        let WarmJob { job, guard } = started;
+        // The connection is closed first, which ends the helper.
+        drop(job.link);
+        guard.clean_up().await;
     }
 }
 
