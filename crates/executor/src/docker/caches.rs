@@ -39,7 +39,7 @@ impl DockerCaches {
         Self(context, holders)
     }
 
-    /// What gives way when a cache is to be removed.
+    /// The pools of containers and jobs that wait for runs. Those that mount a cache are removed before it.
     pub(super) fn holders(&self) -> &VolumeHolders {
         &self.1
     }
@@ -166,7 +166,7 @@ impl DockerCaches {
         let deadline = Instant::now() + RELEASE_TIMEOUT;
         loop {
             match engine.remove_volume(&own_name).await {
-                // The engine ends the task of a service only after the service is gone.
+                // A removed service is gone before its container, which still mounts the volume for a moment.
                 Err(DockerError::Conflict { .. }) if was_held && Instant::now() < deadline => {
                     tokio::time::sleep(RELEASE_PAUSE).await;
                 }

@@ -1,4 +1,4 @@
-//! What waits for runs and has volumes of the engine: it gives way when a volume is to be removed.
+//! Containers and jobs that wait for runs mount volumes: they are removed when such a volume is to be removed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -138,10 +138,15 @@ impl Engine {
         Ok(nodes)
     }
 
-    /// Returns the name of a node; its id if the manager does not know it.
-    pub async fn node_name(&self, id: &str) -> String {
+    /// Returns a node; `None` if the manager does not know it or does not answer.
+    pub async fn node(&self, id: &str) -> Option<SwarmNode> {
         let nodes = self.nodes().await.unwrap_or_default();
-        let node = nodes.into_iter().find(|node| node.id == id);
+        nodes.into_iter().find(|node| node.id == id)
+    }
+
+    /// Returns the name of a node; its id if the manager does not know it or does not answer.
+    pub async fn node_name(&self, id: &str) -> String {
+        let node = self.node(id).await;
         node.map_or_else(|| id.to_owned(), |node| node.name)
     }
 

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::callback::CallbackServer;
 use super::cleanup;
 use super::config::{SwarmConfig, SwarmRegistry};
+use super::engine_errors::{create_error, list_error, remove_error};
 use super::helper_config::HelperConfig;
 use super::job::{JobImage, JobRecipe, cache_mounts, check_limits, image_with_digest};
 use super::job_starter::{JobStart, JobStarter, StartedJob};
-use super::last_nodes::{LastNode, LastNodes};
+use super::last_nodes::LastNodes;
 use super::lease::NO_HELPER_AFTER;
 use super::place::TakenBy;
 use super::services::{ServiceStart, SwarmServices};
@@ -31,7 +32,7 @@ use crate::docker::engine_images::{DockerImages, RunImage};
 use crate::docker::executor::DockerExecutor;
 use crate::docker::image::{command_env, command_user};
 use crate::docker::in_use::RunLease;
-use crate::engine::{DockerError, SwarmNode};
+use crate::engine::SwarmNode;
 use crate::error::{ExecutorError, ImageError};
 use crate::link::{LinkWorkspace, WorkspaceStart};
 use crate::machines::{ExecutorNode, RemoteCache};
@@ -182,7 +183,7 @@ impl SwarmExecutor {
             services,
             creations,
         } = run;
-        // A node is asked for by who tries the node, once.
+        // Only `doctor` asks for a node, and no later run would use a job that is ready there.
         let is_ordinary = services.is_none() && spec.node.is_none();
         let may_be_warm = self.context.config.warm > 0 && is_ordinary;
         let taking = self.take_warm(spec, &recipe, may_be_warm);
@@ -211,12 +212,8 @@ impl SwarmExecutor {
             }
         };
         let StartedJob { link, place } = job;
-        if !place.node_id.is_empty() {
-            let node = LastNode {
-                id: place.node_id.clone(),
-                name: place.node.clone(),
-            };
-            self.starter.last_nodes.set(&spec.repo, node);
+        if let Some(node) = &place.node {
+            self.starter.last_nodes.set(&spec.repo, node.clone());
         }
         let start = WorkspaceStart {
             connection: link,
@@ -291,14 +288,6 @@ impl SwarmExecutor {
             login: None,
         })
     }
-}
-
-fn create_error(error: DockerError) -> ExecutorError {
-    ExecutorError::from_engine("create the service", error)
-}
-
-fn list_error(error: DockerError) -> ExecutorError {
-    ExecutorError::from_engine("list the nodes of the swarm", error)
 }
 
 impl Executor for SwarmExecutor {
@@ -385,7 +374,7 @@ impl Executor for SwarmExecutor {
                 cleanup::remove_run(&self.context, run).await
             };
             let removed = removing.await;
-            removed.map_err(|error| ExecutorError::from_engine("remove the service", error))
+            removed.map_err(remove_error)
         }
         .boxed()
     }

@@ -1,15 +1,16 @@
 //! The start of a job: from the creation of a service until its helper has connected.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use quire_types::failpoint;
 use quire_types::names::RunId;
 
 use super::callback::{Callback, CallbackServer};
 use super::channel_stream::HelperConnection;
+use super::engine_errors::{create_error, list_error, remove_error};
 use super::helper_config::HelperConfig;
 use super::job::{JobParts, JobRecipe, Placement, job_spec};
-use super::last_nodes::LastNodes;
+use super::last_nodes::{LastNode, LastNodes};
 use super::lease::{HelperContact, LEASE, PING_INTERVAL};
 use super::place::SwarmPlace;
 use super::services::SwarmServices;
@@ -18,7 +19,7 @@ use crate::api::StartObserver;
 use crate::docker::cleanup::Creations;
 use crate::docker::context::DockerContext;
 use crate::docker::in_use::RunLease;
-use crate::engine::{DockerError, JobSpec};
+use crate::engine::{DockerError, JobSpec, SwarmNode, SwarmTask};
 use crate::error::{ContainerFailure, ExecutorError, ImageError};
 use crate::link::HelperLink;
 
@@ -55,9 +56,11 @@ impl StartedJob {
         if self.link.is_lost() || self.place.contact.is_silent() {
             return false;
         }
-        let nodes = self.place.context.engine.nodes().await.unwrap_or_default();
-        let mut nodes = nodes.iter();
-        nodes.any(|node| node.id == self.place.node_id && node.is_usable())
+        let Some(own) = &self.place.node else {
+            return false;
+        };
+        let node = self.place.context.engine.node(&own.id).await;
+        node.is_some_and(|node| node.is_usable())
     }
 }
 
@@ -72,7 +75,8 @@ impl JobStarter {
         let callback_address = self.callbacks.address()?.to_string();
         loop {
             let mut callback = self.callbacks.expect()?;
-            let placement = self.placement(start.recipe).await?;
+            let nodes = self.context.engine.nodes().await.map_err(list_error)?;
+            let placement = self.placement(start.recipe, &nodes)?;
             if placement.is_preference {
                 failpoint::hit("swarm-node-preferred");
             }
@@ -87,7 +91,7 @@ impl JobStarter {
             match pending.connection(&mut callback, observer).await? {
                 PendingEnd::Connected(connection) => {
                     observer.container_started();
-                    return Ok(self.started(start, service, connection).await);
+                    return Ok(self.started(start, service, connection, &nodes).await);
                 }
                 PendingEnd::NoNode(_) if placement.is_preference => {
                     // A helper that the node starts all the same has a token of no use.
@@ -95,8 +99,7 @@ impl JobStarter {
                     self.last_nodes.forget(&start.recipe.repo);
                     let limit = self.context.engine.timeouts().removal;
                     let removed = self.context.engine.remove_service(&service, limit).await;
-                    removed
-                        .map_err(|error| ExecutorError::from_engine("remove the service", error))?;
+                    removed.map_err(remove_error)?;
                 }
                 PendingEnd::NoNode(message) => {
                     return Err(ContainerFailure::CouldNotRun { message }.into());
@@ -145,8 +148,11 @@ impl JobStarter {
 
     /// Where a job may be executed: on the node that was asked for or is the only one that can have the image; otherwise on
     /// the one that has the caches of the repository, if it can take a task now; otherwise on any.
-    async fn placement(&self, recipe: &JobRecipe) -> Result<Placement, ExecutorError> {
-        let nodes = self.context.engine.nodes().await.map_err(list_error)?;
+    fn placement(
+        &self,
+        recipe: &JobRecipe,
+        nodes: &[SwarmNode],
+    ) -> Result<Placement, ExecutorError> {
         if let (Some(asked), Some(only)) = (&recipe.node, &recipe.image.node)
             && asked != only
         {
@@ -183,14 +189,12 @@ impl JobStarter {
         start: JobStart<'_>,
         service: String,
         connection: HelperConnection,
+        nodes: &[SwarmNode],
     ) -> StartedJob {
-        let engine = &self.context.engine;
-        let (node_id, node) = match engine.task_of(&service).await {
-            Ok(Some(task)) => {
-                let name = engine.node_name(&task.node).await;
-                (task.node, name)
-            }
-            _ => (String::new(), "of the run".to_owned()),
+        let task = self.context.engine.task_of(&service).await;
+        let node = match task.ok().flatten() {
+            Some(task) if !task.node.is_empty() => Some(self.node_of(task, nodes).await),
+            _ => None,
         };
         let contact = Arc::new(HelperContact::new());
         let place = Arc::new(SwarmPlace {
@@ -199,25 +203,29 @@ impl JobStarter {
             repo: start.recipe.repo.clone(),
             last_nodes: self.last_nodes.clone(),
             service,
-            node_id,
             node,
             memory: start.recipe.limits.memory,
             contact: Arc::clone(&contact),
             services: start.services,
             _lease: start.lease,
-            taken: Mutex::default(),
+            taken: OnceLock::new(),
         });
         let streams = connection.into_streams(contact);
         let link = HelperLink::new(streams, place.clone(), PING_INTERVAL);
         link.keep_alive(PING_INTERVAL, LEASE);
         StartedJob { link, place }
     }
-}
 
-fn create_error(error: DockerError) -> ExecutorError {
-    ExecutorError::from_engine("create the service", error)
-}
-
-fn list_error(error: DockerError) -> ExecutorError {
-    ExecutorError::from_engine("list the nodes of the swarm", error)
+    /// The node of a task. One that was not listed has joined the swarm since.
+    async fn node_of(&self, task: SwarmTask, listed: &[SwarmNode]) -> LastNode {
+        let known = listed.iter().find(|node| node.id == task.node);
+        let name = match known {
+            Some(node) => node.name.clone(),
+            None => self.context.engine.node_name(&task.node).await,
+        };
+        LastNode {
+            id: task.node,
+            name,
+        }
+    }
 }

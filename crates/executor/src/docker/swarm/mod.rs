@@ -19,6 +19,7 @@ mod callback;
 mod channel_stream;
 pub(super) mod cleanup;
 mod config;
+mod engine_errors;
 mod executor;
 mod helper_config;
 mod job;

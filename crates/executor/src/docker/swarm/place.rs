@@ -1,6 +1,6 @@
 //! The task of a run as the place of its helper: how it is reached, and how its end is explained and proven.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use quire_types::names::{RepoName, RunId};
 
 use super::cleanup;
-use super::last_nodes::LastNodes;
+use super::engine_errors::remove_error;
+use super::last_nodes::{LastNode, LastNodes};
 use super::lease::HelperContact;
 use super::services::SwarmServices;
 use crate::docker::context::DockerContext;
@@ -36,30 +37,34 @@ pub(super) struct SwarmPlace {
     pub(super) last_nodes: LastNodes,
     /// The id of the service.
     pub(super) service: String,
-    /// The id of the node; empty if it is not known.
-    pub(super) node_id: String,
-    /// The name of the node.
-    pub(super) node: String,
+    /// Its node, if it is known.
+    pub(super) node: Option<LastNode>,
     /// The limit of memory in bytes.
     pub(super) memory: u64,
     pub(super) contact: Arc<HelperContact>,
     pub(super) services: Option<SwarmServices>,
     pub(super) _lease: RunLease,
     /// The run that has taken it, if it was started in advance.
-    pub(super) taken: Mutex<Option<TakenBy>>,
+    pub(super) taken: OnceLock<TakenBy>,
 }
 
 /// The run that has taken a task.
 pub(super) struct TakenBy {
     pub(super) _lease: RunLease,
     /// What is to be done once the task is removed.
-    pub(super) forget: Box<dyn Fn() + Send>,
+    pub(super) forget: Box<dyn Fn() + Send + Sync>,
 }
 
 impl SwarmPlace {
-    /// A run has taken the task.
+    /// A run has taken the task, which happens once.
     pub(super) fn take(&self, by: TakenBy) {
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
+        let _ = self.taken.set(by);
+    }
+
+    /// The node, for messages.
+    fn node_name(&self) -> String {
+        let node = self.node.as_ref();
+        node.map_or_else(|| "of the run".to_owned(), |node| node.name.clone())
     }
 
     async fn task(&self) -> Result<Option<SwarmTask>, DockerError> {
@@ -69,7 +74,7 @@ impl SwarmPlace {
     fn node_lost(&self) -> ExecutorError {
         self.last_nodes.forget(&self.repo);
         ExecutorError::NodeLost {
-            node: self.node.clone(),
+            node: self.node_name(),
         }
     }
 
@@ -93,7 +98,7 @@ impl SwarmPlace {
             // The helper ends so when its connection is closed, which is not of its doing.
             0 => self.node_lost(),
             KILLED => ContainerFailure::KilledOnNode {
-                node: self.node.clone(),
+                node: self.node_name(),
                 limit: self.memory,
             }
             .into(),
@@ -155,8 +160,8 @@ impl HelperPlace for SwarmPlace {
     fn remove(&self) -> BoxFuture<'_, Result<(), ExecutorError>> {
         async {
             let removed = cleanup::remove_run(&self.context, self.run).await;
-            removed.map_err(|error| ExecutorError::from_engine("remove the service", error))?;
-            if let Some(by) = &*self.taken.lock().unwrap_or_else(PoisonError::into_inner) {
+            removed.map_err(remove_error)?;
+            if let Some(by) = self.taken.get() {
                 (by.forget)();
             }
             Ok(())

@@ -14,6 +14,7 @@ use quire_run_files::logs::Stream;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::engine_errors::create_error;
 use super::job::{JobImage, STOP_AT_ONCE, limited_cpus};
 use super::start::WaitingLine;
 use crate::api::{OutputSink, ServiceSpec, StartObserver, StartSpec};
@@ -210,8 +211,7 @@ impl ServiceStart<'_> {
         let engine = self.context.engine.clone();
         let creating = async move { engine.create_job(&job).await };
         let created = self.creations.run(creating).await;
-        let id =
-            created.map_err(|error| ExecutorError::from_engine("create the service", error))?;
+        let id = created.map_err(create_error)?;
         Ok(CreatedTask {
             spec: service,
             service: id,

@@ -131,8 +131,7 @@ impl PendingTask<'_> {
         task: &SwarmTask,
         silence: &mut NodeSilence,
     ) -> Result<(), ExecutorError> {
-        let nodes = self.context.engine.nodes().await.unwrap_or_default();
-        let node = nodes.into_iter().find(|node| node.id == task.node);
+        let node = self.context.engine.node(&task.node).await;
         match silence.is_final(node.as_ref(), Instant::now()) {
             true => Err(ExecutorError::NodeLost {
                 node: node.map_or_else(|| task.node.clone(), |node| node.name),
