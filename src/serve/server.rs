@@ -120,6 +120,7 @@ impl Server {
         let state = WebState {
             store: parts.store.clone(),
             paths: paths.clone(),
+            repo_settings: parts.outside.repo_settings.clone(),
             live: parts.live.clone(),
             clock,
             config: web.config,

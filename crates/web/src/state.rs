@@ -10,6 +10,7 @@ use quire_runtime::changes::ChangeNotifier;
 use quire_server::hooks::Hooks;
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
+use quire_server::repo_settings::RepoSettingsReader;
 use quire_store::Store;
 use quire_types::clock::Clock;
 use quire_types::names::RepoName;
@@ -95,6 +96,8 @@ pub struct WebState {
     pub store: Store,
     /// Where things lie.
     pub paths: Paths,
+    /// What repositories say in their settings.
+    pub repo_settings: RepoSettingsReader,
     /// Wake-ups.
     pub live: ChangeNotifier,
     /// The time.
@@ -150,7 +153,7 @@ impl App {
         let limits = web.config.strangers.limits;
         let strangers = Strangers::new(&limits, web.clock.clone(), web.metrics.clone());
         Self {
-            visibilities: Visibilities::new(&strangers.observer),
+            visibilities: Visibilities::new(web.repo_settings.clone(), &strangers.observer),
             strangers,
             web,
             keys,

@@ -9,7 +9,9 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use quire_config::MAX_REPO_CONFIG_BYTES;
 use quire_git::read::{Budget, CpuTimeObserver, ReadError, ReadPool, Reader};
-use quire_server::repo_settings::{RepoShown, SettingsFileKey, SettingsOfCommit};
+use quire_server::repo_settings::{
+    RepoSettingsReader, RepoShown, SettingsFileKey, SettingsOfCommit,
+};
 use quire_types::names::{ObjectId, RepoName};
 use quire_types::paths::Paths;
 use tokio::sync::Mutex;
@@ -18,7 +20,7 @@ use tokio::sync::Mutex;
 const THREADS: usize = 1;
 /// Time to read the settings of one repository.
 const READ_TIME: Duration = Duration::from_secs(2);
-/// How many commits, and how many files, are remembered.
+/// How many commits are remembered.
 const MAX_REMEMBERED: usize = 1000;
 
 /// What the default branch has.
@@ -32,20 +34,22 @@ pub(super) struct Visibilities {
     pool: ReadPool,
     pool_for_strangers: ReadPool,
     by_commit: Arc<Cache<ObjectId, Arc<RepoShown>>>,
-    by_file: Cache<SettingsFileKey, Arc<RepoShown>>,
-    /// Held by the one evaluation that is under way: a file may take seconds until it has reached its limit.
+    /// Evaluates files, and remembers what each says.
+    settings: RepoSettingsReader,
+    /// Held by the one evaluation for a page that is under way, so that those which wait for their turn occupy no threads: a file may take
+    /// seconds until it has reached its limit.
     evaluating: Mutex<()>,
 }
 
 impl Visibilities {
     /// Nothing is remembered yet. The observer is told of the time that is used for strangers.
-    pub(super) fn new(observer: &CpuTimeObserver) -> Self {
+    pub(super) fn new(settings: RepoSettingsReader, observer: &CpuTimeObserver) -> Self {
         Self {
             pool: ReadPool::start(THREADS),
             pool_for_strangers: ReadPool::start_in_background(THREADS)
                 .observed_by(observer.clone()),
             by_commit: Arc::new(Cache::new(MAX_REMEMBERED)),
-            by_file: Cache::new(MAX_REMEMBERED),
+            settings,
             evaluating: Mutex::default(),
         }
     }
@@ -88,17 +92,12 @@ impl Visibilities {
         text: String,
     ) -> Result<Arc<RepoShown>, ReadError> {
         let _turn = self.evaluating.lock().await;
-        if let Some(shown) = self.by_file.get(&key) {
-            return Ok(shown);
-        }
-        let file = key.1;
-        let evaluate = move || RepoShown::evaluate(file, &text);
+        let settings = self.settings.clone();
+        let evaluate = move || RepoShown::from(&*settings.evaluate(key, &text));
         let shown = tokio::task::spawn_blocking(evaluate)
             .await
             .map_err(|_| ReadError::Panicked)?;
-        let shown = Arc::new(shown);
-        self.by_file.insert(key, shown.clone());
-        Ok(shown)
+        Ok(Arc::new(shown))
     }
 }
 

@@ -11,6 +11,7 @@ use quire_server::forge::{Forge, Notifier};
 use quire_server::hooks::{Hooks, HooksDeps};
 use quire_server::metrics::Metrics;
 use quire_server::queue::Queue;
+use quire_server::repo_settings::RepoSettingsReader;
 use quire_server::sequence::SequenceFile;
 use quire_store::{Journal, Store};
 use quire_testkit::Response;
@@ -118,6 +119,7 @@ impl Site {
         });
         let state = WebState {
             store,
+            repo_settings: RepoSettingsReader::new(paths.clone()),
             paths,
             live,
             clock,

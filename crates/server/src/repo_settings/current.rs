@@ -40,7 +40,7 @@ impl CurrentSettings {
         }
     }
 
-    pub(super) fn parse(file: &str, text: &str) -> Self {
+    fn parse(file: &str, text: &str) -> Self {
         match RepoSettings::parse(file, text) {
             Ok(settings) => Self {
                 settings,
@@ -124,7 +124,9 @@ impl RepoSettingsReader {
         Ok((self.evaluate(key, &text), tip))
     }
 
-    fn evaluate(&self, key: SettingsFileKey, text: &str) -> Arc<CurrentSettings> {
+    /// What a settings file says. Blocks while it is evaluated, or another one is.
+    #[must_use]
+    pub fn evaluate(&self, key: SettingsFileKey, text: &str) -> Arc<CurrentSettings> {
         let known = || lock(&self.known).get(&key).cloned();
         if let Some(settings) = known() {
             return settings;

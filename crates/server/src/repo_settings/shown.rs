@@ -22,12 +22,6 @@ impl RepoShown {
             ..Self::default()
         }
     }
-
-    /// Evaluates the text of a settings file.
-    #[must_use]
-    pub fn evaluate(file: &str, text: &str) -> Self {
-        Self::from(&CurrentSettings::parse(file, text))
-    }
 }
 
 impl From<&CurrentSettings> for RepoShown {
