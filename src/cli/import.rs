@@ -185,9 +185,9 @@ fn sentences(repo: &RepoName, url: &GitRemoteUrl, report: &ImportReport) -> Vec<
         lines.push(format!("not fetched: {refs} in {}", left_out.refs));
     }
     if report.lfs_objects > 0 {
-        let fetched = report.lfs_objects;
-        let objects = if fetched == 1 { "object" } else { "objects" };
-        lines.push(format!("fetched: {fetched} {objects} of Git LFS"));
+        let fetched = usize::try_from(report.lfs_objects).unwrap_or(usize::MAX);
+        let objects = counted(fetched, "object", "objects");
+        lines.push(format!("fetched: {objects} of Git LFS"));
     }
     if let Some(problem) = &report.lfs_problem {
         lines.push(format!(

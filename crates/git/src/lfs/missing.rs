@@ -75,9 +75,13 @@ impl Git {
         Ok((missing.count > 0).then_some(missing))
     }
 
-    /// Whether the `.gitattributes` at the top of one of these commits puts files into Git LFS.
+    /// Whether the `.gitattributes` at the top of one of these commits puts files into Git LFS. Of many commits only some are looked at.
     #[must_use]
     pub fn use_lfs(&self, repo: &Path, tips: &[ObjectId]) -> bool {
+        let tips = &tips[..tips.len().min(MAX_REFS)];
+        if tips.is_empty() {
+            return false;
+        }
         let mut command = self.in_quarantine(repo);
         command
             .args(["grep", "--quiet", "--fixed-strings", "-e", "filter=lfs"])

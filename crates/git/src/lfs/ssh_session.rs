@@ -17,7 +17,7 @@ use super::direction::LfsDirection;
 use super::packets::{MAX_DATA, Packet, PacketError, PacketReader, PacketWriter};
 use super::pointer::LfsPointer;
 use super::store::{LfsStore, LfsUpload, UploadError};
-use super::transferred::{Counted, LfsProgress, RefusedObject, TransferredObjects};
+use super::transferred::{Counted, LfsProgress, TransferredObjects};
 use crate::command::read_capped;
 use crate::git::Git;
 use crate::remote_access::RemoteAccess;
@@ -249,16 +249,11 @@ impl LfsSshSession {
                 }
                 Err(LfsSshError::Store(
                     error @ (UploadError::Size { .. } | UploadError::Oid { .. }),
-                )) => transferred.refused.push(RefusedObject {
-                    oid: oid.clone(),
-                    words: error.to_string(),
-                }),
+                )) => transferred.refuse(wanted.pointer, error.to_string()),
                 // The session goes on: the answer was read to its end.
                 Err(LfsSshError::Status { words, status, .. }) if is_of_object(status) => {
-                    transferred.refused.push(RefusedObject {
-                        oid: oid.clone(),
-                        words: format!("{status}{}", with_colon(&words)),
-                    });
+                    let words = format!("{status}{}", with_colon(&words));
+                    transferred.refuse(wanted.pointer, words);
                 }
                 Err(error) => return Err(error),
             }
@@ -361,7 +356,7 @@ impl LfsSshSession {
         self.requests.flush()?;
         let head = self.head()?;
         if head.status != 200 {
-            return self.refusal("get-object", &head);
+            return self.refusal("get-object", head);
         }
         let mut upload = store.upload(oid, *size).map_err(LfsSshError::Store)?;
         let received = match head.has_body {
@@ -417,13 +412,13 @@ impl LfsSshSession {
         match head.status {
             200..=299 if head.has_body => self.lines_to_flush(),
             200..=299 => Ok(Vec::new()),
-            _ => self.refusal(request, &head),
+            _ => self.refusal(request, head),
         }
     }
 
     /// Reads what follows the head of an answer that is no success.
-    fn refusal<T>(&mut self, request: &'static str, head: &AnswerHead) -> Result<T, LfsSshError> {
-        let mut lines = head.arguments.clone();
+    fn refusal<T>(&mut self, request: &'static str, head: AnswerHead) -> Result<T, LfsSshError> {
+        let mut lines = head.arguments;
         if head.has_body {
             lines.extend(self.lines_to_flush()?);
         }
@@ -598,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_nobody_asked_about_are_not_sent() {
+    fn objects_that_were_not_asked_for_are_not_sent() {
         let folder = tempfile::tempdir().unwrap();
         let store = LfsStore::of(folder.path());
         let other = format!("{} 5 upload", "a".repeat(64));

@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::pointer::LfsOid;
+use super::pointer::{LfsOid, LfsPointer};
 use crate::file_ages::files_with_age;
+use crate::object_cache::RepoIdentity;
+use crate::repo::stat;
 use quire_types::clock::Millis;
 use quire_types::failpoint;
 use quire_types::fsutil::{rename_durably, sync_parent};
+use quire_types::token::hex;
 
 /// An upload that is younger may not have its lock yet, in milliseconds.
 const MIN_UPLOAD_AGE_MS: u64 = 60 * 1000;
@@ -22,7 +25,7 @@ const MIN_UPLOAD_AGE_MS: u64 = 60 * 1000;
 pub struct LfsStore {
     folder: PathBuf,
     /// The folder of the repository: device and inode.
-    repo: Option<(u64, u64)>,
+    repo: Option<RepoIdentity>,
 }
 
 /// Why an upload was not stored. Nothing is left of it.
@@ -80,11 +83,9 @@ impl LfsStore {
         let Some(meant) = self.repo else {
             return Ok(());
         };
-        match fs::metadata(self.repo()) {
-            Ok(found) if (found.dev(), found.ino()) == meant => Ok(()),
-            Ok(_) => Err(UploadError::Replaced),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(UploadError::Replaced),
-            Err(error) => Err(error.into()),
+        match stat(self.repo())? {
+            Some(found) if (found.dev(), found.ino()) == meant => Ok(()),
+            _ => Err(UploadError::Replaced),
         }
     }
 
@@ -134,6 +135,12 @@ impl LfsStore {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether an object is here, with its size. One that cannot be looked at is not.
+    #[must_use]
+    pub fn has(&self, pointer: &LfsPointer) -> bool {
+        matches!(self.size(&pointer.oid), Ok(Some(size)) if size == pointer.size)
     }
 
     /// Opens an object, with its size. Returns `None` if it is not here.
@@ -242,7 +249,7 @@ impl LfsUpload {
     pub fn finish(self) -> Result<(), UploadError> {
         self.check_size(self.received == self.size)?;
         let digest = self.hash.finalize();
-        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = hex(&digest);
         if found != self.oid.as_str() {
             return Err(UploadError::Oid {
                 expected: self.oid,

@@ -17,7 +17,8 @@ pub struct TransferredObjects {
 }
 
 impl TransferredObjects {
-    pub(super) fn refuse(&mut self, object: &LfsPointer, words: String) {
+    /// An object was refused, and why.
+    pub fn refuse(&mut self, object: &LfsPointer, words: String) {
         let oid = object.oid.clone();
         self.refused.push(RefusedObject { oid, words });
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::attempt_error::AttemptError;
-use super::lfs::LfsTransfer;
+use super::lfs::{LfsError, LfsTransfer};
 use super::lfs_step::LfsStep;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::{MirrorSettings, MirrorTarget};
@@ -54,10 +54,7 @@ impl MirrorAttempt<'_> {
         let differing = self.compared(&key, found).await?;
         // First, since a server may reject commits without their objects. The refs do not wait for them: a copy of the
         // history alone is better than none.
-        let objects = match self.send_objects(&repo, &remote.access).await {
-            Err(AttemptError::Lfs(error)) => Some(error),
-            sent => sent.map(|()| None)?,
-        };
+        let objects = self.send_objects(&repo, &remote.access).await?;
         if !differing.is_empty() {
             let pushed = self.push(&key, &repo, &remote.access, &differing).await;
             // Each ref has the words with which it was rejected.
@@ -86,7 +83,11 @@ impl MirrorAttempt<'_> {
         Ok(self.store.call(record).await?)
     }
 
-    async fn send_objects(&self, repo: &Path, remote: &RemoteAccess) -> Result<(), AttemptError> {
+    async fn send_objects(
+        &self,
+        repo: &Path,
+        remote: &RemoteAccess,
+    ) -> Result<Option<LfsError>, AttemptError> {
         let step = LfsStep {
             store: self.store,
             state: self.state,

@@ -34,9 +34,6 @@ use quire_types::ssh_keys::host_key_fingerprint;
 /// What is fetched: branches and tags.
 const REFSPECS: [&str; 2] = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
-/// How many commits are looked at to find out whether a repository uses Git LFS.
-const MAX_TIPS: usize = 200;
-
 /// Objects of Git LFS of an import.
 struct ImportedObjects {
     /// What was fetched before.
@@ -171,11 +168,8 @@ impl Import<'_> {
         let git = &self.shared.git;
         let refs = git.refs(draft.path()).await?.refs;
         let tips: Vec<ObjectId> = refs.iter().map(|(_, id)| id.clone()).collect();
-        let (folder, heads) = (
-            draft.path().to_owned(),
-            tips[..tips.len().min(MAX_TIPS)].to_vec(),
-        );
-        let use_lfs = move |git: &Git| Ok(!heads.is_empty() && git.use_lfs(&folder, &heads));
+        let (folder, heads) = (draft.path().to_owned(), tips.clone());
+        let use_lfs = move |git: &Git| Ok(git.use_lfs(&folder, &heads));
         let uses_lfs = git.call(use_lfs).await?;
         let mut objects = ImportedObjects {
             refs,

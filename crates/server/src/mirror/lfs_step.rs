@@ -1,6 +1,6 @@
 //! The step of an attempt that transfers objects: which commits are new, and what is recorded.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::attempt_error::AttemptError;
 use super::lfs::{LfsError, LfsSummary, LfsTransfer};
@@ -10,9 +10,6 @@ use quire_store::{MirrorState, Store};
 use quire_types::error_chain::chain;
 use quire_types::names::{ObjectId, RefName};
 
-/// How many commits are looked at to find out whether a repository uses Git LFS.
-const MAX_TIPS: usize = 200;
-
 /// The objects of one mirror.
 pub(super) struct LfsStep<'a> {
     pub(super) store: &'a Store,
@@ -21,21 +18,26 @@ pub(super) struct LfsStep<'a> {
 }
 
 impl LfsStep<'_> {
-    /// Transfers what these refs refer to, and records that it is on both sides. An error is for after the refs have been moved.
-    pub(super) async fn run(&self, refs: &[(RefName, ObjectId)]) -> Result<(), AttemptError> {
+    /// Transfers what these refs refer to, and records that it is on both sides. Returns why objects were not transferred: the attempt
+    /// fails with it once the refs have been moved.
+    pub(super) async fn run(
+        &self,
+        refs: &[(RefName, ObjectId)],
+    ) -> Result<Option<LfsError>, AttemptError> {
         let key = self.state.key();
         let known = self
             .store
             .call(move |store: &Store| store.mirrors().lfs_known(&key));
         let known: HashSet<ObjectId> = known.await?.into_iter().collect();
-        let tips: HashSet<&ObjectId> = refs.iter().map(|(_, id)| id).collect();
+        let tips: BTreeSet<&ObjectId> = refs.iter().map(|(_, id)| id).collect();
         let tips: Vec<ObjectId> = tips
             .into_iter()
             .filter(|id| !known.contains(id))
             .cloned()
             .collect();
         if tips.is_empty() || !self.uses_lfs(&tips).await? {
-            return self.record(Vec::new(), None).await;
+            self.record(Vec::new(), None).await?;
+            return Ok(None);
         }
         let (known_now, problem) = match self.transfer.run(tips, known.into_iter().collect()).await
         {
@@ -47,18 +49,18 @@ impl LfsStep<'_> {
             Err(error @ LfsError::None { .. }) => (Vec::new(), Some(chain(&error))),
             Err(error) => {
                 self.record(Vec::new(), None).await?;
-                return Err(AttemptError::Lfs(error));
+                return Ok(Some(error));
             }
         };
-        self.record(known_now, problem).await
+        self.record(known_now, problem).await?;
+        Ok(None)
     }
 
     /// Whether there may be objects to transfer.
     async fn uses_lfs(&self, tips: &[ObjectId]) -> Result<bool, GitError> {
         let transfer = &self.transfer;
         let store = transfer.store.clone();
-        let (commits, mut tips) = (transfer.commits.clone(), tips.to_vec());
-        tips.truncate(MAX_TIPS);
+        let (commits, tips) = (transfer.commits.clone(), tips.to_vec());
         let look = move |git: &Git| {
             let has_objects = store.folder().join("objects").is_dir();
             Ok(has_objects || git.use_lfs(&commits, &tips))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::attempt_error::AttemptError;
-use super::lfs::LfsTransfer;
+use super::lfs::{LfsError, LfsTransfer};
 use super::lfs_step::LfsStep;
 use super::remote_connection::{RemoteAddress, RemoteConnection};
 use super::settings::{MirrorOrigin, MirrorSettings};
@@ -76,10 +76,7 @@ impl PullAttempt<'_> {
         });
         let refs: Vec<_> = refs.collect();
         let objects = self.fetch_objects(&remote.access, fetched.as_ref(), &refs);
-        let objects = match objects.await {
-            Err(AttemptError::Lfs(error)) => Some(error),
-            received => received.map(|()| None)?,
-        };
+        let objects = objects.await?;
         let mut forbidden = Vec::new();
         if !differing.is_empty() {
             forbidden = self.follow(&differing, fetched, &ids).await?;
@@ -127,7 +124,7 @@ impl PullAttempt<'_> {
         remote: &RemoteAccess,
         fetched: Option<&FetchedObjects>,
         refs: &[(RefName, ObjectId)],
-    ) -> Result<(), AttemptError> {
+    ) -> Result<Option<LfsError>, AttemptError> {
         let repo = self.shared.deps.paths.repo(&self.state.repo);
         let commits = fetched.map_or_else(|| repo.clone(), |fetched| fetched.path().to_owned());
         let step = LfsStep {

@@ -12,7 +12,9 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::delivery_error::DeliveryError;
 use crate::addresses::ReachableAddresses;
-use crate::outgoing::{ConnectionError, KeptConnection, OpenConnection, error_words, read_answer};
+use crate::outgoing::{
+    ConnectionError, KeptConnection, OpenConnection, PROGRAM_NAME, error_words, read_answer,
+};
 use quire_types::http_url::HttpUrl;
 use quire_types::secret::{Redactor, Secret};
 
@@ -48,9 +50,8 @@ impl OutgoingRequest {
     }
 
     pub(super) fn new(method: Method, url: HttpUrl, body: Vec<u8>) -> Self {
-        let agent = concat!("quire/", env!("CARGO_PKG_VERSION"));
         let headers = [
-            (USER_AGENT, HeaderValue::from_static(agent)),
+            (USER_AGENT, HeaderValue::from_static(PROGRAM_NAME)),
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         ];
         Self {

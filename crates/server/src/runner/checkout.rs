@@ -149,10 +149,8 @@ impl CheckoutPlanner<'_> {
         stores.insert(0, LfsStore::of(&self.folder));
         let wanted = self.options.lfs;
         let find = move |_: &Git| {
-            let is_here = |file: &PointerFile| {
-                let has = |store: &LfsStore| matches!(store.size(&file.pointer.oid), Ok(Some(size)) if size == file.pointer.size);
-                wanted && stores.iter().any(has)
-            };
+            let is_here =
+                |file: &PointerFile| wanted && stores.iter().any(|store| store.has(&file.pointer));
             let left: Vec<PointerFile> = files.into_iter().filter(|file| !is_here(file)).collect();
             Ok((stores, left))
         };

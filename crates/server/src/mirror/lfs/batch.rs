@@ -183,9 +183,9 @@ pub(super) fn parse<'a>(
 }
 
 fn step(direction: LfsDirection, answer: Option<ObjectAnswerJson>) -> Result<ObjectStep, String> {
-    let silence = || ObjectStep::Refused("the other side said nothing about it".to_owned());
+    let not_mentioned = || ObjectStep::Refused("the other side said nothing about it".to_owned());
     let Some(answer) = answer else {
-        return Ok(silence());
+        return Ok(not_mentioned());
     };
     if let Some(ErrorJson { code, message }) = answer.error {
         let words = excerpt(&single_line(&message), MAX_WORDS);
@@ -207,7 +207,7 @@ fn step(direction: LfsDirection, answer: Option<ObjectAnswerJson>) -> Result<Obj
             verify: verify.map(action).transpose()?,
         }))),
         (None, LfsDirection::Upload) => Ok(ObjectStep::Nothing),
-        (None, LfsDirection::Download) => Ok(silence()),
+        (None, LfsDirection::Download) => Ok(not_mentioned()),
     }
 }
 

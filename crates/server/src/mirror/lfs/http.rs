@@ -25,9 +25,11 @@ use super::error::LfsError;
 use super::room::{self, RoomCheck};
 use super::stall::unless_stalled;
 use crate::addresses::ReachableAddresses;
-use crate::outgoing::{ConnectionError, KeptConnection, OpenConnection, error_words, read_answer};
+use crate::outgoing::{
+    ConnectionError, KeptConnection, OpenConnection, PROGRAM_NAME, error_words, read_answer,
+};
 use quire_git::lfs::{
-    LfsDirection, LfsPointer, LfsProgress, LfsStore, LfsUpload, RefusedObject, TransferredObjects,
+    LfsDirection, LfsPointer, LfsProgress, LfsStore, LfsUpload, TransferredObjects,
 };
 use quire_runtime::blocking::run_blocking;
 use quire_types::error_chain::chain;
@@ -89,25 +91,19 @@ impl LfsHttp<'_> {
     ) -> Result<TransferredObjects, LfsError> {
         let mut transferred = TransferredObjects::default();
         for PlannedObject { pointer, step } in self.batch(objects).await? {
-            let oid = || pointer.oid.clone();
             match step {
                 ObjectStep::Nothing => {}
-                ObjectStep::Missing => transferred.absent.push(oid()),
+                ObjectStep::Missing => transferred.absent.push(pointer.oid.clone()),
                 ObjectStep::Refused(words) => {
                     let words = self.redacted(&words, &self.endpoint.headers());
-                    transferred
-                        .refused
-                        .push(RefusedObject { oid: oid(), words });
+                    transferred.refuse(pointer, words);
                 }
                 ObjectStep::Transfer(transfer) => {
                     match self.transfer_one(store, pointer, *transfer, room).await {
                         Ok(true) => transferred.moved += 1,
-                        Ok(false) => transferred.absent.push(oid()),
+                        Ok(false) => transferred.absent.push(pointer.oid.clone()),
                         Err(error) if error.is_of_object() => {
-                            let words = chain(&error);
-                            transferred
-                                .refused
-                                .push(RefusedObject { oid: oid(), words });
+                            transferred.refuse(pointer, chain(&error));
                         }
                         Err(error) => return Err(error),
                     }
@@ -310,9 +306,8 @@ impl LfsHttp<'_> {
             let mut built = Request::new(body(request.content, &progress));
             *built.method_mut() = request.method.clone();
             *built.uri_mut() = uri.clone();
-            let agent = concat!("quire/", env!("CARGO_PKG_VERSION"));
             let headers = built.headers_mut();
-            headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+            headers.insert(USER_AGENT, HeaderValue::from_static(PROGRAM_NAME));
             headers.extend(request.headers.clone());
             headers.insert(HOST, host.clone());
             if let RequestContent::Object(_, object) = request.content {

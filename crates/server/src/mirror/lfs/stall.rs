@@ -68,16 +68,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_transfer_ends_that_only_drips() {
+    async fn a_transfer_that_is_too_slow_ends() {
         let progress = LfsProgress::default();
-        let drip = async {
+        let slow = async {
             loop {
                 progress.add(1);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         let time = Duration::from_millis(50);
-        let ended: Result<(), _> = unless_too_slow(&progress, time, drip).await;
+        let ended: Result<(), _> = unless_too_slow(&progress, time, slow).await;
         assert_eq!(ended, Err(TransferTooSlow));
         // One that is fast enough goes on after that time.
         progress.add(usize::try_from(MIN_SPEED).unwrap() * 3600);

@@ -60,22 +60,21 @@ impl LfsTransfer<'_> {
         known: Vec<ObjectId>,
     ) -> Result<LfsSummary, LfsError> {
         let store = self.store.clone();
-        let store = match self.direction {
-            LfsDirection::Upload => store,
-            // Nothing is stored in another repository that gets the name meanwhile.
-            LfsDirection::Download => run_blocking(move || store.pinned()).await??,
+        // What is here is not fetched. Nothing is stored in another repository that gets the name meanwhile.
+        let (store, here) = match self.direction {
+            LfsDirection::Upload => (store, None),
+            LfsDirection::Download => {
+                let store = run_blocking(move || store.pinned()).await??;
+                (store.clone(), Some(store))
+            }
         };
         let (batches, found) = channel(MAX_FOUND);
         let (git, commits) = (self.git.clone(), self.commits.clone());
-        let here = match self.direction {
-            LfsDirection::Upload => None,
-            LfsDirection::Download => Some(store.clone()),
-        };
         let find = run_blocking(move || {
             let mut batch = FoundObjects::default();
             let is_wanted = || !batches.is_closed();
             let found = git.referred_lfs_objects(&commits, (&tips, &known), is_wanted, |file| {
-                if here.as_ref().is_some_and(|store| has(store, &file.pointer)) {
+                if here.as_ref().is_some_and(|store| store.has(&file.pointer)) {
                     return ControlFlow::Continue(());
                 }
                 match batch.add(file).map(|full| batches.blocking_send(full)) {
@@ -183,11 +182,6 @@ impl FoundObjects {
         self.oids.clear();
         Some(std::mem::take(&mut self.files))
     }
-}
-
-/// Whether an object is here. One that cannot be looked at is fetched again, and its problem is named then.
-fn has(store: &LfsStore, pointer: &LfsPointer) -> bool {
-    matches!(store.size(&pointer.oid), Ok(Some(size)) if size == pointer.size)
 }
 
 fn path_of(files: &[PointerFile], oid: &LfsOid) -> String {
