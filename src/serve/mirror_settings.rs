@@ -51,7 +51,7 @@ fn target(remote: &MirrorRemote) -> MirrorTarget {
     let login = remote.login.as_ref();
     MirrorTarget {
         origin: MirrorOrigin::Owner,
-        is_current: Arc::new(|_| true),
+        is_current: None,
         url: remote.url.clone(),
         login: login.map(|(user, token)| (user.clone(), reader("token", token))),
         covers: Arc::new(move |name| refs.cover(name)),

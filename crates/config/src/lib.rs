@@ -38,7 +38,7 @@ mod suggest;
 
 pub use config_error::ConfigError;
 pub use edit::{EditError, NewSetting, SettingEdit};
-pub use entry::ConfigEntry;
+pub use entry::{ConfigEntry, with_place};
 pub use hooks::HookConfig;
 pub use in_force::{SettingChange, SettingInForce, SettingsInForce};
 pub use load::{LoadedConfig, MAX_CONFIG_BYTES, Origin, SettingValue};

@@ -9,6 +9,8 @@ use quire_types::git_remote_url::{GitRemoteUrl, RemoteTransport};
 
 /// The user for HTTPS if none is named. Servers that take a token as the password accept any.
 const DEFAULT_USER: &str = "git";
+pub(super) const MIRROR_NAME: &str =
+    "the name of a mirror consists of letters, digits, `-` and `_`, 64 at most";
 /// The longest name of a user, in bytes.
 const MAX_USER: usize = 255;
 
@@ -62,8 +64,7 @@ pub(super) fn read_repo_mirror(name: &str, value: &Value) -> ReadEntry<MirrorRem
 fn read<T>(name: &str, value: &Value, token: &TokenReader<T>) -> ReadEntry<MirrorRemote<T>> {
     let mut fields = EntryFields::of(value);
     if !is_entry_name(name) {
-        let message = "the name of a mirror consists of letters, digits, `-` and `_`, 64 at most";
-        fields.fail(None, message.to_owned());
+        fields.fail(None, MIRROR_NAME.to_owned());
     } else if let Some((_, message)) = token.reserved.filter(|(reserved, _)| *reserved == name) {
         fields.fail(None, message.to_owned());
     } else if !value.is_object() {

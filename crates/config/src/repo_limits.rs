@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::sections::CiConfig;
+use super::entry::with_place;
 use super::setting_types::{Cpus, Flag, MemorySize, Positive, SettingType, Size, Time};
 
 /// A limit that a repository sets.
@@ -21,12 +21,6 @@ macro_rules! run_limits {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct RunLimits {
             $(pub $field: $value,)*
-        }
-
-        impl From<&CiConfig> for RunLimits {
-            fn from(ci: &CiConfig) -> Self {
-                Self { $($field: ci.$field,)* }
-            }
         }
 
         /// The limits that a repository sets.
@@ -74,10 +68,7 @@ macro_rules! run_limits {
                         "`ci.{name}` {own} has no effect, since the configuration of quire has `ci.{name}` {owners}",
                         name = $name
                     );
-                    sentences.push(match &limit.location {
-                        Some(location) => format!("{location}: {sentence}"),
-                        None => sentence,
-                    });
+                    sentences.push(with_place(limit.location.as_deref(), sentence));
                 })*
                 sentences
             }

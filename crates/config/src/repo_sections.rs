@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::data_values::{found, table};
 use super::entry::ConfigEntry;
 use super::entry_fields::{ReadEntry, is_entry_name};
-use super::mirror_reader::read_repo_mirror;
+use super::mirror_reader::{MIRROR_NAME, read_repo_mirror};
 use super::mirrors::MirrorRemote;
 use super::repo_limits::{REPO_LIMITS, RepoLimits};
 use super::repo_notify::{TargetChoice, read_choice};
@@ -67,7 +67,6 @@ impl RepoSectionReader<'_> {
                 ..choice
             }),
             Err((path, message)) => {
-                let path: Vec<&str> = path.iter().map(String::as_str).collect();
                 self.problem(&path, format!("target `{name}`: {message}"));
                 None
             }
@@ -99,22 +98,21 @@ impl RepoSectionReader<'_> {
 
     /// `:secrets`. A list that is wrong permits none: it was meant to take something away.
     pub(super) fn secrets(&mut self, names: &Value) -> RepoSecrets {
-        let list = match names {
-            Value::Array(list) => Some(Cow::Borrowed(list)),
+        let list: &[Value] = match names {
+            Value::Array(list) => list,
             // Lua's empty table may have become an empty table of fields.
-            Value::Object(fields) if fields.is_empty() => Some(Cow::Owned(Vec::new())),
-            _ => None,
-        };
-        let Some(list) = list else {
-            let found = found(names);
-            let message = format!(
-                "`{SECRETS}` must be a list of names of secrets, not {found}, so runs may use none"
-            );
-            self.problem(&[SECRETS], message);
-            return RepoSecrets::Only(BTreeSet::new());
+            Value::Object(fields) if fields.is_empty() => &[],
+            _ => {
+                let found = found(names);
+                let message = format!(
+                    "`{SECRETS}` must be a list of names of secrets, not {found}, so runs may use none"
+                );
+                self.problem(&[SECRETS], message);
+                return RepoSecrets::Only(BTreeSet::new());
+            }
         };
         let mut named = BTreeSet::new();
-        for item in list.iter() {
+        for item in list {
             match item.as_str() {
                 Some(name) => drop(named.insert(name.to_owned())),
                 None => {
@@ -141,9 +139,7 @@ impl RepoSectionReader<'_> {
         for (name, value) in fields.iter() {
             let path = [MIRRORS, name];
             if !is_entry_name(name) {
-                let message =
-                    "the name of a mirror consists of letters, digits, `-` and `_`, 64 at most";
-                self.problem(&path, message);
+                self.problem(&path, MIRROR_NAME);
                 continue;
             }
             if read.len() == MAX_MIRRORS {
@@ -155,10 +151,7 @@ impl RepoSectionReader<'_> {
             }
             let (location, settings) = match self.known(&path, read_repo_mirror(name, value)) {
                 Ok(remote) => (self.location(&path), Ok(remote)),
-                Err((path, message)) => {
-                    let path: Vec<&str> = path.iter().map(String::as_str).collect();
-                    (self.location(&path), Err(message))
-                }
+                Err((path, message)) => (self.location(&path), Err(message)),
             };
             read.insert(name.clone(), ConfigEntry { location, settings });
         }
@@ -166,16 +159,18 @@ impl RepoSectionReader<'_> {
     }
 
     /// The settings of an entry, or the path of what is wrong with it and why. Keys that are not known are problems.
-    fn known<T>(&mut self, path: &[&str], entry: ReadEntry<T>) -> Result<T, (Vec<String>, String)> {
+    fn known<'p, T>(
+        &mut self,
+        path: &[&'p str],
+        entry: ReadEntry<T>,
+    ) -> Result<T, (Vec<&'p str>, String)> {
         for key in &entry.unknown {
             let problem = unknown(self.source, &[path, &[key]].concat(), &entry.known);
             self.problems.push(problem);
         }
-        entry.settings.map_err(|problem| {
-            let path = [path, problem.key.as_slice()].concat();
-            let path = path.into_iter().map(str::to_owned).collect();
-            (path, problem.message)
-        })
+        entry
+            .settings
+            .map_err(|problem| ([path, problem.key.as_slice()].concat(), problem.message))
     }
 
     fn table<'v>(

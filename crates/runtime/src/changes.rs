@@ -70,7 +70,7 @@ impl ChangeNotifier {
 
     /// Reports that the refs of a repository may have changed.
     pub fn notify_repo(&self, repo: &RepoName) {
-        self.0.all_repos.send_modify(|n| *n = n.wrapping_add(1));
+        self.notify_names();
         let repos = lock(&self.0.repos);
         if let Some(sender) = repos.get(repo) {
             sender.send_modify(|n| *n = n.wrapping_add(1));

@@ -14,6 +14,7 @@ use crate::forge::runs::{HookStart, start_by_hook};
 use crate::forge::{Forge, ForgeError};
 use crate::metrics::Metrics;
 use crate::part_problem::PartProblem;
+use quire_config::with_place;
 use quire_runtime::blocking::run_blocking;
 use quire_store::HookDelivery;
 use quire_types::names::JobName;
@@ -196,10 +197,8 @@ fn problem_of(hook: &HookSettings) -> Option<String> {
 }
 
 fn sentence(name: &str, hook: &HookSettings, problem: &str) -> String {
-    match &hook.location {
-        Some(location) => format!("{location}: webhook `{name}`: {problem}"),
-        None => format!("webhook `{name}`: {problem}"),
-    }
+    let sentence = format!("webhook `{name}`: {problem}");
+    with_place(hook.location.as_deref(), sentence)
 }
 
 fn check_delivery(delivery: &HookDelivery) -> Result<(), HookError> {

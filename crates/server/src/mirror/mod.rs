@@ -29,6 +29,6 @@ pub use import_error::ImportError;
 pub use service::{MirrorService, MirrorSyncError, SyncedMirror};
 pub use settings::{
     GrantedSecretLookup, MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget, NamedMirror,
-    SecretLookup,
+    RepoCheck, SecretLookup,
 };
 pub use shared::MirrorDeps;

@@ -105,7 +105,7 @@ impl MirrorService {
     }
 
     /// Lets mirrors that failed be tried at once, since what made them fail may have been corrected: all after a change of the owner's
-    /// settings, otherwise those of which their repositories say something else now. A push to one repository does not hurry the others.
+    /// settings, otherwise those of which their repositories say something else now. After a push to one repository, mirrors of others are tried no earlier.
     async fn retry(
         &self,
         before: &MirrorSettings,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::addresses::{AddressRange, ReachableAddresses};
 use crate::notify::SecretReader;
-use quire_config::{MirrorRemote, RepoSecrets};
+use quire_config::{MirrorRemote, RepoSecrets, with_place};
 use quire_store::NewMirror;
 use quire_types::git_remote_url::GitRemoteUrl;
 use quire_types::names::{RefName, RepoName};
@@ -68,11 +68,14 @@ pub struct NamedMirror {
     pub secrets: RepoSecrets,
 }
 
+/// Asks something about the repository that has a name now.
+pub type RepoCheck = dyn Fn(&RepoName) -> bool + Send + Sync;
+
 #[derive(Clone)]
 pub struct MirrorTarget {
     pub origin: MirrorOrigin,
-    /// Whether the repository that has this name now still asks for exactly this. It may block.
-    pub is_current: Arc<dyn Fn(&RepoName) -> bool + Send + Sync>,
+    /// Whether the repository that has this name now still asks for exactly this. It may block. `None` if no repository asks for it.
+    pub is_current: Option<Arc<RepoCheck>>,
     pub url: GitRemoteUrl,
     /// User and token for HTTPS.
     pub login: Option<(String, SecretReader)>,
@@ -112,10 +115,8 @@ impl MirrorConfig {
     /// A problem of the mirror, with its place in the file that has it.
     pub(super) fn problem(&self, mirror: &NewMirror, problem: &str) -> String {
         let NewMirror { repo, name, .. } = mirror;
-        match &self.location {
-            Some(location) => format!("{location}: mirror `{name}` of {repo}: {problem}"),
-            None => format!("mirror `{name}` of {repo}: {problem}"),
-        }
+        let sentence = format!("mirror `{name}` of {repo}: {problem}");
+        with_place(self.location.as_deref(), sentence)
     }
 }
 

@@ -223,10 +223,10 @@ async fn prepare_push(
 
 /// Whether the repository still asks for exactly this. What asks for something else is not in the settings in force yet.
 async fn is_current(target: &MirrorTarget, repo: &RepoName) -> bool {
-    if target.origin == MirrorOrigin::Owner {
+    let Some(check) = target.is_current.clone() else {
         return true;
-    }
-    let (check, repo) = (target.is_current.clone(), repo.clone());
+    };
+    let repo = repo.clone();
     run_blocking(move || check(&repo)).await.unwrap_or(false)
 }
 

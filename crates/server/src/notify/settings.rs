@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::policy::RunSelection;
 use super::targets::TargetService;
+use quire_config::with_place;
 use quire_types::base_url::BaseUrl;
 use quire_types::names::RepoName;
 use quire_types::network::Network;
@@ -42,10 +43,8 @@ pub struct TargetConfig {
 impl TargetConfig {
     /// A problem of the target, with its place in the configuration file.
     pub(super) fn problem(&self, name: &str, problem: &str) -> String {
-        match &self.location {
-            Some(location) => format!("{location}: target `{name}`: {problem}"),
-            None => format!("target `{name}`: {problem}"),
-        }
+        let sentence = format!("target `{name}`: {problem}");
+        with_place(self.location.as_deref(), sentence)
     }
 
     /// What is wrong with the settings, or with a secret that they name. Blocks.

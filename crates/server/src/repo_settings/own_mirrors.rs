@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::current::{CurrentSettings, RepoSettingsReader};
-use crate::mirror::{MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget, NamedMirror};
-use quire_config::{ConfigEntry, MirrorRemote, RepoSecrets};
+use crate::mirror::{
+    MirrorConfig, MirrorOrigin, MirrorSettings, MirrorTarget, NamedMirror, RepoCheck,
+};
+use quire_config::{ConfigEntry, MirrorRemote, RepoSecrets, with_place};
 use quire_git::TipOrigin;
 use quire_git::read::ReadError;
 use quire_store::NewMirror;
@@ -89,12 +91,17 @@ impl AllOwnMirrors {
                 if self.of_owner.contains(&(repo.clone(), name.clone())) {
                     continue;
                 }
-                let named = own.named(name).map(|named| NamedMirror {
-                    remote: match self.has_network {
-                        true => named.remote,
-                        false => named.remote.and_then(|_| Err(NO_NETWORK.to_owned())),
-                    },
-                    ..named
+                let remote = match self.has_network {
+                    true => entry.settings.clone(),
+                    false => entry
+                        .settings
+                        .clone()
+                        .and_then(|_| Err(NO_NETWORK.to_owned())),
+                };
+                let named = Arc::new(NamedMirror {
+                    branch: own.branch.clone(),
+                    remote,
+                    secrets: own.secrets.clone(),
                 });
                 let url = entry.settings.as_ref().ok();
                 let mirror = NewMirror {
@@ -104,12 +111,11 @@ impl AllOwnMirrors {
                 };
                 let config = MirrorConfig {
                     location: entry.location.clone(),
-                    target: match &entry.settings {
+                    target: match &named.remote {
                         Err(problem) => Err(problem.clone()),
-                        Ok(_) if !self.has_network => Err(NO_NETWORK.to_owned()),
-                        Ok(remote) => Ok(target((repo, name), (own, remote), owner, reader)),
+                        Ok(remote) => Ok(target((repo, name), (&named, remote), owner, reader)),
                     },
-                    named: named.map(Arc::new),
+                    named: Some(named),
                 };
                 merged.mirrors.insert(mirror, config);
             }
@@ -135,10 +141,7 @@ impl AllOwnMirrors {
             let sentence = format!(
                 "mirror `{name}` has no effect, since the configuration of quire has a mirror of this name"
             );
-            match &entry.location {
-                Some(location) => format!("{location}: {sentence}"),
-                None => sentence,
-            }
+            with_place(entry.location.as_deref(), sentence)
         };
         hidden.map(sentence).collect()
     }
@@ -151,13 +154,13 @@ const NOT_NAMED: &str =
 
 fn target(
     (repo, name): (&RepoName, &str),
-    (own, remote): (&OwnMirrors, &MirrorRemote<String>),
+    (named, remote): (&Arc<NamedMirror>, &MirrorRemote<String>),
     owner: &MirrorSettings,
     reader: &RepoSettingsReader,
 ) -> MirrorTarget {
     let refs = remote.refs.clone();
     let login = remote.login.as_ref().map(|(user, secret)| {
-        let (repo, branch, secret) = (repo.clone(), own.branch.clone(), secret.clone());
+        let (repo, branch, secret) = (repo.clone(), named.branch.clone(), secret.clone());
         let (reader, granted) = (reader.clone(), owner.granted_secret.clone());
         let read: crate::notify::SecretReader = Arc::new(move || {
             // A text that is no name may be a token, so no message has it.
@@ -169,7 +172,7 @@ fn target(
     });
     MirrorTarget {
         origin: MirrorOrigin::Repository,
-        is_current: is_current((repo, name), own.named(name), reader),
+        is_current: Some(is_current((repo, name), named, reader)),
         url: remote.url.clone(),
         login,
         covers: Arc::new(move |name| refs.cover(name)),
@@ -181,15 +184,16 @@ fn target(
 /// Whether a repository still has the name that it had, and says the same of a mirror. Otherwise the settings in force are replaced soon.
 fn is_current(
     (repo, name): (&RepoName, &str),
-    named: Option<NamedMirror>,
+    named: &Arc<NamedMirror>,
     reader: &RepoSettingsReader,
-) -> Arc<dyn Fn(&RepoName) -> bool + Send + Sync> {
+) -> Arc<RepoCheck> {
     let (repo, name, reader) = (repo.clone(), name.to_owned(), reader.clone());
+    let named = Arc::clone(named);
     Arc::new(move |present| {
         let says = |repo| {
             let (_, own) = OwnMirrors::read(&reader, repo).ok()?;
             own?.named(&name)
         };
-        *present == repo && named.is_some() && says(present) == named
+        *present == repo && says(present).as_ref() == Some(&*named)
     })
 }

@@ -20,7 +20,7 @@ use crate::findings::{Findings, RepoTask};
 use crate::mirror::MirrorSettings;
 use crate::notify::{NotifySettings, problem_of_target};
 use crate::runner::RunnerConfig;
-use quire_config::RepoSecrets;
+use quire_config::{RepoSecrets, with_place};
 use quire_git::{Git, GitError};
 use quire_pipeline::closest_match;
 use quire_runtime::blocking::run_blocking;
@@ -298,10 +298,7 @@ fn problems(
     problems.extend(settings.problems.iter().cloned());
     for (name, choice) in &settings.targets {
         let problem = problem_of_target(repo, name, notify);
-        problems.extend(problem.map(|problem| match &choice.location {
-            Some(location) => format!("{location}: {problem}"),
-            None => problem,
-        }));
+        problems.extend(problem.map(|problem| with_place(choice.location.as_deref(), problem)));
     }
     problems.extend(settings.limits.without_effect(&runner.run_limits()));
     if let RepoSecrets::Only(names) = &settings.secrets

@@ -7,7 +7,7 @@ use crate::runner::SecretUser;
 use quire_store::{SealedSecret, Store};
 use quire_types::names::{RefName, RepoName};
 use quire_types::paths::Paths;
-use quire_types::secret::Secret;
+use quire_types::secret::{Secret, SecretScope};
 
 /// The stored secrets, for runs. Cheap to clone.
 #[derive(Clone)]
@@ -75,22 +75,20 @@ impl StoredSecrets {
     /// The names of the secrets that a run may use.
     #[must_use]
     pub fn names_for(&self, user: &SecretUser) -> Vec<String> {
-        let secrets = self.store.secrets().list().unwrap_or_default();
-        let granted = secrets
-            .into_iter()
-            .filter(|secret| secret.scope.grants(&user.repo, &user.ref_name));
-        granted
-            .map(|secret| secret.name.as_str().to_owned())
-            .collect()
+        self.names(|scope| scope.grants(&user.repo, &user.ref_name))
     }
 
     /// The names of those that runs of a repository may use, at least at some refs.
     #[must_use]
     pub fn names_of_repo(&self, repo: &RepoName) -> Vec<String> {
+        self.names(|scope| scope.grants_some_of(repo))
+    }
+
+    fn names(&self, is_granted: impl Fn(&SecretScope) -> bool) -> Vec<String> {
         let secrets = self.store.secrets().list().unwrap_or_default();
         let granted = secrets
             .into_iter()
-            .filter(|secret| secret.scope.grants_some_of(repo));
+            .filter(|secret| is_granted(&secret.scope));
         granted
             .map(|secret| secret.name.as_str().to_owned())
             .collect()
