@@ -107,6 +107,12 @@ pub fn remove_folder(folder: &Path) -> io::Result<()> {
 /// them, so an artifact that several runs share counts once in total. A file that is deleted meanwhile counts as 0.
 #[must_use]
 pub fn folder_size(folder: &Path) -> u64 {
+    folder_size_without(folder, None)
+}
+
+/// Like [`folder_size`], without the entry of this name.
+#[must_use]
+pub fn folder_size_without(folder: &Path, left_out: Option<&str>) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {
         return 0;
     };
@@ -115,7 +121,9 @@ pub fn folder_size(folder: &Path) -> u64 {
         Ok(found) => found.len() / found.nlink().max(1),
         Err(_) => 0,
     };
-    entries.flatten().map(size).sum()
+    let entries = entries.flatten();
+    let counted = entries.filter(|entry| left_out.is_none_or(|name| entry.file_name() != name));
+    counted.map(size).sum()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use quire_git::Git;
 use quire_runtime::blocking::run_blocking;
 use quire_store::Store;
 use quire_types::disk_space::{MinFree, free_bytes};
-use quire_types::fsutil::folder_size;
+use quire_types::fsutil::{folder_size, folder_size_without};
 use quire_types::paths::Paths;
 use quire_types::text::format_bytes;
 
@@ -98,8 +98,9 @@ fn folder<'a>(folder: PathBuf) -> DiskMeasurement<'a> {
 }
 
 fn without_trash<'a>(of: PathBuf) -> DiskMeasurement<'a> {
-    let measure = move || folder_size(&of).saturating_sub(folder_size(&of.join(TRASH)));
-    run_blocking(measure).map(Result::ok).boxed()
+    run_blocking(move || folder_size_without(&of, Some(TRASH)))
+        .map(Result::ok)
+        .boxed()
 }
 
 /// What was removed and can be restored.
