@@ -3,9 +3,8 @@
 
 use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use quire_testkit::{TestForge, free_port, transcript, wait_for};
+use nix::sys::signal::Signal;
+use quire_testkit::{TestForge, free_port, run_ok, transcript, wait_for};
 use quire_types::run::{ExecutorName, FailureKind, Run, RunState};
 
 use super::settled_well;
@@ -61,9 +60,7 @@ fn services(forge: &TestForge) -> usize {
 }
 
 fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", transcript(&output));
-    String::from_utf8(output.stdout).unwrap()
+    run_ok(Command::new("docker").args(arguments))
 }
 
 fn id_of_node(node: u32) -> String {
@@ -145,12 +142,8 @@ fn runs_of_a_swarm_that_is_not_used_any_more_are_ended() {
 fn in_network_of_node(node: u32, command: &[&str]) {
     let folder = std::path::PathBuf::from(std::env::var_os("QUIRE_SWARM").unwrap());
     let engine = std::fs::read_to_string(folder.join(node.to_string()).join("pid")).unwrap();
-    let output = Command::new("nsenter")
-        .arg(format!("--net=/proc/{}/ns/net", engine.trim()))
-        .args(command)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", transcript(&output));
+    let network = format!("--net=/proc/{}/ns/net", engine.trim());
+    let _ = run_ok(Command::new("nsenter").arg(network).args(command));
 }
 
 #[test]
@@ -249,7 +242,7 @@ fn a_preferred_node_that_goes_away_is_not_waited_for() {
     });
     // The node was chosen, and takes no task any more when the service is created.
     let _drained = Drained::node(2);
-    kill(Pid::from_raw(forge.pid()), Signal::SIGCONT).unwrap();
+    forge.signal(Signal::SIGCONT);
     assert!(starting.wait().unwrap().success());
     settled_well(&forge);
     let run = forge.newest("app");

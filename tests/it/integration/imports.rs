@@ -76,11 +76,17 @@ fn history(folder: &Path, extra: &[&str]) -> PathBuf {
     tree
 }
 
-/// Pushes everything of a tree to a bare repository.
-fn fill(tree: &Path, bare: &Path, refspecs: &[&str]) {
+/// Pushes to a bare repository of a server.
+pub(super) fn push_into(tree: &Path, bare: &Path, refspecs: &[&str]) {
     let receive = "--receive-pack=git -c safe.directory=* receive-pack";
     let arguments = [&["push", "-q", receive, bare.to_str().unwrap()], refspecs].concat();
     git_in(tree, &arguments);
+    own(bare);
+}
+
+/// Pushes everything of a tree to a bare repository.
+fn fill(tree: &Path, bare: &Path, refspecs: &[&str]) {
+    push_into(tree, bare, refspecs);
     git_in(bare, &["symbolic-ref", "HEAD", "refs/heads/trunk"]);
     own(bare);
 }

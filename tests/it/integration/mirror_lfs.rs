@@ -7,14 +7,15 @@ use std::process::Command;
 
 use quire_testkit::{
     Answer, CertificateAuthority, GitHttpServer, HttpReceiver, TestForge, Tree, files_below,
-    git_in, hermetic_git, own, run_ok, stdout, transcript,
+    hermetic_git, run_ok, stdout, transcript,
 };
 use serde_json::{Value, json};
 
+use super::imports::push_into;
 use super::mirrors::{
-    TOKEN, configure, entry, forge_with, mirror, nas, refs, wait_for_refs, wait_for_state,
+    TOKEN, configure, entry, forge_with, mirror, nas, other_appliance, refs, wait_for_refs,
+    wait_for_state,
 };
-use crate::QUIRE;
 
 const LOGIN: &str = ":user \"me\" :token {:env \"MIRROR_TOKEN\"}";
 
@@ -193,9 +194,7 @@ fn objects_go_over_https_before_the_refs() {
 #[test]
 fn objects_go_to_another_appliance_and_come_back() {
     let mut forge = forge_with("");
-    let other = TestForge::new(QUIRE).sshd();
-    other.allow(forge.ssh_ok("mirror key").trim());
-    assert!(other.ssh(&["repo", "new", "copy"]).status.success());
+    let other = other_appliance(&forge);
     configure(&forge, &entry("nas", &other.url("copy"), ""));
     forge.serve();
     let tree = lfs_tree(&forge);
@@ -212,7 +211,7 @@ fn objects_go_to_another_appliance_and_come_back() {
         &add_object(&forge, &tree, "large.bin", &large),
         &large,
     ));
-    // One that nobody has sent yet.
+    // An object that the server does not have yet.
     let late = add_pointer(&tree, "late.bin", "late");
     let commit = tree.commit("first");
     tree.push(&["main"]);
@@ -385,13 +384,23 @@ fn what_a_hostile_server_answers_harms_nothing() {
     }
 }
 
+/// A server that names another one, the receiver, for each object of a repository.
+fn planned_server(
+    authority: &CertificateAuthority,
+    repo: &str,
+    direction: &str,
+) -> (HttpReceiver, GitHttpServer) {
+    let certificate = authority.certificate("127.0.0.1");
+    let receiver = HttpReceiver::start_tls(&certificate);
+    let planned = json!({repo: action(direction, &receiver.url("/OID"))});
+    let server = GitHttpServer::start_with_planned_lfs(&certificate, ("me", TOKEN), &planned);
+    (receiver, server)
+}
+
 #[test]
 fn an_upload_that_was_cut_is_made_again_by_itself() {
     let authority = CertificateAuthority::new();
-    let certificate = authority.certificate("127.0.0.1");
-    let receiver = HttpReceiver::start_tls(&certificate);
-    let planned = json!({"app": action("upload", &receiver.url("/OID"))});
-    let server = GitHttpServer::start_with_planned_lfs(&certificate, ("me", TOKEN), &planned);
+    let (receiver, server) = planned_server(&authority, "app", "upload");
     let bare = server.repo("app.git");
     let mut forge = forge_with(&entry("web", &server.url("app.git"), LOGIN));
     forge.set("SSL_CERT_FILE", authority.file().to_str().unwrap());
@@ -421,10 +430,7 @@ fn an_upload_that_was_cut_is_made_again_by_itself() {
 #[test]
 fn an_object_that_is_refused_does_not_hold_up_the_others() {
     let authority = CertificateAuthority::new();
-    let certificate = authority.certificate("127.0.0.1");
-    let receiver = HttpReceiver::start_tls(&certificate);
-    let planned = json!({"app": action("upload", &receiver.url("/OID"))});
-    let server = GitHttpServer::start_with_planned_lfs(&certificate, ("me", TOKEN), &planned);
+    let (receiver, server) = planned_server(&authority, "app", "upload");
     server.repo("app.git");
     let mut forge = forge_with(&entry("web", &server.url("app.git"), LOGIN));
     forge.set("SSL_CERT_FILE", authority.file().to_str().unwrap());
@@ -501,11 +507,7 @@ fn ssh_names_the_server_for_objects() {
 #[test]
 fn what_is_not_the_object_is_not_stored() {
     let authority = CertificateAuthority::new();
-    let certificate = authority.certificate("127.0.0.1");
-    let receiver = HttpReceiver::start_tls(&certificate);
-    let download = action("download", &receiver.url("/OID"));
-    let planned = json!({"public/app": download});
-    let server = GitHttpServer::start_with_planned_lfs(&certificate, ("me", TOKEN), &planned);
+    let (receiver, server) = planned_server(&authority, "public/app", "download");
     let mut forge = forge_with("");
     forge.set("SSL_CERT_FILE", authority.file().to_str().unwrap());
     forge.serve();
@@ -513,12 +515,7 @@ fn what_is_not_the_object_is_not_stored() {
     let tree = lfs_tree(&forge);
     let oid = add_pointer(&tree, "a.bin", "content");
     tree.commit("first");
-    let receive = "--receive-pack=git -c safe.directory=* receive-pack";
-    git_in(
-        &tree.path,
-        &["push", "-q", receive, bare.to_str().unwrap(), "main"],
-    );
-    own(&bare);
+    push_into(&tree.path, &bare, &["main"]);
     let import = format!("repo import {} copy", server.url("public/app.git"));
     let mut said = Vec::new();
     for answer in [
@@ -563,11 +560,7 @@ fn what_is_not_the_object_is_not_stored() {
     );
     tree.write("huge.bin", &pointer);
     tree.commit("huge");
-    git_in(
-        &tree.path,
-        &["push", "-q", receive, bare.to_str().unwrap(), "main"],
-    );
-    own(&bare);
+    push_into(&tree.path, &bare, &["main"]);
     receiver.plan([Answer::status("200 OK", "content")]);
     let output = forge.ssh(&format!("{import}2"));
     assert!(

@@ -39,6 +39,14 @@ pub(super) fn nas(forge: &TestForge) -> SshForge {
     nas
 }
 
+/// Another appliance behind its own sshd, which knows the key of the forge, with the repository `copy`.
+pub(super) fn other_appliance(forge: &TestForge) -> SshForge {
+    let other = TestForge::new(QUIRE).sshd();
+    other.allow(forge.ssh_ok("mirror key").trim());
+    assert!(other.ssh(&["repo", "new", "copy"]).status.success());
+    other
+}
+
 pub(super) fn entry(name: &str, url: &str, keys: &str) -> String {
     format!(":{name} {{:url \"{url}\" {keys}}}\n")
 }
@@ -154,9 +162,7 @@ fn a_remote_gets_what_is_pushed() {
 #[test]
 fn another_appliance_gets_what_is_pushed() {
     let mut forge = forge_with("");
-    let other = TestForge::new(QUIRE).sshd();
-    other.allow(forge.ssh_ok("mirror key").trim());
-    assert!(other.ssh(&["repo", "new", "copy"]).status.success());
+    let other = other_appliance(&forge);
     configure(&forge, &entry("nas", &other.url("copy"), ""));
     forge.serve();
     let tree = forge.tree("work", "app");

@@ -1,12 +1,14 @@
 //! What a repository says of its own runs, secrets and mirrors in `.quire/config.fnl` on its default branch.
 
 use std::fs;
+use std::path::Path;
 
 use quire_testkit::{
     CertificateAuthority, GitHttpServer, TestForge, Tree, git_in, stdout, transcript, wait_for,
 };
 use serde_json::Value;
 
+use super::mirrors::{TOKEN, mirror, wait_for_state};
 use super::one;
 use crate::QUIRE;
 
@@ -140,25 +142,6 @@ fn a_repository_names_the_secrets_that_its_runs_may_use() {
     assert_eq!(names, ["npm"]);
 }
 
-const TOKEN: &str = "glpat-hunter2-and-more";
-
-/// A mirror, as `mirror list` has it.
-fn mirror(forge: &TestForge, name: &str) -> Option<Value> {
-    let list: Value = serde_json::from_str(&forge.ssh_ok("mirror list --json")).unwrap();
-    let mirrors = list["mirrors"].as_array().unwrap();
-    mirrors
-        .iter()
-        .find(|mirror| mirror["name"] == name)
-        .cloned()
-}
-
-#[track_caller]
-fn wait_for_state(forge: &TestForge, name: &str, state: &str) -> Value {
-    wait_for(&format!("{name} to be {state}"), || {
-        mirror(forge, name).filter(|mirror| mirror["state"] == state)
-    })
-}
-
 /// A server with git over HTTPS, and a forge that may connect to it with the secret `hub`, not started.
 fn forge_with_hub(authority: &CertificateAuthority, config: &str) -> (GitHttpServer, TestForge) {
     let server = GitHttpServer::start(&authority.certificate("127.0.0.1"), "me", TOKEN);
@@ -177,6 +160,12 @@ fn with_hub(url: &str, more: &str) -> String {
     format!("{{:mirrors {{:hub {{:url \"{url}\" :user \"me\" :token \"hub\"}}}} {more}}}")
 }
 
+/// The commit of a branch; empty if there is no such branch.
+fn tip(bare: &Path, branch: &str) -> String {
+    let name = format!("refs/heads/{branch}");
+    git_in(bare, &["for-each-ref", "--format=%(objectname)", &name])
+}
+
 /// A push is mirrored as it says itself, also before the settings in force follow; and so is one to a new repository of the same name.
 #[test]
 fn a_push_that_ends_a_mirror_is_not_mirrored() {
@@ -186,12 +175,11 @@ fn a_push_that_ends_a_mirror_is_not_mirrored() {
     forge.serve();
     let tree = forge.tree("app", "app");
     let settings = with_hub(&server.url("app.git"), "");
-    let tip = "--format=%(objectname)";
-    let main = || git_in(&bare, &["for-each-ref", tip, "refs/heads/main"]);
+    let main = || tip(&bare, "main");
     let head = || tree.git_ok(&["rev-parse", "HEAD"]);
     let has_none = || {
         wait_for("the end of the mirror", || {
-            mirror(&forge, "hub").is_none().then_some(())
+            mirror(&forge, "hub").is_null().then_some(())
         });
     };
     let green = one("true");
@@ -232,10 +220,8 @@ fn an_imported_file_names_no_mirrors_until_a_push() {
     let named = with_hub(&server.url("copy.git"), "").replace(":hub", ":copy");
     push(&forge, &source, "side", &named, &green);
     wait_for_state(&forge, "hub", "in-sync");
-    let tip = "--format=%(objectname)";
     wait_for("the branch there", || {
-        let there = git_in(&bare, &["for-each-ref", tip, "refs/heads/side"]);
-        (!there.is_empty()).then_some(())
+        (!tip(&bare, "side").is_empty()).then_some(())
     });
     git_in(&bare, &["symbolic-ref", "HEAD", "refs/heads/side"]);
     let url = server.url("upstream.git");
@@ -252,12 +238,12 @@ fn an_imported_file_names_no_mirrors_until_a_push() {
     import("other", "");
     import("app", "--mirror");
     wait_for_finding(&forge, "other", "imported from another machine");
-    assert_eq!(mirror(&forge, "copy"), None);
+    assert_eq!(mirror(&forge, "copy"), Value::Null);
     // The file is fetched anew, and still not pushed when it follows no more.
     let more = source.commit("more");
     source.push(&["HEAD:side"]);
     wait_for("the commit there", || {
-        (git_in(&bare, &["for-each-ref", tip, "refs/heads/side"]) == more).then_some(())
+        (tip(&bare, "side") == more).then_some(())
     });
     forge.ssh_ok("mirror sync app");
     assert_eq!(followed(), 1);
@@ -267,12 +253,12 @@ fn an_imported_file_names_no_mirrors_until_a_push() {
     app.push(&["HEAD:another"]);
     let found = wait_for_finding(&forge, "app", "imported from another machine");
     insta::assert_snapshot!(found);
-    assert_eq!(mirror(&forge, "copy"), None);
+    assert_eq!(mirror(&forge, "copy"), Value::Null);
     push(&forge, &app, "side", &named, &green);
     wait_for("the commit in the copy", || {
-        mirror(&forge, "copy").filter(|mirror| mirror["state"] == "in-sync")?;
-        let there = git_in(&copy, &["for-each-ref", tip, "refs/heads/side"]);
-        (there == app.git_ok(&["rev-parse", "HEAD"])).then_some(())
+        let is_in_sync = mirror(&forge, "copy")["state"] == "in-sync";
+        let is_there = tip(&copy, "side") == app.git_ok(&["rev-parse", "HEAD"]);
+        (is_in_sync && is_there).then_some(())
     });
 }
 
@@ -293,7 +279,7 @@ fn a_command_changes_the_mirrors_of_a_repository() {
         &with_hub(&server.url("app.git"), ""),
         &green,
     );
-    assert_eq!(mirror(&forge, "hub"), None);
+    assert_eq!(mirror(&forge, "hub"), Value::Null);
     forge.ssh_ok("repo default app side");
     wait_for_state(&forge, "hub", "in-sync");
     // A secret that is named again is tried at once.
@@ -304,7 +290,7 @@ fn a_command_changes_the_mirrors_of_a_repository() {
     }
     forge.ssh_ok("repo rename app shop");
     wait_for("the mirror of the new name", || {
-        let mirror = mirror(&forge, "hub")?;
+        let mirror = mirror(&forge, "hub");
         (mirror["repo"] == "shop" && mirror["state"] == "in-sync").then_some(())
     });
 }
@@ -313,16 +299,11 @@ fn a_command_changes_the_mirrors_of_a_repository() {
 #[test]
 fn a_repository_has_mirrors_of_its_own() {
     let authority = CertificateAuthority::new();
-    let server = GitHttpServer::start(&authority.certificate("127.0.0.1"), "me", TOKEN);
+    let (server, mut forge) = forge_with_hub(
+        &authority,
+        "{:mirrors {:repos {:app {:both {:url \"SERVER/owners.git\" :user \"me\" :token {:env \"HUB\"}}}}}\n :secrets {:hub {:env \"HUB\"} :foreign {:env \"HUB\" :repos [\"shop\"]} :tagged {:env \"HUB\" :refs [\"refs/tags/*\"]}}}",
+    );
     let (bare, owners) = (server.repo("app.git"), server.repo("owners.git"));
-    let mut forge = forge_with(&format!(
-        "{{:mirrors {{:repos {{:app {{:both {{:url \"{}\" :user \"me\" :token {{:env \"HUB\"}}}}}}}}}}\n :secrets {{:hub {{:env \"HUB\"}} :foreign {{:env \"HUB\" :repos [\"shop\"]}} :tagged {{:env \"HUB\" :refs [\"refs/tags/*\"]}}}}}}",
-        server.url("owners.git")
-    ));
-    forge
-        .set("QUIRE_MIRRORS_ALLOWED_NETWORKS", "127.0.0.1")
-        .set("SSL_CERT_FILE", authority.file().to_str().unwrap())
-        .set("HUB", TOKEN);
     forge.serve();
     let tree = forge.tree("app", "app");
     let url = server.url("app.git");
@@ -342,10 +323,10 @@ fn a_repository_has_mirrors_of_its_own() {
     push(&forge, &tree, "main", "{}", &green);
     push(&forge, &tree, "side", &settings(&mirrors), &green);
     wait_for_state(&forge, "both", "in-sync");
-    assert_eq!(mirror(&forge, "hub"), None);
+    assert_eq!(mirror(&forge, "hub"), Value::Null);
     push(&forge, &tree, "main", &settings(&mirrors), &green);
     wait_for_state(&forge, "hub", "in-sync");
-    let refs = |bare: &std::path::Path| git_in(bare, &["for-each-ref", "--format=%(refname)"]);
+    let refs = |bare: &Path| git_in(bare, &["for-each-ref", "--format=%(refname)"]);
     wait_for("the refs", || (refs(&bare) == refs(&owners)).then_some(()));
     let failing = ["foreign", "tagged", "written", "lan", "key", "shop"].map(|name| {
         let failing = wait_for_state(&forge, name, "failing");
@@ -353,7 +334,7 @@ fn a_repository_has_mirrors_of_its_own() {
     });
     insta::assert_snapshot!(failing.join("\n"));
     insta::assert_snapshot!(wait_for_finding(&forge, "app", "both"));
-    let both = mirror(&forge, "both").unwrap();
+    let both = mirror(&forge, "both");
     assert_eq!(both["url"], server.url("owners.git"), "{both}");
     // A restart forgets none, and an entry that is removed is a mirror no more.
     forge.stop();
@@ -361,9 +342,9 @@ fn a_repository_has_mirrors_of_its_own() {
     wait_for_state(&forge, "hub", "in-sync");
     push(&forge, &tree, "main", "{}", &green);
     wait_for("the end of the mirror", || {
-        mirror(&forge, "hub").is_none().then_some(())
+        mirror(&forge, "hub").is_null().then_some(())
     });
-    assert!(mirror(&forge, "both").is_some());
+    assert!(!mirror(&forge, "both").is_null());
     for text in [
         forge.log(),
         transcript(&forge.ssh("status")),
