@@ -2,6 +2,7 @@
 
 use super::pipeline_folder::{EntryKind, FolderEntry};
 use quire_types::names::ObjectId;
+use quire_types::token::hex;
 
 /// What quire reads of a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,7 +95,7 @@ fn next_entry(rest: &mut &[u8], id_bytes: usize) -> Option<Option<TreeEntry>> {
     };
     let entry = |name: &str| TreeEntry {
         name: name.to_owned(),
-        id: raw.iter().map(|byte| format!("{byte:02x}")).collect(),
+        id: hex(raw),
         kind,
     };
     Some(std::str::from_utf8(&tree[space + 1..nul]).ok().map(entry))

@@ -1,8 +1,6 @@
 //! Signatures of webhooks as Standard Webhooks defines them (<https://www.standardwebhooks.com>): the HMAC-SHA-256 of
 //! `id.timestamp.body`; and as GitHub does: that of the body. Those that are sent and those that are received have the same.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,6 +8,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use quire_types::secret::Secret;
+use quire_types::token::hex;
 
 /// Begins a key that is base64 text, as Standard Webhooks writes keys.
 const BASE64_KEY_PREFIX: &str = "whsec_";
@@ -27,15 +26,11 @@ pub(crate) fn signature(
 
 /// `sha256=` and the HMAC of the body in hexadecimal, as GitHub sends it in `X-Hub-Signature-256`.
 pub(crate) fn hub_signature(secret: &Secret, body: &[u8]) -> String {
-    let mut text = "sha256=".to_owned();
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
-        return text;
+        return "sha256=".to_owned();
     };
     mac.update(body);
-    for byte in mac.finalize().into_bytes() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("sha256={}", hex(&mac.finalize().into_bytes()))
 }
 
 /// Whether one of the signatures in a header is right. Takes the same time for each signature that is not.

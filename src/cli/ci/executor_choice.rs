@@ -13,6 +13,7 @@ use quire_config::CiConfig;
 use quire_executor::{DockerConfig, DockerExecutor, Executor, HostConfig, HostExecutor};
 use quire_types::names::RunId;
 use quire_types::pull_policy::PullPolicy;
+use quire_types::token::hex;
 
 /// The variable that names the engine, as for the Docker client.
 const ENGINE_VARIABLE: &str = "DOCKER_HOST";
@@ -108,12 +109,7 @@ fn instance(root: &Path) -> String {
         processes.display(),
         root.display()
     ));
-    let digits: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("ci-{digits}")
+    format!("ci-{}", hex(&digest[..8]))
 }
 
 /// Removes containers that an earlier, killed run of this tree left behind, unless another run of this

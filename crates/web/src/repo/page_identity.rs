@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::kept_bodies::{BodyKey, KeptBodies, KeptBody};
 use super::super::transfer::compressed_tag;
+use quire_types::token::hex;
 
 /// Which page it is.
 #[derive(Debug, Clone)]
@@ -70,8 +71,7 @@ impl Identifier {
 /// The entity tag of what a text says.
 pub(super) fn entity_tag(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    let digits: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
-    format!("\"{digits}\"")
+    format!("\"{}\"", hex(&digest[..16]))
 }
 
 /// The response for a client that has what has this tag.

@@ -20,6 +20,7 @@ use crate::notify::urgency::Urgency;
 use quire_types::mail_address::MailAddress;
 use quire_types::secret::Redactor;
 use quire_types::smtp_url::SmtpUrl;
+use quire_types::token::hex;
 
 /// How many digits of a digest name a thread.
 const THREAD_DIGITS: usize = 32;
@@ -118,8 +119,7 @@ fn thread_of(message: &Message) -> Option<String> {
         MessageEvent::Test | MessageEvent::Pushed(_) => return None,
     };
     let digest = Sha256::digest(about);
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(digits[..THREAD_DIGITS].to_owned())
+    Some(hex(&digest)[..THREAD_DIGITS].to_owned())
 }
 
 #[cfg(test)]
